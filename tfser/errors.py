@@ -1,0 +1,88 @@
+"""The errors that a person's request can cause, each carrying every reason at once.
+
+Nothing here knows about databases, models or Ray; every other module may import it.
+"""
+
+from __future__ import annotations
+
+
+class TfserError(Exception):
+    """Base of the errors that a command prints as plain text, without a traceback."""
+
+
+class RequestError(TfserError):
+    """What was asked for cannot be done; nothing was started.
+
+    Args:
+        source: what was read (a command line, a file, a folder).
+        problems: every reason, each naming what was read, where, and what is legal.
+    """
+
+    def __init__(self, source: str, problems: list[str]) -> None:
+        super().__init__(source, problems)  # args as given, so that it survives a trip from a worker
+
+    @property
+    def source(self) -> str:
+        """What was read."""
+        return str(self.args[0])
+
+    @property
+    def problems(self) -> list[str]:
+        """Every reason, in the order found."""
+        return list(self.args[1])
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        head = f"{self.source}: {count} problem{'s' if count != 1 else ''}, nothing was started"
+        return "\n  - ".join([head, *self.problems])
+
+
+class AudioError(TfserError):
+    """One audio file cannot be used.
+
+    Args:
+        kind: one of the words of ``tfser.databases.base.PROBLEM_KINDS``.
+        path: the file, as text.
+        detail: what is wrong with it, for the person who owns it.
+    """
+
+    def __init__(self, kind: str, path: str, detail: str) -> None:
+        super().__init__(kind, path, detail)
+
+    @property
+    def kind(self) -> str:
+        """The kind of problem."""
+        return str(self.args[0])
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return str(self.args[1])
+
+    @property
+    def detail(self) -> str:
+        """What is wrong with it."""
+        return str(self.args[2])
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.kind}: {self.detail}"
+
+
+class TrialError(TfserError):
+    """One trial cannot finish, and would fail again in the same way (a non-finite loss, say).
+
+    Args:
+        reason: what happened, with the epoch.
+    """
+
+
+
+
+def unknown(what: str, given: object, known: object) -> str:
+    """The one sentence for a name that does not exist: what was read and what is legal."""
+    from difflib import get_close_matches
+
+    names = sorted(str(name) for name in known)  # type: ignore[attr-defined]
+    close = get_close_matches(str(given), names, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"{what}: no {str(given)!r}; there are {', '.join(names)}{hint}"

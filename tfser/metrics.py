@@ -1,0 +1,110 @@
+"""Confusion matrices and the recalls made from them. NumPy only; knows no model, trial or file.
+
+A confusion matrix here has one row per true emotion and one column per recognised emotion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def confusion(truth: Sequence[int] | np.ndarray, predicted: Sequence[int] | np.ndarray, emotions: int) -> np.ndarray:
+    """Count each (true, recognised) pair.
+
+    Args:
+        truth: shape (n,), integers in [0, emotions).
+        predicted: shape (n,), integers in [0, emotions).
+        emotions: number of emotions.
+
+    Returns:
+        int64, shape (emotions, emotions), summing to n.
+
+    Raises:
+        ValueError: different lengths, or an index outside the range.
+
+    >>> confusion([0, 0, 1], [0, 1, 1], 2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    rows, columns = np.asarray(truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
+    if rows.shape != columns.shape or rows.ndim != 1:
+        raise ValueError(f"truth has shape {rows.shape} and predicted {columns.shape}; both have to be (n,)")
+    for name, values in (("truth", rows), ("predicted", columns)):
+        if values.size and (values.min() < 0 or values.max() >= emotions):
+            raise ValueError(f"{name} holds {values.min()} to {values.max()}; legal is 0 to {emotions - 1}")
+    return np.bincount(rows * emotions + columns, minlength=emotions * emotions).reshape(emotions, emotions)
+
+
+def recalls(matrix: np.ndarray) -> np.ndarray:
+    """Recall of each emotion: correct / true, in [0, 1]; NaN for an emotion that never occurs in the truth.
+
+    A held-out speaker can lack an emotion; its recall is then undefined, not zero.
+
+    >>> recalls(np.array([[3, 1], [0, 0]])).tolist()
+    [0.75, nan]
+    """
+    totals = matrix.sum(axis=1)
+    return np.divide(np.diagonal(matrix), totals, out=np.full(len(matrix), np.nan), where=totals > 0)
+
+
+def war(matrix: np.ndarray) -> float:
+    """Weighted average recall, in [0, 1]: utterances recognised / utterances (accuracy); NaN when there are none.
+
+    >>> war(np.array([[3, 1], [1, 0]]))
+    0.6
+    """
+    total = int(matrix.sum())
+    return float(np.trace(matrix) / total) if total else float("nan")
+
+
+def uar(matrix: np.ndarray) -> float:
+    """Unweighted average recall, in [0, 1]: mean of the recalls of the emotions that occur; NaN when none does.
+
+    Reference: ``sklearn.metrics.balanced_accuracy_score``, which leaves out absent classes too.
+
+    >>> uar(np.array([[3, 1], [1, 0]]))
+    0.375
+    """
+    values = recalls(matrix)
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class OverFolds:
+    """The two reductions over folds; recalls in [0, 1]."""
+
+    war_pooled: float
+    """Of one confusion matrix that holds all test utterances."""
+    uar_pooled: float
+    """Of one confusion matrix that holds all test utterances."""
+    war_mean: float
+    """Mean of the folds' WAR."""
+    war_sd: float
+    """Sample standard deviation of the folds' WAR; NaN for a single fold."""
+    uar_mean: float
+    """Mean of the folds' UAR, each over the emotions that occur in that fold."""
+    uar_sd: float
+    """Sample standard deviation of the folds' UAR; NaN for a single fold."""
+
+
+def over_folds(matrices: Sequence[np.ndarray]) -> OverFolds:
+    """Reduce the folds' confusion matrices both ways: pooled, and mean of folds.
+
+    Args:
+        matrices: one per fold, each int of shape (emotions, emotions).
+
+    Raises:
+        ValueError: no fold at all.
+    """
+    if not len(matrices):
+        raise ValueError("no fold to reduce")
+    pooled = np.sum(matrices, axis=0)
+    wars, uars = np.array([war(m) for m in matrices]), np.array([uar(m) for m in matrices])
+
+    def spread(values: np.ndarray) -> float:
+        return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+
+    return OverFolds(war(pooled), uar(pooled), float(wars.mean()), spread(wars), float(uars.mean()), spread(uars))

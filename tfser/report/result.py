@@ -1,0 +1,60 @@
+"""What the tables and figures are made from: the sweep that was asked for and the final trials that exist.
+
+Knows nothing of where trials were read from (ledger or MLflow) and draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """One row of a table: a database under a protocol, a model with an ablation, and how settings were chosen."""
+
+    database: str
+    """The database's name."""
+    protocol: str
+    """``speaker`` or ``session``."""
+    model: str
+    ablation: str
+    selection: str
+    """How settings and epochs were chosen: ``published`` (none chosen), ``nested``, ``global``, ``oracle``."""
+    emotions: tuple[str, ...]
+    folds: tuple[str, ...]
+    """Every fold that was asked for, done or not."""
+    folds_total: int
+    """Every fold that the protocol has; more than ``len(folds)`` where --fold left some out."""
+    seeds: tuple[int, ...]
+    complete: bool = True
+    """Whether the database has its published counts."""
+    same_texts: bool = False
+    """Whether the same texts recur for every speaker."""
+    remark: str = ""
+    """What has to be said wherever a result on this database is shown."""
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str]:
+        """Identifies the row within a sweep, and sorts it."""
+        return (self.database, self.protocol, self.model, self.ablation, self.selection)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """A sweep's rows and the ledger records of its final trials."""
+
+    sweep: str
+    """The sweep's name."""
+    configurations: tuple[Configuration, ...]
+    """Sorted by key."""
+    records: Mapping[tuple[Configuration, str, int], Mapping[str, Any]] = field(default_factory=dict)
+    """(configuration, fold, seed) to the ledger record of that final trial; a missing key is a missing fold."""
+
+
+def matrix(record: Mapping[str, Any]) -> np.ndarray:
+    """The record's utterance-level confusion matrix: int64, shape (emotions, emotions), rows are the truth."""
+    return np.asarray(record["confusion"], dtype=np.int64)

@@ -1,0 +1,142 @@
+"""A trial as a value: what is trained, on whom, with which settings, and the id that names it.
+
+Nothing here knows how a trial is run, stored or shown. What a host, a path or a scheduler decides is
+not in it, because it must not change a number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+NUMERICS_VERSION = 1
+"""Bumped whenever code changes results, so that an old trial is never taken for a new one."""
+
+PURPOSES = ("search", "final")
+"""``search``: trained without the validation speakers and scored on them. ``final``: trained on all
+training speakers and scored once on the test fold."""
+
+Value = int | float | str | bool
+"""What a hyperparameter can be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hyperparameter:
+    """One argument of a model or of its training: its published default and what is legal."""
+
+    default: Value
+    help: str
+    """What it is, with its unit."""
+    low: float | None = None
+    """Smallest legal value (numbers only)."""
+    high: float | None = None
+    """Largest legal value (numbers only)."""
+    choices: tuple[str, ...] = ()
+    """Every legal word (strings only)."""
+
+    def problem(self, value: object) -> str | None:
+        """Why ``value`` is refused, or ``None``."""
+        kind = type(self.default)
+        if kind is bool:
+            return None if isinstance(value, bool) else f"{value!r} is not true or false"
+        if kind is str:
+            return None if value in self.choices else f"{value!r} is not one of {', '.join(self.choices)}"
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind is int and not isinstance(value, int)):
+            return f"{value!r} is not {'a whole number' if kind is int else 'a number'}"
+        if not value == value or abs(value) == float("inf"):
+            return f"{value!r} is not a finite number"
+        if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
+            return f"{value!r} is not within {self.low:g} to {self.high:g}"
+        return None
+
+    def parse(self, text: str) -> Value:
+        """The value that a person typed.
+
+        Raises:
+            ValueError: with the reason, when it is not a legal value.
+        """
+        value: object = text
+        if isinstance(self.default, bool):
+            value = {"true": True, "false": False}.get(text.lower(), text)
+        elif not isinstance(self.default, str):
+            for convert in (int, float):
+                try:
+                    value = convert(text)
+                    break
+                except ValueError:
+                    continue
+            if isinstance(self.default, float) and isinstance(value, int):
+                value = float(value)
+        problem = self.problem(value)
+        if problem:
+            raise ValueError(problem)
+        return value  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSpec:
+    """Everything that can change a trial's numbers, and nothing else."""
+
+    database: str
+    """The database's name."""
+    database_digest: str
+    """Of its utterances, labels and audio content."""
+    protocol: str
+    """``speaker`` or ``session``: how speakers become folds."""
+    fold: str
+    """The held-out speaker or session, by name."""
+    purpose: str
+    """One of ``PURPOSES``."""
+    validation: tuple[str, ...] = ()
+    """The validation speakers (search only): kept out of training, scored after every epoch."""
+    model: str
+    """A key of ``tfser.models.MODELS``."""
+    ablation: str
+    """One of the model's ablations."""
+    seed: int
+    epochs: int
+    hyperparameters: tuple[tuple[str, Value], ...]
+    """Every setting with its value, defaults included (they drift), sorted by name."""
+    numerics: int = NUMERICS_VERSION
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The hyperparameters by name."""
+        return dict(self.hyperparameters)
+
+    @property
+    def trial_id(self) -> str:
+        """16 hexadecimal digits: the same for equal specs on any machine and in any process."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "database": self.database,
+            "database_digest": self.database_digest,
+            "protocol": self.protocol,
+            "fold": self.fold,
+            "purpose": self.purpose,
+            "validation": list(self.validation),
+            "model": self.model,
+            "ablation": self.ablation,
+            "seed": self.seed,
+            "epochs": self.epochs,
+            "hyperparameters": self.settings,
+            "numerics": self.numerics,
+        }
+
+    def to_json(self) -> str:
+        """One canonical text: equal specs give equal bytes."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrialSpec:
+        """The inverse of ``to_dict``."""
+        fields = dict(values)
+        fields["validation"] = tuple(fields["validation"])
+        fields["hyperparameters"] = tuple(sorted(fields["hyperparameters"].items()))
+        return cls(**fields)
