@@ -1,0 +1,119 @@
+"""What the two architectures share: multi-head attention, the encoder layer around it, pooling.
+
+Axes: B batch, S query tokens, T key tokens, E token width, H heads, D = E / H width of one head.
+
+    MA(q, k, v) = concat_h(softmax(q W_q^h (k W_k^h)^T / sqrt(D)) v W_v^h) W_o      (MA)
+    m           = LN(MA(q, k, v) + v)                                             (2), (5), (8)
+    out         = LN(MLP(m) + m)                                                  (3), (6), (9)
+
+Numbers are those of Wang et al. 2023, "Time-Frequency Transformer"; (MA) is from Vaswani et al. 2017,
+"Attention Is All You Need", section 3.2. Self-attention is MA(x, x, x).
+
+Ours, where the papers are silent: the key projection has no bias (it adds the same number to every
+logit of a query, which the softmax cancels, so that it would never be trained); the MLP's activation
+is ReLU; dropout acts on the output of each sub-layer before it is added and normalised (Vaswani et
+al., section 5.4) and nowhere else; the standard deviation is the biased one, see `mean_and_deviation`.
+
+The layers are written out instead of taken from ``nn.TransformerEncoderLayer`` because that one
+switches to other kernels in evaluation, and because the residual of (8) is ``v``, not the query.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+DEVIATION_EPSILON = 1e-8
+"""Added to a variance before its root: keeps the gradient finite where all values are equal."""
+
+
+class MultiHeadAttention(nn.Module):
+    """(MA): q_BSE, k_BTE, v_BTE -> (B, S, E).
+
+    Args:
+        width: E, of the tokens of all three inputs and of the output.
+        heads: H, a divisor of ``width``.
+
+    Raises:
+        ValueError: if ``heads`` does not divide ``width``.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"heads: {heads} does not divide the token width {width}")
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def _split(self, x_BSE: Tensor) -> Tensor:
+        """(B, S, E) -> (B, H, S, D), a view."""
+        return x_BSE.view(*x_BSE.shape[:2], self.heads, -1).transpose(1, 2)
+
+    def forward(self, q_BSE: Tensor, k_BTE: Tensor, v_BTE: Tensor) -> Tensor:
+        """Attend from every query to all keys."""
+        a_BHSD = scaled_dot_product_attention(self._split(self.query(q_BSE)), self._split(self.key(k_BTE)), self._split(self.value(v_BTE)))
+        out: Tensor = self.out(a_BHSD.transpose(1, 2).flatten(-2))
+        return out
+
+    def weights(self, q_BSE: Tensor, k_BTE: Tensor, *_: Tensor) -> Tensor:
+        """The softmax of (MA), (B, H, S, T), which ``forward`` uses without keeping it.
+
+        Takes the arguments of ``forward``, so that attention maps need no second forward pass:
+        ``module.register_forward_pre_hook(lambda module, inputs: maps.append(module.weights(*inputs)))``.
+        """
+        q_BHSD, k_BHTD = self._split(self.query(q_BSE)), self._split(self.key(k_BTE))
+        logits_BHST: Tensor = q_BHSD @ k_BHTD.mT / q_BHSD.shape[-1] ** 0.5
+        return logits_BHST.softmax(dim=-1)
+
+
+class EncoderLayer(nn.Module):
+    """A post-norm encoder layer, (2)-(3) and their like: q_BSE, k_BSE, v_BSE -> (B, S, E).
+
+    Args:
+        width: E, at least 2 (layer normalisation turns a token of width 1 into a constant).
+        heads: H, a divisor of ``width``.
+        mlp: the second sub-layer, (B, S, E) -> (B, S, E).
+        dropout: probability, 0 to below 1, on the output of both sub-layers.
+
+    Raises:
+        ValueError: if ``width`` is below 2 or ``heads`` does not divide it.
+    """
+
+    def __init__(self, width: int, heads: int, mlp: nn.Module, dropout: float = 0.0) -> None:
+        super().__init__()
+        if width < 2:
+            raise ValueError(f"width: {width}, but layer normalisation turns a token of width 1 into a constant; legal: at least 2")
+        self.attention = MultiHeadAttention(width, heads)
+        self.attention_norm = nn.LayerNorm(width)
+        self.mlp = mlp
+        self.mlp_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, q_BSE: Tensor, k_BSE: Tensor, v_BSE: Tensor) -> Tensor:
+        """As (8) and (9); with the same tensor three times, as (2) and (3)."""
+        return self.after_attention(self.attention(q_BSE, k_BSE, v_BSE), v_BSE)
+
+    def after_attention(self, a_BSE: Tensor, v_BSE: Tensor) -> Tensor:
+        """All but the attention itself, whose output is ``a_BSE``."""
+        m_BSE = self.attention_norm(self.dropout(a_BSE) + v_BSE)  # (2), (5), (8)
+        out: Tensor = self.mlp_norm(self.dropout(self.mlp(m_BSE)) + m_BSE)  # (3), (6), (9)
+        return out
+
+
+def mlp(width: int, hidden: int) -> nn.Sequential:
+    """The feed-forward sub-layer: ``width`` -> ``hidden``, ReLU, -> ``width``."""
+    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, width))
+
+
+def mean_and_deviation(x_BSE: Tensor) -> Tensor:
+    """Mean and standard deviation over the tokens, (B, S, E) -> (B, 2 E).
+
+    The deviation is the biased one, sqrt(mean((x - mean(x))^2) + 1e-8): it exists for a single token,
+    and a linear layer that follows can absorb the factor sqrt(S / (S - 1)) to the unbiased one.
+    """
+    variance_BE, mean_BE = torch.var_mean(x_BSE, dim=1, correction=0)
+    return torch.cat([mean_BE, (variance_BE + DEVIATION_EPSILON).sqrt()], dim=1)

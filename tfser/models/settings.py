@@ -1,0 +1,45 @@
+"""Settings checked in words: what ``problems`` of every architecture has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tfser.errors import unknown
+from tfser.trial import Hyperparameter, Value
+
+SIZES = ("n_mels", "segment_frames")
+"""The settings of the front end that decide the shape of a model's input."""
+
+
+def range_problems(
+    ablations: tuple[str, ...], hyperparameters: Mapping[str, Hyperparameter], ablation: str, settings: Mapping[str, Value]
+) -> list[str]:
+    """What is missing or out of range on its own; relations between settings are the model's.
+
+    Settings that are not the model's (those of its training) are ignored.
+    """
+    problems = []
+    if ablation not in ablations:
+        problems.append(unknown("ablation", ablation, ablations))
+    for name in SIZES:
+        value = settings.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            problems.append(f"{name}: {value!r} is not a whole number of at least 1")
+    for name, hyperparameter in hyperparameters.items():
+        reason = hyperparameter.problem(settings[name]) if name in settings else "missing"
+        if reason:
+            problems.append(f"{name}: {reason}")
+    return problems
+
+
+def divisor_problems(name: str, value: int, whole: int, what: str) -> list[str]:
+    """Why ``value`` cannot split ``whole``, which is ``what`` in words."""
+    if whole % value == 0:
+        return []
+    legal = ", ".join(str(n) for n in range(1, whole + 1) if whole % n == 0)
+    return [f"{name}: {value} does not divide {what}; legal: {legal}"]
+
+
+def odd_problems(name: str, value: int) -> list[str]:
+    """Why ``value`` cannot be a kernel."""
+    return [] if value % 2 else [f"{name}: {value} is even, and only an odd kernel can be padded alike on both sides; legal: 1, 3, 5, ..."]

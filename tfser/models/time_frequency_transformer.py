@@ -1,0 +1,251 @@
+"""Time-Frequency Transformer, after Wang et al. (2023).
+
+"Time-Frequency Transformer: A Novel Time Frequency Joint Learning Method for Speech Emotion Recognition", section 2.
+
+Axes: B batch, C channels (64), F mel bands (80), D frames (80), f = F / 4 and d = D / 4 (20, 20).
+
+    x^'  = Act(BN(C_t(Act(BN(C_t(x))))))    B C f D    time encoder, one frame at a time              (1)
+    s^'  = mean of x^' over C, transposed   B D f
+    m    = LN(MSA(s^') + s^')               B D f      D tokens of width f                            (2)
+    q^   = LN(MLP(m) + m)                   B D f                                                     (3)
+    x^'' = Act(BN(C_f(Act(BN(C_f(x))))))    B C F d    frequency encoder, one band at a time          (4)
+    s^'' = mean of x^'' over C              B F d
+    n    = LN(MSA(s^'') + s^'')             B F d      F tokens of width d                            (5)
+    k^   = LN(MLP(n) + n)                   B F d                                                     (6)
+    x^   = Act(BN(C(Act(BN(C(x))))))        B C f d    time-frequency encoder                         (7)
+    v    = mean of x^ over C                B f d
+    q, k = linear maps of q^, k^            B f d
+    p    = LN(MA(q, k, v) + v)              B f d      f tokens of width d                            (8)
+    y    = LN(MLP(p) + p)                   B f d                                                     (9)
+    y^   = [mean, standard deviation] of y over f, B 2d                                               (10)
+    y^'  = FC(y^)                           B emotions                                                (11)
+
+Numbers are the paper's, defaults are its tables 2 and 3. (12) and (13), softmax and cross-entropy, are the
+training's: this module returns the logits of (11).
+
+Ours, where the paper is silent or not exact:
+    - C_t, C_f and C stand for two different convolutions each, without bias (the batch normalisation that
+      follows would subtract it). Padding is (kernel - 1) / 2, as in table 2, so that two strides of 2
+      leave ceil(F / 4) bands and ceil(D / 4) frames of any F and D.
+    - The linear maps act over the axis that has to shrink: q over the frames of q^ (D -> d), k over the
+      bands of k^ (F -> f).
+    - Table 5's ablations, which the paper does not draw. T+F pools q and k as in (10), each, and
+      concatenates: no attention between them. T+TF puts v in the place of k, F+TF in the place of q.
+      A part that an ablation lacks is not created.
+    - The biased standard deviation in (10), ReLU in the MLPs, and where dropout acts: see ``layers``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from tfser.models.layers import EncoderLayer, mean_and_deviation, mlp
+from tfser.models.settings import divisor_problems, odd_problems, range_problems
+from tfser.trial import Hyperparameter, Value
+
+ABLATIONS = ("T+F+TF", "T+F", "T+TF", "F+TF")
+"""The full model first; named after the parts that remain (table 5)."""
+
+HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
+    "channels": Hyperparameter(default=64, low=1, high=1024, help="output channels of every convolution (table 2)"),
+    "kernel": Hyperparameter(default=5, low=1, high=31, help="convolution kernel along the strided axes, odd, cells (table 2)"),
+    "stride": Hyperparameter(default=2, low=1, high=8, help="stride of every convolution, cells; an encoder applies it twice (table 2)"),
+    "time_layers": Hyperparameter(default=1, low=1, high=12, help="encoder layers of the Time Transformer"),
+    "frequency_layers": Hyperparameter(default=1, low=1, high=12, help="encoder layers of the Frequency Transformer"),
+    "time_frequency_layers": Hyperparameter(default=1, low=1, high=12, help="encoder layers of the Time-Frequency Transformer"),
+    "time_heads": Hyperparameter(default=2, low=1, high=64, help="heads of the Time Transformer, a divisor of n_mels / 4 (table 3)"),
+    "frequency_heads": Hyperparameter(
+        default=2, low=1, high=64, help="heads of the Frequency Transformer, a divisor of segment_frames / 4 (table 3)"
+    ),
+    "time_frequency_heads": Hyperparameter(
+        default=4, low=1, high=64, help="heads of the Time-Frequency Transformer, a divisor of segment_frames / 4 (table 3)"
+    ),
+    "feed_forward": Hyperparameter(default=512, low=1, high=8192, help="MLP width of the Time and the Frequency Transformer (table 3)"),
+    "time_frequency_feed_forward": Hyperparameter(
+        default=1024, low=1, high=8192, help="MLP width of the Time-Frequency Transformer (table 3)"
+    ),
+    "dropout": Hyperparameter(default=0.0, low=0.0, high=0.9, help="probability, on the output of every sub-layer (not in the paper)"),
+}
+
+
+def shrunk(size: int, stride: int) -> int:
+    """What two strided convolutions leave of ``size`` cells: ceil(size / stride^2), 80 -> 20."""
+    return -(-size // stride**2)
+
+
+class Encoder(nn.Module):
+    """(1), (4) or (7): x_B1FD -> (B, f or F, d or D), the mean over the channels included.
+
+    Args:
+        channels: C, output channels of both convolutions.
+        kernel: (along frequency, along time), odd.
+        stride: (along frequency, along time).
+
+    Raises:
+        ValueError: if a kernel is even.
+    """
+
+    def __init__(self, channels: int, kernel: tuple[int, int], stride: tuple[int, int]) -> None:
+        super().__init__()
+        if not (kernel[0] % 2 and kernel[1] % 2):
+            raise ValueError(f"kernel: {kernel} has an even size, which cannot be padded alike on both sides")
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        self.conv_1 = nn.Conv2d(1, channels, kernel, stride, padding, bias=False)
+        self.norm_1 = nn.BatchNorm2d(channels)
+        self.conv_2 = nn.Conv2d(channels, channels, kernel, stride, padding, bias=False)
+        self.norm_2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x_B1FD: Tensor) -> Tensor:
+        """Encode, then average over the channels."""
+        x_BCFD = relu(self.norm_1(self.conv_1(x_B1FD)), inplace=True)
+        x_BCFD = relu(self.norm_2(self.conv_2(x_BCFD)), inplace=True)
+        return x_BCFD.mean(dim=1)
+
+
+class Transformer(nn.Module):
+    """Encoder layers in sequence: q_BSE, k_BSE, v_BSE -> (B, S, E).
+
+    Every layer after the first one attends from the same q to the same k with what the layer before it gave as v, or,
+    as a self-attention (``k_BSE`` and ``v_BSE`` left out), to its own input.
+    """
+
+    def __init__(self, layers: int, width: int, heads: int, feed_forward: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(width, heads, mlp(width, feed_forward), dropout) for _ in range(layers))
+
+    def forward(self, q_BSE: Tensor, k_BSE: Tensor | None = None, v_BSE: Tensor | None = None) -> Tensor:
+        """(2)-(3), (5)-(6) with one argument; (8)-(9) with three."""
+        if k_BSE is None or v_BSE is None:
+            for layer in self.layers:
+                q_BSE = layer(q_BSE, q_BSE, q_BSE)
+            return q_BSE
+        for layer in self.layers:
+            v_BSE = layer(q_BSE, k_BSE, v_BSE)
+        return v_BSE
+
+
+class TimeFrequencyTransformer(nn.Module):
+    """The model and its ablations: x_B1FD float -> logits (B, emotions).
+
+    Args:
+        emotions: number of classes.
+        n_mels: F, mel bands, more than ``stride`` squared.
+        segment_frames: D, frames of a segment, more than ``stride`` squared.
+        ablation: one of ``ABLATIONS``.
+        channels: C of table 2.
+        kernel: of table 2, cells, odd.
+        stride: of table 2, cells.
+        time_layers: encoder layers of the Time Transformer.
+        frequency_layers: encoder layers of the Frequency Transformer.
+        time_frequency_layers: encoder layers of the Time-Frequency Transformer.
+        time_heads: divides f, as table 3's embed dimension is f here.
+        frequency_heads: divides d.
+        time_frequency_heads: divides d.
+        feed_forward: MLP width of the Time and the Frequency Transformer.
+        time_frequency_feed_forward: MLP width of the Time-Frequency Transformer.
+        dropout: probability, 0 to below 1.
+
+    Raises:
+        ValueError: for an unknown ablation, an even kernel, a size that leaves tokens of width 1, or heads that do
+            not divide their token's width; ``problems`` says so beforehand, all at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        emotions: int,
+        n_mels: int = 80,
+        segment_frames: int = 80,
+        ablation: str = "T+F+TF",
+        channels: int = 64,
+        kernel: int = 5,
+        stride: int = 2,
+        time_layers: int = 1,
+        frequency_layers: int = 1,
+        time_frequency_layers: int = 1,
+        time_heads: int = 2,
+        frequency_heads: int = 2,
+        time_frequency_heads: int = 4,
+        feed_forward: int = 512,
+        time_frequency_feed_forward: int = 1024,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if ablation not in ABLATIONS:
+            raise ValueError(f"ablation: no {ablation!r}; there are {', '.join(ABLATIONS)}")
+        bands, frames = shrunk(n_mels, stride), shrunk(segment_frames, stride)  # f, d
+        if min(bands, frames) < 2:
+            raise ValueError(f"n_mels {n_mels} and segment_frames {segment_frames} must be more than {stride**2}")
+        parts = ablation.split("+")
+        self.has_time, self.has_frequency, self.has_time_frequency = (part in parts for part in ("T", "F", "TF"))
+        if self.has_time:
+            self.time_encoder = Encoder(channels, (kernel, 1), (stride, 1))  # C_t
+            self.time_transformer = Transformer(time_layers, bands, time_heads, feed_forward, dropout)
+            self.time_map = nn.Linear(segment_frames, frames)
+        if self.has_frequency:
+            self.frequency_encoder = Encoder(channels, (1, kernel), (1, stride))  # C_f
+            self.frequency_transformer = Transformer(frequency_layers, frames, frequency_heads, feed_forward, dropout)
+            self.frequency_map = nn.Linear(n_mels, bands)
+        if self.has_time_frequency:
+            self.time_frequency_encoder = Encoder(channels, (kernel, kernel), (stride, stride))  # C
+            self.time_frequency_transformer = Transformer(
+                time_frequency_layers, frames, time_frequency_heads, time_frequency_feed_forward, dropout
+            )
+        pooled = 1 if self.has_time_frequency else 2
+        self.classifier = nn.Linear(pooled * 2 * frames, emotions)
+
+    def time(self, x_B1FD: Tensor) -> Tensor:
+        """(1) to (3) and the linear map: q, (B, f, d)."""
+        q_BDf = self.time_transformer(self.time_encoder(x_B1FD).mT)  # (1), (2), (3)
+        q_Bfd: Tensor = self.time_map(q_BDf.mT)
+        return q_Bfd
+
+    def frequency(self, x_B1FD: Tensor) -> Tensor:
+        """(4) to (6) and the linear map: k, (B, f, d)."""
+        k_BFd = self.frequency_transformer(self.frequency_encoder(x_B1FD))  # (4), (5), (6)
+        k_Bdf: Tensor = self.frequency_map(k_BFd.mT)
+        return k_Bdf.mT
+
+    def forward(self, x_B1FD: Tensor) -> Tensor:
+        """Log-mel segments to logits, without the softmax of (12)."""
+        if not self.has_time_frequency:  # T+F
+            pooled = torch.cat([mean_and_deviation(self.time(x_B1FD)), mean_and_deviation(self.frequency(x_B1FD))], dim=1)  # B 4d
+        else:
+            v_Bfd = self.time_frequency_encoder(x_B1FD)  # (7)
+            q_Bfd = self.time(x_B1FD) if self.has_time else v_Bfd
+            k_Bfd = self.frequency(x_B1FD) if self.has_frequency else v_Bfd
+            y_Bfd = self.time_frequency_transformer(q_Bfd, k_Bfd, v_Bfd)  # (8), (9)
+            pooled = mean_and_deviation(y_Bfd)  # (10), B 2d
+        logits: Tensor = self.classifier(pooled)  # (11)
+        return logits
+
+
+def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
+    """Every reason why ``settings`` (the hyperparameters, n_mels, segment_frames) cannot be built, in words.
+
+    Every hyperparameter must be within its range; what relates one to another is checked only for the parts
+    that the ablation has, so that T+F accepts any ``time_frequency_heads``.
+    """
+    found = range_problems(ABLATIONS, HYPERPARAMETERS, ablation, settings)
+    if found:
+        return found
+    n = {name: int(value) for name, value in settings.items() if name in HYPERPARAMETERS or name in ("n_mels", "segment_frames")}
+    cells = n["stride"] ** 2
+    found += odd_problems("kernel", n["kernel"])
+    for name in ("n_mels", "segment_frames"):
+        if n[name] <= cells:
+            found.append(f"{name}: {n[name]} / {cells} (stride {n['stride']}, twice) leaves less than 2 cells; legal: at least {cells + 1}")
+    parts = ablation.split("+")
+    for part, heads, size in (
+        ("T", "time_heads", "n_mels"),
+        ("F", "frequency_heads", "segment_frames"),
+        ("TF", "time_frequency_heads", "segment_frames"),
+    ):
+        if part in parts:
+            width = shrunk(n[size], n["stride"])
+            found += divisor_problems(heads, n[heads], width, f"the token width {width} ({size} {n[size]} / {cells})")
+    return found
