@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from tfser.errors import RequestError
-from tfser.models import time_frequency_transformer
+from tfser.models import atfnn, time_frequency_transformer
 from tfser.trial import Hyperparameter, Value
 
 
@@ -74,5 +74,16 @@ MODELS: dict[str, Architecture] = {
             time_frequency_transformer.problems,
         ),
         problems=time_frequency_transformer.problems,
+    ),
+    "atfnn": Architecture(
+        name="atfnn",
+        title="ATFNN",
+        paper="lu2022atfnn",
+        ablations=atfnn.ABLATIONS,
+        hyperparameters=atfnn.HYPERPARAMETERS,
+        published={"n_mels": 80, "segment_frames": 128, "preemphasis": 0.0, "learning_rate": 0.0005, "batch_size": 128},
+        published_epochs=None,
+        build=_builder("atfnn", atfnn.ATFNN, atfnn.HYPERPARAMETERS, atfnn.problems),
+        problems=atfnn.problems,
     ),
 }

@@ -1,0 +1,291 @@
+"""Attentive time-frequency neural network (ATFNN), after Lu et al. (2022).
+
+"Speech Emotion Recognition via an Attentive Time-Frequency Neural Network", section II.
+
+Axes: B batch, F mel bands (80), T frames (128), C channels (8), G groups of 5 bands or of 8 frames, H hidden units (128).
+
+    a^f  = F_a(x), mean over C, repeated   B 1 F T   one weight per group of 5 bands and per frame          (1)
+    x'   = x + a^f * x                     B 1 F T                                                          (1)
+    x~   = x' w + b                        F x T x C the linear layer of figure 2
+    m    = LN(MSA(x~) + x~)                F x T x C within one frame, tokens are its F bands               figure 2
+    x^'  = LN(Conv(Conv(m)) + m)           F x T x C 1x5 kernels with 32, then C channels                   figure 2, (3)
+    a^t  = T_a(x), mean over C, repeated   B 1 F T   one weight per group of 8 frames and per band          (2)
+    x^'' = x^' + a^t * x^'                 F x T x C                                                        (2)
+    h    = last states of the Bi-LSTM over the frames of x^'', B 2H                                         (4)
+    logits = FC(h), B emotions
+
+Numbers are the paper's. Softmax and cross-entropy are the training's.
+
+Ours, where the paper is silent or contradicts itself:
+    - The attention weights are squashed by a sigmoid before their mean over the channels (without it, that mean
+      of linear convolutions would be one linear convolution).
+    - T-Attention takes its weights from the log-mel spectrogram x, as (2) and figure 4 say; (4) writes them from
+      the encoding x^'. ``time_attention_from`` chooses. Without an F-Encoder (ATNN) both are x.
+    - F-Encoder: a token is one band of one frame, of width C, and the kernels run along frequency. ``FEncoder``
+      is the one place that knows. Heads (2), ReLU between its two convolutions.
+    - The last states are the ones that each direction reaches last: forward at the last frame, backward at the first.
+    - Ablations (table III). AFNN: mean of x^' over the frames, flattened, FC. ATNN: T-Attention and Bi-LSTM on x
+      itself. TFNN: both encoders, no attention. A part that an ablation lacks is not created.
+    - Dropout, which the paper does not mention (default 0), acts on the output of the F-Encoder's sub-layers,
+      between the layers of the LSTM and before FC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, cat, nn
+
+from tfser.models.layers import EncoderLayer
+from tfser.models.settings import divisor_problems, odd_problems, range_problems
+from tfser.trial import Hyperparameter, Value
+
+ABLATIONS = ("ATFNN", "AFNN", "ATNN", "TFNN")
+"""The full model first (table III)."""
+
+PARTS: Mapping[str, frozenset[str]] = {
+    "ATFNN": frozenset({"F-Attention", "F-Encoder", "T-Attention", "T-Encoder"}),
+    "AFNN": frozenset({"F-Attention", "F-Encoder"}),
+    "ATNN": frozenset({"T-Attention", "T-Encoder"}),
+    "TFNN": frozenset({"F-Encoder", "T-Encoder"}),
+}
+"""What each ablation keeps."""
+
+SOURCES = ("spectrogram", "encoding")
+"""Where T-Attention's weights can come from: (2) or (4)."""
+
+HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
+    "channels": Hyperparameter(default=8, low=2, high=256, help="c: width of an F-Encoder token, channels of both attentions"),
+    "heads": Hyperparameter(default=2, low=1, high=64, help="heads of the F-Encoder, a divisor of channels (not in the paper)"),
+    "encoder_channels": Hyperparameter(default=32, low=1, high=1024, help="channels between the F-Encoder's two convolutions"),
+    "encoder_kernel": Hyperparameter(default=5, low=1, high=31, help="kernel of the F-Encoder's convolutions, odd, mel bands"),
+    "lstm_hidden": Hyperparameter(default=128, low=1, high=1024, help="hidden units of the Bi-LSTM, each direction"),
+    "lstm_layers": Hyperparameter(default=3, low=1, high=8, help="layers of the Bi-LSTM"),
+    "band_group": Hyperparameter(default=5, low=1, high=512, help="mel bands that share an F-Attention weight, a divisor of n_mels"),
+    "frame_group": Hyperparameter(default=8, low=1, high=4096, help="frames that share a T-Attention weight, a divisor of segment_frames"),
+    "dropout": Hyperparameter(default=0.0, low=0.0, high=0.9, help="probability (not in the paper)"),
+    "time_attention_from": Hyperparameter(
+        default="spectrogram", choices=SOURCES, help="what T-Attention's weights are computed from: equation 2 or 4"
+    ),
+}
+
+
+class GroupAttention(nn.Module):
+    """F_a of (1) or T_a of (2): source (B, S, F, T) -> one weight per cell, (B, 1, F, T), in 0 to 1.
+
+    A convolution over groups of neighbours that do not overlap, so that a group shares its weight.
+
+    Args:
+        sources: S, channels of the source: 1 for a spectrogram.
+        channels: C, channels of the convolution, averaged.
+        group: (bands, frames) of a group; both must divide the source's size.
+    """
+
+    def __init__(self, sources: int, channels: int, group: tuple[int, int]) -> None:
+        super().__init__()
+        self.group = group
+        self.conv = nn.Conv2d(sources, channels, kernel_size=group, stride=group)
+
+    def forward(self, source_BSFT: Tensor) -> Tensor:
+        """The weights; a forward hook on this module sees the attention map.
+
+        Raises:
+            ValueError: if the groups do not fill the source.
+        """
+        bands, frames = source_BSFT.shape[2:]
+        if bands % self.group[0] or frames % self.group[1]:
+            raise ValueError(f"groups of {self.group[0]} x {self.group[1]} do not fill {bands} bands x {frames} frames")
+        a_B1G = self.conv(source_BSFT).sigmoid().mean(dim=1, keepdim=True)  # (B, 1, F / 5, T) or (B, 1, F, T / 8)
+        a_B1FT: Tensor = a_B1G.repeat_interleave(self.group[0], dim=2).repeat_interleave(self.group[1], dim=3)
+        return a_B1FT
+
+
+class Convolutions(nn.Module):
+    """The convolutions of figure 2, in the place of an MLP: x_NFC -> (N, F, C), N independent rows of F bands.
+
+    Args:
+        channels: C, of input and output.
+        hidden: channels in between.
+        kernel: mel bands, odd.
+
+    Raises:
+        ValueError: if the kernel is even.
+    """
+
+    def __init__(self, channels: int, hidden: int, kernel: int) -> None:
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"encoder_kernel: {kernel} is even, which cannot be padded alike on both sides")
+        self.conv_1 = nn.Conv2d(channels, hidden, (1, kernel), padding=(0, kernel // 2))
+        self.conv_2 = nn.Conv2d(hidden, channels, (1, kernel), padding=(0, kernel // 2))
+
+    def forward(self, x_NFC: Tensor) -> Tensor:
+        """Along the bands; ReLU between the two."""
+        # (1, C, N, F) seen on the tokens' own memory is channels_last, so nothing is copied on the way in or out.
+        x_1CNF = x_NFC[None].permute(0, 3, 1, 2)
+        out_1CNF: Tensor = self.conv_2(self.conv_1(x_1CNF).relu_())
+        return out_1CNF.permute(0, 2, 3, 1)[0]
+
+
+class FEncoder(nn.Module):
+    """F_e of (3), figure 2: x_B1FT -> (B, T, F, C).
+
+    The one place that says what attends to what: a token is one band of one frame, so that every frame is a sequence of F
+    tokens of width C, without positional encoding.
+
+    Args:
+        channels: C, at least 2.
+        heads: a divisor of ``channels``.
+        hidden: channels between the two convolutions.
+        kernel: of the convolutions, mel bands, odd.
+        dropout: probability, 0 to below 1.
+
+    Raises:
+        ValueError: if ``channels`` is below 2, ``heads`` does not divide it, or ``kernel`` is even.
+    """
+
+    def __init__(self, channels: int, heads: int, hidden: int, kernel: int, dropout: float) -> None:
+        super().__init__()
+        self.lift = nn.Linear(1, channels)
+        self.layer = EncoderLayer(channels, heads, Convolutions(channels, hidden, kernel), dropout)
+
+    def forward(self, x_B1FT: Tensor) -> Tensor:
+        """Frames first in the output, because the T-Encoder goes through it frame by frame."""
+        x_NF1 = x_B1FT[:, 0].mT.flatten(0, 1)[..., None]  # N = B T sequences, (B T, F, 1)
+        lifted_NFC = self.lift(x_NF1)  # x~
+        out_NFC = self.layer.after_attention(self.attend(x_NF1, lifted_NFC), lifted_NFC)
+        return out_NFC.view(x_B1FT.shape[0], -1, *out_NFC.shape[1:])
+
+    def attend(self, x_NF1: Tensor, lifted_NFC: Tensor) -> Tensor:
+        """MSA(x~) within each frame, (N, F, C).
+
+        Also given the scalars ``x_NF1`` that ``lifted_NFC`` is the rank-one image of: all that the logits depend on.
+        """
+        out: Tensor = self.layer.attention(lifted_NFC, lifted_NFC, lifted_NFC)
+        return out
+
+
+class TEncoder(nn.Module):
+    """T_e of (4): x (B, T, F C) -> (B, 2 H), the last states of both directions.
+
+    Args:
+        width: F C, of one frame.
+        hidden: H, units of each direction.
+        layers: of the Bi-LSTM.
+        dropout: probability between layers, 0 to below 1; without effect for a single layer.
+    """
+
+    def __init__(self, width: int, hidden: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        between = dropout if layers > 1 else 0.0  # nn.LSTM warns where there is nothing in between
+        self.lstm = nn.LSTM(width, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
+
+    def forward(self, x_BTE: Tensor) -> Tensor:
+        """Through all frames, in both directions."""
+        _, (h_LBH, _) = self.lstm(x_BTE)  # L = layers x directions
+        return cat([h_LBH[-2], h_LBH[-1]], dim=1)
+
+
+class ATFNN(nn.Module):
+    """The model and its ablations: x_B1FT float -> logits (B, emotions).
+
+    Args:
+        emotions: number of classes.
+        n_mels: F, mel bands, at least 2.
+        segment_frames: T, frames of a segment, at least 2.
+        ablation: one of ``ABLATIONS``.
+        channels: C.
+        heads: of the F-Encoder, a divisor of ``channels``.
+        encoder_channels: between the F-Encoder's two convolutions.
+        encoder_kernel: of these convolutions, mel bands, odd.
+        lstm_hidden: H, units of each direction.
+        lstm_layers: of the Bi-LSTM.
+        band_group: bands that share an F-Attention weight, a divisor of ``n_mels``.
+        frame_group: frames that share a T-Attention weight, a divisor of ``segment_frames``.
+        dropout: probability, 0 to below 1.
+        time_attention_from: one of ``SOURCES``.
+
+    Raises:
+        ValueError: for an unknown ablation or source, or sizes that do not fit together; ``problems`` says so beforehand, all at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        emotions: int,
+        n_mels: int = 80,
+        segment_frames: int = 128,
+        ablation: str = "ATFNN",
+        channels: int = 8,
+        heads: int = 2,
+        encoder_channels: int = 32,
+        encoder_kernel: int = 5,
+        lstm_hidden: int = 128,
+        lstm_layers: int = 3,
+        band_group: int = 5,
+        frame_group: int = 8,
+        dropout: float = 0.0,
+        time_attention_from: str = "spectrogram",
+    ) -> None:
+        super().__init__()
+        if ablation not in ABLATIONS:
+            raise ValueError(f"ablation: no {ablation!r}; there are {', '.join(ABLATIONS)}")
+        if time_attention_from not in SOURCES:
+            raise ValueError(f"time_attention_from: no {time_attention_from!r}; there are {', '.join(SOURCES)}")
+        self.parts = PARTS[ablation]
+        self.time_attention_from = time_attention_from
+        encoded = channels if "F-Encoder" in self.parts else 1  # channels of x^', or of x
+        if "F-Attention" in self.parts:
+            if n_mels % band_group:
+                raise ValueError(f"band_group: {band_group} does not divide n_mels {n_mels}")
+            self.frequency_attention = GroupAttention(1, channels, (band_group, 1))  # F_a
+        if "F-Encoder" in self.parts:
+            self.frequency_encoder = FEncoder(channels, heads, encoder_channels, encoder_kernel, dropout)  # F_e
+        if "T-Attention" in self.parts:
+            if segment_frames % frame_group:
+                raise ValueError(f"frame_group: {frame_group} does not divide segment_frames {segment_frames}")
+            sources = encoded if time_attention_from == "encoding" else 1
+            self.time_attention = GroupAttention(sources, channels, (1, frame_group))  # T_a
+        if "T-Encoder" in self.parts:
+            self.time_encoder = TEncoder(n_mels * encoded, lstm_hidden, lstm_layers, dropout)  # T_e
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(2 * lstm_hidden if "T-Encoder" in self.parts else n_mels * encoded, emotions)
+
+    def forward(self, x_B1FT: Tensor) -> Tensor:
+        """Log-mel segments to logits."""
+        enhanced_B1FT = x_B1FT
+        if "F-Attention" in self.parts:
+            enhanced_B1FT = x_B1FT + self.frequency_attention(x_B1FT) * x_B1FT  # (1)
+        encoding_BTFC = self.frequency_encoder(enhanced_B1FT) if "F-Encoder" in self.parts else x_B1FT.permute(0, 3, 2, 1)  # (3)
+        if "T-Attention" in self.parts:
+            source = encoding_BTFC.permute(0, 3, 2, 1) if self.time_attention_from == "encoding" else x_B1FT
+            a_BTF1 = self.time_attention(source).permute(0, 3, 2, 1)
+            encoding_BTFC = encoding_BTFC + a_BTF1 * encoding_BTFC  # (2)
+        # (4), B 2H; or, for AFNN, the mean over frames, B F C
+        h = self.time_encoder(encoding_BTFC.flatten(2)) if "T-Encoder" in self.parts else encoding_BTFC.mean(dim=1).flatten(1)
+        logits: Tensor = self.classifier(self.dropout(h))
+        return logits
+
+
+def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
+    """Every reason why ``settings`` (the hyperparameters, n_mels, segment_frames) cannot be built, in words.
+
+    Every hyperparameter must be within its range; what relates one to another is checked only for the parts
+    that the ablation has, so that AFNN accepts any ``frame_group``.
+    """
+    found = range_problems(ABLATIONS, HYPERPARAMETERS, ablation, settings)
+    if found:
+        return found
+    n = {name: value for name, value in settings.items() if isinstance(value, int)}
+    parts = PARTS[ablation]
+    for name in ("n_mels", "segment_frames"):
+        if n[name] < 2:
+            found.append(f"{name}: {n[name]} leaves nothing to attend to; legal: at least 2")
+    if "F-Attention" in parts:
+        found += divisor_problems("band_group", n["band_group"], n["n_mels"], f"n_mels {n['n_mels']}")
+    if "F-Encoder" in parts:
+        found += divisor_problems("heads", n["heads"], n["channels"], f"the token width {n['channels']} (channels)")
+        found += odd_problems("encoder_kernel", n["encoder_kernel"])
+    if "T-Attention" in parts:
+        found += divisor_problems("frame_group", n["frame_group"], n["segment_frames"], f"segment_frames {n['segment_frames']}")
+    return found
