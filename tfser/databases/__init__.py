@@ -1,0 +1,98 @@
+"""Every database by name, and the one way to load one.
+
+``load`` reads labels, existence and counts, never audio: that is the work of ``checks`` and of the
+feature extraction. Adding a corpus means one file beside this one and one line in ``KNOWN``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tfser.databases import counting, emodb, manifest
+from tfser.databases.base import Database, DatabaseInfo, Problem
+from tfser.databases.folders import show
+from tfser.databases.locating import locate
+from tfser.databases.reader import Reader, Reading, harmful, lines
+from tfser.errors import RequestError, unknown
+
+KNOWN: dict[str, Reader] = {
+    "emodb": emodb.READER,
+}
+"""The word typed on the command line and its reader."""
+
+AUDFORMAT = "audformat:"
+"""What a request for an audformat database begins with."""
+
+
+def load(request: str, data: Path | None, *, allow_incomplete: bool = False) -> Database:
+    """The database that a person asked for.
+
+    Args:
+        request: a known name, the path of a manifest CSV, or ``audformat:PATH``.
+        data: the folder that holds the corpora, each in a folder of its name, or the corpus's own folder.
+        allow_incomplete: go on with what can be read when files, labels or counts are not as published; the
+            result then has ``complete=False`` and its remark says so.
+
+    Raises:
+        RequestError: with every problem.
+    """
+    database, problems = examine(request, data)
+    bad = harmful(problems)
+    if not bad:
+        return database
+    if not allow_incomplete:
+        reasons = lines(bad)
+        reasons[-1] += (
+            f"\n    (--allow-incomplete goes on with the {len(database.utterances)} utterances that can be read; every table then says so)"
+        )
+        raise RequestError(f"database {database.name}", reasons)
+    return database
+
+
+def examine(request: str, data: Path | None) -> tuple[Database, list[Problem]]:
+    """What can be read of a database, and everything that is wrong with its labels, files and counts.
+
+    Raises:
+        RequestError: nothing of it can be read.
+    """
+    if request.startswith(AUDFORMAT):
+        root = Path(request.removeprefix(AUDFORMAT)).expanduser()
+        raise RequestError(show(root), ["not read yet"])
+    if request in KNOWN:
+        reader = KNOWN[request]
+        if reader.make is not None:
+            return reader.make(), []
+        root = locate(reader, data)
+        assert reader.scan is not None, "a reader makes or scans"
+        return _finished(reader.info, reader.scan(root), root, reader.expected_ids() if reader.expected_ids else None)
+    if request.lower() in KNOWN:
+        raise RequestError("DATABASE", [f"{request!r} is written {request.lower()!r}"])
+    if request.lower().endswith(".csv") or "/" in request or "\\" in request:
+        path = Path(request).expanduser()
+        name = manifest.name_of(path)
+        if name in KNOWN:
+            detail = f"a manifest is named after its file, and {name!r} is the built-in reader's name; rename it (my-{name}.csv, say)"
+            raise RequestError(show(path), [detail])
+        info, reading = manifest.read(path, name)
+        return _finished(info, reading, path.parent, None)
+    others = ["or the path of a manifest (.csv with the columns path, speaker, emotion)", "or audformat:PATH"]
+    raise RequestError("DATABASE", [unknown("DATABASE", show(request), KNOWN) + ", " + ", ".join(others)])
+
+
+def _finished(info: DatabaseInfo, reading: Reading, root: Path, expected_ids: frozenset[str] | None) -> tuple[Database, list[Problem]]:
+    """Counts compared with the publication, remarks put together."""
+    where = show(root)
+    problems = reading.problems + counting.deviations(info, reading.utterances, where, expected_ids)
+    if not reading.utterances:
+        raise RequestError(f"database {info.name} in {where}", lines(problems) or ["no utterance was found"])
+    problems += counting.absent(info, reading.utterances, where)
+    complete = not harmful(problems)
+    remarks = [remark for remark in (info.remark, reading.remark) if remark]
+    if not complete:
+        of = f" of {info.expected_utterances}" if info.expected_utterances else ""
+        remarks.append(f"incomplete: {len(reading.utterances)}{of} utterances")
+    database = Database(info=info, utterances=tuple(reading.utterances), root=root, complete=complete, remark="; ".join(remarks))
+    return database, problems
+
+
+__all__ = ["KNOWN", "Database", "DatabaseInfo", "Problem", "examine", "load"]

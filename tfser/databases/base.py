@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
 from tfser import audio
 
 
@@ -94,6 +93,8 @@ class DatabaseInfo:
     """Published utterances per speaker; empty where unknown."""
     expected_speaker_emotions: dict[str, dict[str, int]] = field(default_factory=dict)
     """Published utterances per speaker and emotion; empty where unknown."""
+    expected_speaker_count: int | None = None
+    """Published number of speakers where their names are unknown."""
     same_texts: bool = False
     """Whether the same texts recur for every speaker: held-out speakers then say trained-on words."""
     remark: str = ""
@@ -173,5 +174,3 @@ def counts(utterances: Iterable[Utterance]) -> dict[str, Counter[str]]:
     for utterance in utterances:
         table.setdefault(utterance.speaker, Counter())[utterance.emotion] += 1
     return table
-
-

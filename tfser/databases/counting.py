@@ -1,0 +1,78 @@
+"""Found against published: how a database on disk deviates from the counts of its publication.
+
+Nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from tfser.databases.base import DatabaseInfo, Problem, Utterance, counts
+
+_NAMED = 12
+"""Utterances that a message names before it says how many more there are."""
+
+
+def deviations(
+    info: DatabaseInfo, utterances: Sequence[Utterance], where: str, expected_ids: frozenset[str] | None = None
+) -> list[Problem]:
+    """Every difference from the published counts, with the numbers and, where they are known, the names.
+
+    Args:
+        info: what is published.
+        utterances: what was found.
+        where: the folder or file, as text.
+        expected_ids: every published utterance id, where it is known.
+    """
+    table = counts(utterances)
+    details: list[str] = []
+    expected = info.expected_utterances
+    if expected is not None and expected != len(utterances):
+        details.append(f"expected {expected} utterances, found {len(utterances)} ({len(utterances) - expected:+d})")
+    if info.expected_emotions:
+        details += _differences("emotions", info.expected_emotions, Counter(u.emotion for u in utterances))
+    speakers = Counter({speaker: sum(row.values()) for speaker, row in table.items()})
+    if info.expected_speaker_count is not None and info.expected_speaker_count != len(speakers):
+        details.append(f"expected {info.expected_speaker_count} speakers, found {len(speakers)}: {', '.join(sorted(speakers)) or 'none'}")
+    if info.expected_speakers:
+        details += _differences("speakers", info.expected_speakers, speakers)
+    if info.expected_speaker_emotions:
+        cells = {f"{s} {e}": n for s, row in info.expected_speaker_emotions.items() for e, n in row.items() if n}
+        found = {f"{s} {e}": n for s, row in table.items() for e, n in row.items()}
+        details += _differences("speakers and emotions", cells, found)
+    if expected_ids is not None:
+        ids = {u.id for u in utterances}
+        details += [f"missing: {_named(expected_ids - ids)}"] if expected_ids - ids else []
+        details += [f"not among the published: {_named(ids - expected_ids)}"] if ids - expected_ids else []
+    return [Problem("count", where, detail) for detail in details]
+
+
+def absent(info: DatabaseInfo, utterances: Sequence[Utterance], where: str) -> list[Problem]:
+    """A note for each speaker who never shows some emotion: its fold's UAR averages over fewer classes."""
+    notes = []
+    for speaker, row in sorted(counts(utterances).items()):
+        missing = [emotion for emotion in info.emotions if not row[emotion]]
+        if missing:
+            left = len(info.emotions) - len(missing)
+            detail = f"speaker {speaker} has no {', '.join(missing)}: the UAR of this fold averages over {left} emotions"
+            notes.append(Problem("note", where, detail))
+    return notes
+
+
+def _differences(what: str, expected: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
+    """One line that lists every key whose numbers differ."""
+    keys = list(expected) + sorted(set(found) - set(expected))
+    pairs = [(key, expected.get(key, 0), found.get(key, 0)) for key in keys]
+    wrong = [f"{key}: expected {published}, found {there}" for key, published, there in pairs if published != there]
+    if not wrong:
+        return []
+    more = f"; ... and {len(wrong) - 2 * _NAMED} more" if len(wrong) > 2 * _NAMED else ""
+    return [f"{what} that differ: {'; '.join(wrong[: 2 * _NAMED])}{more}"]
+
+
+def _named(ids: frozenset[str] | set[str]) -> str:
+    """Some names, then how many more."""
+    names = sorted(ids)
+    more = f" ... and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more} ({len(names)})"

@@ -1,0 +1,204 @@
+"""A database from a CSV manifest: ``path, speaker, emotion`` and optionally ``session``.
+
+Any other column is ignored. Paths are relative to the manifest's folder, so that ids are the same on every
+machine. Nothing here decodes audio. What is read is data from anyone: every cell is checked before it
+becomes a name in a table or a file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tfser.databases.base import DatabaseInfo, Problem, Utterance
+from tfser.databases.folders import show
+from tfser.databases.reader import Reading
+from tfser.errors import RequestError
+
+REQUIRED = ("path", "speaker", "emotion")
+LARGEST_BYTES = 256 << 20
+"""A larger manifest is refused."""
+
+_LABEL = re.compile(r"\w[\w .+()-]{0,63}")
+
+
+def name_of(path: Path) -> str:
+    """A database's name from a file's: lower-case letters, digits, ``-`` and ``_``.
+
+    Raises:
+        RequestError: nothing of the name is left.
+    """
+    slug = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-")[:64]
+    if not slug or not slug[0].isalnum():
+        detail = "the database is named after the file, which needs a letter or digit (a-z, 0-9) at the beginning"
+        raise RequestError(show(path), [detail])
+    return slug
+
+
+def label_problem(value: str) -> str | None:
+    """Why a speaker, emotion or session is refused (it becomes a word in tables, file names and tags), or ``None``."""
+    if not value:
+        return "is empty"
+    if not _LABEL.fullmatch(value) or value != value.strip():
+        return f"{show(value[:80])!r} is not a plain name (letters, digits, blanks and . _ + ( ) -, at most 64, a letter or digit first)"
+    return None
+
+
+def read(path: Path, name: str | None = None, info: DatabaseInfo | None = None) -> tuple[DatabaseInfo, Reading]:
+    """Read a manifest.
+
+    Args:
+        path: the CSV file.
+        name: the database's name; made from the file's where absent.
+        info: what is known of the corpus (ABC); made from the file where absent.
+
+    Raises:
+        RequestError: the file cannot be read as a manifest at all. A line that cannot be used is a problem
+            of the reading, with its number.
+    """
+    reading = Reading()
+    rows = list(_rows(path, reading))
+    _check_sessions(path, rows, reading)
+    first: dict[str, int] = {}
+    for line, cells in rows:
+        where = f"{show(path)} line {line}"
+        wrong = [f"{column} {why}" for column in ("speaker", "emotion") if (why := label_problem(cells[column]))]
+        if cells.get("session") and (why := label_problem(cells["session"])):
+            wrong.append(f"session {why}")
+        relative, why = _relative(cells["path"])
+        if why:
+            wrong.append(why)
+        if wrong:
+            reading.problems.append(Problem("label", where, "; ".join(wrong)))
+            continue
+        if relative in first:
+            reading.problems.append(Problem("duplicate", where, f"{show(relative)} is already on line {first[relative]}"))
+            continue
+        first[relative] = line
+        file = path.parent / relative
+        if not os.path.exists(file):
+            reading.problems.append(Problem("missing", where, _missing(file, cells["path"])))
+            continue
+        utterance = Utterance(
+            id=relative, speaker=cells["speaker"], emotion=cells["emotion"], session=cells.get("session") or None, path=file
+        )
+        reading.utterances.append(utterance)
+    reading.problems += _case_variants(path, reading.utterances)
+    return info or _info(path, name or name_of(path), reading.utterances), reading
+
+
+def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, cells by column) of every line with the right number of cells."""
+    try:
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "not there"
+            raise RequestError(show(path), [f"a manifest is a CSV file with the columns {', '.join(REQUIRED)}; this is {what}"])
+        if path.stat().st_size > LARGEST_BYTES:
+            raise RequestError(show(path), [f"it is larger than {LARGEST_BYTES >> 20} MiB, which no manifest is"])
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise RequestError(show(path), [f"cannot be read: {getattr(error, 'strerror', None) or error}"]) from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise RequestError(show(path), [f"line {line}: byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8"]) from None
+    table = csv.reader(io.StringIO(text, newline=""), strict=True)
+    begun, header = 1, None
+    while True:
+        begun = table.line_num + 1
+        try:
+            cells = next(table, None)
+        except csv.Error as error:
+            problem = f"line {begun}: {error}; it and what follows cannot be read"
+            if header is None:
+                raise RequestError(show(path), [problem]) from None
+            reading.problems.append(Problem("label", f"{show(path)} line {begun}", f"{error}; it and what follows cannot be read"))
+            return
+        if cells is None:
+            break
+        if not any(cell.strip() for cell in cells):
+            continue
+        if header is None:
+            header = _header(path, cells)
+        elif len(cells) != len(header):
+            detail = f"{len(cells)} cells, but the header has {len(header)}; a name with a comma needs quotes"
+            reading.problems.append(Problem("label", f"{show(path)} line {begun}", detail))
+        else:
+            yield begun, {column: cell.strip() for column, cell in zip(header, cells, strict=True)}
+    if header is None:
+        raise RequestError(show(path), [f"it is empty; the first line has to name the columns {', '.join(REQUIRED)}"])
+
+
+def _header(path: Path, cells: list[str]) -> list[str]:
+    """The columns, lower case."""
+    header = [cell.strip().lower() for cell in cells]
+    problems = [f"line 1: no column {column!r}; there are {', '.join(map(show, header))}" for column in REQUIRED if column not in header]
+    problems += [f"line 1: column {show(c)!r} is there twice" for c in dict.fromkeys(header) if c and header.count(c) > 1]
+    if problems:
+        if len(cells) == 1 and (";" in cells[0] or "\t" in cells[0]):
+            problems.append("line 1: cells are separated by commas, not by semicolons or tabs")
+        raise RequestError(show(path), problems)
+    return header
+
+
+def _relative(cell: str) -> tuple[str, str | None]:
+    """A path below (or beside) the manifest's folder in one spelling, or why it is refused."""
+    if not cell:
+        return "", "path is empty"
+    if "\0" in cell:
+        return "", "path holds a zero byte"
+    if cell.startswith(("/", "~")) or re.match(r"[A-Za-z]:[\\/]", cell):
+        return "", f"path {show(cell)} is absolute; write it relative to the manifest, so that ids are the same on every machine"
+    return posixpath.normpath(cell), None
+
+
+def _missing(file: Path, cell: str) -> str:
+    """What is not there."""
+    if os.path.islink(file):
+        return f"{show(file)} is a link whose target is not there"
+    hint = "; folders are separated by / here" if "\\" in cell else ""
+    return f"{show(file)} is not there{hint}"
+
+
+def _check_sessions(path: Path, rows: list[tuple[int, dict[str, str]]], reading: Reading) -> None:
+    """Either every line has a session or none: leave-one-session-out would lose the others without a word."""
+    without = [line for line, cells in rows if not cells.get("session")]
+    if without and len(without) < len(rows):
+        detail = f"no session, while {len(rows) - len(without)} other lines have one"
+        reading.problems += [Problem("label", f"{show(path)} line {line}", detail) for line in without]
+
+
+def _case_variants(path: Path, utterances: list[Utterance]) -> list[Problem]:
+    """Names that differ by case only are one person or one emotion typed twice."""
+    problems = []
+    for what in ("speaker", "emotion"):
+        spellings: dict[str, set[str]] = {}
+        for utterance in utterances:
+            value = getattr(utterance, what)
+            spellings.setdefault(value.casefold(), set()).add(value)
+        for variants in spellings.values():
+            if len(variants) > 1:
+                detail = f"{what}s {', '.join(sorted(variants))} differ by case only; write them the same"
+                problems.append(Problem("label", show(path), detail))
+    return problems
+
+
+def _info(path: Path, name: str, utterances: list[Utterance]) -> DatabaseInfo:
+    """What a manifest says of itself."""
+    return DatabaseInfo(
+        name=name,
+        title=f"manifest {show(path.name)}",
+        language="not stated",
+        licence="not stated",
+        citation="",
+        homepage="",
+        how_to_get="",
+        layout="a CSV file with the columns path, speaker, emotion and optionally session; paths relative to it",
+        emotions=tuple(sorted({utterance.emotion for utterance in utterances})),
+    )

@@ -1,0 +1,115 @@
+"""What a corpus's reader is, and what it hands back: utterances and every problem met on the way.
+
+Nothing here knows a particular corpus, and nothing here decodes audio.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tfser.databases.base import HARMLESS_KINDS, Database, DatabaseInfo, Problem, Utterance
+from tfser.databases.folders import Found, listing, show
+
+SHOWN = 20
+"""Lines of one kind that a message shows before it says how many more there are."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was found on disk."""
+
+    utterances: list[Utterance] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    remark: str = ""
+    """What has to be said of this copy wherever a result on it is shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """How one corpus is found and read."""
+
+    info: DatabaseInfo
+    scan: Callable[[Path], Reading] | None = None
+    """Reads the corpus's own folder: labels and existence, no audio."""
+    marks: Callable[[Path], bool] | None = None
+    """Whether a folder of any name holds this corpus; cheap."""
+    make: Callable[[], Database] | None = None
+    """Makes a database that needs no folder, instead of ``scan`` and ``marks``."""
+    folders: tuple[str, ...] = ()
+    """Names of its folder beside ``info.name``; case, blanks, ``-``, ``_`` and ``.`` do not count."""
+    expected_ids: Callable[[], frozenset[str]] | None = None
+    """Every published utterance id, where the corpus is a full grid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a file's name says."""
+
+    id: str
+    speaker: str
+    emotion: str
+    session: str | None = None
+
+
+class LabelError(Exception):
+    """A name that does not follow the corpus's code; the text says what was expected."""
+
+
+def scan_names(root: Path, parse: Callable[[Found], Labels | None], extensions: tuple[str, ...] = (".wav", ".flac")) -> Reading:
+    """Read a corpus whose labels are in its file names.
+
+    Args:
+        root: the corpus's folder.
+        parse: a file to its labels; ``None`` for a file that is known not to belong; ``LabelError`` for any other.
+        extensions: lower case, with the dot.
+    """
+    found, problems = listing(root, extensions)
+    reading = Reading(problems=problems)
+    seen: dict[str, Found] = {}
+    for file in found:
+        try:
+            labels = parse(file)
+        except LabelError as error:
+            reading.problems.append(Problem("label", show(file.path), f"{error}; it is not used"))
+            continue
+        if labels is None:
+            continue
+        if labels.id in seen:
+            detail = f"{labels.id} is also {show(seen[labels.id].relative)}; keep one of the two, or name the folder that holds one copy"
+            reading.problems.append(Problem("duplicate", show(file.path), detail))
+            continue
+        seen[labels.id] = file
+        utterance = Utterance(id=labels.id, speaker=labels.speaker, emotion=labels.emotion, session=labels.session, path=file.path)
+        reading.utterances.append(utterance)
+    return reading
+
+
+def marks_by_name(pattern: re.Pattern[str]) -> Callable[[Path], bool]:
+    """Whether some audio file at most two folders down has a name (without extension) that ``pattern`` matches whole."""
+
+    def marks(folder: Path) -> bool:
+        found, _ = listing(folder, (".wav", ".flac"), depth=2, at_most=2000)
+        return any(pattern.fullmatch(file.stem) for file in found)
+
+    return marks
+
+
+def harmful(problems: Iterable[Problem]) -> list[Problem]:
+    """Those that make a database unfit for use."""
+    return [problem for problem in problems if problem.kind not in HARMLESS_KINDS]
+
+
+def lines(problems: Iterable[Problem]) -> list[str]:
+    """One line a problem, at most ``SHOWN`` of one kind, then how many more."""
+    shown: list[str] = []
+    by_kind: dict[str, int] = {}
+    for problem in problems:
+        by_kind[problem.kind] = by_kind.get(problem.kind, 0) + 1
+        if by_kind[problem.kind] <= SHOWN:
+            shown.append(str(problem))
+    more = {kind: count - SHOWN for kind, count in by_kind.items() if count > SHOWN}
+    shown += [f"... and {count} more of kind {kind!r}" for kind, count in more.items()]
+    return shown
