@@ -36,7 +36,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, cat, nn
 
-from tfser.models.layers import EncoderLayer
+from tfser.models.layers import SMALLEST_WIDTH, EncoderLayer
 from tfser.models.settings import divisor_problems, odd_problems, range_problems
 from tfser.trial import Hyperparameter, Value
 
@@ -55,7 +55,7 @@ SOURCES = ("spectrogram", "encoding")
 """Where T-Attention's weights can come from: (2) or (4)."""
 
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
-    "channels": Hyperparameter(default=8, low=2, high=256, help="c: width of an F-Encoder token, channels of both attentions"),
+    "channels": Hyperparameter(default=8, low=SMALLEST_WIDTH, high=256, help="c: width of an F-Encoder token, channels of both attentions"),
     "heads": Hyperparameter(default=2, low=1, high=64, help="heads of the F-Encoder, a divisor of channels (not in the paper)"),
     "encoder_channels": Hyperparameter(default=32, low=1, high=1024, help="channels between the F-Encoder's two convolutions"),
     "encoder_kernel": Hyperparameter(default=5, low=1, high=31, help="kernel of the F-Encoder's convolutions, odd, mel bands"),
@@ -134,14 +134,14 @@ class FEncoder(nn.Module):
     tokens of width C, without positional encoding.
 
     Args:
-        channels: C, at least 2.
+        channels: C, at least 3.
         heads: a divisor of ``channels``.
         hidden: channels between the two convolutions.
         kernel: of the convolutions, mel bands, odd.
         dropout: probability, 0 to below 1.
 
     Raises:
-        ValueError: if ``channels`` is below 2, ``heads`` does not divide it, or ``kernel`` is even.
+        ValueError: if ``channels`` is below 3, ``heads`` does not divide it, or ``kernel`` is even.
     """
 
     def __init__(self, channels: int, heads: int, hidden: int, kernel: int, dropout: float) -> None:

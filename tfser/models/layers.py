@@ -27,6 +27,9 @@ from torch.nn.functional import scaled_dot_product_attention
 DEVIATION_EPSILON = 1e-8
 """Added to a variance before its root: keeps the gradient finite where all values are equal."""
 
+SMALLEST_WIDTH = 3
+"""Layer normalisation leaves nothing of a token of width 1, and of one of width 2 only which value is larger: no gradient passes."""
+
 
 class MultiHeadAttention(nn.Module):
     """(MA): q_BSE, k_BTE, v_BTE -> (B, S, E).
@@ -74,19 +77,19 @@ class EncoderLayer(nn.Module):
     """A post-norm encoder layer, (2)-(3) and their like: q_BSE, k_BSE, v_BSE -> (B, S, E).
 
     Args:
-        width: E, at least 2 (layer normalisation turns a token of width 1 into a constant).
+        width: E, at least ``SMALLEST_WIDTH``.
         heads: H, a divisor of ``width``.
         mlp: the second sub-layer, (B, S, E) -> (B, S, E).
         dropout: probability, 0 to below 1, on the output of both sub-layers.
 
     Raises:
-        ValueError: if ``width`` is below 2 or ``heads`` does not divide it.
+        ValueError: if ``width`` is below ``SMALLEST_WIDTH`` or ``heads`` does not divide it.
     """
 
     def __init__(self, width: int, heads: int, mlp: nn.Module, dropout: float = 0.0) -> None:
         super().__init__()
-        if width < 2:
-            raise ValueError(f"width: {width}, but layer normalisation turns a token of width 1 into a constant; legal: at least 2")
+        if width < SMALLEST_WIDTH:
+            raise ValueError(f"token width: {width}; legal: at least {SMALLEST_WIDTH}")
         self.attention = MultiHeadAttention(width, heads)
         self.attention_norm = nn.LayerNorm(width)
         self.mlp = mlp

@@ -44,7 +44,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from tfser.models.layers import EncoderLayer, mean_and_deviation, mlp
+from tfser.models.layers import SMALLEST_WIDTH, EncoderLayer, mean_and_deviation, mlp
 from tfser.models.settings import divisor_problems, odd_problems, range_problems
 from tfser.trial import Hyperparameter, Value
 
@@ -137,8 +137,8 @@ class TimeFrequencyTransformer(nn.Module):
 
     Args:
         emotions: number of classes.
-        n_mels: F, mel bands, more than ``stride`` squared.
-        segment_frames: D, frames of a segment, more than ``stride`` squared.
+        n_mels: F, mel bands, more than twice ``stride`` squared.
+        segment_frames: D, frames of a segment, more than twice ``stride`` squared.
         ablation: one of ``ABLATIONS``.
         channels: C of table 2.
         kernel: of table 2, cells, odd.
@@ -154,7 +154,7 @@ class TimeFrequencyTransformer(nn.Module):
         dropout: probability, 0 to below 1.
 
     Raises:
-        ValueError: for an unknown ablation, an even kernel, a size that leaves tokens of width 1, or heads that do
+        ValueError: for an unknown ablation, an even kernel, a size that leaves tokens too narrow, or heads that do
             not divide their token's width; ``problems`` says so beforehand, all at once.
     """
 
@@ -182,8 +182,9 @@ class TimeFrequencyTransformer(nn.Module):
         if ablation not in ABLATIONS:
             raise ValueError(f"ablation: no {ablation!r}; there are {', '.join(ABLATIONS)}")
         bands, frames = shrunk(n_mels, stride), shrunk(segment_frames, stride)  # f, d
-        if min(bands, frames) < 2:
-            raise ValueError(f"n_mels {n_mels} and segment_frames {segment_frames} must be more than {stride**2}")
+        if min(bands, frames) < SMALLEST_WIDTH:
+            least = stride**2 * (SMALLEST_WIDTH - 1) + 1
+            raise ValueError(f"n_mels {n_mels} and segment_frames {segment_frames} must be at least {least}")
         parts = ablation.split("+")
         self.has_time, self.has_frequency, self.has_time_frequency = (part in parts for part in ("T", "F", "TF"))
         if self.has_time:
@@ -241,8 +242,11 @@ def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
     cells = n["stride"] ** 2
     found += odd_problems("kernel", n["kernel"])
     for name in ("n_mels", "segment_frames"):
-        if n[name] <= cells:
-            found.append(f"{name}: {n[name]} / {cells} (stride {n['stride']}, twice) leaves less than 2 cells; legal: at least {cells + 1}")
+        width, least = shrunk(n[name], n["stride"]), cells * (SMALLEST_WIDTH - 1) + 1
+        if width < SMALLEST_WIDTH:
+            found.append(
+                f"{name}: {n[name]} / {cells} (stride {n['stride']}, twice) leaves a token width of {width}; legal: at least {least}"
+            )
     parts = ablation.split("+")
     for part, heads, size in (
         ("T", "time_heads", "n_mels"),
