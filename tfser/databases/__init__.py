@@ -8,7 +8,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tfser.databases import counting, emodb, manifest
+from tfser.databases import (
+    abc,
+    audformat_tables,
+    casia,
+    counting,
+    cremad,
+    emodb,
+    emovo,
+    iemocap,
+    manifest,
+    nemo,
+    ravdess,
+    savee,
+    synthetic,
+    tess,
+)
 from tfser.databases.base import Database, DatabaseInfo, Problem
 from tfser.databases.folders import show
 from tfser.databases.locating import locate
@@ -16,7 +31,17 @@ from tfser.databases.reader import Reader, Reading, harmful, lines
 from tfser.errors import RequestError, unknown
 
 KNOWN: dict[str, Reader] = {
+    "abc": abc.READER,
+    "casia": casia.READER,
+    "cremad": cremad.READER,
     "emodb": emodb.READER,
+    "emovo": emovo.READER,
+    "iemocap": iemocap.READER,
+    "nemo": nemo.READER,
+    "ravdess": ravdess.READER,
+    "savee": savee.READER,
+    "synthetic": synthetic.READER,
+    "tess": tess.READER,
 }
 """The word typed on the command line and its reader."""
 
@@ -57,7 +82,8 @@ def examine(request: str, data: Path | None) -> tuple[Database, list[Problem]]:
     """
     if request.startswith(AUDFORMAT):
         root = Path(request.removeprefix(AUDFORMAT)).expanduser()
-        raise RequestError(show(root), ["not read yet"])
+        info, reading = audformat_tables.read(root)
+        return _finished(info, reading, root, None)
     if request in KNOWN:
         reader = KNOWN[request]
         if reader.make is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -157,7 +157,7 @@ class Database:
             raise ValueError(f"{utterance.id} has no file; its database has to override audio_digest()")
         return audio.digest(utterance.path)
 
-    def digest(self, audio_digests: dict[str, str]) -> str:
+    def digest(self, audio_digests: Mapping[str, str]) -> str:
         """What a trial's id holds of the database: every id, label and audio content (not its paths).
 
         Args:

@@ -70,7 +70,7 @@ def read(path: Path, name: str | None = None, info: DatabaseInfo | None = None) 
         wrong = [f"{column} {why}" for column in ("speaker", "emotion") if (why := label_problem(cells[column]))]
         if cells.get("session") and (why := label_problem(cells["session"])):
             wrong.append(f"session {why}")
-        relative, why = _relative(cells["path"])
+        relative, why = relative_path(cells["path"])
         if why:
             wrong.append(why)
         if wrong:
@@ -147,7 +147,7 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     return header
 
 
-def _relative(cell: str) -> tuple[str, str | None]:
+def relative_path(cell: str) -> tuple[str, str | None]:
     """A path below (or beside) the manifest's folder in one spelling, or why it is refused."""
     if not cell:
         return "", "path is empty"
