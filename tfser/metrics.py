@@ -46,7 +46,8 @@ def recalls(matrix: np.ndarray) -> np.ndarray:
     [0.75, nan]
     """
     totals = matrix.sum(axis=1)
-    return np.divide(np.diagonal(matrix), totals, out=np.full(len(matrix), np.nan), where=totals > 0)
+    out: np.ndarray = np.divide(np.diagonal(matrix), totals, out=np.full(len(matrix), np.nan), where=totals > 0)
+    return out
 
 
 def war(matrix: np.ndarray) -> float:
@@ -99,12 +100,38 @@ def over_folds(matrices: Sequence[np.ndarray]) -> OverFolds:
     Raises:
         ValueError: no fold at all.
     """
-    if not len(matrices):
+    return over_folds_and_seeds([matrices])
+
+
+def over_folds_and_seeds(runs: Sequence[Sequence[np.ndarray]]) -> OverFolds:
+    """Reduce several seeds' confusion matrices over the same folds.
+
+    The pooled values are means over seeds of each seed's pooled value: pooling the seeds too would count every
+    utterance once per seed. Mean and spread over folds are those of the folds' means over seeds, so that the
+    spread is the one between held-out speakers, not between seeds.
+
+    Args:
+        runs: for each seed its matrices, one per fold in one order, each int of shape (emotions, emotions).
+
+    Raises:
+        ValueError: no seed, no fold, or another number of folds from seed to seed.
+    """
+    if not len(runs) or not len(runs[0]):
         raise ValueError("no fold to reduce")
-    pooled = np.sum(matrices, axis=0)
-    wars, uars = np.array([war(m) for m in matrices]), np.array([uar(m) for m in matrices])
+    if len({len(matrices) for matrices in runs}) > 1:
+        raise ValueError(f"the seeds have {', '.join(str(len(matrices)) for matrices in runs)} folds; they have to have the same")
+    pooled = [np.sum(matrices, axis=0) for matrices in runs]
+    wars = np.array([[war(m) for m in matrices] for matrices in runs]).mean(axis=0)
+    uars = np.array([[uar(m) for m in matrices] for matrices in runs]).mean(axis=0)
 
     def spread(values: np.ndarray) -> float:
         return float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
-    return OverFolds(war(pooled), uar(pooled), float(wars.mean()), spread(wars), float(uars.mean()), spread(uars))
+    return OverFolds(
+        war_pooled=float(np.mean([war(m) for m in pooled])),
+        uar_pooled=float(np.mean([uar(m) for m in pooled])),
+        war_mean=float(wars.mean()),
+        war_sd=spread(wars),
+        uar_mean=float(uars.mean()),
+        uar_sd=spread(uars),
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -38,6 +38,11 @@ class Configuration:
     """What has to be said wherever a result on this database is shown."""
 
     @property
+    def protocol_name(self) -> str:
+        """The protocol in words, as the papers name it."""
+        return {"speaker": "leave-one-speaker-out", "session": "leave-one-session-out"}.get(self.protocol, self.protocol)
+
+    @property
     def key(self) -> tuple[str, str, str, str, str]:
         """Identifies the row within a sweep, and sorts it."""
         return (self.database, self.protocol, self.model, self.ablation, self.selection)
@@ -58,3 +63,8 @@ class Results:
 def matrix(record: Mapping[str, Any]) -> np.ndarray:
     """The record's utterance-level confusion matrix: int64, shape (emotions, emotions), rows are the truth."""
     return np.asarray(record["confusion"], dtype=np.int64)
+
+
+def is_done(record: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
+    """Whether that record holds scores: a failed trial's does not, and counts as missing."""
+    return record is not None and record.get("status", "done") == "done"

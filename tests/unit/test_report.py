@@ -1,0 +1,557 @@
+"""What the report's files say about a sweep: the right numbers, every gap named, and the same bytes each time."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+from sklearn.metrics import accuracy_score, recall_score
+
+from tfser import metrics
+from tfser.report import formats, published, table, tables, terminal
+from tfser.report.result import Configuration, Results
+from tfser.report.summary import RecordError, summarise
+
+TFT, ATFNN = "time_frequency_transformer", "atfnn"
+CONTRACT = {
+    "summary.csv": "database protocol model ablation selection folds_done folds_total seeds "
+    "war_pooled uar_pooled war_mean war_sd uar_mean uar_sd",
+    "folds.csv": "database protocol fold model ablation selection seed war uar recall_glad recall_mad recall_sad "
+    "utterances epochs hyperparameters trial_id",
+    "predictions.csv": "trial_id utterance speaker truth predicted p_glad p_mad p_sad",
+}
+
+
+def write(results: Results, folder: Path, *, pictures: bool = False) -> list[Path]:
+    """Without the pictures unless they are what is tested: they take most of the time."""
+    return tables.write(results, folder, pictures=pictures)
+
+
+def configuration(**changes) -> Configuration:
+    values = {
+        "database": "emodb",
+        "protocol": "speaker",
+        "model": TFT,
+        "ablation": "T+F+TF",
+        "selection": "nested",
+        "emotions": ("mad", "glad", "sad"),
+        "folds": ("03", "08", "09"),
+        "seeds": (0,),
+    }
+    values |= changes
+    return Configuration(**{"folds_total": len(values["folds"]), **values})
+
+
+def record(row: Configuration, fold: str, seed: int, *, lacks: tuple[str, ...] = (), size: int = 24) -> dict:
+    """A final trial's record with random scores, the same for the same arguments."""
+    digest = hashlib.sha256(repr((row.key, fold, seed)).encode()).hexdigest()
+    rng = np.random.default_rng(int(digest[:8], 16))
+    truths = [e for e in row.emotions if e not in lacks]
+    utterances, pairs = [], []
+    for number in range(size + len(fold) * 3 + int(rng.integers(9))):  # folds of unequal size, so that the averages differ
+        truth = truths[int(rng.integers(len(truths)))]
+        p = rng.dirichlet(np.ones(len(row.emotions))) + 0.35 * np.eye(len(row.emotions))[row.emotions.index(truth)] * rng.random()
+        p = p / p.sum()
+        utterances.append({"id": f"{fold}/{number:03d}", "speaker": fold, "truth": truth, "p": p.tolist()})
+        pairs.append((row.emotions.index(truth), int(np.argmax(p))))
+    matrix = metrics.confusion([t for t, _ in pairs], [g for _, g in pairs], len(row.emotions))
+    return {
+        "trial_id": "e5" + digest[:14],  # pandas would read an id of digits alone as a number
+        "spec": {"hyperparameters": {"learning_rate": 0.0005, "channels": 16}},
+        "status": "done",
+        "emotions": list(row.emotions),
+        "utterances": utterances,
+        "confusion": matrix.tolist(),
+        "epochs": 20,
+        "seconds": 12.5,
+        "started_unix": 1.7e9,
+    }
+
+
+def sweep(*rows: Configuration, without: tuple = (), name: str = "test", **options) -> Results:
+    """Everything done but the (fold, seed) pairs in ``without``."""
+    records = {
+        (row, fold, seed): record(row, fold, seed, **options)
+        for row in rows
+        for fold in row.folds
+        for seed in row.seeds
+        if (fold, seed) not in without
+    }
+    return Results(sweep=name, configurations=rows, records=records)
+
+
+def paper_rows(*databases: str) -> list[Configuration]:
+    return [
+        configuration(database=d, emotions=tuple(sorted(published.load().emotions[d])), model=m, ablation=a)
+        for d in databases
+        for m, a in ((TFT, "T+F+TF"), (ATFNN, "ATFNN"))
+    ]
+
+
+def read(folder: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(folder / name, dtype={"fold": str, "speaker": str}, keep_default_na=True)
+
+
+def markdown_cells(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("*") for cell in line.strip("|").split("|")] for line in lines]
+
+
+# --- the numbers -----------------------------------------------------------------------------------------------
+
+
+def test_war_and_uar_recomputed_from_the_predictions_are_the_printed_ones(tmp_path):
+    rows = [configuration(), configuration(ablation="T+F"), configuration(database="casia", folds=("a", "bb", "ccc", "dddd"))]
+    write(sweep(*rows), tmp_path)
+    predictions, folds = read(tmp_path, "predictions.csv"), read(tmp_path, "folds.csv")
+    merged = predictions.merge(folds[["trial_id", "database", "ablation", "fold"]], on="trial_id", validate="many_to_one")
+    assert len(merged) == len(predictions) == folds["utterances"].sum()
+    printed = markdown_cells((tmp_path / "comparison.md").read_text(encoding="utf-8"))
+    latex = (tmp_path / "comparison.tex").read_text(encoding="utf-8")
+    for row in rows:
+        mine = merged[(merged.database == row.database) & (merged.ablation == row.ablation)]
+
+        def uar(part: pd.DataFrame) -> float:
+            return recall_score(part.truth, part.predicted, labels=sorted(set(part.truth)), average="macro")
+
+        each = [part for _, part in mine.groupby("fold")]
+        assert len(each) == len(row.folds)
+        wars, uars = [accuracy_score(part.truth, part.predicted) for part in each], [uar(part) for part in each]
+        pooled = (f"{100 * accuracy_score(mine.truth, mine.predicted):.2f}", f"{100 * uar(mine):.2f}")
+        mean = tuple(f"{100 * np.mean(v):.2f} ± {100 * np.std(v, ddof=1):.2f}" for v in (wars, uars))
+        name = "Time-Frequency Transformer" + ("" if row.ablation == "T+F+TF" else f", {row.ablation}") + " (ours)"
+        found = {cells[4]: tuple(cells[-2:]) for cells in printed if cells[0] == name}
+        if row.database == "emodb":  # its table is printed last, so these are its cells
+            assert found == {"pooled": pooled, "mean of folds": mean}
+        assert pooled[0] in latex
+        assert mean[1].replace("±", r"$\pm$") in latex
+    summary = read(tmp_path, "summary.csv").set_index(["database", "ablation"])
+    assert summary.loc[("casia", "T+F+TF"), "war_pooled"] == pytest.approx(
+        accuracy_score(*merged[merged.database == "casia"][["truth", "predicted"]].T.to_numpy()), abs=1e-12
+    )
+
+
+def test_folds_csv_and_the_confusion_files_agree_with_the_predictions(tmp_path):
+    write(sweep(configuration()), tmp_path)
+    predictions, folds = read(tmp_path, "predictions.csv"), read(tmp_path, "folds.csv")
+    for _, fold in folds.iterrows():
+        mine = predictions[predictions.trial_id == fold.trial_id]
+        assert fold.war == pytest.approx(accuracy_score(mine.truth, mine.predicted), abs=1e-12)
+        for emotion in ("mad", "glad", "sad"):
+            assert fold[f"recall_{emotion}"] == pytest.approx((mine[mine.truth == emotion].predicted == emotion).mean(), abs=1e-12)
+        assert json.loads(fold.hyperparameters) == {"channels": 16, "learning_rate": 0.0005}
+    scores = predictions[["p_glad", "p_mad", "p_sad"]]
+    assert (scores.idxmax(axis=1).str.removeprefix("p_") == predictions.predicted).all()
+    cells = read(tmp_path, f"confusion_emodb_speaker_{TFT}_t+f+tf_nested.csv")
+    assert list(cells.columns) == ["truth", "predicted", "count", "share"]
+    counted = predictions.groupby(["truth", "predicted"]).size()
+    assert (
+        cells.set_index(["truth", "predicted"])["count"].to_dict()
+        == counted.reindex(pd.MultiIndex.from_frame(cells[["truth", "predicted"]]), fill_value=0).to_dict()
+    )
+    assert cells["count"].sum() == len(predictions)
+    assert cells.groupby("truth")["share"].sum().to_numpy() == pytest.approx(1.0)
+
+
+def test_predictions_hold_every_digit_of_a_score(tmp_path):
+    row = configuration()
+    results = sweep(row)
+    write(results, tmp_path)
+    written = read(tmp_path, "predictions.csv").set_index("utterance")
+    for utterance in results.records[row, "08", 0]["utterances"]:
+        assert written.loc[utterance["id"], ["p_mad", "p_glad", "p_sad"]].tolist() == utterance["p"]
+
+
+def test_percent_rounds_the_value_and_not_its_binary_neighbour():
+    assert [table.percent(x) for x in (0, 1, 0.28855, 0.1 + 0.2, 1 / 3, 0.00015)] == ["0.00", "100.00", "28.86", "30.00", "33.33", "0.02"]
+    assert table.exact(-0.0) == 0.0
+    assert str(table.exact(-0.0)) == "0.0"
+
+
+# --- bytes ------------------------------------------------------------------------------------------------------
+
+
+def test_equal_results_in_another_order_and_under_another_name_give_equal_bytes(tmp_path):
+    rows = [configuration(), configuration(ablation="T+F", seeds=(0, 1)), *paper_rows("casia")]
+    results = sweep(*rows)
+    shuffled = list(results.records.items())
+    random.Random(3).shuffle(shuffled)
+    other = Results(sweep="other", configurations=tuple(reversed(rows)), records={k: {**v, "seconds": 99.0} for k, v in shuffled})
+    for key in other.records:
+        other.records[key]["utterances"] = list(reversed(other.records[key]["utterances"]))
+    first, second = write(results, tmp_path / "a", pictures=True), write(other, tmp_path / "b", pictures=True)
+    assert [p.name for p in first] == [p.name for p in second] == sorted(p.name for p in (tmp_path / "a").iterdir())
+    for one, two in zip(first, second, strict=True):
+        assert one.read_bytes() == two.read_bytes(), one.name
+        if one.suffix != ".png":
+            content = one.read_bytes()
+            assert b"\r" not in content
+            assert content.endswith(b"\n")
+            content.decode("utf-8")
+        else:
+            assert not any(word in one.read_bytes() for word in (b"tEXt", b"tIME", b"Software", b"matplotlib"))
+
+
+def test_the_columns_are_those_that_other_tools_read_and_pandas_gives_them_their_types(tmp_path):
+    write(sweep(configuration(), configuration(ablation="T+F"), without=(("08", 0),)), tmp_path)
+    for name, columns in CONTRACT.items():
+        assert (tmp_path / name).read_text(encoding="utf-8").splitlines()[0].split(",") == columns.split()
+    summary, folds = read(tmp_path, "summary.csv"), read(tmp_path, "folds.csv")
+    assert [str(summary[c].dtype) for c in ("folds_done", "folds_total", "seeds", "war_pooled")] == ["int64"] * 3 + ["float64"]
+    assert [str(folds[c].dtype) for c in ("seed", "utterances", "epochs", "war")] == ["int64"] * 3 + ["float64"]
+    assert summary[["war_pooled", "uar_mean"]].max().max() <= 1
+    keys = list(zip(folds.database, folds.protocol, folds.fold, folds.model, folds.ablation, strict=True))
+    assert keys == sorted(keys)
+    comparison, ablation = read(tmp_path, "comparison.csv"), read(tmp_path, "ablation.csv")
+    assert str(comparison.war.dtype) == str(ablation.war_pooled.dtype) == "float64"
+    assert ablation.t_trans.tolist() == [True, True]
+    assert ablation.tf_trans.tolist() == [False, True]
+
+
+# --- what is missing ----------------------------------------------------------------------------------------------
+
+
+def test_a_missing_fold_is_marked_counted_and_named_everywhere(tmp_path):
+    whole, gap = configuration(), configuration(ablation="T+F")
+    results = sweep(whole)
+    results.records.update(sweep(gap, without=(("08", 0),)).records)
+    results = Results(sweep="test", configurations=(whole, gap), records=results.records)
+    write(results, tmp_path)
+    summary = read(tmp_path, "summary.csv").set_index("ablation")
+    assert summary.loc["T+F", ["folds_done", "folds_total"]].tolist() == [2, 3]
+    assert summary.loc["T+F+TF", ["folds_done", "folds_total"]].tolist() == [3, 3]
+    for name in ("comparison.md", "ablation.md"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        lines = [line for line in text.splitlines() if "2 of 3†" in line]
+        assert lines, name
+        assert all(line.count("†") >= 3 for line in lines)  # the count and both numbers
+        assert not any("**" in line for line in lines)  # cannot be the best
+        assert "missing 08 (not finished)" in text
+    assert r"2 of 3$^{\dagger}$" in (tmp_path / "comparison.tex").read_text(encoding="utf-8")
+    assert "2 of 3†" in printed(results)
+    assert "missing 08 (not finished)" in printed(results)
+
+
+def test_the_numbers_of_an_incomplete_row_are_those_of_its_done_folds():
+    row = configuration()
+    full, part = sweep(row), sweep(row, without=(("08", 0),))
+    done = [np.array(full.records[row, fold, 0]["confusion"]) for fold in ("03", "09")]
+    (summary,) = summarise(part)
+    assert summary.figures == metrics.over_folds(done)
+    assert summary.figures != summarise(full)[0].figures
+    np.testing.assert_array_equal(summary.confusion, sum(done))
+
+
+def test_a_fold_with_one_of_two_seeds_is_not_done():
+    row = configuration(seeds=(0, 1))
+    (summary,) = summarise(sweep(row, without=(("09", 1),)))
+    assert summary.done == ("03", "08")
+    assert summary.missing == {"09": "seed 1 not finished"}
+
+
+def test_a_failed_trial_is_a_missing_fold_with_its_reason():
+    row = configuration()
+    results = sweep(row)
+    results.records[row, "08", 0] = {"trial_id": "0" * 16, "status": "failed", "reason": "the loss is nan in epoch 3"}
+    (summary,) = summarise(results)
+    assert summary.missing == {"08": "failed: the loss is nan in epoch 3"}
+    assert "the loss is nan in epoch 3" in " ".join(printed(results).split())
+
+
+def test_folds_that_were_not_asked_for_are_marked_too(tmp_path):
+    write(sweep(configuration(folds_total=10)), tmp_path)
+    text = (tmp_path / "comparison.md").read_text(encoding="utf-8")
+    assert "3 of 10†" in text
+    assert "7 not asked for" in text
+
+
+def test_a_row_without_any_finished_fold_has_empty_cells(tmp_path):
+    row = configuration()
+    write(sweep(row, without=tuple((f, 0) for f in row.folds)), tmp_path)
+    (summary,) = csv.DictReader(io.StringIO((tmp_path / "summary.csv").read_text(encoding="utf-8")))
+    assert summary["folds_done"] == "0"
+    assert {summary[c] for c in ("war_pooled", "uar_pooled", "war_mean", "war_sd", "uar_mean", "uar_sd")} == {""}
+    ours = [cells for cells in markdown_cells((tmp_path / "comparison.md").read_text(encoding="utf-8")) if "(ours)" in cells[0]]
+    assert [cells[-3:] for cells in ours] == [["0 of 3†", "", ""]] * 2
+    for path in tmp_path.iterdir():
+        assert "nan" not in path.read_text(encoding="utf-8").lower()
+    assert not list(tmp_path.glob("confusion_*"))
+
+
+def test_one_fold_has_a_mean_without_a_spread(tmp_path):
+    write(sweep(configuration(folds=("03",))), tmp_path)
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "summary.csv").read_text(encoding="utf-8")))
+    assert row["war_sd"] == row["uar_sd"] == ""
+    assert row["war_mean"] == row["war_pooled"] != ""
+    assert "nan" not in (tmp_path / "comparison.md").read_text(encoding="utf-8").lower()
+
+
+def test_a_sweep_without_rows_still_writes_every_file(tmp_path):
+    written = write(Results(sweep="none", configurations=(), records={}), tmp_path)
+    assert len(written) == 9
+    assert "No rows." in (tmp_path / "ablation.md").read_text(encoding="utf-8")
+    assert read(tmp_path, "summary.csv").empty
+
+
+def test_an_emotion_that_a_speaker_never_shows_is_empty_and_named(tmp_path):
+    row = configuration()
+    results = sweep(row)
+    results.records[row, "08", 0] = record(row, "08", 0, lacks=("sad",))
+    write(results, tmp_path)
+    folds = read(tmp_path, "folds.csv").set_index("fold")
+    assert pd.isna(folds.loc["08", "recall_sad"])
+    assert folds.loc["08", "uar"] == pytest.approx(folds.loc["08", ["recall_mad", "recall_glad"]].mean())
+    text = (tmp_path / "comparison.md").read_text(encoding="utf-8")
+    assert "08 (sad)" in text
+    results = sweep(row, lacks=("sad",))  # nobody shows it
+    write(results, tmp_path)
+    cells = read(tmp_path, f"confusion_emodb_speaker_{TFT}_t+f+tf_nested.csv")
+    assert cells[cells.truth == "sad"]["share"].isna().all()
+
+
+def test_several_seeds_are_a_mean_and_not_more_utterances():
+    row = configuration(seeds=(0, 1, 2))
+    results = sweep(row)
+    (summary,) = summarise(results)
+    pooled = [metrics.war(sum(np.array(results.records[row, f, s]["confusion"]) for f in row.folds)) for s in row.seeds]
+    assert summary.figures.war_pooled == pytest.approx(np.mean(pooled), abs=1e-15)
+    assert "3 seeds: means over the seeds" in " ".join(printed(results).split())
+
+
+def test_a_record_that_contradicts_itself_enters_no_table(tmp_path):
+    row = configuration()
+    results = sweep(row)
+    results.records[row, "08", 0]["confusion"][0][0] += 1
+    with pytest.raises(RecordError, match="its confusion matrix is .* but its utterances give"):
+        write(results, tmp_path / "a")
+    results = sweep(row)
+    results.records[row, "08", 0]["emotions"] = ["glad", "mad", "sad"]
+    with pytest.raises(RecordError, match="its emotions are glad, mad, sad, its row's are mad, glad, sad"):
+        write(results, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(RecordError, match="two rows are both emodb / speaker"):
+        summarise(sweep(row, configuration(seeds=(5,))))
+
+
+# --- published figures ---------------------------------------------------------------------------------------------
+
+
+def test_every_published_row_stands_in_the_comparison_with_its_figures_and_protocol(tmp_path):
+    write(sweep(*paper_rows("iemocap", "abc", "casia")), tmp_path)
+    written = read(tmp_path, "comparison.csv")
+    printed_cells = markdown_cells((tmp_path / "comparison.md").read_text(encoding="utf-8"))
+    latex = (tmp_path / "comparison.tex").read_text(encoding="utf-8")
+    rows = published.load().comparison
+    assert len(rows) == 30
+    for row in rows:
+        mine = written[(written.database == row.database) & (written.method == row.method) & (written.source == row.paper)]
+        assert len(mine) == 1, row
+        assert mine.iloc[0].protocol == (row.protocol or "not stated")
+        assert (row.war is None and pd.isna(mine.iloc[0].war)) or mine.iloc[0].war == row.war
+        war = "N/A" if row.war is None else f"{100 * row.war:.2f}"
+        assert [c for c in printed_cells if c[0].replace("\\", "") == row.method and c[-2:] == [war, f"{100 * row.uar:.2f}"]], row
+        assert formats.escape_latex(row.method) in latex
+    assert (written.source == "ours").sum() == 12
+    other = [c for c in printed_cells if c[2].endswith("‡")]
+    assert {c[2] for c in other} == {"leave-one-session-out‡", "4 training and 2 test speakers‡"}
+    assert len(other) == 5
+    for key, title in published.load().papers.items():
+        assert f"{key}: {title}" in (tmp_path / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_a_session_sweep_is_the_one_that_the_speaker_rows_differ_from(tmp_path):
+    (row, _) = paper_rows("iemocap")
+    write(sweep(configuration(database="iemocap", emotions=row.emotions, protocol="session", folds=("Ses01", "Ses02"))), tmp_path)
+    cells = markdown_cells((tmp_path / "comparison.md").read_text(encoding="utf-8"))
+    assert {c[2] for c in cells if c[2].endswith("‡")} == {"leave-one-speaker-out‡"}
+    assert {c[2] for c in cells if "(ours)" in c[0]} == {"leave-one-session-out"}
+
+
+def test_the_ablation_table_has_the_papers_check_marks_and_figures(tmp_path):
+    write(sweep(*paper_rows("casia")), tmp_path)
+    cells = markdown_cells((tmp_path / "ablation.md").read_text(encoding="utf-8"))
+    assert cells[0][:4] == ["Architecture", "Attention", "F-Encoder", "T-Encoder"]
+    assert [c[1:6] for c in cells if c[0] == "AFNN"] == [["✓", "✓", "✗", "32.50", "32.50"]]
+    assert [c[1:6] for c in cells if c[0] == "T+TF"] == [["✓", "✗", "✓", "48.91", "48.91"]]
+    assert [c[-1] for c in cells if c[0] in ("T+TF", "T+F+TF")] == ["not run", "3 of 3"]
+    ordered = [c[0] for c in cells if c[0] in ("T+F", "T+TF", "F+TF", "T+F+TF")]
+    assert ordered == ["T+F", "T+TF", "F+TF", "T+F+TF"]
+    latex = (tmp_path / "ablation.tex").read_text(encoding="utf-8")
+    assert r"T+F & $\checkmark$ & $\checkmark$ & $\times$ & 40.32" in latex
+    written = read(tmp_path, "ablation.csv").set_index("ablation")
+    assert written.loc["TFNN", ["war_published", "uar_published"]].tolist() == [0.4667, 0.4667]
+    assert pd.isna(written.loc["TFNN", "t_trans"])
+
+
+def test_every_published_ablation_figure_appears(tmp_path):
+    write(sweep(*paper_rows("iemocap", "abc", "casia")), tmp_path)
+    written = read(tmp_path, "ablation.csv").set_index(["database", "model", "ablation"])
+    for ablation in published.load().ablations:
+        for database, (war, uar) in ablation.figures.items():
+            got = written.loc[(database, ablation.model, ablation.ablation), ["war_published", "uar_published"]]
+            assert got.tolist() == [war, uar]
+    assert sum(len(a.figures) for a in published.load().ablations) == written.war_published.notna().sum() == 20
+
+
+def test_what_has_to_be_said_of_a_database_is_said_in_every_format(tmp_path):
+    row = configuration(remark="first 2 s of each utterance", complete=False, same_texts=True)
+    results = sweep(row)
+    write(results, tmp_path)
+    texts = [(tmp_path / n).read_text(encoding="utf-8") for n in ("comparison.md", "comparison.tex", "ablation.md", "ablation.tex")]
+    for text in [*texts, printed(results)]:
+        text = " ".join(text.split())
+        assert "first 2 s of each utterance" in text
+        assert "speaker-independent, not text-independent" in text
+        assert "incomplete; this copy does not have the published counts" in text
+    assert "Neither paper gives a figure for emodb" in texts[0]
+    other = configuration(database="casia", emotions=("angry", "happy"))
+    assert "another task than the published one" in " ".join(printed(sweep(other)).split())
+
+
+def test_the_best_is_bold_but_never_an_incomplete_or_oracle_row(tmp_path):
+    rows = [
+        configuration(ablation="T+TF", folds_total=4),
+        configuration(ablation="F+TF", complete=False),
+        configuration(ablation="T+F", selection="oracle"),
+    ]
+    write(sweep(*rows, configuration()), tmp_path)
+    text = (tmp_path / "comparison.md").read_text(encoding="utf-8")
+    assert "**" not in text  # one comparable method is no comparison
+    assert "Bold" not in text
+    assert "upper bound, not a result" in text
+    write(sweep(*rows, configuration(), configuration(ablation="T+F")), tmp_path)
+    bold = [line for line in (tmp_path / "comparison.md").read_text(encoding="utf-8").splitlines() if "**" in line]
+    assert bold
+    assert not any("T+TF" in line or "F+TF (ours" in line or "oracle" in line for line in bold)
+    figures = read(tmp_path, "comparison.csv")
+    able = figures[(figures.selection == "nested") & ~figures.ablation.isin(["T+TF", "F+TF"])]
+    assert any(f"**{table.percent(able.war.max())}" in line for line in bold)
+
+
+# --- formats ---------------------------------------------------------------------------------------------------------
+
+HOSTILE = configuration(
+    database="my_data",
+    model="n|e*t",
+    ablation="<b>\\x{y}",
+    emotions=("a&b_%", "$x^2$ #~", "愤怒"),
+    folds=("sp|1", "[2]", "_3_"),
+    folds_total=4,
+    remark='50 % of "A&B"\nand &amp; `code` [link](x)',
+)
+
+
+def test_hostile_names_survive_in_every_format(tmp_path):
+    results = sweep(HOSTILE)
+    results.records[HOSTILE, "[2]", 0]["utterances"][0]["id"] = 'an "id", with\nall'
+    write(results, tmp_path, pictures=True)
+    markdown = (tmp_path / "comparison.md").read_text(encoding="utf-8")
+    assert r"n\|e\*t, \<b\>\\x{y} (ours)" in markdown
+    assert r"and \&amp; \`code\` \[link\](x)" in markdown
+    assert "my_data" in markdown
+    latex = (tmp_path / "comparison.tex").read_text(encoding="utf-8")
+    assert r"n$|$e{*}t, $<$b$>$\textbackslash{}x\{y\} (ours)" in latex
+    assert r"my\_data: 50 \% of ''A\&B'' and \&amp; `code` {[}link{]}(x)" in latex
+    folds, predictions = read(tmp_path, "folds.csv"), read(tmp_path, "predictions.csv")
+    assert "recall_a&b_%" in folds.columns
+    assert set(predictions.truth) == set(HOSTILE.emotions)
+    assert 'an "id", with\nall' in set(predictions.utterance)
+    names = {p.name for p in tmp_path.glob("confusion_*")}
+    assert names == {f"confusion_my_data_speaker_n-e-t_-b-x-y-_nested.{end}" for end in ("csv", "png")}
+
+
+def test_names_that_clean_to_one_file_name_keep_a_file_each(tmp_path):
+    write(sweep(configuration(database="my data"), configuration(database="My-Data")), tmp_path, pictures=True)
+    assert len(list(tmp_path.glob("confusion_my-data_*.csv"))) == 2
+    assert len(list(tmp_path.glob("confusion_my-data_*.png"))) == 2
+
+
+def test_markdown_columns_stand_below_each_other_in_the_source(tmp_path):
+    write(sweep(HOSTILE, *paper_rows("abc", "casia")), tmp_path)
+    for name in ("comparison.md", "ablation.md"):
+        blocks = (tmp_path / name).read_text(encoding="utf-8").split("\n\n")
+        grids = [block.splitlines() for block in blocks if block.startswith("|")]
+        assert len(grids) >= 3
+        for lines in grids:
+            assert len({cell_len(line) for line in lines}) == 1
+            assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+            assert set(lines[1]) <= set("|-: ")
+
+
+def test_a_latex_environment_is_closed_and_every_row_has_every_cell(tmp_path):
+    write(sweep(*paper_rows("iemocap", "casia"), configuration()), tmp_path)
+    for name in ("comparison.tex", "ablation.tex"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        for environment in ("table", "tabular", "minipage"):
+            assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}") > 0
+        assert "%" not in text.replace(r"\%", "").replace("{%  centred", "").replace("% needs", "").replace("% with", "")
+        for part in text.split(r"\midrule")[1:]:
+            rows = [line for line in part.split(r"\bottomrule")[0].splitlines() if line.endswith(r"\\")]
+            assert len({line.replace(r"\&", "").count("&") for line in rows}) == 1
+
+
+@pytest.mark.latex
+def test_latex_compiles(tmp_path):
+    engine = shutil.which("pdflatex") or shutil.which("tectonic")
+    if engine is None:
+        pytest.skip("no pdflatex or tectonic on this machine")
+    latin = Configuration(**{f: getattr(HOSTILE, f) for f in HOSTILE.__dataclass_fields__} | {"emotions": ("a&b_%", "$x^2$ #~", "ä")})
+    results = sweep(latin, *paper_rows("iemocap", "abc", "casia"), lacks=("a&b_%",), without=(("[2]", 0),))
+    write(results, tmp_path)
+    assert r"(a\&b\_\%)" in (tmp_path / "comparison.tex").read_text(encoding="utf-8")
+    for packages in ("booktabs", "booktabs,amssymb"):
+        (tmp_path / "paper.tex").write_text(
+            rf"\documentclass{{article}}\usepackage{{{packages}}}\begin{{document}}\input{{comparison}}\input{{ablation}}\end{{document}}",
+            encoding="utf-8",
+        )
+        flags = ["-interaction=nonstopmode", "-halt-on-error"] if engine.endswith("pdflatex") else []
+        done = subprocess.run([engine, *flags, "paper.tex"], cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+        assert done.returncode == 0, done.stdout[-2000:]
+        assert (tmp_path / "paper.pdf").stat().st_size > 10_000
+
+
+# --- terminal -----------------------------------------------------------------------------------------------------------
+
+
+def printed(results: Results, *, width: int = 80, is_terminal: bool = False, encoding: str = "utf-8") -> str:
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
+    terminal.show(results, Console(file=out, width=width, force_terminal=is_terminal, color_system="standard" if is_terminal else None))
+    out.flush()
+    return out.buffer.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_the_terminal_shows_whole_numbers_within_80_columns(is_terminal):
+    results = sweep(*paper_rows("iemocap", "casia"), without=(("08", 0),))
+    text = printed(results, is_terminal=is_terminal)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    grids = [part.split("\nPooled:")[0] for part in plain.split("WAR and UAR on ")[1:]]
+    assert len(grids) == 2
+    assert all("(ours, nested, mean)" in grid for grid in grids)
+    assert max(cell_len(line) for grid in grids for line in grid.splitlines()) <= 80
+    (summary, *_) = summarise(results)
+    assert f"{table.percent(summary.figures.war_mean)} ± {table.percent(summary.figures.war_sd)}†" in text
+    assert "72.34" in text
+    assert "2 of 3†" in text
+    assert ("\x1b" in text) == is_terminal
+
+
+def test_a_terminal_without_unicode_gets_ascii():
+    printed(sweep(HOSTILE), encoding="ascii").encode("ascii")
+    assert "+-" in printed(sweep(configuration()), encoding="ascii")
+
+
+def test_no_rows_is_said():
+    assert "No rows" in printed(Results(sweep="none", configurations=(), records={}))

@@ -1,0 +1,141 @@
+"""A table as a value: typed rows, printed columns and notes; one value is rendered to every format.
+
+Knows neither what the numbers mean nor how Markdown, LaTeX or a terminal write them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import ROUND_HALF_EVEN, Decimal
+
+Value = str | int | float | bool | None
+"""A cell. ``None`` and NaN are both "there is no such number"."""
+
+DAGGER = "†"
+"""Marks numbers that leave out folds."""
+OTHER_PROTOCOL = "‡"
+"""Marks a published row under another protocol than ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A printed column (a CSV file names its own)."""
+
+    key: str
+    """Which of a row's values it prints."""
+    title: str
+    group: str = ""
+    """Header over neighbouring columns of the same group."""
+    numeric: bool = False
+    """Fractions, printed as percent with two decimals and aligned to the right."""
+    spread: str = ""
+    """Key of the standard deviation that is printed behind the number."""
+    published: bool = False
+    """Holds printed figures, which neither leave out folds nor lose their standing because our row does."""
+    terminal: bool = True
+    """Whether a terminal of 80 columns has room for it."""
+    paper: bool = True
+    """Whether Markdown and LaTeX print it."""
+    width: int = 0
+    """Columns of a terminal that it may take before it wraps; 0 leaves it alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row: its values by key, and how to print them."""
+
+    values: Mapping[str, Value]
+    ours: bool
+    """Measured here, not published."""
+    marked: bool = False
+    """The numbers leave out folds."""
+    comparable: bool = True
+    """Whether the row may hold the best figure of a column."""
+    nothing: str = ""
+    """Printed where a number does not exist."""
+    best: frozenset[str] = frozenset()
+    """Keys of the columns in which it holds the best figure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Columns, rows, and what has to be said beside them."""
+
+    name: str
+    """A word for labels: letters, digits, ``-``."""
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = field(default=())
+    best_note: str = ""
+    """What bold figures mean; said where there are some, and not in a terminal, which prints ours bold."""
+
+    @property
+    def paper_notes(self) -> tuple[str, ...]:
+        """The notes of Markdown and LaTeX."""
+        return (*self.notes, self.best_note) if self.best_note and any(row.best for row in self.rows) else self.notes
+
+
+def known(value: Value) -> bool:
+    """Whether there is such a value at all."""
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def exact(value: float) -> float:
+    """The float that files hold: 12 decimals.
+
+    Far beyond what is printed, and short of the last bits, which depend on the order of a sum.
+    """
+    return round(float(value), 12) + 0.0  # + 0.0 turns -0.0 into 0.0
+
+
+def percent(fraction: float) -> str:
+    """With two decimals, exact ties to the even digit as Python's own formatting does.
+
+    >>> percent(0.7443), percent(1 / 3), percent(0.00625)
+    ('74.43', '33.33', '0.62')
+    """
+    # Through decimal: 100 * 0.28855 is 28.854999999999997 in binary, and would round down.
+    return str((Decimal(repr(exact(fraction))) * 100).quantize(Decimal("0.01"), rounding=ROUND_HALF_EVEN))
+
+
+def shown(column: Column, row: Row) -> str:
+    """The cell's text before any escaping."""
+    value = row.values.get(column.key)
+    if not known(value):
+        return row.nothing if column.numeric else ""
+    if isinstance(value, bool):
+        return "✓" if value else "✗"
+    if not column.numeric:
+        return str(value)
+    assert isinstance(value, (int, float))
+    text = percent(value)
+    spread = row.values.get(column.spread) if column.spread else None
+    if known(spread):
+        assert isinstance(spread, (int, float))
+        text += f" ± {percent(spread)}"
+    return f"{text}{DAGGER}" if row.marked and not column.published else text
+
+
+def with_best(rows: Sequence[Row], columns: Sequence[Column], thing: str) -> tuple[Row, ...]:
+    """Mark the highest figure of each numeric column, ties included, compared as printed.
+
+    Args:
+        rows: the table's rows; those that are not comparable cannot hold the best.
+        columns: of which the numeric ones are looked at.
+        thing: key of what a row is about; nothing is best among rows that are all about one thing.
+    """
+    best: list[set[str]] = [set() for _ in rows]
+    for column in columns:
+        if not column.numeric:
+            continue
+        able = [i for i, row in enumerate(rows) if (row.comparable or column.published) and known(row.values.get(column.key))]
+        if len({rows[i].values[thing] for i in able}) < 2:
+            continue
+        figures = {i: Decimal(percent(float(rows[i].values[column.key] or 0.0))) for i in able}
+        for i in able:
+            if figures[i] == max(figures.values()):
+                best[i].add(column.key)
+    return tuple(replace(row, best=frozenset(keys)) for row, keys in zip(rows, best, strict=True))

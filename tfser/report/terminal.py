@@ -1,0 +1,74 @@
+"""The comparison table in a terminal of 80 columns, and as plain text where the output is no terminal.
+
+Prints only; the tables come from ``comparison``.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from tfser.report import comparison, published
+from tfser.report.formats import one_line
+from tfser.report.result import Results
+from tfser.report.summary import summarise
+from tfser.report.table import Column, Row, Table, shown
+
+_ASCII = str.maketrans({"±": "+-", "†": "*", "‡": "**", "✓": "yes", "✗": "no", "–": "-", "’": "'", "…": "..."})
+
+
+def show(results: Results, console: Console) -> None:
+    """Print one table per database, ours in bold, with missing folds marked and named below.
+
+    Args:
+        results: the sweep's rows and records.
+        console: where to; without colour and with ASCII lines and marks where it cannot show others.
+
+    Raises:
+        RecordError: a record contradicts itself or its row.
+    """
+    tables = comparison.tables(summarise(results), published.load())
+    for table in tables:
+        console.print(_rich(table, console))
+        for note in table.notes:
+            console.print(Text(_text(note, console), style="dim"), soft_wrap=not console.is_terminal)
+        console.print()
+    if not tables:
+        console.print("No rows to show.")
+
+
+def _text(text: str, console: Console) -> str:
+    clean = one_line(text)
+    if console.encoding.lower().startswith("utf"):
+        return clean
+    return clean.translate(_ASCII).encode("ascii", "replace").decode("ascii")
+
+
+def _rich(table: Table, console: Console) -> RichTable:
+    columns = [c for c in table.columns if c.terminal]
+    grid = RichTable(
+        title=_text(table.title, console),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,  # rich takes an ASCII box by itself where the console has no other characters
+        show_edge=False,
+        padding=0,
+    )
+    for column in columns:
+        grid.add_column(column.title, justify="right" if column.numeric else "left", no_wrap=column.numeric, overflow="fold")
+    for index, row in enumerate(table.rows):
+        end_of_theirs = index + 1 < len(table.rows) and table.rows[index + 1].ours != row.ours
+        grid.add_row(*(_cell(column, row, console) for column in columns), end_section=end_of_theirs)
+    return grid
+
+
+def _cell(column: Column, row: Row, console: Console) -> Text:
+    lines = [_text(line, console) for line in shown(column, row).split("\n")]
+    if column.width:
+        # textwrap breaks a long word at its hyphens, rich only anywhere: leave-one- / speaker-out.
+        lines = [part for line in lines for part in textwrap.wrap(line, column.width)]
+    return Text("\n".join(lines), style="bold" if row.ours else "")

@@ -1,0 +1,40 @@
+"""Where the files that travel with the code lie: the search spaces and the published figures.
+
+An installed wheel carries them in ``tfser/_data``; in a checkout they lie where people edit them. Knows
+nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGED = Path(__file__).resolve().parent / "_data"
+_CHECKOUT = Path(__file__).resolve().parent.parent
+_IN_CHECKOUT = {"search_spaces": "search_spaces", "published.yaml": "results/published.yaml"}
+
+
+def data_folder(name: str) -> Path:
+    """The packaged file or folder of that name.
+
+    Args:
+        name: ``search_spaces`` (a folder) or ``published.yaml`` (a file).
+
+    Raises:
+        KeyError: no such data.
+        FileNotFoundError: neither the wheel nor the checkout holds it.
+    """
+    candidates = (_PACKAGED / name, _CHECKOUT / _IN_CHECKOUT[name])
+    for path in candidates:
+        if path.exists():
+            return path
+    raise FileNotFoundError(f"{name} is neither at {candidates[0]} nor at {candidates[1]}; the installation is not complete")
+
+
+def published() -> Path:
+    """The file of published figures."""
+    return data_folder("published.yaml")
+
+
+def search_spaces() -> Path:
+    """The folder of search spaces."""
+    return data_folder("search_spaces")
