@@ -6,6 +6,7 @@ feature extraction. Adding a corpus means one file beside this one and one line 
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from tfser.databases import (
@@ -83,7 +84,7 @@ def examine(request: str, data: Path | None) -> tuple[Database, list[Problem]]:
     if request.startswith(AUDFORMAT):
         root = Path(request.removeprefix(AUDFORMAT)).expanduser()
         info, reading = audformat_tables.read(root)
-        return _finished(info, reading, root, None)
+        return _finished(_distinct(info, "audformat"), reading, root, None)
     if request in KNOWN:
         reader = KNOWN[request]
         if reader.make is not None:
@@ -95,14 +96,15 @@ def examine(request: str, data: Path | None) -> tuple[Database, list[Problem]]:
         raise RequestError("DATABASE", [f"{request!r} is written {request.lower()!r}"])
     if request.lower().endswith(".csv") or "/" in request or "\\" in request:
         path = Path(request).expanduser()
-        name = manifest.name_of(path)
-        if name in KNOWN:
-            detail = f"a manifest is named after its file, and {name!r} is the built-in reader's name; rename it (my-{name}.csv, say)"
-            raise RequestError(show(path), [detail])
-        info, reading = manifest.read(path, name)
-        return _finished(info, reading, path.parent, None)
+        info, reading = manifest.read(path)
+        return _finished(_distinct(info, "manifest"), reading, path.parent, None)
     others = ["or the path of a manifest (.csv with the columns path, speaker, emotion)", "or audformat:PATH"]
     raise RequestError("DATABASE", [unknown("DATABASE", show(request), KNOWN) + ", " + ", ".join(others)])
+
+
+def _distinct(info: DatabaseInfo, suffix: str) -> DatabaseInfo:
+    """A user's database never goes by the name of a reader here: its counts were not checked against the publication."""
+    return dataclasses.replace(info, name=f"{info.name}-{suffix}") if info.name in KNOWN else info
 
 
 def _finished(info: DatabaseInfo, reading: Reading, root: Path, expected_ids: frozenset[str] | None) -> tuple[Database, list[Problem]]:

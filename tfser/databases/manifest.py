@@ -49,12 +49,11 @@ def label_problem(value: str) -> str | None:
     return None
 
 
-def read(path: Path, name: str | None = None, info: DatabaseInfo | None = None) -> tuple[DatabaseInfo, Reading]:
+def read(path: Path, info: DatabaseInfo | None = None) -> tuple[DatabaseInfo, Reading]:
     """Read a manifest.
 
     Args:
         path: the CSV file.
-        name: the database's name; made from the file's where absent.
         info: what is known of the corpus (ABC); made from the file where absent.
 
     Raises:
@@ -89,7 +88,7 @@ def read(path: Path, name: str | None = None, info: DatabaseInfo | None = None) 
         )
         reading.utterances.append(utterance)
     reading.problems += _case_variants(path, reading.utterances)
-    return info or _info(path, name or name_of(path), reading.utterances), reading
+    return info or _info(path, name_of(path), reading.utterances), reading
 
 
 def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:

@@ -1,0 +1,163 @@
+"""What is wrong with a database on disk: its labels and counts, and every one of its audio files.
+
+``waveform_problems`` judges one decoded utterance and may be used wherever audio is decoded anyway. Nothing
+here prints, and nothing here raises because of a file: everything found ends in one report.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfser.audio import Waveform
+from tfser.databases import examine
+from tfser.databases.base import Database, DatabaseInfo, Problem, Utterance, counts
+from tfser.databases.folders import show
+from tfser.databases.reader import harmful
+from tfser.errors import AudioError
+
+SILENT = 10 ** (-70 / 20)
+"""Peak below which nothing can be heard: -70 dB of full scale (10 steps of a 16-bit sample)."""
+
+FULL_SCALE = 0.999
+"""Magnitude from which a sample counts as sitting at full scale."""
+
+CLIPPED_SHARE = 0.001
+"""Share of the samples at full scale from which an utterance is called clipped: a single loud peak is not."""
+
+SHORTEST_S = 0.032
+"""Seconds: one 512-point frame at 16 kHz, below which there is no feature."""
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+@dataclass(slots=True)
+class Report:
+    """Everything found."""
+
+    database: Database
+    problems: list[Problem] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    """Durations of the utterances that could be decoded."""
+    rates_hz: Counter[int] = field(default_factory=Counter)
+    """Utterances per sampling rate."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing was found that makes the database unfit for use as published."""
+        return not harmful(self.problems)
+
+    @property
+    def minutes(self) -> float:
+        """Of audio that could be decoded."""
+        return sum(self.seconds) / 60
+
+    def duration_quantiles_s(self) -> dict[float, float]:
+        """Quantile to seconds; empty where nothing could be decoded."""
+        if not self.seconds:
+            return {}
+        return dict(zip(QUANTILES, (float(q) for q in np.quantile(self.seconds, QUANTILES)), strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What ``check --json`` prints."""
+        table = counts(self.database.utterances)
+        emotions = Counter(u.emotion for u in self.database.utterances)
+        return {
+            "database": self.database.name,
+            "complete": self.complete,
+            "utterances": len(self.database.utterances),
+            "minutes": round(self.minutes, 3),
+            "emotions": {emotion: emotions[emotion] for emotion in self.database.emotions},
+            "speakers": {
+                speaker: {
+                    "utterances": sum(table[speaker].values()),
+                    "emotions": {emotion: table[speaker][emotion] for emotion in self.database.emotions},
+                }
+                for speaker in self.database.speakers
+            },
+            "problems": [{"kind": p.kind, "path": p.path, "detail": p.detail} for p in self.problems],
+            "remark": self.database.remark,
+            "sampling_rates_hz": {str(rate): count for rate, count in sorted(self.rates_hz.items())},
+            "duration_quantiles_s": {str(q): round(s, 3) for q, s in self.duration_quantiles_s().items()},
+        }
+
+
+def check(request: str, data: Path | None) -> Report:
+    """Read labels, decode every file, and report all that is wrong.
+
+    Args:
+        request: as for ``tfser.databases.load``.
+        data: as for ``tfser.databases.load``.
+
+    Raises:
+        RequestError: nothing of the database can be read.
+    """
+    database, problems = examine(request, data)
+    report = Report(database, problems)
+    first: dict[bytes, Utterance] = {}
+    for utterance in database.utterances:
+        where = show(utterance.path) if utterance.path is not None else utterance.id
+        try:
+            waveform = database.read(utterance)
+        except AudioError as error:
+            report.problems.append(Problem(error.kind, where, show(error.detail)))
+            continue
+        report.seconds.append(waveform.samples.shape[1] / waveform.rate_hz)
+        report.rates_hz[waveform.rate_hz] += 1
+        report.problems += waveform_problems(waveform, database.info, where)
+        same = first.setdefault(_content(waveform), utterance)
+        if same is not utterance:
+            report.problems.append(Problem("duplicate", where, _duplicate(utterance, same)))
+    return report
+
+
+def waveform_problems(waveform: Waveform, info: DatabaseInfo, where: str = "") -> list[Problem]:
+    """What is wrong with one decoded utterance: silent, clipped, too short, another rate, several channels.
+
+    Args:
+        waveform: as decoded, before any resampling.
+        info: of its database, for the published sampling rate.
+        where: what the problems name, as text.
+    """
+    problems = []
+    samples, rate = waveform.samples, waveform.rate_hz
+    channels, count = samples.shape
+    if count / rate < SHORTEST_S:
+        detail = f"{count} samples at {rate} Hz are {1000 * count / rate:.1f} ms; one analysis frame needs {1000 * SHORTEST_S:.0f} ms"
+        problems.append(Problem("too short", where, detail))
+    magnitude = np.abs(samples)
+    peak = float(magnitude.max(initial=0.0))
+    if peak < SILENT:
+        level = f"{20 * np.log10(peak):.0f} dB" if peak > 0 else "exact zero"
+        problems.append(Problem("silent", where, f"its loudest sample is {level}, full scale is 0 dB; nothing can be heard below -70 dB"))
+    elif peak >= FULL_SCALE:
+        share = float(np.mean(magnitude >= FULL_SCALE))
+        if share >= CLIPPED_SHARE:
+            problems.append(Problem("clipped", where, f"{100 * share:.2f} % of its samples are at full scale"))
+    if info.sampling_rate_hz is not None and rate != info.sampling_rate_hz:
+        problems.append(Problem("rate", where, f"{rate} Hz, published at {info.sampling_rate_hz} Hz; it is resampled"))
+    if channels > 1:
+        problems.append(Problem("channels", where, f"{channels} channels; they are averaged"))
+    return problems
+
+
+def _content(waveform: Waveform) -> bytes:
+    """Equal for equal samples at an equal rate, whatever the file's format."""
+    content = hashlib.blake2b(f"{waveform.rate_hz} {waveform.samples.shape} ".encode(), digest_size=16)
+    content.update(np.ascontiguousarray(waveform.samples).data)
+    return content.digest()
+
+
+def _duplicate(utterance: Utterance, same: Utterance) -> str:
+    """Why the same audio under two names matters."""
+    text = f"the same audio as {show(same.id)}"
+    if utterance.speaker != same.speaker:
+        return f"{text}, but of another speaker ({utterance.speaker}, there {same.speaker}): it would be trained on and tested on"
+    if utterance.emotion != same.emotion:
+        return f"{text}, but with another emotion ({utterance.emotion}, there {same.emotion})"
+    return f"{text}; remove one of the two"
