@@ -70,7 +70,7 @@ def _list(console: Console) -> int:
     for name, reader in sorted(KNOWN.items()):
         info = reader.info
         speakers = info.expected_speaker_count or len(info.expected_speakers)
-        table.add_row(name, info.title, info.language, str(info.expected_utterances), str(speakers), str(len(info.emotions)), info.licence)
+        table.add_row(name, str(info.expected_utterances), str(speakers), str(len(info.emotions)), info.language, info.title)
     console.print(table)
     console.print(
         "\ndescribe NAME gives licence, layout and counts. Also read: a manifest CSV (path, speaker, emotion, optionally session), and audformat:PATH."
