@@ -1,0 +1,36 @@
+# make demo: set up, then the whole path on the built-in database. make test: set up, then the tests.
+# Everything is installed into .venv here, once; it is reused until pyproject.toml or constraints.txt change.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test lint ui clean
+
+help:
+	@echo "make demo   set up and run the whole path on the built-in database"
+	@echo "make test   set up and run the tests"
+	@echo "make lint   set up, then ruff and mypy"
+	@echo "make ui     open the demo's runs in MLflow on http://127.0.0.1:5000"
+	@echo "make clean  remove what make demo made"
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tfser needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m tfser.sweep synthetic --name demo --model time_frequency_transformer --space search_spaces/demo.yaml --trials 3 --epochs 16
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)
+	$(BIN)/ruff check . && $(BIN)/mypy
+
+ui: $(STAMP)
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --workers 1 --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/results/.tfser/mlflow.db
+
+clean:
+	rm -rf results/demo results/.tfser

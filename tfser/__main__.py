@@ -1,0 +1,28 @@
+"""``tfser sweep ...`` is ``python -m tfser.sweep ...``, and so on for every command."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+COMMANDS = {
+    "sweep": ("tfser.sweep", "plan, run what is missing, collect"),
+    "collect": ("tfser.collect", "MLflow runs to tables and figures"),
+    "databases": ("tfser.databases.command", "what is known, what is on disk, what is wrong with it"),
+}
+
+
+def main() -> int:
+    """Run the command that was typed; returns its exit code."""
+    words = sys.argv[1:]
+    if words and words[0] in COMMANDS:
+        module = importlib.import_module(COMMANDS[words[0]][0])
+        return int(module.main(words[1:]))
+    text = "usage: tfser COMMAND ...\n" + "\n".join(f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items())
+    asked = not words or words[0] in ("-h", "--help")
+    print(text if asked else f"tfser: no command {words[0]!r}\n{text}", file=sys.stdout if asked else sys.stderr)
+    return 0 if asked else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

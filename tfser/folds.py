@@ -1,0 +1,94 @@
+"""Speakers to folds, and who is trained on, validated on and tested on.
+
+A fold is named after the speaker or session it holds out. Knows nothing of audio, models or settings;
+works on anything with a ``speaker`` and a ``session``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tfser.errors import RequestError
+
+PROTOCOLS = {"speaker": "leave-one-speaker-out", "session": "leave-one-session-out"}
+"""Protocol to its name in print."""
+
+
+class Labelled(Protocol):
+    """What this module needs of an utterance."""
+
+    @property
+    def speaker(self) -> str: ...
+
+    @property
+    def session(self) -> str | None: ...
+
+
+def group(utterance: Labelled, protocol: str) -> str:
+    """The fold that holds this utterance out."""
+    return str(utterance.speaker if protocol == "speaker" else utterance.session)
+
+
+def folds(utterances: Sequence[Labelled], protocol: str, database: str = "database") -> tuple[str, ...]:
+    """Every fold of the protocol, sorted.
+
+    Raises:
+        RequestError: no sessions are known, a speaker is in two sessions, or there is a single group.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol {protocol!r} is not one of {', '.join(PROTOCOLS)}")
+    if protocol == "session":
+        if any(u.session is None for u in utterances):
+            raise RequestError(f"database {database}", ["it has no sessions, which --protocol session holds out; use --protocol speaker"])
+        sessions: dict[str, set[str]] = {}
+        for utterance in utterances:
+            sessions.setdefault(utterance.speaker, set()).add(str(utterance.session))
+        split = [f"speaker {s} is in sessions {', '.join(sorted(names))}" for s, names in sorted(sessions.items()) if len(names) > 1]
+        if split:
+            raise RequestError(f"database {database}", [f"{text}: that speaker would be trained on and tested on" for text in split])
+    names = tuple(sorted({group(u, protocol) for u in utterances}))
+    if len(names) < 2:
+        raise RequestError(f"database {database}", [f"it has {len(names)} {protocol}: leave-one-out needs at least 2"])
+    return names
+
+
+def validation_group(names: Sequence[str], fold: str, rotation: int = 0) -> str:
+    """Which of the training groups validates: the ``rotation``-th after the fold, in a fixed circle.
+
+    Args:
+        names: every fold, sorted.
+        fold: the one held out for the test, never returned.
+        rotation: 0 is the next one; at most ``len(names) - 2``.
+
+    Raises:
+        ValueError: there is no such group.
+    """
+    if not 0 <= rotation <= len(names) - 2:
+        raise ValueError(f"rotation {rotation} of {len(names) - 1} training groups")
+    return names[(list(names).index(fold) + 1 + rotation) % len(names)]
+
+
+def split(
+    utterances: Sequence[Labelled], protocol: str, fold: str, validation: Sequence[str] = ()
+) -> tuple[list[int], list[int]]:
+    """Indices to train on, and indices to score on.
+
+    With validation groups, those are scored and the test fold appears in neither list; without, the
+    test fold is scored.
+
+    Raises:
+        ValueError: the fold validates itself, a name does not exist, or nothing is left to train on.
+    """
+    names = [group(u, protocol) for u in utterances]
+    unknown = {fold, *validation} - set(names)
+    if unknown:
+        raise ValueError(f"no {protocol} named {', '.join(sorted(unknown))}")
+    if fold in validation:
+        raise ValueError(f"fold {fold} is held out for the test and cannot validate")
+    scored_groups = set(validation) or {fold}
+    train = [i for i, name in enumerate(names) if name != fold and name not in scored_groups]
+    scored = [i for i, name in enumerate(names) if name in scored_groups]
+    if not train:
+        raise ValueError(f"fold {fold} with validation {', '.join(validation)} leaves nobody to train on")
+    return train, scored

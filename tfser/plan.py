@@ -1,0 +1,314 @@
+"""A request to the full list of what has to be trained, every problem found before anything starts.
+
+A plan is computed from the request and the databases alone, the same at every start; what the ledger
+already holds is subtracted later. Knows nothing of how trials run or where results lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tfser import folds, train
+from tfser.databases.base import Database
+from tfser.errors import RequestError, unknown
+from tfser.features import FrontEnd
+from tfser.models import MODELS
+from tfser.report.result import Configuration
+from tfser.space import Space, refusals
+from tfser.trial import Hyperparameter, TrialSpec, Value
+
+EPOCHS_WHERE_SILENT = 100
+"""Ours: epochs without --epochs for a model whose paper does not state them (ATFNN)."""
+
+SELECTIONS = ("nested", "global")
+"""How settings are chosen when they are searched."""
+
+
+def hyperparameters(model: str) -> dict[str, Hyperparameter]:
+    """Every setting of a model, its front end and its training, with the published defaults."""
+    architecture = MODELS[model]
+    general = {
+        name: Hyperparameter(
+            default=architecture.published.get(name, h.default), low=h.low, high=h.high, choices=h.choices, help=h.help
+        )
+        for name, h in train.HYPERPARAMETERS.items()
+    }
+    return {**general, **architecture.hyperparameters}
+
+
+def published_settings(model: str) -> dict[str, Value]:
+    """Every setting of a model at its published value."""
+    return {name: h.default for name, h in hyperparameters(model).items()}
+
+
+def front_end(settings: Mapping[str, Value]) -> FrontEnd:
+    """The front end that these settings describe."""
+    return FrontEnd(n_mels=int(settings["n_mels"]), preemphasis=float(settings["preemphasis"]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a person asked for, after parsing and before checking."""
+
+    models: tuple[str, ...] = tuple(MODELS)
+    ablations: tuple[str, ...] = ()
+    """Empty: each model's full form; ``all``: every one."""
+    protocol: str = "speaker"
+    folds: tuple[str, ...] = ()
+    """Empty: every fold."""
+    seeds: int = 1
+    trials: int = 0
+    """Optuna trials per study; 0 trains the published setting."""
+    epochs: int | None = None
+    selection: str = "nested"
+    validation_folds: int = 1
+    fixed: tuple[tuple[str, str], ...] = ()
+    """--set, as typed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What is chosen together: the folds of one configuration whose final trials use one chosen setting.
+
+    Nested selection has a study for every fold; with --trials 0 nothing is chosen and the study holds only
+    what its final trials need.
+    """
+
+    configuration: Configuration
+    database_digest: str
+    folds: tuple[str, ...]
+    """The test folds whose final trials follow from this study."""
+    all_folds: tuple[str, ...]
+    base: Mapping[str, Value]
+    """Every setting: published, then --set."""
+    space: Space | None
+    trials: int
+    epochs: int
+    """Epochs of a search trial, and the most that can be chosen; without a search, of the final trial."""
+    validation_folds: int
+
+    @property
+    def name(self) -> str:
+        """Readable, and different for every difference that could change what is chosen."""
+        c = self.configuration
+        parts = [
+            c.database, self.database_digest, c.protocol, c.model, c.ablation, c.selection, list(self.folds),
+            sorted(self.base.items()), self.space.digest if self.space else None, self.epochs, self.validation_folds,
+            self._spec(self.folds[0], 0, self.base, self.epochs, "final", ()).numerics,
+        ]  # fmt: skip
+        digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
+        label = self.folds[0] if len(self.folds) == 1 else "all folds"
+        return f"{c.database} {c.protocol} {c.model} {c.ablation} {label} {digest}"
+
+    def search_specs(self, settings: Mapping[str, Value]) -> list[TrialSpec]:
+        """The trials whose mean validation UAR is the score of a setting. No test utterance is in any of them."""
+        return [
+            self._spec(fold, 0, settings, self.epochs, "search", (folds.validation_group(self.all_folds, fold, rotation),))
+            for fold in self.folds
+            for rotation in range(self.validation_folds)
+        ]
+
+    def final_specs(self, settings: Mapping[str, Value], epochs: int) -> dict[tuple[str, int], TrialSpec]:
+        """(fold, seed) to the trial that goes into the table."""
+        return {
+            (fold, seed): self._spec(fold, seed, settings, epochs, "final", ())
+            for fold in self.folds
+            for seed in self.configuration.seeds
+        }
+
+    def _spec(
+        self, fold: str, seed: int, settings: Mapping[str, Value], epochs: int, purpose: str, validation: tuple[str, ...]
+    ) -> TrialSpec:
+        c = self.configuration
+        return TrialSpec(
+            database=c.database,
+            database_digest=self.database_digest,
+            protocol=c.protocol,
+            fold=fold,
+            purpose=purpose,
+            validation=validation,
+            model=c.model,
+            ablation=c.ablation,
+            seed=seed,
+            epochs=epochs,
+            hyperparameters=tuple(sorted(settings.items())),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything that a sweep needs, whether or not it has been trained before."""
+
+    configurations: tuple[Configuration, ...]
+    studies: tuple[Study, ...]
+    front_ends: Mapping[str, tuple[FrontEnd, ...]] = field(default_factory=dict)
+    """Database name to every front end that a trial of it can ask for."""
+
+    @property
+    def search_trials(self) -> int:
+        """Upper bound of search trials."""
+        return sum(s.trials * len(s.folds) * s.validation_folds for s in self.studies)
+
+    @property
+    def final_trials(self) -> int:
+        """Final trials."""
+        return sum(len(s.folds) * len(s.configuration.seeds) for s in self.studies)
+
+
+def problems(request: Request, spaces: Mapping[str, Space]) -> list[str]:
+    """Everything wrong with a request that can be said without a database."""
+    found = []
+    for model in request.models:
+        if model not in MODELS:
+            found.append(unknown("--model", model, MODELS))
+    models = [m for m in request.models if m in MODELS]
+    known_ablations = [a for m in models for a in MODELS[m].ablations]
+    for ablation in request.ablations:
+        if ablation != "all" and models and ablation not in known_ablations:
+            found.append(unknown("--ablation", ablation, [*known_ablations, "all"]))
+    if request.protocol not in folds.PROTOCOLS:
+        found.append(unknown("--protocol", request.protocol, folds.PROTOCOLS))
+    if request.selection not in SELECTIONS:
+        found.append(unknown("--selection", request.selection, SELECTIONS))
+    for name, value, low in (
+        ("--seeds", request.seeds, 1),
+        ("--trials", request.trials, 0),
+        ("--validation-folds", request.validation_folds, 1),
+        ("--epochs", 1 if request.epochs is None else request.epochs, 1),
+    ):
+        if value < low:
+            found.append(f"{name}: {value} is below {low}")
+    typed = dict(request.fixed)
+    for name in typed:
+        if models and not any(name in hyperparameters(m) for m in models):
+            found.append(unknown("--set", name, {h for m in models for h in hyperparameters(m)}))
+    for model in models:
+        known = hyperparameters(model)
+        for name, text in typed.items():
+            if name in known:
+                try:
+                    known[name].parse(text)
+                except ValueError as error:
+                    found.append(f"--set {name}: {error}")
+        if not any(problem.startswith("--set") for problem in found):
+            for ablation in _ablations(request, model):
+                found.extend(_setting_problems(model, ablation, request, spaces.get(model)))
+    return list(dict.fromkeys(found))
+
+
+def _setting_problems(model: str, ablation: str, request: Request, space: Space | None) -> list[str]:
+    base, architecture = _base(model, request), MODELS[model]
+    if space is None:
+        return [f"{model} {ablation}: {problem}" for problem in architecture.problems(ablation, base)]
+    return refusals(space, base, lambda settings: architecture.problems(ablation, settings))
+
+
+def _base(model: str, request: Request) -> dict[str, Value]:
+    known = hyperparameters(model)
+    return {**published_settings(model), **{n: known[n].parse(t) for n, t in request.fixed if n in known}}
+
+
+def _ablations(request: Request, model: str) -> tuple[str, ...]:
+    architecture = MODELS[model]
+    if not request.ablations:
+        return architecture.ablations[:1]
+    if "all" in request.ablations:
+        return architecture.ablations
+    return tuple(a for a in architecture.ablations if a in request.ablations)
+
+
+def make(request: Request, databases: Sequence[Database], digest: Callable[[Database], str], spaces: Mapping[str, Space]) -> Plan:
+    """The full plan.
+
+    Args:
+        request: checked with ``problems``.
+        databases: what was loaded.
+        digest: the database's digest, which every trial's id holds.
+        spaces: model to its search space; none where --trials is 0.
+
+    Raises:
+        RequestError: every problem that only shows beside the databases (folds, too few speakers).
+    """
+    found: list[str] = []
+    configurations, studies = [], []
+    front_ends: dict[str, list[FrontEnd]] = {}
+    for database in databases:
+        try:
+            every = folds.folds(database.utterances, request.protocol, database.name)
+        except RequestError as error:
+            found.extend(f"{database.name}: {problem}" for problem in error.problems)
+            continue
+        for fold in request.folds:
+            if fold not in every:
+                found.append(f"{database.name}: {unknown('--fold', fold, every)}")
+        if request.trials and len(every) < 2 + request.validation_folds:
+            found.append(
+                f"{database.name}: it has {len(every)} {request.protocol}s; a search needs {request.validation_folds} to validate, "
+                "one to test and one to train on. Use --trials 0 or fewer --validation-folds"
+            )
+        chosen = tuple(f for f in every if not request.folds or f in request.folds)
+        for model in request.models:
+            space, base = spaces.get(model), _base(model, request)
+            for settings in _front_end_settings(space, base):
+                if front_end(settings) not in front_ends.setdefault(database.name, []):
+                    front_ends[database.name].append(front_end(settings))
+            for ablation in _ablations(request, model):
+                configuration = Configuration(
+                    database=database.name,
+                    protocol=request.protocol,
+                    model=model,
+                    ablation=ablation,
+                    selection=_selection(request),
+                    emotions=database.emotions,
+                    folds=chosen,
+                    folds_total=len(every),
+                    seeds=tuple(range(request.seeds)),
+                    complete=database.complete,
+                    same_texts=database.info.same_texts,
+                    remark=database.remark,
+                )
+                configurations.append(configuration)
+                together = [chosen] if request.trials and request.selection == "global" else [(fold,) for fold in chosen]
+                studies.extend(
+                    Study(
+                        configuration=configuration,
+                        database_digest=digest(database),
+                        folds=group,
+                        all_folds=every,
+                        base=base,
+                        space=space if request.trials else None,
+                        trials=request.trials,
+                        epochs=request.epochs or MODELS[model].published_epochs or EPOCHS_WHERE_SILENT,
+                        validation_folds=request.validation_folds,
+                    )
+                    for group in together
+                    if group
+                )
+    if found:
+        raise RequestError("tfser sweep", found)
+    return Plan(
+        configurations=tuple(sorted(configurations, key=lambda c: c.key)),
+        studies=tuple(studies),
+        front_ends={name: tuple(values) for name, values in front_ends.items()},
+    )
+
+
+def _selection(request: Request) -> str:
+    """What a table says of how the settings came about."""
+    if request.trials:
+        return request.selection
+    return "fixed" if request.fixed or request.epochs else "published"
+
+
+def _front_end_settings(space: Space | None, base: Mapping[str, Value]) -> list[dict[str, Value]]:
+    """Every combination of front-end settings that a trial can have; other settings are left at their base."""
+    combinations: list[dict[str, Any]] = [{**base, **(space.fixed if space else {})}]
+    for dimension in space.dimensions if space else ():
+        if dimension.name in ("n_mels", "preemphasis"):
+            values = dimension.listed()
+            combinations = [{**c, dimension.name: value} for c in combinations for value in (*values, c[dimension.name])]
+    return combinations

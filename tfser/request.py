@@ -1,0 +1,264 @@
+"""From the command line to a checked sweep: every problem is found here, before anything starts.
+
+Knows what can be asked for; trains nothing and writes nothing but the lease that keeps a second driver out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tfser import collect, resources, tracking
+from tfser import plan as planning
+from tfser import space as spaces
+from tfser.databases import load
+from tfser.databases.base import Database
+from tfser.errors import RequestError
+from tfser.features import audio_digests
+from tfser.files import NAME, commit_text, slug
+from tfser.folds import PROTOCOLS
+from tfser.models import MODELS
+from tfser.trial import Hyperparameter, Value
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="tfser sweep",
+        description="Leave-one-out trials of every (database, fold, model, ablation): trains what is missing, then writes the tables.",
+        epilog="Exit codes: 0 all done, 1 some trials failed, 2 the request is wrong and nothing was started, 130 interrupted.",
+    )
+    p.add_argument("databases", nargs="+", metavar="DATABASE", help="a known name, the path of a manifest CSV, or audformat:PATH")
+    what = p.add_argument_group("what to train")
+    what.add_argument("--data", type=Path, default=_path_from("TFSER_DATA"), help="folder that holds the corpora (default: TFSER_DATA)")
+    what.add_argument("--allow-incomplete", action="store_true", help="go on with a database that is not as published; tables say so")
+    what.add_argument("--model", nargs="+", default=list(MODELS), metavar="M", help=f"default: {' '.join(MODELS)}")
+    what.add_argument("--ablation", nargs="+", default=[], metavar="A", help="default: the full model; or all")
+    what.add_argument("--protocol", default="speaker", metavar="P", help=f"{' or '.join(PROTOCOLS)} (default: speaker)")
+    what.add_argument("--fold", nargs="+", default=[], metavar="F", help="default: all")
+    what.add_argument("--seeds", type=int, default=1, metavar="N", help="final trials per fold, seeds 0 to N-1 (default: 1)")
+    what.add_argument("--epochs", type=int, default=None, metavar="N", help="default: as published; with a search, the most that are tried")
+    what.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="fixed", help="fixes a hyperparameter; it is not searched")
+    search = p.add_argument_group("search")
+    search.add_argument("--trials", type=int, default=0, metavar="N", help="Optuna trials per fold; 0 is the published setting (default)")
+    search.add_argument("--space", type=Path, nargs="+", default=[], metavar="FILE", help="default: search_spaces/<model>.yaml")
+    search.add_argument("--selection", default="nested", metavar="S", help=f"{' or '.join(planning.SELECTIONS)} (default: nested)")
+    search.add_argument("--validation-folds", type=int, default=1, metavar="N", help="validation speakers in rotation (default: 1)")
+    search.add_argument("--deterministic", action="store_true", help="the same choices whatever the order in which trials end")
+    where = p.add_argument_group("where")
+    where.add_argument("--name", default=None, help="of the sweep; its resume key (default: from the databases and options)")
+    where.add_argument("--out", type=Path, default=None, help="tables go to OUT/<sweep>/ (default: ./results)")
+    where.add_argument("--storage", type=Path, default=None, help="ledger, studies, features (default: OUT/.tfser)")
+    where.add_argument("--tracking-uri", default=None, help="MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)")
+    where.add_argument("--address", default=os.environ.get("RAY_ADDRESS"), help="Ray cluster (default: RAY_ADDRESS, else a local Ray)")
+    where.add_argument("--in-process", action="store_true", help="no Ray: one trial after another in this process")
+    where.add_argument("--trial-cpus", type=float, default=None, metavar="X", help="CPUs of one trial (default: 1)")
+    where.add_argument("--trial-gpus", type=float, default=None, metavar="X", help="GPU share of one trial (default: fitted to the cluster)")
+    p.add_argument("--retry-failed", action="store_true", help="train again what failed in an earlier start")
+    p.add_argument("--plan", action="store_true", help="print what would be trained; run nothing")
+    return p
+
+
+def _path_from(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value) if value else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """A checked request with everything that it names."""
+
+    name: str
+    request: planning.Request
+    plan: planning.Plan
+    databases: Mapping[str, Database]
+    audio_digests: Mapping[str, Mapping[str, str]]
+    """Database name to the content digest of each utterance."""
+    digests: Mapping[str, str]
+    """Database name to its digest."""
+    out: Path
+    storage: Path
+    tracking_uri: str
+
+
+def check(arguments: argparse.Namespace) -> Sweep:
+    """Everything that can be wrong with a request, found before anything starts.
+
+    Raises:
+        RequestError: every problem.
+    """
+    problems: list[str] = []
+    fixed = []
+    for text in arguments.fixed:
+        key, separator, value = text.partition("=")
+        if separator and key and value:
+            fixed.append((key, value))
+        else:
+            problems.append(f"--set: {text!r} is not KEY=VALUE")
+    request = planning.Request(
+        models=tuple(dict.fromkeys(arguments.model)),
+        ablations=tuple(dict.fromkeys(arguments.ablation)),
+        protocol=arguments.protocol,
+        folds=tuple(dict.fromkeys(arguments.fold)),
+        seeds=arguments.seeds,
+        trials=arguments.trials,
+        epochs=arguments.epochs,
+        selection=arguments.selection,
+        validation_folds=arguments.validation_folds,
+        fixed=tuple(sorted(dict(fixed).items())),
+    )
+    found = _spaces(arguments, request, problems)
+    problems.extend(planning.problems(request, found))
+    for name in ("trial_cpus", "trial_gpus"):
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < 1e6:
+            problems.append(f"--{name.replace('_', '-')}: {value} is not above 0")
+    name = arguments.name or _default_name(arguments, request)
+    if not NAME.fullmatch(name):
+        problems.append(f"--name: {name!r} becomes a folder; use small letters, digits, '.', '_', '+' and '-', beginning with a letter or digit")
+    databases: dict[str, Database] = {}
+    audio: dict[str, Mapping[str, str]] = {}
+    digests: dict[str, str] = {}
+    for requested in dict.fromkeys(arguments.databases):
+        try:
+            database = load(requested, arguments.data, allow_incomplete=arguments.allow_incomplete)
+            if database.name in databases:
+                problems.append(f"{requested}: a database called {database.name} is already asked for; rename the manifest")
+            databases[database.name] = database
+            audio[database.name] = audio_digests(database)
+            digests[database.name] = database.digest(audio[database.name])
+        except RequestError as error:
+            problems.extend(f"{error.source}: {problem}" for problem in error.problems)
+    plan = None
+    if not problems:
+        try:
+            plan = planning.make(request, list(databases.values()), lambda d: digests[d.name], found if request.trials else {})
+        except RequestError as error:
+            problems.extend(error.problems)
+    if problems or plan is None:
+        raise RequestError("tfser sweep", problems)
+    out = arguments.out or collect.default_out()
+    storage = arguments.storage or out / ".tfser"
+    uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or tracking.default_uri(storage)
+    return Sweep(
+        name=name,
+        request=request,
+        plan=plan,
+        databases=databases,
+        audio_digests=audio,
+        digests=digests,
+        out=out,
+        storage=storage,
+        tracking_uri=uri,
+    )
+
+
+def _spaces(arguments: argparse.Namespace, request: planning.Request, problems: list[str]) -> dict[str, spaces.Space]:
+    """Model to its search space, with what --set fixes taken out of it."""
+    if not request.trials:
+        return {}
+    models = [m for m in request.models if m in MODELS]
+    known = {model: planning.hyperparameters(model) for model in MODELS}
+    found: dict[str, spaces.Space] = {}
+    for path in arguments.space or [resources.data_folder("search_spaces") / f"{model}.yaml" for model in models]:
+        try:
+            read = spaces.read(path, known)
+        except RequestError as error:
+            problems.extend(f"{error.source}: {problem}" for problem in error.problems)
+            continue
+        if read.model not in models:
+            problems.append(f"{path}: it searches {read.model}, which is not among --model {' '.join(models)}")
+        elif read.model in found:
+            problems.append(f"{path}: {found[read.model].source} already searches {read.model}")
+        else:
+            found[read.model] = read.without(_typed(request, known[read.model]))
+    for model in models:
+        if model not in found and not problems:
+            problems.append(f"--space: no file searches {model}; add one, or name the models with --model")
+    return found
+
+
+def _typed(request: planning.Request, known: Mapping[str, Hyperparameter]) -> dict[str, Value]:
+    """What --set fixes of a model, without the values that are refused elsewhere."""
+    values: dict[str, Value] = {}
+    for name, text in request.fixed:
+        if name in known:
+            with contextlib.suppress(ValueError):
+                values[name] = known[name].parse(text)
+    return values
+
+
+def _default_name(arguments: argparse.Namespace, request: planning.Request) -> str:
+    """Readable, and another one for every difference in what is asked for."""
+    names = "-".join(slug(Path(d).stem if d.endswith(".csv") else d.replace("audformat:", "")) for d in arguments.databases)[:60]
+    differs = request != planning.Request() or arguments.space
+    if not differs:
+        return names
+    text = json.dumps([repr(request), [str(p) for p in arguments.space]])
+    words = [] if request.models == tuple(MODELS) else [slug(m) for m in request.models]
+    words.append(f"{request.trials}trials" if request.trials else f"{request.epochs}epochs" if request.epochs else "")
+    return "-".join(w for w in (names, *words, hashlib.sha256(text.encode()).hexdigest()[:6]) if w)[:100]
+
+
+@contextlib.contextmanager
+def lease(sweep: Sweep) -> Iterator[None]:
+    """Only one driver at a time writes a sweep.
+
+    Raises:
+        RequestError: another one does, or the folder cannot be written.
+    """
+    folder = sweep.storage / "sweeps"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / f"{sweep.name}.lock", "a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise RequestError(f"sweep {sweep.name}", [f"it is being run by {file.read().strip() or 'another process'}"]) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+            file.flush()
+            yield
+    except OSError as error:
+        raise RequestError(f"storage {sweep.storage}", [f"{error.strerror or error} ({error.filename}); name another with --storage"]) from None
+
+
+def remember(sweep: Sweep) -> None:
+    """Keep what the sweep's name stands for; the caller holds the lease.
+
+    Databases, models, ablations, folds and seeds may be added under the same name. What would change the
+    trials already there may not.
+
+    Raises:
+        RequestError: the name stands for other options.
+    """
+    path = sweep.storage / "sweeps" / f"{sweep.name}.json"
+    r = sweep.request
+    now = {
+        "protocol": r.protocol,
+        "trials": r.trials,
+        "epochs": r.epochs,
+        "selection": r.selection,
+        "validation_folds": r.validation_folds,
+        "set": dict(r.fixed),
+        "space": {study.configuration.model: study.space.digest for study in sweep.plan.studies if study.space},
+    }
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        before = json.loads(path.read_text(encoding="utf-8"))
+        spaces_before, spaces_now = before.pop("space"), now["space"]
+        differs = [f"{key}: {before[key]!r} then, {now[key]!r} now" for key in before if before[key] != now[key]]
+        differs += [f"search space of {m}: another file" for m in spaces_before if m in spaces_now and spaces_before[m] != spaces_now[m]]
+        if differs:
+            raise RequestError(f"sweep {sweep.name}", [f"{text}; choose another --name, or repeat the options" for text in differs])
+        now["space"] = {**spaces_before, **spaces_now}
+    commit_text(path, json.dumps(now, sort_keys=True, indent=1))

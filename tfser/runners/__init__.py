@@ -1,0 +1,31 @@
+"""Runners: what trains a schedule's trials. All give the same numbers; they differ in where trials run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from tfser.features import Mapper
+from tfser.runners.work import Task
+from tfser.schedule import Schedule
+from tfser.trial import TrialSpec
+
+
+class Runner(Protocol):
+    """Trains until the schedule is finished."""
+
+    workers: int
+    """Trials at once, as known at the start."""
+
+    @property
+    def mapper(self) -> Mapper:
+        """Spreads independent pieces of work (feature extraction) over the workers."""
+        ...
+
+    def run(self, schedule: Schedule, task: Callable[[TrialSpec], Task]) -> None:
+        """Train everything the schedule has. Ctrl-C raises ``KeyboardInterrupt``; committed trials stay."""
+        ...
+
+    def close(self) -> None:
+        """Give back what was started."""
+        ...

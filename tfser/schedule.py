@@ -1,0 +1,192 @@
+"""What can be trained now: plan minus ledger, with no barrier between folds.
+
+A runner asks for the next trial and reports each one that ended; final trials of a fold come up as soon
+as its own study has ended. Knows studies and the ledger; knows nothing of processes, Ray or MLflow.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.storages import BaseStorage
+
+from tfser.ledger import Ledger
+from tfser.plan import Plan, Study
+from tfser.report.result import Configuration
+from tfser.search import Chosen, OpenTrial, StudyRun, best_epoch
+from tfser.trial import TrialSpec
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """One trial that ended, for whoever watches."""
+
+    spec: TrialSpec
+    configuration: Configuration
+    record: Record
+    """The ledger entry; of a trial that could not be recorded, its status and reason alone."""
+    trained: bool
+    """False where the ledger already held it."""
+
+
+class Schedule:
+    """The trials that are still missing, in the order they can be had.
+
+    Args:
+        plan: everything that the sweep needs.
+        ledger: what is already there.
+        storage: where studies are kept; needed where the plan searches.
+        settings_at_once: how many settings one study may try at the same time.
+        watch: called once for every trial of the plan when it has ended, old ones included.
+        retry_failed: train again what failed in an earlier start.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        storage: BaseStorage | None,
+        *,
+        settings_at_once: int = 1,
+        watch: Callable[[Ended], None] = lambda ended: None,
+        retry_failed: bool = False,
+    ) -> None:
+        self.plan, self.ledger, self.settings_at_once, self._watch = plan, ledger, settings_at_once, watch
+        self._held = ledger.ids()
+        self._retry = retry_failed
+        self._ready: deque[TrialSpec] = deque()
+        self._waiting: dict[str, list[Callable[[Record], None]]] = {}
+        self._running: dict[str, TrialSpec] = {}
+        self.finals: dict[tuple[Configuration, str, int], TrialSpec] = {}
+        """The final trial of every (configuration, fold, seed) whose setting is known."""
+        self.records: dict[tuple[Configuration, str, int], Record] = {}
+        """What every final trial that ended left: its ledger entry, or why it failed."""
+        self.chosen: dict[str, Chosen] = {}
+        """Study name to what it chose."""
+        self.trained = 0
+        """Trials trained since this start."""
+        self.failures: list[Ended] = []
+        """Trials that failed, in this start or an earlier one."""
+        self.undecided: list[Study] = []
+        """Studies that ended without a single score."""
+        self._searching: list[StudyRun] = []
+        for study in plan.studies:
+            if study.space is None:
+                self._want_finals(study, study.base, study.epochs)
+            else:
+                assert storage is not None
+                run = StudyRun(study, storage)
+                self._searching.append(run)
+                for opened in list(run.open.values()):
+                    self._want_setting(run, opened)
+        self._advance()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is missing and nothing runs."""
+        return not self._ready and not self._running and not self._searching
+
+    @property
+    def running(self) -> int:
+        """Trials handed out and not ended."""
+        return len(self._running)
+
+    def next(self) -> TrialSpec | None:
+        """The next trial to train, or ``None`` where none is ready until another ends (or all is done)."""
+        if not self._ready:
+            self._advance()
+        if not self._ready:
+            return None
+        spec = self._ready.popleft()
+        self._running[spec.trial_id] = spec
+        return spec
+
+    def ended(self, spec: TrialSpec, record: Record) -> None:
+        """A trial ended: its ledger entry, or ``{"status": "failed", "reason": ...}`` where none could be made."""
+        self._running.pop(spec.trial_id, None)
+        self.trained += 1
+        for then in self._waiting.pop(spec.trial_id, []):
+            then({"trial_id": spec.trial_id, **record})
+        self._advance()
+
+    def _want(self, spec: TrialSpec, configuration: Configuration, then: Callable[[Record], None], *, first: bool = False, again: bool = False) -> None:
+        """Ask for a trial: answered at once from the ledger, else queued (once, however many ask)."""
+        trial_id = spec.trial_id
+
+        def told(record: Record, trained: bool) -> None:
+            if again and not trained:
+                then(record)  # it has been announced before
+                return
+            ended = Ended(spec, configuration, record, trained)
+            if record["status"] != "done":
+                self.failures.append(ended)
+            self._watch(ended)
+            then(record)
+
+        if trial_id not in self._waiting and (again or trial_id in self._held):
+            record = self.ledger.get(trial_id)
+            if record is not None and (record["status"] == "done" or not self._retry):
+                told(record, False)
+                return
+        if trial_id in self._waiting:
+            self._waiting[trial_id].append(lambda record: told(record, True))
+            return
+        self._waiting[trial_id] = [lambda record: told(record, True)]
+        (self._ready.appendleft if first else self._ready.append)(spec)
+
+    def _want_finals(self, study: Study, settings: Mapping[str, Any], epochs: int, *, first: bool = False) -> None:
+        configuration = study.configuration
+        for (fold, seed), spec in study.final_specs(settings, epochs).items():
+            key = (configuration, fold, seed)
+            self.finals[key] = spec
+
+            def keep(record: Record, key: tuple[Configuration, str, int] = key) -> None:
+                self.records[key] = record
+
+            self._want(spec, configuration, keep, first=first)
+
+    def _want_setting(self, run: StudyRun, opened: OpenTrial) -> None:
+        for spec in {spec.trial_id: spec for spec in opened.specs}.values():
+            self._want(spec, run.study.configuration, lambda record: run.ended_trial(opened, record))
+
+    def _advance(self) -> None:
+        """Ask studies for settings, and finished ones for their final trials, until nothing more follows."""
+        moved = True
+        while moved:
+            moved = False
+            for run in list(self._searching):
+                while run.can_ask(self.settings_at_once):
+                    self._want_setting(run, run.ask())
+                    moved = True
+                if run.finished and not run.open:
+                    self._searching.remove(run)
+                    moved = True
+                    chosen = run.chosen()
+                    if chosen is None:
+                        self.undecided.append(run.study)
+                    else:
+                        self._choose(run.study, chosen)
+
+    def _choose(self, study: Study, chosen: Chosen) -> None:
+        """Take the epochs from the curves of the chosen setting, then ask for its final trials.
+
+        The curves come from the ledger; one that was damaged since is trained again first.
+        """
+        self.chosen[study.name] = chosen
+        specs = {spec.trial_id: spec for spec in chosen.specs}
+        curves: dict[str, list[float]] = {}
+
+        def take(record: Record) -> None:
+            if record["status"] == "done":
+                curves[record["trial_id"]] = record["curves"]["validation_uar"]
+                if len(curves) == len(specs):
+                    epochs, _ = best_epoch([curves[spec.trial_id] for spec in chosen.specs])
+                    self._want_finals(study, chosen.settings, epochs, first=True)
+
+        for spec in specs.values():
+            self._want(spec, study.configuration, take, first=True, again=True)

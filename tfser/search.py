@@ -1,0 +1,162 @@
+"""Optuna studies on the driver: which setting to try next, and which one is chosen.
+
+Selection is given validation scores of search trials and nothing else; a search trial's data hold no
+test utterance, so nothing here can see the test speaker. Knows nothing of Ray.
+
+The sampler is seeded anew for every ask, from the study's name and the number of settings asked so
+far. A study that was interrupted therefore goes on as if it had not been, and a study that tries one
+setting at a time is the same whatever the order in which other studies' trials end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from tfser.plan import Study
+from tfser.train import derived_seed
+from tfser.trial import TrialSpec, Value
+
+STARTUP_TRIALS = 5
+"""Settings drawn at random, after the published one, before the sampler models the scores."""
+
+
+def open_storage(path: Path) -> BaseStorage:
+    """The journal that holds a sweep's studies; ``optuna-dashboard`` opens it too.
+
+    The caller holds the sweep's lease, so a lock left behind by a killed driver is stale.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for lock in path.parent.glob(f"{path.name}.lock*"):
+        lock.unlink(missing_ok=True)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a study ends with."""
+
+    settings: dict[str, Value]
+    """Every setting of the best trial."""
+    score: float
+    """Its highest mean validation UAR, in [0, 1]."""
+    specs: tuple[TrialSpec, ...]
+    """Its search trials; their curves say how many epochs to train."""
+
+
+@dataclass(slots=True)
+class OpenTrial:
+    """A setting that is being tried: the trials it needs and those that have ended."""
+
+    number: int
+    specs: tuple[TrialSpec, ...]
+    records: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+class StudyRun:
+    """One study under way."""
+
+    def __init__(self, study: Study, storage: BaseStorage) -> None:
+        assert study.space is not None
+        self.study, self.space = study, study.space
+        self._optuna = optuna.create_study(study_name=study.name, storage=storage, direction="maximize", load_if_exists=True)
+        self.open: dict[int, OpenTrial] = {}
+        for trial in self._optuna.get_trials(states=(TrialState.RUNNING,)):
+            self._take_up(trial)
+        if not any("settings" in t.user_attrs or t.state == TrialState.WAITING for t in self._optuna.get_trials(deepcopy=False)):
+            self._optuna.enqueue_trial(self.space.first(study.base))
+
+    def _take_up(self, trial: optuna.trial.FrozenTrial) -> None:
+        """A trial that a killed driver left running goes on; one killed while being asked is given up."""
+        if "settings" in trial.user_attrs:
+            self._opened(trial.number, trial.user_attrs["settings"])
+        else:
+            self._optuna.tell(trial.number, state=TrialState.FAIL)
+
+    @property
+    def ended(self) -> int:
+        """Settings that have a score or failed."""
+        states = (TrialState.COMPLETE, TrialState.PRUNED)
+        done = len(self._optuna.get_trials(deepcopy=False, states=states))
+        failed = self._optuna.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        return done + sum("settings" in t.user_attrs for t in failed)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every setting has been tried."""
+        return self.ended >= self.study.trials
+
+    @property
+    def best(self) -> float | None:
+        """Highest mean validation UAR so far, in [0, 1]."""
+        with contextlib.suppress(ValueError):
+            return float(self._optuna.best_value)
+        return None
+
+    def can_ask(self, at_once: int) -> bool:
+        """Whether another setting may be tried now."""
+        return len(self.open) < at_once and self.ended + len(self.open) < self.study.trials
+
+    def ask(self) -> OpenTrial:
+        """The next setting to try."""
+        asked = self.ended + len(self.open)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._optuna.sampler = optuna.samplers.TPESampler(
+                seed=derived_seed(self.study.name, asked) % 2**32, n_startup_trials=STARTUP_TRIALS
+            )
+            trial = self._optuna.ask()
+            settings = self.space.sample(trial, self.study.base)
+        trial.set_user_attr("settings", settings)
+        return self._opened(trial.number, settings)
+
+    def _opened(self, number: int, settings: Mapping[str, Value]) -> OpenTrial:
+        opened = OpenTrial(number, tuple(self.study.search_specs(settings)))
+        self.open[number] = opened
+        return opened
+
+    def ended_trial(self, opened: OpenTrial, record: Mapping[str, Any]) -> None:
+        """Take in one ended trial of a setting; the setting is told when its last one has ended."""
+        opened.records[record["trial_id"]] = record
+        if len(opened.records) < len({spec.trial_id for spec in opened.specs}):
+            return
+        records = [opened.records[spec.trial_id] for spec in opened.specs]
+        if any(r["status"] != "done" for r in records):
+            self._optuna.tell(opened.number, state=TrialState.FAIL)
+        else:
+            self._optuna.tell(opened.number, best_epoch([r["curves"]["validation_uar"] for r in records])[1])
+        del self.open[opened.number]
+
+    def chosen(self) -> Chosen | None:
+        """The best setting, the first on ties; ``None`` when every one failed."""
+        complete = self._optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not complete:
+            return None
+        best = max(complete, key=lambda t: (t.value, -t.number))
+        settings = dict(best.user_attrs["settings"])
+        return Chosen(settings, float(best.value or 0.0), tuple(self.study.search_specs(settings)))
+
+
+def best_epoch(curves: Sequence[Sequence[float]]) -> tuple[int, float]:
+    """The epoch with the highest mean validation UAR, counted from 1, the first on ties; and that mean.
+
+    Args:
+        curves: one UAR curve per validation trial of a setting, equally long.
+
+    >>> best_epoch([[0.2, 0.6, 0.6], [0.4, 0.4, 0.4]])
+    (2, 0.5)
+    """
+    mean = np.mean(np.asarray(curves, dtype=np.float64), axis=0)
+    epoch = int(mean.argmax())
+    return epoch + 1, float(mean[epoch])

@@ -1,0 +1,256 @@
+"""``python -m tfser.sweep DATABASE ...``: plan, train what is missing, collect.
+
+The command puts the parts together: request, features, schedule, runner, MLflow, tables. It can be
+stopped at any moment and typed again; a sweep that is whole trains nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import soundfile
+from rich.console import Console
+
+from tfser import collect, tracking
+from tfser.errors import RequestError, TfserError
+from tfser.features import FeatureStore, FrontEnd, Pack
+from tfser.files import commit_text
+from tfser.ledger import Ledger
+from tfser.models import MODELS
+from tfser.plan import front_end
+from tfser.report import tables, terminal
+from tfser.report.result import Configuration, Results
+from tfser.report.summary import summarise
+from tfser.request import Sweep, check, lease, parser, remember
+from tfser.runners import Runner
+from tfser.runners.in_process import InProcessRunner
+from tfser.runners.work import Task, versions
+from tfser.schedule import Ended, Schedule
+from tfser.search import open_storage
+from tfser.trial import NUMERICS_VERSION, TrialSpec
+from tfser.view import View, duration
+
+
+def describe(sweep: Sweep, console: Console) -> None:
+    """The plan in words."""
+    plan = sweep.plan
+    console.print(f"Sweep {sweep.name}", style="bold", soft_wrap=True)
+    for database in sweep.databases.values():
+        minutes = sum(_seconds(database, u) for u in database.utterances) / 60
+        console.print(
+            f"  {database.name}: {len(database.utterances)} utterances ({minutes:.0f} min), {len(database.speakers)} speakers, "
+            f"{len(database.emotions)} emotions{'; ' + database.remark if database.remark else ''}",
+            soft_wrap=True,
+        )
+    for c in plan.configurations:
+        studies = [s for s in plan.studies if s.configuration == c]
+        searched = sum(s.trials * len(s.folds) * s.validation_folds for s in studies)
+        epochs = studies[0].epochs
+        text = f"  {MODELS[c.model].title} {c.ablation} on {c.database}, {c.protocol_name}: {len(c.folds)} folds x {len(c.seeds)} seed(s)"
+        text += f", {searched} search trials of {epochs} epochs" if searched else f", {epochs} epochs"
+        console.print(text, soft_wrap=True)
+    console.print(f"  {plan.search_trials} search and {plan.final_trials} final trials in all", soft_wrap=True)
+
+
+def _seconds(database: Any, utterance: Any) -> float:
+    if utterance.path is None:
+        waveform = database.read(utterance)
+        return float(waveform.samples.shape[1] / waveform.rate_hz)
+    try:
+        return float(soundfile.info(utterance.path).duration)
+    except (OSError, RuntimeError):
+        return 0.0
+
+
+class Run:
+    """One start of a sweep."""
+
+    def __init__(self, sweep: Sweep, arguments: argparse.Namespace, console: Console) -> None:
+        self.sweep, self.arguments, self.console = sweep, arguments, console
+        self.ledger = Ledger(sweep.storage / "ledger")
+        self.features = FeatureStore(sweep.storage / "features")
+        self._packs: dict[tuple[str, FrontEnd], Pack] = {}
+        self._started = time.time()
+
+    def __call__(self) -> int:
+        """Train what is missing and write the tables; returns the exit code."""
+        sweep, console = self.sweep, self.console
+        storage = open_storage(sweep.storage / "search" / f"{sweep.name}.journal") if sweep.request.trials else None
+        view = View(sweep.plan, console)
+        mirror = tracking.Mirror(
+            lambda: tracking.Tracker(sweep.tracking_uri, sweep.name, sweep.storage / "mlartifacts"),
+            lambda text: console.print(text, style="yellow", soft_wrap=True),
+        )
+
+        def watch(ended: Ended) -> None:
+            view.ended(ended)
+            if "spec" in ended.record:
+                mirror.put(lambda tracker: tracker.trial(ended.configuration, ended.record))
+
+        schedule = Schedule(sweep.plan, self.ledger, storage, watch=watch, retry_failed=self.arguments.retry_failed)
+        view.schedule = schedule
+        interrupted = False
+        try:
+            if not schedule.finished:
+                self._train(schedule, view)
+        except KeyboardInterrupt:
+            interrupted = True
+        for path in self.ledger.damaged:
+            console.print(f"A damaged ledger entry was set aside as {path}; its trial was trained again", style="yellow", soft_wrap=True)
+        runs = self._mirror_rows(schedule, mirror)
+        mirror.close()
+        if interrupted:
+            console.print(f"Interrupted. What was finished is kept; the same command goes on from there ({sweep.name}).", soft_wrap=True)
+            return 130
+        results = self._results(schedule, mirror)
+        folder = sweep.out / sweep.name
+        tables.write(results, folder)
+        self._write_sweep_json(schedule, runs)
+        console.print()
+        terminal.show(results, console)
+        self._say_where(schedule)
+        return 1 if schedule.failures or schedule.undecided else 0
+
+    def _train(self, schedule: Schedule, view: View) -> None:
+        runner = self._runner()
+        # Ray replaces a SIGTERM handler that was there before it; this one ends the sweep as Ctrl-C does.
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            view.workers = runner.workers
+            for database in self.sweep.databases.values():
+                for wanted in self.sweep.plan.front_ends[database.name]:
+                    digests = self.sweep.audio_digests[database.name]
+                    self._packs[database.name, wanted] = self.features.ensure(database, digests, wanted, runner.mapper)
+            if not self.arguments.deterministic and self.sweep.plan.studies:
+                schedule.settings_at_once = -(-runner.workers // len(self.sweep.plan.studies))
+            self.console.print(f"Training, {runner.workers} trial(s) at once", soft_wrap=True)
+            with view:
+                runner.run(schedule, self._task)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            runner.close()
+
+    def _runner(self) -> Runner:
+        if self.arguments.in_process:
+            return InProcessRunner()
+        from tfser.runners.ray_tune import RayTuneRunner
+
+        a = self.arguments
+        return RayTuneRunner(a.address, self.sweep.storage / "tune", trial_cpus=a.trial_cpus, trial_gpus=a.trial_gpus)
+
+    def _task(self, spec: TrialSpec) -> Task:
+        pack = self._packs[spec.database, front_end(spec.settings)]
+        return Task(spec=spec, pack=pack.path.resolve(), ledger=self.ledger.root.resolve())
+
+    def _mirror_rows(self, schedule: Schedule, mirror: tracking.Mirror) -> dict[str, str]:
+        """Bring the runs of the configurations up to date; returns their run ids once the mirror is closed."""
+        runs: dict[str, str] = {}
+        numbers = {s.configuration: _numbers(s) for s in summarise(self._from_schedule(schedule))}
+        for configuration in self.sweep.plan.configurations:
+            finals: dict[str, dict[str, str]] = {}
+            for (c, fold, seed), spec in schedule.finals.items():
+                if c == configuration and (c, fold, seed) in schedule.records:
+                    finals.setdefault(fold, {})[str(seed)] = spec.trial_id
+
+            def write(tracker: tracking.Tracker, c: Configuration = configuration, finals: dict[str, dict[str, str]] = finals) -> None:
+                runs[" ".join(c.key)] = tracker.configuration(c, finals, numbers[c])
+
+            mirror.put(write)
+        return runs
+
+    def _from_schedule(self, schedule: Schedule) -> Results:
+        return Results(sweep=self.sweep.name, configurations=self.sweep.plan.configurations, records=dict(schedule.records))
+
+    def _results(self, schedule: Schedule, mirror: tracking.Mirror) -> Results:
+        """What the tables are made from: MLflow's runs, or the ledger's entries where MLflow could not be written."""
+        if mirror.lost:
+            return self._from_schedule(schedule)
+        (results,) = collect.from_mlflow(self.sweep.tracking_uri, [self.sweep.name])
+        wanted = set(self.sweep.plan.configurations)
+        rows = tuple(c for c in results.configurations if c in wanted)
+        return Results(sweep=results.sweep, configurations=rows, records={k: r for k, r in results.records.items() if k[0] in wanted})
+
+    def _write_sweep_json(self, schedule: Schedule, runs: Mapping[str, str]) -> None:
+        """What differs from run to run; the other files hold only what the numbers fill."""
+        values = {
+            "sweep": self.sweep.name,
+            "command": "python -m tfser.sweep " + shlex.join(self.arguments.typed),
+            "request": {k: str(v) if not isinstance(v, (int, float, bool, list, type(None))) else v for k, v in vars(self.arguments).items()},
+            "versions": {**versions(), **{name: version(name) for name in ("ray", "optuna", "mlflow-skinny")}},
+            "numerics": NUMERICS_VERSION,
+            "platform": platform.platform(),
+            "database_digests": dict(self.sweep.digests),
+            "seconds": time.time() - self._started,
+            "trained": schedule.trained,
+            "failed": [{"trial_id": e.spec.trial_id, "reason": e.record["reason"]} for e in schedule.failures],
+            "tracking_uri": self.sweep.tracking_uri,
+            "runs": dict(runs),
+            "chosen": {name: {"settings": c.settings, "validation_uar": c.score} for name, c in schedule.chosen.items()},
+        }
+        commit_text(self.sweep.out / self.sweep.name / "sweep.json", json.dumps(values, indent=1, sort_keys=True, default=str) + "\n")
+
+    def _say_where(self, schedule: Schedule) -> None:
+        sweep, say = self.sweep, lambda text, style="": self.console.print(text, style=style, soft_wrap=True)
+        for ended in schedule.failures:
+            say(f"failed: {ended.spec.database} {ended.spec.fold} {ended.spec.ablation} seed {ended.spec.seed} "
+                f"({ended.spec.purpose}, trial {ended.spec.trial_id}): {ended.record['reason']}", "red")  # fmt: skip
+        for study in schedule.undecided:
+            say(f"no setting of {study.name} could be trained, so its folds have no final trial", "red")
+        if schedule.failures:
+            say("--retry-failed trains the failed trials again.")
+        say(f"Trained {schedule.trained} trial(s) in {duration(time.time() - self._started)}; the rest was there already.")
+        say(f"Tables and figures: {(sweep.out / sweep.name).resolve()}")
+        say(f"Ledger, features, studies: {sweep.storage.resolve()}")
+        if sweep.tracking_uri.startswith("sqlite:"):
+            say(f"Compare runs: mlflow server --workers 1 --backend-store-uri {sweep.tracking_uri}   then open http://127.0.0.1:5000")
+        else:
+            say(f"Compare runs: {tracking.redacted(sweep.tracking_uri)}")
+
+
+def _numbers(summary: Any) -> dict[str, float]:
+    """The figures of a row as MLflow metrics; those that do not exist are left out."""
+    numbers = {"folds_done": float(len(summary.done)), "folds_total": float(summary.configuration.folds_total)}
+    if summary.figures is not None:
+        for name in ("war_pooled", "uar_pooled", "war_mean", "war_sd", "uar_mean", "uar_sd"):
+            value = getattr(summary.figures, name)
+            if value == value:
+                numbers[f"test/{name}"] = value
+    return numbers
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    arguments = parser().parse_args(argv)
+    arguments.typed = list(sys.argv[1:] if argv is None else argv)
+    console = Console()
+    try:
+        sweep = check(arguments)
+        describe(sweep, console)
+        if arguments.plan:
+            return 0
+        with lease(sweep):
+            remember(sweep)
+            return Run(sweep, arguments, console)()
+    except KeyboardInterrupt:
+        print("Interrupted before anything was trained.", file=sys.stderr)
+        return 130
+    except TfserError as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, RequestError) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

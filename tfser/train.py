@@ -1,0 +1,301 @@
+"""One trial in one process: epochs of Adam on segments, and scores per utterance.
+
+Knows nothing of Ray, Optuna, MLflow or files: it is given frames, indices and settings, and returns
+numbers. Every random choice comes from the seed and the epoch alone, so that neither the trials that
+ran before in this process nor an interruption changes a result.
+
+Ours, where the papers are silent: a last batch of a single segment joins the batch before it (batch
+normalisation needs two values per channel); weight decay is decoupled (AdamW, which without decay is
+Adam); an utterance's score is the mean of its segments' class probabilities.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchaudio
+from torch import Tensor, nn
+
+from tfser import metrics
+from tfser.errors import TrialError
+from tfser.features import as_tensor, segment_frames
+from tfser.trial import Hyperparameter
+
+HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
+    "learning_rate": Hyperparameter(default=0.001, low=1e-7, high=10.0, help="Adam's initial learning rate"),
+    "batch_size": Hyperparameter(default=64, low=2, high=65536, help="segments per step"),
+    "weight_decay": Hyperparameter(default=0.0, low=0.0, high=10.0, help="decoupled weight decay"),
+    "class_weights": Hyperparameter(default="none", choices=("none", "balanced"), help="weights of the emotions in the loss"),
+    "frequency_mask": Hyperparameter(default=0, low=0, high=1024, help="SpecAugment: widest masked stripe of bands, in training only"),
+    "time_mask": Hyperparameter(default=0, low=0, high=100000, help="SpecAugment: widest masked stripe of frames, in training only"),
+    "segment_frames": Hyperparameter(default=80, low=8, high=100000, help="frames per segment (10 ms each)"),
+    "segment_hop": Hyperparameter(default=0, low=0, high=100000, help="frames between segment starts; 0 is segment_frames: no overlap"),
+    "n_mels": Hyperparameter(default=80, low=8, high=200, help="mel bands"),
+    "preemphasis": Hyperparameter(default=0.0, low=0.0, high=0.9999, help="pre-emphasis coefficient"),
+}
+"""What every model's training and front end take; a model adds its own and its published values."""
+
+SCORING_SEGMENTS = 256
+"""Segments at once when validation curves are scored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialData:
+    """What one trial may see: frames, and the utterances to train on and to score on.
+
+    A search trial's value holds no test utterance at all.
+    """
+
+    frames: np.ndarray
+    """float32, shape (frames, n_mels): log-mel of a whole database, memory-mapped, never written to."""
+    emotions: tuple[str, ...]
+    train: tuple[tuple[int, int, int], ...]
+    """(first frame, frames, emotion index) of each training utterance."""
+    scored: tuple[tuple[int, int, int], ...]
+    """The same of each utterance that is scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Class probabilities of the scored utterances and their segments."""
+
+    probabilities: np.ndarray
+    """float64, shape (utterances, emotions); rows sum to 1."""
+    truth: np.ndarray
+    """int64, shape (utterances,)."""
+    segment_confusion: np.ndarray
+    """int64, shape (emotions, emotions), segments counted one by one."""
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Utterance-level confusion matrix; a tie goes to the first emotion."""
+        return metrics.confusion(self.truth, self.probabilities.argmax(axis=1), self.probabilities.shape[1])
+
+
+@dataclass(slots=True)
+class Curves:
+    """What is known after each epoch, in order."""
+
+    train_loss: list[float] = field(default_factory=list)
+    """Mean cross-entropy per training segment, nats."""
+    validation_uar: list[float] = field(default_factory=list)
+    validation_war: list[float] = field(default_factory=list)
+
+
+class Segments:
+    """The segments of some utterances: which frames, whose, and with which emotion."""
+
+    def __init__(self, utterances: Sequence[tuple[int, int, int]], length: int, hop: int) -> None:
+        pieces = [segment_frames(start, frames, length, hop) for start, frames, _ in utterances]
+        self.frames = torch.from_numpy(np.concatenate(pieces))
+        """int64, shape (segments, length)."""
+        self.of_utterance = np.repeat(np.arange(len(pieces)), [len(p) for p in pieces])
+        """int64, shape (segments,), ascending."""
+        self.emotion = torch.tensor([emotion for *_, emotion in utterances])
+        """int64, shape (utterances,)."""
+
+
+@contextlib.contextmanager
+def settled(device: torch.device) -> Iterator[None]:
+    """One thread, deterministic kernels and a private random state, whatever this process did before or does next."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
+def derived_seed(*parts: object) -> int:
+    """A 63-bit seed from what it is for: the same in every process, unlike ``hash``."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+def band_statistics(frames: np.ndarray, utterances: Sequence[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each mel band over the frames of some utterances: float64, shape (n_mels,)."""
+    total, count = np.zeros(frames.shape[1]), 0
+    for start, length, _ in utterances:
+        total += frames[start : start + length].sum(axis=0, dtype=np.float64)
+        count += length
+    mean = total / count
+    square = np.zeros(frames.shape[1])
+    for start, length, _ in utterances:
+        square += np.square(frames[start : start + length] - mean).sum(axis=0)
+    return mean, np.maximum(np.sqrt(square / count), 1e-5)
+
+
+class Training:
+    """A trial under way: ``run_epoch`` until ``epoch`` is ``epochs``, then ``score``.
+
+    Args:
+        build: makes the model; called under the seed.
+        data: what this trial may see.
+        settings: every hyperparameter by name.
+        seed: of initialisation, order, augmentation and dropout.
+        epochs: how many there will be.
+        device: where to train.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], nn.Module],
+        data: TrialData,
+        settings: Mapping[str, Any],
+        seed: int,
+        epochs: int,
+        device: torch.device,
+    ) -> None:
+        self.data, self.settings, self.seed, self.epochs, self.device = data, settings, seed, epochs, device
+        self.epoch = 0
+        self.curves = Curves()
+        length = int(settings["segment_frames"])
+        hop = int(settings["segment_hop"]) or length
+        self._train = Segments(data.train, length, hop)
+        self._scored = Segments(data.scored, length, hop)
+        self.mean, self.std = band_statistics(data.frames, data.train)
+        self._offset = torch.from_numpy(self.mean).to(device, torch.float32)
+        self._scale = torch.from_numpy(1 / self.std).to(device, torch.float32)
+        self._frames = as_tensor(data.frames)
+        if device.type != "cpu":
+            self._frames = self._frames.to(device)
+        with settled(device):
+            torch.manual_seed(derived_seed(seed, "initialisation"))
+            self.model = build().to(device=device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True
+        )
+        self._weights = self._class_weights()
+        self._masks = [
+            mask(width)
+            for mask, width in (
+                (torchaudio.transforms.FrequencyMasking, int(settings["frequency_mask"])),
+                (torchaudio.transforms.TimeMasking, int(settings["time_mask"])),
+            )
+            if width
+        ]
+
+    def _class_weights(self) -> Tensor | None:
+        if self.settings["class_weights"] == "none":
+            return None
+        labels = self._train.emotion[self._train.of_utterance]
+        counts = torch.bincount(labels, minlength=len(self.data.emotions)).to(torch.float32)
+        present = (counts > 0).sum()
+        return torch.where(counts > 0, len(labels) / (present * counts.clamp(min=1)), 0.0).to(self.device)
+
+    def _batch(self, frames: Tensor) -> Tensor:
+        """Standardised segments: (segments, length) frame numbers to (segments, 1, n_mels, length)."""
+        gathered = self._frames[frames.to(self._frames.device)]
+        return ((gathered - self._offset) * self._scale).transpose(1, 2).unsqueeze(1)
+
+    def run_epoch(self) -> None:
+        """Train one epoch.
+
+        Raises:
+            TrialError: the loss is not finite; named with its epoch.
+        """
+        with settled(self.device):
+            torch.manual_seed(derived_seed(self.seed, "epoch", self.epoch))
+            order = torch.randperm(len(self._train.frames))
+            labels = self._train.emotion[self._train.of_utterance].to(self.device)
+            self.model.train()
+            total = torch.zeros((), dtype=torch.float64, device=self.device)
+            for chosen in batches(order, int(self.settings["batch_size"])):
+                x = self._batch(self._train.frames[chosen])
+                for mask in self._masks:
+                    x = mask(x)
+                loss = F.cross_entropy(self.model(x), labels[chosen.to(self.device)], weight=self._weights)
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                self.optimizer.step()
+                total += loss.detach() * len(chosen)
+            mean_loss = float(total) / len(order)
+        self.epoch += 1
+        if not np.isfinite(mean_loss):
+            raise TrialError(f"the loss was {mean_loss} in epoch {self.epoch} of {self.epochs}; a smaller learning_rate may help")
+        self.curves.train_loss.append(mean_loss)
+
+    def validate(self) -> None:
+        """Score the scored utterances as they are after this epoch and append to the curves (search trials)."""
+        matrix = self.score(at_once=SCORING_SEGMENTS).confusion
+        self.curves.validation_uar.append(metrics.uar(matrix))
+        self.curves.validation_war.append(metrics.war(matrix))
+
+    def score(self, at_once: int | None = None) -> Scores:
+        """Class probabilities of every scored utterance.
+
+        Args:
+            at_once: segments per forward pass. The default takes one utterance at a time, so that its
+                scores depend on nothing but itself, to the bit.
+
+        Raises:
+            TrialError: a probability is not finite.
+        """
+        of_utterance = self._scored.of_utterance
+        if at_once is None:
+            pieces = np.flatnonzero(np.diff(of_utterance, prepend=-1))
+        else:
+            pieces = np.arange(0, len(of_utterance), at_once)
+        chunks = np.split(np.arange(len(of_utterance)), pieces[1:])
+        self.model.eval()
+        with settled(self.device), torch.inference_mode():
+            outputs = [self.model(self._batch(self._scored.frames[chunk])).softmax(dim=1).double().cpu() for chunk in chunks]
+        segments = torch.cat(outputs).numpy()
+        if not np.isfinite(segments).all():
+            raise TrialError(f"the scores are not finite after epoch {self.epoch}")
+        sums = np.zeros((len(self._scored.emotion), segments.shape[1]))
+        np.add.at(sums, of_utterance, segments)
+        truth = self._scored.emotion.numpy()
+        return Scores(
+            sums / np.bincount(of_utterance)[:, None],
+            truth,
+            metrics.confusion(truth[of_utterance], segments.argmax(axis=1), segments.shape[1]),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a later process needs to go on from this epoch, as tensors and plain values."""
+        return {
+            "epoch": self.epoch,
+            "model": copy.deepcopy(self.model.state_dict()),
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            "curves": {name: list(getattr(self.curves, name)) for name in Curves.__slots__},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state``; the result is the one of a training that was never interrupted."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.curves = Curves(**state["curves"])
+        self.epoch = state["epoch"]
+
+
+def batches(order: Tensor, size: int) -> list[Tensor]:
+    """``order`` in pieces of ``size``; a last piece of one joins the piece before it.
+
+    >>> [len(piece) for piece in batches(torch.arange(9), 4)]
+    [4, 5]
+    """
+    pieces = list(order.split(size))
+    if len(pieces) > 1 and len(pieces[-1]) == 1:
+        pieces[-2:] = [torch.cat(pieces[-2:])]
+    return pieces
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 over every parameter and buffer: equal models, equal digest."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,117 @@
+"""What a person sees while a sweep runs: a live table in a terminal, plain lines elsewhere.
+
+Shows what the schedule reports and decides nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from tfser import metrics
+from tfser.plan import Plan
+from tfser.report.result import Configuration, matrix
+from tfser.schedule import Ended, Schedule
+
+
+class View:
+    """Use as a context manager around the run.
+
+    Args:
+        plan: what will be trained.
+        console: where to show it.
+    """
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self.plan, self.console = plan, console
+        self.schedule: Schedule | None = None
+        self.workers = 1
+        self._total = plan.search_trials + plan.final_trials
+        self._done = 0
+        self._trained_s: dict[str, list[float]] = {"search": [], "final": []}
+        self._finals: dict[Configuration, list[Ended]] = {c: [] for c in plan.configurations}
+        self._best: dict[Configuration, dict[str, float]] = {c: {} for c in plan.configurations}
+        self._started = time.monotonic()
+        self._live: Live | None = None
+
+    def __enter__(self) -> View:
+        if self.console.is_terminal:
+            self._live = Live(get_renderable=self._picture, console=self.console, refresh_per_second=2, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def ended(self, ended: Ended) -> None:
+        """Take in one trial that ended."""
+        self._done += 1
+        spec, record = ended.spec, ended.record
+        done = record["status"] == "done"
+        if done and ended.trained:
+            self._trained_s[spec.purpose].append(record["seconds"])
+        if done and spec.purpose == "final":
+            self._finals[ended.configuration].append(ended)
+        if done and spec.purpose == "search":
+            best = self._best[ended.configuration]
+            best[spec.fold] = max(best.get(spec.fold, 0.0), max(record["curves"]["validation_uar"]))
+        if ended.trained or not done:
+            self._line(ended)
+
+    def _line(self, ended: Ended) -> None:
+        spec, record = ended.spec, ended.record
+        what = f"{spec.purpose:<6} {spec.database} {spec.fold} {spec.ablation} seed {spec.seed}"
+        if record["status"] != "done":
+            text = f"failed: {record['reason']}"
+        elif spec.purpose == "final":
+            text = f"test UAR {100 * record['uar']:.2f} %, WAR {100 * record['war']:.2f} %, {record['seconds']:.1f} s"
+        else:
+            text = f"validation UAR up to {100 * max(record['curves']['validation_uar']):.2f} %, {record['seconds']:.1f} s"
+        style = "red" if record["status"] != "done" else "" if spec.purpose == "final" else "dim"
+        self.console.print(Text(f"[{self._done}/{self._total}] {what}: {text}", style=style), soft_wrap=True)
+
+    def time_left_s(self) -> float | None:
+        """Seconds left, from the trials so far; ``None`` before there are any."""
+        known = [s for seconds in self._trained_s.values() for s in seconds]
+        if not known:
+            return None
+        mean = sum(known) / len(known)
+        return mean * max(self._total - self._done, 0) / self.workers
+
+    def _picture(self) -> Group:
+        table = Table(box=None, pad_edge=False)
+        for name in ("database", "model", "folds done", "UAR so far", "best in search"):
+            table.add_column(name)
+        for configuration, ended in self._finals.items():
+            uars = [metrics.uar(matrix(e.record)) for e in ended]
+            best = self._best[configuration].values()
+            table.add_row(
+                configuration.database,
+                f"{configuration.model} {configuration.ablation}",
+                f"{len({e.spec.fold for e in ended})} of {len(configuration.folds)}",
+                f"{100 * sum(uars) / len(uars):.2f} % (mean of folds)" if uars else "",
+                f"{100 * max(best):.2f} % validation" if best else "",
+            )
+        left = self.time_left_s()
+        running = self.schedule.running if self.schedule else 0
+        status = f"{self._done} of {self._total} trials ended, {running} running, {duration(time.monotonic() - self._started)} so far"
+        return Group(table, Text(status + (f", about {duration(left)} left" if left is not None else "")))
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words.
+
+    >>> duration(4000)
+    '1 h 7 min'
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
