@@ -72,9 +72,8 @@ def _list(console: Console) -> int:
         speakers = info.expected_speaker_count or len(info.expected_speakers)
         table.add_row(name, str(info.expected_utterances), str(speakers), str(len(info.emotions)), info.language, info.title)
     console.print(table)
-    console.print(
-        "\ndescribe NAME gives licence, layout and counts. Also read: a manifest CSV (path, speaker, emotion, optionally session), and audformat:PATH."
-    )
+    console.print("\ndescribe NAME gives licence, layout and counts.")
+    console.print("Also read: a manifest CSV (path, speaker, emotion, optionally session), and audformat:PATH.")
     return 0
 
 

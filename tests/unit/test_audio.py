@@ -1,0 +1,171 @@
+"""Decoding: everything a file can do wrong ends in one AudioError with a kind and a sentence."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.trees import wav_bytes
+from tfser import audio
+from tfser.errors import AudioError
+
+
+def written(path: Path, samples: np.ndarray, rate_hz: int = 16_000, **options: str) -> Path:
+    soundfile.write(path, samples, rate_hz, **options)
+    return path
+
+
+def refusal(path: Path) -> AudioError:
+    with pytest.raises(AudioError) as error:
+        audio.read(path)
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
+    return error.value
+
+
+@pytest.mark.parametrize("form", ["wav", "flac", "aiff"])
+def test_samples_come_back_as_channels_by_samples(form: str, tmp_path: Path) -> None:
+    sent = np.round(np.random.default_rng(1).uniform(-0.5, 0.5, (3000, 2)) * 32768) / 32768
+    waveform = audio.read(written(tmp_path / f"x.{form}", sent, 22_050))
+    assert (waveform.samples.dtype, waveform.samples.shape, waveform.rate_hz) == (np.float32, (2, 3000), 22_050)
+    np.testing.assert_array_equal(waveform.samples, sent.T.astype(np.float32))
+
+
+def test_a_file_longer_than_one_block_is_read_whole(tmp_path: Path) -> None:
+    sent = np.random.default_rng(1).uniform(-0.5, 0.5, 700_001).astype(np.float32)
+    waveform = audio.read(written(tmp_path / "x.wav", sent, subtype="FLOAT"))
+    np.testing.assert_array_equal(waveform.samples[0], sent)
+
+
+def test_a_truncated_wav_is_unreadable_with_the_arithmetic(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    path.write_bytes(wav_bytes(1, 16_000)[: 44 + 2 * 6000])
+    error = refusal(path)
+    assert error.kind == "unreadable"
+    assert "promises 16000 samples (1.00 s), 6000 could be decoded (0.38 s), 10000 are missing" in error.detail
+
+
+def test_a_truncated_flac_is_unreadable(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.flac", np.random.default_rng(1).uniform(-0.5, 0.5, 16_000))
+    path.write_bytes(path.read_bytes()[:9000])
+    assert refusal(path).kind == "unreadable"
+
+
+def test_a_header_that_promises_gigabytes_costs_no_memory(tmp_path: Path) -> None:
+    content = bytearray(wav_bytes(1, 4000))
+    content[40:44] = struct.pack("<I", 0xFFFFFFF0)
+    content[4:8] = struct.pack("<I", 0xFFFFFFFF)
+    path = tmp_path / "x.wav"
+    path.write_bytes(content)
+    error = refusal(path)
+    assert error.kind in ("unreadable", "too long")
+    assert "promises" in error.detail
+
+
+def test_a_flac_that_promises_hours_is_too_long(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.flac", np.zeros(4000))
+    content = bytearray(path.read_bytes())
+    content[21] |= 0x0F  # the high bits of the 36-bit number of samples in STREAMINFO
+    content[22:26] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    assert refusal(path).kind == "too long"
+
+
+def test_a_file_larger_than_any_utterance_is_refused_unopened(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    with open(path, "wb") as file:
+        file.truncate(audio.LARGEST_BYTES + 1)  # sparse: takes no space
+    assert refusal(path).kind == "too long"
+    with pytest.raises(AudioError, match="too long"):
+        audio.digest(path)
+
+
+@pytest.mark.parametrize(("rate", "word"), [(100, "100 Hz"), (2_000_000, "2000000 Hz")])
+def test_a_sampling_rate_that_nobody_uses_is_a_broken_header(rate: int, word: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    path.write_bytes(wav_bytes(1, 4000, rate))
+    assert word in refusal(path).detail
+
+
+def test_too_many_channels_are_a_broken_header(tmp_path: Path) -> None:
+    assert "40 channels" in refusal(written(tmp_path / "x.wav", np.zeros((100, 40)))).detail
+
+
+@pytest.mark.parametrize("subtype", ["IMA_ADPCM", "MS_ADPCM"])
+def test_a_coding_whose_length_cannot_be_checked_is_refused(subtype: str, tmp_path: Path) -> None:
+    assert subtype in refusal(written(tmp_path / "x.wav", np.zeros(4000), subtype=subtype)).detail
+
+
+def test_lossy_files_are_named_by_their_format(tmp_path: Path) -> None:
+    assert "OGG" in refusal(written(tmp_path / "x.ogg", np.zeros(4000))).detail
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_not_finite_are_counted(value: float, tmp_path: Path) -> None:
+    samples = np.zeros(4000, dtype=np.float32)
+    samples[7] = value
+    error = refusal(written(tmp_path / "x.wav", samples, subtype="FLOAT"))
+    assert (error.kind, error.detail[:21]) == ("non-finite", "1 of 4000 samples are")
+
+
+def test_integers_written_as_floats_are_refused(tmp_path: Path) -> None:
+    error = refusal(written(tmp_path / "x.wav", np.full(4000, 12_000.0), subtype="FLOAT"))
+    assert "1.2e+04 times full scale" in error.detail
+
+
+def test_what_is_no_audio_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "text.flac").write_text("this is not audio\n" * 100)
+    (tmp_path / "nothing.wav").write_bytes(b"")
+    (tmp_path / "folder.wav").mkdir()
+    (tmp_path / "link.wav").symlink_to(tmp_path / "gone.wav")
+    written(tmp_path / "no samples.wav", np.zeros(0))
+    kinds = {path.name: refusal(path).kind for path in sorted(tmp_path.iterdir())}
+    expected = {
+        "folder.wav": "unreadable",
+        "link.wav": "missing",
+        "no samples.wav": "empty",
+        "nothing.wav": "empty",
+        "text.flac": "unreadable",
+    }
+    assert kinds == expected
+    assert refusal(tmp_path / "absent.wav").kind == "missing"
+    assert refusal(tmp_path / "text.flac" / "x.wav").kind == "missing"
+    assert refusal(Path("a\0b.wav")).kind == "unreadable"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_named_pipe_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.wav")
+    assert "not an ordinary file" in refusal(tmp_path / "x.wav").detail
+    with pytest.raises(AudioError, match="not an ordinary file"):
+        audio.digest(tmp_path / "x.wav")
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    path.write_bytes(wav_bytes(1))
+    path.chmod(0)
+    assert "Permission denied" in refusal(path).detail
+
+
+@pytest.mark.parametrize("name", ["a b.wav", "it's.wav", 'say "a".wav', "two\nlines.wav", "语音.wav", os.fsdecode(b"\xff\xfe.wav")])
+def test_any_name_can_be_read(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(wav_bytes(1, 4000))
+    assert audio.read(path).samples.shape == (1, 4000)
+    assert len(audio.digest(path)) == 64
+
+
+def test_the_digest_follows_the_bytes(tmp_path: Path) -> None:
+    for name, number in (("a", 1), ("b", 1), ("c", 2)):
+        (tmp_path / name).write_bytes(wav_bytes(number))
+    a, b, c = (audio.digest(tmp_path / name) for name in "abc")
+    assert a == b != c
+    with pytest.raises(AudioError, match="missing"):
+        audio.digest(tmp_path / "absent")
