@@ -333,6 +333,7 @@ def test_dropout_acts_in_training_and_nowhere_else(model: str, ablation: str) ->
     module = small(model, ablation, dropout=0.5)
     x = segments(model, 3)
     assert not torch.equal(module(x), module(x))
+    assert {part.dropout for part in module.modules() if isinstance(part, nn.LSTM)} <= {0.5}
     module.eval()
     assert torch.equal(module(x), module(x))
 
