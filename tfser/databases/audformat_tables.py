@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,8 @@ def read(root: Path) -> tuple[DatabaseInfo, Reading]:
     except ImportError:
         raise RequestError(source, ["the package audformat is not installed: pip install audformat"]) from None
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pandas warns audformat's authors of deprecations; a user can do nothing about them
             pickled = _linked(root, Path(folder))
             if pickled:
                 detail = f"{', '.join(pickled)} exist as pickles only, which are not opened; save the database with storage_format='csv'"

@@ -96,6 +96,8 @@ def _describe(console: Console, name: str) -> int:
     if info.remark:
         rows["remark"] = info.remark
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")
     for key, value in rows.items():
         table.add_row(key, value)
     console.print(table)
