@@ -184,11 +184,12 @@ def test_the_real_emodb_is_complete_and_says_that_it_is_shortened_where_it_is(ca
         assert "first 2 s" in str(report["remark"])
 
 
-@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read everything")
 def test_a_file_and_a_folder_without_permission_are_reported(emodb: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = sorted(emodb.iterdir())[0]
     replace(path, trees.wav_bytes(1))
     path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user (root) may read everything")
     closed = emodb / "closed"
     closed.mkdir(mode=0)
     try:

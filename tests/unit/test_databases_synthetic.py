@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from tfser.databases.checks import waveform_problems
 
 HASH = """
 import hashlib
+import pickle
 from tfser.databases import load
 d = load("synthetic", None)
 print(hashlib.sha256(b"".join(d.read(u).samples.tobytes() for u in d.utterances[::20])).hexdigest())
@@ -87,3 +89,9 @@ def test_a_nearest_centroid_of_average_spectra_stays_far_from_solving_it(databas
         guess[~train] = np.array(database.emotions)[nearest]
     uar = np.mean([np.mean(guess[truth == e] == e) for e in database.emotions])
     assert 0.25 < uar < 0.60
+
+
+def test_it_survives_the_trip_to_a_worker(database: Database) -> None:
+    again = pickle.loads(pickle.dumps(database))
+    assert again == database
+    assert np.array_equal(again.read(again.utterances[3]).samples, database.read(database.utterances[3]).samples)
