@@ -17,7 +17,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -191,7 +191,9 @@ class FeatureStore:
             raise RequestError(f"database {database.name}", problems)
 
         rows, start = [], 0
-        sources = [held[d] if (d := digests[u.id]) in held else np.load(entries / f"{d}.npy", mmap_mode="r", allow_pickle=False) for u in database.utterances]
+        for digest in missing:
+            held[digest] = np.load(entries / f"{digest}.npy", mmap_mode="r", allow_pickle=False)
+        sources = [held[digests[u.id]] for u in database.utterances]
         for utterance, source in zip(database.utterances, sources, strict=True):
             rows.append([utterance.id, utterance.speaker, utterance.emotion, utterance.session, digests[utterance.id], start, len(source)])
             start += len(source)
@@ -267,7 +269,7 @@ def _extract_chunk(chunk: tuple[Database, list[tuple[str, Utterance]], FrontEnd,
             except ValueError as error:
                 problems.append(f"{utterance.path or utterance.id}: too short: {error}")
             else:
-                commit(entries / f"{digest}.npy", lambda file, frames=frames: np.save(file, frames, allow_pickle=False))
+                commit(entries / f"{digest}.npy", partial(np.save, arr=frames, allow_pickle=False))
     finally:
         torch.set_num_threads(threads)
     return problems

@@ -39,7 +39,7 @@ def commit(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def commit_text(path: Path, text: str) -> None:
-    """``commit`` for UTF-8 text with ``\\n`` line ends."""
+    """``commit`` for text, as UTF-8 and with its line ends as they are."""
     commit(path, lambda file: file.write(text.encode("utf-8")))
 
 

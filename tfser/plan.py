@@ -234,7 +234,8 @@ def make(request: Request, databases: Sequence[Database], digest: Callable[[Data
         RequestError: every problem that only shows beside the databases (folds, too few speakers).
     """
     found: list[str] = []
-    configurations, studies = [], []
+    configurations: list[Configuration] = []
+    studies: list[Study] = []
     front_ends: dict[str, list[FrontEnd]] = {}
     for database in databases:
         try:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tfser import collect, resources, tracking
 from tfser import plan as planning
@@ -244,7 +245,7 @@ def remember(sweep: Sweep) -> None:
     """
     path = sweep.storage / "sweeps" / f"{sweep.name}.json"
     r = sweep.request
-    now = {
+    now: dict[str, Any] = {
         "protocol": r.protocol,
         "trials": r.trials,
         "epochs": r.epochs,

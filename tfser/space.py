@@ -236,7 +236,7 @@ class _Reader:
             if key not in ("model", "fixed", "search"):
                 self._say((str(key),), unknown("key", key, ("model", "fixed", "search")))
         model = values.get("model")
-        if model not in hyperparameters:
+        if not isinstance(model, str) or model not in hyperparameters:
             self._say(("model",), unknown("model", model, hyperparameters))
             return None
         known = hyperparameters[model]
@@ -374,7 +374,7 @@ def refusals(space: Space, base: Mapping[str, Value], problems: Any) -> list[str
     for sampler in samplers:
         settings = space.sample(sampler, base)
         for problem in problems(settings):
-            found.setdefault(problem, f"{space.source}: it can sample a setting that the model refuses: {problem}; say so with divides: or when:")
+            found[problem] = f"{space.source}: it can sample what the model refuses: {problem}; say so with divides: or when:"
         if len(found) >= 3:
             break
     return list(found.values())

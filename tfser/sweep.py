@@ -88,7 +88,7 @@ class Run:
         view = View(sweep.plan, console)
         mirror = tracking.Mirror(
             lambda: tracking.Tracker(sweep.tracking_uri, sweep.name, sweep.storage / "mlartifacts"),
-            lambda text: console.print(text, style="yellow", soft_wrap=True),
+            lambda text: self._say(text, "yellow"),
         )
 
         def watch(ended: Ended) -> None:
@@ -105,11 +105,11 @@ class Run:
         except KeyboardInterrupt:
             interrupted = True
         for path in self.ledger.damaged:
-            console.print(f"A damaged ledger entry was set aside as {path}; its trial was trained again", style="yellow", soft_wrap=True)
+            self._say(f"A damaged ledger entry was set aside as {path}; its trial was trained again", "yellow")
         runs = self._mirror_rows(schedule, mirror)
         mirror.close()
         if interrupted:
-            console.print(f"Interrupted. What was finished is kept; the same command goes on from there ({sweep.name}).", soft_wrap=True)
+            self._say(f"Interrupted. What was finished is kept; the same command goes on from there (sweep {sweep.name}).")
             return 130
         results = self._results(schedule, mirror)
         folder = sweep.out / sweep.name
@@ -184,7 +184,7 @@ class Run:
         values = {
             "sweep": self.sweep.name,
             "command": "python -m tfser.sweep " + shlex.join(self.arguments.typed),
-            "request": {k: str(v) if not isinstance(v, (int, float, bool, list, type(None))) else v for k, v in vars(self.arguments).items()},
+            "request": vars(self.arguments),
             "versions": {**versions(), **{name: version(name) for name in ("ray", "optuna", "mlflow-skinny")}},
             "numerics": NUMERICS_VERSION,
             "platform": platform.platform(),
@@ -198,22 +198,26 @@ class Run:
         }
         commit_text(self.sweep.out / self.sweep.name / "sweep.json", json.dumps(values, indent=1, sort_keys=True, default=str) + "\n")
 
+    def _say(self, text: str, style: str = "") -> None:
+        self.console.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
+
     def _say_where(self, schedule: Schedule) -> None:
-        sweep, say = self.sweep, lambda text, style="": self.console.print(text, style=style, soft_wrap=True)
         for ended in schedule.failures:
-            say(f"failed: {ended.spec.database} {ended.spec.fold} {ended.spec.ablation} seed {ended.spec.seed} "
-                f"({ended.spec.purpose}, trial {ended.spec.trial_id}): {ended.record['reason']}", "red")  # fmt: skip
+            spec = ended.spec
+            what = f"{spec.database} {spec.fold} {spec.ablation} seed {spec.seed} ({spec.purpose}, trial {spec.trial_id})"
+            self._say(f"failed: {what}: {ended.record['reason']}", "red")
         for study in schedule.undecided:
-            say(f"no setting of {study.name} could be trained, so its folds have no final trial", "red")
+            self._say(f"no setting of {study.name} could be trained, so its folds have no final trial", "red")
         if schedule.failures:
-            say("--retry-failed trains the failed trials again.")
-        say(f"Trained {schedule.trained} trial(s) in {duration(time.time() - self._started)}; the rest was there already.")
-        say(f"Tables and figures: {(sweep.out / sweep.name).resolve()}")
-        say(f"Ledger, features, studies: {sweep.storage.resolve()}")
-        if sweep.tracking_uri.startswith("sqlite:"):
-            say(f"Compare runs: mlflow server --workers 1 --backend-store-uri {sweep.tracking_uri}   then open http://127.0.0.1:5000")
+            self._say("--retry-failed trains the failed trials again.")
+        self._say(f"Trained {schedule.trained} trial(s) in {duration(time.time() - self._started)}; the rest was there already.")
+        self._say(f"Tables and figures: {(self.sweep.out / self.sweep.name).resolve()}")
+        self._say(f"Ledger, features, studies: {self.sweep.storage.resolve()}")
+        uri = tracking.redacted(self.sweep.tracking_uri)
+        if uri.startswith("sqlite:"):
+            self._say(f"Compare runs on http://127.0.0.1:5000: mlflow server --workers 1 --backend-store-uri {uri}")
         else:
-            say(f"Compare runs: {tracking.redacted(sweep.tracking_uri)}")
+            self._say(f"Compare runs: {uri}")
 
 
 def _numbers(summary: Any) -> dict[str, float]:

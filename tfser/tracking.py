@@ -1,5 +1,6 @@
-"""The ledger in MLflow, for people: one experiment per database and protocol, one run per configuration,
-one child per final trial and per search trial.
+"""The ledger in MLflow, for people.
+
+One experiment per database and protocol, one run per configuration, one child per final or search trial.
 
 MLflow is a view. It is written by one thread of the driver, can be rebuilt from the ledger at any time,
 and an outage never reaches training. Runs are found by tag before they are made, so that the same trial
@@ -31,9 +32,9 @@ def quiet_environment() -> None:
     """No telemetry and no chatter; before MLflow is imported."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
 
 
 def default_uri(storage: Path) -> str:
@@ -70,8 +71,8 @@ class Tracker:
         self._experiments: dict[str, str] = {}
         self._parents: dict[str, str] = {}
         self._known: dict[str, dict[str, str]] = {}
-        self._whole: set[str] = set()
-        """Trials whose run has been ended."""
+        self._ended: dict[str, str] = {}
+        """Trial id to the status that its run ended with."""
 
     def _experiment(self, name: str) -> str:
         if name not in self._experiments:
@@ -90,8 +91,7 @@ class Tracker:
             for run in search_runs(self._client, [experiment], f"tags.`tfser.sweep` = '{self.sweep}'"):
                 key = run.data.tags["tfser.key"]
                 self._known[experiment][key] = run.info.run_id
-                if run.info.status in ("FINISHED", "FAILED"):
-                    self._whole.add(key)
+                self._ended[key] = run.info.status
         return self._known[experiment]
 
     def configuration(
@@ -143,7 +143,8 @@ class Tracker:
         experiment = self._experiment(experiment_name(configuration))
         runs = self._runs(experiment)
         key = record["trial_id"]
-        if key in self._whole:
+        status = "FINISHED" if record["status"] == "done" else "FAILED"
+        if self._ended.get(key) == status:
             return
         start, end = (int(1000 * t) for t in (record["started_unix"], record["started_unix"] + record["seconds"]))
         if key not in runs:
@@ -155,16 +156,19 @@ class Tracker:
                 "tfser.seed": str(spec["seed"]),
                 "mlflow.parentRunId": self._parent(configuration),
             }
-            held = f"{configuration.protocol} {spec['fold']}" + (f", validated on {', '.join(spec['validation'])}" if spec["validation"] else "")
+            held = f"{configuration.protocol} {spec['fold']}"
+            if spec["validation"]:
+                held += f", validated on {', '.join(spec['validation'])}"
             run = self._client.create_run(experiment, start_time=start, tags=tags, run_name=f"{kind} · {held} · seed {spec['seed']}")
             runs[key] = run.info.run_id
         run_id = runs[key]
-        params = {k: spec[k] for k in ("database", "protocol", "fold", "model", "ablation", "seed", "epochs", "database_digest", "numerics")}
+        named = ("database", "protocol", "fold", "model", "ablation", "seed", "epochs", "database_digest", "numerics")
+        params = {name: spec[name] for name in named}
         self._batch(run_id, params={**params, **spec["hyperparameters"]})
         if record["status"] != "done":
             self._client.set_tag(run_id, "tfser.reason", record["reason"][:5000])
-            self._client.set_terminated(run_id, "FAILED", end_time=end)
-            self._whole.add(key)
+            self._client.set_terminated(run_id, status, end_time=end)
+            self._ended[key] = status
             return
         scored = "test" if spec["purpose"] == "final" else "validation"
         metrics = {
@@ -183,8 +187,8 @@ class Tracker:
         self._client.log_text(run_id, json.dumps(record, sort_keys=True, ensure_ascii=True), "trial.json")
         if spec["purpose"] == "final":
             self._client.log_text(run_id, _confusion_csv(record), "confusion.csv")
-        self._client.set_terminated(run_id, "FINISHED", end_time=end)
-        self._whole.add(key)
+        self._client.set_terminated(run_id, status, end_time=end)
+        self._ended[key] = status
 
     def _batch(
         self, run_id: str, params: Mapping[str, Any] | None = None, metrics: Mapping[str, float] | None = None, time_ms: int | None = None
@@ -270,7 +274,8 @@ def to_dict(configuration: Configuration) -> dict[str, Any]:
 
 def from_dict(values: Mapping[str, Any]) -> Configuration:
     """The inverse of ``to_dict``."""
-    return Configuration(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return Configuration(**fields)
 
 
 def _metric_name(name: str) -> str:

@@ -172,7 +172,8 @@ class Training:
             self._frames = self._frames.to(device)
         with settled(device):
             torch.manual_seed(derived_seed(seed, "initialisation"))
-            self.model = build().to(device=device, memory_format=torch.channels_last)
+            self.model = build().to(device)
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True
         )
@@ -217,7 +218,7 @@ class Training:
                     x = mask(x)
                 loss = F.cross_entropy(self.model(x), labels[chosen.to(self.device)], weight=self._weights)
                 self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 self.optimizer.step()
                 total += loss.detach() * len(chosen)
             mean_loss = float(total) / len(order)
@@ -243,10 +244,8 @@ class Training:
             TrialError: a probability is not finite.
         """
         of_utterance = self._scored.of_utterance
-        if at_once is None:
-            pieces = np.flatnonzero(np.diff(of_utterance, prepend=-1))
-        else:
-            pieces = np.arange(0, len(of_utterance), at_once)
+        one_by_one = np.flatnonzero(np.diff(of_utterance, prepend=-1))
+        pieces = one_by_one if at_once is None else np.arange(0, len(of_utterance), at_once)
         chunks = np.split(np.arange(len(of_utterance)), pieces[1:])
         self.model.eval()
         with settled(self.device), torch.inference_mode():
@@ -286,7 +285,7 @@ def batches(order: Tensor, size: int) -> list[Tensor]:
     >>> [len(piece) for piece in batches(torch.arange(9), 4)]
     [4, 5]
     """
-    pieces = list(order.split(size))
+    pieces = list(torch.split(order, size))
     if len(pieces) > 1 and len(pieces[-1]) == 1:
         pieces[-2:] = [torch.cat(pieces[-2:])]
     return pieces

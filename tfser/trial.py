@@ -46,7 +46,7 @@ class Hyperparameter:
             return None if value in self.choices else f"{value!r} is not one of {', '.join(self.choices)}"
         if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind is int and not isinstance(value, int)):
             return f"{value!r} is not {'a whole number' if kind is int else 'a number'}"
-        if not value == value or abs(value) == float("inf"):
+        if value != value or abs(value) == float("inf"):
             return f"{value!r} is not a finite number"
         if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
             return f"{value!r} is not within {self.low:g} to {self.high:g}"

@@ -100,7 +100,8 @@ class RayTuneRunner:
         if len(items) < 2:
             return map(function, items)
         remote = self._ray.remote(function)
-        return self._ray.get([remote.remote(item) for item in items])
+        results: list[Any] = self._ray.get([remote.remote(item) for item in items])
+        return results
 
     def run(self, schedule: Schedule, task: Callable[[TrialSpec], work.Task]) -> None:
         """Train everything the schedule has."""
@@ -149,7 +150,7 @@ def trial_actor() -> type:
     """The Tune trainable: one step is one trial; the actor, its imports and its packs are used again."""
     from ray import tune
 
-    class Trial(tune.Trainable):
+    class Trial(tune.Trainable):  # type: ignore[misc]  # Ray is not typed
         def setup(self, config: dict[str, Any]) -> None:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on a GPU
 
@@ -196,7 +197,7 @@ def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task]) -> Any:
     """The schedule as Tune sees it: suggests the next trial, and passes on each one that ended."""
     from ray.tune.search import Searcher
 
-    class ScheduleSearcher(Searcher):
+    class ScheduleSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed
         def __init__(self) -> None:
             super().__init__(metric="done", mode="max")
             self.running: dict[str, tuple[TrialSpec, Ledger]] = {}

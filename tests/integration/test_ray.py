@@ -1,0 +1,88 @@
+"""Ray Tune against the in-process runner, and a driver that is killed. Every test starts what it needs and ends only that."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SET_SMALL
+from tests.unit.test_sweep import runs_of, tables_of
+from tfser import sweep
+
+SPACE = Path(__file__).parents[1] / "unit" / "tiny_space.yaml"
+ROOT = Path(__file__).parents[2]
+
+
+def arguments(manifest, out, *more):
+    model = ["--model", "time_frequency_transformer", "--ablation", "T+F+TF", "T+F"]
+    search = ["--trials", "2", "--space", str(SPACE), "--epochs", "2", "--name", "s"]
+    return [str(manifest), "--out", str(out), *model, *search, "--set", *SET_SMALL, *more]
+
+
+def environment():
+    """Ours, without a cluster that the caller may be in."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
+
+
+def command(*words, **named):
+    return subprocess.run([sys.executable, "-m", "tfser.sweep", *words], capture_output=True, text=True, env=environment(), **named)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_manifest, tmp_path_factory):
+    """The sweep in one process: the reference."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert sweep.main(arguments(tiny_manifest, out, "--in-process")) == 0
+    return out
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ray_gives_the_scores_of_the_in_process_runner_to_the_bit(undisturbed, tiny_manifest, tmp_path, workers):
+    cores = len(os.sched_getaffinity(0))
+    done = command(*arguments(tiny_manifest, tmp_path, "--deterministic", "--trial-cpus", str(cores / workers)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"Training, {workers} trial(s) at once" in done.stdout
+    assert tables_of(tmp_path / "s") == tables_of(undisturbed / "s")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_killed_driver_loses_nothing_and_the_table_is_the_undisturbed_one(undisturbed, tiny_manifest, tmp_path):
+    words = arguments(tiny_manifest, tmp_path, "--deterministic")
+    for _ in range(2):
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "tfser.sweep", *words], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert driver.stdout is not None
+        for line in driver.stdout:
+            if line.startswith("[") and "/24]" in line:
+                driver.send_signal(signal.SIGKILL)
+                break
+        driver.wait(timeout=60)
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / ".tfser" / "ledger").glob("*/*.json")}
+    done = command(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert before
+    after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / ".tfser" / "ledger").glob("*/*.json")}
+    assert {name: after[name] for name in before} == before, "a finished trial was trained again"
+    assert tables_of(tmp_path / "s") == tables_of(undisturbed / "s")
+    ids = [r.data.tags["tfser.trial_id"] for r in runs_of(tmp_path)[1] if r.data.tags["tfser.kind"] != "configuration"]
+    assert len(ids) == len(set(ids)) == 2 * 4 * 3
+
+
+def test_sigterm_ends_a_sweep_with_a_word_on_how_to_go_on(tiny_manifest, tmp_path):
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "tfser.sweep", *arguments(tiny_manifest, tmp_path)],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert driver.stdout is not None
+    for line in driver.stdout:
+        if line.startswith("["):
+            driver.send_signal(signal.SIGTERM)
+            break
+    out, error = driver.communicate(timeout=60)
+    assert driver.returncode == 130, out + error
+    assert "What was finished is kept; the same command goes on from there" in out
+    assert "Traceback" not in error

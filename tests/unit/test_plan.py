@@ -1,0 +1,141 @@
+import pytest
+
+from tests.conftest import SET_SMALL
+from tfser import plan, resources, space
+from tfser.databases import load
+from tfser.errors import RequestError
+from tfser.models import MODELS
+
+FIXED = tuple(tuple(text.split("=")) for text in SET_SMALL)
+
+
+def make(database, **options):
+    request = plan.Request(**{"models": ("time_frequency_transformer",), **options})
+    assert plan.problems(request, {}) == []
+    return plan.make(request, [database], lambda d: "digest", {})
+
+
+def test_the_default_is_every_fold_of_the_full_model_at_the_published_setting(tiny):
+    made = plan.make(plan.Request(), [tiny], lambda d: "digest", {})
+    assert [(c.model, c.ablation, c.selection) for c in made.configurations] == [
+        ("atfnn", "ATFNN", "published"),
+        ("time_frequency_transformer", "T+F+TF", "published"),
+    ]
+    specs = [spec for study in made.studies for spec in study.final_specs(study.base, study.epochs).values()]
+    assert len(specs) == 8
+    assert {s.fold for s in specs} == set(tiny.speakers)
+    tft = next(s for s in specs if s.model == "time_frequency_transformer")
+    published = {"learning_rate": 0.001, "batch_size": 64, "n_mels": 80, "segment_frames": 80, "preemphasis": 0.97, "channels": 64}
+    assert {name: tft.settings[name] for name in published} == published
+    assert tft.epochs == 1000
+    atfnn = next(s for s in specs if s.model == "atfnn")
+    published = {"learning_rate": 0.0005, "batch_size": 128, "n_mels": 80, "segment_frames": 128, "preemphasis": 0.0, "channels": 8}
+    assert {name: atfnn.settings[name] for name in published} == published
+
+
+def test_every_ablation_of_both_papers_is_planned(tiny):
+    made = make(tiny, models=tuple(MODELS), ablations=("all",))
+    assert {c.ablation for c in made.configurations} == {"T+F+TF", "T+F", "T+TF", "F+TF", "ATFNN", "AFNN", "ATNN", "TFNN"}
+
+
+def test_an_ablation_of_one_model_leaves_the_other_out(tiny):
+    made = make(tiny, models=tuple(MODELS), ablations=("T+F",))
+    assert [(c.model, c.ablation) for c in made.configurations] == [("time_frequency_transformer", "T+F")]
+
+
+def test_planning_twice_gives_the_same_trials_and_changed_data_gives_others(tiny):
+    def ids(digest):
+        made = plan.make(plan.Request(), [tiny], lambda d: digest, {})
+        return [spec.trial_id for study in made.studies for spec in study.final_specs(study.base, 3).values()]
+
+    assert ids("a") == ids("a")
+    assert set(ids("a")).isdisjoint(ids("b"))
+
+
+def test_a_setting_that_was_typed_is_called_fixed_and_not_published(tiny):
+    assert make(tiny, fixed=FIXED).configurations[0].selection == "fixed"
+    assert make(tiny, epochs=3).configurations[0].selection == "fixed"
+
+
+def test_a_search_trial_never_holds_its_test_fold_and_validates_on_training_speakers(tiny):
+    spaces = {"time_frequency_transformer": space.read(resources.data_folder("search_spaces") / "demo.yaml", known())}
+    request = plan.Request(models=("time_frequency_transformer",), trials=2, validation_folds=2)
+    made = plan.make(request, [tiny], lambda d: "digest", spaces)
+    assert len(made.studies) == 4
+    for study in made.studies:
+        specs = study.search_specs(study.base)
+        assert len(specs) == 2
+        for spec in specs:
+            assert spec.purpose == "search"
+            assert spec.fold == study.folds[0]
+            assert spec.validation
+            assert spec.fold not in spec.validation
+        assert len({spec.validation for spec in specs}) == 2
+
+
+def test_global_selection_is_one_study_over_all_folds(tiny):
+    spaces = {"time_frequency_transformer": space.read(resources.data_folder("search_spaces") / "demo.yaml", known())}
+    request = plan.Request(models=("time_frequency_transformer",), trials=2, selection="global")
+    (study,) = plan.make(request, [tiny], lambda d: "digest", spaces).studies
+    assert {s.fold for s in study.search_specs(study.base)} == set(tiny.speakers)
+
+
+def known():
+    return {model: plan.hyperparameters(model) for model in MODELS}
+
+
+def test_study_names_differ_wherever_what_is_chosen_could(tiny):
+    spaces = {"time_frequency_transformer": space.read(resources.data_folder("search_spaces") / "demo.yaml", known())}
+
+    def names(digest="d", **options):
+        request = plan.Request(**{"models": ("time_frequency_transformer",), "trials": 2, **options})
+        return {study.name for study in plan.make(request, [tiny], lambda d: digest, spaces).studies}
+
+    variants = [names(), names("e"), names(epochs=3), names(validation_folds=2), names(selection="global"), names(fixed=(("dropout", "0.1"),))]
+    variants.append(names(ablations=("T+F",)))
+    assert len(set.union(*variants)) == sum(len(v) for v in variants)
+    assert names() == names()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"models": ("crnn",)}, "--model: no 'crnn'; there are atfnn, time_frequency_transformer"),
+        ({"ablations": ("T+G",)}, "--ablation: no 'T+G'; there are AFNN, ATFNN, ATNN, F+TF, T+F, T+F+TF, T+TF, TFNN, all"),
+        ({"protocol": "kfold"}, "--protocol: no 'kfold'; there are session, speaker"),
+        ({"selection": "best"}, "--selection: no 'best'; there are global, nested"),
+        ({"seeds": 0}, "--seeds: 0 is below 1"),
+        ({"trials": -1}, "--trials: -1 is below 0"),
+        ({"epochs": 0}, "--epochs: 0 is below 1"),
+        ({"validation_folds": 0}, "--validation-folds: 0 is below 1"),
+        ({"fixed": (("chanels", "3"),)}, "--set: no 'chanels'"),
+        ({"fixed": (("channels", "many"),)}, "--set channels: 'many' is not a whole number"),
+        ({"fixed": (("learning_rate", "-1"),)}, "--set learning_rate: -1.0 is not within"),
+        ({"fixed": (("time_heads", "3"),), "models": ("time_frequency_transformer",)}, "time_heads: 3 does not divide"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_what_is_legal(options, message):
+    assert any(message in problem for problem in plan.problems(plan.Request(**options), {}))
+
+
+def test_all_problems_are_told_at_once():
+    request = plan.Request(models=("crnn",), protocol="x", seeds=0, trials=-1, selection="y")
+    assert len(plan.problems(request, {})) == 5
+
+
+def test_a_fold_that_does_not_exist_and_too_few_speakers_to_search_are_refused(tiny):
+    with pytest.raises(RequestError, match="tiny: --fold: no 'emil'; there are anna, bert, carl, dora"):
+        make(tiny, folds=("emil",))
+    with pytest.raises(RequestError, match="it has 4 speakers; a search needs 3 to validate, one to test and one to train on"):
+        plan.make(plan.Request(trials=1, validation_folds=3), [tiny], lambda d: "digest", {})
+
+
+def test_one_fold_of_four_is_planned_and_known_to_be_one_of_four(tiny):
+    (configuration,) = make(tiny, folds=("carl",)).configurations
+    assert configuration.folds == ("carl",)
+    assert configuration.folds_total == 4
+
+
+def test_the_session_protocol_has_a_fold_per_session():
+    made = make(load("synthetic", None), protocol="session")
+    assert len(made.configurations[0].folds) == 2

@@ -1,0 +1,239 @@
+"""Studies and schedule with trainings that are made up: fast enough to interrupt a search anywhere."""
+
+import hashlib
+import random
+import subprocess
+import sys
+
+import pytest
+
+from tests.unit.test_plan import known
+from tfser import plan, resources, space
+from tfser.ledger import Ledger
+from tfser.schedule import Schedule
+from tfser.search import best_epoch, open_storage
+
+SPACE = space.read(resources.data_folder("search_spaces") / "demo.yaml", known())
+MODEL = "time_frequency_transformer"
+
+
+def draw(*parts):
+    return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:8], 16) / 2**32
+
+
+def train(spec):
+    """A ledger entry as a training would leave it: a function of the spec alone."""
+    record = {"trial_id": spec.trial_id, "spec": spec.to_dict(), "status": "done", "seconds": 1.0, "uar": draw(spec.trial_id)}
+    quality = -abs(spec.settings["learning_rate"] - 0.003)
+    curve = [quality + draw(spec.fold, spec.validation, epoch) / 10 for epoch in range(spec.epochs)]
+    return {**record, "curves": {"validation_uar": curve, "validation_war": curve, "train_loss": curve}}
+
+
+def make_plan(tiny, trials=5, **options):
+    request = plan.Request(models=(MODEL,), trials=trials, epochs=4, **options)
+    return plan.make(request, [tiny], lambda d: "digest", {MODEL: SPACE})
+
+
+class Killed(Exception):
+    pass
+
+
+def run(made, folder, *, workers=1, rng=None, at_once=1, die_after=None, log=None):
+    """Train the plan with some workers whose trials end in random order; may die at any step of the driver."""
+    ledger = Ledger(folder / "ledger")
+    steps = 0
+
+    def step():
+        nonlocal steps
+        steps += 1
+        if die_after is not None and steps >= die_after:
+            raise Killed
+
+    schedule = Schedule(made, ledger, open_storage(folder / "studies.journal"), settings_at_once=at_once)
+    running = []
+    while True:
+        step()
+        while len(running) < workers and (spec := schedule.next()) is not None:
+            running.append(spec)
+            step()
+        if not running:
+            break
+        spec = running.pop(rng.randrange(len(running)) if rng else 0)
+        record = train(spec)
+        if log is not None:
+            log.append(spec.trial_id)
+        ledger.commit(record)
+        step()
+        schedule.ended(spec, record)
+    assert schedule.finished
+    return schedule
+
+
+def outcome(schedule):
+    """What a table would be made of."""
+    finals = {(c.key, fold, seed): record["trial_id"] for (c, fold, seed), record in schedule.records.items()}
+    return finals, {name: (chosen.settings, chosen.score) for name, chosen in schedule.chosen.items()}
+
+
+def test_the_best_epoch_is_the_first_maximum_of_the_mean_curve():
+    assert best_epoch([[0.1, 0.5, 0.5]]) == (2, 0.5)
+    epoch, score = best_epoch([[0.9, 0.0, 0.5], [0.0, 0.9, 0.5]])
+    assert epoch == 3
+    assert score == pytest.approx(0.5)
+
+
+def test_every_fold_ends_with_one_final_trial_of_the_best_setting_and_epoch_of_its_own_study(tiny, tmp_path):
+    made = make_plan(tiny)
+    schedule = run(made, tmp_path)
+    assert len(schedule.records) == 4
+    for study in made.studies:
+        chosen = schedule.chosen[study.name]
+        scores = {}
+        for settings in trained_settings(schedule.ledger, study):
+            specs = study.search_specs(settings)
+            scores[best_epoch([train(s)["curves"]["validation_uar"] for s in specs])] = settings
+        epochs, best = max(scores, key=lambda key: key[1])
+        assert chosen.score == best
+        spec = schedule.finals[study.configuration, study.folds[0], 0]
+        assert spec.settings == chosen.settings == scores[epochs, best]
+        assert spec.epochs == epochs
+
+
+def trained_settings(ledger, study):
+    records = [ledger.get(i) for i in ledger.ids()]
+    return [r["spec"]["hyperparameters"] for r in records if r["spec"]["purpose"] == "search" and r["spec"]["fold"] == study.folds[0]]
+
+
+def test_the_published_setting_is_tried_first_and_every_study_tries_the_number_asked_for(tiny, tmp_path):
+    made = make_plan(tiny, trials=5)
+    log = []
+    schedule = run(made, tmp_path, log=log)
+    published = plan.published_settings(MODEL)
+    for study in made.studies:
+        settings = trained_settings(schedule.ledger, study)
+        assert len(settings) == 5
+        first = next(r for i in log if (r := schedule.ledger.get(i))["spec"]["fold"] == study.folds[0])
+        assert first["spec"]["hyperparameters"]["learning_rate"] == published["learning_rate"]
+
+
+def test_a_study_is_the_same_whatever_the_order_in_which_other_trials_end(tiny, tmp_path):
+    made = make_plan(tiny, seeds=2)
+    expected = outcome(run(made, tmp_path / "alone"))
+    for seed in range(5):
+        found = outcome(run(made, tmp_path / str(seed), workers=random.Random(seed).randint(2, 6), rng=random.Random(seed)))
+        assert found == expected
+
+
+def test_killing_the_driver_at_any_moment_changes_nothing_and_trains_nothing_twice(tiny, tmp_path):
+    made = make_plan(tiny, trials=4)
+    expected = outcome(run(made, tmp_path / "undisturbed"))
+    for seed in range(30):
+        rng, folder, log = random.Random(seed), tmp_path / str(seed), []
+        deaths = 0
+        while True:
+            try:
+                found = outcome(run(made, folder, workers=rng.randint(1, 3), rng=rng, die_after=rng.randint(1, 25), log=log))
+                break
+            except Killed:
+                deaths += 1
+                assert deaths < 200
+        assert found == expected
+        assert deaths
+        assert len(log) == len(set(log)) == 4 * 4 + 4
+
+
+def test_a_new_process_asks_for_the_same_settings(tiny, tiny_manifest, tmp_path):
+    code = f"""
+from pathlib import Path
+from tests.unit.test_search import make_plan, run, outcome
+from tfser.databases import load
+print(outcome(run(make_plan(load({str(tiny_manifest)!r}, None)), Path({str(tmp_path / "b")!r}))))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str(outcome(run(make_plan(tiny), tmp_path / "a")))
+
+
+def test_another_fold_has_another_sequence_of_settings(tiny, tmp_path):
+    made = make_plan(tiny)
+    schedule = run(made, tmp_path)
+    rates = [{s["learning_rate"] for s in trained_settings(schedule.ledger, study)} for study in made.studies]
+    assert len(set.union(*rates)) > 4 * 3
+
+
+def test_several_settings_at_once_never_exceed_the_limit_or_the_number_asked_for(tiny, tmp_path):
+    made = make_plan(tiny, trials=7)
+    schedule = run(made, tmp_path, workers=40, rng=random.Random(1), at_once=3)
+    assert all(len(trained_settings(schedule.ledger, study)) == 7 for study in made.studies)
+
+
+def test_global_selection_gives_every_fold_one_setting(tiny, tmp_path):
+    made = make_plan(tiny, selection="global")
+    schedule = run(made, tmp_path, workers=3, rng=random.Random(0))
+    assert len(schedule.chosen) == 1
+    finals = [spec for spec in schedule.finals.values()]
+    assert len(finals) == 4
+    assert len({spec.hyperparameters for spec in finals}) == 1
+
+
+def test_a_finished_sweep_asks_for_nothing(tiny, tmp_path):
+    made = make_plan(tiny)
+    expected = outcome(run(made, tmp_path))
+    ended = []
+    again = Schedule(made, Ledger(tmp_path / "ledger"), open_storage(tmp_path / "studies.journal"), watch=ended.append)
+    assert again.finished
+    assert again.next() is None
+    assert outcome(again) == expected
+    assert not any(e.trained for e in ended)
+
+
+def test_a_failed_setting_is_not_chosen_and_counts_as_tried(tiny, tmp_path):
+    made = make_plan(tiny, trials=3, folds=("anna",))
+    ledger = Ledger(tmp_path / "ledger")
+    schedule = Schedule(made, ledger, open_storage(tmp_path / "studies.journal"))
+    tried = 0
+    while (spec := schedule.next()) is not None:
+        record = train(spec)
+        if spec.purpose == "search":
+            tried += 1
+            if tried == 1:
+                record = {k: record[k] for k in ("trial_id", "spec")} | {"status": "failed", "reason": "the loss was nan in epoch 1"}
+                failed = spec
+        ledger.commit(record)
+        schedule.ended(spec, record)
+    assert tried == 3
+    assert schedule.finals[made.configurations[0], "anna", 0].settings != failed.settings
+    assert [e.record["reason"] for e in schedule.failures] == ["the loss was nan in epoch 1"]
+    again = Schedule(made, ledger, open_storage(tmp_path / "studies.journal"))
+    assert again.finished
+
+
+def test_a_study_whose_settings_all_fail_leaves_its_fold_without_a_final_trial(tiny, tmp_path):
+    made = make_plan(tiny, trials=2, folds=("anna",))
+    schedule = Schedule(made, Ledger(tmp_path / "ledger"), open_storage(tmp_path / "studies.journal"))
+    while (spec := schedule.next()) is not None:
+        schedule.ended(spec, {"status": "failed", "reason": "no"})
+    assert schedule.finished
+    assert [study.folds for study in schedule.undecided] == [("anna",)]
+    assert schedule.records == {}
+
+
+def test_a_lost_entry_of_the_chosen_setting_is_trained_again_before_its_final_trial(tiny, tmp_path):
+    made = make_plan(tiny, folds=("anna",))
+    first = run(made, tmp_path)
+    (chosen,) = first.chosen.values()
+    final = first.finals[made.configurations[0], "anna", 0]
+    first.ledger.path(chosen.specs[0].trial_id).write_text("torn")
+    first.ledger.path(final.trial_id).unlink()
+    log = []
+    again = run(made, tmp_path, log=log)
+    assert log == [chosen.specs[0].trial_id, final.trial_id]
+    assert outcome(again) == outcome(first)
+
+
+def test_a_trial_that_two_sweeps_share_is_trained_once(tiny, tmp_path):
+    made = plan.make(plan.Request(models=(MODEL,), epochs=2), [tiny], lambda d: "d", {})
+    log = []
+    run(made, tmp_path, log=log)
+    wider = plan.make(plan.Request(models=(MODEL,), epochs=2, seeds=2), [tiny], lambda d: "d", {})
+    run(wider, tmp_path, log=log)
+    assert len(log) == len(set(log)) == 8

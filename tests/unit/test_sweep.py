@@ -1,0 +1,289 @@
+"""The command from its words to its files, in one process."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+
+from tests.conftest import SET_SMALL, write_tiny
+from tfser import collect, sweep
+from tfser.databases import load
+from tfser.features import FeatureStore, FrontEnd, audio_digests
+from tfser.ledger import Ledger
+from tfser.models import MODELS
+from tfser.request import check, lease, parser
+from tfser.runners import work
+from tfser.train import Training, weights_digest
+
+MODEL = ["--model", "time_frequency_transformer"]
+
+
+def arguments(manifest, out, *more, epochs="2"):
+    return [str(manifest), "--out", str(out), "--in-process", "--epochs", epochs, *MODEL, "--set", *SET_SMALL, *more]
+
+
+def tables_of(folder):
+    """Every file that the numbers fill, as bytes."""
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name != "sweep.json"}
+
+
+@pytest.fixture(scope="module")
+def done(tiny_manifest, tmp_path_factory):
+    """A finished sweep over all ablations with two seeds; returns its folder."""
+    out = tmp_path_factory.mktemp("done")
+    assert sweep.main(arguments(tiny_manifest, out, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
+    return out
+
+
+def read(folder, name):
+    return pd.read_csv(folder / name, dtype={"trial_id": str, "fold": str, "speaker": str})
+
+
+def test_every_printed_recall_follows_from_the_scores_of_the_utterances(done):
+    folds, predictions = read(done / "done", "folds.csv"), read(done / "done", "predictions.csv")
+    summary = read(done / "done", "summary.csv")
+    assert len(folds) == 4 * 4 * 2
+    probabilities = [c for c in predictions if c.startswith("p_")]
+    assert (predictions[probabilities].idxmax(axis=1).str.removeprefix("p_") == predictions["predicted"]).all()
+    for row in folds.itertuples():
+        own = predictions[predictions.trial_id == row.trial_id]
+        assert len(own) == row.utterances == 9
+        assert row.war == pytest.approx(accuracy_score(own.truth, own.predicted), abs=1e-10)
+        assert row.uar == pytest.approx(balanced_accuracy_score(own.truth, own.predicted), abs=1e-10)
+    for row in summary.itertuples():
+        ids = folds[folds.ablation == row.ablation].set_index("trial_id")
+        by_seed = predictions.join(ids["seed"], on="trial_id", how="inner").groupby("seed")
+        pooled = by_seed.apply(lambda g: balanced_accuracy_score(g.truth, g.predicted)).mean()
+        assert row.uar_pooled == pytest.approx(pooled, abs=1e-10)
+        assert row.uar_mean == pytest.approx(folds[folds.ablation == row.ablation].groupby("fold").uar.mean().mean(), abs=1e-10)
+
+
+def test_every_test_utterance_is_scored_once_by_a_model_that_never_saw_its_speaker(done, tiny):
+    predictions, folds = read(done / "done", "predictions.csv"), read(done / "done", "folds.csv")
+    one = folds[(folds.ablation == "T+F+TF") & (folds.seed == 0)]
+    scored = predictions[predictions.trial_id.isin(one.trial_id)]
+    assert sorted(scored.utterance) == sorted(u.id for u in tiny.utterances)
+    assert (scored.set_index("trial_id").speaker == one.set_index("trial_id").fold.reindex(scored.trial_id)).all()
+
+
+def test_the_files_of_the_contract_are_there(done):
+    names = {p.name for p in (done / "done").iterdir()}
+    tables = {f"{table}.{kind}" for table in ("comparison", "ablation") for kind in ("md", "csv", "tex")}
+    assert {"summary.csv", "folds.csv", "predictions.csv", "sweep.json", *tables} <= names
+    assert sum(n.startswith("confusion_") and n.endswith(".png") for n in names) == 4
+    assert sum(n.startswith("confusion_") and n.endswith(".csv") for n in names) == 4
+    record = json.loads((done / "done" / "sweep.json").read_text())
+    assert record["trained"] == 32
+    assert record["failed"] == []
+    assert len(record["runs"]) == 4
+
+
+def test_a_second_start_trains_nothing_and_writes_the_same_bytes(done, tiny_manifest, monkeypatch):
+    before = tables_of(done / "done")
+    monkeypatch.setattr(work, "run", lambda task: pytest.fail("a finished trial was trained again"))
+    assert sweep.main(arguments(tiny_manifest, done, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
+    assert tables_of(done / "done") == before
+
+
+def test_collecting_from_mlflow_writes_the_same_bytes(done, tmp_path, capsys):
+    assert collect.main(["done", "--storage", str(done / ".tfser"), "--out", str(tmp_path)]) == 0
+    assert tables_of(tmp_path / "done") == tables_of(done / "done")
+    assert "Tables and figures" in capsys.readouterr().out
+
+
+def test_collecting_by_database_finds_the_same_rows(done, tmp_path):
+    assert collect.main(["tiny", "--storage", str(done / ".tfser"), "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "tiny" / "summary.csv").read_bytes() == (done / "done" / "summary.csv").read_bytes()
+
+
+def test_collecting_what_does_not_exist_names_what_does(done, tmp_path, capsys):
+    assert collect.main(["dune", "--storage", str(done / ".tfser"), "--out", str(tmp_path)]) == 2
+    assert "no 'dune'; there are done, tiny (did you mean 'done'?)" in capsys.readouterr().err
+    assert collect.main(["--out", str(tmp_path)]) == 2
+    assert "it holds no mlflow.db; run a sweep first" in capsys.readouterr().err
+
+
+def runs_of(out):
+    client = MlflowClient(tracking_uri=f"sqlite:///{out / '.tfser' / 'mlflow.db'}")
+    experiments = client.search_experiments(filter_string="name LIKE 'tfser/%'")
+    return experiments, client.search_runs([e.experiment_id for e in experiments], max_results=1000)
+
+
+def test_mlflow_shows_one_run_per_configuration_and_one_child_per_trial(done):
+    experiments, runs = runs_of(done)
+    assert [e.name for e in experiments] == ["tfser/tiny/speaker"]
+    kinds = pd.Series([r.data.tags["tfser.kind"] for r in runs]).value_counts().to_dict()
+    assert kinds == {"configuration": 4, "fold": 32}
+    parents = {r.info.run_id: r for r in runs if r.data.tags["tfser.kind"] == "configuration"}
+    for run in runs:
+        if run.data.tags["tfser.kind"] == "fold":
+            assert run.data.tags["tfser.ablation"] == parents[run.data.tags["mlflow.parentRunId"]].data.tags["tfser.ablation"]
+            assert {"test/war", "test/uar", "test/recall/calm", "train/loss_curve", "seconds"} <= run.data.metrics.keys()
+            assert run.data.params["learning_rate"] == "0.001"
+            assert run.info.status == "FINISHED"
+        else:
+            assert {"test/uar_pooled", "test/uar_mean", "folds_done"} <= run.data.metrics.keys()
+
+
+def test_mlflow_is_rebuilt_from_the_ledger_with_the_same_tables(done, tiny_manifest, tmp_path):
+    uri = f"sqlite:///{tmp_path / 'fresh.db'}"
+    more = ("--name", "done", "--ablation", "all", "--seeds", "2", "--storage", str(done / ".tfser"), "--tracking-uri", uri)
+    before = tables_of(done / "done")
+    assert sweep.main(arguments(tiny_manifest, tmp_path, *more)) == 0
+    assert tables_of(tmp_path / "done") == before
+
+
+def test_an_mlflow_that_cannot_be_written_costs_no_training(tiny_manifest, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    more = ("--name", "x", "--tracking-uri", "http://127.0.0.1:9")
+    assert sweep.main(arguments(tiny_manifest, tmp_path, *more)) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "MLflow could not be written" in shown
+    assert "training goes on, and the next start makes up for it" in shown
+    assert len(read(tmp_path / "x", "folds.csv")) == 4
+
+
+def test_an_interrupted_sweep_ends_like_one_that_was_not(tiny_manifest, tmp_path, monkeypatch, capsys):
+    search = ("--space", str(Path(__file__).parent / "tiny_space.yaml"), "--trials", "2")
+    assert sweep.main(arguments(tiny_manifest, tmp_path / "a", "--name", "s", *search)) == 0
+    run, left = work.run, [3]
+
+    def interrupted(task):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return run(task)
+
+    monkeypatch.setattr(work, "run", interrupted)
+    assert sweep.main(arguments(tiny_manifest, tmp_path / "b", "--name", "s", *search)) == 130
+    assert "the same command goes on from there" in capsys.readouterr().out
+    assert not (tmp_path / "b" / "s").exists()
+    monkeypatch.setattr(work, "run", run)
+    assert sweep.main(arguments(tiny_manifest, tmp_path / "b", "--name", "s", *search)) == 0
+    assert tables_of(tmp_path / "b" / "s") == tables_of(tmp_path / "a" / "s")
+    ids = [r.data.tags["tfser.trial_id"] for r in runs_of(tmp_path / "b")[1] if r.data.tags["tfser.kind"] != "configuration"]
+    assert len(ids) == len(set(ids)) == 4 * 2 + 4
+
+
+def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_path, capsys):
+    call = arguments(tiny_manifest, tmp_path, "--name", "f", epochs="1")
+    epoch = Training.run_epoch
+
+    def nan_for_carl(self):
+        if self.data.scored[0][0] == starts["carl"]:
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(float("nan"))
+        epoch(self)
+
+    database = load(str(tiny_manifest), None)
+    pack = FeatureStore(tmp_path / ".tfser" / "features").ensure(database, audio_digests(database), FrontEnd(n_mels=16, preemphasis=0.97))
+    starts = {}
+    for utterance in pack.utterances:
+        starts.setdefault(utterance.speaker, utterance.start)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "run_epoch", nan_for_carl)
+        assert sweep.main(call) == 1
+    out = capsys.readouterr().out
+    assert "the loss was nan in epoch 1 of 1" in out
+    folds, summary = read(tmp_path / "f", "folds.csv"), read(tmp_path / "f", "summary.csv")
+    assert sorted(folds.fold) == ["anna", "bert", "dora"]
+    assert (summary.folds_done[0], summary.folds_total[0]) == (3, 4)
+    assert "3 of 4" in (tmp_path / "f" / "comparison.md").read_text()
+    assert sweep.main(call) == 1
+    assert sweep.main([*call, "--retry-failed"]) == 0
+    assert len(read(tmp_path / "f", "folds.csv")) == 4
+
+
+@pytest.mark.parametrize(
+    ("more", "messages"),
+    [
+        (["--model", "crnn"], ["--model: no 'crnn'; there are atfnn, time_frequency_transformer"]),
+        (["--ablation", "T-F"], ["--ablation: no 'T-F'"]),
+        (["--fold", "emil"], ["--fold: no 'emil'; there are anna, bert, carl, dora"]),
+        (["--set", "chanels=3"], ["--set: no 'chanels'", "did you mean 'channels'?"]),
+        (["--set", "channels"], ["--set: 'channels' is not KEY=VALUE"]),
+        (["--set", "channels=x"], ["--set channels: 'x' is not a whole number"]),
+        (["--name", "../evil"], ["--name: '../evil' becomes a folder"]),
+        (["--trials", "2", "--space", "nowhere.yaml"], ["nowhere.yaml: no such file"]),
+        (["--trial-cpus", "-1"], ["--trial-cpus: -1.0 is not above 0"]),
+        (["--model", "crnn", "--set", "channels", "--seeds", "0", "--protocol", "x"], ["crnn", "KEY=VALUE", "--seeds: 0", "--protocol: no 'x'"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(tiny_manifest, tmp_path, capsys, more, messages):
+    out = tmp_path / "out"
+    assert sweep.main(arguments(tiny_manifest, out, *more)) == 2
+    error = capsys.readouterr().err
+    assert all(message in error for message in messages), error
+    assert "nothing was started" in error
+    assert "Traceback" not in error
+    assert not out.exists()
+
+
+def test_wrong_databases_are_all_named_at_once(tmp_path, capsys):
+    no_column = tmp_path / "columns.csv"
+    no_column.write_text("path,speaker\na.wav,x\n")
+    gone = tmp_path / "gone.csv"
+    call = ["casla", str(gone), str(no_column), "emodb", "--data", str(tmp_path / "nothing"), "--out", str(tmp_path / "out"), "--in-process"]
+    assert sweep.main(call) == 2
+    error = capsys.readouterr().err
+    assert "no 'casla'" in error
+    assert "gone.csv" in error
+    assert "emotion" in error
+    assert "nothing" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_unusable_audio_is_named_before_anything_is_trained(tmp_path, capsys):
+    manifest = write_tiny(tmp_path / "corpus")
+    (tmp_path / "corpus" / "anna" / "calm0.wav").write_bytes(b"")
+    (tmp_path / "corpus" / "bert" / "calm0.wav").write_bytes(b"RIFF????WAVE")
+    assert sweep.main(arguments(manifest, tmp_path / "out")) == 2
+    error = capsys.readouterr().err
+    assert "anna/calm0.wav" in error
+    assert "bert/calm0.wav" in error
+    assert not list((tmp_path / "out").rglob("ledger/*/*"))
+
+
+def test_a_name_that_stands_for_other_options_is_refused_and_loses_nothing(done, tiny_manifest, capsys):
+    before = tables_of(done / "done")
+    assert sweep.main(arguments(tiny_manifest, done, "--name", "done", epochs="3")) == 2
+    assert "epochs: 2 then, 3 now; choose another --name, or repeat the options" in capsys.readouterr().err
+    assert tables_of(done / "done") == before
+
+
+def test_a_second_driver_of_the_same_sweep_is_told_who_holds_it(tiny_manifest, tmp_path, capsys):
+    call = arguments(tiny_manifest, tmp_path, "--name", "one")
+    with lease(check(parser().parse_args(call))):
+        assert sweep.main(call) == 2
+    assert "it is being run by process" in capsys.readouterr().err
+
+
+def test_the_plan_is_printed_and_nothing_is_run(tiny_manifest, tmp_path, capsys):
+    assert sweep.main(arguments(tiny_manifest, tmp_path / "out", "--plan", "--seeds", "3", "--ablation", "all")) == 0
+    out = capsys.readouterr().out
+    assert "0 search and 48 final trials" in out
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_seeds_and_ablations_may_join_a_sweep(tiny_manifest, tmp_path):
+    assert sweep.main(arguments(tiny_manifest, tmp_path, "--name", "grow")) == 0
+    first = set(read(tmp_path / "grow", "folds.csv").trial_id)
+    assert sweep.main(arguments(tiny_manifest, tmp_path, "--name", "grow", "--seeds", "2", "--ablation", "T+F+TF", "T+F")) == 0
+    assert first < set(read(tmp_path / "grow", "folds.csv").trial_id)
+    assert len(read(tmp_path / "grow", "folds.csv")) == 4 * 2 * 2
+
+
+def test_the_weights_of_final_trials_are_kept_and_are_those_that_were_scored(done):
+    ledger = Ledger(done / ".tfser" / "ledger")
+    record = ledger.get(read(done / "done", "folds.csv").trial_id[0])
+    spec = record["spec"]
+    model = MODELS[spec["model"]].build(spec["ablation"], spec["hyperparameters"], 3)
+    model.load_state_dict(ledger.weights(record["trial_id"]))
+    assert weights_digest(model) == record["weights_sha256"]
+    assert np.isfinite(record["standardisation"]["std"]).all()

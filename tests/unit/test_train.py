@@ -1,0 +1,188 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from tfser import train
+from tfser.errors import TrialError
+from tfser.plan import published_settings
+from tfser.train import Training, TrialData, batches
+
+CPU = torch.device("cpu")
+SETTINGS = {**published_settings("time_frequency_transformer"), "n_mels": 8, "segment_frames": 8, "batch_size": 4, "learning_rate": 0.01}
+
+
+def data(frames=None, utterances=12, per=20, emotions=3, seed=0):
+    rng = np.random.default_rng(seed)
+    frames = rng.normal(size=(utterances * per, 8)).astype(np.float32) if frames is None else frames
+    rows = tuple((i * per, per - i % 3, i % emotions) for i in range(utterances))
+    names = tuple(f"e{i}" for i in range(emotions))
+    return TrialData(frames=frames, emotions=names, train=rows[: utterances // 2], scored=rows[utterances // 2 :])
+
+
+class Net(nn.Module):
+    def __init__(self, emotions=3, dropout=0.3):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.drop = nn.Dropout(dropout)
+        self.out = nn.Linear(4, emotions)
+
+    def forward(self, x):
+        return self.out(self.drop(self.norm(self.conv(x)).relu().mean(dim=(2, 3))))
+
+
+def trained(epochs=3, settings=SETTINGS, d=None, seed=0):
+    training = Training(Net, d or data(), settings, seed, epochs, CPU)
+    for _ in range(epochs):
+        training.run_epoch()
+        training.validate()
+    return training
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.model.state_dict().values(), b.model.state_dict().values(), strict=True))
+
+
+def test_the_same_seed_gives_the_same_numbers_whatever_ran_before_in_this_process():
+    first = trained()
+    torch.manual_seed(99)
+    torch.rand(7)
+    torch.set_num_threads(2)
+    trained(seed=5)
+    again = trained()
+    torch.set_num_threads(1)
+    assert same(first, again)
+    np.testing.assert_array_equal(first.score().probabilities, again.score().probabilities)
+    assert first.curves == again.curves
+
+
+def test_training_leaves_the_callers_random_state_threads_and_flags_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    threads, flag = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    trained(epochs=1)
+    assert torch.equal(torch.rand(3), expected)
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (threads, flag)
+
+
+def test_another_seed_gives_other_weights():
+    assert not same(trained(seed=0), trained(seed=1))
+
+
+def test_a_training_that_was_interrupted_ends_with_the_same_numbers_to_the_bit(tmp_path):
+    whole = trained(epochs=5)
+    half = trained(epochs=2)
+    torch.save(half.state(), tmp_path / "state.pt")
+    resumed = Training(Net, data(), SETTINGS, 0, 5, CPU)
+    resumed.restore(torch.load(tmp_path / "state.pt", weights_only=True))
+    while resumed.epoch < 5:
+        resumed.run_epoch()
+        resumed.validate()
+    assert same(whole, resumed)
+    assert whole.curves == resumed.curves
+
+
+def test_what_is_scored_changes_nothing_that_is_learnt():
+    honest = data()
+    relabelled = TrialData(
+        frames=honest.frames, emotions=honest.emotions, train=honest.train, scored=tuple((s, n, (e + 1) % 3) for s, n, e in honest.scored)
+    )
+    assert same(trained(d=honest), trained(d=relabelled))
+
+
+def test_standardisation_uses_the_training_utterances_alone():
+    d = data()
+    shifted = d.frames.copy()
+    for start, length, _ in d.scored:
+        shifted[start : start + length] += 100
+    a, b = trained(epochs=1, d=d), trained(epochs=1, d=data(frames=shifted))
+    np.testing.assert_array_equal(a.mean, b.mean)
+    own = np.concatenate([d.frames[s : s + n] for s, n, _ in d.train]).astype(np.float64)
+    np.testing.assert_allclose(a.mean, own.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(a.std, own.std(axis=0), atol=1e-6)
+
+
+def test_an_utterances_scores_are_the_mean_of_its_segments_and_depend_on_no_other():
+    d = data()
+    training = trained(d=d)
+    scores = training.score().probabilities
+    np.testing.assert_allclose(scores.sum(axis=1), 1)
+    alone = Training(Net, TrialData(frames=d.frames, emotions=d.emotions, train=d.train, scored=d.scored[2:3]), SETTINGS, 0, 3, CPU)
+    alone.restore(training.state())
+    np.testing.assert_array_equal(alone.score().probabilities[0], scores[2])
+    np.testing.assert_allclose(training.score(at_once=5).probabilities, scores, atol=1e-6)
+
+
+def test_the_recorded_loss_is_the_mean_over_segments():
+    settings = {**SETTINGS, "learning_rate": 1e-7, "batch_size": 4}
+    d = data(utterances=10)
+    training = Training(lambda: Net(dropout=0.0), d, settings, 0, 1, CPU)
+    x = training._batch(training._train.frames)
+    training.model.train()
+    labels = training._train.emotion[training._train.of_utterance]
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(train.derived_seed(0, "epoch", 0)))
+    expected = sum(
+        nn.functional.cross_entropy(training.model(x[b]), labels[b], reduction="sum").item() for b in batches(order, 4)
+    ) / len(labels)
+    training.run_epoch()
+    assert training.curves.train_loss[0] == pytest.approx(expected, rel=1e-4)
+
+
+@given(st.integers(1, 200), st.integers(2, 50))
+def test_batches_hold_everything_once_and_a_lone_segment_only_when_it_is_all_there_is(count, size):
+    pieces = batches(torch.arange(count), size)
+    assert torch.cat(pieces).tolist() == list(range(count))
+    assert count == 1 or all(2 <= len(piece) <= size + 1 for piece in pieces)
+
+
+def test_a_last_batch_of_one_does_not_crash_batch_normalisation():
+    class ToOnePixel(Net):
+        def forward(self, x):
+            return self.out(self.norm(self.conv(x).mean(dim=(2, 3), keepdim=True)).flatten(1))
+
+    d = data(utterances=6, per=8)
+    d = TrialData(frames=d.frames, emotions=d.emotions, train=tuple((s, 8, e) for s, _, e in d.train), scored=d.scored)
+    training = Training(ToOnePixel, d, {**SETTINGS, "batch_size": 2}, 0, 1, CPU)
+    training.run_epoch()
+    assert np.isfinite(training.curves.train_loss).all()
+
+
+def test_a_loss_that_is_not_finite_fails_with_its_epoch():
+    frames = data().frames.copy()
+    training = Training(Net, data(frames=frames), {**SETTINGS, "learning_rate": 10.0}, 0, 3, CPU)
+    training.run_epoch()
+    with torch.no_grad():
+        training.model.out.weight.fill_(float("nan"))
+    with pytest.raises(TrialError, match=r"the loss was nan in epoch 2 of 3; a smaller learning_rate may help"):
+        training.run_epoch()
+
+
+def test_balanced_weights_make_each_emotion_count_the_same():
+    d = data(utterances=12, emotions=3)
+    skewed = TrialData(frames=d.frames, emotions=("a", "b", "c"), train=tuple((s, n, int(i == 0)) for i, (s, n, _) in enumerate(d.train)), scored=d.scored)
+    training = Training(Net, skewed, {**SETTINGS, "class_weights": "balanced"}, 0, 1, CPU)
+    counts = torch.bincount(training._train.emotion[training._train.of_utterance], minlength=3)
+    weighted = training._weights * counts
+    assert weighted[0] == pytest.approx(float(weighted[1]))
+    assert weighted[2] == 0
+    assert float(weighted.sum()) == pytest.approx(len(training._train.of_utterance))
+
+
+def test_specaugment_changes_training_and_not_scoring():
+    plain, masked = trained(epochs=1), trained(epochs=1, settings={**SETTINGS, "frequency_mask": 4, "time_mask": 4})
+    assert not same(plain, masked)
+    masked.restore(plain.state())
+    np.testing.assert_array_equal(masked.score().probabilities, plain.score().probabilities)
+
+
+def test_adam_without_decay_is_what_trains():
+    training = trained(epochs=1)
+    reference = Training(Net, data(), SETTINGS, 0, 1, CPU)
+    reference.optimizer = torch.optim.Adam(reference.model.parameters(), lr=SETTINGS["learning_rate"])
+    reference.run_epoch()
+    for a, b in zip(training.model.parameters(), reference.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,85 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfser.trial import Hyperparameter, TrialSpec
+
+SPEC = TrialSpec(
+    database="emodb",
+    database_digest="0123",
+    protocol="speaker",
+    fold="03",
+    purpose="final",
+    model="atfnn",
+    ablation="ATFNN",
+    seed=0,
+    epochs=20,
+    hyperparameters=(("batch_size", 32), ("learning_rate", 0.001)),
+)
+
+
+def test_the_id_is_the_same_in_a_new_process_with_another_hash_seed():
+    code = f"from tfser.trial import TrialSpec; import json; print(TrialSpec.from_dict(json.loads({SPEC.to_json()!r})).trial_id)"
+    for hash_seed in ("1", "2"):
+        out = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": hash_seed}
+        )
+        assert out.stdout.strip() == SPEC.trial_id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"database": "casia"},
+        {"database_digest": "x"},
+        {"protocol": "session"},
+        {"fold": "08"},
+        {"purpose": "search"},
+        {"validation": ("08",)},
+        {"model": "time_frequency_transformer"},
+        {"ablation": "AFNN"},
+        {"seed": 1},
+        {"epochs": 21},
+        {"hyperparameters": (("batch_size", 32), ("learning_rate", 0.0011))},
+        {"numerics": 999},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_everything_that_can_change_a_number_changes_the_id(change):
+    assert replace(SPEC, **change).trial_id != SPEC.trial_id
+
+
+def test_a_spec_survives_json():
+    assert TrialSpec.from_dict(json.loads(SPEC.to_json())) == SPEC
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True) | st.integers() | st.text() | st.booleans() | st.none())
+def test_a_legal_number_is_a_finite_one_within_its_range(value):
+    rate = Hyperparameter(default=0.1, low=0.0, high=1.0, help="")
+    legal = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+    assert (rate.problem(value) is None) == legal
+
+
+@pytest.mark.parametrize(
+    ("default", "text", "message"),
+    [(1, "2.5", "not a whole number"), (1, "x", "not a whole number"), (0.5, "nan", "not a finite"), (True, "yes", "not true or false")],
+)
+def test_a_typed_value_is_refused_with_the_reason(default, text, message):
+    with pytest.raises(ValueError, match=message):
+        Hyperparameter(default=default, help="").parse(text)
+
+
+def test_a_word_that_is_no_choice_names_the_choices():
+    with pytest.raises(ValueError, match="'heavy' is not one of none, balanced"):
+        Hyperparameter(default="none", choices=("none", "balanced"), help="").parse("heavy")
+
+
+def test_a_number_is_parsed_to_the_kind_of_its_default():
+    assert Hyperparameter(default=0.5, help="").parse("1") == 1.0
+    assert isinstance(Hyperparameter(default=0.5, help="").parse("1"), float)
+    assert Hyperparameter(default=5, help="").parse("7") == 7
