@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/python -m tfser.sweep synthetic --name demo --model time_frequency_transformer --space search_spaces/demo.yaml --trials 3 --epochs 16
+	$(BIN)/python -m tfser.sweep synthetic
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q
@@ -33,4 +33,4 @@ ui: $(STAMP)
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --workers 1 --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/results/.tfser/mlflow.db
 
 clean:
-	rm -rf results/demo results/.tfser
+	rm -rf results/synthetic results/.tfser

@@ -16,8 +16,9 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache, partial
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,11 +28,18 @@ import torchaudio
 
 from tfser.audio import Waveform
 from tfser.databases.base import Database, Utterance
+from tfser.databases.checks import waveform_problems
+from tfser.databases.folders import show
+from tfser.databases.reader import harmful
 from tfser.errors import AudioError, RequestError
 from tfser.files import commit, commit_text
 
 FLOOR = 1e-6
 """Added to the mel energies before the logarithm; about 20 dB above 16-bit quantisation noise."""
+
+LARGEST_TERM = 1000
+"""Of the fraction that a resampling is done with. A filter bank holds about its product, and every rate that audio is
+commonly recorded at needs less (44,100 Hz is 441/160), so that only odd rates are approximated, by at most 0.05 %."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +78,24 @@ def _mel_spectrogram(front_end: FrontEnd) -> torchaudio.transforms.MelSpectrogra
     )
 
 
-@cache
-def _resampler(source_hz: int, target_hz: int) -> torchaudio.transforms.Resample:
-    return torchaudio.transforms.Resample(source_hz, target_hz)
+def rate_ratio(source_hz: int, target_hz: int) -> Fraction:
+    """``source_hz / target_hz``, or the fraction nearest to it whose terms do not exceed ``LARGEST_TERM``.
+
+    TESS's 24,414 Hz is 12207/8000 of 16 kHz, a filter bank of 3.6 GB; 914/599 is off by a millionth. A rate within
+    0.05 % of another's is taken for it (16,001 Hz for 16 kHz): a hundredth of a semitone.
+
+    >>> rate_ratio(44100, 16000), rate_ratio(24414, 16000)
+    (Fraction(441, 160), Fraction(914, 599))
+    """
+    ratio = Fraction(source_hz, target_hz)
+    if ratio > 1:
+        return 1 / (1 / ratio).limit_denominator(LARGEST_TERM)
+    return ratio.limit_denominator(LARGEST_TERM)
+
+
+@lru_cache(maxsize=16)
+def _resampler(ratio: Fraction) -> torchaudio.transforms.Resample:
+    return torchaudio.transforms.Resample(ratio.numerator, ratio.denominator)
 
 
 def log_mel(waveform: Waveform, front_end: FrontEnd) -> np.ndarray:
@@ -83,9 +106,11 @@ def log_mel(waveform: Waveform, front_end: FrontEnd) -> np.ndarray:
     Raises:
         ValueError: fewer samples than one FFT frame.
     """
-    samples = torch.from_numpy(waveform.samples).mean(dim=0)
-    if waveform.rate_hz != front_end.rate_hz:
-        samples = _resampler(waveform.rate_hz, front_end.rate_hz)(samples)
+    channels = torch.from_numpy(waveform.samples)
+    samples = channels[0] if len(channels) == 1 else channels.mean(dim=0)
+    ratio = rate_ratio(waveform.rate_hz, front_end.rate_hz)
+    if ratio != 1:
+        samples = _resampler(ratio)(samples)
     if len(samples) < front_end.n_fft:
         milliseconds = 1000 * len(samples) / front_end.rate_hz
         raise ValueError(f"it lasts {milliseconds:.1f} ms; one frame needs {1000 * front_end.n_fft / front_end.rate_hz:.0f} ms")
@@ -129,22 +154,75 @@ class Pack:
 
     @classmethod
     def open(cls, path: Path) -> Pack:
-        """Read a pack's table.
+        """Read a pack's table and see that the frames it tells of are there.
 
         Raises:
-            OSError, ValueError, KeyError: it is missing or damaged.
+            OSError, ValueError, KeyError, TypeError, EOFError: it is missing or damaged.
         """
         table = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         rows = tuple(PackedUtterance(*row) for row in table["utterances"])
-        return cls(path, table["database"], table["database_digest"], tuple(table["emotions"]), rows)
+        pack = cls(path, table["database"], table["database_digest"], tuple(table["emotions"]), rows)
+        there, told = pack.frames().shape, (sum(row.frames for row in rows), table["n_mels"])
+        if there != told:
+            raise ValueError(f"{path}.npy holds {there} values; its table tells of {told}")
+        return pack
 
+    @classmethod
+    def write(
+        cls, path: Path, database: Database, database_digest: str, n_mels: int, entries: Sequence[tuple[Utterance, str, np.ndarray]]
+    ) -> None:
+        """Commit frames and then their table, so that a table never tells of frames that are not there.
+
+        Args:
+            path: without suffix; its folder has to exist.
+            database: whose name and emotions the table gives.
+            database_digest: of the database; empty in a part of one.
+            n_mels: bands of every array.
+            entries: utterance, digest of its audio, frames of shape (frames, n_mels).
+
+        Raises:
+            OSError: a full disk, a read-only folder; no half-written file is left.
+        """
+        rows, start = [], 0
+        for u, digest, frames in entries:
+            rows.append([u.id, u.speaker, u.emotion, u.session, digest, start, len(frames)])
+            start += len(frames)
+
+        def write_frames(file: BinaryIO) -> None:
+            np.lib.format.write_array_header_2_0(file, {"descr": "<f4", "fortran_order": False, "shape": (start, n_mels)})
+            for _, _, frames in entries:
+                file.write(np.ascontiguousarray(frames, dtype="<f4").data)
+
+        table = {
+            "database": database.name,
+            "database_digest": database_digest,
+            "emotions": list(database.emotions),
+            "n_mels": n_mels,
+            "utterances": rows,
+        }
+        commit(path.with_suffix(".npy"), write_frames)
+        commit_text(path.with_suffix(".json"), json.dumps(table, ensure_ascii=True))
+
+
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError)
+"""What ``Pack.open`` raises; such a pack is as good as none."""
+
+CHUNK = 200
+"""Utterances of one task: half a second of work, and two files flushed to disk."""
+
+PART_BYTES = 64 << 20
+"""Frames that a task gathers before it writes them down, so that long utterances do not fill the memory."""
 
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 """Applies a function to every item: the built-in ``map``, or one that spreads the items over a cluster."""
 
 
 class FeatureStore:
-    """Packs under ``root``; extraction is resumable and never leaves a half-written file under a final name."""
+    """Packs under ``root``; extraction is resumable and never leaves a half-written file under a final name.
+
+    Each task commits what it extracted as a small pack of its own below ``parts/``; the parts are put together at the
+    end. A start after a kill, or after a change of some files, takes what is there from the parts and from every other pack.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -159,61 +237,45 @@ class FeatureStore:
             mapper: spreads the work.
 
         Raises:
-            RequestError: audio that cannot be used (every file named), or a folder that cannot be written.
+            RequestError: audio that cannot be used (every file named), two speakers with the same audio, or a
+                folder that cannot be written.
         """
         path = self.root / front_end.id / f"{database.name}-{database.digest(digests)}"
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(*_DAMAGED):
             return Pack.open(path)
-        with self._writable():
-            return self._extract(database, front_end, digests, path, mapper)
-
-    @contextlib.contextmanager
-    def _writable(self) -> Iterator[None]:
         try:
-            yield
+            return self._extract(database, front_end, digests, path, mapper)
         except OSError as error:
-            raise RequestError(
-                f"feature store {self.root}",
-                [f"{error.strerror or error} ({error.filename or self.root}); free space or name another folder with --storage"],
-            ) from None
+            raise self._not_written(_reason(error)) from None
+
+    def _not_written(self, reason: str) -> RequestError:
+        return RequestError(f"feature store {self.root}", [f"{reason}; free space or name another folder with --storage"])
 
     def _extract(self, database: Database, front_end: FrontEnd, digests: Mapping[str, str], path: Path, mapper: Mapper) -> Pack:
-        folder = path.parent
-        folder.mkdir(parents=True, exist_ok=True)
+        folder, parts = path.parent, path.parent / "parts"
+        parts.mkdir(parents=True, exist_ok=True)
         held = _frames_held(folder)
-        missing = {digests[u.id]: u for u in database.utterances if digests[u.id] not in held}
-        entries = folder / "entries"
-        todo = [(digest, u) for digest, u in missing.items() if not (entries / f"{digest}.npy").exists()]
-        entries.mkdir(exist_ok=True)
-        chunks = [(database, todo[i : i + 50], front_end, entries) for i in range(0, len(todo), 50)]
-        problems = [problem for found in mapper(_extract_chunk, chunks) for problem in found]
+        todo = list({digests[u.id]: u for u in database.utterances if digests[u.id] not in held}.items())
+        chunks = []
+        for begin in range(0, len(todo), CHUNK):
+            own = todo[begin : begin + CHUNK]
+            chunks.append((replace(database, utterances=tuple(u for _, u in own)), {u.id: digest for digest, u in own}, front_end, parts))
+        problems: list[str] = []
+        for found, failure in mapper(_extract_chunk, chunks):
+            problems += found
+            if failure:
+                raise self._not_written(failure)
         if problems:
+            problems[-1] += (
+                "\n    (replace these files; or take them away, which a database with published counts allows with --allow-incomplete only)"
+            )
             raise RequestError(f"database {database.name}", problems)
-
-        rows, start = [], 0
-        for digest in missing:
-            held[digest] = np.load(entries / f"{digest}.npy", mmap_mode="r", allow_pickle=False)
-        sources = [held[digests[u.id]] for u in database.utterances]
-        for utterance, source in zip(database.utterances, sources, strict=True):
-            rows.append([utterance.id, utterance.speaker, utterance.emotion, utterance.session, digests[utterance.id], start, len(source)])
-            start += len(source)
-
-        def write_frames(file: BinaryIO) -> None:
-            header = {"descr": "<f4", "fortran_order": False, "shape": (start, front_end.n_mels)}
-            np.lib.format.write_array_header_2_0(file, header)
-            for source in sources:
-                file.write(np.ascontiguousarray(source, dtype="<f4").tobytes())
-
-        commit(path.with_suffix(".npy"), write_frames)
-        table = {
-            "database": database.name,
-            "database_digest": database.digest(digests),
-            "emotions": list(database.emotions),
-            "utterances": rows,
-        }
-        commit_text(path.with_suffix(".json"), json.dumps(table, ensure_ascii=True))
-        for digest in missing:
-            (entries / f"{digest}.npy").unlink(missing_ok=True)
+        if todo:
+            held = _frames_held(folder)
+        entries = [(u, digests[u.id], held[digests[u.id]]) for u in database.utterances]
+        _refuse_shared(database, ((u, hashlib.sha256(frames.data).hexdigest()) for u, _, frames in entries))
+        Pack.write(path, database, database.digest(digests), front_end.n_mels, entries)
+        _remove_parts(parts, set(digests.values()))
         return Pack.open(path)
 
 
@@ -230,49 +292,111 @@ def audio_digests(database: Database) -> dict[str, str]:
             digests[utterance.id] = database.audio_digest(utterance)
         except AudioError as error:
             problems.append(str(error))
+    _refuse_shared(database, ((u, digests[u.id]) for u in database.utterances if u.id in digests), problems)
+    return digests
+
+
+def _refuse_shared(database: Database, contents: Iterable[tuple[Utterance, str]], problems: Sequence[str] = ()) -> None:
+    """Refuse equal content under two speakers.
+
+    The files' bytes are compared at every start; their frames, which are equal for a wav and a flac of the same
+    samples, when a pack is made.
+    """
+    problems = list(problems)
     first: dict[str, Utterance] = {}
-    for utterance in database.utterances:
-        other = first.setdefault(digests.get(utterance.id, utterance.id), utterance)
+    for utterance, content in contents:
+        other = first.setdefault(content, utterance)
         if other.speaker != utterance.speaker:
             problems.append(
-                f"{utterance.id} (speaker {utterance.speaker}) and {other.id} (speaker {other.speaker}) are the same audio: "
+                f"{show(utterance.id)} (speaker {utterance.speaker}) and {show(other.id)} (speaker {other.speaker}) are the same audio: "
                 "it would be trained on and tested on; correct the labels or remove one"
             )
     if problems:
         raise RequestError(f"database {database.name}", problems)
-    return digests
+
+
+def _packs(folder: Path) -> Iterator[Pack]:
+    """The readable packs of a folder."""
+    for table in sorted(folder.glob("*.json")):
+        with contextlib.suppress(*_DAMAGED):
+            yield Pack.open(table.with_suffix(""))
 
 
 def _frames_held(folder: Path) -> dict[str, np.ndarray]:
-    """Content digest to frames, of every pack in the folder: a changed corpus extracts only what changed."""
+    """Content digest to frames, of every part and pack: a changed corpus extracts only what changed.
+
+    Parts first: a part that another process removes meanwhile is in the pack that it has written before.
+    """
     held: dict[str, np.ndarray] = {}
-    for table in sorted(folder.glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            pack = Pack.open(table.with_suffix(""))
+    for where in (folder / "parts", folder):
+        for pack in _packs(where):
             frames = pack.frames()
             held.update({row.audio: frames[row.start : row.start + row.frames] for row in pack.utterances})
     return held
 
 
-def _extract_chunk(chunk: tuple[Database, list[tuple[str, Utterance]], FrontEnd, Path]) -> list[str]:
-    """Extract some utterances into entries; returns what is wrong with those that cannot be."""
-    database, todo, front_end, entries = chunk
-    problems = []
+def _remove_parts(parts: Path, packed: set[str]) -> None:
+    """Remove the parts all of whose audio is in the pack just written; others belong to another extraction."""
+    for part in _packs(parts):
+        if all(row.audio in packed for row in part.utterances):
+            for suffix in (".json", ".npy"):  # the table first: frames without one are never read
+                part.path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def _extract_chunk(chunk: tuple[Database, Mapping[str, str], FrontEnd, Path]) -> tuple[list[str], str]:
+    """Extract some utterances into parts.
+
+    Both kinds of trouble are returned and not raised: an exception would reach the driver changed by the cluster.
+
+    Returns:
+        What is wrong with those that cannot be used, and why nothing can be written (empty if it can).
+    """
+    database, digests, front_end, parts = chunk
+    problems: list[str] = []
+    gathered: list[tuple[Utterance, str, np.ndarray]] = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for digest, utterance in todo:
-            try:
-                frames = log_mel(database.read(utterance), front_end)
-            except AudioError as error:
-                problems.append(str(error))
-            except ValueError as error:
-                problems.append(f"{utterance.path or utterance.id}: too short: {error}")
-            else:
-                commit(entries / f"{digest}.npy", partial(np.save, arr=frames, allow_pickle=False))
+        for utterance in database.utterances:
+            frames, wrong = _extract_one(database, utterance, front_end)
+            problems += wrong
+            if frames is not None:
+                gathered.append((utterance, digests[utterance.id], frames))
+            if sum(frames.nbytes for _, _, frames in gathered) > PART_BYTES:
+                _write_part(parts, database, front_end, gathered)
+                gathered = []
+        _write_part(parts, database, front_end, gathered)
+    except OSError as error:
+        return problems, _reason(error)
     finally:
         torch.set_num_threads(threads)
-    return problems
+    return problems, ""
+
+
+def _extract_one(database: Database, utterance: Utterance, front_end: FrontEnd) -> tuple[np.ndarray | None, list[str]]:
+    """An utterance's frames, or what is wrong with it: what ``databases check`` calls harmful."""
+    where = show(utterance.path) if utterance.path is not None else show(utterance.id)
+    try:
+        waveform = database.read(utterance)
+    except AudioError as error:
+        return None, [f"{where}: {error.kind}: {show(error.detail)}"]
+    wrong = [str(problem) for problem in harmful(waveform_problems(waveform, database.info, where))]
+    if wrong:
+        return None, wrong
+    try:
+        return log_mel(waveform, front_end), []
+    except ValueError as error:
+        return None, [f"{where}: too short: {error}"]
+
+
+def _write_part(parts: Path, database: Database, front_end: FrontEnd, gathered: Sequence[tuple[Utterance, str, np.ndarray]]) -> None:
+    if gathered:
+        name = hashlib.sha256("".join(digest for _, digest, _ in gathered).encode()).hexdigest()[:16]
+        Pack.write(parts / name, database, "", front_end.n_mels, gathered)
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.strerror or error} ({show(str(error.filename))})" if error.filename else str(error.strerror or error)
 
 
 def as_tensor(frames: np.ndarray) -> torch.Tensor:

@@ -19,13 +19,14 @@ from tfser.features import FrontEnd
 from tfser.models import MODELS
 from tfser.report.result import Configuration
 from tfser.space import Space, refusals
-from tfser.trial import Hyperparameter, TrialSpec, Value
+from tfser.trial import NUMERICS_VERSION, Hyperparameter, TrialSpec, Value
 
 EPOCHS_WHERE_SILENT = 100
 """Ours: epochs without --epochs for a model whose paper does not state them (ATFNN)."""
 
-SELECTIONS = ("nested", "global")
-"""How settings are chosen when they are searched."""
+SELECTIONS = ("nested", "global", "oracle")
+"""How settings and epochs are chosen. ``oracle`` takes the best epoch on the test fold: it exists to be
+compared with literature that does so, and every table and run says it."""
 
 
 def hyperparameters(model: str) -> dict[str, Hyperparameter]:
@@ -66,6 +67,7 @@ class Request:
     epochs: int | None = None
     selection: str = "nested"
     validation_folds: int = 1
+    prune: bool = True
     fixed: tuple[tuple[str, str], ...] = ()
     """--set, as typed."""
 
@@ -90,19 +92,30 @@ class Study:
     epochs: int
     """Epochs of a search trial, and the most that can be chosen; without a search, of the final trial."""
     validation_folds: int
+    prune: bool
+    """Whether search trials that fall behind their study are ended early."""
 
     @property
     def name(self) -> str:
         """Readable, and different for every difference that could change what is chosen."""
         c = self.configuration
-        parts = [
-            c.database, self.database_digest, c.protocol, c.model, c.ablation, c.selection, list(self.folds),
-            sorted(self.base.items()), self.space.digest if self.space else None, self.epochs, self.validation_folds,
-            self._spec(self.folds[0], 0, self.base, self.epochs, "final", ()).numerics,
-        ]  # fmt: skip
-        digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
+        digest = hashlib.sha256(f"{self.database_digest} {NUMERICS_VERSION} {self.question}".encode()).hexdigest()[:10]
         label = self.folds[0] if len(self.folds) == 1 else "all folds"
         return f"{c.database} {c.protocol} {c.model} {c.ablation} {label} {digest}"
+
+    @property
+    def question(self) -> str:
+        """What the sampler's random numbers are drawn from: the request alone.
+
+        The database's digest is left out on purpose. It covers the test speakers' labels, and those must
+        not change which settings are tried.
+        """
+        c = self.configuration
+        parts = [
+            c.database, c.protocol, c.model, c.ablation, c.selection, list(self.folds), sorted(self.base.items()),
+            self.space.digest if self.space else None, self.epochs, self.validation_folds, self.prune,
+        ]  # fmt: skip
+        return json.dumps(parts)
 
     def search_specs(self, settings: Mapping[str, Value]) -> list[TrialSpec]:
         """The trials whose mean validation UAR is the score of a setting. No test utterance is in any of them."""
@@ -113,9 +126,15 @@ class Study:
         ]
 
     def final_specs(self, settings: Mapping[str, Value], epochs: int) -> dict[tuple[str, int], TrialSpec]:
-        """(fold, seed) to the trial that goes into the table."""
+        """(fold, seed) to the trial that goes into the table.
+
+        Args:
+            settings: the chosen ones.
+            epochs: the chosen number; an oracle trial runs all and looks for its best itself.
+        """
+        oracle = self.configuration.selection == "oracle"
         return {
-            (fold, seed): self._spec(fold, seed, settings, epochs, "final", ())
+            (fold, seed): self._spec(fold, seed, settings, self.epochs if oracle else epochs, "oracle" if oracle else "final", ())
             for fold in self.folds
             for seed in self.configuration.seeds
         }
@@ -285,6 +304,7 @@ def make(request: Request, databases: Sequence[Database], digest: Callable[[Data
                         trials=request.trials,
                         epochs=request.epochs or MODELS[model].published_epochs or EPOCHS_WHERE_SILENT,
                         validation_folds=request.validation_folds,
+                        prune=request.prune,
                     )
                     for group in together
                     if group
@@ -300,7 +320,7 @@ def make(request: Request, databases: Sequence[Database], digest: Callable[[Data
 
 def _selection(request: Request) -> str:
     """What a table says of how the settings came about."""
-    if request.trials:
+    if request.trials or request.selection == "oracle":
         return request.selection
     return "fixed" if request.fixed or request.epochs else "published"
 

@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     what = p.add_argument_group("what to train")
     what.add_argument("--data", type=Path, default=_path_from("TFSER_DATA"), help="folder that holds the corpora (default: TFSER_DATA)")
     what.add_argument("--allow-incomplete", action="store_true", help="go on with a database that is not as published; tables say so")
-    what.add_argument("--model", nargs="+", default=list(MODELS), metavar="M", help=f"default: {' '.join(MODELS)}")
+    what.add_argument("--model", nargs="+", default=None, metavar="M", help=f"default: {' '.join(MODELS)}")
     what.add_argument("--ablation", nargs="+", default=[], metavar="A", help="default: the full model; or all")
     what.add_argument("--protocol", default="speaker", metavar="P", help=f"{' or '.join(PROTOCOLS)} (default: speaker)")
     what.add_argument("--fold", nargs="+", default=[], metavar="F", help="default: all")
@@ -50,10 +50,12 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--epochs", type=int, default=None, metavar="N", help="default: as published; with a search, the most that are tried")
     what.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="fixed", help="fixes a hyperparameter; it is not searched")
     search = p.add_argument_group("search")
-    search.add_argument("--trials", type=int, default=0, metavar="N", help="Optuna trials per fold; 0 is the published setting (default)")
+    search.add_argument("--trials", type=int, default=None, metavar="N", help="Optuna trials per fold (default: 0, the published setting)")
     search.add_argument("--space", type=Path, nargs="+", default=[], metavar="FILE", help="default: search_spaces/<model>.yaml")
     search.add_argument("--selection", default="nested", metavar="S", help=f"{' or '.join(planning.SELECTIONS)} (default: nested)")
     search.add_argument("--validation-folds", type=int, default=1, metavar="N", help="validation speakers in rotation (default: 1)")
+    search.add_argument("--no-pruning", action="store_false", dest="prune", help="run every search trial to its last epoch")
+    search.add_argument("--optuna-storage", default=None, metavar="URL", help="database for the studies (default: a journal in STORAGE)")
     search.add_argument("--deterministic", action="store_true", help="the same choices whatever the order in which trials end")
     where = p.add_argument_group("where")
     where.add_argument("--name", default=None, help="of the sweep; its resume key (default: from the databases and options)")
@@ -63,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--address", default=os.environ.get("RAY_ADDRESS"), help="Ray cluster (default: RAY_ADDRESS, else a local Ray)")
     where.add_argument("--in-process", action="store_true", help="no Ray: one trial after another in this process")
     where.add_argument("--trial-cpus", type=float, default=None, metavar="X", help="CPUs of one trial (default: 1)")
-    where.add_argument("--trial-gpus", type=float, default=None, metavar="X", help="GPU share of one trial (default: fitted to the cluster)")
+    where.add_argument("--trial-gpus", type=float, default=None, metavar="X", help="GPU share of one trial (default: fitted)")
     p.add_argument("--retry-failed", action="store_true", help="train again what failed in an earlier start")
     p.add_argument("--plan", action="store_true", help="print what would be trained; run nothing")
     return p
@@ -91,12 +93,28 @@ class Sweep:
     tracking_uri: str
 
 
+def fill_in(arguments: argparse.Namespace) -> None:
+    """Defaults that depend on the rest of the command line.
+
+    The built-in database is there to try things on: alone and without a word on what to train, it gets a
+    narrow model and a small search that end in minutes, instead of the papers' 1000 epochs.
+    """
+    said = any(getattr(arguments, name) for name in ("model", "ablation", "epochs", "fixed", "space")) or arguments.trials is not None
+    if arguments.databases == ["synthetic"] and not said:
+        arguments.model, arguments.trials, arguments.epochs = ["time_frequency_transformer"], 3, 16
+        arguments.space = [resources.data_folder("search_spaces") / "demo.yaml"]
+        arguments.name = arguments.name or "synthetic"
+    arguments.model = arguments.model or list(MODELS)
+    arguments.trials = arguments.trials or 0
+
+
 def check(arguments: argparse.Namespace) -> Sweep:
     """Everything that can be wrong with a request, found before anything starts.
 
     Raises:
         RequestError: every problem.
     """
+    fill_in(arguments)
     problems: list[str] = []
     fixed = []
     for text in arguments.fixed:
@@ -115,6 +133,7 @@ def check(arguments: argparse.Namespace) -> Sweep:
         epochs=arguments.epochs,
         selection=arguments.selection,
         validation_folds=arguments.validation_folds,
+        prune=arguments.prune,
         fixed=tuple(sorted(dict(fixed).items())),
     )
     found = _spaces(arguments, request, problems)
@@ -125,7 +144,7 @@ def check(arguments: argparse.Namespace) -> Sweep:
             problems.append(f"--{name.replace('_', '-')}: {value} is not above 0")
     name = arguments.name or _default_name(arguments, request)
     if not NAME.fullmatch(name):
-        problems.append(f"--name: {name!r} becomes a folder; use small letters, digits, '.', '_', '+' and '-', beginning with a letter or digit")
+        problems.append(f"--name: {name!r} becomes a folder; use a-z, 0-9, '.', '_', '+' and '-', beginning with a letter or digit")
     databases: dict[str, Database] = {}
     audio: dict[str, Mapping[str, str]] = {}
     digests: dict[str, str] = {}
@@ -231,7 +250,8 @@ def lease(sweep: Sweep) -> Iterator[None]:
             file.flush()
             yield
     except OSError as error:
-        raise RequestError(f"storage {sweep.storage}", [f"{error.strerror or error} ({error.filename}); name another with --storage"]) from None
+        detail = f"{error.strerror or error} ({error.filename}); name another with --storage"
+        raise RequestError(f"storage {sweep.storage}", [detail]) from None
 
 
 def remember(sweep: Sweep) -> None:
@@ -251,6 +271,7 @@ def remember(sweep: Sweep) -> None:
         "epochs": r.epochs,
         "selection": r.selection,
         "validation_folds": r.validation_folds,
+        "pruning": r.prune,
         "set": dict(r.fixed),
         "space": {study.configuration.model: study.space.digest for study in sweep.plan.studies if study.space},
     }

@@ -72,8 +72,11 @@ class Schedule:
         """Trials trained since this start."""
         self.failures: list[Ended] = []
         """Trials that failed, in this start or an earlier one."""
+        self.epochs_saved = 0
+        """Epochs that pruning spared since this start."""
         self.undecided: list[Study] = []
         """Studies that ended without a single score."""
+        self._bars: dict[str, tuple[float, ...]] = {}
         self._searching: list[StudyRun] = []
         for study in plan.studies:
             if study.space is None:
@@ -96,6 +99,10 @@ class Schedule:
         """Trials handed out and not ended."""
         return len(self._running)
 
+    def bar(self, spec: TrialSpec) -> tuple[float, ...]:
+        """Validation UAR that a search trial must have reached by each epoch to go on; empty: it runs to its end."""
+        return self._bars.pop(spec.trial_id, ())
+
     def next(self) -> TrialSpec | None:
         """The next trial to train, or ``None`` where none is ready until another ends (or all is done)."""
         if not self._ready:
@@ -114,8 +121,24 @@ class Schedule:
             then({"trial_id": spec.trial_id, **record})
         self._advance()
 
-    def _want(self, spec: TrialSpec, configuration: Configuration, then: Callable[[Record], None], *, first: bool = False, again: bool = False) -> None:
-        """Ask for a trial: answered at once from the ledger, else queued (once, however many ask)."""
+    def _want(
+        self,
+        spec: TrialSpec,
+        configuration: Configuration,
+        then: Callable[[Record], None],
+        *,
+        first: bool = False,
+        again: bool = False,
+    ) -> None:
+        """Ask for a trial: answered at once from the ledger, else queued (once, however many ask).
+
+        Args:
+            spec: the trial.
+            configuration: the row it belongs to.
+            then: told the record, now or when the trial has ended.
+            first: put it before what is queued.
+            again: it was asked for before, so whoever watches is not told of an entry that is there.
+        """
         trial_id = spec.trial_id
 
         def told(record: Record, trained: bool) -> None:
@@ -123,8 +146,9 @@ class Schedule:
                 then(record)  # it has been announced before
                 return
             ended = Ended(spec, configuration, record, trained)
-            if record["status"] != "done":
+            if record["status"] == "failed":
                 self.failures.append(ended)
+            self.epochs_saved += spec.epochs - record["epochs"] if record["status"] == "pruned" else 0
             self._watch(ended)
             then(record)
 
@@ -151,6 +175,7 @@ class Schedule:
             self._want(spec, configuration, keep, first=first)
 
     def _want_setting(self, run: StudyRun, opened: OpenTrial) -> None:
+        self._bars.update((s.trial_id, b) for s, b in zip(opened.specs, run.bars(self.ledger.get), strict=True) if any(b))
         for spec in {spec.trial_id: spec for spec in opened.specs}.values():
             self._want(spec, run.study.configuration, lambda record: run.ended_trial(opened, record))
 

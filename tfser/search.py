@@ -3,7 +3,7 @@
 Selection is given validation scores of search trials and nothing else; a search trial's data hold no
 test utterance, so nothing here can see the test speaker. Knows nothing of Ray.
 
-The sampler is seeded anew for every ask, from the study's name and the number of settings asked so
+The sampler is seeded anew for every ask, from what was requested and the number of settings asked so
 far. A study that was interrupted therefore goes on as if it had not been, and a study that tries one
 setting at a time is the same whatever the order in which other studies' trials end.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,20 +23,33 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from tfser.errors import RequestError
 from tfser.plan import Study
 from tfser.train import derived_seed
 from tfser.trial import TrialSpec, Value
 
-STARTUP_TRIALS = 5
-"""Settings drawn at random, after the published one, before the sampler models the scores."""
+STARTUP_TRIALS = 4
+"""Settings tried, the published one among them, before the sampler models the scores and a trial can be pruned."""
 
 
-def open_storage(path: Path) -> BaseStorage:
-    """The journal that holds a sweep's studies; ``optuna-dashboard`` opens it too.
+def open_storage(path: Path, url: str | None = None) -> BaseStorage:
+    """Where a sweep's studies are kept; ``optuna-dashboard`` opens it too.
 
     The caller holds the sweep's lease, so a lock left behind by a killed driver is stale.
+
+    Args:
+        path: of the journal file.
+        url: of a database instead, as Optuna takes it.
+
+    Raises:
+        RequestError: the database cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if url is not None:
+        try:
+            return optuna.storages.get_storage(url)
+        except Exception as error:  # Optuna passes on whatever the database's driver raises
+            raise RequestError("--optuna-storage", [f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"]) from None
     path.parent.mkdir(parents=True, exist_ok=True)
     for lock in path.parent.glob(f"{path.name}.lock*"):
         lock.unlink(missing_ok=True)
@@ -114,12 +127,38 @@ class StudyRun:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._optuna.sampler = optuna.samplers.TPESampler(
-                seed=derived_seed(self.study.name, asked) % 2**32, n_startup_trials=STARTUP_TRIALS
+                seed=derived_seed(self.study.question, asked) % 2**32, n_startup_trials=STARTUP_TRIALS
             )
             trial = self._optuna.ask()
             settings = self.space.sample(trial, self.study.base)
         trial.set_user_attr("settings", settings)
         return self._opened(trial.number, settings)
+
+    def bars(self, record_of: Callable[[str], Mapping[str, Any] | None]) -> list[tuple[float, ...]]:
+        """For each search trial of a setting, the validation UAR that it must have reached by each epoch to go on.
+
+        The bar at an epoch is the median, over the settings of this study that were tried to the end, of the
+        best UAR they had reached by then in the same place of the rotation (Optuna's MedianPruner, but known
+        before the trial starts, so that a worker needs no word from the driver). Ours: no bar before a
+        quarter of the epochs, nor before ``STARTUP_TRIALS`` settings have ended.
+
+        Args:
+            record_of: trial id to its ledger entry.
+        """
+        free = (0.0,) * self.study.epochs
+        complete = self._optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        places = len(self.study.search_specs(self.study.base))
+        if not self.study.prune or len(complete) < STARTUP_TRIALS:
+            return [free] * places
+        curves: list[list[np.ndarray]] = [[] for _ in range(places)]
+        for trial in complete:
+            for place, spec in enumerate(self.study.search_specs(trial.user_attrs["settings"])):
+                record = record_of(spec.trial_id)
+                if record is not None and record["status"] == "done":
+                    curves[place].append(np.maximum.accumulate(record["curves"]["validation_uar"]))
+        warm_up = -(-self.study.epochs // 4)
+        bars = [np.median(known, axis=0) if known else np.zeros(self.study.epochs) for known in curves]
+        return [(*free[:warm_up], *bar[warm_up:].tolist()) for bar in bars]
 
     def _opened(self, number: int, settings: Mapping[str, Value]) -> OpenTrial:
         opened = OpenTrial(number, tuple(self.study.search_specs(settings)))
@@ -132,8 +171,11 @@ class StudyRun:
         if len(opened.records) < len({spec.trial_id for spec in opened.specs}):
             return
         records = [opened.records[spec.trial_id] for spec in opened.specs]
-        if any(r["status"] != "done" for r in records):
+        states = {r["status"] for r in records}
+        if "failed" in states:
             self._optuna.tell(opened.number, state=TrialState.FAIL)
+        elif "pruned" in states:
+            self._optuna.tell(opened.number, state=TrialState.PRUNED)
         else:
             self._optuna.tell(opened.number, best_epoch([r["curves"]["validation_uar"] for r in records])[1])
         del self.open[opened.number]

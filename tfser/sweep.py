@@ -84,7 +84,8 @@ class Run:
     def __call__(self) -> int:
         """Train what is missing and write the tables; returns the exit code."""
         sweep, console = self.sweep, self.console
-        storage = open_storage(sweep.storage / "search" / f"{sweep.name}.journal") if sweep.request.trials else None
+        journal = sweep.storage / "search" / f"{sweep.name}.journal"
+        storage = open_storage(journal, self.arguments.optuna_storage) if sweep.request.trials else None
         view = View(sweep.plan, console)
         mirror = tracking.Mirror(
             lambda: tracking.Tracker(sweep.tracking_uri, sweep.name, sweep.storage / "mlartifacts"),
@@ -93,7 +94,7 @@ class Run:
 
         def watch(ended: Ended) -> None:
             view.ended(ended)
-            if "spec" in ended.record:
+            if "spec" in ended.record and ended.record["status"] != "pruned":
                 mirror.put(lambda tracker: tracker.trial(ended.configuration, ended.record))
 
         schedule = Schedule(sweep.plan, self.ledger, storage, watch=watch, retry_failed=self.arguments.retry_failed)
@@ -134,7 +135,7 @@ class Run:
                 schedule.settings_at_once = -(-runner.workers // len(self.sweep.plan.studies))
             self.console.print(f"Training, {runner.workers} trial(s) at once", soft_wrap=True)
             with view:
-                runner.run(schedule, self._task)
+                runner.run(schedule, lambda spec: self._task(spec, schedule.bar(spec)))
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             runner.close()
@@ -147,9 +148,9 @@ class Run:
         a = self.arguments
         return RayTuneRunner(a.address, self.sweep.storage / "tune", trial_cpus=a.trial_cpus, trial_gpus=a.trial_gpus)
 
-    def _task(self, spec: TrialSpec) -> Task:
+    def _task(self, spec: TrialSpec, bar: tuple[float, ...]) -> Task:
         pack = self._packs[spec.database, front_end(spec.settings)]
-        return Task(spec=spec, pack=pack.path.resolve(), ledger=self.ledger.root.resolve())
+        return Task(spec=spec, pack=pack.path.resolve(), ledger=self.ledger.root.resolve(), bar=bar)
 
     def _mirror_rows(self, schedule: Schedule, mirror: tracking.Mirror) -> dict[str, str]:
         """Bring the runs of the configurations up to date; returns their run ids once the mirror is closed."""
@@ -191,6 +192,7 @@ class Run:
             "database_digests": dict(self.sweep.digests),
             "seconds": time.time() - self._started,
             "trained": schedule.trained,
+            "epochs_spared_by_pruning": schedule.epochs_saved,
             "failed": [{"trial_id": e.spec.trial_id, "reason": e.record["reason"]} for e in schedule.failures],
             "tracking_uri": self.sweep.tracking_uri,
             "runs": dict(runs),
@@ -211,6 +213,8 @@ class Run:
         if schedule.failures:
             self._say("--retry-failed trains the failed trials again.")
         self._say(f"Trained {schedule.trained} trial(s) in {duration(time.time() - self._started)}; the rest was there already.")
+        if schedule.epochs_saved:
+            self._say(f"Pruning ended search trials that fell behind and spared {schedule.epochs_saved} epochs.")
         self._say(f"Tables and figures: {(self.sweep.out / self.sweep.name).resolve()}")
         self._say(f"Ledger, features, studies: {self.sweep.storage.resolve()}")
         uri = tracking.redacted(self.sweep.tracking_uri)

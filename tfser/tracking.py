@@ -148,12 +148,13 @@ class Tracker:
             return
         start, end = (int(1000 * t) for t in (record["started_unix"], record["started_unix"] + record["seconds"]))
         if key not in runs:
-            kind = "fold" if spec["purpose"] == "final" else "search"
+            kind = "search" if spec["purpose"] == "search" else "fold"
             tags = {
                 **self._tags(kind, key, configuration),
                 "tfser.trial_id": key,
                 "tfser.fold": spec["fold"],
                 "tfser.seed": str(spec["seed"]),
+                "tfser.purpose": spec["purpose"],
                 "mlflow.parentRunId": self._parent(configuration),
             }
             held = f"{configuration.protocol} {spec['fold']}"
@@ -170,7 +171,7 @@ class Tracker:
             self._client.set_terminated(run_id, status, end_time=end)
             self._ended[key] = status
             return
-        scored = "test" if spec["purpose"] == "final" else "validation"
+        scored = "validation" if spec["purpose"] == "search" else "test"
         metrics = {
             f"{scored}/war": record["war"],
             f"{scored}/uar": record["uar"],
@@ -185,7 +186,7 @@ class Tracker:
         self._curves(run_id, curves, end)
         self._client.set_tag(run_id, "tfser.versions", json.dumps(record["versions"], sort_keys=True))
         self._client.log_text(run_id, json.dumps(record, sort_keys=True, ensure_ascii=True), "trial.json")
-        if spec["purpose"] == "final":
+        if spec["purpose"] != "search":
             self._client.log_text(run_id, _confusion_csv(record), "confusion.csv")
         self._client.set_terminated(run_id, status, end_time=end)
         self._ended[key] = status

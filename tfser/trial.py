@@ -15,9 +15,10 @@ from typing import Any
 NUMERICS_VERSION = 1
 """Bumped whenever code changes results, so that an old trial is never taken for a new one."""
 
-PURPOSES = ("search", "final")
-"""``search``: trained without the validation speakers and scored on them. ``final``: trained on all
-training speakers and scored once on the test fold."""
+PURPOSES = ("search", "final", "oracle")
+"""``search``: trained without the validation speakers and scored on them after every epoch. ``final``:
+trained on all training speakers and scored once on the test fold. ``oracle``: as ``final``, but scored on
+the test fold after every epoch and recorded at its best one; such a trial only ever stands in rows marked so."""
 
 Value = int | float | str | bool
 """What a hyperparameter can be."""

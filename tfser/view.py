@@ -33,7 +33,7 @@ class View:
         self.workers = 1
         self._total = plan.search_trials + plan.final_trials
         self._done = 0
-        self._trained_s: dict[str, list[float]] = {"search": [], "final": []}
+        self._trained_s: list[float] = []
         self._finals: dict[Configuration, list[Ended]] = {c: [] for c in plan.configurations}
         self._best: dict[Configuration, dict[str, float]] = {c: {} for c in plan.configurations}
         self._started = time.monotonic()
@@ -56,48 +56,49 @@ class View:
         spec, record = ended.spec, ended.record
         done = record["status"] == "done"
         if done and ended.trained:
-            self._trained_s[spec.purpose].append(record["seconds"])
-        if done and spec.purpose == "final":
+            self._trained_s.append(record["seconds"])
+        if done and spec.purpose != "search":
             self._finals[ended.configuration].append(ended)
         if done and spec.purpose == "search":
             best = self._best[ended.configuration]
             best[spec.fold] = max(best.get(spec.fold, 0.0), max(record["curves"]["validation_uar"]))
-        if ended.trained or not done:
+        if ended.trained or record["status"] == "failed":
             self._line(ended)
 
     def _line(self, ended: Ended) -> None:
         spec, record = ended.spec, ended.record
         what = f"{spec.purpose:<6} {spec.database} {spec.fold} {spec.ablation} seed {spec.seed}"
-        if record["status"] != "done":
+        if record["status"] == "failed":
             text = f"failed: {record['reason']}"
-        elif spec.purpose == "final":
+        elif record["status"] == "pruned":
+            text = f"behind its study, ended after epoch {record['epochs']} of {spec.epochs}"
+        elif spec.purpose != "search":
             text = f"test UAR {100 * record['uar']:.2f} %, WAR {100 * record['war']:.2f} %, {record['seconds']:.1f} s"
         else:
             text = f"validation UAR up to {100 * max(record['curves']['validation_uar']):.2f} %, {record['seconds']:.1f} s"
-        style = "red" if record["status"] != "done" else "" if spec.purpose == "final" else "dim"
+        style = "red" if record["status"] == "failed" else "dim" if spec.purpose == "search" else ""
         self.console.print(Text(f"[{self._done}/{self._total}] {what}: {text}", style=style), soft_wrap=True)
 
     def time_left_s(self) -> float | None:
         """Seconds left, from the trials so far; ``None`` before there are any."""
-        known = [s for seconds in self._trained_s.values() for s in seconds]
-        if not known:
+        if not self._trained_s:
             return None
-        mean = sum(known) / len(known)
+        mean = sum(self._trained_s) / len(self._trained_s)
         return mean * max(self._total - self._done, 0) / self.workers
 
     def _picture(self) -> Group:
         table = Table(box=None, pad_edge=False)
-        for name in ("database", "model", "folds done", "UAR so far", "best in search"):
+        for name in ("database", "model", "folds done", "test UAR so far", "best validation UAR"):
             table.add_column(name)
         for configuration, ended in self._finals.items():
             uars = [metrics.uar(matrix(e.record)) for e in ended]
-            best = self._best[configuration].values()
+            best = sorted(self._best[configuration].items())
             table.add_row(
                 configuration.database,
                 f"{configuration.model} {configuration.ablation}",
                 f"{len({e.spec.fold for e in ended})} of {len(configuration.folds)}",
                 f"{100 * sum(uars) / len(uars):.2f} % (mean of folds)" if uars else "",
-                f"{100 * max(best):.2f} % validation" if best else "",
+                ", ".join(f"{fold} {100 * uar:.1f}" for fold, uar in best),
             )
         left = self.time_left_s()
         running = self.schedule.running if self.schedule else 0

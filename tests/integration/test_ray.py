@@ -31,6 +31,18 @@ def command(*words, **named):
     return subprocess.run([sys.executable, "-m", "tfser.sweep", *words], capture_output=True, text=True, env=environment(), **named)
 
 
+def started(*words):
+    call = [sys.executable, "-m", "tfser.sweep", *words]
+    return subprocess.Popen(call, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_a_trial(driver):
+    for line in driver.stdout:
+        if line.startswith("["):
+            return
+    pytest.fail("the sweep ended before a trial did")
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tiny_manifest, tmp_path_factory):
     """The sweep in one process: the reference."""
@@ -52,15 +64,9 @@ def test_ray_gives_the_scores_of_the_in_process_runner_to_the_bit(undisturbed, t
 def test_a_killed_driver_loses_nothing_and_the_table_is_the_undisturbed_one(undisturbed, tiny_manifest, tmp_path):
     words = arguments(tiny_manifest, tmp_path, "--deterministic")
     for _ in range(2):
-        driver = subprocess.Popen(
-            [sys.executable, "-m", "tfser.sweep", *words], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        assert driver.stdout is not None
-        for line in driver.stdout:
-            if line.startswith("[") and "/24]" in line:
-                driver.send_signal(signal.SIGKILL)
-                break
-        driver.wait(timeout=60)
+        with started(*words) as driver:
+            wait_for_a_trial(driver)
+            driver.send_signal(signal.SIGKILL)
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / ".tfser" / "ledger").glob("*/*.json")}
     done = command(*words)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -73,16 +79,10 @@ def test_a_killed_driver_loses_nothing_and_the_table_is_the_undisturbed_one(undi
 
 
 def test_sigterm_ends_a_sweep_with_a_word_on_how_to_go_on(tiny_manifest, tmp_path):
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "tfser.sweep", *arguments(tiny_manifest, tmp_path)],
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert driver.stdout is not None
-    for line in driver.stdout:
-        if line.startswith("["):
-            driver.send_signal(signal.SIGTERM)
-            break
-    out, error = driver.communicate(timeout=60)
-    assert driver.returncode == 130, out + error
+    with started(*arguments(tiny_manifest, tmp_path)) as driver:
+        wait_for_a_trial(driver)
+        driver.send_signal(signal.SIGTERM)
+        out = driver.communicate(timeout=60)[0]
+    assert driver.returncode == 130, out
     assert "What was finished is kept; the same command goes on from there" in out
-    assert "Traceback" not in error
+    assert "Traceback" not in out

@@ -172,7 +172,8 @@ def trial_actor() -> type:
 
 def pack_task(task: work.Task) -> str:
     """A task as text, for Tune's configuration."""
-    return json.dumps({"tfser": __version__, "spec": task.spec.to_dict(), "pack": str(task.pack), "ledger": str(task.ledger)})
+    values = {"spec": task.spec.to_dict(), "pack": str(task.pack), "ledger": str(task.ledger), "bar": task.bar}
+    return json.dumps({"tfser": __version__, **values})
 
 
 def run_packed(text: str) -> dict[str, Any]:
@@ -183,14 +184,15 @@ def run_packed(text: str) -> dict[str, Any]:
     values = json.loads(text)
     if values["tfser"] != __version__:
         return {"status": "failed", "reason": f"the driver runs tfser {values['tfser']} and this worker {__version__}; install one version"}
-    task = work.Task(spec=TrialSpec.from_dict(values["spec"]), pack=Path(values["pack"]), ledger=Path(values["ledger"]))
+    spec = TrialSpec.from_dict(values["spec"])
+    task = work.Task(spec=spec, pack=Path(values["pack"]), ledger=Path(values["ledger"]), bar=tuple(values["bar"]))
     try:
         record = work.run(task)
     except (OSError, MemoryError):
         raise
     except Exception as error:
         return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
-    return {"status": record["status"]}
+    return {"status": record["status"], "pruned_after": record["epochs"] if record["status"] == "pruned" else None}
 
 
 def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task]) -> Any:
@@ -223,6 +225,8 @@ def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task]) -> Any:
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             spec, ledger = self.running.pop(trial_id)
             record = ledger.get(spec.trial_id)
+            if record is None and (result or {}).get("status") == "pruned":
+                record = {"status": "pruned", "epochs": (result or {})["pruned_after"]}
             if record is None:
                 reason = (result or {}).get("reason") or f"its worker was lost {RETRIES + 1} times, or its memory or disk gave out"
                 record = {"status": "failed", "reason": reason}

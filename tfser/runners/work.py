@@ -5,6 +5,7 @@ Knows the ledger, the packs and the training; knows nothing of Ray, Optuna or ML
 
 from __future__ import annotations
 
+import copy
 import platform
 import socket
 import time
@@ -34,6 +35,9 @@ class Task:
     pack: Path
     """The database's frames, without suffix."""
     ledger: Path
+    bar: tuple[float, ...] = ()
+    """Of a search trial: validation UAR that it must have reached by each epoch, else it is pruned. It says
+    whether the trial is finished, never with which numbers: a pruned trial leaves no entry."""
 
 
 @lru_cache(maxsize=4)
@@ -73,7 +77,7 @@ def run(task: Task) -> dict[str, Any]:
     """Train one trial, commit its entry, and return it.
 
     A trial that would fail again in the same way is committed as failed; anything else is raised, to be
-    tried again elsewhere.
+    tried again elsewhere. A pruned trial is returned and not committed.
     """
     spec, ledger = task.spec, Ledger(task.ledger)
     started = time.time()
@@ -95,16 +99,29 @@ def run(task: Task) -> dict[str, Any]:
             spec.epochs,
             device(),
         )
+        best: tuple[float, dict[str, Any]] | None = None
         while training.epoch < spec.epochs:
             training.run_epoch()
             if spec.purpose == "search":
                 training.validate()
-        record = {**base, "status": "done", **_scores(training, pack, spec), "seconds": time.time() - started}
+                reached = max(training.curves.validation_uar)
+                if task.bar and training.epoch < spec.epochs and reached < task.bar[training.epoch - 1]:
+                    return {**base, "status": "pruned", "epochs": training.epoch, "reached": reached}
+            elif spec.purpose == "oracle":
+                scores = _scores(training, pack, spec)
+                if best is None or scores["uar"] > best[0]:
+                    best = scores["uar"], copy.deepcopy({"scores": scores, "weights": training.model.state_dict()})
+        weights = training.model.state_dict()
+        scores = _scores(training, pack, spec)
+        if best is not None:
+            # The curves are those of the whole training; everything else is of the best epoch on the test fold.
+            scores, weights = {**best[1]["scores"], "curves": scores["curves"]}, best[1]["weights"]
+        record = {**base, "status": "done", **scores, "seconds": time.time() - started}
     except TrialError as error:
         record = {**base, "status": "failed", "reason": str(error), "seconds": time.time() - started}
         ledger.commit(record)
         return record
-    ledger.commit(record, training.model.state_dict() if spec.purpose == "final" else None)
+    ledger.commit(record, None if spec.purpose == "search" else weights)
     return record
 
 

@@ -1,0 +1,114 @@
+"""Selection never sees the test speaker: the whole path, with the test speaker's labels permuted."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_tiny
+from tests.unit.test_sweep import arguments, read, runs_of
+from tfser import sweep
+from tfser.ledger import Ledger
+from tfser.runners import work
+
+SPACE = Path(__file__).parents[1] / "unit" / "tiny_space.yaml"
+SEARCH = ("--trials", "7", "--space", str(SPACE), "--fold", "carl", "--name", "s", "--ablation", "T+F")
+
+
+def permute_labels_of(speaker, manifest):
+    """Hand on that speaker's emotions by one utterance; the number of each stays as it was."""
+    header, *rows = manifest.read_text().splitlines()
+    cells = [row.split(",") for row in rows]
+    own = [c for c in cells if c[1] == speaker]
+    emotions = [c[2] for c in own]
+    for cell, emotion in zip(own, emotions[3:] + emotions[:3], strict=True):
+        cell[2] = emotion
+    manifest.write_text("\n".join([header, *(",".join(c) for c in cells)]) + "\n")
+
+
+def decisions(folder, *more):
+    """What a search over ``carl`` decides: settings tried in order of time, setting chosen, epochs, and the final weights."""
+    call = arguments(folder / "tiny.csv", folder / "out", *SEARCH, *more, epochs="6")
+    assert sweep.main(call) == 0
+    ledger = Ledger(folder / "out" / ".tfser" / "ledger")
+    records = sorted((ledger.get(i) for i in ledger.ids()), key=lambda r: r["started_unix"])
+    tried = [(r["spec"]["hyperparameters"], r["curves"]["validation_uar"], r["spec"]["validation"]) for r in records if r["spec"]["purpose"] == "search"]
+    (final,) = [r for r in records if r["spec"]["purpose"] != "search"]
+    return tried, final["spec"]["hyperparameters"], final["spec"]["epochs"], final["weights_sha256"], final["uar"]
+
+
+def pair(tmp_path, *more):
+    """The decisions with honest labels, and with those of the test speaker permuted."""
+    found = []
+    for name in ("honest", "permuted"):
+        manifest = write_tiny(tmp_path / name)
+        if name == "permuted":
+            permute_labels_of("carl", manifest)
+        found.append(decisions(tmp_path / name, *more))
+    return found
+
+
+@pytest.mark.parametrize("more", [(), ("--validation-folds", "2"), ("--selection", "global")], ids=lambda m: " ".join(m) or "nested")
+def test_permuting_the_test_speakers_labels_changes_no_setting_no_epoch_and_no_weight(tmp_path, more):
+    honest, permuted = pair(tmp_path, *more)
+    assert honest[:4] == permuted[:4]
+    assert honest[4] != permuted[4], "the permuted labels have to show in the test score, else this test shows nothing"
+
+
+def test_a_selector_that_looks_at_the_test_speaker_is_caught_by_that_test(tmp_path, monkeypatch):
+    def leaky(pack, spec):
+        from tfser import folds
+
+        train, scored = folds.split(pack.utterances, spec.protocol, spec.fold, spec.validation)
+        test = [i for i, u in enumerate(pack.utterances) if u.speaker == spec.fold]
+        return train, test if spec.purpose == "search" else scored
+
+    monkeypatch.setattr(work, "_sides", leaky)
+    honest, permuted = pair(tmp_path)
+    assert honest[:4] != permuted[:4]
+
+
+def test_a_training_side_that_holds_the_test_speaker_is_caught_by_that_test(tmp_path, monkeypatch):
+    def leaky(pack, spec):
+        from tfser import folds
+
+        train, scored = folds.split(pack.utterances, spec.protocol, spec.fold, spec.validation)
+        return train + [i for i, u in enumerate(pack.utterances) if u.speaker == spec.fold], scored
+
+    monkeypatch.setattr(work, "_sides", leaky)
+    honest, permuted = pair(tmp_path)
+    assert honest[3] != permuted[3]
+
+
+def test_the_oracle_does_look_and_says_so_everywhere(tiny_manifest, tmp_path, capsys):
+    call = arguments(tiny_manifest, tmp_path, "--name", "o", "--selection", "oracle", "--ablation", "T+F", epochs="6")
+    assert sweep.main(call) == 0
+    folds = read(tmp_path / "o", "folds.csv")
+    assert set(folds.selection) == {"oracle"}
+    honest = arguments(tiny_manifest, tmp_path, "--name", "h", "--ablation", "T+F", epochs="6")
+    assert sweep.main(honest) == 0
+    last = read(tmp_path / "h", "folds.csv")
+    assert (folds.uar.to_numpy() >= last.uar.to_numpy()).all()
+    assert set(folds.trial_id).isdisjoint(last.trial_id)
+    assert "oracle" in capsys.readouterr().out
+    for name in ("comparison.md", "ablation.md", "comparison.tex"):
+        assert "oracle" in (tmp_path / "o" / name).read_text()
+    tags = [r.data.tags for r in runs_of(tmp_path)[1] if r.data.tags["tfser.sweep"] == "o"]
+    assert {t["tfser.selection"] for t in tags} == {"oracle"}
+
+
+def test_pruning_ends_trials_that_fall_behind_and_they_reach_no_ledger_and_no_table(tiny_manifest, tmp_path, capsys):
+    wide = tmp_path / "wide.yaml"
+    wide.write_text("model: time_frequency_transformer\nsearch:\n  learning_rate: {float: [1.0e-6, 1.0e-1], scale: log}\n")
+    call = arguments(tiny_manifest, tmp_path, "--name", "p", "--ablation", "T+F", "--trials", "10", "--space", str(wide), epochs="8")
+    assert sweep.main(call) == 0
+    out = capsys.readouterr().out
+    pruned = out.count("behind its study, ended after epoch")
+    assert pruned
+    assert "Pruning ended search trials that fell behind and spared" in out
+    ledger = Ledger(tmp_path / ".tfser" / "ledger")
+    assert len(ledger.ids()) == 4 * 10 + 4 - pruned
+    assert len(read(tmp_path / "p", "folds.csv")) == 4
+    assert sweep.main(call) == 0
+    assert "Trained 0 trial(s)" in capsys.readouterr().out
+    assert sweep.main([*call, "--no-pruning", "--name", "n"]) == 0
+    assert "behind its study" not in capsys.readouterr().out
