@@ -29,13 +29,16 @@ SELECTIONS = ("nested", "global", "oracle")
 compared with literature that does so, and every table and run says it."""
 
 
+SAMPLERS = ("tpe", "random")
+"""Who says which setting to try next. ``random`` is the baseline that a search has to beat: it begins with a
+random setting too, not with the published one."""
+
+
 def hyperparameters(model: str) -> dict[str, Hyperparameter]:
     """Every setting of a model, its front end and its training, with the published defaults."""
     architecture = MODELS[model]
     general = {
-        name: Hyperparameter(
-            default=architecture.published.get(name, h.default), low=h.low, high=h.high, choices=h.choices, help=h.help
-        )
+        name: Hyperparameter(default=architecture.published.get(name, h.default), low=h.low, high=h.high, choices=h.choices, help=h.help)
         for name, h in train.HYPERPARAMETERS.items()
     }
     return {**general, **architecture.hyperparameters}
@@ -68,6 +71,8 @@ class Request:
     selection: str = "nested"
     validation_folds: int = 1
     prune: bool = True
+    sampler: str = "tpe"
+    search_seed: int = 0
     fixed: tuple[tuple[str, str], ...] = ()
     """--set, as typed."""
 
@@ -94,6 +99,10 @@ class Study:
     validation_folds: int
     prune: bool
     """Whether search trials that fall behind their study are ended early."""
+    sampler: str
+    """One of ``SAMPLERS``."""
+    search_seed: int
+    """Another one gives another sequence of settings."""
 
     @property
     def name(self) -> str:
@@ -113,7 +122,7 @@ class Study:
         c = self.configuration
         parts = [
             c.database, c.protocol, c.model, c.ablation, c.selection, list(self.folds), sorted(self.base.items()),
-            self.space.digest if self.space else None, self.epochs, self.validation_folds, self.prune,
+            self.space.digest if self.space else None, self.epochs, self.validation_folds, self.prune, self.sampler, self.search_seed,
         ]  # fmt: skip
         return json.dumps(parts)
 
@@ -191,6 +200,8 @@ def problems(request: Request, spaces: Mapping[str, Space]) -> list[str]:
             found.append(unknown("--ablation", ablation, [*known_ablations, "all"]))
     if request.protocol not in folds.PROTOCOLS:
         found.append(unknown("--protocol", request.protocol, folds.PROTOCOLS))
+    if request.sampler not in SAMPLERS:
+        found.append(unknown("--sampler", request.sampler, SAMPLERS))
     if request.selection not in SELECTIONS:
         found.append(unknown("--selection", request.selection, SELECTIONS))
     for name, value, low in (
@@ -305,6 +316,8 @@ def make(request: Request, databases: Sequence[Database], digest: Callable[[Data
                         epochs=request.epochs or MODELS[model].published_epochs or EPOCHS_WHERE_SILENT,
                         validation_folds=request.validation_folds,
                         prune=request.prune,
+                        sampler=request.sampler,
+                        search_seed=request.search_seed,
                     )
                     for group in together
                     if group

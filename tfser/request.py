@@ -54,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument("--space", type=Path, nargs="+", default=[], metavar="FILE", help="default: search_spaces/<model>.yaml")
     search.add_argument("--selection", default="nested", metavar="S", help=f"{' or '.join(planning.SELECTIONS)} (default: nested)")
     search.add_argument("--validation-folds", type=int, default=1, metavar="N", help="validation speakers in rotation (default: 1)")
+    search.add_argument("--sampler", default="tpe", metavar="S", help=f"{' or '.join(planning.SAMPLERS)} (default: tpe)")
+    search.add_argument("--search-seed", type=int, default=0, metavar="N", help="another one tries other settings (default: 0)")
     search.add_argument("--no-pruning", action="store_false", dest="prune", help="run every search trial to its last epoch")
     search.add_argument("--optuna-storage", default=None, metavar="URL", help="database for the studies (default: a journal in STORAGE)")
     search.add_argument("--deterministic", action="store_true", help="the same choices whatever the order in which trials end")
@@ -134,6 +136,8 @@ def check(arguments: argparse.Namespace) -> Sweep:
         selection=arguments.selection,
         validation_folds=arguments.validation_folds,
         prune=arguments.prune,
+        sampler=arguments.sampler,
+        search_seed=arguments.search_seed,
         fixed=tuple(sorted(dict(fixed).items())),
     )
     found = _spaces(arguments, request, problems)
@@ -272,6 +276,8 @@ def remember(sweep: Sweep) -> None:
         "selection": r.selection,
         "validation_folds": r.validation_folds,
         "pruning": r.prune,
+        "sampler": r.sampler,
+        "search_seed": r.search_seed,
         "set": dict(r.fixed),
         "space": {study.configuration.model: study.space.digest for study in sweep.plan.studies if study.space},
     }

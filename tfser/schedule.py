@@ -77,6 +77,8 @@ class Schedule:
         self.undecided: list[Study] = []
         """Studies that ended without a single score."""
         self._bars: dict[str, tuple[float, ...]] = {}
+        self.studies: list[StudyRun] = []
+        """Every study of the plan, whether it still tries settings or not."""
         self._searching: list[StudyRun] = []
         for study in plan.studies:
             if study.space is None:
@@ -84,6 +86,7 @@ class Schedule:
             else:
                 assert storage is not None
                 run = StudyRun(study, storage)
+                self.studies.append(run)
                 self._searching.append(run)
                 for opened in list(run.open.values()):
                     self._want_setting(run, opened)

@@ -25,6 +25,7 @@ from optuna.trial import TrialState
 
 from tfser.errors import RequestError
 from tfser.plan import Study
+from tfser.report.searches import History, Tried
 from tfser.train import derived_seed
 from tfser.trial import TrialSpec, Value
 
@@ -87,7 +88,9 @@ class StudyRun:
         self.open: dict[int, OpenTrial] = {}
         for trial in self._optuna.get_trials(states=(TrialState.RUNNING,)):
             self._take_up(trial)
-        if not any("settings" in t.user_attrs or t.state == TrialState.WAITING for t in self._optuna.get_trials(deepcopy=False)):
+        trials = self._optuna.get_trials(deepcopy=False)
+        begun = any("settings" in t.user_attrs or t.state == TrialState.WAITING for t in trials)
+        if study.sampler != "random" and not begun:
             self._optuna.enqueue_trial(self.space.first(study.base))
 
     def _take_up(self, trial: optuna.trial.FrozenTrial) -> None:
@@ -126,9 +129,11 @@ class StudyRun:
         asked = self.ended + len(self.open)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._optuna.sampler = optuna.samplers.TPESampler(
-                seed=derived_seed(self.study.question, asked) % 2**32, n_startup_trials=STARTUP_TRIALS
-            )
+            seed = derived_seed(self.study.question, asked) % 2**32
+            if self.study.sampler == "random":
+                self._optuna.sampler = optuna.samplers.RandomSampler(seed=seed)
+            else:
+                self._optuna.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
             trial = self._optuna.ask()
             settings = self.space.sample(trial, self.study.base)
         trial.set_user_attr("settings", settings)
@@ -188,6 +193,33 @@ class StudyRun:
         best = max(complete, key=lambda t: (t.value, -t.number))
         settings = dict(best.user_attrs["settings"])
         return Chosen(settings, float(best.value or 0.0), tuple(self.study.search_specs(settings)))
+
+    def history(self, record_of: Callable[[str], Mapping[str, Any] | None]) -> History:
+        """Every setting that was tried, in order, and which settings mattered.
+
+        Args:
+            record_of: trial id to its ledger entry.
+        """
+        states = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+        searched = [d.name for d in self.space.dimensions]
+        tried = []
+        for trial in self._optuna.get_trials(deepcopy=False):
+            if trial.state not in states or "settings" not in trial.user_attrs:
+                continue
+            settings = trial.user_attrs["settings"]
+            epochs = None
+            if trial.state == TrialState.COMPLETE:
+                records = [record_of(spec.trial_id) for spec in self.study.search_specs(settings)]
+                if all(records):
+                    epochs = best_epoch([r["curves"]["validation_uar"] for r in records if r])[0]
+            parameters = {name: settings[name] for name in searched}
+            tried.append(Tried(state=states[trial.state], validation_uar=trial.value, epochs=epochs, hyperparameters=parameters))
+        importances: dict[str, float] = {}
+        with warnings.catch_warnings(), contextlib.suppress(ValueError, RuntimeError):
+            warnings.simplefilter("ignore")
+            importances = optuna.importance.get_param_importances(self._optuna)
+        c = self.study.configuration
+        return History(configuration=c, folds=self.study.folds, tried=tuple(tried), importances=importances)
 
 
 def best_epoch(curves: Sequence[Sequence[float]]) -> tuple[int, float]:

@@ -17,18 +17,18 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-import soundfile
 from rich.console import Console
 
-from tfser import collect, tracking
+from tfser import collect, cost, tracking
 from tfser.errors import RequestError, TfserError
 from tfser.features import FeatureStore, FrontEnd, Pack
 from tfser.files import commit_text
 from tfser.ledger import Ledger
 from tfser.models import MODELS
 from tfser.plan import front_end
-from tfser.report import tables, terminal
+from tfser.report import searches, tables, terminal
 from tfser.report.result import Configuration, Results
+from tfser.report.searches import History
 from tfser.report.summary import summarise
 from tfser.request import Sweep, check, lease, parser, remember
 from tfser.runners import Runner
@@ -45,7 +45,7 @@ def describe(sweep: Sweep, console: Console) -> None:
     plan = sweep.plan
     console.print(f"Sweep {sweep.name}", style="bold", soft_wrap=True)
     for database in sweep.databases.values():
-        minutes = sum(_seconds(database, u) for u in database.utterances) / 60
+        minutes = sum(cost.seconds(database, u) for u in database.utterances) / 60
         console.print(
             f"  {database.name}: {len(database.utterances)} utterances ({minutes:.0f} min), {len(database.speakers)} speakers, "
             f"{len(database.emotions)} emotions{'; ' + database.remark if database.remark else ''}",
@@ -59,16 +59,6 @@ def describe(sweep: Sweep, console: Console) -> None:
         text += f", {searched} search trials of {epochs} epochs" if searched else f", {epochs} epochs"
         console.print(text, soft_wrap=True)
     console.print(f"  {plan.search_trials} search and {plan.final_trials} final trials in all", soft_wrap=True)
-
-
-def _seconds(database: Any, utterance: Any) -> float:
-    if utterance.path is None:
-        waveform = database.read(utterance)
-        return float(waveform.samples.shape[1] / waveform.rate_hz)
-    try:
-        return float(soundfile.info(utterance.path).duration)
-    except (OSError, RuntimeError):
-        return 0.0
 
 
 class Run:
@@ -115,9 +105,12 @@ class Run:
         results = self._results(schedule, mirror)
         folder = sweep.out / sweep.name
         tables.write(results, folder)
+        histories = [study.history(self.ledger.get) for study in schedule.studies]
+        searches.write(histories, folder)
         self._write_sweep_json(schedule, runs)
         console.print()
         terminal.show(results, console)
+        self._say_chosen(histories)
         self._say_where(schedule)
         return 1 if schedule.failures or schedule.undecided else 0
 
@@ -203,6 +196,16 @@ class Run:
     def _say(self, text: str, style: str = "") -> None:
         self.console.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
 
+    def _say_chosen(self, histories: Sequence[History]) -> None:
+        """The setting that each study chose."""
+        for history in histories:
+            if history.chosen is not None:
+                best, c = history.tried[history.chosen], history.configuration
+                settings = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in best.hyperparameters.items())
+                folds = history.folds[0] if len(history.folds) == 1 else "all folds"
+                score = f"validation UAR {100 * (best.validation_uar or 0):.2f} % at epoch {best.epochs}"
+                self._say(f"chosen for {c.database} {folds} {c.ablation}: {settings} ({score})")
+
     def _say_where(self, schedule: Schedule) -> None:
         for ended in schedule.failures:
             spec = ended.spec
@@ -248,6 +251,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sweep = check(arguments)
         describe(sweep, console)
         if arguments.plan:
+            hours = cost.core_hours(sweep.plan, sweep.databases)
+            console.print(f"  about {duration(3600 * hours)} of one CPU core of this machine, if nothing is there yet", soft_wrap=True)
             return 0
         with lease(sweep):
             remember(sweep)

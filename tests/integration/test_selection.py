@@ -31,8 +31,9 @@ def decisions(folder, *more):
     assert sweep.main(call) == 0
     ledger = Ledger(folder / "out" / ".tfser" / "ledger")
     records = sorted((ledger.get(i) for i in ledger.ids()), key=lambda r: r["started_unix"])
-    tried = [(r["spec"]["hyperparameters"], r["curves"]["validation_uar"], r["spec"]["validation"]) for r in records if r["spec"]["purpose"] == "search"]
-    (final,) = [r for r in records if r["spec"]["purpose"] != "search"]
+    searched = [r for r in records if r["spec"]["purpose"] == "search"]
+    tried = [(r["spec"]["hyperparameters"], r["spec"]["validation"], r["curves"]["validation_uar"]) for r in searched]
+    (final,) = (r for r in records if r["spec"]["purpose"] != "search")
     return tried, final["spec"]["hyperparameters"], final["spec"]["epochs"], final["weights_sha256"], final["uar"]
 
 

@@ -91,7 +91,8 @@ def test_study_names_differ_wherever_what_is_chosen_could(tiny):
         request = plan.Request(**{"models": ("time_frequency_transformer",), "trials": 2, **options})
         return {study.name for study in plan.make(request, [tiny], lambda d: digest, spaces).studies}
 
-    variants = [names(), names("e"), names(epochs=3), names(validation_folds=2), names(selection="global"), names(fixed=(("dropout", "0.1"),))]
+    variants = [names(), names("e"), names(epochs=3), names(validation_folds=2), names(selection="global")]
+    variants += [names(fixed=(("dropout", "0.1"),)), names(search_seed=1), names(sampler="random"), names(prune=False)]
     variants.append(names(ablations=("T+F",)))
     assert len(set.union(*variants)) == sum(len(v) for v in variants)
     assert names() == names()

@@ -34,7 +34,7 @@ def make_plan(tiny, trials=5, **options):
     return plan.make(request, [tiny], lambda d: "digest", {MODEL: SPACE})
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -47,7 +47,7 @@ def run(made, folder, *, workers=1, rng=None, at_once=1, die_after=None, log=Non
         nonlocal steps
         steps += 1
         if die_after is not None and steps >= die_after:
-            raise Killed
+            raise KilledError
 
     schedule = Schedule(made, ledger, open_storage(folder / "studies.journal"), settings_at_once=at_once)
     running = []
@@ -134,7 +134,7 @@ def test_killing_the_driver_at_any_moment_changes_nothing_and_trains_nothing_twi
             try:
                 found = outcome(run(made, folder, workers=rng.randint(1, 3), rng=rng, die_after=rng.randint(1, 25), log=log))
                 break
-            except Killed:
+            except KilledError:
                 deaths += 1
                 assert deaths < 200
         assert found == expected
@@ -237,3 +237,23 @@ def test_a_trial_that_two_sweeps_share_is_trained_once(tiny, tmp_path):
     wider = plan.make(plan.Request(models=(MODEL,), epochs=2, seeds=2), [tiny], lambda d: "d", {})
     run(wider, tmp_path, log=log)
     assert len(log) == len(set(log)) == 8
+
+
+def test_the_random_baseline_begins_with_a_random_setting_and_another_search_seed_tries_others(tiny, tmp_path):
+    rates = []
+    for seed in (0, 1):
+        made = make_plan(tiny, trials=1, sampler="random", search_seed=seed)
+        schedule = run(made, tmp_path / str(seed))
+        rates += [s["learning_rate"] for study in made.studies for s in trained_settings(schedule.ledger, study)]
+    assert len(set(rates)) == 8
+    assert plan.published_settings(MODEL)["learning_rate"] not in rates
+
+
+def test_the_history_names_every_setting_and_the_chosen_one(tiny, tmp_path):
+    schedule = run(make_plan(tiny, trials=4), tmp_path)
+    for study in schedule.studies:
+        history = study.history(schedule.ledger.get)
+        assert [t.state for t in history.tried] == ["finished"] * 4
+        chosen = schedule.chosen[study.study.name]
+        assert history.tried[history.chosen].validation_uar == chosen.score
+        assert set(history.tried[0].hyperparameters) == {"learning_rate", "batch_size"}

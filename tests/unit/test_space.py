@@ -116,9 +116,7 @@ def test_a_setting_is_searched_only_where_its_condition_holds(tmp_path):
 
 
 def test_choices_that_do_not_divide_are_never_offered_and_go_under_a_name_of_their_own(tmp_path):
-    read_space = read(
-        tmp_path, HEAD + "search:\n  n_mels: {choice: [40, 80]}\n  time_heads: {choice: [1, 2, 4, 5], divides: n_mels / 4}\n"
-    )
+    read_space = read(tmp_path, HEAD + "search:\n  n_mels: {choice: [40, 80]}\n  time_heads: {choice: [1, 2, 4, 5], divides: n_mels / 4}\n")
     base = plan.published_settings("time_frequency_transformer")
     narrow, wide = Fixed(n_mels=40), Fixed(n_mels=80)
     read_space.sample(narrow, base)
@@ -130,7 +128,9 @@ def test_choices_that_do_not_divide_are_never_offered_and_go_under_a_name_of_the
 def test_a_study_begins_with_the_published_setting_or_the_legal_one_nearest_to_it(tmp_path):
     read_space = read(
         tmp_path,
-        HEAD + "search:\n  channels: {choice: [8, 48]}\n  learning_rate: {float: [2.0e-3, 1.0e-2]}\n  batch_size: {int: [10, 60], step: 20}\n",
+        HEAD
+        + "search:\n  channels: {choice: [8, 48]}\n  learning_rate: {float: [2.0e-3, 1.0e-2]}\n"
+        + "  batch_size: {int: [10, 60], step: 20}\n",
     )
     first = read_space.first(plan.published_settings("time_frequency_transformer"))
     assert first == {"channels": 48, "learning_rate": 0.002, "batch_size": 50}

@@ -211,7 +211,7 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
         (["--name", "../evil"], ["--name: '../evil' becomes a folder"]),
         (["--trials", "2", "--space", "nowhere.yaml"], ["nowhere.yaml: no such file"]),
         (["--trial-cpus", "-1"], ["--trial-cpus: -1.0 is not above 0"]),
-        (["--model", "crnn", "--set", "channels", "--seeds", "0", "--protocol", "x"], ["crnn", "KEY=VALUE", "--seeds: 0", "--protocol: no 'x'"]),
+        (["--model", "crnn", "--set", "x", "--seeds", "0", "--protocol", "y"], ["crnn", "KEY=VALUE", "--seeds: 0", "no 'y'"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -229,8 +229,8 @@ def test_wrong_databases_are_all_named_at_once(tmp_path, capsys):
     no_column = tmp_path / "columns.csv"
     no_column.write_text("path,speaker\na.wav,x\n")
     gone = tmp_path / "gone.csv"
-    call = ["casla", str(gone), str(no_column), "emodb", "--data", str(tmp_path / "nothing"), "--out", str(tmp_path / "out"), "--in-process"]
-    assert sweep.main(call) == 2
+    databases = ["casla", str(gone), str(no_column), "emodb"]
+    assert sweep.main([*databases, "--data", str(tmp_path / "nothing"), "--out", str(tmp_path / "out"), "--in-process"]) == 2
     error = capsys.readouterr().err
     assert "no 'casla'" in error
     assert "gone.csv" in error

@@ -125,9 +125,9 @@ def test_the_recorded_loss_is_the_mean_over_segments():
     training.model.train()
     labels = training._train.emotion[training._train.of_utterance]
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(train.derived_seed(0, "epoch", 0)))
-    expected = sum(
-        nn.functional.cross_entropy(training.model(x[b]), labels[b], reduction="sum").item() for b in batches(order, 4)
-    ) / len(labels)
+    expected = sum(nn.functional.cross_entropy(training.model(x[b]), labels[b], reduction="sum").item() for b in batches(order, 4)) / len(
+        labels
+    )
     training.run_epoch()
     assert training.curves.train_loss[0] == pytest.approx(expected, rel=1e-4)
 
@@ -163,7 +163,8 @@ def test_a_loss_that_is_not_finite_fails_with_its_epoch():
 
 def test_balanced_weights_make_each_emotion_count_the_same():
     d = data(utterances=12, emotions=3)
-    skewed = TrialData(frames=d.frames, emotions=("a", "b", "c"), train=tuple((s, n, int(i == 0)) for i, (s, n, _) in enumerate(d.train)), scored=d.scored)
+    train_rows = tuple((s, n, int(i == 0)) for i, (s, n, _) in enumerate(d.train))
+    skewed = TrialData(frames=d.frames, emotions=("a", "b", "c"), train=train_rows, scored=d.scored)
     training = Training(Net, skewed, {**SETTINGS, "class_weights": "balanced"}, 0, 1, CPU)
     counts = torch.bincount(training._train.emotion[training._train.of_utterance], minlength=3)
     weighted = training._weights * counts

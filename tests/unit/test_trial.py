@@ -26,9 +26,7 @@ SPEC = TrialSpec(
 def test_the_id_is_the_same_in_a_new_process_with_another_hash_seed():
     code = f"from tfser.trial import TrialSpec; import json; print(TrialSpec.from_dict(json.loads({SPEC.to_json()!r})).trial_id)"
     for hash_seed in ("1", "2"):
-        out = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": hash_seed}
-        )
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": hash_seed})
         assert out.stdout.strip() == SPEC.trial_id
 
 
