@@ -43,6 +43,7 @@ SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE",
 """Sample codings that are read, in libsndfile's words."""
 
 _BLOCK_SAMPLES = 1 << 18
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def read(path: Path) -> Waveform:
         raise AudioError("unreadable", str(path), detail)
     if found == 0:
         raise AudioError("empty", str(path), "it holds no samples")
-    loudest = float(np.abs(samples).max())  # NaN if any sample is
+    loudest = max(float(samples.max()), -float(samples.min()))  # NaN if any sample is; no copy of the samples, unlike abs()
     if not np.isfinite(loudest):
         bad = int((~np.isfinite(samples)).sum())
         raise AudioError("non-finite", str(path), f"{bad} of {samples.size} samples are NaN or infinite; write the file again")
@@ -98,10 +99,12 @@ def digest(path: Path) -> str:
     Raises:
         AudioError: the file cannot be opened.
     """
-    with _opened(path) as (descriptor, _):
+    content = hashlib.sha256()
+    with _opened(path) as (descriptor, size):
         try:
-            with open(descriptor, "rb", closefd=False) as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            while part := os.read(descriptor, min(size + 1, _BLOCK_BYTES)):
+                content.update(part)
+            return content.hexdigest()
         except OSError as error:
             raise AudioError("unreadable", str(path), error.strerror or str(error)) from None
 

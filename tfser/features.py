@@ -1,12 +1,7 @@
-"""Waveforms to log-mel frames, kept once per (audio content, front end) and read memory-mapped.
-
-Front end as in both papers: 16 kHz, 20 ms Hamming window, 10 ms hop, 512-point FFT, 80 mel bands,
-logarithm; the Time-Frequency Transformer also pre-emphasises with 0.97. Ours: the HTK mel scale
-(figure 6 of the ATFNN paper places band 50 near 2.7 kHz, which is HTK's and not Slaney's), power
-spectrum, no padding at the ends, and ``log(mel + 1e-6)`` at full scale 1.
+"""Log-mel frames, kept once per (audio content, front end) and read memory-mapped.
 
 Knows nothing of emotions as targets, folds or models. A pack holds the frames of one database, one
-utterance after another, with the table that says whose they are.
+utterance after another, with the table that says whose they are. How frames are made is ``front_end``'s.
 """
 
 from __future__ import annotations
@@ -15,110 +10,24 @@ import contextlib
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
-from functools import cache, lru_cache
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-import torchaudio
 
-from tfser.audio import Waveform
 from tfser.databases.base import Database, Utterance
 from tfser.databases.checks import waveform_problems
 from tfser.databases.folders import show
 from tfser.databases.reader import harmful
 from tfser.errors import AudioError, RequestError
 from tfser.files import commit, commit_text
+from tfser.front_end import FrontEnd, log_mel
 
-FLOOR = 1e-6
-"""Added to the mel energies before the logarithm; about 20 dB above 16-bit quantisation noise."""
-
-LARGEST_TERM = 1000
-"""Of the fraction that a resampling is done with. A filter bank holds about its product, and every rate that audio is
-commonly recorded at needs less (44,100 Hz is 441/160), so that only odd rates are approximated, by at most 0.05 %."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrontEnd:
-    """How a waveform becomes log-mel frames."""
-
-    n_mels: int = 80
-    """Mel bands."""
-    preemphasis: float = 0.0
-    """y[n] = x[n] - preemphasis * x[n-1]; 0 is none."""
-    rate_hz: int = 16000
-    """Audio at another rate is resampled to it."""
-    window: int = 320
-    """Analysis window, samples (20 ms)."""
-    hop: int = 160
-    """Shift between frames, samples (10 ms)."""
-    n_fft: int = 512
-
-    @property
-    def id(self) -> str:
-        """Names the folder of its features; equal front ends, equal id."""
-        text = json.dumps([asdict(self), FLOOR, "htk", "power", 1], sort_keys=True)
-        return f"mel{self.n_mels}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
-
-
-@cache
-def _mel_spectrogram(front_end: FrontEnd) -> torchaudio.transforms.MelSpectrogram:
-    return torchaudio.transforms.MelSpectrogram(
-        sample_rate=front_end.rate_hz,
-        n_fft=front_end.n_fft,
-        win_length=front_end.window,
-        hop_length=front_end.hop,
-        n_mels=front_end.n_mels,
-        window_fn=torch.hamming_window,
-        center=False,
-    )
-
-
-def rate_ratio(source_hz: int, target_hz: int) -> Fraction:
-    """``source_hz / target_hz``, or the fraction nearest to it whose terms do not exceed ``LARGEST_TERM``.
-
-    TESS's 24,414 Hz is 12207/8000 of 16 kHz, a filter bank of 3.6 GB; 914/599 is off by a millionth. A rate within
-    0.05 % of another's is taken for it (16,001 Hz for 16 kHz): a hundredth of a semitone.
-
-    >>> rate_ratio(44100, 16000), rate_ratio(24414, 16000)
-    (Fraction(441, 160), Fraction(914, 599))
-    """
-    ratio = Fraction(source_hz, target_hz)
-    if ratio > 1:
-        return 1 / (1 / ratio).limit_denominator(LARGEST_TERM)
-    return ratio.limit_denominator(LARGEST_TERM)
-
-
-@lru_cache(maxsize=16)
-def _resampler(ratio: Fraction) -> torchaudio.transforms.Resample:
-    return torchaudio.transforms.Resample(ratio.numerator, ratio.denominator)
-
-
-def log_mel(waveform: Waveform, front_end: FrontEnd) -> np.ndarray:
-    """Log-mel spectrogram: float32, shape (frames, n_mels), natural logarithm of power.
-
-    Several channels are averaged, another sampling rate is resampled.
-
-    Raises:
-        ValueError: fewer samples than one FFT frame.
-    """
-    channels = torch.from_numpy(waveform.samples)
-    samples = channels[0] if len(channels) == 1 else channels.mean(dim=0)
-    ratio = rate_ratio(waveform.rate_hz, front_end.rate_hz)
-    if ratio != 1:
-        samples = _resampler(ratio)(samples)
-    if len(samples) < front_end.n_fft:
-        milliseconds = 1000 * len(samples) / front_end.rate_hz
-        raise ValueError(f"it lasts {milliseconds:.1f} ms; one frame needs {1000 * front_end.n_fft / front_end.rate_hz:.0f} ms")
-    if front_end.preemphasis:
-        samples = torchaudio.functional.preemphasis(samples, front_end.preemphasis)
-    mel = _mel_spectrogram(front_end)(samples)
-    frames: np.ndarray = torch.log(mel + FLOOR).T.contiguous().numpy()
-    return frames
+__all__ = ["FeatureStore", "FrontEnd", "Mapper", "Pack", "PackedUtterance", "as_tensor", "audio_digests", "log_mel", "segment_frames"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +116,8 @@ class Pack:
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError)
 """What ``Pack.open`` raises; such a pack is as good as none."""
 
-CHUNK = 200
-"""Utterances of one task: half a second of work, and two files flushed to disk."""
+CHUNK = 400
+"""Utterances of one task: a second of work or less, and two files flushed to disk."""
 
 PART_BYTES = 64 << 20
 """Frames that a task gathers before it writes them down, so that long utterances do not fill the memory."""
@@ -273,7 +182,7 @@ class FeatureStore:
         if todo:
             held = _frames_held(folder)
         entries = [(u, digests[u.id], held[digests[u.id]]) for u in database.utterances]
-        _refuse_shared(database, ((u, hashlib.sha256(frames.data).hexdigest()) for u, _, frames in entries))
+        _refuse_shared(database, zip((u for u, _, _ in entries), _contents([frames for _, _, frames in entries]), strict=True))
         Pack.write(path, database, database.digest(digests), front_end.n_mels, entries)
         _remove_parts(parts, set(digests.values()))
         return Pack.open(path)
@@ -296,14 +205,14 @@ def audio_digests(database: Database) -> dict[str, str]:
     return digests
 
 
-def _refuse_shared(database: Database, contents: Iterable[tuple[Utterance, str]], problems: Sequence[str] = ()) -> None:
+def _refuse_shared(database: Database, contents: Iterable[tuple[Utterance, Hashable]], problems: Sequence[str] = ()) -> None:
     """Refuse equal content under two speakers.
 
     The files' bytes are compared at every start; their frames, which are equal for a wav and a flac of the same
     samples, when a pack is made.
     """
     problems = list(problems)
-    first: dict[str, Utterance] = {}
+    first: dict[Hashable, Utterance] = {}
     for utterance, content in contents:
         other = first.setdefault(content, utterance)
         if other.speaker != utterance.speaker:
@@ -313,6 +222,14 @@ def _refuse_shared(database: Database, contents: Iterable[tuple[Utterance, str]]
             )
     if problems:
         raise RequestError(f"database {database.name}", problems)
+
+
+def _contents(arrays: Sequence[np.ndarray]) -> Iterator[bytes]:
+    """What two arrays have in common only if they are equal: some rows, or a digest of all where those are another's too."""
+    samples = [frames[:: max(1, len(frames) // 8)].tobytes() for frames in arrays]
+    count = Counter(samples)
+    for frames, sample in zip(arrays, samples, strict=True):
+        yield sample if count[sample] == 1 else hashlib.sha256(frames.data).digest()
 
 
 def _packs(folder: Path) -> Iterator[Pack]:
@@ -354,6 +271,7 @@ def _extract_chunk(chunk: tuple[Database, Mapping[str, str], FrontEnd, Path]) ->
     database, digests, front_end, parts = chunk
     problems: list[str] = []
     gathered: list[tuple[Utterance, str, np.ndarray]] = []
+    size = 0
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -362,9 +280,10 @@ def _extract_chunk(chunk: tuple[Database, Mapping[str, str], FrontEnd, Path]) ->
             problems += wrong
             if frames is not None:
                 gathered.append((utterance, digests[utterance.id], frames))
-            if sum(frames.nbytes for _, _, frames in gathered) > PART_BYTES:
+                size += frames.nbytes
+            if size > PART_BYTES:
                 _write_part(parts, database, front_end, gathered)
-                gathered = []
+                gathered, size = [], 0
         _write_part(parts, database, front_end, gathered)
     except OSError as error:
         return problems, _reason(error)

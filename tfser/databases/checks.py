@@ -130,13 +130,12 @@ def waveform_problems(waveform: Waveform, info: DatabaseInfo, where: str = "") -
     if count / rate < SHORTEST_S:
         detail = f"{count} samples at {rate} Hz are {1000 * count / rate:.1f} ms; one analysis frame needs {1000 * SHORTEST_S:.0f} ms"
         problems.append(Problem("too short", where, detail))
-    magnitude = np.abs(samples)
-    peak = float(magnitude.max(initial=0.0))
+    peak = max(float(samples.max(initial=0.0)), -float(samples.min(initial=0.0)))
     if peak < SILENT:
         level = f"{20 * np.log10(peak):.0f} dB" if peak > 0 else "exact zero"
         problems.append(Problem("silent", where, f"its loudest sample is {level}, full scale is 0 dB; nothing can be heard below -70 dB"))
     elif peak >= FULL_SCALE:
-        share = float(np.mean(magnitude >= FULL_SCALE))
+        share = float(np.mean(np.abs(samples) >= FULL_SCALE))
         if share >= CLIPPED_SHARE:
             problems.append(Problem("clipped", where, f"{100 * share:.2f} % of its samples are at full scale"))
     if info.sampling_rate_hz is not None and rate != info.sampling_rate_hz:
