@@ -9,6 +9,7 @@ COMMANDS = {
     "sweep": ("tfser.sweep", "plan, run what is missing, collect"),
     "collect": ("tfser.collect", "MLflow runs to tables and figures"),
     "databases": ("tfser.databases.command", "what is known, what is on disk, what is wrong with it"),
+    "benchmark": ("tfser.benchmark", "performance figures, as ratios measured in one run"),
 }
 
 

@@ -10,8 +10,8 @@ import re
 from pathlib import Path, PurePath
 
 from tfser.databases.base import DatabaseInfo
-from tfser.databases.folders import Found, listing
-from tfser.databases.reader import LabelError, Labels, Reader, Reading, scan_names
+from tfser.databases.folders import Found
+from tfser.databases.reader import LabelError, Labels, Reader, Reading, marks_by_labels, scan_names
 
 SPEAKERS = ("liuchanhg", "wangzhe", "zhaoquanyin", "ZhaoZuoxiang")
 """As the corpus spells them; matched without regard to case."""
@@ -71,20 +71,15 @@ def _with_root(root: Path, file: Found) -> Found:
     return Found(file.path, str(PurePath(root.name) / file.relative)) if root.name.lower() in _SPEAKERS else file
 
 
-def marks(folder: Path) -> bool:
-    """Whether some audio file at most four folders down carries CASIA's labels."""
-    for file in listing(folder, (".wav", ".flac"), depth=4, at_most=400)[0]:
-        try:
-            parse(file)
-        except LabelError:
-            continue
-        return True
-    return False
-
-
 def ids() -> frozenset[str]:
     """Every published utterance."""
     return frozenset(f"{speaker}/{emotion}/{text}" for speaker in SPEAKERS for emotion in EMOTIONS for text in TEXTS)
 
 
-READER = Reader(info=INFO, scan=scan, marks=marks, folders=("casia-corpus", "casia-wave-data", "casia-database"), expected_ids=ids)
+READER = Reader(
+    info=INFO,
+    scan=scan,
+    marks=marks_by_labels(parse, depth=4, at_most=400),
+    folders=("casia-corpus", "casia-wave-data", "casia-database"),
+    expected_ids=ids,
+)

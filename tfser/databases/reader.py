@@ -97,6 +97,25 @@ def marks_by_name(pattern: re.Pattern[str]) -> Callable[[Path], bool]:
     return marks
 
 
+def marks_by_labels(parse: Callable[[Found], Labels], depth: int, at_most: int) -> Callable[[Path], bool]:
+    """Whether some audio file that is found quickly carries the corpus's labels, which may stand in its folders.
+
+    Args:
+        parse: a file to its labels, or ``LabelError``.
+        depth: folders down that are looked into.
+        at_most: files that are looked at.
+    """
+
+    def carries(file: Found) -> bool:
+        try:
+            parse(file)
+        except LabelError:
+            return False
+        return True
+
+    return lambda folder: any(map(carries, listing(folder, (".wav", ".flac"), depth=depth, at_most=at_most)[0]))
+
+
 def harmful(problems: Iterable[Problem]) -> list[Problem]:
     """Those that make a database unfit for use."""
     return [problem for problem in problems if problem.kind not in HARMLESS_KINDS]

@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 from tfser.databases.base import DatabaseInfo
-from tfser.databases.folders import Found, listing
-from tfser.databases.reader import LabelError, Labels, Reader, Reading, scan_names
+from tfser.databases.folders import Found
+from tfser.databases.reader import LabelError, Labels, Reader, Reading, marks_by_labels, scan_names
 
 LETTERS = {"a": "anger", "d": "disgust", "f": "fear", "h": "happiness", "n": "neutral", "sa": "sadness", "su": "surprise"}
 """The letters before the sentence's number."""
@@ -61,20 +61,15 @@ def scan(root: Path) -> Reading:
     return scan_names(root, parse)
 
 
-def marks(folder: Path) -> bool:
-    """Whether some audio file at most two folders down carries SAVEE's labels, the speaker included."""
-    for file in listing(folder, (".wav", ".flac"), depth=2, at_most=2000)[0]:
-        try:
-            parse(file)
-        except LabelError:
-            continue
-        return True
-    return False
-
-
 def ids() -> frozenset[str]:
     """Every published utterance."""
     return frozenset(f"{s}_{letters}{n:02d}" for s in SPEAKERS for letters in LETTERS for n in range(1, 31 if letters == "n" else 16))
 
 
-READER = Reader(info=INFO, scan=scan, marks=marks, folders=("audiodata", "savee-database"), expected_ids=ids)
+READER = Reader(
+    info=INFO,
+    scan=scan,
+    marks=marks_by_labels(parse, depth=2, at_most=2000),
+    folders=("audiodata", "savee-database"),
+    expected_ids=ids,
+)
