@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tfser.features import Mapper
 from tfser.runners.work import Task
-from tfser.schedule import Schedule
 from tfser.trial import TrialSpec
+
+if TYPE_CHECKING:  # the schedule needs Optuna, which a machine that only trains does not have
+    from tfser.schedule import Schedule
 
 
 class Runner(Protocol):

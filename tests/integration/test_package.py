@@ -1,0 +1,61 @@
+"""The wheel, used from a folder that is not the checkout."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The wheel's content in a folder of its own."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def run(installed, tmp_path, *words):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(installed)}
+    return subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+
+def test_the_wheel_carries_search_spaces_and_published_figures(installed, tmp_path):
+    shipped = {p.name for p in (ROOT / "search_spaces").glob("*.yaml")}
+    assert {p.name for p in (installed / "tfser" / "_data" / "search_spaces").glob("*.yaml")} == shipped
+    where = run(installed, tmp_path, "tfser", "sweep", "synthetic", "--plan")
+    assert where.returncode == 0, where.stderr
+    assert "12 search and 4 final trials in all" in where.stdout
+    code = "import sys; sys.path.insert(0, {!r}); from tfser import resources; print(resources.published())".format(str(installed))
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str(installed / "tfser" / "_data" / "published.yaml")
+
+
+def test_the_wheel_holds_no_tests_and_no_results(installed):
+    assert {p.name for p in installed.iterdir() if not p.name.endswith(".dist-info")} == {"tfser"}
+
+
+def test_tfser_alone_names_its_commands_and_a_wrong_one_is_refused(installed, tmp_path):
+    shown = run(installed, tmp_path, "tfser")
+    assert shown.returncode == 0
+    assert "sweep" in shown.stdout
+    wrong = run(installed, tmp_path, "tfser", "sweap")
+    assert wrong.returncode == 2
+    assert "no command 'sweap'" in wrong.stderr
+
+
+def test_importing_the_training_part_needs_neither_ray_nor_optuna_nor_mlflow():
+    code = (
+        "import sys\n"
+        "for name in ('ray', 'optuna', 'mlflow', 'sklearn', 'matplotlib', 'pandas', 'rich', 'yaml'): sys.modules[name] = None\n"
+        "import tfser.train, tfser.models, tfser.features, tfser.folds, tfser.metrics, tfser.ledger, tfser.runners.work\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
