@@ -70,10 +70,10 @@ def read(path: Path) -> Waveform:
                 promised = file.frames
                 samples = _decoded(file)
                 rate, form = file.samplerate, file.format
+            if form in ("WAV", "WAVEX"):
+                promised = _promised_by_riff(descriptor, size, promised)
         except (soundfile.SoundFileError, RuntimeError, OSError, ValueError, OverflowError) as error:
             raise AudioError("unreadable", str(path), f"cannot be decoded: {_reason(error)}") from None
-        if form == "WAV" or form == "WAVEX":
-            promised = _promised_by_riff(descriptor, size, promised)
     found = samples.shape[1]
     if found < promised:
         detail = (

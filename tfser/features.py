@@ -200,7 +200,7 @@ def audio_digests(database: Database) -> dict[str, str]:
         try:
             digests[utterance.id] = database.audio_digest(utterance)
         except AudioError as error:
-            problems.append(str(error))
+            problems.append(_said(error))
     _refuse_shared(database, ((u, digests[u.id]) for u in database.utterances if u.id in digests), problems)
     return digests
 
@@ -298,7 +298,7 @@ def _extract_one(database: Database, utterance: Utterance, front_end: FrontEnd) 
     try:
         waveform = database.read(utterance)
     except AudioError as error:
-        return None, [f"{where}: {error.kind}: {show(error.detail)}"]
+        return None, [_said(error)]
     wrong = [str(problem) for problem in harmful(waveform_problems(waveform, database.info, where))]
     if wrong:
         return None, wrong
@@ -312,6 +312,10 @@ def _write_part(parts: Path, database: Database, front_end: FrontEnd, gathered: 
     if gathered:
         name = hashlib.sha256("".join(digest for _, digest, _ in gathered).encode()).hexdigest()[:16]
         Pack.write(parts / name, database, "", front_end.n_mels, gathered)
+
+
+def _said(error: AudioError) -> str:
+    return f"{show(error.path)}: {error.kind}: {show(error.detail)}"
 
 
 def _reason(error: OSError) -> str:

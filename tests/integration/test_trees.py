@@ -11,8 +11,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
 from tests import trees
 from tests.conftest import SET_SMALL
@@ -184,10 +186,14 @@ def corrupted(source, target):
     folder.mkdir()
     broken.unlink()
     broken.symlink_to("nowhere")
+    nan = next(files)
+    nan.unlink()
+    nan = nan.with_suffix(".wav")
+    soundfile.write(nan, np.where(np.arange(4000) == 9, np.nan, 0.1), 16000, subtype="FLOAT")
     odd = ["a b.wav", "it's \"a\".wav", "two\nlines.wav", "语音.wav", "03a01Fa (copy).wav"]
     for number, name in enumerate(odd):
         (wav / name).write_bytes(trees.wav_bytes(number))
-    return {"labels": [folder, broken, *(wav / name for name in odd)], "audio": [truncated, empty, text]}
+    return {"labels": [folder, broken, *(wav / name for name in odd)], "audio": [truncated, empty, text, nan]}
 
 
 def shown(path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,33 @@ def test_a_file_without_permission_is_unreadable(tmp_path: Path) -> None:
     if os.access(path, os.R_OK):
         pytest.skip("this user (root) may read everything")
     assert "Permission denied" in refusal(path).detail
+
+
+@pytest.mark.parametrize("use", [audio.read, audio.digest])
+def test_a_file_that_this_user_may_not_open_is_unreadable(use: Callable[[Path], object], tmp_path: Path) -> None:
+    (tmp_path / "x.wav").write_bytes(wav_bytes(1))
+
+    def refused(*arguments: object) -> int:
+        raise PermissionError(13, "Permission denied", str(arguments[0]))  # root may open anything
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", refused)
+        with pytest.raises(AudioError, match="unreadable: cannot be opened: Permission denied"):
+            use(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize("use", [audio.read, audio.digest])
+def test_a_disk_that_fails_while_it_is_read_is_unreadable(use: Callable[[Path], object], tmp_path: Path) -> None:
+    (tmp_path / "x.wav").write_bytes(wav_bytes(1))
+
+    def broken(*arguments: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "read", broken)
+        patch.setattr(os, "pread", broken)
+        with pytest.raises(AudioError, match="unreadable: .*Input/output error"):
+            use(tmp_path / "x.wav")
 
 
 @pytest.mark.parametrize("name", ["a b.wav", "it's.wav", 'say "a".wav', "two\nlines.wav", "语音.wav", os.fsdecode(b"\xff\xfe.wav")])

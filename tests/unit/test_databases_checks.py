@@ -14,10 +14,11 @@ import soundfile
 
 from tests import trees
 from tfser.audio import Waveform
-from tfser.databases import KNOWN
-from tfser.databases.base import PROBLEM_KINDS, DatabaseInfo
+from tfser.databases import KNOWN, load
+from tfser.databases.base import HARMLESS_KINDS, PROBLEM_KINDS, DatabaseInfo
 from tfser.databases.checks import check, waveform_problems
 from tfser.databases.command import main
+from tfser.errors import RequestError
 
 REPOSITORY = Path(__file__).parents[2]
 DATA = Path(os.environ.get("TFSER_DATA") or REPOSITORY.parent / "shared" / "data")
@@ -163,6 +164,19 @@ def assert_all_reported(wav: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_kind_of_damage_is_in_one_report(emodb: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert_all_reported(emodb, capsys)
+
+
+def test_a_refusal_can_name_what_only_decoding_shows_too(emodb: Path) -> None:
+    expected = damage(emodb)
+    with pytest.raises(RequestError) as refusal:
+        load("emodb", emodb.parent, decode=True)
+    text = str(refusal.value)
+    for path, kind in expected.items():
+        assert kind in HARMLESS_KINDS or f"{path}: {kind}:" in text
+    with pytest.raises(RequestError) as brief:
+        load("emodb", emodb.parent)
+    assert "silent" in text
+    assert "silent" not in str(brief.value)
 
 
 @needs_emodb

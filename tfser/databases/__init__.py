@@ -1,7 +1,7 @@
 """Every database by name, and the one way to load one.
 
-``load`` reads labels, existence and counts, never audio: that is the work of ``checks`` and of the
-feature extraction. Adding a corpus means one file beside this one and one line in ``KNOWN``.
+``load`` reads labels, existence and counts, and audio only to complete a refusal: that is the work of ``checks`` and
+of the feature extraction. Adding a corpus means one file beside this one and one line in ``KNOWN``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ AUDFORMAT = "audformat:"
 """What a request for an audformat database begins with."""
 
 
-def load(request: str, data: Path | None, *, allow_incomplete: bool = False) -> Database:
+def load(request: str, data: Path | None, *, allow_incomplete: bool = False, decode: bool = False) -> Database:
     """The database that a person asked for.
 
     Args:
@@ -58,6 +58,8 @@ def load(request: str, data: Path | None, *, allow_incomplete: bool = False) -> 
         data: the folder that holds the corpora, each in a folder of its name, or the corpus's own folder.
         allow_incomplete: go on with what can be read when files, labels or counts are not as published; the
             result then has ``complete=False`` and its remark says so.
+        decode: where the database is refused, decode every file that can be found too, so that its owner gets
+            one complete report instead of a second one after the first is dealt with.
 
     Raises:
         RequestError: with every problem.
@@ -67,6 +69,10 @@ def load(request: str, data: Path | None, *, allow_incomplete: bool = False) -> 
     if not bad:
         return database
     if not allow_incomplete:
+        if decode:
+            from tfser.databases.checks import audio_problems  # which imports this module
+
+            bad += harmful(audio_problems(database))
         reasons = lines(bad)
         reasons[-1] += (
             f"\n    (--allow-incomplete goes on with the {len(database.utterances)} utterances that can be read; every table then says so)"

@@ -97,8 +97,21 @@ def check(request: str, data: Path | None) -> Report:
     Raises:
         RequestError: nothing of the database can be read.
     """
-    database, problems = examine(request, data)
-    report = Report(database, problems)
+    report = Report(*examine(request, data))
+    _decode(report)
+    return report
+
+
+def audio_problems(database: Database) -> list[Problem]:
+    """Decode every file; what is wrong with the audio, whatever its labels."""
+    report = Report(database)
+    _decode(report)
+    return report.problems
+
+
+def _decode(report: Report) -> None:
+    """Add to the report what decoding shows."""
+    database = report.database
     first: dict[bytes, Utterance] = {}
     for utterance in database.utterances:
         where = show(utterance.path) if utterance.path is not None else utterance.id
@@ -113,7 +126,6 @@ def check(request: str, data: Path | None) -> Report:
         same = first.setdefault(_content(waveform), utterance)
         if same is not utterance:
             report.problems.append(Problem("duplicate", where, _duplicate(utterance, same)))
-    return report
 
 
 def waveform_problems(waveform: Waveform, info: DatabaseInfo, where: str = "") -> list[Problem]:
