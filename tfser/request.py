@@ -243,19 +243,20 @@ def lease(sweep: Sweep) -> Iterator[None]:
     folder = sweep.storage / "sweeps"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / f"{sweep.name}.lock", "a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise RequestError(f"sweep {sweep.name}", [f"it is being run by {file.read().strip() or 'another process'}"]) from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-            file.flush()
-            yield
+        file = open(folder / f"{sweep.name}.lock", "a+", encoding="utf-8")  # noqa: SIM115  # held until the sweep ends
     except OSError as error:
         detail = f"{error.strerror or error} ({error.filename}); name another with --storage"
         raise RequestError(f"storage {sweep.storage}", [detail]) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise RequestError(f"sweep {sweep.name}", [f"it is being run by {file.read().strip() or 'another process'}"]) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        file.flush()
+        yield
 
 
 def remember(sweep: Sweep) -> None:

@@ -40,25 +40,23 @@ from tfser.trial import NUMERICS_VERSION, TrialSpec
 from tfser.view import View, duration
 
 
-def describe(sweep: Sweep, console: Console) -> None:
-    """The plan in words."""
+def describe(sweep: Sweep) -> list[str]:
+    """The plan in words, a line each."""
     plan = sweep.plan
-    console.print(f"Sweep {sweep.name}", style="bold", soft_wrap=True)
+    lines = []
     for database in sweep.databases.values():
         minutes = sum(cost.seconds(database, u) for u in database.utterances) / 60
-        console.print(
-            f"  {database.name}: {len(database.utterances)} utterances ({minutes:.0f} min), {len(database.speakers)} speakers, "
-            f"{len(database.emotions)} emotions{'; ' + database.remark if database.remark else ''}",
-            soft_wrap=True,
-        )
+        counted = f"{len(database.utterances)} utterances ({minutes:.0f} min), {len(database.speakers)} speakers"
+        lines.append(f"{database.name}: {counted}, {len(database.emotions)} emotions" + (f"; {database.remark}" if database.remark else ""))
     for c in plan.configurations:
         studies = [s for s in plan.studies if s.configuration == c]
         searched = sum(s.trials * len(s.folds) * s.validation_folds for s in studies)
         epochs = studies[0].epochs
-        text = f"  {MODELS[c.model].title} {c.ablation} on {c.database}, {c.protocol_name}: {len(c.folds)} folds x {len(c.seeds)} seed(s)"
-        text += f", {searched} search trials of {epochs} epochs" if searched else f", {epochs} epochs"
-        console.print(text, soft_wrap=True)
-    console.print(f"  {plan.search_trials} search and {plan.final_trials} final trials in all", soft_wrap=True)
+        folds = f"{len(c.folds)} folds" + (f" of {c.folds_total}" if len(c.folds) < c.folds_total else "")
+        text = f"{MODELS[c.model].title} {c.ablation} on {c.database}, {c.protocol_name}: {folds}, {len(c.seeds)} seed(s)"
+        lines.append(text + (f", {searched} search trials of up to {epochs} epochs" if searched else f", {epochs} epochs"))
+    lines.append(f"{plan.search_trials} search and {plan.final_trials} final trials in all")
+    return lines
 
 
 class Run:
@@ -126,7 +124,7 @@ class Run:
                     self._packs[database.name, wanted] = self.features.ensure(database, digests, wanted, runner.mapper)
             if not self.arguments.deterministic and self.sweep.plan.studies:
                 schedule.settings_at_once = -(-runner.workers // len(self.sweep.plan.studies))
-            self.console.print(f"Training, {runner.workers} trial(s) at once", soft_wrap=True)
+            self._say(f"Training, {runner.workers} trial(s) at once")
             with view:
                 runner.run(schedule, lambda spec: self._task(spec, schedule.bar(spec)))
         finally:
@@ -177,8 +175,8 @@ class Run:
         """What differs from run to run; the other files hold only what the numbers fill."""
         values = {
             "sweep": self.sweep.name,
-            "command": "python -m tfser.sweep " + shlex.join(self.arguments.typed),
-            "request": vars(self.arguments),
+            "command": tracking.redacted("python -m tfser.sweep " + shlex.join(self.arguments.typed)),
+            "request": {k: tracking.redacted(v) if isinstance(v, str) else v for k, v in vars(self.arguments).items() if k != "typed"},
             "versions": {**versions(), **{name: version(name) for name in ("ray", "optuna", "mlflow-skinny")}},
             "numerics": NUMERICS_VERSION,
             "platform": platform.platform(),
@@ -187,7 +185,7 @@ class Run:
             "trained": schedule.trained,
             "epochs_spared_by_pruning": schedule.epochs_saved,
             "failed": [{"trial_id": e.spec.trial_id, "reason": e.record["reason"]} for e in schedule.failures],
-            "tracking_uri": self.sweep.tracking_uri,
+            "tracking_uri": tracking.redacted(self.sweep.tracking_uri),
             "runs": dict(runs),
             "chosen": {name: {"settings": c.settings, "validation_uar": c.score} for name, c in schedule.chosen.items()},
         }
@@ -249,10 +247,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         sweep = check(arguments)
-        describe(sweep, console)
+        lines = describe(sweep)
         if arguments.plan:
             hours = cost.core_hours(sweep.plan, sweep.databases)
-            console.print(f"  about {duration(3600 * hours)} of one CPU core of this machine, if nothing is there yet", soft_wrap=True)
+            lines.append(f"about {duration(3600 * hours)} of one CPU core of this machine, if nothing is there yet")
+        console.print("\n  ".join([f"Sweep {sweep.name}", *lines]), soft_wrap=True, markup=False, highlight=False)
+        if arguments.plan:
             return 0
         with lease(sweep):
             remember(sweep)
@@ -263,6 +263,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TfserError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 1
+    except OSError as error:
+        print(f"{error}\nWhat was trained is kept. Free space or mend the folder, and type the same command again.", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -14,13 +14,13 @@ import json
 import logging
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from tfser.report.result import Configuration
 
@@ -79,7 +79,9 @@ class Tracker:
             found = self._client.get_experiment_by_name(name)
             if found is None:
                 location = (self._artifacts / name).as_uri() if self._artifacts else None
-                self._experiments[name] = self._client.create_experiment(name, artifact_location=location)
+                self._experiments[name] = self._client.create_experiment(
+                    name, artifact_location=location, tags={"mlflow.experimentKind": "custom_model_development"}
+                )
             else:
                 self._experiments[name] = found.experiment_id
         return self._experiments[name]
@@ -250,11 +252,12 @@ class Mirror:
 
 
 def redacted(uri: str) -> str:
-    """The URI without a password."""
-    parts = urlsplit(uri)
-    if not parts.password:
-        return uri
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.hostname}{f':{parts.port}' if parts.port else ''}"))
+    """The text with every password in a URI hidden.
+
+    >>> redacted("--tracking-uri=http://anna:secret@host:5000/x")
+    '--tracking-uri=http://anna:***@host:5000/x'
+    """
+    return re.sub(r"(://[^:/@\s]*):[^@/\s]+@", r"\1:***@", uri)
 
 
 def search_runs(client: Any, experiments: list[str], filter_string: str) -> Iterator[Any]:

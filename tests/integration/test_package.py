@@ -34,7 +34,7 @@ def test_the_wheel_carries_search_spaces_and_published_figures(installed, tmp_pa
     where = run(installed, tmp_path, "tfser", "sweep", "synthetic", "--plan")
     assert where.returncode == 0, where.stderr
     assert "12 search and 4 final trials in all" in where.stdout
-    code = "import sys; sys.path.insert(0, {!r}); from tfser import resources; print(resources.published())".format(str(installed))
+    code = f"import sys; sys.path.insert(0, {str(installed)!r}); from tfser import resources; print(resources.published())"
     found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == str(installed / "tfser" / "_data" / "published.yaml")
 

@@ -1,11 +1,14 @@
 """Ray Tune against the in-process runner, and a driver that is killed. Every test starts what it needs and ends only that."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.conftest import SET_SMALL
@@ -86,3 +89,27 @@ def test_sigterm_ends_a_sweep_with_a_word_on_how_to_go_on(tiny_manifest, tmp_pat
     assert driver.returncode == 130, out
     assert "What was finished is kept; the same command goes on from there" in out
     assert "Traceback" not in out
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_leave_the_table_of_an_undisturbed_search(tiny_manifest, tmp_path):
+    """One process per start, so that the kill takes the driver in the middle of asking, training, committing or telling."""
+
+    def words(out):
+        return [*arguments(tiny_manifest, out, "--in-process", "--trials", "8", "--validation-folds", "2"), "--epochs", "30"]
+
+    assert sweep.main(words(tmp_path / "undisturbed")) == 0
+    rng, kills = random.Random(1), 0
+    while kills < 20:
+        with started(*words(tmp_path / "killed")) as driver:
+            wait_for_a_trial(driver)
+            time.sleep(rng.uniform(0.0, 1.5))
+            if driver.poll() is None:
+                driver.send_signal(signal.SIGKILL)
+                kills += 1
+    assert command(*words(tmp_path / "killed")).returncode == 0
+    assert tables_of(tmp_path / "killed" / "s") == tables_of(tmp_path / "undisturbed" / "s")
+    searched = pd.read_csv(tmp_path / "killed" / "s" / "search.csv")
+    assert set(searched.groupby(["ablation", "folds"]).size()) == {8}
+    ids = [r.data.tags["tfser.trial_id"] for r in runs_of(tmp_path / "killed")[1] if r.data.tags["tfser.kind"] != "configuration"]
+    assert len(ids) == len(set(ids))

@@ -287,3 +287,29 @@ def test_the_weights_of_final_trials_are_kept_and_are_those_that_were_scored(don
     model.load_state_dict(ledger.weights(record["trial_id"]))
     assert weights_digest(model) == record["weights_sha256"]
     assert np.isfinite(record["standardisation"]["std"]).all()
+
+
+def test_a_disk_that_fills_up_while_tables_are_written_costs_no_trial(tiny_manifest, tmp_path, monkeypatch, capsys):
+    def full(*arguments, **named):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tfser.report.tables.write", full)
+        assert sweep.main(arguments(tiny_manifest, tmp_path)) == 1
+    assert "No space left on device\nWhat was trained is kept." in capsys.readouterr().err
+    assert sweep.main(arguments(tiny_manifest, tmp_path)) == 0
+    assert "Trained 0 trial(s)" in capsys.readouterr().out
+
+
+def test_a_storage_that_cannot_be_made_is_refused_before_anything_starts(tiny_manifest, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert sweep.main(arguments(tiny_manifest, tmp_path, "--storage", str(tmp_path / "file" / "x"))) == 2
+    assert "name another with --storage" in capsys.readouterr().err
+
+
+def test_passwords_are_in_no_file(tiny_manifest, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert sweep.main(arguments(tiny_manifest, tmp_path, "--tracking-uri", "http://anna:s3cr3t@127.0.0.1:9", "--name", "p")) == 0
+    written = [p for p in tmp_path.rglob("*") if p.is_file() and b"s3cr3t" in p.read_bytes()]
+    assert written == []
+    assert "http://anna:***@127.0.0.1:9" in (tmp_path / "p" / "sweep.json").read_text()
