@@ -149,18 +149,21 @@ class FeatureStore:
             RequestError: audio that cannot be used (every file named), two speakers with the same audio, or a
                 folder that cannot be written.
         """
-        path = self.root / front_end.id / f"{database.name}-{database.digest(digests)}"
+        digest = database.digest(digests)
+        path = self.root / front_end.id / f"{database.name}-{digest}"
         with contextlib.suppress(*_DAMAGED):
             return Pack.open(path)
         try:
-            return self._extract(database, front_end, digests, path, mapper)
+            return self._extract(database, digest, front_end, digests, path, mapper)
         except OSError as error:
             raise self._not_written(_reason(error)) from None
 
     def _not_written(self, reason: str) -> RequestError:
         return RequestError(f"feature store {self.root}", [f"{reason}; free space or name another folder with --storage"])
 
-    def _extract(self, database: Database, front_end: FrontEnd, digests: Mapping[str, str], path: Path, mapper: Mapper) -> Pack:
+    def _extract(
+        self, database: Database, database_digest: str, front_end: FrontEnd, digests: Mapping[str, str], path: Path, mapper: Mapper
+    ) -> Pack:
         folder, parts = path.parent, path.parent / "parts"
         parts.mkdir(parents=True, exist_ok=True)
         held = _frames_held(folder)
@@ -183,7 +186,7 @@ class FeatureStore:
             held = _frames_held(folder)
         entries = [(u, digests[u.id], held[digests[u.id]]) for u in database.utterances]
         _refuse_shared(database, zip((u for u, _, _ in entries), _contents([frames for _, _, frames in entries]), strict=True))
-        Pack.write(path, database, database.digest(digests), front_end.n_mels, entries)
+        Pack.write(path, database, database_digest, front_end.n_mels, entries)
         _remove_parts(parts, set(digests.values()))
         return Pack.open(path)
 
