@@ -154,7 +154,7 @@ def check(arguments: argparse.Namespace) -> Sweep:
     digests: dict[str, str] = {}
     for requested in dict.fromkeys(arguments.databases):
         try:
-            database = load(requested, arguments.data, allow_incomplete=arguments.allow_incomplete)
+            database = load(requested, arguments.data, allow_incomplete=arguments.allow_incomplete, decode=True)
             if database.name in databases:
                 problems.append(f"{requested}: a database called {database.name} is already asked for; rename the manifest")
             databases[database.name] = database

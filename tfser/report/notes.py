@@ -12,7 +12,8 @@ from tfser.report.summary import Summary
 from tfser.report.table import DAGGER
 
 SELECTIONS = {
-    "published": "settings and epochs were fixed beforehand; nothing was chosen on data",
+    "published": "settings and epochs as the paper prints them; nothing was chosen on data",
+    "fixed": "settings or epochs were given by hand, alike for every fold; nothing was chosen by tfser",
     "nested": "settings and epochs were chosen for each fold on validation speakers taken from its training speakers",
     "global": "one setting for all folds, chosen on validation speakers, who are test speakers of other folds",
     "oracle": "chosen on the test speakers themselves: an upper bound, not a result",
