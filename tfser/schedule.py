@@ -58,6 +58,8 @@ class Schedule:
     ) -> None:
         self.plan, self.ledger, self.settings_at_once, self._watch = plan, ledger, settings_at_once, watch
         self._held = ledger.ids()
+        self._tried: set[str] = set()
+        """Trials that ended since this start: not retried, even where failed ones are."""
         self._retry = retry_failed
         self._ready: deque[TrialSpec] = deque()
         self._waiting: dict[str, list[Callable[[Record], None]]] = {}
@@ -119,6 +121,7 @@ class Schedule:
     def ended(self, spec: TrialSpec, record: Record) -> None:
         """A trial ended: its ledger entry, or ``{"status": "failed", "reason": ...}`` where none could be made."""
         self._running.pop(spec.trial_id, None)
+        self._tried.add(spec.trial_id)
         self.trained += 1
         for then in self._waiting.pop(spec.trial_id, []):
             then({"trial_id": spec.trial_id, **record})
@@ -155,9 +158,9 @@ class Schedule:
             self._watch(ended)
             then(record)
 
-        if trial_id not in self._waiting and (again or trial_id in self._held):
+        if trial_id not in self._waiting and (again or trial_id in self._held or trial_id in self._tried):
             record = self.ledger.get(trial_id)
-            if record is not None and (record["status"] == "done" or not self._retry):
+            if record is not None and (record["status"] == "done" or trial_id in self._tried or not self._retry):
                 told(record, False)
                 return
         if trial_id in self._waiting:

@@ -113,13 +113,6 @@ class StudyRun:
         """Whether every setting has been tried."""
         return self.ended >= self.study.trials
 
-    @property
-    def best(self) -> float | None:
-        """Highest mean validation UAR so far, in [0, 1]."""
-        with contextlib.suppress(ValueError):
-            return float(self._optuna.best_value)
-        return None
-
     def can_ask(self, at_once: int) -> bool:
         """Whether another setting may be tried now."""
         return len(self.open) < at_once and self.ended + len(self.open) < self.study.trials

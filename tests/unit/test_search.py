@@ -257,3 +257,14 @@ def test_the_history_names_every_setting_and_the_chosen_one(tiny, tmp_path):
         chosen = schedule.chosen[study.study.name]
         assert history.tried[history.chosen].validation_uar == chosen.score
         assert set(history.tried[0].hyperparameters) == {"learning_rate", "batch_size"}
+
+
+def test_a_setting_that_a_study_tries_again_is_not_trained_again(tiny, tmp_path):
+    few = tmp_path / "few.yaml"
+    few.write_text("model: time_frequency_transformer\nsearch:\n  batch_size: {choice: [16, 32]}\n")
+    request = plan.Request(models=(MODEL,), trials=6, epochs=4)
+    made = plan.make(request, [tiny], lambda d: "digest", {MODEL: space.read(few, known())})
+    log = []
+    schedule = run(made, tmp_path, log=log)
+    assert all(len(study.history(schedule.ledger.get).tried) == 6 for study in schedule.studies)
+    assert len(log) == len(set(log)) <= 4 * 2 + 4
