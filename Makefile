@@ -5,18 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint ui clean
+.PHONY: help demo test lint ui
 
 help:
 	@echo "make demo   set up and run the whole path on the built-in database"
 	@echo "make test   set up and run the tests"
 	@echo "make lint   set up, then ruff and mypy"
 	@echo "make ui     open the demo's runs in MLflow on http://127.0.0.1:5000"
-	@echo "make clean  remove what make demo made"
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tfser needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
@@ -31,6 +30,3 @@ lint: $(STAMP)
 
 ui: $(STAMP)
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --workers 1 --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/results/.tfser/mlflow.db
-
-clean:
-	rm -rf results/synthetic results/.tfser

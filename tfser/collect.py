@@ -18,7 +18,6 @@ from rich.console import Console
 
 from tfser import tracking
 from tfser.errors import RequestError, TfserError, unknown
-from tfser.files import slug
 from tfser.report import tables, terminal
 from tfser.report.result import Configuration, Results
 
@@ -35,21 +34,24 @@ def from_mlflow(uri: str, wanted: Sequence[str] = ()) -> list[Results]:
     """
     tracking.quiet_environment()
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
-    client = MlflowClient(tracking_uri=uri)
+    place = f"MLflow at {tracking.redacted(uri)}"
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        raise RequestError(place, ["there is no such database; run a sweep first, or name another with --tracking-uri"])
     try:
+        client = MlflowClient(tracking_uri=uri)
         experiments = [e.experiment_id for e in client.search_experiments(filter_string="name LIKE 'tfser/%'")]
         parents = list(tracking.search_runs(client, experiments, "tags.`tfser.kind` = 'configuration'")) if experiments else []
-    except MlflowException as error:
-        raise RequestError(f"MLflow at {uri}", [" ".join(str(error).split())[:500]]) from None
+    except Exception as error:  # MLflow passes on whatever its store raises
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        raise RequestError(place, [tracking.redacted(reason)]) from None
     sweeps = {run.data.tags["tfser.sweep"] for run in parents}
     databases = {run.data.tags["tfser.database"] for run in parents}
     problems = [unknown("SWEEP or DATABASE", name, sweeps | databases) for name in wanted if name not in sweeps | databases]
     if not parents:
         problems = ["it holds no tfser run; run a sweep first, or name another store with --tracking-uri"]
     if problems:
-        raise RequestError(f"MLflow at {uri}", problems)
+        raise RequestError(place, problems)
     collected = []
     for name in wanted or sorted(sweeps):
         key = "tfser.sweep" if name in sweeps else "tfser.database"
@@ -138,12 +140,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if uri is None and not (storage / "mlflow.db").exists():
             raise RequestError(f"storage {storage}", ["it holds no mlflow.db; run a sweep first, or name --storage or --tracking-uri"])
         for results in from_mlflow(uri or tracking.default_uri(storage), arguments.names):
-            tables.write(results, out / slug(results.sweep))
+            folder = out / results.sweep  # a sweep's name and a database's are fit for a folder
+            tables.write(results, folder)
             terminal.show(results, console)
-            console.print(f"Tables and figures: {out / slug(results.sweep)}", soft_wrap=True)
+            console.print(f"Tables and figures: {folder}", soft_wrap=True, markup=False, highlight=False)
     except TfserError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 1
+    except OSError as error:
+        print(f"{error}: the tables could not be written; name another folder with --out", file=sys.stderr)
+        return 1
     return 0
 
 

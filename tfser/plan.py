@@ -194,9 +194,10 @@ def problems(request: Request, spaces: Mapping[str, Space]) -> list[str]:
         if model not in MODELS:
             found.append(unknown("--model", model, MODELS))
     models = [m for m in request.models if m in MODELS]
-    known_ablations = [a for m in models for a in MODELS[m].ablations]
+    of_any = models or list(MODELS)
+    known_ablations = [a for m in of_any for a in MODELS[m].ablations]
     for ablation in request.ablations:
-        if ablation != "all" and models and ablation not in known_ablations:
+        if ablation != "all" and ablation not in known_ablations:
             found.append(unknown("--ablation", ablation, [*known_ablations, "all"]))
     if request.protocol not in folds.PROTOCOLS:
         found.append(unknown("--protocol", request.protocol, folds.PROTOCOLS))
@@ -214,8 +215,8 @@ def problems(request: Request, spaces: Mapping[str, Space]) -> list[str]:
             found.append(f"{name}: {value} is below {low}")
     typed = dict(request.fixed)
     for name in typed:
-        if models and not any(name in hyperparameters(m) for m in models):
-            found.append(unknown("--set", name, {h for m in models for h in hyperparameters(m)}))
+        if not any(name in hyperparameters(m) for m in of_any):
+            found.append(unknown("--set", name, {h for m in of_any for h in hyperparameters(m)}))
     for model in models:
         known = hyperparameters(model)
         for name, text in typed.items():
@@ -251,6 +252,23 @@ def _ablations(request: Request, model: str) -> tuple[str, ...]:
     return tuple(a for a in architecture.ablations if a in request.ablations)
 
 
+def fold_problems(request: Request, database: Database) -> list[str]:
+    """Everything wrong with a request that only shows beside a database: its folds and how many there are."""
+    if request.protocol not in folds.PROTOCOLS:
+        return []
+    try:
+        every = folds.folds(database.utterances, request.protocol, database.name)
+    except RequestError as error:
+        return [f"{database.name}: {problem}" for problem in error.problems]
+    found = [f"{database.name}: {unknown('--fold', fold, every)}" for fold in request.folds if fold not in every]
+    if request.trials > 0 and len(every) < 2 + request.validation_folds:
+        found.append(
+            f"{database.name}: it has {len(every)} {request.protocol}s; a search needs {request.validation_folds} to validate, "
+            "one to test and one to train on. Use --trials 0 or fewer --validation-folds"
+        )
+    return found
+
+
 def make(request: Request, databases: Sequence[Database], digest: Callable[[Database], str], spaces: Mapping[str, Space]) -> Plan:
     """The full plan.
 
@@ -261,26 +279,16 @@ def make(request: Request, databases: Sequence[Database], digest: Callable[[Data
         spaces: model to its search space; none where --trials is 0.
 
     Raises:
-        RequestError: every problem that only shows beside the databases (folds, too few speakers).
+        RequestError: all ``fold_problems``.
     """
-    found: list[str] = []
+    found = [problem for database in databases for problem in fold_problems(request, database)]
+    if found:
+        raise RequestError("tfser sweep", found)
     configurations: list[Configuration] = []
     studies: list[Study] = []
     front_ends: dict[str, list[FrontEnd]] = {}
     for database in databases:
-        try:
-            every = folds.folds(database.utterances, request.protocol, database.name)
-        except RequestError as error:
-            found.extend(f"{database.name}: {problem}" for problem in error.problems)
-            continue
-        for fold in request.folds:
-            if fold not in every:
-                found.append(f"{database.name}: {unknown('--fold', fold, every)}")
-        if request.trials and len(every) < 2 + request.validation_folds:
-            found.append(
-                f"{database.name}: it has {len(every)} {request.protocol}s; a search needs {request.validation_folds} to validate, "
-                "one to test and one to train on. Use --trials 0 or fewer --validation-folds"
-            )
+        every = folds.folds(database.utterances, request.protocol, database.name)
         chosen = tuple(f for f in every if not request.folds or f in request.folds)
         for model in request.models:
             space, base = spaces.get(model), _base(model, request)
@@ -322,8 +330,6 @@ def make(request: Request, databases: Sequence[Database], digest: Callable[[Data
                     for group in together
                     if group
                 )
-    if found:
-        raise RequestError("tfser sweep", found)
     return Plan(
         configurations=tuple(sorted(configurations, key=lambda c: c.key)),
         studies=tuple(studies),

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -21,9 +22,9 @@ from typing import Any
 from tfser import collect, resources, tracking
 from tfser import plan as planning
 from tfser import space as spaces
-from tfser.databases import load
+from tfser.databases import KNOWN, load
 from tfser.databases.base import Database
-from tfser.errors import RequestError
+from tfser.errors import RequestError, unknown
 from tfser.features import audio_digests
 from tfser.files import NAME, commit_text, slug
 from tfser.folds import PROTOCOLS
@@ -142,12 +143,13 @@ def check(arguments: argparse.Namespace) -> Sweep:
     )
     found = _spaces(arguments, request, problems)
     problems.extend(planning.problems(request, found))
-    for name in ("trial_cpus", "trial_gpus"):
-        value = getattr(arguments, name)
-        if value is not None and not 0 < value < 1e6:
-            problems.append(f"--{name.replace('_', '-')}: {value} is not above 0")
-    name = arguments.name or _default_name(arguments, request)
-    if not NAME.fullmatch(name):
+    if arguments.trial_cpus is not None and not 0 < arguments.trial_cpus < 1e6:
+        problems.append(f"--trial-cpus: {arguments.trial_cpus} is not above 0")
+    if arguments.trial_gpus is not None and not 0 <= arguments.trial_gpus < 1e6:
+        problems.append(f"--trial-gpus: {arguments.trial_gpus} is below 0 (0 trains on CPUs)")
+    problems.extend(_place_problems(arguments))
+    if arguments.name is not None and not NAME.fullmatch(arguments.name):
+        name = arguments.name
         problems.append(f"--name: {name!r} becomes a folder; use a-z, 0-9, '.', '_', '+' and '-', beginning with a letter or digit")
     databases: dict[str, Database] = {}
     audio: dict[str, Mapping[str, str]] = {}
@@ -160,6 +162,7 @@ def check(arguments: argparse.Namespace) -> Sweep:
             databases[database.name] = database
             audio[database.name] = audio_digests(database)
             digests[database.name] = database.digest(audio[database.name])
+            problems.extend(planning.fold_problems(request, database))
         except RequestError as error:
             problems.extend(f"{error.source}: {problem}" for problem in error.problems)
     plan = None
@@ -174,7 +177,7 @@ def check(arguments: argparse.Namespace) -> Sweep:
     storage = arguments.storage or out / ".tfser"
     uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or tracking.default_uri(storage)
     return Sweep(
-        name=name,
+        name=arguments.name or _default_name(arguments, request, digests),
         request=request,
         plan=plan,
         databases=databases,
@@ -211,6 +214,21 @@ def _spaces(arguments: argparse.Namespace, request: planning.Request, problems: 
     return found
 
 
+def _place_problems(arguments: argparse.Namespace) -> list[str]:
+    """What is wrong with the places that were named."""
+    found = []
+    for option in ("data", "out", "storage"):
+        place = getattr(arguments, option)
+        if place is not None and re.match(r"[a-z][a-z0-9+]*:/", str(place)):
+            found.append(f"--{option}: {place} is a URI; name a folder that every node reaches (a mounted bucket, say)")
+        if option != "data" and place is not None and re.search(r"[?#%]", str(place)):
+            found.append(f"--{option}: {place} holds '?', '#' or '%', which the SQLite URI below it cannot hold")
+    scheme, separator, _ = (arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "").partition("://")
+    if separator and scheme.partition("+")[0] not in tracking.SCHEMES:
+        found.append(unknown("--tracking-uri", f"{scheme}://", [f"{name}://" for name in tracking.SCHEMES]))
+    return found
+
+
 def _typed(request: planning.Request, known: Mapping[str, Hyperparameter]) -> dict[str, Value]:
     """What --set fixes of a model, without the values that are refused elsewhere."""
     values: dict[str, Value] = {}
@@ -221,13 +239,17 @@ def _typed(request: planning.Request, known: Mapping[str, Hyperparameter]) -> di
     return values
 
 
-def _default_name(arguments: argparse.Namespace, request: planning.Request) -> str:
-    """Readable, and another one for every difference in what is asked for."""
-    names = "-".join(slug(Path(d).stem if d.endswith(".csv") else d.replace("audformat:", "")) for d in arguments.databases)[:60]
-    differs = request != planning.Request() or arguments.space
-    if not differs:
+def _default_name(arguments: argparse.Namespace, request: planning.Request, digests: Mapping[str, str]) -> str:
+    """Readable, and another one for every difference in what is asked for.
+
+    A manifest's name says little about what it holds, so its content is part of it.
+    """
+    names = "-".join(slug(name) for name in digests)[:60] or "sweep"
+    own = [digests[name] for name in digests if name not in KNOWN]
+    spaces_differ = arguments.space if request.trials else []
+    if request == planning.Request() and not spaces_differ and not own:
         return names
-    text = json.dumps([repr(request), [str(p) for p in arguments.space]])
+    text = json.dumps([repr(request), [str(p) for p in spaces_differ], own])
     words = [] if request.models == tuple(MODELS) else [slug(m) for m in request.models]
     words.append(f"{request.trials}trials" if request.trials else f"{request.epochs}epochs" if request.epochs else "")
     return "-".join(w for w in (names, *words, hashlib.sha256(text.encode()).hexdigest()[:6]) if w)[:100]
@@ -259,16 +281,15 @@ def lease(sweep: Sweep) -> Iterator[None]:
         yield
 
 
-def remember(sweep: Sweep) -> None:
-    """Keep what the sweep's name stands for; the caller holds the lease.
+def recall(sweep: Sweep) -> dict[str, Any]:
+    """What the sweep's name stands for from now on; the caller holds the lease and writes it with ``remember``.
 
     Databases, models, ablations, folds and seeds may be added under the same name. What would change the
     trials already there may not.
 
     Raises:
-        RequestError: the name stands for other options.
+        RequestError: the name stands for other options, or a database by that name held something else.
     """
-    path = sweep.storage / "sweeps" / f"{sweep.name}.json"
     r = sweep.request
     now: dict[str, Any] = {
         "protocol": r.protocol,
@@ -281,13 +302,39 @@ def remember(sweep: Sweep) -> None:
         "search_seed": r.search_seed,
         "set": dict(r.fixed),
         "space": {study.configuration.model: study.space.digest for study in sweep.plan.studies if study.space},
+        "databases": dict(sweep.digests),
     }
     with contextlib.suppress(FileNotFoundError, ValueError):
-        before = json.loads(path.read_text(encoding="utf-8"))
-        spaces_before, spaces_now = before.pop("space"), now["space"]
-        differs = [f"{key}: {before[key]!r} then, {now[key]!r} now" for key in before if before[key] != now[key]]
-        differs += [f"search space of {m}: another file" for m in spaces_before if m in spaces_now and spaces_before[m] != spaces_now[m]]
+        before = json.loads(_memory(sweep).read_text(encoding="utf-8"))
+        differs = []
+        for key, what in (("space", "the search space of {} is another one"), ("databases", "{} holds other utterances, labels or audio")):
+            differs += [what.format(name) for name, value in before.get(key, {}).items() if now[key].get(name, value) != value]
+            now[key] = {**before.get(key, {}), **now[key]}
+        differs += [f"{k}: {before[k]!r} then, {now[k]!r} now" for k in before if k not in ("space", "databases") and before[k] != now[k]]
         if differs:
-            raise RequestError(f"sweep {sweep.name}", [f"{text}; choose another --name, or repeat the options" for text in differs])
-        now["space"] = {**spaces_before, **spaces_now}
-    commit_text(path, json.dumps(now, sort_keys=True, indent=1))
+            raise RequestError(f"sweep {sweep.name}", [f"{text}; choose another --name, or ask for what it was" for text in differs])
+    return now
+
+
+def remember(sweep: Sweep, memory: Mapping[str, Any]) -> None:
+    """Keep what ``recall`` gave, once nothing can be wrong with the request any more."""
+    commit_text(_memory(sweep), json.dumps(memory, sort_keys=True, indent=1))
+
+
+def _memory(sweep: Sweep) -> Path:
+    return sweep.storage / "sweeps" / f"{sweep.name}.json"
+
+
+def probe_out(sweep: Sweep) -> None:
+    """Make the folder of the tables, before anything is trained.
+
+    Raises:
+        RequestError: it cannot be written.
+    """
+    folder = sweep.out / sweep.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        commit_text(folder / ".probe", "")
+        (folder / ".probe").unlink()
+    except OSError as error:
+        raise RequestError(f"--out {sweep.out}", [f"{error.strerror or error} ({error.filename}); name another folder"]) from None

@@ -77,7 +77,7 @@ class Schedule:
         self.epochs_saved = 0
         """Epochs that pruning spared since this start."""
         self.undecided: list[Study] = []
-        """Studies that ended without a single score."""
+        """Studies that chose nothing: every setting failed, or some were lost."""
         self._bars: dict[str, tuple[float, ...]] = {}
         self.studies: list[StudyRun] = []
         """Every study of the plan, whether it still tries settings or not."""
@@ -90,6 +90,7 @@ class Schedule:
                 run = StudyRun(study, storage)
                 self.studies.append(run)
                 self._searching.append(run)
+                self._announce_failed(run)
                 for opened in list(run.open.values()):
                     self._want_setting(run, opened)
         self._advance()
@@ -119,7 +120,13 @@ class Schedule:
         return spec
 
     def ended(self, spec: TrialSpec, record: Record) -> None:
-        """A trial ended: its ledger entry, or ``{"status": "failed", "reason": ...}`` where none could be made."""
+        """A trial ended.
+
+        Args:
+            spec: the trial.
+            record: its ledger entry; or ``failed``, ``lost`` (it may do better elsewhere or later) or ``pruned``
+                as ``status``, with a ``reason``, where it left none.
+        """
         self._running.pop(spec.trial_id, None)
         self._tried.add(spec.trial_id)
         self.trained += 1
@@ -152,7 +159,7 @@ class Schedule:
                 then(record)  # it has been announced before
                 return
             ended = Ended(spec, configuration, record, trained)
-            if record["status"] == "failed":
+            if record["status"] in ("failed", "lost"):
                 self.failures.append(ended)
             self.epochs_saved += spec.epochs - record["epochs"] if record["status"] == "pruned" else 0
             self._watch(ended)
@@ -168,6 +175,13 @@ class Schedule:
             return
         self._waiting[trial_id] = [lambda record: told(record, True)]
         (self._ready.appendleft if first else self._ready.append)(spec)
+
+    def _announce_failed(self, run: StudyRun) -> None:
+        """What failed in an earlier start is a failure of this one too."""
+        for spec in run.failed:
+            record = self.ledger.get(spec.trial_id)
+            if record is not None and record["status"] == "failed":
+                self.failures.append(Ended(spec, run.study.configuration, record, False))
 
     def _want_finals(self, study: Study, settings: Mapping[str, Any], epochs: int, *, first: bool = False) -> None:
         configuration = study.configuration
@@ -198,7 +212,7 @@ class Schedule:
                     self._searching.remove(run)
                     moved = True
                     chosen = run.chosen()
-                    if chosen is None:
+                    if chosen is None or run.lost:
                         self.undecided.append(run.study)
                     else:
                         self._choose(run.study, chosen)

@@ -86,6 +86,8 @@ class StudyRun:
         self.study, self.space = study, study.space
         self._optuna = optuna.create_study(study_name=study.name, storage=storage, direction="maximize", load_if_exists=True)
         self.open: dict[int, OpenTrial] = {}
+        self.lost = 0
+        """Settings whose trials were lost with a worker, a disk or a memory; the next start takes them up."""
         for trial in self._optuna.get_trials(states=(TrialState.RUNNING,)):
             self._take_up(trial)
         trials = self._optuna.get_trials(deepcopy=False)
@@ -110,16 +112,23 @@ class StudyRun:
 
     @property
     def finished(self) -> bool:
-        """Whether every setting has been tried."""
-        return self.ended >= self.study.trials
+        """Whether every setting has been tried, or been lost in this start."""
+        return self.ended + self.lost >= self.study.trials
+
+    @property
+    def failed(self) -> list[TrialSpec]:
+        """The trials of the settings that failed."""
+        failed = self._optuna.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        settings = [t.user_attrs["settings"] for t in failed if "settings" in t.user_attrs]
+        return [spec for chosen in settings for spec in self.study.search_specs(chosen)]
 
     def can_ask(self, at_once: int) -> bool:
         """Whether another setting may be tried now."""
-        return len(self.open) < at_once and self.ended + len(self.open) < self.study.trials
+        return len(self.open) < at_once and self.ended + self.lost + len(self.open) < self.study.trials
 
     def ask(self) -> OpenTrial:
         """The next setting to try."""
-        asked = self.ended + len(self.open)
+        asked = self.ended + self.lost + len(self.open)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             seed = derived_seed(self.study.question, asked) % 2**32
@@ -136,9 +145,11 @@ class StudyRun:
         """For each search trial of a setting, the validation UAR that it must have reached by each epoch to go on.
 
         The bar at an epoch is the median, over the settings of this study that were tried to the end, of the
-        best UAR they had reached by then in the same place of the rotation (Optuna's MedianPruner, but known
-        before the trial starts, so that a worker needs no word from the driver). Ours: no bar before a
-        quarter of the epochs, nor before ``STARTUP_TRIALS`` settings have ended.
+        best UAR they had reached by then. It is known before the trial starts, so that a worker needs no word
+        from the driver, and it is stricter than Optuna's MedianPruner, which counts pruned settings too.
+        Ours: no bar before a quarter of the epochs, nor before ``STARTUP_TRIALS`` settings have ended, nor
+        where a setting is several trials (global selection, several validation folds): one bad fold says
+        little about their mean.
 
         Args:
             record_of: trial id to its ledger entry.
@@ -146,17 +157,12 @@ class StudyRun:
         free = (0.0,) * self.study.epochs
         complete = self._optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         places = len(self.study.search_specs(self.study.base))
-        if not self.study.prune or len(complete) < STARTUP_TRIALS:
+        if not self.study.prune or places > 1 or len(complete) < STARTUP_TRIALS:
             return [free] * places
-        curves: list[list[np.ndarray]] = [[] for _ in range(places)]
-        for trial in complete:
-            for place, spec in enumerate(self.study.search_specs(trial.user_attrs["settings"])):
-                record = record_of(spec.trial_id)
-                if record is not None and record["status"] == "done":
-                    curves[place].append(np.maximum.accumulate(record["curves"]["validation_uar"]))
+        records = [record_of(self.study.search_specs(trial.user_attrs["settings"])[0].trial_id) for trial in complete]
+        curves = [np.maximum.accumulate(r["curves"]["validation_uar"]) for r in records if r and r["status"] == "done"]
         warm_up = -(-self.study.epochs // 4)
-        bars = [np.median(known, axis=0) if known else np.zeros(self.study.epochs) for known in curves]
-        return [(*free[:warm_up], *bar[warm_up:].tolist()) for bar in bars]
+        return [(*free[:warm_up], *np.median(curves, axis=0)[warm_up:].tolist())] if curves else [free]
 
     def _opened(self, number: int, settings: Mapping[str, Value]) -> OpenTrial:
         opened = OpenTrial(number, tuple(self.study.search_specs(settings)))
@@ -170,7 +176,9 @@ class StudyRun:
             return
         records = [opened.records[spec.trial_id] for spec in opened.specs]
         states = {r["status"] for r in records}
-        if "failed" in states:
+        if "lost" in states:
+            self.lost += 1
+        elif "failed" in states:
             self._optuna.tell(opened.number, state=TrialState.FAIL)
         elif "pruned" in states:
             self._optuna.tell(opened.number, state=TrialState.PRUNED)

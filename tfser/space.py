@@ -199,11 +199,14 @@ def read(path: Path, hyperparameters: Mapping[str, Mapping[str, Hyperparameter]]
         values = yaml.safe_load(text)
     except FileNotFoundError:
         raise RequestError(source, ["no such file; search spaces come with tfser in search_spaces/, or write your own"]) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RequestError(source, [" ".join(str(error).split())]) from None
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
         raise RequestError(source, ["it has to be a mapping with the keys model, fixed (optional) and search"])
-    reader = _Reader(node)
+    try:
+        reader = _Reader(node)
+    except RecursionError:
+        raise RequestError(source, ["it holds itself; write it without anchors"]) from None
     space = reader.space(source, values, hyperparameters)
     if reader.problems:
         raise RequestError(source, reader.problems)
@@ -305,11 +308,16 @@ class _Reader:
             self._say((*place, kind), f"{name} takes {right}: values, not {kind}:")
         if name in ("n_mels", "preemphasis") and kind == "float":
             self._say((*place, kind), "every value needs features of its own, so list the values with choice:")
+        if len(self.problems) > before:
+            return None
         scale, step = spec.get("scale", "linear"), spec.get("step")
         if scale not in ("linear", "log") or (scale == "log" and (kind == "choice" or step or values[0] <= 0)):
             self._say((*place, "scale"), f"{scale!r}: legal is linear or log; log needs a range above 0 without a step")
-        if step is not None and (kind == "choice" or isinstance(step, bool) or not isinstance(step, (int, float)) or step <= 0):
-            self._say((*place, "step"), f"{step!r}: it has to be a number above 0, for a range")
+        kinds = int if kind == "int" else (int, float)
+        if step is not None and (kind == "choice" or isinstance(step, bool) or not isinstance(step, kinds) or step <= 0):
+            self._say((*place, "step"), f"{step!r}: it has to be a {'whole ' if kind == 'int' else ''}number above 0, for a range")
+        elif step is not None and step > values[1] - values[0]:
+            self._say((*place, "step"), f"{step!r} is wider than the range {values!r}")
         divides = self._divides(place, spec.get("divides"), kind, values, known, earlier)
         when = self._when(place, spec.get("when"), known, earlier)
         if len(self.problems) > before:
@@ -322,8 +330,8 @@ class _Reader:
         if text is None:
             return None
         match = re.fullmatch(r"\s*(\w+)\s*(?:/\s*([1-9]\d*))?\s*", str(text))
-        if not match or match[1] not in known:
-            self._say((*place, "divides"), f"{text!r}: it has to be a setting, or a setting / a whole number, such as n_mels / 4")
+        if not match or match[1] not in known or type(known[match[1]].default) is not int:
+            self._say((*place, "divides"), f"{text!r}: it has to be a whole-number setting, or one / a whole number, such as n_mels / 4")
         elif kind != "choice" or not all(isinstance(v, int) and v > 0 for v in values) or 1 not in values:
             self._say((*place, "divides"), "it needs choice: with whole numbers, 1 among them (1 divides everything)")
         elif match[1] not in earlier and f"search.{match[1]}" in {".".join(p) for p in self.lines}:

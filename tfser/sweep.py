@@ -30,7 +30,7 @@ from tfser.report import searches, tables, terminal
 from tfser.report.result import Configuration, Results
 from tfser.report.searches import History
 from tfser.report.summary import summarise
-from tfser.request import Sweep, check, lease, parser, remember
+from tfser.request import Sweep, check, lease, parser, probe_out, recall, remember
 from tfser.runners import Runner
 from tfser.runners.in_process import InProcessRunner
 from tfser.runners.work import Task, versions
@@ -71,7 +71,16 @@ class Run:
 
     def __call__(self) -> int:
         """Train what is missing and write the tables; returns the exit code."""
+        try:
+            return self._run()
+        except KeyboardInterrupt:
+            self._say(f"Interrupted. What was finished is kept; the same command goes on from there (sweep {self.sweep.name}).")
+            return 130
+
+    def _run(self) -> int:
         sweep, console = self.sweep, self.console
+        probe_out(sweep)
+        memory = recall(sweep)
         journal = sweep.storage / "search" / f"{sweep.name}.journal"
         storage = open_storage(journal, self.arguments.optuna_storage) if sweep.request.trials else None
         view = View(sweep.plan, console)
@@ -87,19 +96,20 @@ class Run:
 
         schedule = Schedule(sweep.plan, self.ledger, storage, watch=watch, retry_failed=self.arguments.retry_failed)
         view.schedule = schedule
-        interrupted = False
+        interrupted: KeyboardInterrupt | None = None
         try:
-            if not schedule.finished:
-                self._train(schedule, view)
-        except KeyboardInterrupt:
-            interrupted = True
+            if schedule.finished:
+                remember(sweep, memory)
+            else:
+                self._train(schedule, view, memory)
+        except KeyboardInterrupt as interruption:
+            interrupted = interruption
         for path in self.ledger.damaged:
             self._say(f"A damaged ledger entry was set aside as {path}; its trial was trained again", "yellow")
         runs = self._mirror_rows(schedule, mirror)
         mirror.close()
         if interrupted:
-            self._say(f"Interrupted. What was finished is kept; the same command goes on from there (sweep {sweep.name}).")
-            return 130
+            raise interrupted
         results = self._results(schedule, mirror)
         folder = sweep.out / sweep.name
         tables.write(results, folder)
@@ -112,8 +122,9 @@ class Run:
         self._say_where(schedule)
         return 1 if schedule.failures or schedule.undecided else 0
 
-    def _train(self, schedule: Schedule, view: View) -> None:
+    def _train(self, schedule: Schedule, view: View, memory: Mapping[str, Any]) -> None:
         runner = self._runner()
+        remember(self.sweep, memory)
         # Ray replaces a SIGTERM handler that was there before it; this one ends the sweep as Ctrl-C does.
         signal.signal(signal.SIGTERM, _interrupt)
         try:
@@ -154,7 +165,8 @@ class Run:
                     finals.setdefault(fold, {})[str(seed)] = spec.trial_id
 
             def write(tracker: tracking.Tracker, c: Configuration = configuration, finals: dict[str, dict[str, str]] = finals) -> None:
-                runs[" ".join(c.key)] = tracker.configuration(c, finals, numbers[c])
+                ends = [r["started_unix"] + r["seconds"] for k, r in schedule.records.items() if k[0] == c and r["status"] == "done"]
+                runs[" ".join(c.key)] = tracker.configuration(c, finals, numbers[c], int(1000 * max(ends, default=0)))
 
             mirror.put(write)
         return runs
@@ -166,7 +178,11 @@ class Run:
         """What the tables are made from: MLflow's runs, or the ledger's entries where MLflow could not be written."""
         if mirror.lost:
             return self._from_schedule(schedule)
-        (results,) = collect.from_mlflow(self.sweep.tracking_uri, [self.sweep.name])
+        try:
+            (results,) = collect.from_mlflow(self.sweep.tracking_uri, [self.sweep.name])
+        except RequestError as error:
+            self._say(f"The tables are made from the ledger, because MLflow cannot be read: {error.problems[0]}", "yellow")
+            return self._from_schedule(schedule)
         wanted = set(self.sweep.plan.configurations)
         rows = tuple(c for c in results.configurations if c in wanted)
         return Results(sweep=results.sweep, configurations=rows, records={k: r for k, r in results.records.items() if k[0] in wanted})
@@ -212,7 +228,7 @@ class Run:
         for study in schedule.undecided:
             self._say(f"no setting of {study.name} could be trained, so its folds have no final trial", "red")
         if schedule.failures:
-            self._say("--retry-failed trains the failed trials again.")
+            self._say("--retry-failed trains failed final trials again; lost ones are tried again by the same command.")
         self._say(f"Trained {schedule.trained} trial(s) in {duration(time.time() - self._started)}; the rest was there already.")
         if schedule.epochs_saved:
             self._say(f"Pruning ended search trials that fell behind and spared {schedule.epochs_saved} epochs.")
@@ -220,7 +236,7 @@ class Run:
         self._say(f"Ledger, features, studies: {self.sweep.storage.resolve()}")
         uri = tracking.redacted(self.sweep.tracking_uri)
         if uri.startswith("sqlite:"):
-            self._say(f"Compare runs on http://127.0.0.1:5000: mlflow server --workers 1 --backend-store-uri {uri}")
+            self._say(f"Compare runs on http://127.0.0.1:5000: mlflow server --workers 1 --backend-store-uri {shlex.quote(uri)}")
         else:
             self._say(f"Compare runs: {uri}")
 
@@ -255,7 +271,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.plan:
             return 0
         with lease(sweep):
-            remember(sweep)
             return Run(sweep, arguments, console)()
     except KeyboardInterrupt:
         print("Interrupted before anything was trained.", file=sys.stderr)

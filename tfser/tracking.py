@@ -24,6 +24,9 @@ from typing import Any
 
 from tfser.report.result import Configuration
 
+SCHEMES = ("databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
+"""What a tracking URI can begin with."""
+
 ATTEMPTS = 3
 """How often a write is tried before the trial is left to the next start."""
 
@@ -33,6 +36,9 @@ def quiet_environment() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    # MLflow's own defaults try one request for four minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     logging.getLogger("alembic").setLevel(logging.ERROR)
 
@@ -77,6 +83,8 @@ class Tracker:
     def _experiment(self, name: str) -> str:
         if name not in self._experiments:
             found = self._client.get_experiment_by_name(name)
+            if found is not None and found.lifecycle_stage == "deleted":
+                self._client.restore_experiment(found.experiment_id)
             if found is None:
                 location = (self._artifacts / name).as_uri() if self._artifacts else None
                 self._experiments[name] = self._client.create_experiment(
@@ -97,7 +105,7 @@ class Tracker:
         return self._known[experiment]
 
     def configuration(
-        self, configuration: Configuration, finals: Mapping[str, Mapping[str, str]], numbers: Mapping[str, float] | None
+        self, configuration: Configuration, finals: Mapping[str, Mapping[str, str]], numbers: Mapping[str, float], time_ms: int
     ) -> str:
         """Bring the run of a configuration up to date; returns its run id.
 
@@ -105,11 +113,12 @@ class Tracker:
             configuration: the row.
             finals: fold to seed to the id of the final trial, as far as they are known.
             numbers: recalls over the folds that are done, as fractions.
+            time_ms: when the last of those folds ended, so that logging again changes nothing.
         """
         run_id = self._parent(configuration)
         text = json.dumps({"configuration": to_dict(configuration), "finals": finals}, sort_keys=True, ensure_ascii=False)
         self._client.log_text(run_id, text, "configuration.json")
-        self._batch(run_id, metrics=numbers)
+        self._batch(run_id, metrics=numbers, time_ms=time_ms)
         self._client.set_terminated(run_id, "FINISHED")
         return run_id
 
@@ -236,7 +245,10 @@ class Mirror:
     def _work(self) -> None:
         tracker: Tracker | None = None
         while (write := self._queue.get()) is not None:
-            for attempt in range(ATTEMPTS if not self.lost else 1):
+            if self.lost:  # the next start makes up for it; trying each trial in turn would keep the person waiting
+                self.lost += 1
+                continue
+            for attempt in range(ATTEMPTS):
                 try:
                     tracker = tracker or self._make()
                     write(tracker)
@@ -247,8 +259,7 @@ class Mirror:
                     time.sleep(attempt)
             else:
                 self.lost += 1
-                if self.lost == 1:
-                    self._warn(f"MLflow could not be written ({last}); training goes on, and the next start makes up for it")
+                self._warn(f"MLflow could not be written ({redacted(last)}); training goes on, and the next start makes up for it")
 
 
 def redacted(uri: str) -> str:
@@ -257,7 +268,7 @@ def redacted(uri: str) -> str:
     >>> redacted("--tracking-uri=http://anna:secret@host:5000/x")
     '--tracking-uri=http://anna:***@host:5000/x'
     """
-    return re.sub(r"(://[^:/@\s]*):[^@/\s]+@", r"\1:***@", uri)
+    return re.sub(r"(://[^:/@\s]*):[^/\s]+@", r"\1:***@", uri)
 
 
 def search_runs(client: Any, experiments: list[str], filter_string: str) -> Iterator[Any]:

@@ -62,21 +62,21 @@ class View:
         if done and spec.purpose == "search":
             best = self._best[ended.configuration]
             best[spec.fold] = max(best.get(spec.fold, 0.0), max(record["curves"]["validation_uar"]))
-        if ended.trained or record["status"] == "failed":
+        if ended.trained or record["status"] in ("failed", "lost"):
             self._line(ended)
 
     def _line(self, ended: Ended) -> None:
         spec, record = ended.spec, ended.record
         what = f"{spec.purpose:<6} {spec.database} {spec.fold} {spec.ablation} seed {spec.seed}"
-        if record["status"] == "failed":
-            text = f"failed: {record['reason']}"
+        if record["status"] in ("failed", "lost"):
+            text = f"{record['status']}: {record['reason']}"
         elif record["status"] == "pruned":
             text = f"behind its study, ended after epoch {record['epochs']} of {spec.epochs}"
         elif spec.purpose != "search":
             text = f"test UAR {100 * record['uar']:.2f} %, WAR {100 * record['war']:.2f} %, {record['seconds']:.1f} s"
         else:
             text = f"validation UAR up to {100 * max(record['curves']['validation_uar']):.2f} %, {record['seconds']:.1f} s"
-        style = "red" if record["status"] == "failed" else "dim" if spec.purpose == "search" else ""
+        style = "red" if record["status"] in ("failed", "lost") else "dim" if spec.purpose == "search" else ""
         self.console.print(Text(f"[{self._done}/{self._total}] {what}: {text}", style=style), soft_wrap=True)
 
     def time_left_s(self) -> float | None:

@@ -268,3 +268,52 @@ def test_a_setting_that_a_study_tries_again_is_not_trained_again(tiny, tmp_path)
     schedule = run(made, tmp_path, log=log)
     assert all(len(study.history(schedule.ledger.get).tried) == 6 for study in schedule.studies)
     assert len(log) == len(set(log)) <= 4 * 2 + 4
+
+
+def test_a_lost_trial_costs_no_setting_and_the_next_start_takes_it_up(tiny, tmp_path):
+    made = make_plan(tiny, trials=3, folds=("anna",))
+    expected = outcome(run(made, tmp_path / "undisturbed"))
+    storage = tmp_path / "studies.journal"
+    ledger = Ledger(tmp_path / "ledger")
+    schedule = Schedule(made, ledger, open_storage(storage))
+    for count in range(3):
+        spec = schedule.next()
+        if count == 1:
+            schedule.ended(spec, {"status": "lost", "reason": "its worker was lost"})
+        else:
+            ledger.commit(train(spec))
+            schedule.ended(spec, train(spec))
+    assert schedule.finished
+    assert [study.folds for study in schedule.undecided] == [("anna",)]
+    assert [e.record["status"] for e in schedule.failures] == ["lost"]
+    again = run(made, tmp_path)
+    assert again.failures == []
+    assert len(trained_settings(again.ledger, made.studies[0])) == 3
+    assert outcome(again)[0].keys() == expected[0].keys()
+
+
+def test_what_failed_in_an_earlier_start_is_told_again(tiny, tmp_path):
+    made = make_plan(tiny, trials=2, folds=("anna",))
+    ledger = Ledger(tmp_path / "ledger")
+    schedule = Schedule(made, ledger, open_storage(tmp_path / "studies.journal"))
+    failed = False
+    while (spec := schedule.next()) is not None:
+        record = train(spec)
+        if not failed:
+            record = {k: record[k] for k in ("trial_id", "spec")} | {"status": "failed", "reason": "the loss was nan in epoch 1"}
+            failed = True
+        ledger.commit(record)
+        schedule.ended(spec, record)
+    again = Schedule(made, ledger, open_storage(tmp_path / "studies.journal"))
+    assert again.finished
+    assert [e.record["reason"] for e in again.failures] == ["the loss was nan in epoch 1"]
+
+
+def test_nothing_is_pruned_where_a_setting_is_several_trials(tiny, tmp_path):
+    for options in ({"selection": "global"}, {"validation_folds": 2}):
+        made = make_plan(tiny, trials=6, **options)
+        schedule = run(made, tmp_path / str(options))
+        bars = [bar for study in schedule.studies for bar in study.bars(schedule.ledger.get)]
+        assert not any(any(bar) for bar in bars)
+    schedule = run(make_plan(tiny, trials=6), tmp_path / "nested")
+    assert all(any(bar) for study in schedule.studies for bar in study.bars(schedule.ledger.get))

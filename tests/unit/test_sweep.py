@@ -162,7 +162,7 @@ def test_an_interrupted_sweep_ends_like_one_that_was_not(tiny_manifest, tmp_path
     monkeypatch.setattr(work, "run", interrupted)
     assert sweep.main(arguments(tiny_manifest, tmp_path / "b", "--name", "s", *search)) == 130
     assert "the same command goes on from there" in capsys.readouterr().out
-    assert not (tmp_path / "b" / "s").exists()
+    assert list((tmp_path / "b" / "s").iterdir()) == []
     monkeypatch.setattr(work, "run", run)
     assert sweep.main(arguments(tiny_manifest, tmp_path / "b", "--name", "s", *search)) == 0
     assert tables_of(tmp_path / "b" / "s") == tables_of(tmp_path / "a" / "s")
@@ -211,6 +211,10 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
         (["--name", "../evil"], ["--name: '../evil' becomes a folder"]),
         (["--trials", "2", "--space", "nowhere.yaml"], ["nowhere.yaml: no such file"]),
         (["--trial-cpus", "-1"], ["--trial-cpus: -1.0 is not above 0"]),
+        (["--fold", "emil", "--set", "foo=1"], ["no 'emil'", "no 'foo'"]),
+        (["--storage", "s3://bucket/x"], ["--storage: s3:/bucket/x is a URI; name a folder"]),
+        (["--tracking-uri", "nonsense://x"], ["--tracking-uri: no 'nonsense://'; there are databricks://, http://"]),
+        (["--trial-gpus", "-1"], ["--trial-gpus: -1.0 is below 0"]),
         (["--model", "crnn", "--set", "x", "--seeds", "0", "--protocol", "y"], ["crnn", "KEY=VALUE", "--seeds: 0", "no 'y'"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -253,7 +257,7 @@ def test_unusable_audio_is_named_before_anything_is_trained(tmp_path, capsys):
 def test_a_name_that_stands_for_other_options_is_refused_and_loses_nothing(done, tiny_manifest, capsys):
     before = tables_of(done / "done")
     assert sweep.main(arguments(tiny_manifest, done, "--name", "done", epochs="3")) == 2
-    assert "epochs: 2 then, 3 now; choose another --name, or repeat the options" in capsys.readouterr().err
+    assert "epochs: 2 then, 3 now; choose another --name, or ask for what it was" in capsys.readouterr().err
     assert tables_of(done / "done") == before
 
 
@@ -313,3 +317,38 @@ def test_passwords_are_in_no_file(tiny_manifest, tmp_path, monkeypatch):
     written = [p for p in tmp_path.rglob("*") if p.is_file() and b"s3cr3t" in p.read_bytes()]
     assert written == []
     assert "http://anna:***@127.0.0.1:9" in (tmp_path / "p" / "sweep.json").read_text()
+
+
+def test_two_corpora_whose_manifests_have_one_name_stay_apart(tmp_path, capsys):
+    for folder in ("a", "b"):
+        manifest = write_tiny(tmp_path / folder)
+        if folder == "b":
+            manifest.write_text(manifest.read_text().replace("carl", "karl").replace("karl/", "carl/"))
+        assert sweep.main(arguments(manifest, tmp_path / "out", epochs="1")) == 0
+    assert len([p for p in (tmp_path / "out").iterdir() if p.name != ".tfser"]) == 2
+    for folder, code in (("a", 0), ("b", 2)):
+        assert sweep.main(arguments(tmp_path / folder / "tiny.csv", tmp_path / "out", "--name", "one", epochs="1")) == code
+    assert "tiny holds other utterances, labels or audio; choose another --name" in capsys.readouterr().err
+
+
+def test_a_refused_request_leaves_nothing_that_refuses_the_corrected_one(tiny_manifest, tmp_path, capsys):
+    search = ("--space", str(Path(__file__).parent / "tiny_space.yaml"), "--name", "n")
+    assert sweep.main(arguments(tiny_manifest, tmp_path, *search, "--trials", "2", "--optuna-storage", "nonsense")) == 2
+    assert "--optuna-storage" in capsys.readouterr().err
+    assert sweep.main(arguments(tiny_manifest, tmp_path, *search, "--trials", "1")) == 0
+
+
+def test_tables_that_cannot_be_written_are_refused_before_anything_is_trained(tiny_manifest, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert sweep.main(arguments(tiny_manifest, tmp_path / "file", "--storage", str(tmp_path / "s"))) == 2
+    assert "name another folder" in capsys.readouterr().err
+    assert not (tmp_path / "s" / "ledger").exists()
+
+
+def test_ctrl_c_while_tables_are_made_says_what_is_kept(tiny_manifest, tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tfser.report.tables.write", interrupted)
+    assert sweep.main(arguments(tiny_manifest, tmp_path)) == 130
+    assert "What was finished is kept" in capsys.readouterr().out

@@ -23,7 +23,7 @@ class Configuration:
     model: str
     ablation: str
     selection: str
-    """How settings and epochs were chosen: ``published`` (none chosen), ``nested``, ``global``, ``oracle``."""
+    """How settings and epochs were chosen: ``published`` or ``fixed`` (none chosen), ``nested``, ``global``, ``oracle``."""
     emotions: tuple[str, ...]
     folds: tuple[str, ...]
     """Every fold that was asked for, done or not."""

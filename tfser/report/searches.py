@@ -33,7 +33,7 @@ COLUMNS = (
     "chosen",
     "hyperparameters",
 )
-"""``setting`` counts a study's settings from 1, the published one; ``epochs`` is the best epoch of a finished one."""
+"""``setting`` counts a study's settings from 1; ``epochs`` is the best epoch of a finished one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ def to_png(histories: Sequence[History]) -> bytes:
             label = history.folds[0] if len(history.folds) == 1 else "all folds"
             line = left.step(np.arange(1, len(scores) + 1), np.fmax.accumulate(scores), where="post", label=label)[0]
             left.plot(np.arange(1, len(scores) + 1), scores, ".", color=line.get_color(), alpha=0.5)
-        left.set_xlabel("settings tried (the first is the published one)")
+        left.set_xlabel("settings tried, in order")
         left.set_ylabel("validation UAR, % (line: best so far)")
         left.legend(title="test fold", fontsize=7, ncols=2)
         if names:

@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -74,6 +75,7 @@ class RayTuneRunner:
             _secure_local_ray()
         elif "RAY_AUTH_MODE" not in os.environ and (os.environ.get("RAY_AUTH_TOKEN") or (Path.home() / ".ray" / "auth_token").exists()):
             os.environ["RAY_AUTH_MODE"] = "token"
+        _reach(address)
         import ray
 
         self._ray, self.scratch = ray, scratch
@@ -91,9 +93,14 @@ class RayTuneRunner:
         resources = ray.cluster_resources()
         cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
         self.trial_cpus = trial_cpus or 1.0
-        self.trial_gpus = trial_gpus if trial_gpus is not None else round(max(gpus / max(cpus, 1.0), 0.125), 3) if gpus else 0.0
+        fitted = round(min(max(gpus / max(cpus, 1.0), 0.125), 1.0), 3) if gpus else 0.0
+        self.trial_gpus = fitted if trial_gpus is None else trial_gpus
         by_cpu = int(cpus / self.trial_cpus)
-        self.workers = max(1, min(by_cpu, int(gpus / self.trial_gpus)) if self.trial_gpus else by_cpu)
+        self.workers = min(by_cpu, int(gpus / self.trial_gpus)) if self.trial_gpus else by_cpu
+        if address is None and not self.workers:
+            asked = f"--trial-cpus {self.trial_cpus:g} --trial-gpus {self.trial_gpus:g}"
+            raise RequestError("local Ray", [f"{asked}: this machine has {cpus:g} CPUs and {gpus:g} GPUs; ask for less"])
+        self.workers = max(1, self.workers)  # a cluster may still grow
 
     def mapper(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         """Apply ``function`` to every item as Ray tasks; results in order."""
@@ -135,6 +142,21 @@ class RayTuneRunner:
     def close(self) -> None:
         """Leave the cluster; a local Ray that was started for this run ends."""
         self._ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """Fail in seconds where nothing listens; Ray itself tries for minutes.
+
+    Raises:
+        RequestError: nothing answers there.
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise RequestError(f"--address {address}", [f"nothing answers there ({error}); start Ray, or name another address"]) from None
 
 
 def _secure_local_ray() -> None:
@@ -229,7 +251,8 @@ def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task]) -> Any:
                 record = {"status": "pruned", "epochs": (result or {})["pruned_after"]}
             if record is None:
                 reason = (result or {}).get("reason") or f"its worker was lost {RETRIES + 1} times, or its memory or disk gave out"
-                record = {"status": "failed", "reason": reason}
+                # A reason comes from a worker and would come again; without one the trial was lost on the way.
+                record = {"status": "failed" if (result or {}).get("reason") else "lost", "reason": reason}
             schedule.ended(spec, record)
 
         def save(self, checkpoint_path: str) -> None:
