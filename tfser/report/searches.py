@@ -122,7 +122,7 @@ def to_png(histories: Sequence[History]) -> bytes:
             for row in shares:
                 right.plot(row[order], range(len(names)), ".", color="black", alpha=0.5)
             right.set_yticks(range(len(names)), [names[i] for i in order], fontsize=8)
-            right.set_xlabel("importance, % (bar: mean, dots: studies; PED-ANOVA)")
+            right.set_xlabel("PED-ANOVA importance, % (dots: studies)")
         else:
             right.text(0.5, 0.5, "too few settings\nto tell importances", ha="center", va="center")
             right.set_axis_off()
