@@ -78,7 +78,7 @@ class RayTuneRunner:
         _reach(address)
         import ray
 
-        self._ray, self.scratch = ray, scratch
+        self._ray, self.scratch = ray, scratch.resolve()  # Tune takes a relative path for a URI
         try:
             if address is None:
                 cores = workers or len(os.sched_getaffinity(0))
