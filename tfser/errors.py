@@ -76,8 +76,6 @@ class TrialError(TfserError):
     """
 
 
-
-
 def unknown(what: str, given: object, known: object) -> str:
     """The one sentence for a name that does not exist: what was read and what is legal."""
     from difflib import get_close_matches

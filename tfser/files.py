@@ -1,29 +1,106 @@
-"""Writing files so that a reader finds a whole file or none, and checking names before they become paths."""
+"""Places and files: a local path, a shared folder or an fsspec URI, written so that a reader finds a whole file or none.
+
+Also the node's own copies of what lies behind a URI, and the check of names before they become paths.
+Knows nothing of what is in a file.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+
+from filelock import FileLock
+
+if TYPE_CHECKING:  # a machine that only trains on local files does not need it
+    from upath import UPath
+
+Place: TypeAlias = "Path | UPath"
+"""A local path, or a file or folder behind a URI; both have the methods of ``pathlib`` that read."""
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,99}")
 """What a sweep may be called: it becomes a folder."""
 
+_URI = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
+_MIRROR = "tfser-mirror"
 
-def commit(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write under a temporary name beside ``path``, flush to disk, and rename.
+
+def place(text: str | os.PathLike[str] | Place) -> Place:
+    """What a person typed for a path, or what a task carries.
+
+    Args:
+        text: a path (``~`` is expanded) or a URI that fsspec reads, such as ``s3://bucket/folder``.
+
+    Raises:
+        ValueError: a URI of a kind that fsspec does not know, or whose package is not installed.
+    """
+    if not isinstance(text, (str, os.PathLike)):
+        return text
+    words = os.fspath(text)
+    if not _URI.match(words):
+        return Path(words).expanduser()
+    scheme, _, rest = words.partition("://")
+    if scheme.lower() == "file":
+        return Path(rest)
+    from upath import UPath
+
+    try:
+        # Listings are not cached: another process commits entries all the time.
+        found = UPath(f"{scheme.lower()}://{rest.rstrip('/')}", use_listings_cache=False)
+        assert found.fs is not None  # made now, so that a missing package shows before anything starts
+    except (ValueError, ImportError) as error:
+        raise ValueError(f"{words}: {error}; for s3:// and gs:// install 'tfser[s3]' or 'tfser[gcs]'") from None
+    return found
+
+
+def typed_place(text: str) -> Place:
+    """``place`` as argparse wants it.
+
+    Raises:
+        argparse.ArgumentTypeError: with the reason.
+    """
+    try:
+        return place(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def is_remote(path: Place) -> bool:
+    """Whether ``path`` lies behind a URI."""
+    return not isinstance(path, Path)
+
+
+def absolute(path: Place) -> Place:
+    """The same place from any working folder."""
+    return path.resolve() if isinstance(path, Path) else path
+
+
+def commit(path: Place, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file whole or not at all.
+
+    Locally: under a temporary name beside ``path``, flushed to disk, then renamed. Behind a URI: gathered in a local
+    temporary file, then stored as one object, which appears when it is complete.
 
     Args:
         path: the final name; its folder has to exist.
         write: given the open temporary file.
 
     Raises:
-        OSError: a full disk, a read-only folder; ``path`` is then as it was.
+        OSError: a full disk, a read-only folder, a store that does not answer; ``path`` is then as it was.
     """
+    if not isinstance(path, Path):
+        with tempfile.NamedTemporaryFile(prefix="tfser-") as gathered:
+            write(cast(BinaryIO, gathered))
+            gathered.flush()
+            with _as_os_error(path):
+                path.fs.put_file(gathered.name, path.path)
+        return
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -32,15 +109,253 @@ def commit(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
+        _flush_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
 
 
-def commit_text(path: Path, text: str) -> None:
+def _flush_folder(folder: Path) -> None:
+    """The new name reaches the disk too; where a file system cannot do that, the file is there all the same."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def commit_text(path: Place, text: str) -> None:
     """``commit`` for text, as UTF-8 and with its line ends as they are."""
     commit(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def create_text(path: Place, text: str) -> bool:
+    """Write a file that must not be there yet; whether this process was the one to make it.
+
+    Raises:
+        OSError: it could not be written for another reason.
+    """
+    try:
+        if isinstance(path, Path):
+            with open(path, "x", encoding="utf-8") as file:
+                file.write(text)
+        else:
+            with _as_os_error(path):
+                path.fs.pipe_file(path.path, text.encode("utf-8"), mode="create")
+    except FileExistsError:
+        return False
+    return True
+
+
+def read_bytes(path: Place) -> bytes:
+    """A whole file.
+
+    Raises:
+        OSError: it is not there (``FileNotFoundError``) or cannot be read.
+    """
+    with _as_os_error(path):
+        return path.read_bytes()
+
+
+def read_text(path: Place) -> str:
+    """A whole file of UTF-8.
+
+    Raises:
+        OSError, UnicodeDecodeError: it is not there, cannot be read, or is no text.
+    """
+    return read_bytes(path).decode("utf-8")
+
+
+def exists(path: Place) -> bool:
+    """Whether there is such a file or folder.
+
+    Raises:
+        OSError: its store does not answer.
+    """
+    with _as_os_error(path):
+        return path.exists()
+
+
+def size(path: Place) -> int:
+    """Bytes of a file.
+
+    Raises:
+        OSError: it is not there or cannot be read.
+    """
+    with _as_os_error(path):
+        return int(path.stat().st_size)
+
+
+def listed(folder: Place, pattern: str) -> list[Place]:
+    """What matches in a folder, sorted; nothing where there is no such folder.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with _as_os_error(folder):
+        return sorted(folder.glob(pattern), key=str)
+
+
+def make_folder(path: Place) -> None:
+    """Make a folder and those above it; nothing happens where it is there, or where the store has no folders.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    if not isinstance(path, Path) and path.protocol in _OBJECT_STORES:
+        return  # making one would make its bucket too, so that a mistyped name would go unnoticed
+    with _as_os_error(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def remove(path: Place) -> None:
+    """Remove a file; nothing happens where there is none.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    with contextlib.suppress(FileNotFoundError), _as_os_error(path):
+        path.unlink()
+
+
+def move(path: Place, target: Place) -> None:
+    """Give a file another name in the same place.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    if isinstance(path, Path) and isinstance(target, Path):
+        path.replace(target)
+    elif not isinstance(path, Path) and not isinstance(target, Path):
+        with _as_os_error(path):
+            path.fs.mv(path.path, target.path)
+    else:
+        raise ValueError(f"{path} and {target} are not in the same place")
+
+
+@contextlib.contextmanager
+def _as_os_error(path: Place) -> Iterator[None]:
+    """Every store has errors of its own; callers know ``OSError``."""
+    try:
+        yield
+    except (OSError, UnicodeDecodeError):
+        raise
+    except Exception as error:
+        if not is_remote(path):
+            raise
+        raise OSError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from None
+
+
+def cache_folder() -> Path:
+    """Where this machine keeps its copies of what lies behind URIs: TFSER_CACHE, else ``~/.cache/tfser``."""
+    named = os.environ.get("TFSER_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "tfser"
+
+
+def here(path: Place) -> Path:
+    """A file as this machine can open it: itself, or a copy of what lies behind a URI.
+
+    A path inside another machine's mirror (see ``mirror``) is brought here from its URI.
+
+    Raises:
+        OSError: it is not there or cannot be copied.
+    """
+    if not isinstance(path, Path):
+        return _copied(path, _mirrored(path))
+    if _MIRROR in path.parts and not path.exists():
+        scheme, *rest = path.parts[path.parts.index(_MIRROR) + 1 :]
+        from upath import UPath
+
+        return _copied(UPath(f"{scheme}://{'/'.join(rest)}"), path)
+    return path
+
+
+def mirror(folder: Place, names: Callable[[list[str]], list[str]] = lambda names: []) -> Path:
+    """A folder behind a URI as a local one, brought up to date: what is missing or changed is copied, what is gone is removed.
+
+    Args:
+        folder: behind a URI; a local one is given back as it is.
+        names: of the names in the folder, those that are wanted; none is all of them.
+
+    Raises:
+        OSError: it is not there or cannot be copied.
+    """
+    if isinstance(folder, Path):
+        return folder
+    local = _mirrored(folder)
+    with _as_os_error(folder):
+        inside = sorted(entry.name for entry in folder.iterdir())
+        if not inside:
+            raise FileNotFoundError(f"{folder} holds nothing, or is not there")
+        for root in [folder / name for name in names(inside)] or [folder]:
+            found: dict[str, dict[str, Any]] = folder.fs.find(root.path, detail=True)
+            versions = {local / os.path.relpath(name, folder.path): (name, _version(info)) for name, info in found.items()}
+            old = [path for path, (_, version) in versions.items() if not _is_version(path, version)]
+            for first in range(0, len(old), _AT_ONCE):
+                _fetch(folder, {path: versions[path] for path in old[first : first + _AT_ONCE]})
+            for path in _mirrored(root).rglob("*"):
+                if path.is_file() and path not in versions:
+                    path.unlink()
+    return local
+
+
+_AT_ONCE = 64
+"""Files that are copied side by side."""
+
+
+def _mirrored(path: UPath) -> Path:
+    """Where a copy lies; the URI can be told from it."""
+    parts = [part for part in path.path.split("/") if part]
+    if ".." in parts:
+        raise OSError(f"{path}: '..' has no meaning behind a URI")
+    return cache_folder().resolve().joinpath(_MIRROR, path.protocol, *parts)
+
+
+def _copied(source: UPath, target: Path) -> Path:
+    """``target`` with the content of ``source``; copied where it is missing or of another version."""
+    with _as_os_error(source):
+        version = _version(source.fs.info(source.path))
+        _note(target).parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(_note(target).with_suffix(".lock")):  # the trials of a machine begin together
+            if not _is_version(target, version):
+                _fetch(source, {target: (source.path, version)})
+    return target
+
+
+def _fetch(source: UPath, wanted: Mapping[Path, tuple[str, str]]) -> None:
+    """Copy files that lie in the store of ``source``; each appears when it is whole."""
+    partial = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in wanted}
+    for path in wanted:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _note(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.fs.get([name for name, _ in wanted.values()], [str(path) for path in partial.values()])
+        for path, (_, version) in wanted.items():
+            partial[path].replace(path)
+            commit_text(_note(path), version)
+    finally:
+        for path in partial.values():
+            path.unlink(missing_ok=True)
+
+
+def _version(info: Mapping[str, Any]) -> str:
+    """What changes when the content does, as far as the store tells."""
+    return f"{info.get('size')} {info.get('ETag') or info.get('etag') or info.get('mtime') or info.get('created')}"
+
+
+def _is_version(path: Path, version: str) -> bool:
+    try:
+        return path.exists() and _note(path).read_text(encoding="utf-8") == version
+    except FileNotFoundError:
+        return False
+
+
+def _note(path: Path) -> Path:
+    """Where it is written which version of a file was copied: beside the mirror, where no reader of a corpus meets it."""
+    parts = [f"{part}-versions" if part == _MIRROR else part for part in path.parts]
+    return Path(*parts[:-1], f"{parts[-1]}.version")
 
 
 def slug(text: str) -> str:

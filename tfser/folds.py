@@ -69,9 +69,7 @@ def validation_group(names: Sequence[str], fold: str, rotation: int = 0) -> str:
     return names[(list(names).index(fold) + 1 + rotation) % len(names)]
 
 
-def split(
-    utterances: Sequence[Labelled], protocol: str, fold: str, validation: Sequence[str] = ()
-) -> tuple[list[int], list[int]]:
+def split(utterances: Sequence[Labelled], protocol: str, fold: str, validation: Sequence[str] = ()) -> tuple[list[int], list[int]]:
     """Indices to train on, and indices to score on.
 
     With validation groups, those are scored and the test fold appears in neither list; without, the

@@ -11,34 +11,33 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from tfser.files import commit, commit_text
+from tfser.files import Place, commit, commit_text, listed, make_folder, move, read_bytes, read_text
 from tfser.trial import TrialSpec
 
 
 class Ledger:
     """The entries under ``root``."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Place) -> None:
         self.root = root
-        self.damaged: list[Path] = []
+        self.damaged: list[Place] = []
         """Entries that were set aside because their content does not match their checksum or name."""
 
-    def path(self, trial_id: str) -> Path:
+    def path(self, trial_id: str) -> Place:
         """Where the entry of that trial is or would be."""
         return self.root / trial_id[:2] / f"{trial_id}.json"
 
-    def weights_path(self, trial_id: str) -> Path:
+    def weights_path(self, trial_id: str) -> Place:
         """Where the weights of that final trial are or would be."""
         return self.root / trial_id[:2] / f"{trial_id}.pt"
 
     def ids(self) -> set[str]:
         """Every trial that has an entry (not yet verified)."""
-        return {path.stem for path in self.root.glob("[0-9a-f][0-9a-f]/*.json")}
+        return {path.stem for path in listed(self.root, "[0-9a-f][0-9a-f]/*.json")}
 
     def commit(self, record: Mapping[str, Any], weights: Mapping[str, torch.Tensor] | None = None) -> None:
         """Write one entry; the weights first, so that an entry never names weights that are not there.
@@ -52,7 +51,7 @@ class Ledger:
             ValueError: the record holds a number that is not finite.
         """
         path = self.path(record["trial_id"])
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         if weights is not None:
             buffer = io.BytesIO()
             torch.save(dict(weights), buffer)
@@ -64,7 +63,7 @@ class Ledger:
         """The entry, or ``None`` where there is none; a damaged one is set aside and counts as none."""
         path = self.path(trial_id)
         try:
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            record: dict[str, Any] = json.loads(read_text(path))
             checksum = record.pop("checksum")
             sound = checksum == _checksum(record) and TrialSpec.from_dict(record["spec"]).trial_id == trial_id
         except FileNotFoundError:
@@ -73,7 +72,7 @@ class Ledger:
             sound = False
         if not sound:
             aside = path.with_suffix(".damaged")
-            path.replace(aside)
+            move(path, aside)
             self.damaged.append(aside)
             return None
         return record
@@ -84,7 +83,9 @@ class Ledger:
         Raises:
             FileNotFoundError: it has none.
         """
-        state: dict[str, torch.Tensor] = torch.load(self.weights_path(trial_id), weights_only=True, map_location="cpu")
+        state: dict[str, torch.Tensor] = torch.load(
+            io.BytesIO(read_bytes(self.weights_path(trial_id))), weights_only=True, map_location="cpu"
+        )
         return state
 
 

@@ -309,7 +309,7 @@ def failing(function, call, code=errno.ENOSPC):
     return replaced
 
 
-WRITES = [("os.replace", 1), ("os.replace", 2), ("os.replace", 3), ("os.replace", 4), ("os.fsync", 1), ("os.fsync", 4), ("os.chmod", 2)]
+WRITES = [("os.replace", 1), ("os.replace", 2), ("os.replace", 3), ("os.replace", 4), ("os.fsync", 1), ("os.fsync", 7), ("os.chmod", 2)]
 WRITES += [("tempfile.mkstemp", n) for n in (1, 2, 3, 4)] + [("pathlib.Path.mkdir", 1)]
 
 

@@ -1,5 +1,11 @@
+import contextlib
+import errno
+import itertools
 import json
 import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,3 +81,87 @@ def test_a_number_that_is_not_finite_is_never_committed(tmp_path):
     with pytest.raises(ValueError, match="Out of range float"):
         Ledger(tmp_path).commit({**RECORD, "uar": float("nan")})
     assert Ledger(tmp_path).ids() == set()
+
+
+OPERATIONS = ("tempfile.mkstemp", "os.fdopen", "os.fsync", "os.chmod", "os.replace", "pathlib.Path.mkdir", "os.open", "os.close")
+"""Everything that a commit asks of the file system."""
+
+OWNERS = {"os": os, "tempfile": tempfile, "pathlib.Path": Path}
+TRIALS = [replace(SPEC, seed=seed) for seed in range(3)]
+
+
+def record_of(spec):
+    return {**RECORD, "trial_id": spec.trial_id, "spec": spec.to_dict()}
+
+
+def commit_all(ledger, patch, operation, call, then):
+    """Commit three trials while the ``call``-th use of an operation goes wrong; the trials whose commit returned."""
+    owner, attribute = OWNERS[operation.rpartition(".")[0]], operation.rpartition(".")[2]
+    real, count, committed = getattr(owner, attribute), itertools.count(1), set()
+
+    def disturbed(*arguments, **named):
+        if next(count) == call:
+            then(arguments)
+        return real(*arguments, **named)
+
+    patch.setattr(owner, attribute, disturbed)
+    for spec in TRIALS:
+        with contextlib.suppress(OSError):
+            ledger.commit(record_of(spec), {"w": torch.arange(3.0)})
+            committed.add(spec.trial_id)
+    return committed
+
+
+def holds(ledger):
+    """The trials that the ledger gives back whole, with their weights; anything else that it lists is an error."""
+    held = {spec.trial_id for spec in TRIALS if ledger.get(spec.trial_id) == record_of(spec)}
+    assert ledger.ids() == held
+    assert all(torch.equal(ledger.weights(trial_id)["w"], torch.arange(3.0)) for trial_id in held)
+    return held
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO], ids=["full", "read-only", "broken"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_disk_that_fails_at_any_point_leaves_exactly_the_committed_trials(tmp_path, monkeypatch, operation, code):
+    def fails(arguments):
+        raise OSError(code, os.strerror(code))
+
+    for call in range(1, 15):
+        with monkeypatch.context() as patch:
+            ledger = Ledger(tmp_path / str(call))
+            committed = commit_all(ledger, patch, operation, call, fails)
+        assert len(committed) >= 2
+        assert holds(ledger) == committed
+        for spec in TRIALS:
+            ledger.commit(record_of(spec), {"w": torch.arange(3.0)})
+        assert len(holds(ledger)) == 3
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_process_that_is_killed_at_any_point_of_a_commit_leaves_whole_entries_only(tmp_path, monkeypatch, operation):
+    for call in range(1, 9):
+        ledger = Ledger(tmp_path / str(call))
+        child = os.fork()
+        if child == 0:
+            with monkeypatch.context() as patch:
+                commit_all(ledger, patch, operation, call, lambda arguments: os._exit(1))
+            os._exit(0)
+        killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+        # A folder is flushed after its entry has its name.
+        assert len(holds(ledger)) == 3 or killed
+        assert len(holds(ledger)) < 3 or not killed or operation in ("os.open", "os.close")
+        for spec in TRIALS:
+            ledger.commit(record_of(spec), {"w": torch.arange(3.0)})
+        assert len(holds(ledger)) == 3
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.5, 0.8, 0.99])
+def test_an_entry_that_a_power_cut_tore_is_found_named_and_taken_for_none(tmp_path, share):
+    ledger = Ledger(tmp_path)
+    for spec in TRIALS:
+        ledger.commit(record_of(spec), {"w": torch.arange(3.0)})
+    torn = ledger.path(TRIALS[1].trial_id)
+    torn.write_bytes(torn.read_bytes()[: int(share * torn.stat().st_size)])
+    assert ledger.get(TRIALS[1].trial_id) is None
+    assert holds(ledger) == {TRIALS[0].trial_id, TRIALS[2].trial_id}
+    assert ledger.damaged == [torn.with_suffix(".damaged")]

@@ -21,6 +21,7 @@ from tfser.databases import (
     manifest,
     nemo,
     ravdess,
+    remote,
     savee,
     synthetic,
     tess,
@@ -30,6 +31,7 @@ from tfser.databases.folders import show
 from tfser.databases.locating import locate
 from tfser.databases.reader import Reader, Reading, harmful, lines
 from tfser.errors import RequestError, unknown
+from tfser.files import Place
 
 KNOWN: dict[str, Reader] = {
     "abc": abc.READER,
@@ -50,12 +52,12 @@ AUDFORMAT = "audformat:"
 """What a request for an audformat database begins with."""
 
 
-def load(request: str, data: Path | None, *, allow_incomplete: bool = False, decode: bool = False) -> Database:
+def load(request: str, data: Place | None, *, allow_incomplete: bool = False, decode: bool = False) -> Database:
     """The database that a person asked for.
 
     Args:
         request: a known name, the path of a manifest CSV, or ``audformat:PATH``.
-        data: the folder that holds the corpora, each in a folder of its name, or the corpus's own folder.
+        data: the folder (or URI) that holds the corpora, each in a folder of its name, or the corpus's own folder.
         allow_incomplete: go on with what can be read when files, labels or counts are not as published; the
             result then has ``complete=False`` and its remark says so.
         decode: where the database is refused, decode every file that can be found too, so that its owner gets
@@ -81,27 +83,28 @@ def load(request: str, data: Path | None, *, allow_incomplete: bool = False, dec
     return database
 
 
-def examine(request: str, data: Path | None) -> tuple[Database, list[Problem]]:
+def examine(request: str, data: Place | None) -> tuple[Database, list[Problem]]:
     """What can be read of a database, and everything that is wrong with its labels, files and counts.
 
     Raises:
         RequestError: nothing of it can be read.
     """
     if request.startswith(AUDFORMAT):
-        root = Path(request.removeprefix(AUDFORMAT)).expanduser()
+        root = remote.folder(request.removeprefix(AUDFORMAT), "DATABASE")
         info, reading = audformat_tables.read(root)
         return _finished(_distinct(info, "audformat"), reading, root, None)
     if request in KNOWN:
         reader = KNOWN[request]
         if reader.make is not None:
             return reader.make(), []
-        root = locate(reader, data)
+        root = locate(reader, remote.corpus(reader, data))
         assert reader.scan is not None, "a reader makes or scans"
         return _finished(reader.info, reader.scan(root), root, reader.expected_ids() if reader.expected_ids else None)
     if request.lower() in KNOWN:
         raise RequestError("DATABASE", [f"{request!r} is written {request.lower()!r}"])
     if request.lower().endswith(".csv") or "/" in request or "\\" in request:
-        path = Path(request).expanduser()
+        above, _, name = request.rpartition("/")
+        path = remote.folder(above, "DATABASE") / name if "://" in request else Path(request).expanduser()
         info, reading = manifest.read(path)
         return _finished(_distinct(info, "manifest"), reading, path.parent, None)
     others = ["or the path of a manifest (.csv with the columns path, speaker, emotion)", "or audformat:PATH"]

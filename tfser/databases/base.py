@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfser import audio
+from tfser.errors import AudioError
+from tfser.files import here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +147,7 @@ class Database:
         """
         if utterance.path is None:
             raise ValueError(f"{utterance.id} has no file; its database has to override read()")
-        return audio.read(utterance.path)
+        return audio.read(_here(utterance.path))
 
     def audio_digest(self, utterance: Utterance) -> str:
         """SHA-256 of the audio's content: what features are stored under.
@@ -155,7 +157,7 @@ class Database:
         """
         if utterance.path is None:
             raise ValueError(f"{utterance.id} has no file; its database has to override audio_digest()")
-        return audio.digest(utterance.path)
+        return audio.digest(_here(utterance.path))
 
     def digest(self, audio_digests: Mapping[str, str]) -> str:
         """What a trial's id holds of the database: every id, label and audio content (not its paths).
@@ -166,6 +168,14 @@ class Database:
         rows = [[u.id, u.speaker, u.emotion, u.session, audio_digests[u.id]] for u in self.utterances]
         text = json.dumps([list(self.emotions), rows], separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _here(path: Path) -> Path:
+    """The file on this machine: another machine's mirror of a corpus is brought here file by file."""
+    try:
+        return here(path)
+    except OSError as error:
+        raise AudioError("unreadable", str(path), str(error)) from None
 
 
 def counts(utterances: Iterable[Utterance]) -> dict[str, Counter[str]]:

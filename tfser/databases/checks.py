@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from tfser.databases.base import Database, DatabaseInfo, Problem, Utterance, cou
 from tfser.databases.folders import show
 from tfser.databases.reader import harmful
 from tfser.errors import AudioError
+from tfser.files import Place
 
 SILENT = 10 ** (-70 / 20)
 """Peak below which nothing can be heard: -70 dB of full scale (10 steps of a 16-bit sample)."""
@@ -87,7 +87,7 @@ class Report:
         }
 
 
-def check(request: str, data: Path | None) -> Report:
+def check(request: str, data: Place | None) -> Report:
     """Read labels, decode every file, and report all that is wrong.
 
     Args:

@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from collections import Counter
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +19,7 @@ from tfser.databases import KNOWN, checks
 from tfser.databases.base import HARMLESS_KINDS, PROBLEM_KINDS, DatabaseInfo, counts
 from tfser.databases.reader import SHOWN
 from tfser.errors import RequestError, unknown
+from tfser.files import Place, typed_place
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,7 +39,13 @@ def main(argv: list[str] | None = None) -> int:
         "check", help="decode everything and report what is wrong; exits 0 complete, 1 readable with problems, 2 not readable"
     )
     check.add_argument("name", metavar="NAME", help="a known name, the path of a manifest CSV, or audformat:PATH")
-    check.add_argument("--data", metavar="PATH", type=Path, help="folder that holds the corpora, or the corpus's own (default: TFSER_DATA)")
+    check.add_argument(
+        "--data",
+        metavar="PATH",
+        type=typed_place,
+        default=os.environ.get("TFSER_DATA") or None,
+        help="folder or URI that holds the corpora, or the corpus's own (default: TFSER_DATA)",
+    )
     check.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     args = parser.parse_args(argv)
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -48,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             return _list(console)
         if args.command == "describe":
             return _describe(console, args.name)
-        return _check(console, args.name, args.data or _data_from_environment(), args.json)
+        return _check(console, args.name, args.data, args.json)
     except RequestError as error:
         if getattr(args, "json", False):
             print(json.dumps(_unreadable(args.name, error), ensure_ascii=True))
@@ -58,11 +64,6 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         return 0
-
-
-def _data_from_environment() -> Path | None:
-    value = os.environ.get("TFSER_DATA")
-    return Path(value) if value else None
 
 
 def _list(console: Console) -> int:
@@ -118,7 +119,7 @@ def _counts_table(info: DatabaseInfo, table: dict[str, Counter[str]], title: str
     return shown
 
 
-def _check(console: Console, name: str, data: Path | None, as_json: bool) -> int:
+def _check(console: Console, name: str, data: Place | None, as_json: bool) -> int:
     report = checks.check(name, data)
     code = 0 if report.complete else 1
     if as_json:

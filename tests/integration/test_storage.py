@@ -1,0 +1,238 @@
+"""Every place may lie behind a URI: what is kept and what is printed is the same as on a disk."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import SET_SMALL, write_tiny
+from tests.s3 import bucket, s3_server  # noqa: F401  # fixtures
+from tests.unit.test_sweep import tables_of
+from tests.unit.test_trial import SPEC
+from tfser import files, lease, sweep
+from tfser.checkpoint import Checkpoint
+from tfser.databases import load
+from tfser.errors import RequestError
+from tfser.features import FeatureStore, FrontEnd, audio_digests
+from tfser.ledger import Ledger
+from tfser.runners import work
+
+ROOT = Path(__file__).parents[2]
+SPACE = ROOT / "tests" / "unit" / "tiny_space.yaml"
+RECORD = {"trial_id": SPEC.trial_id, "spec": SPEC.to_dict(), "status": "done", "uar": 0.1 + 0.2, "name": "Zoë"}
+FRONT_END = FrontEnd(n_mels=16)
+
+
+@pytest.fixture(params=["disk", "s3"])
+def root(request, tmp_path):
+    """A storage folder of each kind."""
+    return tmp_path / "storage" if request.param == "disk" else files.place(request.getfixturevalue("bucket") + "/storage")
+
+
+def upload(folder, uri):
+    target = files.place(uri)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            files.commit(target / path.relative_to(folder).as_posix(), lambda file, path=path: file.write(path.read_bytes()))
+
+
+def test_the_ledger_keeps_entries_and_weights_and_sets_damaged_ones_aside(root):
+    ledger = Ledger(root)
+    assert ledger.ids() == set()
+    assert ledger.get(SPEC.trial_id) is None
+    ledger.commit(RECORD, {"w": torch.arange(3.0)})
+    assert Ledger(root).get(SPEC.trial_id) == RECORD
+    assert Ledger(root).ids() == {SPEC.trial_id}
+    assert torch.equal(ledger.weights(SPEC.trial_id)["w"], torch.arange(3.0))
+    files.commit_text(ledger.path(SPEC.trial_id), files.read_text(ledger.path(SPEC.trial_id)).replace("done", "gone"))
+    assert ledger.get(SPEC.trial_id) is None
+    assert [str(path) for path in ledger.damaged] == [str(ledger.path(SPEC.trial_id).with_suffix(".damaged"))]
+    assert ledger.ids() == set()
+
+
+def test_a_commit_that_fails_leaves_what_was_there(root):
+    files.make_folder(root)
+    files.commit_text(root / "x", "before")
+
+    def torn(file):
+        file.write(b"half of")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        files.commit(root / "x", torn)
+    assert files.read_text(root / "x") == "before"
+    assert [path.name for path in files.listed(root, "*")] == ["x"]
+
+
+def test_of_many_that_make_the_same_file_one_succeeds(root):
+    files.make_folder(root)
+    made = []
+    threads = [threading.Thread(target=lambda n=n: made.append(files.create_text(root / "lease", str(n)))) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made) == [False] * 7 + [True]
+
+
+def test_features_and_checkpoints_are_the_same_bits_wherever_they_are_kept(root, tiny, tmp_path):
+    digests = audio_digests(tiny)
+    local = FeatureStore(tmp_path / "local").ensure(tiny, digests, FRONT_END)
+    pack = FeatureStore(root).ensure(tiny, digests, FRONT_END)
+    assert np.array_equal(pack.frames(), local.frames())
+    again = FeatureStore(root).ensure(tiny, digests, FRONT_END, mapper=lambda *a: pytest.fail("extracted again"))
+    assert np.array_equal(again.frames(), local.frames())
+    checkpoint = Checkpoint(root, SPEC.trial_id, {"torch": "x"})
+    assert checkpoint.load() is None
+    checkpoint.save({"w": torch.arange(3.0), "epoch": 3})
+    assert torch.equal(Checkpoint(root, SPEC.trial_id, {"torch": "x"}).load()["w"], torch.arange(3.0))
+    checkpoint.remove()
+    assert checkpoint.load() is None
+
+
+def test_frames_are_extracted_again_where_a_store_lost_them(root, tiny):
+    digests = audio_digests(tiny)
+    pack = FeatureStore(root).ensure(tiny, digests, FRONT_END)
+    before = pack.frames().copy()
+    files.remove(pack.path.with_suffix(".npy"))
+    assert np.array_equal(FeatureStore(root).ensure(tiny, digests, FRONT_END).frames(), before)
+
+
+def test_a_corpus_behind_a_uri_is_read_like_one_on_disk_and_follows_its_changes(bucket, tmp_path):
+    manifest = write_tiny(tmp_path / "corpus")
+    upload(tmp_path / "corpus", bucket)
+    local, remote = load(str(manifest), None), load(f"{bucket}/tiny.csv", None)
+    assert audio_digests(remote) == audio_digests(local)
+    other = remote.utterances[0].path
+    other.unlink()  # as on another machine, which has no copy yet
+    assert remote.audio_digest(remote.utterances[0]) == local.audio_digest(local.utterances[0])
+    rows = manifest.read_text().splitlines()
+    files.commit_text(files.place(f"{bucket}/tiny.csv"), "\n".join(rows[:-1]) + "\n")
+    gone = (manifest.parent / rows[-1].split(",")[0]).relative_to(manifest.parent).as_posix()
+    files.remove(files.place(f"{bucket}/{gone}"))
+    assert len(load(f"{bucket}/tiny.csv", None).utterances) == len(local.utterances) - 1
+    assert not (remote.root / gone).exists()
+
+
+def test_of_a_folder_of_corpora_only_the_one_asked_for_is_copied(bucket, tmp_path, monkeypatch):
+    for name in ("EmoDB/wav/03a01Fa.wav", "other/large.wav"):
+        files.commit(files.place(f"{bucket}/{name}"), lambda file: file.write(b"RIFF"))
+    with pytest.raises(RequestError, match="expected 535 utterances, found 1"):
+        load("emodb", files.place(bucket))
+    assert [path.name for path in (tmp_path / "cache" / "tfser-mirror").rglob("*.wav")] == ["03a01Fa.wav"]
+
+
+def words(manifest, out, *more):
+    model = ["--model", "time_frequency_transformer", "--ablation", "T+F+TF", "T+F", "--name", "s"]
+    return [manifest, "--out", out, *model, "--trials", "2", "--space", str(SPACE), "--epochs", "2", "--set", *SET_SMALL, *more]
+
+
+@pytest.fixture(scope="module")
+def on_disk(tiny_manifest, tmp_path_factory):
+    out = tmp_path_factory.mktemp("disk")
+    assert sweep.main(words(str(tiny_manifest), str(out), "--in-process")) == 0
+    return tables_of(out / "s")
+
+
+def tables_behind(uri):
+    """As ``tables_of``."""
+    of_a_run = ("sweep.json", "report.html")
+    return {path.name: files.read_bytes(path) for path in files.listed(files.place(uri), "*") if path.name not in of_a_run}
+
+
+def test_a_search_that_lies_wholly_behind_uris_gives_the_tables_of_one_on_disk(
+    on_disk, bucket, tiny_manifest, tmp_path, capsys, monkeypatch
+):
+    upload(tiny_manifest.parent, f"{bucket}/corpus")
+    files.commit(files.place(f"{bucket}/space.yaml"), lambda file: file.write(SPACE.read_bytes()))
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    call = words(f"{bucket}/corpus/tiny.csv", f"{bucket}/out", "--in-process", "--tracking-uri", uri)
+    call[call.index(str(SPACE))] = f"{bucket}/space.yaml"
+    real, trained = work.run, []
+
+    def killed(task):
+        trained.append(task.spec.trial_id)
+        if len(trained) == 5:
+            raise KeyboardInterrupt
+        return real(task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "run", killed)
+        assert sweep.main(call) == 130
+    assert sweep.main(call) == 0
+    assert tables_behind(f"{bucket}/out/s") == on_disk
+    capsys.readouterr()
+    assert sweep.main(call) == 0
+    assert "Trained 0 trial(s)" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_ray_workers_read_and_write_behind_uris(on_disk, bucket, tiny_manifest, tmp_path):
+    upload(tiny_manifest.parent, f"{bucket}/corpus")
+    call = words(f"{bucket}/corpus/tiny.csv", f"{bucket}/out", "--deterministic", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
+    cpus = ["--trial-cpus", str(len(os.sched_getaffinity(0)))]
+    command = [sys.executable, "-m", "tfser.sweep", *call, *cpus]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert tables_behind(f"{bucket}/out/s") == on_disk
+
+
+def test_a_store_that_is_not_there_is_a_clear_refusal(bucket, tiny_manifest, tmp_path, capsys):
+    call = words(str(tiny_manifest), "s3://no-such-bucket/out", "--in-process", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
+    assert sweep.main(call) == 2
+    error = capsys.readouterr().err
+    assert "s3://no-such-bucket/out" in error
+    assert "name another" in error
+    assert "Traceback" not in error
+
+
+def test_a_uri_of_an_unknown_kind_and_a_database_that_cannot_lie_behind_one_are_refused(bucket, tiny_manifest, capsys):
+    with pytest.raises(SystemExit) as ended:
+        sweep.main(words(str(tiny_manifest), "nowhere://x/out", "--in-process"))
+    assert ended.value.code == 2
+    assert "nowhere://x/out" in capsys.readouterr().err
+    assert sweep.main(words(str(tiny_manifest), f"{bucket}/out", "--in-process")) == 2
+    assert "an SQLite database cannot lie in" in capsys.readouterr().err
+
+
+def test_a_lease_behind_a_uri_keeps_a_second_driver_out_and_ends_with_its_holder(bucket, monkeypatch):
+    monkeypatch.setattr(lease, "RENEW_S", 0.1)
+    monkeypatch.setattr(lease, "LIFETIME_S", 60.0)  # a busy machine may take seconds for a renewal
+    storage = files.place(bucket)
+    told = []
+    with lease.lease(storage, "s", told.append):
+        with pytest.raises(RequestError, match=r"it is being run by process \d+ on "), lease.lease(storage, "s", told.append):
+            pass
+        with lease.lease(storage, "another", told.append):
+            pass
+    assert files.listed(storage / "sweeps", "*") == []
+    assert "waiting up to 60 s" in told[0]
+    monkeypatch.setattr(lease, "LIFETIME_S", 3.0)
+    files.commit_text(storage / "sweeps" / "s.lease", json.dumps({"holder": "process 1 on a dead machine", "token": "x"}))
+    begin = time.monotonic()
+    with lease.lease(storage, "s", told.append):
+        assert time.monotonic() - begin >= 3.0, "it was taken over before it could have been renewed"
+        assert "a dead machine" not in files.read_text(storage / "sweeps" / "s.lease")
+
+
+def test_a_driver_whose_lease_was_taken_over_stops(bucket, monkeypatch):
+    monkeypatch.setattr(lease, "RENEW_S", 0.1)
+    storage = files.place(bucket)
+
+    def drive():
+        with lease.lease(storage, "s", print):
+            files.commit_text(storage / "sweeps" / "s.lease", json.dumps({"holder": "another", "token": "x"}))
+            time.sleep(20)
+
+    with pytest.raises(KeyboardInterrupt):
+        drive()
+    assert json.loads(files.read_text(storage / "sweeps" / "s.lease"))["token"] == "x", "another driver's lease was removed"
