@@ -1,20 +1,17 @@
 """From the command line to a checked sweep: every problem is found here, before anything starts.
 
-Knows what can be asked for; trains nothing and writes nothing but the lease that keeps a second driver out.
+Knows what can be asked for; trains nothing, and writes nothing but what a sweep's name stands for.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import re
-import socket
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +23,7 @@ from tfser.databases import KNOWN, load
 from tfser.databases.base import Database
 from tfser.errors import RequestError, unknown
 from tfser.features import audio_digests
-from tfser.files import NAME, commit_text, slug
+from tfser.files import NAME, Place, commit_text, is_remote, make_folder, read_text, remove, slug, typed_place
 from tfser.folds import PROTOCOLS
 from tfser.models import MODELS
 from tfser.trial import Hyperparameter, Value
@@ -41,7 +38,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("databases", nargs="+", metavar="DATABASE", help="a known name, the path of a manifest CSV, or audformat:PATH")
     what = p.add_argument_group("what to train")
-    what.add_argument("--data", type=Path, default=_path_from("TFSER_DATA"), help="folder that holds the corpora (default: TFSER_DATA)")
+    data = os.environ.get("TFSER_DATA") or None
+    what.add_argument("--data", type=typed_place, default=data, help="folder or URI that holds the corpora (default: TFSER_DATA)")
     what.add_argument("--allow-incomplete", action="store_true", help="go on with a database that is not as published; tables say so")
     what.add_argument("--model", nargs="+", default=None, metavar="M", help=f"default: {' '.join(MODELS)}")
     what.add_argument("--ablation", nargs="+", default=[], metavar="A", help="default: the full model; or all")
@@ -52,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="fixed", help="fixes a hyperparameter; it is not searched")
     search = p.add_argument_group("search")
     search.add_argument("--trials", type=int, default=None, metavar="N", help="Optuna trials per fold (default: 0, the published setting)")
-    search.add_argument("--space", type=Path, nargs="+", default=[], metavar="FILE", help="default: search_spaces/<model>.yaml")
+    search.add_argument("--space", type=typed_place, nargs="+", default=[], metavar="FILE", help="default: search_spaces/<model>.yaml")
     search.add_argument("--selection", default="nested", metavar="S", help=f"{' or '.join(planning.SELECTIONS)} (default: nested)")
     search.add_argument("--validation-folds", type=int, default=1, metavar="N", help="validation speakers in rotation (default: 1)")
     search.add_argument("--sampler", default="tpe", metavar="S", help=f"{' or '.join(planning.SAMPLERS)} (default: tpe)")
@@ -62,21 +60,18 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument("--deterministic", action="store_true", help="the same choices whatever the order in which trials end")
     where = p.add_argument_group("where")
     where.add_argument("--name", default=None, help="of the sweep; its resume key (default: from the databases and options)")
-    where.add_argument("--out", type=Path, default=None, help="tables go to OUT/<sweep>/ (default: ./results)")
-    where.add_argument("--storage", type=Path, default=None, help="ledger, studies, features (default: OUT/.tfser)")
+    where.add_argument("--out", type=typed_place, default=None, help="folder or URI; tables go to OUT/<sweep>/ (default: ./results)")
+    where.add_argument("--storage", type=typed_place, default=None, help="ledger, studies, features (default: OUT/.tfser)")
     where.add_argument("--tracking-uri", default=None, help="MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)")
     where.add_argument("--address", default=os.environ.get("RAY_ADDRESS"), help="Ray cluster (default: RAY_ADDRESS, else a local Ray)")
     where.add_argument("--in-process", action="store_true", help="no Ray: one trial after another in this process")
-    where.add_argument("--trial-cpus", type=float, default=None, metavar="X", help="CPUs of one trial (default: 1)")
-    where.add_argument("--trial-gpus", type=float, default=None, metavar="X", help="GPU share of one trial (default: fitted)")
+    cpus, gpus = os.environ.get("TFSER_TRIAL_CPUS"), os.environ.get("TFSER_TRIAL_GPUS")
+    where.add_argument("--trial-cpus", type=float, default=cpus, metavar="X", help="CPUs of one trial (default: TFSER_TRIAL_CPUS, else 1)")
+    where.add_argument("--trial-gpus", type=float, default=gpus, metavar="X", help="GPU share (default: TFSER_TRIAL_GPUS, else fitted)")
+    where.add_argument("--checkpoint", type=float, default=120.0, metavar="S", help="seconds between checkpoints of a trial (default: 120)")
     p.add_argument("--retry-failed", action="store_true", help="train again what failed in an earlier start")
     p.add_argument("--plan", action="store_true", help="print what would be trained; run nothing")
     return p
-
-
-def _path_from(variable: str) -> Path | None:
-    value = os.environ.get(variable)
-    return Path(value) if value else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +86,8 @@ class Sweep:
     """Database name to the content digest of each utterance."""
     digests: Mapping[str, str]
     """Database name to its digest."""
-    out: Path
-    storage: Path
+    out: Place
+    storage: Place
     tracking_uri: str
 
 
@@ -145,6 +140,8 @@ def check(arguments: argparse.Namespace) -> Sweep:
     problems.extend(planning.problems(request, found))
     if arguments.trial_cpus is not None and not 0 < arguments.trial_cpus < 1e6:
         problems.append(f"--trial-cpus: {arguments.trial_cpus} is not above 0")
+    if not arguments.checkpoint > 0:
+        problems.append(f"--checkpoint: {arguments.checkpoint} is not above 0")
     if arguments.trial_gpus is not None and not 0 <= arguments.trial_gpus < 1e6:
         problems.append(f"--trial-gpus: {arguments.trial_gpus} is below 0 (0 trains on CPUs)")
     problems.extend(_place_problems(arguments))
@@ -175,7 +172,7 @@ def check(arguments: argparse.Namespace) -> Sweep:
         raise RequestError("tfser sweep", problems)
     out = arguments.out or collect.default_out()
     storage = arguments.storage or out / ".tfser"
-    uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or tracking.default_uri(storage)
+    uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or tracking.default_uri(Path(str(storage)))
     return Sweep(
         name=arguments.name or _default_name(arguments, request, digests),
         request=request,
@@ -217,13 +214,15 @@ def _spaces(arguments: argparse.Namespace, request: planning.Request, problems: 
 def _place_problems(arguments: argparse.Namespace) -> list[str]:
     """What is wrong with the places that were named."""
     found = []
-    for option in ("data", "out", "storage"):
-        place = getattr(arguments, option)
-        if place is not None and re.match(r"[a-z][a-z0-9+]*:/", str(place)):
-            found.append(f"--{option}: {place} is a URI; name a folder that every node reaches (a mounted bucket, say)")
-        if option != "data" and place is not None and re.search(r"[?#%]", str(place)):
-            found.append(f"--{option}: {place} holds '?', '#' or '%', which the SQLite URI below it cannot hold")
-    scheme, separator, _ = (arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "").partition("://")
+    uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    out = arguments.out or collect.default_out()
+    storage = arguments.storage or out / ".tfser"
+    if not uri and is_remote(storage):
+        found.append(f"--tracking-uri: an SQLite database cannot lie in {storage}; name an MLflow server, or sqlite:////a/local/file.db")
+    for option, given, used in (("out", arguments.out, out), ("storage", arguments.storage, storage)):
+        if not uri and given is not None and not is_remote(used) and re.search(r"[?#%]", str(used)):
+            found.append(f"--{option}: {used} holds '?', '#' or '%', which the SQLite URI below it cannot hold")
+    scheme, separator, _ = (uri or "").partition("://")
     if separator and scheme.partition("+")[0] not in tracking.SCHEMES:
         found.append(unknown("--tracking-uri", f"{scheme}://", [f"{name}://" for name in tracking.SCHEMES]))
     return found
@@ -255,32 +254,6 @@ def _default_name(arguments: argparse.Namespace, request: planning.Request, dige
     return "-".join(w for w in (names, *words, hashlib.sha256(text.encode()).hexdigest()[:6]) if w)[:100]
 
 
-@contextlib.contextmanager
-def lease(sweep: Sweep) -> Iterator[None]:
-    """Only one driver at a time writes a sweep.
-
-    Raises:
-        RequestError: another one does, or the folder cannot be written.
-    """
-    folder = sweep.storage / "sweeps"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / f"{sweep.name}.lock", "a+", encoding="utf-8")  # noqa: SIM115  # held until the sweep ends
-    except OSError as error:
-        detail = f"{error.strerror or error} ({error.filename}); name another with --storage"
-        raise RequestError(f"storage {sweep.storage}", [detail]) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise RequestError(f"sweep {sweep.name}", [f"it is being run by {file.read().strip() or 'another process'}"]) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-        file.flush()
-        yield
-
-
 def recall(sweep: Sweep) -> dict[str, Any]:
     """What the sweep's name stands for from now on; the caller holds the lease and writes it with ``remember``.
 
@@ -305,7 +278,7 @@ def recall(sweep: Sweep) -> dict[str, Any]:
         "databases": dict(sweep.digests),
     }
     with contextlib.suppress(FileNotFoundError, ValueError):
-        before = json.loads(_memory(sweep).read_text(encoding="utf-8"))
+        before = json.loads(read_text(_memory(sweep)))
         differs = []
         for key, what in (("space", "the search space of {} is another one"), ("databases", "{} holds other utterances, labels or audio")):
             differs += [what.format(name) for name, value in before.get(key, {}).items() if now[key].get(name, value) != value]
@@ -321,7 +294,7 @@ def remember(sweep: Sweep, memory: Mapping[str, Any]) -> None:
     commit_text(_memory(sweep), json.dumps(memory, sort_keys=True, indent=1))
 
 
-def _memory(sweep: Sweep) -> Path:
+def _memory(sweep: Sweep) -> Place:
     return sweep.storage / "sweeps" / f"{sweep.name}.json"
 
 
@@ -333,8 +306,9 @@ def probe_out(sweep: Sweep) -> None:
     """
     folder = sweep.out / sweep.name
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         commit_text(folder / ".probe", "")
-        (folder / ".probe").unlink()
+        remove(folder / ".probe")
     except OSError as error:
-        raise RequestError(f"--out {sweep.out}", [f"{error.strerror or error} ({error.filename}); name another folder"]) from None
+        where = f" ({error.filename})" if error.filename else ""
+        raise RequestError(f"--out {sweep.out}", [f"{error.strerror or error}{where}; name another folder"]) from None

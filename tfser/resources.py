@@ -1,4 +1,4 @@
-"""Where the files that travel with the code lie: the search spaces and the published figures.
+"""Where the files that travel with the code lie (the search spaces, the published figures), and which code this is.
 
 An installed wheel carries them in ``tfser/_data``; in a checkout they lie where people edit them. Knows
 nothing of what is in them.
@@ -6,6 +6,8 @@ nothing of what is in them.
 
 from __future__ import annotations
 
+import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 _PACKAGED = Path(__file__).resolve().parent / "_data"
@@ -28,6 +30,16 @@ def data_folder(name: str) -> Path:
         if path.exists():
             return path
     raise FileNotFoundError(f"{name} is neither at {candidates[0]} nor at {candidates[1]}; the installation is not complete")
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """Of every source file of this package: two machines whose digests differ could give different numbers."""
+    folder = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
 
 
 def published() -> Path:

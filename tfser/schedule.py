@@ -44,6 +44,7 @@ class Schedule:
         settings_at_once: how many settings one study may try at the same time.
         watch: called once for every trial of the plan when it has ended, old ones included.
         retry_failed: train again what failed in an earlier start.
+        owner: added to the names of the studies, where several sweeps keep theirs in one database.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Schedule:
         settings_at_once: int = 1,
         watch: Callable[[Ended], None] = lambda ended: None,
         retry_failed: bool = False,
+        owner: str = "",
     ) -> None:
         self.plan, self.ledger, self.settings_at_once, self._watch = plan, ledger, settings_at_once, watch
         self._held = ledger.ids()
@@ -87,10 +89,10 @@ class Schedule:
                 self._want_finals(study, study.base, study.epochs)
             else:
                 assert storage is not None
-                run = StudyRun(study, storage)
+                run = StudyRun(study, storage, owner)
                 self.studies.append(run)
                 self._searching.append(run)
-                self._announce_failed(run)
+                self._announce_told(run)
                 for opened in list(run.open.values()):
                     self._want_setting(run, opened)
         self._advance()
@@ -104,6 +106,11 @@ class Schedule:
     def running(self) -> int:
         """Trials handed out and not ended."""
         return len(self._running)
+
+    def put_back(self, spec: TrialSpec) -> None:
+        """A trial that was handed out and left nothing is handed out once more."""
+        del self._running[spec.trial_id]
+        self._ready.appendleft(spec)
 
     def bar(self, spec: TrialSpec) -> tuple[float, ...]:
         """Validation UAR that a search trial must have reached by each epoch to go on; empty: it runs to its end."""
@@ -176,12 +183,15 @@ class Schedule:
         self._waiting[trial_id] = [lambda record: told(record, True)]
         (self._ready.appendleft if first else self._ready.append)(spec)
 
-    def _announce_failed(self, run: StudyRun) -> None:
-        """What failed in an earlier start is a failure of this one too."""
-        for spec in run.failed:
+    def _announce_told(self, run: StudyRun) -> None:
+        """Who watches may have missed what ended in an earlier start; what failed there is a failure of this one too."""
+        for spec in run.told:
             record = self.ledger.get(spec.trial_id)
-            if record is not None and record["status"] == "failed":
-                self.failures.append(Ended(spec, run.study.configuration, record, False))
+            if record is not None:
+                ended = Ended(spec, run.study.configuration, record, False)
+                if record["status"] == "failed":
+                    self.failures.append(ended)
+                self._watch(ended)
 
     def _want_finals(self, study: Study, settings: Mapping[str, Any], epochs: int, *, first: bool = False) -> None:
         configuration = study.configuration

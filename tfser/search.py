@@ -11,9 +11,12 @@ setting at a time is the same whatever the order in which other studies' trials 
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from tfser.errors import RequestError
+from tfser.files import Place, commit, exists, make_folder, read_bytes
 from tfser.plan import Study
 from tfser.report.searches import History, Tried
 from tfser.train import derived_seed
@@ -33,7 +37,7 @@ STARTUP_TRIALS = 4
 """Settings tried, the published one among them, before the sampler models the scores and a trial can be pruned."""
 
 
-def open_storage(path: Path, url: str | None = None) -> BaseStorage:
+def open_storage(path: Place, url: str | None = None) -> BaseStorage:
     """Where a sweep's studies are kept; ``optuna-dashboard`` opens it too.
 
     The caller holds the sweep's lease, so a lock left behind by a killed driver is stale.
@@ -44,6 +48,7 @@ def open_storage(path: Path, url: str | None = None) -> BaseStorage:
 
     Raises:
         RequestError: the database cannot be opened.
+        OSError: the journal cannot be read or written.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url is not None:
@@ -51,10 +56,29 @@ def open_storage(path: Path, url: str | None = None) -> BaseStorage:
             return optuna.storages.get_storage(url)
         except Exception as error:  # Optuna passes on whatever the database's driver raises
             raise RequestError("--optuna-storage", [f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"]) from None
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    if not isinstance(path, Path):
+        return JournalStorage(_StoredJournal(path))
     for lock in path.parent.glob(f"{path.name}.lock*"):
         lock.unlink(missing_ok=True)
     return JournalStorage(JournalFileBackend(str(path)))
+
+
+class _StoredJournal(JournalFileBackend):
+    """A journal behind a URI: a local file that is stored as a whole after every line, because objects cannot grow."""
+
+    def __init__(self, path: Place) -> None:
+        self._path = path
+        folder = Path(tempfile.mkdtemp(prefix="tfser-journal-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._local = folder / path.name
+        if exists(path):
+            self._local.write_bytes(read_bytes(path))
+        super().__init__(str(self._local))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        super().append_logs(logs)
+        commit(self._path, lambda file: file.write(self._local.read_bytes()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +105,10 @@ class OpenTrial:
 class StudyRun:
     """One study under way."""
 
-    def __init__(self, study: Study, storage: BaseStorage) -> None:
+    def __init__(self, study: Study, storage: BaseStorage, owner: str = "") -> None:
         assert study.space is not None
         self.study, self.space = study, study.space
-        self._optuna = optuna.create_study(study_name=study.name, storage=storage, direction="maximize", load_if_exists=True)
+        self._optuna = optuna.create_study(study_name=study.name + owner, storage=storage, direction="maximize", load_if_exists=True)
         self.open: dict[int, OpenTrial] = {}
         self.lost = 0
         """Settings whose trials were lost with a worker, a disk or a memory; the next start takes them up."""
@@ -116,11 +140,12 @@ class StudyRun:
         return self.ended + self.lost >= self.study.trials
 
     @property
-    def failed(self) -> list[TrialSpec]:
-        """The trials of the settings that failed."""
-        failed = self._optuna.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-        settings = [t.user_attrs["settings"] for t in failed if "settings" in t.user_attrs]
-        return [spec for chosen in settings for spec in self.study.search_specs(chosen)]
+    def told(self) -> list[TrialSpec]:
+        """The trials of the settings that have ended, each once."""
+        ended = self._optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+        settings = [t.user_attrs["settings"] for t in ended if "settings" in t.user_attrs]
+        specs = [spec for chosen in settings for spec in self.study.search_specs(chosen)]
+        return list({spec.trial_id: spec for spec in specs}.values())
 
     def can_ask(self, at_once: int) -> bool:
         """Whether another setting may be tried now."""
@@ -204,24 +229,32 @@ class StudyRun:
         """
         states = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
         searched = [d.name for d in self.space.dimensions]
-        tried = []
+        tried: list[Tried] = []
+        means: list[tuple[float, ...]] = []
         for trial in self._optuna.get_trials(deepcopy=False):
             if trial.state not in states or "settings" not in trial.user_attrs:
                 continue
             settings = trial.user_attrs["settings"]
-            epochs = None
-            if trial.state == TrialState.COMPLETE:
-                records = [record_of(spec.trial_id) for spec in self.study.search_specs(settings)]
-                if all(records):
-                    epochs = best_epoch([r["curves"]["validation_uar"] for r in records if r])[0]
-            parameters = {name: settings[name] for name in searched}
-            tried.append(Tried(state=states[trial.state], validation_uar=trial.value, epochs=epochs, hyperparameters=parameters))
+            records = [record_of(spec.trial_id) for spec in self.study.search_specs(settings)]
+            whole = [r for r in records if r is not None] if all(records) else []
+            curves = [r["curves"]["validation_uar"] for r in whole] if trial.state == TrialState.COMPLETE else []
+            tried.append(
+                Tried(
+                    state=states[trial.state],
+                    validation_uar=trial.value,
+                    epochs=best_epoch(curves)[0] if curves else None,
+                    hyperparameters={name: settings[name] for name in searched},
+                    seconds=sum(r["seconds"] for r in whole) if whole else None,
+                )
+            )
+            means.append(tuple(np.mean(curves, axis=0).tolist()) if curves else ())
         importances: dict[str, float] = {}
         with warnings.catch_warnings(), contextlib.suppress(ValueError, RuntimeError):
             warnings.simplefilter("ignore")
             importances = optuna.importance.get_param_importances(self._optuna)
         c = self.study.configuration
-        return History(configuration=c, folds=self.study.folds, tried=tuple(tried), importances=importances)
+        history = History(configuration=c, folds=self.study.folds, tried=tuple(tried), importances=importances)
+        return history if history.chosen is None else replace(history, curve=means[history.chosen])
 
 
 def best_epoch(curves: Sequence[Sequence[float]]) -> tuple[int, float]:

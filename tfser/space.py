@@ -25,12 +25,12 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
 
 from tfser.errors import RequestError, unknown
+from tfser.files import Place, read_text
 from tfser.trial import Hyperparameter, Value
 
 KINDS = ("choice", "int", "float")
@@ -182,7 +182,7 @@ class _Chosen(_Random):
         return int(self.combination.get(name, low))
 
 
-def read(path: Path, hyperparameters: Mapping[str, Mapping[str, Hyperparameter]]) -> Space:
+def read(path: Place, hyperparameters: Mapping[str, Mapping[str, Hyperparameter]]) -> Space:
     """Read and check one file.
 
     Args:
@@ -194,7 +194,7 @@ def read(path: Path, hyperparameters: Mapping[str, Mapping[str, Hyperparameter]]
     """
     source = str(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
     except FileNotFoundError:

@@ -7,6 +7,7 @@ stopped at any moment and typed again; a sweep that is whole trains nothing.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import shlex
@@ -14,7 +15,9 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -22,15 +25,17 @@ from rich.console import Console
 from tfser import collect, cost, tracking
 from tfser.errors import RequestError, TfserError
 from tfser.features import FeatureStore, FrontEnd, Pack
-from tfser.files import commit_text
+from tfser.files import absolute, commit_text, read_bytes
+from tfser.lease import lease
 from tfser.ledger import Ledger
 from tfser.models import MODELS
 from tfser.plan import front_end
 from tfser.report import searches, tables, terminal
+from tfser.report.provenance import Provenance
 from tfser.report.result import Configuration, Results
 from tfser.report.searches import History
 from tfser.report.summary import summarise
-from tfser.request import Sweep, check, lease, parser, probe_out, recall, remember
+from tfser.request import Sweep, check, parser, probe_out, recall, remember
 from tfser.runners import Runner
 from tfser.runners.in_process import InProcessRunner
 from tfser.runners.work import Task, versions
@@ -68,13 +73,14 @@ class Run:
         self.features = FeatureStore(sweep.storage / "features")
         self._packs: dict[tuple[str, FrontEnd], Pack] = {}
         self._started = time.time()
+        self._said = False
 
     def __call__(self) -> int:
         """Train what is missing and write the tables; returns the exit code."""
         try:
             return self._run()
         except KeyboardInterrupt:
-            self._say(f"Interrupted. What was finished is kept; the same command goes on from there (sweep {self.sweep.name}).")
+            self._interrupted()
             return 130
 
     def _run(self) -> int:
@@ -85,36 +91,38 @@ class Run:
         storage = open_storage(journal, self.arguments.optuna_storage) if sweep.request.trials else None
         view = View(sweep.plan, console)
         mirror = tracking.Mirror(
-            lambda: tracking.Tracker(sweep.tracking_uri, sweep.name, sweep.storage / "mlartifacts"),
+            lambda: tracking.Tracker(sweep.tracking_uri, sweep.name, _artifacts(sweep), self._command, weights=self._weights),
             lambda text: self._say(text, "yellow"),
+            self._say,
         )
 
         def watch(ended: Ended) -> None:
             view.ended(ended)
             if "spec" in ended.record and ended.record["status"] != "pruned":
-                mirror.put(lambda tracker: tracker.trial(ended.configuration, ended.record))
+                mirror.put(lambda tracker: tracker.trial(ended.configuration, ended.record), f"trial {ended.spec.trial_id}")
 
-        schedule = Schedule(sweep.plan, self.ledger, storage, watch=watch, retry_failed=self.arguments.retry_failed)
+        owner = hashlib.sha256(f"{absolute(sweep.storage)} {sweep.name}".encode()).hexdigest()[:8]
+        schedule = Schedule(
+            sweep.plan,
+            self.ledger,
+            storage,
+            watch=watch,
+            retry_failed=self.arguments.retry_failed,
+            owner=f" of {sweep.name} {owner}" if self.arguments.optuna_storage else "",
+        )
         view.schedule = schedule
-        interrupted: KeyboardInterrupt | None = None
-        try:
-            if schedule.finished:
-                remember(sweep, memory)
-            else:
-                self._train(schedule, view, memory)
-        except KeyboardInterrupt as interruption:
-            interrupted = interruption
+        if schedule.finished:
+            remember(sweep, memory)
+        else:
+            self._train(schedule, view, memory, mirror)
         for path in self.ledger.damaged:
             self._say(f"A damaged ledger entry was set aside as {path}; its trial was trained again", "yellow")
-        runs = self._mirror_rows(schedule, mirror)
-        mirror.close()
-        if interrupted:
-            raise interrupted
-        results = self._results(schedule, mirror)
-        folder = sweep.out / sweep.name
-        tables.write(results, folder)
         histories = [study.history(self.ledger.get) for study in schedule.studies]
-        searches.write(histories, folder)
+        runs = self._mirror_rows(schedule, histories, mirror)
+        mirror.close()
+        results = replace(self._results(schedule, mirror), histories=tuple(histories), command=self._command)
+        folder = sweep.out / sweep.name
+        tables.write(results, folder, made=Provenance(tracking_uri=tracking.redacted(sweep.tracking_uri)))
         self._write_sweep_json(schedule, runs)
         console.print()
         terminal.show(results, console)
@@ -122,7 +130,14 @@ class Run:
         self._say_where(schedule)
         return 1 if schedule.failures or schedule.undecided else 0
 
-    def _train(self, schedule: Schedule, view: View, memory: Mapping[str, Any]) -> None:
+    def _weights(self, trial_id: str) -> bytes | None:
+        """The file of a final trial's weights."""
+        try:
+            return read_bytes(self.ledger.weights_path(trial_id))
+        except FileNotFoundError:
+            return None
+
+    def _train(self, schedule: Schedule, view: View, memory: Mapping[str, Any], mirror: tracking.Mirror) -> None:
         runner = self._runner()
         remember(self.sweep, memory)
         # Ray replaces a SIGTERM handler that was there before it; this one ends the sweep as Ctrl-C does.
@@ -138,6 +153,12 @@ class Run:
             self._say(f"Training, {runner.workers} trial(s) at once")
             with view:
                 runner.run(schedule, lambda spec: self._task(spec, schedule.bar(spec)))
+        except KeyboardInterrupt:
+            # Said before anything is given back: whoever stops a Ray job kills it after three seconds.
+            self._interrupted()
+            if left := mirror.abandon():
+                self._say(f"{left} record(s) are not in MLflow yet; the next start logs them.")
+            raise
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             runner.close()
@@ -148,27 +169,57 @@ class Run:
         from tfser.runners.ray_tune import RayTuneRunner
 
         a = self.arguments
-        return RayTuneRunner(a.address, self.sweep.storage / "tune", trial_cpus=a.trial_cpus, trial_gpus=a.trial_gpus)
+        return RayTuneRunner(a.address, trial_cpus=a.trial_cpus, trial_gpus=a.trial_gpus, say=lambda text: self._say(text, "yellow"))
 
     def _task(self, spec: TrialSpec, bar: tuple[float, ...]) -> Task:
         pack = self._packs[spec.database, front_end(spec.settings)]
-        return Task(spec=spec, pack=pack.path.resolve(), ledger=self.ledger.root.resolve(), bar=bar)
+        storage = absolute(self.sweep.storage)
+        return Task(spec=spec, pack=absolute(pack.path), storage=storage, checkpoint_s=self.arguments.checkpoint, bar=bar)
 
-    def _mirror_rows(self, schedule: Schedule, mirror: tracking.Mirror) -> dict[str, str]:
+    @property
+    def _command(self) -> str:
+        """What was typed, without passwords."""
+        return tracking.redacted("python -m tfser.sweep " + shlex.join(self.arguments.typed))
+
+    def _interrupted(self) -> None:
+        """Say how to go on, once."""
+        if not self._said:
+            self._said = True
+            self._say(f"Interrupted. What was finished is kept; the same command goes on from there (sweep {self.sweep.name}).")
+
+    def _mirror_rows(self, schedule: Schedule, histories: Sequence[History], mirror: tracking.Mirror) -> dict[str, str]:
         """Bring the runs of the configurations up to date; returns their run ids once the mirror is closed."""
         runs: dict[str, str] = {}
-        numbers = {s.configuration: _numbers(s) for s in summarise(self._from_schedule(schedule))}
+        summaries = {s.configuration: s for s in summarise(self._from_schedule(schedule))}
+        fixed = {s.configuration: {**s.base, "epochs": s.epochs} for s in self.sweep.plan.studies if s.space is None}
         for configuration in self.sweep.plan.configurations:
             finals: dict[str, dict[str, str]] = {}
             for (c, fold, seed), spec in schedule.finals.items():
                 if c == configuration and (c, fold, seed) in schedule.records:
                     finals.setdefault(fold, {})[str(seed)] = spec.trial_id
 
-            def write(tracker: tracking.Tracker, c: Configuration = configuration, finals: dict[str, dict[str, str]] = finals) -> None:
-                ends = [r["started_unix"] + r["seconds"] for k, r in schedule.records.items() if k[0] == c and r["status"] == "done"]
-                runs[" ".join(c.key)] = tracker.configuration(c, finals, numbers[c], int(1000 * max(ends, default=0)))
+            mine = [history for history in histories if history.configuration == configuration]
+            tried = searches.to_json(mine) if mine else ""
 
-            mirror.put(write)
+            def write(
+                tracker: tracking.Tracker,
+                c: Configuration = configuration,
+                finals: dict[str, dict[str, str]] = finals,
+                tried: str = tried,
+            ) -> None:
+                ends = [r["started_unix"] + r["seconds"] for k, r in schedule.records.items() if k[0] == c and r["status"] == "done"]
+                runs[" ".join(c.key)] = tracker.configuration(
+                    c,
+                    finals,
+                    _numbers(summaries[c]),
+                    int(1000 * max(ends, default=0)),
+                    confusion=summaries[c].confusion.tolist(),
+                    settings=fixed.get(c),
+                    digest=self.sweep.digests[c.database],
+                    histories=tried,
+                )
+
+            mirror.put(write, f"the row {' / '.join(configuration.key)}")
         return runs
 
     def _from_schedule(self, schedule: Schedule) -> Results:
@@ -185,13 +236,14 @@ class Run:
             return self._from_schedule(schedule)
         wanted = set(self.sweep.plan.configurations)
         rows = tuple(c for c in results.configurations if c in wanted)
-        return Results(sweep=results.sweep, configurations=rows, records={k: r for k, r in results.records.items() if k[0] in wanted})
+        records = {key: record for key, record in results.records.items() if key[0] in wanted}
+        return replace(results, configurations=rows, records=records)
 
     def _write_sweep_json(self, schedule: Schedule, runs: Mapping[str, str]) -> None:
         """What differs from run to run; the other files hold only what the numbers fill."""
         values = {
             "sweep": self.sweep.name,
-            "command": tracking.redacted("python -m tfser.sweep " + shlex.join(self.arguments.typed)),
+            "command": self._command,
             "request": {k: tracking.redacted(v) if isinstance(v, str) else v for k, v in vars(self.arguments).items() if k != "typed"},
             "versions": {**versions(), **{name: version(name) for name in ("ray", "optuna", "mlflow-skinny")}},
             "numerics": NUMERICS_VERSION,
@@ -200,7 +252,7 @@ class Run:
             "seconds": time.time() - self._started,
             "trained": schedule.trained,
             "epochs_spared_by_pruning": schedule.epochs_saved,
-            "failed": [{"trial_id": e.spec.trial_id, "reason": e.record["reason"]} for e in schedule.failures],
+            "failed": [{"trial_id": e.spec.trial_id, **{k: e.record.get(k) for k in ("reason", "log")}} for e in schedule.failures],
             "tracking_uri": tracking.redacted(self.sweep.tracking_uri),
             "runs": dict(runs),
             "chosen": {name: {"settings": c.settings, "validation_uar": c.score} for name, c in schedule.chosen.items()},
@@ -224,7 +276,8 @@ class Run:
         for ended in schedule.failures:
             spec = ended.spec
             what = f"{spec.database} {spec.fold} {spec.ablation} seed {spec.seed} ({spec.purpose}, trial {spec.trial_id})"
-            self._say(f"failed: {what}: {ended.record['reason']}", "red")
+            log = f"; log: {ended.record['log']}" if "log" in ended.record else ""
+            self._say(f"{ended.record['status']}: {what}: {ended.record['reason']}{log}", "red")
         for study in schedule.undecided:
             self._say(f"no setting of {study.name} could be trained, so its folds have no final trial", "red")
         if schedule.failures:
@@ -232,8 +285,8 @@ class Run:
         self._say(f"Trained {schedule.trained} trial(s) in {duration(time.time() - self._started)}; the rest was there already.")
         if schedule.epochs_saved:
             self._say(f"Pruning ended search trials that fell behind and spared {schedule.epochs_saved} epochs.")
-        self._say(f"Tables and figures: {(self.sweep.out / self.sweep.name).resolve()}")
-        self._say(f"Ledger, features, studies: {self.sweep.storage.resolve()}")
+        self._say(f"Tables and figures: {absolute(self.sweep.out / self.sweep.name)}")
+        self._say(f"Ledger, features, studies: {absolute(self.sweep.storage)}")
         uri = tracking.redacted(self.sweep.tracking_uri)
         if uri.startswith("sqlite:"):
             self._say(f"Compare runs on http://127.0.0.1:5000: mlflow server --workers 1 --backend-store-uri {shlex.quote(uri)}")
@@ -250,6 +303,13 @@ def _numbers(summary: Any) -> dict[str, float]:
             if value == value:
                 numbers[f"test/{name}"] = value
     return numbers
+
+
+def _artifacts(sweep: Sweep) -> Path:
+    """Where MLflow's artifacts go when it is a local database: beside the ledger, or beside the database where that is remote."""
+    if isinstance(sweep.storage, Path):
+        return sweep.storage / "mlartifacts"
+    return Path(sweep.tracking_uri.removeprefix("sqlite:///")).parent / "mlartifacts"
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -270,7 +330,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print("\n  ".join([f"Sweep {sweep.name}", *lines]), soft_wrap=True, markup=False, highlight=False)
         if arguments.plan:
             return 0
-        with lease(sweep):
+        with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
             return Run(sweep, arguments, console)()
     except KeyboardInterrupt:
         print("Interrupted before anything was trained.", file=sys.stderr)

@@ -9,26 +9,37 @@ of the same sweep never has two; metrics carry the trial's own time, so that log
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import io
 import json
 import logging
 import os
-import queue
-import re
-import threading
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
+from filelock import FileLock
+
+from tfser.files import Place, absolute
+from tfser.mirror import Mirror as Mirror
+from tfser.mirror import redacted as redacted
+from tfser.report import thumbnail
 from tfser.report.result import Configuration
 
 SCHEMES = ("databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
 """What a tracking URI can begin with."""
 
-ATTEMPTS = 3
-"""How often a write is tried before the trial is left to the next start."""
+_ENTITIES = 1000
+"""Metrics, parameters and tags that MLflow takes at once."""
+
+_PARAM, _TAG, _DATASET_NAME, _DATASET_DIGEST = 6000, 8000, 500, 36
+"""Characters that MLflow takes of a parameter's value, a tag's value, and a dataset's name and digest."""
 
 
 def quiet_environment() -> None:
@@ -36,11 +47,16 @@ def quiet_environment() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-    # MLflow's own defaults try one request for four minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # MLflow's own defaults try one request for four minutes, and may so make one run twice: the mirror tries again itself,
+    # and looks first at what has arrived.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     logging.getLogger("alembic").setLevel(logging.ERROR)
+    # It prints a traceback for a database that is locked for a moment, and then raises the same.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def default_uri(storage: Path) -> str:
@@ -58,6 +74,29 @@ def configuration_key(configuration: Configuration) -> str:
     return " ".join(configuration.key)
 
 
+@dataclass(slots=True)
+class _Run:
+    """What has to be known of a run to write to it."""
+
+    id: str
+    started_ms: int
+    status: str
+    artifacts: str
+    """Where its artifacts are, as a URI."""
+    tags: Mapping[str, str]
+    params: frozenset[str] = frozenset()
+    """The names of those that a configuration's run has."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """The last values of a configuration's run."""
+
+    @classmethod
+    def of(cls, run: Any) -> _Run:
+        info, data = run.info, run.data
+        if data.tags["tfser.kind"] != "configuration":  # there are thousands, and nobody asks for their numbers
+            return cls(info.run_id, info.start_time, info.status, info.artifact_uri, data.tags)
+        return cls(info.run_id, info.start_time, info.status, info.artifact_uri, data.tags, frozenset(data.params), data.metrics)
+
+
 class Tracker:
     """Writes runs through one MLflow client; every call may raise what MLflow raises.
 
@@ -65,47 +104,106 @@ class Tracker:
         uri: the tracking URI.
         sweep: the sweep's name, in the tags of every run.
         artifacts: where artifacts go when the tracking store is a local database; a server decides itself.
+        command: what a person types to get these runs again; a tag of every configuration's run.
+        weights: the file of a final trial's weights by its id, ``None`` where it has none; with it, final trials' models are logged.
     """
 
-    def __init__(self, uri: str, sweep: str, artifacts: Path) -> None:
+    def __init__(
+        self, uri: str, sweep: str, artifacts: Place, command: str = "", weights: Callable[[str], bytes | None] | None = None
+    ) -> None:
         quiet_environment()
         from mlflow import MlflowClient
 
-        self.uri, self.sweep = uri, sweep
-        self._artifacts = artifacts.resolve() if uri.startswith("sqlite:") else None
+        self.uri, self.sweep, self._command, self._weights = uri, sweep, command, weights
+        self._artifacts = absolute(artifacts) if uri.startswith("sqlite:") else None
+        prepare(uri)
         self._client = MlflowClient(tracking_uri=uri)
+        self.answered = time.monotonic()
+        """When MLflow last answered, by ``time.monotonic``."""
         self._experiments: dict[str, str] = {}
-        self._parents: dict[str, str] = {}
-        self._known: dict[str, dict[str, str]] = {}
-        self._ended: dict[str, str] = {}
-        """Trial id to the status that its run ended with."""
+        self._known: dict[str, dict[str, _Run]] = {}
+        """Experiment to key (of a configuration, or a trial id) to the run that this sweep has there."""
+
+    def _ask(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Call the client, and note that MLflow answered."""
+        answer = method(*arguments, **named)
+        self.answered = time.monotonic()
+        return answer
 
     def _experiment(self, name: str) -> str:
         if name not in self._experiments:
-            found = self._client.get_experiment_by_name(name)
-            if found is not None and found.lifecycle_stage == "deleted":
-                self._client.restore_experiment(found.experiment_id)
-            if found is None:
-                location = (self._artifacts / name).as_uri() if self._artifacts else None
-                self._experiments[name] = self._client.create_experiment(
-                    name, artifact_location=location, tags={"mlflow.experimentKind": "custom_model_development"}
-                )
-            else:
-                self._experiments[name] = found.experiment_id
+            self._experiments[name] = self._found_experiment(name) or self._made_experiment(name)
         return self._experiments[name]
 
-    def _runs(self, experiment: str) -> dict[str, str]:
-        """Key (of a configuration, or a trial id) to run id, of the runs that this sweep already has there."""
+    def _found_experiment(self, name: str) -> str | None:
+        found = self._ask(self._client.get_experiment_by_name, name)
+        if found is None:
+            return None
+        if found.lifecycle_stage == "deleted":
+            self._ask(self._client.restore_experiment, found.experiment_id)
+        return str(found.experiment_id)
+
+    def _made_experiment(self, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        location = (self._artifacts / name).as_uri() if self._artifacts else None
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        try:
+            return str(self._ask(self._client.create_experiment, name, artifact_location=location, tags=tags))
+        except MlflowException as error:
+            # Another sweep on the same database may have made it since.
+            found = self._found_experiment(name) if error.error_code == "RESOURCE_ALREADY_EXISTS" else None
+            if found is None:
+                raise
+            return found
+
+    def _runs(self, experiment: str) -> dict[str, _Run]:
+        """Key to run, of the runs that this sweep already has there."""
         if experiment not in self._known:
-            self._known[experiment] = {}
-            for run in search_runs(self._client, [experiment], f"tags.`tfser.sweep` = '{self.sweep}'"):
-                key = run.data.tags["tfser.key"]
-                self._known[experiment][key] = run.info.run_id
-                self._ended[key] = run.info.status
+            self._known[experiment] = self._single([experiment])
         return self._known[experiment]
 
+    def _single(self, experiments: list[str]) -> dict[str, _Run]:
+        """Key to run; where a key has several runs all but one are deleted, and their children become its own.
+
+        MLflow chooses run ids itself. So a run whose making was not answered in time, and was tried again, may exist twice.
+        """
+        runs = [_Run.of(run) for run in search_runs(self._client, experiments, f"tags.`tfser.sweep` = '{self.sweep}'")]
+        self.answered = time.monotonic()
+        children = Counter(run.tags.get("mlflow.parentRunId") for run in runs)
+        kept: dict[str, _Run] = {}
+        doubles: dict[str, str] = {}
+        """Run id to the key that it has in common with another run."""
+        for run in sorted(runs, key=lambda run: (-children[run.id], run.status != "FINISHED", run.id)):
+            key = run.tags["tfser.key"]
+            if kept.setdefault(key, run) is not run:
+                doubles[run.id] = key
+        for run in kept.values():
+            parent = doubles.get(run.tags.get("mlflow.parentRunId", ""))
+            if parent is not None:
+                self._ask(self._client.set_tag, run.id, "mlflow.parentRunId", kept[parent].id)
+        for run_id in doubles:
+            self._ask(self._client.delete_run, run_id)
+        return kept
+
+    def remove_doubles(self) -> None:
+        """Bring it about that no configuration and no trial of this sweep has two runs, in any experiment."""
+        found = self._ask(self._client.search_experiments, filter_string="name LIKE 'tfser/%'")
+        if found:
+            self._single([experiment.experiment_id for experiment in found])
+        self._known.clear()
+
     def configuration(
-        self, configuration: Configuration, finals: Mapping[str, Mapping[str, str]], numbers: Mapping[str, float], time_ms: int
+        self,
+        configuration: Configuration,
+        finals: Mapping[str, Mapping[str, str]],
+        numbers: Mapping[str, float],
+        time_ms: int,
+        *,
+        confusion: Sequence[Sequence[int]] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        digest: str = "",
+        histories: str = "",
     ) -> str:
         """Bring the run of a configuration up to date; returns its run id.
 
@@ -113,26 +211,52 @@ class Tracker:
             configuration: the row.
             finals: fold to seed to the id of the final trial, as far as they are known.
             numbers: recalls over the folds that are done, as fractions.
-            time_ms: when the last of those folds ended, so that logging again changes nothing.
+            time_ms: when the last of those folds ended, milliseconds since 1970; 0 where none did.
+            confusion: counts over those folds, rows are the truth; drawn as an artifact.
+            settings: the hyperparameters and epochs that all final trials have in common, whatever else will be trained.
+            digest: the database's.
+            histories: what its studies tried, as ``tfser.report.searches.to_json`` writes it.
         """
-        run_id = self._parent(configuration)
-        text = json.dumps({"configuration": to_dict(configuration), "finals": finals}, sort_keys=True, ensure_ascii=False)
-        self._client.log_text(run_id, text, "configuration.json")
-        self._batch(run_id, metrics=numbers, time_ms=time_ms)
-        self._client.set_terminated(run_id, "FINISHED")
-        return run_id
+        c = configuration
+        run = self._parent(c)
+        artifacts: dict[str, str | bytes] = {
+            "configuration.json": json.dumps({"configuration": to_dict(c), "finals": finals}, sort_keys=True, ensure_ascii=False)
+        }
+        if histories:
+            artifacts["search.json"] = histories
+        if confusion is not None and any(map(sum, confusion)):
+            folds = f"{numbers.get('folds_done', 0):.0f} of {c.folds_total} folds, {len(c.seeds)} seed(s)"
+            heading = [f"{c.ablation} on {c.database}, {c.protocol_name}", f"selection {c.selection}, {folds}"]
+            artifacts["confusion.png"] = thumbnail.confusion(c.emotions, confusion, heading)
+            artifacts["confusion.csv"] = _confusion_csv(c.emotions, confusion)
+        self._artifacts_of(run, artifacts)
+        params = {"database": c.database, "protocol": c.protocol, "model": c.model, "ablation": c.ablation, "selection": c.selection}
+        if digest:
+            params["database_digest"] = digest
+            self._inputs(run, digest, {c.protocol_name: c.database}, c)
+        # A parameter cannot change, so one that an older version logged stays.
+        params = {k: v for k, v in {**params, **(settings or {})}.items() if k not in run.params}
+        tags = {"tfser.seeds": " ".join(map(str, c.seeds)), "tfser.folds": " ".join(c.folds)}
+        if self._command:
+            tags["tfser.command"] = self._command
+        # Only what changed, at the time when it did: of two values with one time MLflow shows the larger one.
+        changed = [(name, value, 0) for name, value in numbers.items() if run.metrics.get(_metric_name(name)) != value]
+        self._log(run, params, changed, tags, int(1000 * time.time()))
+        run.metrics = {**run.metrics, **{_metric_name(name): value for name, value in numbers.items()}}
+        run.params |= params.keys()
+        # Trials can be older than the sweep that they are a part of; its run did not end before it began.
+        self._ask(self._client.set_terminated, run.id, "FINISHED", end_time=max(time_ms, run.started_ms))
+        return run.id
 
-    def _parent(self, configuration: Configuration) -> str:
-        """The run id of a configuration's run, made where there is none."""
+    def _parent(self, configuration: Configuration) -> _Run:
+        """A configuration's run, made where there is none."""
         experiment = self._experiment(experiment_name(configuration))
         key, runs, c = configuration_key(configuration), self._runs(experiment), configuration
         if key not in runs:
             note = f"{c.model} {c.ablation} on {c.database}, one {c.protocol} held out per fold. {c.remark}".strip()
             tags = {**self._tags("configuration", key, c), "mlflow.note.content": note}
-            run = self._client.create_run(experiment, tags=tags, run_name=f"{c.database} · {c.ablation} · {c.selection} · {self.sweep}")
-            runs[key] = run.info.run_id
-            params = {"database": c.database, "protocol": c.protocol, "model": c.model, "ablation": c.ablation, "selection": c.selection}
-            self._batch(runs[key], params=params)
+            name = f"{c.ablation} · {c.database} · {c.selection} · {self.sweep}"
+            runs[key] = _Run.of(self._ask(self._client.create_run, experiment, tags=tags, run_name=name))
         return runs[key]
 
     def _tags(self, kind: str, key: str, configuration: Configuration) -> dict[str, str]:
@@ -151,135 +275,230 @@ class Tracker:
     def trial(self, configuration: Configuration, record: Mapping[str, Any]) -> None:
         """One trial as a child of its configuration's run; nothing happens when it is there and whole."""
         spec = record["spec"]
-        experiment = self._experiment(experiment_name(configuration))
-        runs = self._runs(experiment)
-        key = record["trial_id"]
-        status = "FINISHED" if record["status"] == "done" else "FAILED"
-        if self._ended.get(key) == status:
+        runs = self._runs(self._experiment(experiment_name(configuration)))
+        key, status = record["trial_id"], "FINISHED" if record["status"] == "done" else "FAILED"
+        if key in runs and runs[key].status == status and self._is_whole(runs[key]):
             return
-        start, end = (int(1000 * t) for t in (record["started_unix"], record["started_unix"] + record["seconds"]))
         if key not in runs:
-            kind = "search" if spec["purpose"] == "search" else "fold"
-            tags = {
-                **self._tags(kind, key, configuration),
-                "tfser.trial_id": key,
-                "tfser.fold": spec["fold"],
-                "tfser.seed": str(spec["seed"]),
-                "tfser.purpose": spec["purpose"],
-                "mlflow.parentRunId": self._parent(configuration),
-            }
-            held = f"{configuration.protocol} {spec['fold']}"
-            if spec["validation"]:
-                held += f", validated on {', '.join(spec['validation'])}"
-            run = self._client.create_run(experiment, start_time=start, tags=tags, run_name=f"{kind} · {held} · seed {spec['seed']}")
-            runs[key] = run.info.run_id
-        run_id = runs[key]
+            runs[key] = self._child(configuration, record)
+        run, end_ms = runs[key], int(1000 * (record["started_unix"] + record["seconds"]))
+        if "tfser.reason" in run.tags and status == "FINISHED":
+            self._ask(self._client.delete_tag, run.id, "tfser.reason")
         named = ("database", "protocol", "fold", "model", "ablation", "seed", "epochs", "database_digest", "numerics")
-        params = {name: spec[name] for name in named}
-        self._batch(run_id, params={**params, **spec["hyperparameters"]})
-        if record["status"] != "done":
-            self._client.set_tag(run_id, "tfser.reason", record["reason"][:5000])
-            self._client.set_terminated(run_id, status, end_time=end)
-            self._ended[key] = status
+        params = {**{name: spec[name] for name in named}, **spec["hyperparameters"]}
+        points: list[tuple[str, float, int]] = []
+        tags = {}
+        if status == "FINISHED":
+            points, tags = _points(record), {"tfser.versions": json.dumps(record["versions"], sort_keys=True)}
+            self._inputs(run, spec["database_digest"], _parts(spec), configuration)
+            self._artifacts_of(run, self._drawn(configuration, record))
+            self._model_of(run, record)
+        else:
+            tags["tfser.reason"] = record["reason"]
+        self._log(run, params, points, tags, end_ms)
+        self._ask(self._client.set_terminated, run.id, status, end_time=end_ms)
+        run.status = status
+
+    def _model_of(self, run: _Run, record: Mapping[str, Any]) -> None:
+        """Log a final trial's model, so that ``mlflow models serve`` can serve it."""
+        if self._weights is None or record["spec"]["purpose"] == "search":
             return
-        scored = "validation" if spec["purpose"] == "search" else "test"
-        metrics = {
-            f"{scored}/war": record["war"],
-            f"{scored}/uar": record["uar"],
-            **{f"{scored}/recall/{e}": r for e, r in record["recalls"].items() if r is not None},
-            f"{scored}/segment_war": record["segments"]["war"],
-            f"{scored}/segment_uar": record["segments"]["uar"],
-            "seconds": record["seconds"],
-            "parameters": record["parameters"],
+        weights = self._weights(record["trial_id"])
+        if weights is not None:
+            from mlflow.exceptions import MlflowException
+
+            from tfser import serving  # which imports this module
+
+            try:
+                self._ask(serving.log_model, self._client, run.id, record, weights)
+            except MlflowException as error:
+                if error.error_code != "ENDPOINT_NOT_FOUND":  # an older server knows no logged models, and everything else
+                    raise
+
+    def _is_whole(self, run: _Run) -> bool:
+        """Whether the record of a run that ended is where it belongs, as far as a look at the disk can tell."""
+        if self._artifacts is None or run.status != "FINISHED" or not run.artifacts.startswith("file://"):
+            return True
+        return _has_content(_local(run.artifacts, "trial.json"))
+
+    def _child(self, configuration: Configuration, record: Mapping[str, Any]) -> _Run:
+        """Make the run of a trial."""
+        spec, key, c = record["spec"], record["trial_id"], configuration
+        kind = "search" if spec["purpose"] == "search" else "fold"
+        tags = {
+            **self._tags(kind, key, c),
+            "tfser.trial_id": key,
+            "tfser.fold": spec["fold"],
+            "tfser.seed": str(spec["seed"]),
+            "tfser.purpose": spec["purpose"],
+            "mlflow.parentRunId": self._parent(c).id,
         }
-        self._batch(run_id, metrics=metrics, time_ms=end)
-        curves = {name.replace("_", "/", 1): values for name, values in record["curves"].items() if values}
-        self._curves(run_id, curves, end)
-        self._client.set_tag(run_id, "tfser.versions", json.dumps(record["versions"], sort_keys=True))
-        self._client.log_text(run_id, json.dumps(record, sort_keys=True, ensure_ascii=True), "trial.json")
+        words = [c.ablation, f"{c.protocol} {spec['fold']}"]
+        if kind == "search":
+            words = ["search", *words, f"validated on {', '.join(spec['validation'])}"]
+        experiment, start_ms = self._experiment(experiment_name(c)), int(1000 * record["started_unix"])
+        name = " · ".join([*words, f"seed {spec['seed']}"])
+        return _Run.of(self._ask(self._client.create_run, experiment, start_time=start_ms, tags=tags, run_name=name))
+
+    def _drawn(self, configuration: Configuration, record: Mapping[str, Any]) -> dict[str, str | bytes]:
+        """The artifacts of a trial that is done, by name."""
+        spec, c = record["spec"], configuration
+        artifacts: dict[str, str | bytes] = {"trial.json": json.dumps(record, sort_keys=True, ensure_ascii=True)}
         if spec["purpose"] != "search":
-            self._client.log_text(run_id, _confusion_csv(record), "confusion.csv")
-        self._client.set_terminated(run_id, status, end_time=end)
-        self._ended[key] = status
+            heading = [
+                f"{c.ablation} on {c.database}, {c.protocol} {spec['fold']}, seed {spec['seed']}, selection {c.selection}",
+                f"WAR {100 * record['war']:.2f} %, UAR {100 * record['uar']:.2f} %",
+            ]
+            artifacts["confusion.csv"] = _confusion_csv(record["emotions"], record["confusion"])
+            artifacts["confusion.png"] = thumbnail.confusion(record["emotions"], record["confusion"], heading)
+        return artifacts
 
-    def _batch(
-        self, run_id: str, params: Mapping[str, Any] | None = None, metrics: Mapping[str, float] | None = None, time_ms: int | None = None
+    def _artifacts_of(self, run: _Run, artifacts: Mapping[str, str | bytes]) -> None:
+        with tempfile.TemporaryDirectory(prefix="tfser-mlflow-") as folder:
+            for name, content in artifacts.items():
+                Path(folder, name).write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+            self._ask(self._client.log_artifacts, run.id, folder)
+
+    def _inputs(self, run: _Run, digest: str, parts: Mapping[str, str], configuration: Configuration) -> None:
+        """Which part of the database the run used for what.
+
+        Args:
+            run: the run.
+            digest: the database's: of its utterances, labels and audio.
+            parts: context to the name of the part. MLflow links a run to one name and digest once, so each context
+                has a name of its own.
+            configuration: where it belongs.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
+
+        source = json.dumps({"database": configuration.database, "protocol": configuration.protocol}, ensure_ascii=False)
+        inputs = [
+            DatasetInput(
+                Dataset(name=name[:_DATASET_NAME], digest=digest[:_DATASET_DIGEST], source_type="tfser", source=source),
+                [InputTag("mlflow.data.context", context)],
+            )
+            for context, name in parts.items()
+        ]
+        try:
+            self._ask(self._client.log_inputs, run.id, inputs)
+        except MlflowException as error:
+            if error.error_code != "BAD_REQUEST":
+                raise
+            # Another sweep may have made the same dataset since; now it is there.
+            self._ask(self._client.log_inputs, run.id, inputs)
+
+    def _log(
+        self, run: _Run, params: Mapping[str, Any], points: Sequence[tuple[str, float, int]], tags: Mapping[str, str], time_ms: int
     ) -> None:
-        from mlflow.entities import Metric, Param
+        """Log with as few requests as MLflow allows.
 
-        stamp = time_ms if time_ms is not None else int(1000 * time.time())
-        self._client.log_batch(
-            run_id,
-            params=[Param(k, str(v)) for k, v in (params or {}).items()],
-            metrics=[Metric(_metric_name(k), float(v), stamp, 0) for k, v in (metrics or {}).items()],
-        )
+        Args:
+            run: the run.
+            params: name to value.
+            points: (name, value, step) of metrics.
+            tags: name to value.
+            time_ms: the time of every point.
+        """
+        from mlflow.entities import Metric, Param, RunTag
 
-    def _curves(self, run_id: str, curves: Mapping[str, list[float]], time_ms: int) -> None:
-        from mlflow.entities import Metric
-
-        points = [Metric(f"{name}_curve", float(v), time_ms, step) for name, values in curves.items() for step, v in enumerate(values, 1)]
-        for first in range(0, len(points), 1000):
-            self._client.log_batch(run_id, metrics=points[first : first + 1000])
-
-
-class Mirror:
-    """Writes ended trials to MLflow in a thread of its own, so that neither Tune nor training waits for it."""
-
-    def __init__(self, make: Callable[[], Tracker], warn: Callable[[str], None]) -> None:
-        self._make, self._warn = make, warn
-        self._queue: queue.Queue[Callable[[Tracker], object] | None] = queue.Queue()
-        self.lost = 0
-        """Writes that were given up; the next start of the sweep makes up for them."""
-        self._thread = threading.Thread(target=self._work, name="tfser-mlflow", daemon=True)
-        self._thread.start()
-
-    def put(self, write: Callable[[Tracker], object]) -> None:
-        """Do ``write`` when its turn comes."""
-        self._queue.put(write)
-
-    def close(self) -> None:
-        """Wait until everything has been written or given up."""
-        self._queue.put(None)
-        self._thread.join()
-
-    def _work(self) -> None:
-        tracker: Tracker | None = None
-        while (write := self._queue.get()) is not None:
-            if self.lost:  # the next start makes up for it; trying each trial in turn would keep the person waiting
-                self.lost += 1
-                continue
-            for attempt in range(ATTEMPTS):
-                try:
-                    tracker = tracker or self._make()
-                    write(tracker)
-                    break
-                except Exception as error:  # whatever MLflow raises must not reach training
-                    last = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                    tracker = None
-                    time.sleep(attempt)
-            else:
-                self.lost += 1
-                self._warn(f"MLflow could not be written ({redacted(last)}); training goes on, and the next start makes up for it")
+        metrics = [Metric(_metric_name(name), float(value), time_ms, step) for name, value, step in points]
+        given = [Param(name, str(value)[:_PARAM]) for name, value in params.items()]
+        first = _ENTITIES - len(given) - len(tags)
+        ask, run_id = self._client.log_batch, run.id
+        self._ask(ask, run_id, metrics=metrics[:first], params=given, tags=[RunTag(name, value[:_TAG]) for name, value in tags.items()])
+        for start in range(first, len(metrics), _ENTITIES):
+            self._ask(ask, run_id, metrics=metrics[start : start + _ENTITIES])
 
 
-def redacted(uri: str) -> str:
-    """The text with every password in a URI hidden.
+def prepare(uri: str) -> None:
+    """Make a local database with all its tables, where there is none; anything else is left to MLflow.
 
-    >>> redacted("--tracking-uri=http://anna:secret@host:5000/x")
-    '--tracking-uri=http://anna:***@host:5000/x'
+    MLflow makes the tables in many steps. Two processes that begin together would trip over each other's, and one
+    that is killed meanwhile would leave a database that nobody can use. So one process at a time makes them under
+    another name, and the database appears when it is whole.
     """
-    return re.sub(r"(://[^:/@\s]*):[^/\s]+@", r"\1:***@", uri)
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or "?" in uri or str(path) in (".", ":memory:") or _has_content(path):
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        if _has_content(path):
+            return
+        partial = path.with_name(f".{path.name}.partial")
+        for left in (partial, partial.with_name(f"{partial.name}-journal")):
+            left.unlink(missing_ok=True)
+        store = SqlAlchemyStore(f"sqlite:///{partial}", (path.parent.resolve() / "mlartifacts").as_uri())
+        store.engine.dispose()
+        partial.replace(path)
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def search_runs(client: Any, experiments: list[str], filter_string: str) -> Iterator[Any]:
     """Every active run that matches, page by page."""
     token = None
     while True:
-        page = client.search_runs(experiments, filter_string, max_results=1000, page_token=token)
+        with _no_garbage():
+            page = client.search_runs(experiments, filter_string, max_results=1000, page_token=token)
         yield from page
         token = page.token
         if not token:
             return
+
+
+@contextlib.contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Collect no garbage meanwhile: MLflow makes tens of thousands of objects that all stay, and looking through them doubles its time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def artifact_text(uri: str, run: Any, name: str) -> str | None:
+    """A text artifact of a run, or ``None`` where it has none; may be called from several threads.
+
+    Args:
+        uri: the tracking URI.
+        run: as MLflow gave it.
+        name: the artifact's.
+
+    Raises:
+        Exception: whatever MLflow or its artifact store raises where they cannot be reached.
+    """
+    if run.info.artifact_uri.startswith("file://"):
+        try:
+            return _local(run.info.artifact_uri, name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    with tempfile.TemporaryDirectory(prefix="tfser-mlflow-") as folder:
+        path = Path(folder, name)
+        try:
+            # MLflow's own download first asks for the run and what it holds: three requests for one file.
+            get_artifact_repository(run.info.artifact_uri, tracking_uri=uri)._download_file(name, str(path))
+        except Exception as error:
+            if getattr(getattr(error, "response", None), "status_code", None) == 404:
+                return None
+            raise
+        return path.read_text(encoding="utf-8")
+
+
+def _local(uri: str, name: str) -> Path:
+    """The file that an artifact is where artifacts are local."""
+    return Path(unquote(urlparse(uri).path)) / name
 
 
 def to_dict(configuration: Configuration) -> dict[str, Any]:
@@ -298,11 +517,35 @@ def _metric_name(name: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-. /") else "-" for c in name)
 
 
-def _confusion_csv(record: Mapping[str, Any]) -> str:
+def _points(record: Mapping[str, Any]) -> list[tuple[str, float, int]]:
+    """The metrics of a trial that is done: (name, value, step)."""
+    scored = "validation" if record["spec"]["purpose"] == "search" else "test"
+    numbers = {
+        f"{scored}/war": record["war"],
+        f"{scored}/uar": record["uar"],
+        **{f"{scored}/recall/{e}": r for e, r in record["recalls"].items() if r is not None},
+        f"{scored}/segment_war": record["segments"]["war"],
+        f"{scored}/segment_uar": record["segments"]["uar"],
+        "seconds": record["seconds"],
+        "parameters": record["parameters"],
+    }
+    curves = {f"{name.replace('_', '/', 1)}_curve": values for name, values in record["curves"].items()}
+    steps = [(name, value, step) for name, values in curves.items() for step, value in enumerate(values, 1)]
+    return [(name, value, 0) for name, value in numbers.items()] + steps
+
+
+def _parts(spec: Mapping[str, Any]) -> dict[str, str]:
+    """What a trial used the database for, to the name of that part of it."""
+    context, scored = ("validation", spec["validation"]) if spec["purpose"] == "search" else ("test", [spec["fold"]])
+    without = ", ".join(dict.fromkeys([spec["fold"], *spec["validation"]]))
+    return {"train": f"{spec['database']} without {without}", context: f"{spec['database']} {', '.join(scored)}"}
+
+
+def _confusion_csv(emotions: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     import csv
 
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["true", *record["emotions"]])
-    writer.writerows([e, *row] for e, row in zip(record["emotions"], record["confusion"], strict=True))
+    writer.writerow(["true", *emotions])
+    writer.writerows([e, *row] for e, row in zip(emotions, counts, strict=True))
     return buffer.getvalue()

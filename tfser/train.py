@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,6 +136,54 @@ def band_statistics(frames: np.ndarray, utterances: Sequence[tuple[int, int, int
     return mean, np.maximum(np.sqrt(square / count), 1e-5)
 
 
+class Scorer:
+    """A model with what prepares its input: frames of segments to class probabilities.
+
+    Args:
+        model: moved to ``device``; it may go on training.
+        mean: of each mel band over the training speakers, float64, shape (n_mels,).
+        std: likewise.
+        device: where to score.
+    """
+
+    def __init__(self, model: nn.Module, mean: np.ndarray, std: np.ndarray, device: torch.device) -> None:
+        self.model, self.device = model.to(device), device
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        self._offset = torch.from_numpy(mean).to(device, torch.float32)
+        self._scale = torch.from_numpy(1 / std).to(device, torch.float32)
+
+    def prepared(self, frames: Tensor) -> Tensor:
+        """Standardised per band and turned: (segments, length, n_mels) to the model's input, (segments, 1, n_mels, length)."""
+        return ((frames - self._offset) * self._scale).transpose(1, 2).unsqueeze(1)
+
+    def segments(self, pieces: Iterable[Tensor]) -> np.ndarray:
+        """Class probabilities: float64, shape (segments of all pieces, emotions).
+
+        Args:
+            pieces: (segments, length, n_mels) on ``device``, each one forward pass: to the bit, a segment's probabilities depend on
+                the segments that it shares a pass with.
+        """
+        self.model.eval()
+        with settled(self.device), torch.inference_mode():
+            outputs = [self.model(self.prepared(piece)).softmax(dim=1).double().cpu() for piece in pieces]
+        probabilities: np.ndarray = torch.cat(outputs).numpy()
+        return probabilities
+
+
+def utterance_means(segments: np.ndarray, of_utterance: np.ndarray) -> np.ndarray:
+    """An utterance's probabilities, the mean of its segments': float64, shape (utterances, emotions).
+
+    Args:
+        segments: float64, shape (segments, emotions).
+        of_utterance: int64, shape (segments,): the utterance of each, counted from 0, ascending.
+    """
+    counts = np.bincount(of_utterance)
+    sums = np.zeros((len(counts), segments.shape[1]))
+    np.add.at(sums, of_utterance, segments)
+    means: np.ndarray = sums / counts[:, None]
+    return means
+
+
 class Training:
     """A trial under way: ``run_epoch`` until ``epoch`` is ``epochs``, then ``score``.
 
@@ -165,15 +213,13 @@ class Training:
         self._train = Segments(data.train, length, hop)
         self._scored = Segments(data.scored, length, hop)
         self.mean, self.std = band_statistics(data.frames, data.train)
-        self._offset = torch.from_numpy(self.mean).to(device, torch.float32)
-        self._scale = torch.from_numpy(1 / self.std).to(device, torch.float32)
         self._frames = as_tensor(data.frames)
         if device.type != "cpu":
             self._frames = self._frames.to(device)
         with settled(device):
             torch.manual_seed(derived_seed(seed, "initialisation"))
-            self.model = build().to(device)
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+            self._scorer = Scorer(build(), self.mean, self.std, device)
+        self.model = self._scorer.model
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True
         )
@@ -195,10 +241,13 @@ class Training:
         present = (counts > 0).sum()
         return torch.where(counts > 0, len(labels) / (present * counts.clamp(min=1)), 0.0).to(self.device)
 
+    def _gathered(self, frames: Tensor) -> Tensor:
+        """(segments, length) frame numbers to (segments, length, n_mels)."""
+        return self._frames[frames.to(self._frames.device)]
+
     def _batch(self, frames: Tensor) -> Tensor:
         """Standardised segments: (segments, length) frame numbers to (segments, 1, n_mels, length)."""
-        gathered = self._frames[frames.to(self._frames.device)]
-        return ((gathered - self._offset) * self._scale).transpose(1, 2).unsqueeze(1)
+        return self._scorer.prepared(self._gathered(frames))
 
     def run_epoch(self) -> None:
         """Train one epoch.
@@ -247,17 +296,12 @@ class Training:
         one_by_one = np.flatnonzero(np.diff(of_utterance, prepend=-1))
         pieces = one_by_one if at_once is None else np.arange(0, len(of_utterance), at_once)
         chunks = np.split(np.arange(len(of_utterance)), pieces[1:])
-        self.model.eval()
-        with settled(self.device), torch.inference_mode():
-            outputs = [self.model(self._batch(self._scored.frames[chunk])).softmax(dim=1).double().cpu() for chunk in chunks]
-        segments = torch.cat(outputs).numpy()
+        segments = self._scorer.segments(self._gathered(self._scored.frames[chunk]) for chunk in chunks)
         if not np.isfinite(segments).all():
             raise TrialError(f"the scores are not finite after epoch {self.epoch}")
-        sums = np.zeros((len(self._scored.emotion), segments.shape[1]))
-        np.add.at(sums, of_utterance, segments)
         truth = self._scored.emotion.numpy()
         return Scores(
-            sums / np.bincount(of_utterance)[:, None],
+            utterance_means(segments, of_utterance),
             truth,
             metrics.confusion(truth[of_utterance], segments.argmax(axis=1), segments.shape[1]),
         )

@@ -1,6 +1,7 @@
 """The command from its words to its files, in one process."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from tests.conftest import SET_SMALL, write_tiny
 from tfser import collect, sweep
 from tfser.databases import load
 from tfser.features import FeatureStore, FrontEnd, audio_digests
+from tfser.lease import lease
 from tfser.ledger import Ledger
 from tfser.models import MODELS
-from tfser.request import check, lease, parser
+from tfser.request import check, parser
 from tfser.runners import work
 from tfser.train import Training, weights_digest
 
@@ -29,7 +31,7 @@ def arguments(manifest, out, *more, epochs="2"):
 
 def tables_of(folder):
     """Every file that the numbers fill, as bytes."""
-    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name != "sweep.json"}
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name not in ("sweep.json", "report.html")}
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,7 @@ def test_mlflow_is_rebuilt_from_the_ledger_with_the_same_tables(done, tiny_manif
 
 def test_an_mlflow_that_cannot_be_written_costs_no_training(tiny_manifest, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("tfser.mirror.PATIENCE_S", 1.0)
     more = ("--name", "x", "--tracking-uri", "http://127.0.0.1:9")
     assert sweep.main(arguments(tiny_manifest, tmp_path, *more)) == 0
     shown = " ".join(capsys.readouterr().out.split())
@@ -212,7 +215,8 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
         (["--trials", "2", "--space", "nowhere.yaml"], ["nowhere.yaml: no such file"]),
         (["--trial-cpus", "-1"], ["--trial-cpus: -1.0 is not above 0"]),
         (["--fold", "emil", "--set", "foo=1"], ["no 'emil'", "no 'foo'"]),
-        (["--storage", "s3://bucket/x"], ["--storage: s3:/bucket/x is a URI; name a folder"]),
+        (["--storage", "s3://bucket/x"], ["--tracking-uri: an SQLite database cannot lie in s3://bucket/x; name an MLflow server"]),
+        (["--checkpoint", "0"], ["--checkpoint: 0.0 is not above 0"]),
         (["--tracking-uri", "nonsense://x"], ["--tracking-uri: no 'nonsense://'; there are databricks://, http://"]),
         (["--trial-gpus", "-1"], ["--trial-gpus: -1.0 is below 0"]),
         (["--model", "crnn", "--set", "x", "--seeds", "0", "--protocol", "y"], ["crnn", "KEY=VALUE", "--seeds: 0", "no 'y'"]),
@@ -263,7 +267,8 @@ def test_a_name_that_stands_for_other_options_is_refused_and_loses_nothing(done,
 
 def test_a_second_driver_of_the_same_sweep_is_told_who_holds_it(tiny_manifest, tmp_path, capsys):
     call = arguments(tiny_manifest, tmp_path, "--name", "one")
-    with lease(check(parser().parse_args(call))):
+    asked = check(parser().parse_args(call))
+    with lease(asked.storage, asked.name, print):
         assert sweep.main(call) == 2
     assert "it is being run by process" in capsys.readouterr().err
 
@@ -313,6 +318,7 @@ def test_a_storage_that_cannot_be_made_is_refused_before_anything_starts(tiny_ma
 
 def test_passwords_are_in_no_file(tiny_manifest, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("tfser.mirror.PATIENCE_S", 1.0)
     assert sweep.main(arguments(tiny_manifest, tmp_path, "--tracking-uri", "http://anna:s3cr3t@127.0.0.1:9", "--name", "p")) == 0
     written = [p for p in tmp_path.rglob("*") if p.is_file() and b"s3cr3t" in p.read_bytes()]
     assert written == []
@@ -352,3 +358,23 @@ def test_ctrl_c_while_tables_are_made_says_what_is_kept(tiny_manifest, tmp_path,
     monkeypatch.setattr("tfser.report.tables.write", interrupted)
     assert sweep.main(arguments(tiny_manifest, tmp_path)) == 130
     assert "What was finished is kept" in capsys.readouterr().out
+
+
+def test_a_printed_number_leads_to_its_trials_and_a_trial_to_the_command_that_repeats_it(done, tmp_path, capsys):
+    uri = ["--tracking-uri", f"sqlite:///{done}/.tfser/mlflow.db"]
+    fold = read(done / "done", "folds.csv").iloc[0]
+    assert collect.main(["done", *uri, "--trace", fold.trial_id, "--json"]) == 0
+    traced = json.loads(capsys.readouterr().out)
+    assert fold.trial_id in json.dumps(traced)
+    assert collect.main(["done", *uri, "--repeat", fold.trial_id]) == 0
+    command = shlex.split(capsys.readouterr().out)
+    assert command[:3] == ["python", "-m", "tfser.sweep"]
+    again = command[3:]
+    again[again.index("--out") + 1] = str(tmp_path)
+    assert sweep.main([*again, "--in-process"]) == 0
+    (name,) = [path.name for path in tmp_path.iterdir() if path.name != ".tfser"]
+    repeated = read(tmp_path / name, "folds.csv")
+    assert list(repeated.trial_id) == [fold.trial_id]
+    assert repeated.uar[0] == fold.uar
+    assert collect.main(["done", *uri, "--repeat", "0123456789abcdef"]) == 2
+    assert "no final trial 0123456789abcdef" in capsys.readouterr().err

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from tfser.features import Mapper
-from tfser.runners.work import Task
-from tfser.trial import TrialSpec
-
-if TYPE_CHECKING:  # the schedule needs Optuna, which a machine that only trains does not have
+if TYPE_CHECKING:  # nothing here needs them to run, and a machine that only trains lacks what some of them import
+    from tfser.features import Mapper
+    from tfser.runners.work import Task
     from tfser.schedule import Schedule
+    from tfser.trial import TrialSpec
 
 
 class Runner(Protocol):

@@ -19,7 +19,10 @@ class InProcessRunner:
     def run(self, schedule: Schedule, task: Callable[[TrialSpec], work.Task]) -> None:
         """Train everything the schedule has."""
         while (spec := schedule.next()) is not None:
-            schedule.ended(spec, work.run(task(spec)))
+            try:
+                schedule.ended(spec, work.run(task(spec)))
+            except MemoryError as error:
+                schedule.ended(spec, {"status": "lost", "reason": f"out of memory: {error}"})
 
     def close(self) -> None:
         """Nothing was started."""

@@ -8,24 +8,26 @@ own experiment state is never restored: every start plans anew (design: re-plan,
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
-import shutil
 import socket
 import tempfile
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfser import __version__
 from tfser.errors import RequestError, TfserError
-from tfser.ledger import Ledger
-from tfser.runners import work
+from tfser.files import place
+from tfser.resources import code_digest
+from tfser.runners import safety, work
 from tfser.schedule import Schedule
 from tfser.trial import TrialSpec
 
 RETRIES = 5
-"""How often a trial is started again elsewhere after its worker or node was lost."""
+"""How often a trial is started again elsewhere after its worker, its node or what it read was lost."""
 
 ENVIRONMENT = {
     "RAY_enable_metrics_collection": "0",
@@ -51,10 +53,10 @@ class RayTuneRunner:
 
     Args:
         address: of a running cluster; ``None`` starts a local one for this run.
-        scratch: a folder that every node reaches, for Tune's own files; emptied at the end.
         trial_cpus: CPUs of one trial; it trains with one thread, so 1 where nothing else is asked.
         trial_gpus: GPU share of one trial; fitted to the cluster where ``None``.
         workers: trials at once on a local Ray; as many as there are cores where ``None``.
+        say: told of lost workers.
 
     Raises:
         RequestError: the cluster cannot be reached.
@@ -63,11 +65,11 @@ class RayTuneRunner:
     def __init__(
         self,
         address: str | None,
-        scratch: Path,
         *,
         trial_cpus: float | None = None,
         trial_gpus: float | None = None,
         workers: int | None = None,
+        say: Callable[[str], None] = print,
     ) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
@@ -76,9 +78,12 @@ class RayTuneRunner:
         elif "RAY_AUTH_MODE" not in os.environ and (os.environ.get("RAY_AUTH_TOKEN") or (Path.home() / ".ray" / "auth_token").exists()):
             os.environ["RAY_AUTH_MODE"] = "token"
         _reach(address)
+        if address is not None and (open_door := safety.open_to_anyone(address)):
+            raise RequestError(f"--address {address}", [f"{open_door}; {safety.ADVICE}"])
         import ray
 
-        self._ray, self.scratch = ray, scratch.resolve()  # Tune takes a relative path for a URI
+        self._ray, self._say = ray, say
+        self._losses: Counter[str] = Counter()
         try:
             if address is None:
                 cores = workers or len(os.sched_getaffinity(0))
@@ -92,6 +97,10 @@ class RayTuneRunner:
             ) from None
         resources = ray.cluster_resources()
         cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        if address is not None and not cpus and trial_gpus is None:
+            ray.shutdown()
+            detail = "it has no worker yet, so that nothing tells which share of a GPU fits a trial; say --trial-gpus X (0 trains on CPUs)"
+            raise RequestError(f"--address {address}", [detail])
         self.trial_cpus = trial_cpus or 1.0
         fitted = round(min(max(gpus / max(cpus, 1.0), 0.125), 1.0), 3) if gpus else 0.0
         self.trial_gpus = fitted if trial_gpus is None else trial_gpus
@@ -101,43 +110,103 @@ class RayTuneRunner:
             asked = f"--trial-cpus {self.trial_cpus:g} --trial-gpus {self.trial_gpus:g}"
             raise RequestError("local Ray", [f"{asked}: this machine has {cpus:g} CPUs and {gpus:g} GPUs; ask for less"])
         self.workers = max(1, self.workers)  # a cluster may still grow
+        self._at_once = max(16, 2 * self.workers)
+        """Pieces of work that may wait for a place: an autoscaler rents machines for them."""
 
     def mapper(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         """Apply ``function`` to every item as Ray tasks; results in order."""
         if len(items) < 2:
-            return map(function, items)
-        remote = self._ray.remote(function)
-        results: list[Any] = self._ray.get([remote.remote(item) for item in items])
-        return results
+            yield from map(function, items)
+            return
+        remote, under_way = self._ray.remote(function), deque[Any]()
+        for item in items:
+            if len(under_way) >= self._at_once:
+                yield self._ray.get(under_way.popleft())
+            under_way.append(remote.remote(item))
+        yield from (self._ray.get(task) for task in under_way)
 
     def run(self, schedule: Schedule, task: Callable[[TrialSpec], work.Task]) -> None:
-        """Train everything the schedule has."""
-        if schedule.finished:
-            return
+        """Train everything the schedule has.
+
+        Trials that ran out of memory, or whose worker was lost again and again, are tried once more with twice the share
+        of a node and of a GPU, until they have one for themselves.
+        """
+        while not schedule.finished:
+            search = searcher(schedule, task)
+            self._fit(search, self._watch_losses(schedule, search))
+            if search.refusal:
+                raise TfserError(search.refusal)
+            if not search.set_aside and not schedule.finished:
+                raise TfserError("Ray Tune ended before the sweep did; run the same command again to go on")
+            grown = bool(search.set_aside) and self._grow()
+            for spec, reason in search.set_aside:
+                if grown:
+                    schedule.put_back(spec)
+                else:
+                    alone = f"alone on a node{' and its GPU' if self.trial_gpus else ''}"
+                    schedule.ended(spec, {"status": "lost", "reason": f"{reason} ({alone})"})
+
+    def _grow(self) -> bool:
+        """Twice the share per trial; whether there was more to give."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        most_cpus = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
+        before = self.trial_cpus, self.trial_gpus
+        self.trial_cpus = max(self.trial_cpus, min(2 * self.trial_cpus, most_cpus))
+        self.trial_gpus = max(self.trial_gpus, min(2 * self.trial_gpus, 1.0))
+        return before != (self.trial_cpus, self.trial_gpus)
+
+    def _watch_losses(self, schedule: Schedule, search: Any) -> Any:
+        """Counts the losses of each trial: Tune gives up at once one whose actor dies before it has begun.
+
+        It is Tune's callbacks that are told why, after the searcher was told that.
+        """
         from ray import tune
 
-        self.scratch.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=self.scratch))
-        try:
+        class Losses(_NotCopied, tune.Callback):  # type: ignore[misc]  # Ray is not typed
+            def on_trial_error(_, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: N805
+                spec = search.lost.pop(trial.trial_id, None)
+                if spec is None:
+                    return
+                lines = str(trial.get_error() or "").strip().splitlines() or ["its worker or node is gone"]
+                reason = lines[-1].strip()[:200]
+                self._losses[spec.trial_id] += 1
+                times = self._losses[spec.trial_id]
+                if times <= RETRIES:
+                    self._say(f"lost: {spec.purpose} {spec.fold} seed {spec.seed} ({reason}); it is tried again")
+                    schedule.put_back(spec)
+                else:
+                    search.set_aside.append((spec, f"lost {times} times, the last time: {reason}"))
+
+        return Losses()
+
+    def _fit(self, search: Any, losses: Any) -> None:
+        """Let Tune run what the searcher suggests until it says that there is nothing left."""
+        from ray import tune
+
+        # A lost worker is the cluster's ordinary life; Tune would print a traceback for each, and a sum at the end.
+        for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        # Tune stages one trial of a searcher of one's own, and an actor that is not up before the next trial ends is thrown
+        # away: short trials would all run on one worker, and an autoscaler would be asked for one node after the other.
+        os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(self._at_once))
+        # Tune's own files are the driver's and of no use to a later start; nothing of a trial goes through them.
+        with tempfile.TemporaryDirectory(prefix="tfser-tune-", ignore_cleanup_errors=True) as folder:
             tune.Tuner(
                 tune.with_resources(trial_actor(), {"cpu": self.trial_cpus, "gpu": self.trial_gpus}),
                 tune_config=tune.TuneConfig(
-                    search_alg=searcher(schedule, task),
+                    search_alg=search,
                     num_samples=-1,
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: trial.trial_id,
                 ),
                 run_config=tune.RunConfig(
                     name="trials",
-                    storage_path=str(folder),
+                    storage_path=folder,
                     verbose=0,
-                    failure_config=tune.FailureConfig(max_failures=RETRIES),
+                    failure_config=tune.FailureConfig(max_failures=0),
+                    callbacks=[losses],
                 ),
             ).fit()
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        if not schedule.finished:
-            raise TfserError("Ray Tune ended before the sweep did; run the same command again to go on")
 
     def close(self) -> None:
         """Leave the cluster; a local Ray that was started for this run ends."""
@@ -194,66 +263,92 @@ def trial_actor() -> type:
 
 def pack_task(task: work.Task) -> str:
     """A task as text, for Tune's configuration."""
-    values = {"spec": task.spec.to_dict(), "pack": str(task.pack), "ledger": str(task.ledger), "bar": task.bar}
-    return json.dumps({"tfser": __version__, **values})
+    values = {"spec": task.spec.to_dict(), "pack": str(task.pack), "storage": str(task.storage)}
+    return json.dumps({**_version(), **values, "checkpoint_s": task.checkpoint_s, "bar": task.bar})
+
+
+def _version() -> dict[str, str]:
+    return {"tfser": __version__, "code": code_digest()}
 
 
 def run_packed(text: str) -> dict[str, Any]:
-    """In the worker: run a task; a failure that another worker would repeat is a result, not an exception.
+    """In the worker: run a task; what another worker would repeat is a result, not an exception.
 
-    A failing disk or a full memory is raised, so that Tune tries again elsewhere.
+    A failing disk is raised, so that Tune tries again elsewhere.
     """
+    import ray
+
     values = json.loads(text)
-    if values["tfser"] != __version__:
-        return {"status": "failed", "reason": f"the driver runs tfser {values['tfser']} and this worker {__version__}; install one version"}
-    spec = TrialSpec.from_dict(values["spec"])
-    task = work.Task(spec=spec, pack=Path(values["pack"]), ledger=Path(values["ledger"]), bar=tuple(values["bar"]))
+    if {name: values[name] for name in ("tfser", "code")} != _version():
+        driver, worker = f"{values['tfser']} (code {values['code']})", f"{__version__} (code {code_digest()})"
+        which = f"the driver runs tfser {driver}, a worker on {socket.gethostname()} runs {worker}"
+        return {"status": "refused", "reason": f"{which}; install one version on every node, or submit with --working-dir"}
+    task = work.Task(
+        spec=TrialSpec.from_dict(values["spec"]),
+        pack=place(values["pack"]),
+        storage=place(values["storage"]),
+        checkpoint_s=values["checkpoint_s"],
+        bar=tuple(values["bar"]),
+        machine={"node": ray.get_runtime_context().get_node_id()},
+    )
     try:
         record = work.run(task)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:
-        return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+    except MemoryError as error:
+        return {"status": "memory", "reason": f"out of memory: {' '.join(str(error).split())[:300]}"}
     return {"status": record["status"], "pruned_after": record["epochs"] if record["status"] == "pruned" else None}
+
+
+class _NotCopied:
+    """Tune copies and pickles what it is given; the schedule lives in this process and nowhere else."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _NotCopied:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (str, ("the schedule is planned anew at every start",))
 
 
 def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task]) -> Any:
     """The schedule as Tune sees it: suggests the next trial, and passes on each one that ended."""
     from ray.tune.search import Searcher
 
-    class ScheduleSearcher(Searcher):  # type: ignore[misc]  # Ray is not typed
+    class ScheduleSearcher(_NotCopied, Searcher):  # type: ignore[misc]  # Ray is not typed
         def __init__(self) -> None:
             super().__init__(metric="done", mode="max")
-            self.running: dict[str, tuple[TrialSpec, Ledger]] = {}
-
-        # Tune copies and pickles what it is given. The schedule lives in this process and nowhere else.
-        def __deepcopy__(self, memo: dict[int, Any]) -> ScheduleSearcher:
-            return self
-
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (str, ("the schedule is planned anew at every start",))
+            self.running: dict[str, work.Task] = {}
+            self.lost: dict[str, TrialSpec] = {}
+            """Tune's id to the trial whose worker was lost; the runner learns why, and decides."""
+            self.set_aside: list[tuple[TrialSpec, str]] = []
+            """Trials that may go well with more memory, and what went wrong."""
+            self.refusal = ""
+            """Why nothing more may be trained here."""
 
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-            spec = schedule.next()
+            spec = None if self.refusal else schedule.next()
             if spec is None:
-                return str(Searcher.FINISHED) if schedule.finished else None
-            packed = task(spec)
-            self.running[trial_id] = (spec, Ledger(packed.ledger))
-            return {"task": pack_task(packed)}
+                # What was set aside is still running for the schedule; nothing that waits for it can come up now.
+                wait = self.running and not self.refusal and not schedule.finished
+                return None if wait else str(Searcher.FINISHED)
+            self.running[trial_id] = task(spec)
+            return {"task": pack_task(self.running[trial_id])}
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
             """A trial has one result, its last."""
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            spec, ledger = self.running.pop(trial_id)
-            record = ledger.get(spec.trial_id)
-            if record is None and (result or {}).get("status") == "pruned":
-                record = {"status": "pruned", "epochs": (result or {})["pruned_after"]}
-            if record is None:
-                reason = (result or {}).get("reason") or f"its worker was lost {RETRIES + 1} times, or its memory or disk gave out"
-                # A reason comes from a worker and would come again; without one the trial was lost on the way.
-                record = {"status": "failed" if (result or {}).get("reason") else "lost", "reason": reason}
-            schedule.ended(spec, record)
+            ended = self.running.pop(trial_id)
+            said = result or {}
+            record = ended.ledger.get(ended.spec.trial_id)
+            if record is not None:
+                schedule.ended(ended.spec, record)
+            elif said.get("status") == "pruned":
+                schedule.ended(ended.spec, {"status": "pruned", "epochs": said["pruned_after"]})
+            elif said.get("status") == "refused":
+                self.refusal = said["reason"]
+            elif said.get("status") == "memory":
+                self.set_aside.append((ended.spec, said["reason"]))
+            else:
+                self.lost[trial_id] = ended.spec
 
         def save(self, checkpoint_path: str) -> None:
             """Nothing: the ledger and the studies are the state."""

@@ -6,21 +6,26 @@ Knows the ledger, the packs and the training; knows nothing of Ray, Optuna or ML
 from __future__ import annotations
 
 import copy
+import json
+import os
 import platform
 import socket
 import time
-from dataclasses import dataclass
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from tfser import __version__, folds, metrics
+from tfser.checkpoint import Checkpoint
 from tfser.errors import TrialError
 from tfser.features import Pack
+from tfser.files import Place, commit_text, make_folder
 from tfser.ledger import Ledger
 from tfser.models import MODELS
 from tfser.train import Training, TrialData, weights_digest
@@ -32,16 +37,26 @@ class Task:
     """A trial and where this cluster keeps what it needs. Nothing but ``spec`` can change a number."""
 
     spec: TrialSpec
-    pack: Path
+    pack: Place
     """The database's frames, without suffix."""
-    ledger: Path
+    storage: Place
+    """Holds the ledger, checkpoints and the logs of failed trials."""
+    checkpoint_s: float = 120.0
+    """Seconds of training between checkpoints; infinite for none."""
     bar: tuple[float, ...] = ()
     """Of a search trial: validation UAR that it must have reached by each epoch, else it is pruned. It says
     whether the trial is finished, never with which numbers: a pruned trial leaves no entry."""
+    machine: Mapping[str, str] = field(default_factory=dict)
+    """What the entry says of where it was trained, beside what the process knows of itself."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where the entry goes."""
+        return Ledger(self.storage / "ledger")
 
 
 @lru_cache(maxsize=4)
-def _open_pack(path: Path) -> tuple[Pack, np.ndarray]:
+def _open_pack(path: Place) -> tuple[Pack, np.ndarray]:
     """Loaded once per process; the frames are memory-mapped, so a machine holds them once."""
     pack = Pack.open(path)
     return pack, pack.frames()
@@ -76,53 +91,106 @@ def device() -> torch.device:
 def run(task: Task) -> dict[str, Any]:
     """Train one trial, commit its entry, and return it.
 
-    A trial that would fail again in the same way is committed as failed; anything else is raised, to be
-    tried again elsewhere. A pruned trial is returned and not committed.
+    A trial that would fail again in the same way is committed as failed, with the place of its log. What may go well
+    elsewhere or later (a full disk, a store that does not answer, a full memory) is raised. A pruned trial is returned
+    and not committed. A checkpoint of an earlier attempt is taken up; the numbers are those of an attempt without one.
+
+    Raises:
+        OSError: something could not be read or written.
+        MemoryError: this process or its GPU has too little memory.
     """
-    spec, ledger = task.spec, Ledger(task.ledger)
+    spec = task.spec
+    if (there := _committed(task)) is not None:
+        return there
     started = time.time()
-    pack, frames = _open_pack(task.pack)
-    architecture = MODELS[spec.model]
-    base = {
+    base: dict[str, Any] = {
         "trial_id": spec.trial_id,
         "spec": spec.to_dict(),
         "started_unix": started,
         "versions": versions(),
-        "machine": {"host": socket.gethostname(), "device": _device_name(), "system": platform.platform()},
+        "machine": {"host": socket.gethostname(), "device": _device_name(), "system": platform.platform(), **task.machine},
     }
+    checkpoint = Checkpoint(task.storage / "checkpoints", spec.trial_id, {**versions(), "device": _device_name()})
+    weights: Mapping[str, torch.Tensor] | None = None
     try:
-        training = Training(
-            lambda: architecture.build(spec.ablation, spec.settings, len(pack.emotions)),
-            trial_data(pack, frames, spec),
-            spec.settings,
-            spec.seed,
-            spec.epochs,
-            device(),
-        )
-        best: tuple[float, dict[str, Any]] | None = None
-        while training.epoch < spec.epochs:
-            training.run_epoch()
-            if spec.purpose == "search":
-                training.validate()
-                reached = max(training.curves.validation_uar)
-                if task.bar and training.epoch < spec.epochs and reached < task.bar[training.epoch - 1]:
-                    return {**base, "status": "pruned", "epochs": training.epoch, "reached": reached}
-            elif spec.purpose == "oracle":
-                scores = _scores(training, pack, spec)
-                if best is None or scores["uar"] > best[0]:
-                    best = scores["uar"], copy.deepcopy({"scores": scores, "weights": training.model.state_dict()})
-        weights = training.model.state_dict()
-        scores = _scores(training, pack, spec)
-        if best is not None:
-            # The curves are those of the whole training; everything else is of the best epoch on the test fold.
-            scores, weights = {**best[1]["scores"], "curves": scores["curves"]}, best[1]["weights"]
-        record = {**base, "status": "done", **scores, "seconds": time.time() - started}
-    except TrialError as error:
-        record = {**base, "status": "failed", "reason": str(error), "seconds": time.time() - started}
-        ledger.commit(record)
-        return record
-    ledger.commit(record, None if spec.purpose == "search" else weights)
+        record, weights = _trained(task, base, checkpoint)
+    except OSError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise MemoryError(str(error)) from error
+        reason = str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
+        record = {**base, "status": "failed", "reason": reason, "seconds": time.time() - started, "log": str(_write_log(task, base))}
+    if record["status"] != "pruned":
+        if (there := _committed(task)) is not None:
+            return there
+        task.ledger.commit(record, None if spec.purpose == "search" else weights)
+    checkpoint.remove()
     return record
+
+
+def _committed(task: Task) -> dict[str, Any] | None:
+    """The entry of another attempt: its worker may have been lost between its commit and its last word."""
+    record = task.ledger.get(task.spec.trial_id)
+    return record if record is not None and record["status"] == "done" else None
+
+
+def _trained(task: Task, base: Mapping[str, Any], checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The entry and the weights of a trial that was trained to its end, or pruned."""
+    spec = task.spec
+    pack, frames = _open_pack(task.pack)
+    architecture = MODELS[spec.model]
+    training = Training(
+        lambda: architecture.build(spec.ablation, spec.settings, len(pack.emotions)),
+        trial_data(pack, frames, spec),
+        spec.settings,
+        spec.seed,
+        spec.epochs,
+        device(),
+    )
+    best: dict[str, Any] | None = None
+    earlier = checkpoint.load()
+    if earlier is not None:
+        training.restore(earlier["training"])
+        best = earlier["best"]
+    resumed, spent_s = training.epoch, earlier["seconds"] if earlier is not None else 0.0
+    started = saved = time.monotonic()
+    while training.epoch < spec.epochs:
+        training.run_epoch()
+        if spec.purpose == "search":
+            training.validate()
+            reached = max(training.curves.validation_uar)
+            if task.bar and training.epoch < spec.epochs and reached < task.bar[training.epoch - 1]:
+                return {**base, "status": "pruned", "epochs": training.epoch, "reached": reached}, {}
+        elif spec.purpose == "oracle":
+            scores = _scores(training, pack, spec)
+            if best is None or scores["uar"] > best["scores"]["uar"]:
+                best = copy.deepcopy({"scores": scores, "weights": training.model.state_dict()})
+        if training.epoch < spec.epochs and time.monotonic() - saved >= task.checkpoint_s:
+            checkpoint.save({"training": training.state(), "best": best, "seconds": spent_s + time.monotonic() - started})
+            saved = time.monotonic()
+    weights = training.model.state_dict()
+    scores = _scores(training, pack, spec)
+    if best is not None:
+        # The curves are those of the whole training; everything else is of the best epoch on the test fold.
+        scores, weights = {**best["scores"], "curves": scores["curves"]}, best["weights"]
+    seconds = spent_s + time.monotonic() - started
+    return {**base, "status": "done", **scores, "resumed_at_epoch": resumed, "seconds": seconds}, weights
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a process or its GPU has too little memory."""
+    # PyTorch raises a plain RuntimeError where the CPU's memory is used up.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def _write_log(task: Task, base: Mapping[str, Any]) -> Place:
+    """What is known of the error being handled, for a person; returns where it lies."""
+    path = task.storage / "logs" / f"{task.spec.trial_id}.log"
+    make_folder(path.parent)
+    facts = json.dumps({**base, "pid": os.getpid()}, indent=1, sort_keys=True)
+    commit_text(path, f"{traceback.format_exc()}\n{facts}\n")
+    return path
 
 
 def _scores(training: Training, pack: Pack, spec: TrialSpec) -> dict[str, Any]:

@@ -1,0 +1,297 @@
+"""Twenty sweeps that write to one MLflow at once, an MLflow that stops in the middle, and drivers that are killed there."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.runs import DIGEST, Held, points, record, row
+from tfser import mirror, tracking
+from tfser.mirror import Mirror
+from tfser.tracking import Tracker, configuration_key
+
+WRITERS = 20
+EPOCHS = 100
+"""Points of each curve; a search trial has three curves."""
+
+
+def trials(epochs=EPOCHS):
+    """What one sweep logs: its row, and two final and two search trials."""
+    c = row()
+    return c, [record(c, fold, 0, purpose, epochs) for fold in c.folds for purpose in ("final", "search")]
+
+
+def log(uri, folder, sweep, *, warn=lambda text: None, epochs=EPOCHS):
+    """A start of that sweep, from which everything is handed over; returns the mirror."""
+    c, records = trials(epochs)
+    m = Mirror(lambda: Tracker(uri, sweep, folder / "mlartifacts"), warn)
+    for trial in records:
+        m.put(lambda tracker, trial=trial: tracker.trial(c, trial), trial["trial_id"])
+    finals = {t["spec"]["fold"]: {"0": t["trial_id"]} for t in records if t["spec"]["purpose"] == "final"}
+    m.put(lambda tracker: tracker.configuration(c, finals, {"test/uar_pooled": 0.4}, 1_700_000_000_000, digest=DIGEST), "the row")
+    return m
+
+
+def writer(uri, folder, sweep, barrier, answers):
+    """One of many processes: log a sweep when all are ready."""
+    said = []
+    barrier.wait(300)
+    m = log(uri, folder, sweep, warn=said.append)
+    m.close(patience_s=300)
+    answers.put((sweep, m.lost, said))
+
+
+def endless_writer(uri, folder, sweep, finished):
+    """A driver that may be killed anywhere: it logs a sweep."""
+    m = log(uri, folder, sweep)
+    m.close(patience_s=300)
+    if m.lost == 0:
+        finished.set()
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Makes processes that have MLflow imported already."""
+    tracking.quiet_environment()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tfser.tracking", "mlflow.store.tracking.sqlalchemy_store", "alembic.command", "PIL.ImageFont"])
+    return context
+
+
+def assert_all_there(held, sweeps, content, epochs=EPOCHS):
+    """Every sweep has every run, metric, point, parameter, input and artifact, once.
+
+    Args:
+        held: what the database holds.
+        sweeps: their names.
+        content: of a run's artifact: (run, name) to its text.
+        epochs: as logged.
+    """
+    c, records = trials(epochs)
+    for sweep in sweeps:
+        (parent,) = held.of(sweep, configuration_key(c))
+        assert held.runs[parent][1] == "FINISHED"
+        assert held.metrics[parent] == {("test/uar_pooled", 0): 0.4}
+        assert set(json.loads(content(parent, "configuration.json"))["finals"]) == set(c.folds)
+        for trial in records:
+            (run,) = held.of(sweep, trial["trial_id"])
+            assert held.runs[run][1] == "FINISHED"
+            assert held.tags[run]["mlflow.parentRunId"] == parent
+            assert held.metrics[run] == points(trial)
+            assert held.params[run]["fold"] == trial["spec"]["fold"]
+            assert held.params[run]["learning_rate"] == "0.001"
+            assert len(held.inputs[run]) == 2
+            assert json.loads(content(run, "trial.json")) == trial
+        ours = [run for run in held.runs if held.tags[run]["tfser.sweep"] == sweep]
+        assert len(ours) == 1 + len(records)
+    assert set(held.times.values()) == {1}
+    assert held.experiments == ["tfser/tiny/speaker"]
+
+
+def assert_writers_lose_nothing(processes, uri, folder):
+    """Release the writers together and wait for them; returns the names of their sweeps."""
+    barrier, answers = processes.Barrier(WRITERS), processes.Queue()
+    sweeps = [f"s{i}" for i in range(WRITERS)]
+    started = [processes.Process(target=writer, args=(uri, folder, sweep, barrier, answers)) for sweep in sweeps]
+    for process in started:
+        process.start()
+    try:
+        told = sorted(answers.get(timeout=500) for _ in sweeps)
+    finally:
+        for process in started:
+            process.join(10)
+            process.kill()
+    assert [(sweep, lost) for sweep, lost, _ in told] == [(sweep, 0) for sweep in sorted(sweeps)], told
+    return sweeps
+
+
+def on_disk(held):
+    """Reads artifacts of runs whose artifacts are local."""
+    return lambda run, name: (Path(held.runs[run][2].removeprefix("file://")) / name).read_text()
+
+
+def test_twenty_sweeps_at_once_lose_nothing_in_sqlite_whose_tables_none_of_them_has_made(processes, tmp_path):
+    sweeps = assert_writers_lose_nothing(processes, tracking.default_uri(tmp_path), tmp_path)
+    held = Held(tmp_path / "mlflow.db")
+    assert_all_there(held, sweeps, on_disk(held))
+    assert len(held.runs) == 5 * WRITERS
+
+
+def test_a_driver_that_is_killed_again_and_again_leaves_each_run_once(processes, tmp_path):
+    uri, dice, kills = tracking.default_uri(tmp_path), random.Random(3), 0
+    finished = processes.Event()
+    while not finished.is_set():
+        process = processes.Process(target=endless_writer, args=(uri, tmp_path, "s", finished))
+        process.start()
+        # The first moments of the first start, in which tables are made, are the most delicate ones.
+        process.join(dice.uniform(0.05, 1.5) if kills < 6 else 300)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            kills += 1
+    assert kills > 0
+    held = Held(tmp_path / "mlflow.db")
+    assert_all_there(held, ["s"], on_disk(held))
+
+
+class Server:
+    """An MLflow server on a free port of this machine, with SQLite below ``folder``."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process = None
+
+    def start(self):
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db", "--artifacts-destination", str(self.folder / "artifacts")]
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with open(self.folder / "server.log", "ab") as log_file:
+            self.process = subprocess.Popen(command, env=environment, stdout=log_file, stderr=log_file, start_new_session=True)
+        until = time.monotonic() + 240
+        while not self.answers():
+            assert self.process.poll() is None, (self.folder / "server.log").read_text()
+            assert time.monotonic() < until, (self.folder / "server.log").read_text()
+            time.sleep(0.2)
+
+    def answers(self):
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def signal(self, number):
+        """To the process that was started and those that it started."""
+        os.killpg(self.process.pid, number)
+
+    def kill(self):
+        if self.process is not None and self.process.poll() is None:
+            self.signal(signal.SIGKILL)
+            self.process.wait()
+
+    @contextmanager
+    def stopped(self):
+        """It accepts connections and answers nothing."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
+    def held(self):
+        return Held(self.folder / "server.db")
+
+    def content(self, held):
+        """Reads artifacts of runs where the server keeps them."""
+        return lambda run, name: (self.folder / "artifacts" / held.runs[run][2].removeprefix("mlflow-artifacts:/") / name).read_text()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Requests and pauses of a second."""
+    tracking.quiet_environment()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setattr(mirror, "LONGEST_PAUSE_S", 1.0)
+
+
+def wait_for(condition):
+    until = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_twenty_sweeps_at_once_lose_nothing_through_a_server(processes, server):
+    sweeps = assert_writers_lose_nothing(processes, server.uri, server.folder)
+    held = server.held()
+    assert_all_there(held, sweeps, server.content(held))
+
+
+def test_a_server_that_stops_in_the_middle_is_caught_up_with_in_the_same_start(server, impatient):
+    said = []
+    m = log(server.uri, server.folder, "stopped", warn=said.append)
+    wait_for(lambda: m._written == 1)
+    with server.stopped():
+        wait_for(lambda: said)
+    m.close(patience_s=120)
+    assert m.lost == 0
+    assert "training goes on" in said[0]
+    assert said[1:] == ["MLflow is back and caught up with"]
+    held = server.held()
+    assert_all_there(held, ["stopped"], server.content(held))
+
+
+def test_a_server_that_never_comes_back_costs_no_more_than_the_patience_and_the_next_start_makes_up_for_it(server, impatient):
+    said = []
+    with server.stopped():
+        started = time.monotonic()
+        m = log(server.uri, server.folder, "gone", warn=said.append)
+        assert time.monotonic() - started < 1  # handing over does not wait
+        m.close(patience_s=3)
+        assert 2 < time.monotonic() - started < 20
+        assert m.lost == 5
+        assert "the next start makes up for it" in said[-1]
+    m._thread.join(60)  # requests that were given up here may still arrive there
+    wait_for(server.answers)
+    again = log(server.uri, server.folder, "gone")
+    again.close(patience_s=120)
+    assert again.lost == 0
+    held = server.held()
+    assert_all_there(held, ["gone"], server.content(held))
+
+
+def test_a_server_that_is_killed_and_started_again_is_caught_up_with_in_the_same_start(server):
+    said = []
+    m = log(server.uri, server.folder, "killed", warn=said.append)
+    wait_for(lambda: m._written == 1)
+    server.kill()
+    wait_for(lambda: said)
+    server.start()
+    m.close(patience_s=120)
+    assert m.lost == 0
+    assert len(said) == 2
+    held = server.held()
+    assert_all_there(held, ["killed"], server.content(held))
+
+
+@pytest.mark.slow
+def test_a_server_that_is_disturbed_at_random_moments_ends_with_each_run_once(server, impatient):
+    dice = random.Random(5)
+    for turn in range(10):
+        m = log(server.uri, server.folder, f"turn{turn}", epochs=30)
+        for _ in range(3):
+            time.sleep(dice.uniform(0.0, 0.6))
+            with server.stopped():
+                time.sleep(dice.uniform(0.0, 3.0))
+        if turn % 5 == 4:
+            server.kill()
+            server.start()
+        m.close(patience_s=120)
+        assert m.lost == 0
+        held = server.held()
+        assert_all_there(held, [f"turn{turn}"], server.content(held), epochs=30)

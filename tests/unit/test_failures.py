@@ -1,0 +1,210 @@
+"""What goes wrong while training is told apart: what would fail again is recorded once, what may go well elsewhere is tried again."""
+
+import json
+import subprocess
+import sys
+from collections import Counter, deque
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.unit.test_checkpoint import pack, task  # noqa: F401  # pack is a fixture
+from tests.unit.test_sweep import arguments, read
+from tfser import sweep
+from tfser.errors import TfserError, TrialError
+from tfser.ledger import Ledger
+from tfser.runners import ray_tune, work
+from tfser.train import Training
+
+
+def fails(error):
+    def run_epoch(self):
+        raise error
+
+    return run_epoch
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(TrialError("the loss was nan in epoch 1 of 4"), "the loss was nan in epoch 1 of 4"), (ValueError("odd"), "ValueError: odd")],
+)
+def test_a_trial_that_would_fail_again_is_recorded_with_the_place_of_its_log(pack, tmp_path, monkeypatch, error, reason):  # noqa: F811
+    asked = task(pack, tmp_path)
+    monkeypatch.setattr(Training, "run_epoch", fails(error))
+    record = work.run(asked)
+    assert record["status"] == "failed"
+    assert record["reason"] == reason
+    assert Ledger(tmp_path / "ledger").get(asked.spec.trial_id) == record
+    log = Path(record["log"]).read_text(encoding="utf-8")
+    assert Path(record["log"]).parent == tmp_path / "logs"
+    assert "Traceback" in log
+    assert str(error) in log
+    assert json.loads(log[log.index("\n{") :])["spec"] == asked.spec.to_dict()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("malloc"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+    ],
+)
+def test_a_full_memory_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch, error):  # noqa: F811
+    monkeypatch.setattr(Training, "run_epoch", fails(error))
+    with pytest.raises(MemoryError, match="alloc"):
+        work.run(task(pack, tmp_path))
+    assert Ledger(tmp_path / "ledger").ids() == set()
+
+
+def test_a_failing_disk_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(Training, "run_epoch", fails(OSError(5, "Input/output error")))
+    with pytest.raises(OSError, match="Input/output error"):
+        work.run(task(pack, tmp_path))
+    assert Ledger(tmp_path / "ledger").ids() == set()
+
+
+def test_a_sweep_goes_on_after_a_failed_and_a_lost_trial_and_the_next_start_tries_the_lost_one(
+    tiny_manifest, tmp_path, monkeypatch, capsys
+):
+    real, broken = Training.run_epoch, {"bert": ValueError("odd"), "carl": MemoryError("full")}
+    fold_of = deque()
+
+    def run(task):
+        fold_of.append(task.spec.fold)
+        return run_for_real(task)
+
+    def run_epoch(self):
+        if fold_of[-1] in broken:
+            raise broken[fold_of[-1]]
+        real(self)
+
+    run_for_real = work.run
+    monkeypatch.setattr(work, "run", run)
+    monkeypatch.setattr(Training, "run_epoch", run_epoch)
+    call = arguments(tiny_manifest, tmp_path, "--name", "s")
+    assert sweep.main(call) == 1
+    out = capsys.readouterr().out
+    assert "ValueError: odd; log: " in out
+    assert "lost: tiny carl" in out
+    assert set(read(tmp_path / "s", "folds.csv").fold) == {"anna", "dora"}
+    fold_of.clear()
+    broken.clear()
+    assert sweep.main(call) == 1
+    assert list(fold_of) == ["carl"], "a lost trial is tried again, a failed one is not"
+    fold_of.clear()
+    assert sweep.main([*call, "--retry-failed"]) == 0
+    assert list(fold_of) == ["bert"]
+
+
+class FakeCluster:
+    """Drives the searcher as Tune does, on a node of four CPUs; trials need ``cpus`` each to fit into memory."""
+
+    def __init__(self, cpus, refuse=False):
+        self.cpus, self.refuse, self.shares = cpus, refuse, []
+
+    def nodes(self):
+        return [{"Alive": True, "Resources": {"CPU": 4.0}}]
+
+    def fit(self, runner, search):
+        self.shares.append(runner.trial_cpus)
+        for number in range(20):
+            if search.suggest(str(number)) in (None, "FINISHED"):
+                return
+            fits = runner.trial_cpus >= self.cpus
+            status = "refused" if self.refuse else "done" if fits else "memory"
+            if fits:
+                runner.ledger[search.running[str(number)].spec] = {"status": "done"}
+            search.on_trial_complete(str(number), {"done": True, "status": status, "reason": "out of memory: full"})
+
+
+class FakeSchedule:
+    def __init__(self, trials):
+        self.ready, self.out, self.records = deque(trials), set(), {}
+
+    @property
+    def finished(self):
+        return not self.ready and not self.out
+
+    def next(self):
+        if not self.ready:
+            return None
+        self.out.add(self.ready[0])
+        return self.ready.popleft()
+
+    def put_back(self, spec):
+        self.out.remove(spec)
+        self.ready.append(spec)
+
+    def ended(self, spec, record):
+        self.out.remove(spec)
+        self.records[spec] = record
+
+
+class FakeTask:
+    def __init__(self, spec, ledger):
+        self.spec = spec
+        self.ledger = ledger
+
+
+def run_on(cluster, monkeypatch, trials=("a", "b", "c")):
+    runner = object.__new__(ray_tune.RayTuneRunner)
+    runner._ray, runner._say, runner.trial_cpus, runner.trial_gpus = cluster, print, 1.0, 0.0
+    runner.ledger, runner._losses = {}, Counter()
+
+    class Spec(str):
+        trial_id = property(lambda self: self)
+
+    monkeypatch.setattr(ray_tune, "pack_task", lambda task: "")
+    monkeypatch.setattr(ray_tune.RayTuneRunner, "_fit", lambda self, search, losses: cluster.fit(self, search))
+    schedule = FakeSchedule(map(Spec, trials))
+    runner.run(schedule, lambda spec: FakeTask(spec, runner.ledger))
+    return schedule
+
+
+def test_trials_that_run_out_of_memory_get_a_larger_share_of_a_node_until_they_fit(monkeypatch):
+    cluster = FakeCluster(cpus=4)
+    schedule = run_on(cluster, monkeypatch)
+    assert cluster.shares == [1.0, 2.0, 4.0]
+    assert {record["status"] for record in schedule.records.values()} == {"done"}
+
+
+def test_a_trial_that_does_not_fit_into_a_whole_node_is_reported_and_not_tried_for_ever(monkeypatch):
+    cluster = FakeCluster(cpus=5)
+    schedule = run_on(cluster, monkeypatch)
+    assert cluster.shares == [1.0, 2.0, 4.0]
+    assert list(schedule.records.values()) == [{"status": "lost", "reason": "out of memory: full (alone on a node)"}] * 3
+
+
+def test_a_worker_of_another_version_ends_the_sweep_and_fails_no_trial(monkeypatch):
+    with pytest.raises(TfserError, match="out of memory: full"):  # the fake gives one reason for everything
+        run_on(FakeCluster(cpus=5, refuse=True), monkeypatch)
+
+
+def test_a_worker_refuses_a_task_of_other_code(pack, tmp_path):  # noqa: F811
+    text = json.loads(ray_tune.pack_task(task(pack, tmp_path)))
+    answer = ray_tune.run_packed(json.dumps({**text, "code": "0123456789ab"}))
+    assert answer["status"] == "refused"
+    assert "0123456789ab" in answer["reason"]
+    assert "install one version on every node" in answer["reason"]
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_the_code_digest_changes_with_any_source_file(tmp_path):
+    package = Path(work.__file__).parents[1]
+    script = "from tfser.resources import code_digest; print(code_digest())"
+
+    def digest():
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, env={"PYTHONPATH": "."}
+        )
+        return done.stdout.strip()
+
+    (tmp_path / "tfser").mkdir()
+    for name in ("__init__.py", "resources.py"):
+        (tmp_path / "tfser" / name).write_bytes((package / name).read_bytes())
+    first = digest()
+    assert digest() == first
+    (tmp_path / "tfser" / "new.py").write_text("")
+    assert digest() != first

@@ -1,0 +1,601 @@
+"""Writing to MLflow: what is there afterwards, and what happens while it is not."""
+
+import io
+import json
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.runs import DIGEST, EMOTIONS, Held, points, record, row
+from tfser import mirror, tracking
+from tfser.mirror import Mirror
+from tfser.report import thumbnail
+from tfser.tracking import Tracker, configuration_key, prepare, redacted
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """The URI of a database that is not there yet, and its folder."""
+    return tracking.default_uri(tmp_path), tmp_path
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """A database without a run: making one takes a second."""
+    folder = tmp_path_factory.mktemp("tables")
+    tracking.quiet_environment()
+    prepare(tracking.default_uri(folder))
+    return (folder / "mlflow.db").read_bytes()
+
+
+@pytest.fixture
+def place(fresh, tables):
+    """The URI of a database without a run, and its folder."""
+    (fresh[1] / "mlflow.db").write_bytes(tables)
+    return fresh
+
+
+def tracker(place, sweep="s", **named):
+    return Tracker(place[0], sweep, place[1] / "mlartifacts", **named)
+
+
+def files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def log_all(place):
+    """A start that logs two final trials, a search trial, a failed one and their row; returns the row."""
+    c, t = row(), tracker(place, command="python -m tfser.sweep tiny")
+    finals = [record(c, fold, 0) for fold in c.folds]
+    for trial in (*finals, record(c, "anna", 3, "search")):
+        t.trial(c, trial)
+    broken = {k: v for k, v in record(c, "anna", 9).items() if k in ("trial_id", "spec", "started_unix", "seconds", "versions")}
+    t.trial(c, {**broken, "status": "failed", "reason": "the loss was nan"})
+    counts = np.sum([f["confusion"] for f in finals], axis=0).tolist()
+    ids = {f["spec"]["fold"]: {"0": f["trial_id"]} for f in finals}
+    settings = {"channels": 16, "epochs": 20}
+    t.configuration(
+        c, ids, {"folds_done": 2.0, "test/uar_pooled": 0.4}, 1_700_000_000_000, confusion=counts, settings=settings, digest=DIGEST
+    )
+    return c
+
+
+def test_a_run_holds_every_number_of_its_trial_once(place):
+    c = log_all(place)
+    held = Held(place[1] / "mlflow.db")
+    for trial in (record(c, "anna", 0), record(c, "bert", 0), record(c, "anna", 3, "search")):
+        (run,) = held.of("s", trial["trial_id"])
+        assert held.metrics[run] == points(trial)
+        assert held.params[run]["learning_rate"] == "0.001"
+        assert held.params[run]["fold"] == trial["spec"]["fold"]
+    assert set(held.times.values()) == {1}
+    (failed,) = held.of("s", record(c, "anna", 9)["trial_id"])
+    assert held.runs[failed][1] == "FAILED"
+    assert held.tags[failed]["tfser.reason"] == "the loss was nan"
+
+
+def test_runs_say_which_part_of_which_database_was_used_for_what(place):
+    c = log_all(place)
+    held = Held(place[1] / "mlflow.db")
+    (fold,), (search,) = held.of("s", record(c, "anna", 0)["trial_id"]), held.of("s", record(c, "anna", 3, "search")["trial_id"])
+    (whole,) = held.of("s", configuration_key(c))
+    assert held.inputs[fold] == {"train": ("tiny without anna", DIGEST), "test": ("tiny anna", DIGEST)}
+    assert held.inputs[search] == {"train": ("tiny without anna, dora", DIGEST), "validation": ("tiny dora", DIGEST)}
+    assert held.inputs[whole] == {"leave-one-speaker-out": ("tiny", DIGEST)}
+
+
+def test_names_parameters_and_tags_tell_runs_apart_without_opening_them(place):
+    c = log_all(place)
+    held = Held(place[1] / "mlflow.db")
+    names = {held.tags[run]["mlflow.runName"] for run in held.runs}
+    assert names == {
+        "T+F · tiny · published · s",
+        "T+F · speaker anna · seed 0",
+        "T+F · speaker bert · seed 0",
+        "T+F · speaker anna · seed 9",
+        "search · T+F · speaker anna · validated on dora · seed 3",
+    }
+    (run,) = held.of("s", configuration_key(c))
+    assert held.params[run] | {"channels": "16", "epochs": "20", "ablation": "T+F", "selection": "published"} == held.params[run]
+    assert held.tags[run]["tfser.command"] == "python -m tfser.sweep tiny"
+    assert held.tags[run]["tfser.folds"] == "anna bert"
+
+
+def test_confusion_pictures_lie_beside_the_record(place):
+    c = log_all(place)
+    held = Held(place[1] / "mlflow.db")
+    for key in (record(c, "anna", 0)["trial_id"], configuration_key(c)):
+        (run,) = held.of("s", key)
+        folder = Path(held.runs[run][2].removeprefix("file://"))
+        with Image.open(folder / "confusion.png") as image:
+            assert image.width > 4 * thumbnail.CELL
+        assert (folder / "confusion.csv").read_text().splitlines()[0] == "true,angry,calm,glad,sad"
+    (search,) = held.of("s", record(c, "anna", 3, "search")["trial_id"])
+    assert [p.name for p in Path(held.runs[search][2].removeprefix("file://")).iterdir()] == ["trial.json"]
+
+
+def test_logging_again_changes_nothing(place):
+    def dump():
+        with sqlite3.connect(place[1] / "mlflow.db") as connection:
+            lines = sorted(connection.iterdump())
+        connection.close()
+        return lines
+
+    log_all(place)
+    before, artifacts = dump(), files(place[1] / "mlartifacts")
+    log_all(place)
+    assert dump() == before
+    assert files(place[1] / "mlartifacts") == artifacts
+
+
+def test_the_last_number_of_a_row_is_the_one_that_shows_even_where_it_is_smaller(place):
+    c = row()
+    for value in (0.6, 0.5):
+        time.sleep(0.002)  # MLflow's clock has milliseconds
+        tracker(place).configuration(c, {}, {"test/uar_pooled": value}, 1_700_000_000_000)
+    client = tracker(place)._client
+    (run,) = Held(place[1] / "mlflow.db").of("s", configuration_key(c))
+    assert client.get_run(run).data.metrics == {"test/uar_pooled": 0.5}
+
+
+def test_more_than_mlflow_takes_at_once_goes_in_parts(place):
+    c = row()
+    trial = record(c, "anna", 0, "search", epochs=700)
+    tracker(place).trial(c, trial)
+    held = Held(place[1] / "mlflow.db")
+    (run,) = held.of("s", trial["trial_id"])
+    assert held.metrics[run] == points(trial)
+    assert len(held.metrics[run]) > 2000
+
+
+def test_a_write_that_was_cut_off_is_made_whole_by_the_next_start(place, monkeypatch):
+    c, trial = row(), record(row(), "anna", 0)
+    client = tracker(place)
+    for step in ("log_inputs", "log_artifacts", "log_batch", "set_terminated"):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(client._client), step, lambda *a, **k: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                tracker(place).trial(c, trial)
+    tracker(place).trial(c, trial)
+    held = Held(place[1] / "mlflow.db")
+    (run,) = held.of("s", trial["trial_id"])
+    assert held.metrics[run] == points(trial)
+    assert held.runs[run][1] == "FINISHED"
+    assert set(held.times.values()) == {1}
+
+
+def test_a_record_that_is_gone_or_empty_is_written_anew(place):
+    c, trial = row(), record(row(), "anna", 0)
+    tracker(place).trial(c, trial)
+    (path,) = (place[1] / "mlartifacts").rglob("trial.json")
+    for damage in (lambda: path.write_text(""), path.unlink):
+        damage()
+        tracker(place).trial(c, trial)
+        assert json.loads(path.read_text()) == trial
+
+
+def test_a_trial_that_failed_and_then_did_not_is_no_failure_any_more(place):
+    c, trial = row(), record(row(), "anna", 0)
+    failed = {k: trial[k] for k in ("trial_id", "spec", "started_unix", "seconds")} | {"status": "failed", "reason": "out of memory"}
+    tracker(place).trial(c, failed)
+    tracker(place).trial(c, trial)
+    held = Held(place[1] / "mlflow.db")
+    (run,) = held.of("s", trial["trial_id"])
+    assert held.runs[run][1] == "FINISHED"
+    assert "tfser.reason" not in held.tags[run]
+
+
+def test_of_runs_that_exist_twice_one_stays_with_all_children(place):
+    c, trials = row(), [record(row(), fold, 0) for fold in ("anna", "bert")]
+    t = tracker(place)
+    t.trial(c, trials[0])
+    late = tracker(place)
+    late._known = {experiment: {} for experiment in t._known}  # what a start sees whose requests are still on their way
+    late._parent(c)
+    late._child(c, trials[0])
+    late.trial(c, trials[1])
+    assert len(Held(place[1] / "mlflow.db").runs) == 5
+    tracker(place).remove_doubles()
+    held = Held(place[1] / "mlflow.db")
+    (parent,) = held.of("s", configuration_key(c))
+    for trial in trials:
+        (run,) = held.of("s", trial["trial_id"])
+        assert held.tags[run]["mlflow.parentRunId"] == parent
+        assert held.metrics[run] == points(trial)
+        assert held.runs[run][1] == "FINISHED"
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["arrives while we wait", "arrives after our next attempt"])
+def test_a_run_whose_making_was_not_answered_in_time_is_there_once(place, monkeypatch, late):
+    c, trial = row(), record(row(), "anna", 0)
+    warned, on_their_way, calls = [], [], []
+    monkeypatch.setattr(mirror, "FIRST_PAUSE_S", 0.01)
+
+    def make():
+        t = tracker(place)
+        create = t._client.create_run
+
+        def unanswered(*arguments, **named):
+            calls.append(named["run_name"])
+            if calls.count(named["run_name"]) == 1:
+                on_their_way.append(lambda: create(*arguments, **named))
+                if not late:
+                    on_their_way.pop()()
+                raise TimeoutError("no answer for 30 s")
+            answer = create(*arguments, **named)
+            while on_their_way:
+                on_their_way.pop()()
+            return answer
+
+        monkeypatch.setattr(t._client, "create_run", unanswered)
+        return t
+
+    m = Mirror(make, warned.append)
+    m.put(lambda tracker: tracker.trial(c, trial), "the trial")
+    m.close()
+    held = Held(place[1] / "mlflow.db")
+    (parent,), (run,) = held.of("s", configuration_key(c)), held.of("s", trial["trial_id"])
+    assert held.tags[run]["mlflow.parentRunId"] == parent
+    assert held.metrics[run] == points(trial)
+    assert held.runs[run][1] == "FINISHED"
+    assert len(calls) == (4 if late else 2)
+    assert m.lost == 0
+
+
+def test_sweeps_do_not_see_each_others_runs(place):
+    c, trial = row(), record(row(), "anna", 0)
+    for sweep in ("s", "r"):
+        tracker(place, sweep).trial(c, trial)
+    held = Held(place[1] / "mlflow.db")
+    assert [len(held.of(sweep, trial["trial_id"])) for sweep in ("s", "r")] == [1, 1]
+
+
+def test_an_experiment_that_somebody_makes_at_the_same_time_is_used(place, monkeypatch):
+    tracker(place)._experiment("tfser/tiny/speaker")
+    t = tracker(place)
+    found = t._client.get_experiment_by_name
+    monkeypatch.setattr(t._client, "get_experiment_by_name", lambda name: None)
+
+    def make(*arguments, create=t._client.create_experiment, **named):
+        monkeypatch.setattr(t._client, "get_experiment_by_name", found)
+        return create(*arguments, **named)
+
+    monkeypatch.setattr(t._client, "create_experiment", make)
+    assert t._experiment("tfser/tiny/speaker") == found("tfser/tiny/speaker").experiment_id
+
+
+def test_a_start_that_was_killed_while_it_made_the_database_leaves_none_behind(fresh, monkeypatch):
+    path = fresh[1] / "mlflow.db"
+    (fresh[1] / ".mlflow.db.partial").write_text("half a database")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *a: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            prepare(fresh[0])
+    assert not path.exists()
+    tracker(fresh).trial(row(), record(row(), "anna", 0))
+    assert len(Held(path).runs) == 2
+
+
+def test_a_database_that_is_there_stays_as_it_is(place):
+    tracker(place)
+    before = (place[1] / "mlflow.db").read_bytes()
+    prepare(place[0])
+    assert (place[1] / "mlflow.db").read_bytes() == before
+
+
+# The mirror, with an MLflow that does what the test wants.
+
+
+class Fake:
+    """Takes writes into ``held`` unless ``down``."""
+
+    def __init__(self):
+        self.held, self.down, self.made, self.cleaned = [], None, 0, 0
+        self.answered = 0.0
+
+    def make(self):
+        self.made += 1
+        return self
+
+    def take(self, name):
+        if self.down is not None:
+            raise self.down
+        self.answered = time.monotonic()
+        self.held.append(name)
+
+    def remove_doubles(self):
+        self.take("doubles")
+        self.held.remove("doubles")
+        self.cleaned += 1
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    monkeypatch.setattr(mirror, "FIRST_PAUSE_S", 0.005)
+    monkeypatch.setattr(mirror, "LONGEST_PAUSE_S", 0.02)
+    return Fake()
+
+
+def put(m, *names):
+    for name in names:
+        m.put(lambda fake, name=name: fake.take(name), name)
+
+
+def wait_for(condition):
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.002)
+
+
+def test_an_outage_is_caught_up_with_in_the_same_start_and_said_once(fake):
+    warned, said = [], []
+    m = Mirror(fake.make, warned.append, said.append)
+    put(m, "a")
+    wait_for(lambda: fake.held == ["a"])
+    fake.down = ConnectionError("refused by http://anna:s3cret@host")
+    put(m, *"bcdef")
+    wait_for(lambda: fake.made > 8)
+    fake.down = None
+    wait_for(lambda: said)
+    put(m, "g")
+    m.close()
+    assert sorted(fake.held) == list("abcdefg")
+    assert m.lost == 0
+    assert len(warned) == len(said) == 1
+    assert "training goes on" in warned[0]
+    assert "s3cret" not in warned[0]
+    assert fake.cleaned == 1
+
+
+def test_a_hiccup_is_not_worth_a_word(fake):
+    warned = []
+    m = Mirror(fake.make, warned.append)
+    slow = iter([TimeoutError("slow")])
+
+    def write(fake):
+        for error in slow:
+            raise error
+        fake.take("a")
+
+    m.put(write)
+    m.close()
+    assert fake.held == ["a"]
+    assert warned == []
+    assert m.lost == 0
+
+
+def refusal():
+    from mlflow.exceptions import MlflowException
+
+    return MlflowException.invalid_parameter_value("the value is too long")
+
+
+@pytest.mark.parametrize("make", [refusal, lambda: KeyError("curves")], ids=["refused", "unfit record"])
+def test_a_write_that_is_itself_at_fault_is_given_up_alone_and_named(fake, make):
+    warned, tried = [], []
+
+    def bad(fake):
+        tried.append(1)
+        raise make()
+
+    m = Mirror(fake.make, warned.append)
+    m.put(bad, "trial 0123")
+    put(m, *"abc")
+    m.close()
+    assert fake.held == ["a", "b", "c"]
+    assert m.lost == 1
+    assert len(tried) == mirror.REFUSALS
+    assert len(warned) == 1
+    assert "trial 0123" in warned[0]
+
+
+def test_a_write_at_which_the_server_breaks_does_not_stop_the_others(fake):
+    from mlflow.exceptions import MlflowException
+
+    def bad(fake):
+        raise MlflowException("internal error")
+
+    warned = []
+    m = Mirror(fake.make, warned.append)
+    m.put(bad, "trial 0123")
+    for i in range(40):
+        put(m, f"a{i}")
+        time.sleep(0.002)
+    m.close(patience_s=0.3)
+    assert len(fake.held) == 40
+    assert m.lost == 1
+
+
+def test_of_many_writes_that_were_refused_some_are_named_and_the_rest_counted(fake):
+    warned = []
+    m = Mirror(fake.make, warned.append)
+    for i in range(12):
+        m.put(lambda fake: (_ for _ in ()).throw(refusal()), f"trial {i}")
+    m.close()
+    assert m.lost == 12
+    assert len(warned) == mirror.NAMED + 1
+    assert "7 more" in warned[-1]
+
+
+def test_an_mlflow_that_never_comes_back_costs_its_patience_and_no_more(fake):
+    fake.down = ConnectionRefusedError("refused")
+    warned = []
+    m = Mirror(fake.make, warned.append)
+    put(m, *"abc")
+    started = time.monotonic()
+    m.close(patience_s=0.5)
+    assert 0.4 < time.monotonic() - started < 5
+    assert m.lost == 3
+    assert "3 record(s) are not in it" in warned[-1]
+    assert "the next start makes up for it" in warned[-1]
+
+
+def test_an_mlflow_that_was_long_gone_gets_one_last_chance_at_the_end(fake, monkeypatch):
+    monkeypatch.setattr(mirror, "LONGEST_PAUSE_S", 1000.0)
+    monkeypatch.setattr(mirror, "FIRST_PAUSE_S", 1000.0)
+    m = Mirror(fake.make, lambda text: None)
+    fake.down = ConnectionRefusedError("refused")
+    put(m, *"abc")
+    wait_for(lambda: fake.made == 1)
+    wait_for(lambda: m._down_since is not None)
+    fake.down = None
+    m.close(patience_s=0.0001)
+    assert sorted(fake.held) == ["a", "b", "c"]
+    assert m.lost == 0
+
+
+def test_a_server_that_accepts_and_never_answers_holds_nobody_up(fake):
+    stuck = threading.Event()
+    m = Mirror(fake.make, lambda text: None)
+    m.put(lambda fake: stuck.wait(60), "trial")
+    started = time.monotonic()
+    put(m, *"abc")
+    assert time.monotonic() - started < 5
+    m.close(patience_s=0.3)
+    assert 0.2 < time.monotonic() - started < 10
+    assert m.lost == 4
+    stuck.set()
+    m._thread.join(10)
+    assert fake.held == []
+
+
+def test_a_slow_mlflow_is_waited_for_as_long_as_it_answers(fake):
+    def slow(fake):
+        for _ in range(10):
+            time.sleep(0.05)
+            fake.answered = time.monotonic()
+        fake.take("slow")
+
+    m = Mirror(fake.make, lambda text: None)
+    m.put(slow, "trial")
+    put(m, "a")
+    m.close(patience_s=0.3)
+    assert fake.held == ["slow", "a"]
+    assert m.lost == 0
+
+
+def test_abandoning_returns_at_once_and_says_what_is_left(fake):
+    stuck = threading.Event()
+    m = Mirror(fake.make, lambda text: None)
+    m.put(lambda fake: stuck.wait(60), "trial")
+    put(m, *"abc")
+    started = time.monotonic()
+    assert m.abandon() == 4
+    assert time.monotonic() - started < 2
+    assert m.lost == 4
+    stuck.set()
+    m._thread.join(10)
+    assert fake.held == []
+    put(m, "late")
+    assert m.lost == 5
+
+
+def test_a_start_in_the_same_process_waits_for_the_write_at_which_the_last_one_was_stopped(fake):
+    stuck = threading.Event()
+
+    def slow(fake):
+        stuck.wait(60)
+        fake.take("old")
+
+    first = Mirror(fake.make, lambda text: None)
+    first.put(slow)
+    wait_for(lambda: fake.made == 1)
+    assert first.abandon() == 1
+    second = Mirror(fake.make, lambda text: None)
+    put(second, "new")
+    time.sleep(0.1)
+    assert fake.held == []
+    stuck.set()
+    second.close()
+    assert fake.held == ["old", "new"]
+
+
+def test_abandoning_with_a_moment_to_spare_finishes_what_can_be_finished(fake):
+    m = Mirror(fake.make, lambda text: None)
+    put(m, *"abc")
+    assert m.abandon(wait_s=20) == 0
+    assert fake.held == ["a", "b", "c"]
+
+
+def test_pauses_grow_and_are_bounded(fake, monkeypatch):
+    fake.down = ConnectionRefusedError("refused")
+    m = Mirror(fake.make, lambda text: None)
+    pauses = []
+    attempt = m._attempt
+    monkeypatch.setattr(m, "_attempt", lambda write: pauses.append(attempt(write)) or pauses[-1])
+    put(m, "a")
+    wait_for(lambda: len(pauses) > 5)
+    m.abandon()
+    assert pauses[:4] == pytest.approx([0.005, 0.01, 0.02, 0.02])
+
+
+@pytest.mark.parametrize(
+    ("error", "its_own"),
+    [
+        (lambda: MlflowError("x", "INVALID_PARAMETER_VALUE"), True),
+        (lambda: MlflowError("x", "RESOURCE_DOES_NOT_EXIST"), True),
+        (lambda: MlflowError("no such page", "ENDPOINT_NOT_FOUND"), False),
+        (lambda: MlflowError("database is locked", "TEMPORARILY_UNAVAILABLE"), False),
+        (lambda: MlflowError("API request failed", "INTERNAL_ERROR"), False),
+        (lambda: MlflowError("who are you", "UNAUTHENTICATED"), False),
+        (lambda: MlflowError("slow down", "REQUEST_LIMIT_EXCEEDED"), False),
+        (lambda: HttpError(400), True),
+        (lambda: HttpError(503), False),
+        (lambda: OSError(28, "No space left on device"), False),
+        (lambda: ImportError("no module named mlflow"), False),
+        (lambda: sqlite3.OperationalError("disk I/O error"), False),
+        (lambda: TypeError("a bug"), True),
+    ],
+)
+def test_what_would_meet_every_write_is_an_outage_and_what_meets_one_is_its_own_fault(error, its_own):
+    assert mirror.refused(error()) is its_own
+
+
+def MlflowError(text, code):  # noqa: N802
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import ErrorCode
+
+    return MlflowException(text, error_code=ErrorCode.Value(code))
+
+
+def HttpError(status):  # noqa: N802
+    import requests
+
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError("x", response=response)
+
+
+def test_passwords_in_uris_are_hidden():
+    assert redacted("postgresql://u:p%40ss@h/d and https://a@h") == "postgresql://u:***@h/d and https://a@h"
+
+
+# The small picture.
+
+
+def test_a_picture_is_darker_where_more_was_recognised_and_the_same_for_the_same_counts():
+    counts = [[9, 1, 0, 0], [0, 10, 0, 0], [0, 0, 0, 0], [5, 0, 0, 5]]
+    picture = thumbnail.confusion(EMOTIONS, counts, ["a heading"])
+    assert picture == thumbnail.confusion(EMOTIONS, counts, ["a heading"])
+    pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("L"), dtype=int)
+    left = pixels.shape[1] - thumbnail.GAP - 4 * thumbnail.CELL
+    rows = np.flatnonzero(pixels[:, left + thumbnail.CELL + 5] < 60)  # the one column that holds a full cell
+    top = rows[0] - thumbnail.CELL - 1
+
+    def shade(i, j):
+        return pixels[top + i * thumbnail.CELL + 5, left + j * thumbnail.CELL + 5]
+
+    assert shade(1, 1) < shade(0, 0) < shade(3, 0) < shade(0, 1) < shade(0, 2)
+    assert shade(3, 0) == shade(3, 3)
+    assert shade(2, 0) > 250  # an emotion that never occurs
+
+
+def test_long_names_and_headings_stay_inside_the_picture():
+    picture = thumbnail.confusion(["a", "an emotion with a very long name"], [[1, 2], [3, 4]], ["x" * 500])
+    assert Image.open(io.BytesIO(picture)).width < 800
