@@ -8,7 +8,10 @@ import sys
 COMMANDS = {
     "sweep": ("tfser.sweep", "plan, run what is missing, collect"),
     "collect": ("tfser.collect", "MLflow runs to tables and figures"),
+    "predict": ("tfser.predict", "emotions of audio files, from a finished final trial"),
+    "attention": ("tfser.attention", "what a finished model attends to in an utterance, as figures and numbers"),
     "databases": ("tfser.databases.command", "what is known, what is on disk, what is wrong with it"),
+    "doctor": ("tfser.doctor.command", "what this machine or cluster can run, and what is unsafe about it"),
     "benchmark": ("tfser.benchmark", "performance figures, as ratios measured in one run"),
 }
 

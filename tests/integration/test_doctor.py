@@ -1,0 +1,86 @@
+"""The doctor on a real Ray: two nodes on this machine, started with a token and ended by the test."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+
+import pytest
+
+from tests.clusters import ROOT, Cluster, listening
+from tfser.doctor import cluster, doors
+from tfser.runners import safety
+
+
+@pytest.fixture(scope="module")
+def ray():
+    with Cluster() as started:
+        started.add()
+        yield started
+
+
+def doctor(environment, *words):
+    call = [sys.executable, "-m", "tfser.doctor", "--json", *map(str, words)]
+    return subprocess.Popen(call, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def said(process):
+    out, err = process.communicate(timeout=120)
+    assert "Traceback" not in err, err
+    found = json.loads(out)["findings"]
+    assert process.returncode == (1 if any(f["level"] == "problem" for f in found) else 0)
+    return found
+
+
+def of(found, *topics, level="problem"):
+    return [f["found"] for f in found if f["topic"] in topics and f["level"] == level]
+
+
+def test_every_node_of_a_guarded_cluster_is_visited_and_nothing_is_left_behind(ray, tmp_path):
+    storage = tmp_path / "s"
+    storage.mkdir()
+    environment = ray.driver_environment()
+    both = [
+        doctor(environment, "--address", ray.address, "--storage", storage, "--data", ROOT / "tests"),
+        # Not shared: each process has a memory of its own.
+        doctor(
+            environment,
+            "--address",
+            f"ray://{ray.host}:{ray.client_port}",
+            "--storage",
+            "memory://doctor",
+            "--tracking-uri",
+            "sqlite:///x.db",
+        ),
+    ]
+    fine, split = (said(process) for process in both)
+    lines = of(fine, "Ray", level="ok")
+    assert f"Ray at {ray.address} answers, asks for the token and takes it" in lines
+    assert "2 node(s) with 1 CPU(s) and 0 GPU(s)" in lines
+    assert of(fine, "Ray", "storage", "data", "clock") == []
+    assert list(storage.iterdir()) == []
+    (text,) = of(split, "storage")
+    assert text.startswith("2 nodes, ")
+    assert "memory://doctor is another folder there" in text
+
+
+def test_without_the_token_nothing_is_submitted_and_the_cluster_is_not_called_open(ray, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for token, why in (("", "there is none here"), ("0" * 64, "the one that is here is not its own")):
+        monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+        for address in (ray.address, f"ray://{ray.host}:{ray.client_port}"):
+            gates = cluster.gates(address)
+            assert not cluster.may_connect(gates)
+            assert of([asdict(f) for f in cluster.gate_findings(gates)], "Ray") == [f"{address} asks for a token, and {why}"]
+            assert safety.open_to_anyone(address) is None
+
+
+def test_the_sockets_of_the_cluster_are_all_found_and_all_guarded(ray):
+    processes = [p for node in ray.nodes for p in node.processes()]
+    expected = {port for _, ip, port in listening(processes) if not safety.is_loopback_ip(ip)}
+    own = [s for s in doors.sockets() if s["pid"] in {p.pid for p in processes}]
+    assert {s["port"] for s in own} == expected
+    assert {s["owner"] for s in own} == {"ray"}
+    assert {s["answer"] for s in doors.ask(own)} == {"guarded"}
+    assert ray.gcs_port in expected

@@ -1,0 +1,250 @@
+"""Ray: whether an address is given, answers and asks for a token, and what every node of it has and reaches.
+
+Starts no Ray of its own. A cluster that obeys anyone and is not on this machine is named, and given nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tfser.doctor import machine, places, probe
+from tfser.doctor.findings import Finding, merged, note, ok, problem, warning
+from tfser.runners import safety
+
+NODE_S = 90.0
+"""Seconds that a node has to run a task before it counts as stuck."""
+
+SUBMIT = "ray job submit --working-dir . -- python -m tfser.doctor"
+
+_NUMBERS = ("torch", "torchaudio", "numpy")
+"""Packages whose versions can change a score."""
+
+
+def gates(address: str) -> dict[str, Any]:
+    """What stands at the address, before anything is given to it.
+
+    Args:
+        address: as ``safety.parse`` takes it, or ``auto``.
+
+    Returns:
+        ``where`` (the address, ``auto`` resolved; ``None`` where that is nothing), ``kind``, ``silent`` (why no connection
+        can be made), ``open`` (why it obeys anyone), ``loopback``, ``refused`` (it does not take the token that is here, or
+        there is none).
+    """
+    facts: dict[str, Any] = {"asked": address, "where": address, "kind": None, "silent": None, "open": None, "refused": None}
+    try:
+        facts["where"] = where = safety.found(address)
+        if where is None:
+            return facts
+        place, own = safety.parse(where), safety.own_token()
+        facts.update(kind=place.kind, loopback=safety.is_loopback(place.host), silent=safety.reachable(where))
+        if facts["silent"]:
+            return facts
+        facts["open"] = safety.answers_without_token(where)
+        if not facts["open"] and not (own and safety.accepts(where, own)):
+            facts["refused"] = "asks for a token, and " + ("the one that is here is not its own" if own else "there is none here")
+    except ImportError as error:
+        facts["refused"] = f"cannot be asked whether it is safe ({error})"
+    return facts
+
+
+def gate_findings(facts: Mapping[str, Any]) -> list[Finding]:
+    """What ``gates`` saw."""
+    topic, where = "Ray", facts["where"]
+    if where is None:
+        return [problem(topic, f"{facts['asked']} names no Ray: this machine is part of no cluster", "name one with --address HOST:6379")]
+    if facts["silent"]:
+        text = f"nothing answers at {where} ({facts['silent']})"
+        command = "ssh -L 8265:127.0.0.1:8265 HEAD" if facts["kind"] == "jobs" else "on the head: ray start --head --disable-usage-stats"
+        return [problem(topic, text, f"{command}, or name another address")]
+    if facts["open"]:
+        then = "" if may_connect(facts) or facts["kind"] == "jobs" else "; nothing was submitted to it"
+        return [problem(topic, facts["open"] + then, safety.ADVICE)]
+    if facts["refused"]:
+        command = f"copy ~/.ray/auth_token from its head, then: chmod 600 {safety.token_path()}; export RAY_AUTH_MODE=token"
+        command = machine.install_command() if "cannot be asked" in facts["refused"] else command
+        return [problem(topic, f"{where} {facts['refused']}", command)]
+    return [ok(topic, f"{'the job API' if facts['kind'] == 'jobs' else 'Ray'} at {where} answers, asks for the token and takes it")]
+
+
+def may_connect(facts: Mapping[str, Any]) -> bool:
+    """Whether the cluster behind the gates may be given work."""
+    reached = facts["where"] is not None and not facts["silent"] and not facts["refused"] and facts["kind"] != "jobs"
+    return bool(reached and (not facts["open"] or facts["loopback"]))
+
+
+def nodes(address: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Connect, and run ``probe`` on every node that lives.
+
+    Args:
+        address: of a cluster that ``may_connect``.
+        request: for ``probe.look``; each node's files get a name of their own.
+
+    Returns:
+        ``error`` (why there is no connection), else ``nodes``: ``name``, ``alive``, ``resources`` and of a node that lives
+        ``facts``, ``device``, ``clock`` or ``error``.
+    """
+    if "RAY_AUTH_MODE" not in os.environ and safety.own_token():
+        os.environ["RAY_AUTH_MODE"] = "token"  # as a sweep does
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        from ray import cloudpickle
+
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="tfser")
+    except Exception as error:  # whichever way Ray says that versions differ, or that it is not there
+        return {"error": probe.brief(error), "nodes": []}
+    cloudpickle.register_pickle_by_value(probe)  # a node may have another tfser, or none
+    try:
+        found = [
+            {"id": n["NodeID"], "name": n["NodeManagerAddress"], "alive": n["Alive"], "resources": dict(n["Resources"])}
+            for n in ray.nodes()
+        ]
+        names = [n["name"] for n in found]
+        for node in found:
+            if names.count(node["name"]) > 1:  # several on one machine
+                node["name"] += f" ({node['id'][:6]})"
+        _visit(ray, [n for n in found if n["alive"]], request)
+    finally:
+        cloudpickle.unregister_pickle_by_value(probe)
+        ray.shutdown()
+    return {"error": None, "nodes": found}
+
+
+def _visit(ray: Any, alive: Sequence[dict[str, Any]], request: Mapping[str, Any]) -> None:
+    """Fill in what each node says; all of them work at the same time."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def on(node: Mapping[str, Any], function: Callable[..., Any], **resources: float) -> Any:
+        pinned = NodeAffinitySchedulingStrategy(node_id=node["id"], soft=False)
+        return ray.remote(num_cpus=0, max_retries=0, **resources)(function).options(scheduling_strategy=pinned)
+
+    pending = {on(n, probe.look).remote({**request, "own": f"{request['own']}-{n['id'][:8]}"}): (n, "facts") for n in alive}
+    pending |= {on(n, probe.device, num_gpus=0.01).remote(): (n, "device") for n in alive if n["resources"].get("GPU")}
+    end = time.monotonic() + NODE_S
+    while pending and time.monotonic() < end:
+        ready, _ = ray.wait(list(pending), timeout=max(0.1, end - time.monotonic()))
+        for reference in ready:
+            node, what = pending.pop(reference)
+            try:
+                node[what] = ray.get(reference)
+            except Exception as error:  # a lost node, a task that cannot be unpacked, what probe raised
+                node["error" if what == "facts" else "device_error"] = probe.brief(error)
+    for reference, (node, what) in pending.items():
+        ray.cancel(reference, force=True)
+        if what == "facts":
+            node["error"] = f"it ran no task within {NODE_S:.0f} s"
+    for node in alive:
+        if "facts" in node:
+            node["clock"] = _clock(lambda n=node: ray.get(on(n, probe.now).remote(), timeout=NODE_S))  # type: ignore[misc]
+
+
+def _clock(ask: Callable[[], float]) -> dict[str, float]:
+    """How far another clock is ahead, seconds, and within what that is true: half of the shortest of some round trips."""
+    best = {"ahead": 0.0, "within": float("inf")}
+    for _ in range(4):  # the first one waits for a worker
+        begin = time.time()
+        there = ask()
+        end = time.time()
+        if (end - begin) / 2 < best["within"]:
+            best = {"ahead": there - (begin + end) / 2, "within": (end - begin) / 2}
+    return best
+
+
+def findings(seen: Mapping[str, Any], here: Mapping[str, Any], storage: str, data: str | None) -> list[Finding]:
+    """What the nodes have and reach.
+
+    Args:
+        seen: of ``nodes``.
+        here: of ``probe.look`` on this machine.
+        storage: as it was named.
+        data: as it was named, or ``None``.
+    """
+    topic = "Ray"
+    if seen["error"]:
+        text = f"no connection to the cluster ({seen['error']})"
+        return [problem(topic, text, f"install the cluster's Ray and Python here, or submit from the head: {SUBMIT}")]
+    alive = [n for n in seen["nodes"] if n["alive"]]
+    found = [_sum(alive, len(seen["nodes"]) - len(alive))]
+    each = [(n["name"], finding) for n in alive for finding in _node(n, here, storage, data)]
+    found += merged(each)
+    shaken = {name for name, finding in each if finding.level in ("warning", "problem")}
+    fine = [n["name"] for n in alive if n["name"] not in shaken]
+    if fine:
+        reach = f"write and read {storage}" + (f", list {data}" if data else "")
+        found.append(
+            ok(topic, f"{len(fine)} of {len(alive)} nodes have this tfser and these packages, {reach}, and keep this machine's time")
+        )
+    return found
+
+
+def _sum(alive: Sequence[Mapping[str, Any]], dead: int) -> Finding:
+    cpus, gpus = (sum(n["resources"].get(what, 0.0) for n in alive) for what in ("CPU", "GPU"))
+    text = f"{len(alive)} node(s) with {cpus:g} CPU(s) and {gpus:g} GPU(s)" + (f"; {dead} more have ended" if dead else "")
+    if not cpus:
+        return note("Ray", f"{text}; trials wait until the autoscaler, or `ray start --address=...`, adds a node with CPUs")
+    return ok("Ray", text)
+
+
+def _node(node: Mapping[str, Any], here: Mapping[str, Any], storage: str, data: str | None) -> list[Finding]:
+    """What is wrong with one node; nothing where all is well."""
+    if "facts" not in node:
+        return [problem("Ray", f"no answer ({node.get('error', 'none came')})", "ray status; ray list nodes")]
+    facts, clock, found = node["facts"], node["clock"], _same_code(node["facts"], here)
+    wrote = facts["storage"]
+    if wrote["error"]:
+        command = "mount it on every node under one path, or name an s3:// or gs:// URI with --storage"
+        found.append(problem("storage", f"{storage} cannot be written ({wrote['error']})", command))
+    elif wrote["sees_marker"] is False:
+        text = f"{storage} is another folder there: a file that was written here is not in it"
+        found.append(problem("storage", text, "name a folder that all nodes share, or an s3:// or gs:// URI, with --storage"))
+    if data and facts["data"]["error"]:
+        text = f"{data} cannot be read ({facts['data']['error']})"
+        found.append(problem("data", text, "mount it on every node under one path, or name an s3:// or gs:// URI with --data"))
+    elif data and here["data"]["digest"] not in (None, facts["data"]["digest"]):
+        text = f"{data} holds other files there ({facts['data']['entries']} entries; {here['data']['entries']} here)"
+        found.append(problem("data", text, "mount one folder on every node, or name an s3:// or gs:// URI with --data"))
+    if abs(clock["ahead"]) > clock["within"] + places.CLOCK_S:
+        text = f"its clock is {places.apart(clock['ahead'])} this machine's (within {clock['within']:.2f} s)"
+        found.append(warning("clock", text, places.SET_CLOCK))
+    found += [f for f in machine.disk({k: v for k, v in facts["disk"].items() if k != "storage"}) if f.level != "ok"]
+    if node["resources"].get("GPU"):
+        found += _gpus(node)
+    return found
+
+
+def _gpus(node: Mapping[str, Any]) -> list[Finding]:
+    if "device_error" in node:
+        return [problem("devices", f"its GPUs could not be tried ({node['device_error']})", "nvidia-smi on that node")]
+    if "device" not in node:
+        return [note("devices", "its GPUs are taken; they were not tried")]
+    device = node["device"]
+    if not device["gpus"] and not device["driver"]:
+        return [problem("devices", "Ray counts GPUs there and torch finds none; trials would train on CPUs", "nvidia-smi on that node")]
+    return [f for f in machine.torch_findings(device) if f.level != "ok"]
+
+
+def _same_code(facts: Mapping[str, Any], here: Mapping[str, Any]) -> list[Finding]:
+    """A trial must get the same numbers wherever it lands."""
+    own, there, found = here["tfser"], facts["tfser"], []
+    install = f"pip install 'tfser=={own['version']}' there, or: {SUBMIT}"
+    if there["version"] is None:
+        found.append(problem("versions", "no tfser", install))
+    elif (there["version"], there["code"]) != (own["version"], own["code"]):
+        text = f"tfser {there['version']} (code {there['code']}) there, {own['version']} (code {own['code']}) here; workers refuse that"
+        found.append(problem("versions", text, install))
+    missing = [name for name in (*_NUMBERS, "soundfile") if facts["versions"].get(name) is None]
+    if missing:
+        found.append(problem("versions", f"missing: {', '.join(missing)}", "pip install 'tfser' there"))
+    for name in _NUMBERS:
+        one, other = here["versions"].get(name), facts["versions"].get(name)
+        if other is not None and one != other:
+            text = f"{name} {other} there, {one} here: scores can differ in their last digits"
+            found.append(warning("versions", text, f"pip install '{name}=={one}' there"))
+    if facts["python"].split(".")[:2] != here["python"].split(".")[:2]:
+        text = f"Python {facts['python']} there, {here['python']} here"
+        found.append(problem("versions", text, f"make a new environment there with Python {'.'.join(here['python'].split('.')[:2])}"))
+    return found

@@ -1,0 +1,251 @@
+"""The facts of one machine, as plain values. Judges nothing.
+
+This file is sent to every node of a cluster as it is, whichever tfser that node has, if it has one: at the top it
+imports the standard library and nothing else, and its functions give back what any Python can read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import platform
+import shutil
+import socket
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+MARKER = ".tfser-doctor-"
+"""What the names of the files begin with that are written and removed again."""
+
+NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "lustre", "beegfs", "ceph", "gpfs")
+
+
+def look(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything about the machine that this runs on.
+
+    Args:
+        request: ``packages`` (names), ``ground`` (where to write, or ``None``), ``own`` and ``marker`` (see ``touch``),
+            ``data`` (what to list, or ``None``), ``device`` (import torch and use it).
+    """
+    return {
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "versions": versions(request["packages"]),
+        "tfser": tfser_facts(),
+        "cpus": cpus(),
+        "memory": memory(),
+        "disk": disk(request["ground"]),
+        "storage": touch(request["ground"], request["own"], request["marker"]) if request["ground"] else None,
+        "data": listing(request["data"]) if request["data"] else None,
+        "device": device() if request["device"] else None,
+    }
+
+
+def now() -> float:
+    """This machine's clock, seconds since 1970."""
+    return time.time()
+
+
+def versions(packages: Sequence[str]) -> dict[str, str | None]:
+    """Package to the version that is installed, ``None`` where there is none. Nothing is imported."""
+    found: dict[str, str | None] = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def tfser_facts() -> dict[str, str | None]:
+    """Version, digest of the code, and where it lies; ``None`` what is not there."""
+    facts: dict[str, str | None] = {"version": None, "code": None, "folder": None}
+    with contextlib.suppress(ImportError):
+        import tfser
+
+        facts.update(version=tfser.__version__, folder=str(Path(tfser.__file__).resolve().parent))
+        from tfser.resources import code_digest
+
+        facts["code"] = code_digest()
+    return facts
+
+
+def cpus() -> dict[str, float | None]:
+    """CPUs that the process may run on, and what a container's quota leaves of them."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = None
+    with contextlib.suppress(OSError, ValueError):  # no such file: no container, or an older kind of it
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        quota = float(limit) / float(period)
+    return {"usable": usable, "quota": quota}
+
+
+def memory() -> dict[str, float | None]:
+    """Bytes of memory in all and free; a container's limit counts."""
+    facts: dict[str, float | None] = {"total": None, "free": None}
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        kilobytes = {line.split(":")[0]: float(line.split()[1]) for line in lines}
+        facts = {"total": 1024 * kilobytes["MemTotal"], "free": 1024 * kilobytes["MemAvailable"]}
+        group = Path("/sys/fs/cgroup")
+        limit = float((group / "memory.max").read_text(encoding="ascii"))  # "max" is no number: no limit
+        used = float((group / "memory.current").read_text(encoding="ascii"))
+        facts = {"total": min(facts["total"] or 0, limit), "free": min(facts["free"] or 0, max(limit - used, 0.0))}
+    return facts
+
+
+def disk(ground: str | None) -> dict[str, dict[str, Any]]:
+    """What to the space there: the storage (where it is a folder), the temporary folder, the shared memory."""
+    places = {"temporary files": os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "shared memory": "/dev/shm"}
+    if ground and "://" not in ground:
+        places["storage"] = ground
+    elif ground:
+        cache = Path(os.environ.get("TFSER_CACHE") or Path.home() / ".cache" / "tfser")
+        places["copies of the storage"] = str(_existing(cache))
+    found = {}
+    for what, path in places.items():
+        with contextlib.suppress(OSError):
+            space = shutil.disk_usage(path)
+            found[what] = {"path": path, "free": space.free, "total": space.total, "file_system": file_system(path)}
+    return found
+
+
+def file_system(path: str) -> str | None:
+    """The kind of file system that a path lies on (``ext4``, ``nfs4``), as far as the system tells."""
+    best, kind = "", None
+    with contextlib.suppress(OSError):
+        resolved = os.path.realpath(path)
+        for line in Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines():
+            mount, this = line.split()[1:3]
+            inside = resolved == mount or resolved.startswith(mount.rstrip("/") + "/")
+            if inside and len(mount) >= len(best):
+                best, kind = mount, this
+    return kind
+
+
+def ground(path: str) -> str:
+    """The folder itself where it is there, else the nearest one above it; of a URI, the URI."""
+    return path if "://" in path else str(_existing(Path(path)))
+
+
+def _existing(path: Path) -> Path:
+    path = path.expanduser().absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _place(text: str) -> Any:
+    """A path, or what tfser makes of a URI.
+
+    Raises:
+        RuntimeError: the tfser here cannot read URIs.
+    """
+    if "://" not in text:
+        return Path(text)
+    try:
+        from tfser.files import place
+    except ImportError as error:
+        raise RuntimeError(f"{error}, so that URIs cannot be read") from None
+    return place(text)
+
+
+def touch(folder: str, own: str, marker: str | None, keep: bool = False) -> dict[str, Any]:
+    """Write, read and remove a file.
+
+    Args:
+        folder: a folder that exists, or a URI.
+        own: ends the file's name, and is what it holds.
+        marker: the ``own`` of a file that another machine has left in the same folder, to be read too.
+        keep: leave the file there, for others to see.
+
+    Returns:
+        ``error`` (a word on what failed, or ``None``), ``sees_marker`` (``None`` where there is none), and the storage's clock:
+        ``ahead`` (seconds, by the file's time stamp; ``None`` where it has none) and ``within`` (of what it is true).
+    """
+    facts: dict[str, Any] = {"error": None, "sees_marker": None, "ahead": None, "within": None}
+    try:
+        path = _place(folder) / f"{MARKER}{own}"
+        begin = time.time()
+        try:
+            from tfser.files import commit_text
+
+            commit_text(path, own)  # as entries are written: under another name, flushed, renamed
+        except ImportError:
+            path.write_text(own, encoding="utf-8")
+        end = time.time()
+        if path.read_text(encoding="utf-8") != own:
+            facts["error"] = f"{path} was written, and something else was read from it"
+        stamp = float(path.stat().st_mtime)
+        if stamp:  # some stores keep no time
+            facts.update(ahead=stamp - (begin + end) / 2, within=(end - begin) / 2 + 1.0)  # time stamps may be whole seconds
+        if marker is not None:
+            other = _place(folder) / f"{MARKER}{marker}"
+            facts["sees_marker"] = other.exists() and other.read_text(encoding="utf-8") == marker
+        if not keep:
+            path.unlink()
+    except Exception as error:  # each kind of storage has errors of its own
+        facts["error"] = brief(error)
+    return facts
+
+
+def remove(folder: str, own: str) -> None:
+    """Remove what ``touch`` was told to keep."""
+    with contextlib.suppress(Exception):
+        (_place(folder) / f"{MARKER}{own}").unlink()
+
+
+def listing(folder: str) -> dict[str, Any]:
+    """Names in a folder: how many, a digest of them, and ``error`` where they cannot be listed."""
+    try:
+        names = sorted(entry.name for entry in _place(folder).iterdir())
+    except Exception as error:
+        return {"entries": None, "digest": None, "error": brief(error)}
+    return {"entries": len(names), "digest": hashlib.sha256("\0".join(names).encode()).hexdigest()[:12], "error": None}
+
+
+def brief(error: BaseException) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def device() -> dict[str, Any]:
+    """What torch and torchaudio say when they are imported, and what a small product comes out as on each device."""
+    facts: dict[str, Any] = {"errors": {}, "driver": Path("/proc/driver/nvidia/version").exists(), "cuda": None, "cpu": None, "gpus": []}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for name in ("torch", "torchaudio", "soundfile"):
+            try:
+                __import__(name)
+            except Exception as error:  # a compiled part that does not load raises OSError, and others
+                facts["errors"][name] = brief(error)
+        if "torch" in facts["errors"]:
+            return facts
+        import torch
+
+        facts["cuda"] = torch.version.cuda
+        facts["cpu"] = _multiply("cpu")
+        for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+            wrong = _multiply(f"cuda:{index}")
+            free, total = (None, None) if wrong else torch.cuda.mem_get_info(index)
+            facts["gpus"].append({"name": torch.cuda.get_device_name(index), "free": free, "total": total, "error": wrong})
+    facts["said"] = sorted({" ".join(str(w.message).split())[:300] for w in said if "CUDA" in str(w.message)})
+    return facts
+
+
+def _multiply(where: str) -> str | None:
+    """What is wrong with a product of small whole numbers, which every device gives exactly."""
+    import torch
+
+    try:
+        numbers = (torch.arange(64 * 64, dtype=torch.int64) % 7).reshape(64, 64)
+        product = (numbers.float().to(where) @ numbers.float().to(where)).cpu()
+    except Exception as error:
+        return brief(error)
+    return None if torch.equal(product.long(), numbers @ numbers) else "a product of two matrices came out wrong"
