@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import io
 import re
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from rich.cells import cell_len
 
-from tfser.report.table import Column, Table, Value, exact, known, shown
+from tfser.report.table import Column, Row, Table, Value, beneath, exact, known, shown
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
@@ -83,6 +84,7 @@ _LATEX = {
     "✓": r"$\checkmark$",
     "✗": r"$\times$",
     "–": "--",
+    "−": "$-$",
     "’": "'",
 }
 
@@ -112,8 +114,7 @@ def _markdown(table: Table) -> str:
     header = [escape_markdown(f"{c.group}: {c.title}" if c.group else c.title) for c in columns]
     body = []
     for row in table.rows:
-        cells = [escape_markdown(shown(c, row)) for c in columns]
-        body.append([f"**{cell}**" if c.key in row.best else cell for c, cell in zip(columns, cells, strict=True)])
+        body.append([_markdown_cell(c, row) for c in columns])
     widths = [max(3, *(cell_len(line[i]) for line in [header, *body])) for i in range(len(columns))]
 
     def line(cells: Sequence[str]) -> str:
@@ -130,16 +131,26 @@ def _markdown(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _markdown_cell(column: Column, row: Row) -> str:
+    first = escape_markdown(shown(column, row))
+    # The further lines are numbers and words of ours, in which nothing has to be escaped.
+    return " ".join([f"**{first}**" if column.key in row.best else first, *beneath(column, row)])
+
+
 def to_latex(tables: Sequence[Table]) -> str:
-    """One ``table`` environment each, for a document that loads booktabs."""
+    """One ``table`` environment each: for a document that loads booktabs, and a document by itself where it is compiled alone."""
     body = "\n".join(_latex(table) for table in tables) or "% no rows\n"
-    head = ["% needs \\usepackage{booktabs}; wide: in two columns make it table*"]
+    head = [
+        r"% \input this into a document that loads booktabs (wide: in two columns make it table*), or compile it as it is",
+        r"\makeatletter\ifx\@nodocument\relax\else",
+        r"\documentclass{article}\usepackage{booktabs,amssymb}\usepackage[margin=15mm]{geometry}\begin{document}\def\tfseralone{\end{document}}\fi\makeatother",
+    ]
     if r"\checkmark" in body:
         head.append("% with \\usepackage{amssymb} the check marks are check marks, without it root signs")
         head.append(r"\providecommand{\checkmark}{\surd}")
     if _beyond_pdflatex(body):
         head.append("% holds characters that pdfLaTeX has no glyph for: compile with XeLaTeX or LuaLaTeX and a font that has them")
-    return "\n".join([*head, "", body])
+    return "\n".join([*head, "", body, r"\ifdefined\tfseralone\expandafter\tfseralone\fi", ""])
 
 
 def _latex(table: Table) -> str:
@@ -159,17 +170,26 @@ def _latex(table: Table) -> str:
         lines += _latex_groups(columns)
     lines += [" & ".join(escape_latex(c.title) for c in columns) + r" \\", r"\midrule"]
     for previous, row in zip([None, *table.rows], table.rows, strict=False):
-        if previous is not None and previous.ours != row.ours:
+        if table.ruled and previous is not None and previous.ours != row.ours:
             lines.append(r"\midrule")
-        cells = [escape_latex(shown(c, row)) for c in columns]
-        bold = [rf"\textbf{{{cell}}}" if c.key in row.best else cell for c, cell in zip(columns, cells, strict=True)]
-        lines.append(" & ".join(bold) + r" \\")
+        cells = [_latex_cell(c, row) for c in columns]
+        lines.append(" & ".join(cells) + (r" \\\addlinespace" if any(r"\\" in cell for cell in cells) else r" \\"))
     lines += [r"\bottomrule", r"\end{tabular}}"]
     if table.paper_notes:
         notes = [escape_latex(note) + r"\par" for note in table.paper_notes]
         lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}\raggedright\scriptsize", *notes, r"\end{minipage}"]
     lines += [r"\end{table}", ""]
     return "\n".join(lines)
+
+
+def _latex_cell(column: Column, row: Row) -> str:
+    text = one_line(shown(column, row))
+    wrapped = [escape_latex(part) for part in (textwrap.wrap(text, column.width) if column.width else [text])] or [""]
+    first = [rf"\textbf{{{line}}}" if column.key in row.best else line for line in wrapped]
+    lines = [*first, *(rf"{{\scriptsize {escape_latex(line)}}}" for line in beneath(column, row))]
+    if len(lines) == 1:
+        return lines[0]
+    return rf"\begin{{tabular}}[t]{{@{{}}{'r' if column.numeric else 'l'}@{{}}}}" + r"\\".join(lines) + r"\end{tabular}"
 
 
 def _latex_groups(columns: Sequence[Column]) -> list[str]:

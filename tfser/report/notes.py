@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tfser import uncertainty
 from tfser.report.published import Published
 from tfser.report.summary import Summary
 from tfser.report.table import DAGGER
+from tfser.report.uncertain import Pair, Rows
 
 SELECTIONS = {
     "published": "settings and epochs as the paper prints them; nothing was chosen on data",
@@ -25,17 +27,15 @@ AVERAGING = (
     "Mean of folds: mean ± sample standard deviation over the held-out folds, each over the emotions that occur in it."
 )
 
+ZEROS = (
+    "Absent as 0: the same mean of folds where an emotion that a fold never shows counts as a recall of 0. It is not ours, and stands "
+    "here because some of the literature counts so."
+)
+
 BEST = (
     f"Bold: the highest figure of its column. Rows of ours with {DAGGER}, of an incomplete database or with settings chosen on the "
     "test speakers are never bold."
 )
-
-
-def configuration_name(summary: Summary, published: Published) -> str:
-    """The method as a table names it: the paper's name, and the ablation where it is not the whole model."""
-    configuration = summary.configuration
-    title = published.model_title(configuration.model)
-    return title if published.is_full(configuration.model, configuration.ablation) else f"{title}, {configuration.ablation}"
 
 
 def of_database(summaries: Sequence[Summary], published: Published) -> list[str]:
@@ -50,27 +50,85 @@ def of_database(summaries: Sequence[Summary], published: Published) -> list[str]
         name, theirs = configuration.database, published.emotions.get(configuration.database)
         if configuration.remark:
             notes.append(f"{name}: {configuration.remark}")
-        if not configuration.complete:
+        if configuration.complete:
+            notes.append(f"{name}: the database is complete.")
+        else:
             notes.append(f"{name}: incomplete; this copy does not have the published counts.")
         if configuration.same_texts:
             notes.append(f"{name}: speaker-independent, not text-independent; the same texts recur for every speaker.")
         if theirs is not None and theirs != set(configuration.emotions):
             ours = ", ".join(sorted(configuration.emotions))
             notes.append(f"{name}: another task than the published one; emotions here: {ours}; there: {', '.join(sorted(theirs))}.")
+    whole = max(summaries, key=lambda s: s.utterances, default=None)
+    if whole is not None and whole.done:
+        c, speakers = whole.configuration, len(whole.speakers)
+        notes.append(
+            f"{c.database}: {whole.utterances} test utterances of {speakers} speaker{'s' if speakers > 1 else ''} scored, "
+            f"{len(c.emotions)} emotions."
+        )
     return _once(notes)
 
 
-def of_measurement(summaries: Sequence[Summary], published: Published) -> list[str]:
-    """How the numbers were made: selection, averaging, seeds, absent emotions, and every missing fold by name."""
+def of_measurement(summaries: Sequence[Summary], published: Published, uncertain: Rows) -> list[str]:
+    """How the numbers were made: selection, averaging, seeds, intervals, absent emotions, and every missing fold by name."""
     notes = [AVERAGING]
+    if any(s.zeros_differ for s in summaries):
+        notes.append(ZEROS)
+    notes += _intervals(summaries, uncertain)
     for selection in _once(s.configuration.selection for s in summaries):
         notes.append(f"Selection {selection}: {SELECTIONS[selection]}." if selection in SELECTIONS else f"Selection {selection}.")
     for count in sorted({len(s.configuration.seeds) for s in summaries}):
         if count > 1:
-            notes.append(f"{count} seeds: means over the seeds; a fold counts as done when every seed of it is.")
+            notes.append(
+                f"{count} seeds: means over the seeds; a fold counts as done when every seed of it is. "
+                "Seeds ±: sample standard deviation over the seeds' own values."
+            )
+        else:
+            notes.append("One seed: how much another seed would change is not known.")
     notes += _once(note for s in summaries for note in _absent(s))
     notes += [_missing(s, published) for s in summaries if s.incomplete]
     return notes
+
+
+def _intervals(summaries: Sequence[Summary], uncertain: Rows) -> list[str]:
+    """What the intervals are, how much they cover where that was measured, and why one is missing."""
+    notes: list[str] = []
+    for summary in summaries:
+        c, made = summary.configuration, uncertain.intervals[summary.configuration.key]
+        for interval in made.values():
+            if interval.reason:
+                notes.append(f"No interval is given with {interval.reason}.")
+                continue
+            notes.append(f"In brackets: 95 % interval ({uncertainty.METHODS[interval.method]}).")
+        covered = [interval.actual_coverage for interval in made.values() if interval.actual_coverage is not None]
+        if covered:
+            low, high = min(low for low, _ in covered), max(high for _, high in covered)
+            notes.append(
+                f"With {len(summary.done)} held-out {c.unit}s such an interval held the truth in {100 * low:.1f} to {100 * high:.1f} % of "
+                "simulations."
+            )
+    return _once(notes)
+
+
+def of_pairs(pairs: Sequence[Pair], whole: str) -> list[str]:
+    """What the paired comparisons of an ablation table are, and whether any significance is claimable at all.
+
+    Args:
+        pairs: the comparisons of one figure.
+        whole: the ablation that the others are compared with.
+    """
+    if not pairs:
+        return []
+    unit, count = pairs[0].first.unit, len(pairs)
+    corrected = f", corrected after Holm for the {count} comparisons of this table" if count > 1 else ""
+    notes = [
+        f"UAR − {whole}: difference of the means of folds in percentage points, paired on the same folds, seeds and utterances, with its "
+        f"95 % interval; p: two-sided sign-flip permutation test over the held-out {unit}s{corrected}."
+    ]
+    for pair in pairs:
+        if pair.no_claim:
+            notes.append(pair.no_claim)
+    return _once(notes)
 
 
 def _absent(summary: Summary) -> list[str]:
@@ -83,7 +141,7 @@ def _absent(summary: Summary) -> list[str]:
 
 def _missing(summary: Summary, published: Published) -> str:
     configuration = summary.configuration
-    label = f"{configuration_name(summary, published)}, {configuration.protocol_name}, {configuration.selection}"
+    label = f"{published.row_title(configuration.model, configuration.ablation)}, {configuration.protocol_name}, {configuration.selection}"
     parts = []
     if summary.missing:
         parts.append("missing " + "; ".join(f"{fold} ({why})" for fold, why in sorted(summary.missing.items())))

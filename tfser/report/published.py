@@ -66,6 +66,11 @@ class Published:
         papers = {a.paper for a in self.ablations if a.model == model}
         return next((row.method for row in self.comparison if row.own and row.paper in papers), model)
 
+    def row_title(self, model: str, ablation: str) -> str:
+        """The method as a table names it: the paper's name, and the ablation where it is not the whole model."""
+        title = self.model_title(model)
+        return title if self.is_full(model, ablation) else f"{title}, {ablation}"
+
     def ablations_of(self, model: str) -> tuple[PublishedAblation, ...]:
         """The model's ablations in the paper's order."""
         return tuple(a for a in self.ablations if a.model == model)

@@ -1,4 +1,4 @@
-"""What the tables and figures are made from: the sweep that was asked for and the final trials that exist.
+"""What the tables and figures are made from: the sweep that was asked for, the final trials that exist and what was searched.
 
 Knows nothing of where trials were read from (ledger or MLflow) and draws nothing.
 """
@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from tfser.report.searches import History  # which takes its configurations from here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,11 @@ class Configuration:
         return {"speaker": "leave-one-speaker-out", "session": "leave-one-session-out"}.get(self.protocol, self.protocol)
 
     @property
+    def unit(self) -> str:
+        """What is held out in a fold: ``speaker`` or ``session``."""
+        return self.protocol
+
+    @property
     def key(self) -> tuple[str, str, str, str, str]:
         """Identifies the row within a sweep, and sorts it."""
         return (self.database, self.protocol, self.model, self.ablation, self.selection)
@@ -58,6 +66,14 @@ class Results:
     """Sorted by key."""
     records: Mapping[tuple[Configuration, str, int], Mapping[str, Any]] = field(default_factory=dict)
     """(configuration, fold, seed) to the ledger record of that final trial; a missing key is a missing fold."""
+    runs: Mapping[tuple[Configuration, str, int], str] = field(default_factory=dict)
+    """(configuration, fold, seed) to the id of that trial's MLflow run, where it has one."""
+    row_runs: Mapping[Configuration, str] = field(default_factory=dict)
+    """Configuration to the id of its own MLflow run, where it has one."""
+    histories: tuple[History, ...] = ()
+    """What each study of the sweep tried."""
+    command: str = ""
+    """The command line that made them, without passwords; empty where it is not known, or where there were several."""
 
 
 def matrix(record: Mapping[str, Any]) -> np.ndarray:

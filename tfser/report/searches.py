@@ -5,19 +5,24 @@ Is given histories and draws them; opens no study and chooses nothing.
 
 from __future__ import annotations
 
-import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from tfser import files
+from tfser.files import Place
+from tfser.report.drawing import COLOURS, Picture, picture
 from tfser.report.formats import csv_text
+from tfser.report.names import file_names
 from tfser.report.result import Configuration
-from tfser.report.table import Value, exact
+from tfser.report.table import Value, exact, percent
+
+_NAMED = 12
+"""Studies up to which each has a colour and a name of its own."""
 
 COLUMNS = (
     "database",
@@ -48,6 +53,8 @@ class Tried:
     """The epoch of that UAR; ``None`` unless finished."""
     hyperparameters: Mapping[str, Any]
     """The searched settings alone."""
+    seconds: float | None = None
+    """Training time of its trials; ``None`` where that was not kept (a pruned trial leaves no entry)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +67,13 @@ class History:
     tried: tuple[Tried, ...]
     importances: Mapping[str, float]
     """Share of the variance of the validation UAR that each searched setting explains; empty where it cannot be told."""
+    curve: tuple[float, ...] = ()
+    """Mean validation UAR after each epoch of the chosen setting, in [0, 1]; empty where it was not kept."""
+
+    @property
+    def label(self) -> str:
+        """The test fold that it is for, or that it is for all."""
+        return self.folds[0] if len(self.folds) == 1 else "all folds"
 
     @property
     def chosen(self) -> int | None:
@@ -68,20 +82,71 @@ class History:
         return int(np.argmax(scores)) if scores and max(scores) >= 0 else None
 
 
-def write(histories: Sequence[History], folder: Path) -> list[Path]:
+def write(histories: Sequence[History], folder: Place) -> list[Place]:
     """Write ``search.csv`` and a figure per configuration below ``folder``; equal histories give equal bytes."""
     if not histories:
         return []
-    folder.mkdir(parents=True, exist_ok=True)
-    ordered = sorted(histories, key=lambda h: (h.configuration.key, h.folds))
-    rows = [row for history in ordered for row in _rows(history)]
-    paths = [folder / "search.csv"]
-    files.commit_text(paths[0], csv_text(COLUMNS, rows))
-    for configuration in dict.fromkeys(h.configuration for h in ordered):
-        paths.append(folder / f"search_{files.slug('_'.join(configuration.key))}.png")
-        picture = to_png([h for h in ordered if h.configuration == configuration])
-        files.commit(paths[-1], lambda file, picture=picture: file.write(picture))  # type: ignore[misc]
-    return paths
+    files.make_folder(folder)
+    contents: dict[str, bytes] = {"search.csv": to_csv(histories).encode("utf-8")}
+    contents |= {f"{drawn.name}.png": drawn.png for drawn in pictures(histories).values()}
+    for name, content in contents.items():
+        files.commit(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+    return [folder / name for name in contents]
+
+
+def to_csv(histories: Sequence[History]) -> str:
+    """search.csv: a row per setting that was tried."""
+    return csv_text(COLUMNS, [row for history in _ordered(histories) for row in _rows(history)])
+
+
+def pictures(histories: Sequence[History]) -> dict[Configuration, Picture]:
+    """A figure for each configuration that searched."""
+    ordered = _ordered(histories)
+    names = file_names(h.configuration.key for h in ordered)
+    made = {}
+    for c in dict.fromkeys(h.configuration for h in ordered):
+        heading = f"{c.database}, {c.protocol_name}, {c.model} {c.ablation}, selection {c.selection}"
+        made[c] = to_picture([h for h in ordered if h.configuration == c], f"search_{names[c.key]}", heading)
+    return made
+
+
+def to_json(histories: Sequence[History]) -> str:
+    """The histories as text, for whoever keeps them beside the trials; the inverse of ``from_json``."""
+
+    def value(history: History) -> dict[str, Any]:
+        return {
+            "configuration": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(history.configuration).items()},
+            "folds": list(history.folds),
+            "tried": [asdict(tried) for tried in history.tried],
+            "importances": dict(history.importances),
+            "curve": list(history.curve),
+        }
+
+    return json.dumps([value(history) for history in _ordered(histories)], sort_keys=True, ensure_ascii=False)
+
+
+def from_json(text: str) -> list[History]:
+    """What ``to_json`` wrote.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not that.
+    """
+
+    def history(value: Mapping[str, Any]) -> History:
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value["configuration"].items()}
+        return History(
+            configuration=Configuration(**fields),
+            folds=tuple(value["folds"]),
+            tried=tuple(Tried(**tried) for tried in value["tried"]),
+            importances=value["importances"],
+            curve=tuple(value["curve"]),
+        )
+
+    return [history(value) for value in json.loads(text)]
+
+
+def _ordered(histories: Sequence[History]) -> list[History]:
+    return sorted(histories, key=lambda h: (h.configuration.key, h.folds))
 
 
 def _rows(history: History) -> list[list[Value]]:
@@ -94,39 +159,59 @@ def _rows(history: History) -> list[list[Value]]:
     return rows
 
 
-def to_png(histories: Sequence[History]) -> bytes:
+def to_picture(histories: Sequence[History], name: str, heading: str) -> Picture:
     """Best validation UAR so far for each study of one configuration, and the importance of each searched setting."""
-    # Late, because matplotlib takes a second to import and most commands draw nothing.
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    settings = sorted({setting for h in histories for setting in h.importances})
+    legend = -(-len(histories) // 4) if len(histories) <= _NAMED else 0
+    below = 0.65 + 0.22 * len(settings) if settings else 0.0
+    size = (4.8, 0.5 + 0.2 * legend + 2.4 + below)
 
-    c = histories[0].configuration
-    names = sorted({name for h in histories for name in h.importances})
-    with matplotlib.style.context("default"):
-        figure = Figure(figsize=(10, 4.2), dpi=120, layout="constrained")
-        FigureCanvasAgg(figure)
-        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-        for history in histories:
+    def draw(figure: Any) -> None:
+        panes = figure.subplots(2 if settings else 1, 1, squeeze=False, height_ratios=(2.4, below) if settings else (1,))[:, 0]
+        top = panes[0]
+        for index, history in enumerate(histories):
             scores = [np.nan if t.validation_uar is None else 100 * t.validation_uar for t in history.tried]
-            label = history.folds[0] if len(history.folds) == 1 else "all folds"
-            line = left.step(np.arange(1, len(scores) + 1), np.fmax.accumulate(scores), where="post", label=label)[0]
-            left.plot(np.arange(1, len(scores) + 1), scores, ".", color=line.get_color(), alpha=0.5)
-        left.set_xlabel("settings tried, in order")
-        left.set_ylabel("validation UAR, % (line: best so far)")
-        left.legend(title="test fold", fontsize=7, ncols=2)
-        if names:
-            shares = np.array([[100 * h.importances.get(name, 0.0) for name in names] for h in histories if h.importances])
-            order = np.argsort(shares.mean(axis=0))
-            right.barh(range(len(names)), shares.mean(axis=0)[order], color="lightsteelblue")
+            colour = COLOURS[index % len(COLOURS)] if legend else COLOURS[0]
+            tried = np.arange(1, len(scores) + 1)
+            top.step(tried, np.fmax.accumulate(scores), where="post", color=colour, linewidth=1.2, label=history.label)
+            top.plot(tried, scores, ".", color=colour, alpha=0.6, markersize=5)
+        top.set_xlabel("settings tried, in order", fontsize=9)
+        top.set_ylabel("validation UAR, %\n(line: best so far)", fontsize=9)
+        top.xaxis.get_major_locator().set_params(integer=True)
+        if legend:
+            small = {"fontsize": 8, "title_fontsize": 8, "handlelength": 1.4}
+            figure.legend(title="test fold", loc="outside upper center", ncols=4, frameon=False, **small)
+        if settings:
+            shares = np.array([[100 * h.importances.get(setting, 0.0) for setting in settings] for h in histories if h.importances])
+            order = np.argsort(shares.mean(axis=0), kind="stable")
+            panes[1].barh(range(len(settings)), shares.mean(axis=0)[order], color="#8fb3d9", height=0.7)
             for row in shares:
-                right.plot(row[order], range(len(names)), ".", color="black", alpha=0.5)
-            right.set_yticks(range(len(names)), [names[i] for i in order], fontsize=8)
-            right.set_xlabel("PED-ANOVA importance, % (dots: studies)")
-        else:
-            right.text(0.5, 0.5, "too few settings\nto tell importances", ha="center", va="center")
-            right.set_axis_off()
-        figure.suptitle(f"{c.database}, {c.protocol_name}, {c.model} {c.ablation}, selection {c.selection}", fontsize=10)
-        out = io.BytesIO()
-        figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
+                panes[1].plot(row[order], range(len(settings)), ".", color="black", alpha=0.5, markersize=4)
+            panes[1].set_yticks(range(len(settings)), [settings[i] for i in order], fontsize=8)
+            panes[1].set_xlabel("PED-ANOVA importance, % (dots: studies)", fontsize=9)
+        for pane in panes:
+            pane.tick_params(labelsize=8.5)
+            pane.grid(color="#888888", alpha=0.3, linewidth=0.6)
+            pane.set_axisbelow(True)
+            for side in ("top", "right"):
+                pane.spines[side].set_visible(False)
+
+    return picture(name, "Search: history and importances", heading, describe(histories), size, draw, constrained=True)
+
+
+def describe(histories: Sequence[History]) -> str:
+    """The figure in words: how many settings were tried, what was reached, and which setting mattered most."""
+    states = Counter(tried.state for history in histories for tried in history.tried)
+    counted = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    chosen = [history.tried[history.chosen].validation_uar or 0.0 for history in histories if history.chosen is not None]
+    said = f"{len(histories)} {'study' if len(histories) == 1 else 'studies'} tried {sum(states.values())} settings ({counted})."
+    if chosen:
+        said += f" Best validation UAR of a study: {percent(min(chosen))} to {percent(max(chosen))} %."
+    shares: dict[str, list[float]] = {}
+    for history in histories:
+        for setting, share in history.importances.items():
+            shares.setdefault(setting, []).append(share)
+    if shares:
+        first = max(sorted(shares), key=lambda setting: float(np.mean(shares[setting])))
+        return f"{said} The setting that mattered most is {first} ({percent(float(np.mean(shares[first])))} % on average)."
+    return f"{said} Too few settings to tell importances."

@@ -3,8 +3,8 @@
 Knows nothing of published figures, files or formats.
 
 Over seeds: a fold is done when every seed of it is. Pooled values are means over seeds of each seed's
-pooled value; mean and spread over folds are those of the folds' means over seeds. Only done folds enter,
-and how many they are stands beside every number.
+pooled value; mean and spread over folds are those of the folds' means over seeds; the spread over seeds is
+that of each seed's own value. Only done folds enter, and how many they are stands beside every number.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy as np
 from tfser import metrics
 from tfser.errors import TfserError
 from tfser.report.result import Configuration, Results, is_done, matrix
+
+Record = Mapping[str, Any]
 
 
 class RecordError(TfserError):
@@ -39,8 +41,21 @@ class Summary:
     """Every other fold that was asked for, to why: ``not finished``, ``failed: ...``, ``seed 2 not finished``."""
     figures: metrics.OverFolds | None
     """Over the done folds; ``None`` when there is none."""
+    by_seed: tuple[metrics.OverFolds, ...]
+    """The same of each seed alone, in the configuration's order; empty when no fold is done."""
+    uar_mean_zeros: float
+    """Mean of the folds' UAR where an emotion that a fold never shows counts as a recall of 0; NaN without a done fold.
+
+    Ours leaves such an emotion out (``figures.uar_mean``); some of the literature counts it so.
+    """
+    uar_sd_zeros: float
+    """Its sample standard deviation over the folds; NaN for a single fold."""
     confusion: np.ndarray
     """Pooled over done folds and seeds: int64, shape (emotions, emotions), rows are the truth."""
+    matrices: Mapping[tuple[str, int], np.ndarray]
+    """(done fold, seed) to its confusion matrix."""
+    records: Mapping[tuple[str, int], Record]
+    """(fold, seed) to the record, of every final trial that is done, those of folds that lack a seed among them."""
     absent: Mapping[str, tuple[str, ...]]
     """Done fold to the emotions that its test speakers never show, where there are any."""
 
@@ -53,6 +68,41 @@ class Summary:
     def folds(self) -> str:
         """``7 of 10``."""
         return f"{len(self.done)} of {self.configuration.folds_total}"
+
+    @property
+    def zeros_differ(self) -> bool:
+        """Whether counting absent emotions as zero gives another mean of folds, so that both have to be shown."""
+        return bool(self.absent)
+
+    @property
+    def utterances(self) -> int:
+        """Test utterances of the done folds, each counted once."""
+        return sum(len(self.records[fold, self.configuration.seeds[0]]["utterances"]) for fold in self.done)
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """The test speakers of the done folds, sorted."""
+        first = self.configuration.seeds[0] if self.done else 0
+        return tuple(sorted({u["speaker"] for fold in self.done for u in self.records[fold, first]["utterances"]}))
+
+    def seed_sd(self, name: str) -> float:
+        """Sample standard deviation over the seeds of one of the figures; NaN for a single seed.
+
+        Args:
+            name: ``war_pooled``, ``uar_pooled``, ``war_mean`` or ``uar_mean``.
+        """
+        return sample_sd([getattr(figures, name) for figures in self.by_seed])
+
+    def recalls(self, fold: str) -> np.ndarray:
+        """The fold's recall of each emotion, a mean over its seeds: float, shape (emotions,); NaN for an absent one."""
+        each = [metrics.recalls(self.matrices[fold, seed]) for seed in self.configuration.seeds]
+        mean: np.ndarray = np.mean(each, axis=0)
+        return mean
+
+
+def sample_sd(values: list[float]) -> float:
+    """Sample standard deviation; NaN for fewer than two values."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def summarise(results: Results) -> list[Summary]:
@@ -69,28 +119,37 @@ def summarise(results: Results) -> list[Summary]:
 
 
 def _summary(results: Results, configuration: Configuration) -> Summary:
-    matrices = {
-        (fold, seed): _checked(configuration, record)
+    records = {
+        (fold, seed): record
         for fold in configuration.folds
         for seed in configuration.seeds
         if is_done(record := results.records.get((configuration, fold, seed)))
     }
+    checked = {key: _checked(configuration, record) for key, record in records.items()}
     reasons = {fold: _why_missing(results, configuration, fold) for fold in configuration.folds}
     missing = {fold: why for fold, why in reasons.items() if why}
-    done = [fold for fold in configuration.folds if fold not in missing]
+    done = [fold for fold in configuration.folds if fold not in missing] if configuration.seeds else []
+    matrices = {(fold, seed): checked[fold, seed] for fold in done for seed in configuration.seeds}
+    _same_truth(configuration, done, records)
     runs = [[matrices[fold, seed] for fold in done] for seed in configuration.seeds]
     size = len(configuration.emotions)
     absent: dict[str, tuple[str, ...]] = {}
-    for index, fold in enumerate(done):
-        counts = runs[0][index].sum(axis=1)
+    for fold in done:
+        counts = matrices[fold, configuration.seeds[0]].sum(axis=1)
         if (counts == 0).any():
             absent[fold] = tuple(e for e, n in zip(configuration.emotions, counts, strict=True) if n == 0)
+    zeros = [float(np.mean([np.nan_to_num(metrics.recalls(m)).mean() for m in of_fold])) for of_fold in zip(*runs, strict=True)]
     return Summary(
         configuration=configuration,
         done=tuple(done),
         missing=missing,
-        figures=metrics.over_folds_and_seeds(runs) if done and runs else None,
-        confusion=sum((m for run in runs for m in run), start=np.zeros((size, size), dtype=np.int64)),
+        figures=metrics.over_folds_and_seeds(runs) if done else None,
+        by_seed=tuple(metrics.over_folds(run) for run in runs) if done else (),
+        uar_mean_zeros=float(np.mean(zeros)) if zeros else float("nan"),
+        uar_sd_zeros=sample_sd(zeros),
+        confusion=sum(matrices.values(), start=np.zeros((size, size), dtype=np.int64)),
+        matrices=matrices,
+        records=records,
         absent=absent,
     )
 
@@ -123,8 +182,24 @@ def _checked(configuration: Configuration, record: Mapping[str, Any]) -> np.ndar
     unknown = sorted({u["truth"] for u in utterances} - index.keys())
     if unknown:
         raise RecordError(f"trial {trial}: its utterances have the emotions {', '.join(unknown)}; its list has {', '.join(emotions)}")
-    counted = metrics.confusion([index[u["truth"]] for u in utterances], [predicted(u) for u in utterances], len(emotions))
+    scores = np.array([u["p"] for u in utterances], dtype=np.float64).reshape(len(utterances), len(emotions))
+    counted = metrics.confusion([index[u["truth"]] for u in utterances], scores.argmax(axis=1), len(emotions))
     stored = matrix(record)
     if not np.array_equal(counted, stored):
         raise RecordError(f"trial {trial}: its confusion matrix is {stored.tolist()}, but its utterances give {counted.tolist()}")
     return counted
+
+
+def _same_truth(configuration: Configuration, done: list[str], records: Mapping[tuple[str, int], Record]) -> None:
+    """Every seed of a fold scores the same utterances with the same emotions, else a mean over seeds means nothing."""
+    for fold in done:
+        first, *others = configuration.seeds
+        wanted = _truth(records[fold, first])
+        for seed in others:
+            if _truth(records[fold, seed]) != wanted:
+                trials = f"{records[fold, first].get('trial_id', '?')} and {records[fold, seed].get('trial_id', '?')}"
+                raise RecordError(f"fold {fold}: seeds {first} and {seed} (trials {trials}) score other utterances or emotions")
+
+
+def _truth(record: Record) -> dict[str, str]:
+    return {u["id"]: u["truth"] for u in record["utterances"]}

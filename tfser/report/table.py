@@ -6,7 +6,7 @@ Knows neither what the numbers mean nor how Markdown, LaTeX or a terminal write 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_EVEN, Decimal
 
@@ -20,6 +20,18 @@ OTHER_PROTOCOL = "‡"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beneath:
+    """A further line of a cell; left out where one of its values does not exist."""
+
+    text: str
+    """What is printed, with ``{}`` for each value."""
+    keys: tuple[str, ...]
+    """Which of a row's values those are."""
+    form: str = "percent"
+    """One of ``FORMS``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """A printed column (a CSV file names its own)."""
 
@@ -29,9 +41,13 @@ class Column:
     group: str = ""
     """Header over neighbouring columns of the same group."""
     numeric: bool = False
-    """Fractions, printed as percent with two decimals and aligned to the right."""
+    """Fractions, printed in ``form`` and aligned to the right."""
+    form: str = "percent"
+    """One of ``FORMS``; the highest figure of a column is told only among percentages."""
     spread: str = ""
     """Key of the standard deviation that is printed behind the number."""
+    beneath: tuple[Beneath, ...] = ()
+    """Further lines of its cells."""
     published: bool = False
     """Holds printed figures, which neither leave out folds nor lose their standing because our row does."""
     terminal: bool = True
@@ -39,7 +55,7 @@ class Column:
     paper: bool = True
     """Whether Markdown and LaTeX print it."""
     width: int = 0
-    """Columns of a terminal that it may take before it wraps; 0 leaves it alone."""
+    """Characters after which a terminal and LaTeX wrap it; 0 leaves it alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +65,14 @@ class Row:
     values: Mapping[str, Value]
     ours: bool
     """Measured here, not published."""
+    about: tuple[str, ...] = ()
+    """Key of the configuration that the row is about; empty for a published row."""
+    about_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The same by column, where a row is about several."""
     marked: bool = False
     """The numbers leave out folds."""
+    marked_keys: frozenset[str] = frozenset()
+    """Columns whose numbers leave out folds, where that is not so of the whole row."""
     comparable: bool = True
     """Whether the row may hold the best figure of a column."""
     nothing: str = ""
@@ -66,9 +88,15 @@ class Table:
     name: str
     """A word for labels: letters, digits, ``-``."""
     title: str
+    database: str
+    """Of which it is; empty for a table over several."""
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = field(default=())
+    terminal_notes: tuple[str, ...] | None = None
+    """The notes of a terminal, where the others stand beside another table already; ``None``: all."""
+    ruled: bool = True
+    """Whether a line stands between published rows and ours."""
     best_note: str = ""
     """What bold figures mean; said where there are some, and not in a terminal, which prints ours bold."""
 
@@ -101,8 +129,41 @@ def percent(fraction: float) -> str:
     return str((Decimal(repr(exact(fraction))) * 100).quantize(Decimal("0.01"), rounding=ROUND_HALF_EVEN))
 
 
+def points(fraction: float) -> str:
+    """A difference in percentage points, always with its sign.
+
+    >>> points(0.0123), points(-0.5), points(0.0)
+    ('+1.23', '−50.00', '+0.00')
+    """
+    text = percent(fraction)
+    return f"−{text[1:]}" if text.startswith("-") and float(text) else f"+{text.lstrip('-')}"
+
+
+def probability(p: float) -> str:
+    """A p-value with three decimals; a smaller one is said to be smaller.
+
+    >>> probability(0.125), probability(0.00004)
+    ('0.125', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else str(Decimal(repr(exact(p))).quantize(Decimal("0.001"), rounding=ROUND_HALF_EVEN))
+
+
+FORMS: Mapping[str, Callable[[float], str]] = {"percent": percent, "points": points, "probability": probability}
+"""How a number is printed."""
+
+
+def beneath(column: Column, row: Row) -> list[str]:
+    """The further lines of the cell, before any escaping."""
+    lines = []
+    for line in column.beneath:
+        values = [row.values.get(key) for key in line.keys]
+        if all(known(value) for value in values):
+            lines.append(line.text.format(*(FORMS[line.form](float(value)) for value in values)))  # type: ignore[arg-type]
+    return lines
+
+
 def shown(column: Column, row: Row) -> str:
-    """The cell's text before any escaping."""
+    """The first line of the cell before any escaping."""
     value = row.values.get(column.key)
     if not known(value):
         return row.nothing if column.numeric else ""
@@ -111,12 +172,13 @@ def shown(column: Column, row: Row) -> str:
     if not column.numeric:
         return str(value)
     assert isinstance(value, (int, float))
-    text = percent(value)
+    text = FORMS[column.form](value)
     spread = row.values.get(column.spread) if column.spread else None
     if known(spread):
         assert isinstance(spread, (int, float))
         text += f" ± {percent(spread)}"
-    return f"{text}{DAGGER}" if row.marked and not column.published else text
+    marked = column.key in row.marked_keys or (row.marked and not column.published)
+    return f"{text}{DAGGER}" if marked else text
 
 
 def with_best(rows: Sequence[Row], columns: Sequence[Column], thing: str) -> tuple[Row, ...]:
@@ -129,7 +191,7 @@ def with_best(rows: Sequence[Row], columns: Sequence[Column], thing: str) -> tup
     """
     best: list[set[str]] = [set() for _ in rows]
     for column in columns:
-        if not column.numeric:
+        if not column.numeric or column.form != "percent":
             continue
         able = [i for i, row in enumerate(rows) if (row.comparable or column.published) and known(row.values.get(column.key))]
         if len({rows[i].values[thing] for i in able}) < 2:

@@ -1,8 +1,9 @@
-"""Every file of a report that holds numbers, written below one folder.
+"""Every file of a report, written below one folder.
 
 The columns of summary.csv, folds.csv and predictions.csv are a contract with other tools (design.md). Equal results
 give equal bytes: rows are sorted, nothing is dated, and neither the sweep's name nor the order of its records
-is in a file. Recalls are fractions in CSV, rounded to 12 decimals; a score ``p_<emotion>`` stands with every digit.
+is in a file; report.html alone is named after the sweep, and holds what differs from run to run where it is given
+that (``tfser.report.html``). Recalls are fractions in CSV, rounded to 12 decimals; a score ``p_<emotion>`` stands with every digit.
 
 Names can look like numbers: pandas keeps the fold ``03`` and the id ``12345678e1234567`` only when it is told
 ``dtype={"trial_id": str, "fold": str, "speaker": str}``.
@@ -11,16 +12,23 @@ Names can look like numbers: pandas keeps the fold ``03`` and the id ``12345678e
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from tfser import files, metrics
-from tfser.report import ablation, comparison, confusion, formats, notes, published
+from tfser.files import Place
+from tfser.report import ablation, comparison, confusion, curves, fold_recalls, formats, html, published, searches, uncertain
+from tfser.report.drawing import Picture
+from tfser.report.formats import one_line
+from tfser.report.names import file_names
+from tfser.report.provenance import Provenance
+from tfser.report.published import Published
 from tfser.report.result import Configuration, Results, is_done, matrix
+from tfser.report.searches import History
 from tfser.report.summary import Summary, predicted, summarise
-from tfser.report.table import Value, exact
+from tfser.report.table import DAGGER, Table, Value, exact
+from tfser.report.uncertain import Rows
 
 SUMMARY_COLUMNS = (
     "database",
@@ -49,26 +57,37 @@ Final = tuple[Configuration, str, int, Mapping[str, Any]]
 """A finished final trial: its row, fold, seed and record."""
 
 
-def write(results: Results, folder: Path, *, pictures: bool = True) -> list[Path]:
-    """Write summary, folds, predictions, comparison, ablation and confusion files.
+def write(
+    results: Results,
+    folder: Place,
+    *,
+    pictures: bool = True,
+    made: Provenance | None = None,
+) -> list[Place]:
+    """Write tables, figures and the page.
 
     Args:
-        results: the sweep's rows and the records of its final trials; a failed trial's record counts as missing.
+        results: the sweep's rows, the records of its final trials (a failed trial's counts as missing) and its searches.
         folder: made if it is not there; files of the same names are replaced, others left alone.
-        pictures: whether to draw the confusion matrices too, which takes longer than all the rest.
+        pictures: whether to draw figures too, which takes longer than all the rest.
+        made: what differs from run to run; it goes into report.html and nowhere else.
 
     Returns:
         What was written, sorted.
 
     Raises:
         RecordError: a record contradicts itself or its row; nothing is written.
+        OSError: the folder cannot be written.
     """
     figures = published.load()
     summaries = summarise(results)
     finals = sorted(_finals(results), key=lambda final: (*final[0].key[:2], final[1], *final[0].key[2:], final[2]))
     emotions = sorted({emotion for configuration in results.configurations for emotion in configuration.emotions})
-    compared = comparison.tables(summaries, figures)
-    ablated = ablation.tables(summaries, figures)
+    rows = Rows(summaries, figures)
+    pairs = rows.pairs()
+    compared = comparison.tables(summaries, figures, rows)
+    ablated = ablation.tables(summaries, figures, rows)
+    drawn = _pictures(summaries, figures, results.histories) if pictures else {}
 
     contents: dict[str, str | bytes] = {
         "summary.csv": formats.csv_text(SUMMARY_COLUMNS, map(_summary_row, summaries)),
@@ -76,24 +95,80 @@ def write(results: Results, folder: Path, *, pictures: bool = True) -> list[Path
             (*_FOLDS_BEFORE, *(f"recall_{e}" for e in emotions), *_FOLDS_AFTER), (_fold_row(final, emotions) for final in finals)
         ),
         "predictions.csv": formats.csv_text((*_PREDICTIONS_BEFORE, *(f"p_{e}" for e in emotions)), _prediction_rows(finals, emotions)),
-        "comparison.csv": formats.to_csv(comparison.CSV_COLUMNS, compared),
-        "comparison.md": formats.to_markdown("Comparison with the published figures", compared),
-        "comparison.tex": formats.to_latex(compared),
-        "ablation.csv": formats.to_csv(ablation.csv_columns(figures), ablated),
-        "ablation.md": formats.to_markdown("Ablations", ablated),
-        "ablation.tex": formats.to_latex(ablated),
+        "paired.csv": uncertain.to_csv(pairs),
+        **_written("comparison", "Comparison with the published figures", comparison.CSV_COLUMNS, compared, []),
+        **_written("ablation", "Ablations", ablation.csv_columns(figures), ablated, ablation.overviews(summaries, figures, rows)),
     }
-    for summary, name in zip(summaries, confusion.file_names(summaries), strict=True):
-        if summary.done:
-            method = notes.configuration_name(summary, figures)
-            contents[f"{name}.csv"] = confusion.to_csv(summary)
-            if pictures:
-                contents[f"{name}.png"] = confusion.to_png(summary, confusion.heading(summary, method))
+    names = file_names(s.configuration.key for s in summaries)
+    contents |= {f"confusion_{names[s.configuration.key]}.csv": confusion.to_csv(s) for s in summaries if s.done}
+    contents |= {f"{picture.name}.png": picture.png for several in drawn.values() for picture in several}
+    if results.histories:
+        contents["search.csv"] = searches.to_csv(results.histories)
+    content = html.Content(
+        results=results,
+        summaries=summaries,
+        published=figures,
+        rows=rows,
+        compared=compared,
+        ablated=[*ablation.overviews(summaries, figures, rows), *ablated],
+        paired=uncertain.tables(pairs, figures),
+        pictures=drawn,
+    )
+    contents["report.html"] = html.page(content, made, folder)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        files.commit(folder / name, partial(_put, content.encode("utf-8") if isinstance(content, str) else content))
+    files.make_folder(folder)
+    for name, text in contents.items():
+        files.commit(folder / name, partial(_put, text.encode("utf-8") if isinstance(text, str) else text))
     return sorted(folder / name for name in contents)
+
+
+def _written(
+    name: str, heading: str, columns: Sequence[str], tables: Sequence[Table], overviews: Sequence[Table]
+) -> dict[str, str | bytes]:
+    """The files of some tables: one over all databases, and one for each."""
+    databases = list(dict.fromkeys(table.database for table in tables))
+    parts = file_names((database,) for database in databases)
+    made: dict[str, str | bytes] = {}
+    for stem, wanted, over in [
+        (name, tables, overviews),
+        *((f"{name}_{parts[database,]}", [t for t in tables if t.database == database], []) for database in databases),
+    ]:
+        made[f"{stem}.csv"] = formats.to_csv(columns, wanted)
+        made[f"{stem}.md"] = formats.to_markdown(heading, [*over, *wanted])
+        made[f"{stem}.tex"] = formats.to_latex([*over, *wanted])
+    return made
+
+
+def _pictures(summaries: Sequence[Summary], figures: Published, histories: Sequence[History]) -> dict[tuple[str, ...], list[Picture]]:
+    """Key of a configuration to its figures."""
+    names = file_names(s.configuration.key for s in summaries)
+    searched = {c.key: picture for c, picture in searches.pictures(histories).items()}
+    drawn: dict[tuple[str, ...], list[Picture]] = {}
+    for summary in summaries:
+        c, made = summary.configuration, drawn.setdefault(summary.configuration.key, [])
+        name, heading = names[c.key], _heading(summary, figures)
+        if summary.done:
+            made.append(confusion.to_picture(summary, f"confusion_{name}", heading))
+            made.append(fold_recalls.to_picture(summary, f"recalls_{name}", heading))
+        if curves.available(summary):
+            chosen = {h.label: h.curve for h in histories if h.configuration.key == c.key and h.curve}
+            made.append(curves.to_picture(summary, chosen, f"curves_{name}", heading))
+        if c.key in searched:
+            made.append(searched[c.key])
+    return drawn
+
+
+def _heading(summary: Summary, figures: Published) -> str:
+    """What a picture says above: all that its numbers depend on, and what is missing."""
+    c = summary.configuration
+    words = [c.database, c.protocol_name, figures.row_title(c.model, c.ablation), f"selection {c.selection}"]
+    if len(c.seeds) > 1:
+        words.append(f"{len(c.seeds)} seeds")
+    if summary.incomplete:
+        words.append(f"{DAGGER} {summary.folds} folds")
+    if not c.complete:
+        words.append("incomplete database")
+    return ", ".join(words) + (f"\n{one_line(c.remark)}" if c.remark else "")
 
 
 def _put(content: bytes, file: BinaryIO) -> None:

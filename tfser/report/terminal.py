@@ -1,6 +1,6 @@
-"""The comparison table in a terminal of 80 columns, and as plain text where the output is no terminal.
+"""The tables in a terminal of 80 columns, and as plain text where the output is no terminal.
 
-Prints only; the tables come from ``comparison``.
+Prints only; the tables come from ``comparison`` and ``ablation``, the latter where more than one ablation was run.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from tfser.report import comparison, published
+from tfser.report import ablation, comparison, published
 from tfser.report.formats import one_line
 from tfser.report.result import Results
 from tfser.report.summary import summarise
-from tfser.report.table import Column, Row, Table, shown
+from tfser.report.table import Column, Row, Table, beneath, shown
+from tfser.report.uncertain import Rows
 
-_ASCII = str.maketrans({"±": "+-", "†": "*", "‡": "**", "✓": "yes", "✗": "no", "–": "-", "’": "'", "…": "..."})
+_ASCII = str.maketrans({"±": "+-", "−": "-", "†": "*", "‡": "**", "✓": "yes", "✗": "no", "–": "-", "’": "'", "…": "..."})
 
 
 def show(results: Results, console: Console) -> None:
@@ -31,10 +32,12 @@ def show(results: Results, console: Console) -> None:
     Raises:
         RecordError: a record contradicts itself or its row.
     """
-    tables = comparison.tables(summarise(results), published.load())
-    for table in tables:
+    summaries, figures = summarise(results), published.load()
+    rows = Rows(summaries, figures)
+    tables = comparison.tables(summaries, figures, rows)
+    for table in tables + [table for table in ablation.tables(summaries, figures, rows) if sum(bool(row.about) for row in table.rows) > 1]:
         console.print(_rich(table, console))
-        for note in table.notes:
+        for note in table.notes if table.terminal_notes is None else table.terminal_notes:
             console.print(Text(_text(note, console), style="dim"), soft_wrap=not console.is_terminal)
         console.print()
     if not tables:
@@ -59,16 +62,24 @@ def _rich(table: Table, console: Console) -> RichTable:
         padding=0,
     )
     for column in columns:
-        grid.add_column(column.title, justify="right" if column.numeric else "left", no_wrap=column.numeric, overflow="fold")
+        title = "\n".join(_text(line, console) for line in _broken(column.title, column.width))
+        grid.add_column(title, justify="right" if column.numeric else "left", no_wrap=column.numeric, overflow="fold")
     for index, row in enumerate(table.rows):
         end_of_theirs = index + 1 < len(table.rows) and table.rows[index + 1].ours != row.ours
         grid.add_row(*(_cell(column, row, console) for column in columns), end_section=end_of_theirs)
     return grid
 
 
+def _broken(title: str, width: int) -> list[str]:
+    """A title in lines of about ``width``, broken at spaces and, unlike textwrap, at any hyphen."""
+    if not width or len(title) <= width:
+        return [title]
+    return textwrap.wrap(title.replace("-", "- "), width, break_long_words=False, break_on_hyphens=False)
+
+
 def _cell(column: Column, row: Row, console: Console) -> Text:
-    lines = [_text(line, console) for line in shown(column, row).split("\n")]
-    if column.width:
+    lines = [_text(line, console) for line in [*shown(column, row).split("\n"), *beneath(column, row)]]
+    if column.width and not column.numeric:
         # textwrap breaks a long word at its hyphens, rich only anywhere: leave-one- / speaker-out.
         lines = [part for line in lines for part in textwrap.wrap(line, column.width)]
     return Text("\n".join(lines), style="bold" if row.ours else "")

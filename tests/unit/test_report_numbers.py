@@ -1,0 +1,610 @@
+"""Every printed number against pandas and scikit-learn, on chosen results and on 200 random ones with every kind of gap."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import random
+import re
+from collections import Counter
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from operator import attrgetter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from sklearn import config_context
+from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
+
+from tests.unit.test_report import ATFNN, TFT, configuration, markdown_cells, printed, record, sweep
+from tfser import uncertainty
+from tfser.report import published, tables
+from tfser.report.result import Configuration, Results
+
+ABLATIONS = {TFT: ("T+F+TF", "T+F", "T+TF", "F+TF"), ATFNN: ("ATFNN", "AFNN", "ATNN", "TFNN"), "own": ("whole", "half")}
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    """What a bootstrap draws is tested where it is made; here the tables have to show what it gives."""
+    monkeypatch.setattr(uncertainty, "intervals", functools.partial(uncertainty.intervals, draws=200))
+    monkeypatch.setattr(uncertainty, "compare", functools.partial(uncertainty.compare, draws=200))
+
+
+# --- the independent path --------------------------------------------------------------------------------------------
+
+
+def utterances_of(results: Results) -> pd.DataFrame:
+    """One line per test utterance of every finished final trial, straight from the records."""
+    lines = []
+    for (c, fold, seed), entry in results.records.items():
+        if entry.get("status") == "done":
+            scores = pd.DataFrame([u["p"] for u in entry["utterances"]], columns=list(c.emotions))
+            for utterance, guess in zip(entry["utterances"], scores.idxmax(axis=1), strict=True):
+                codes = (c.emotions.index(utterance["truth"]), c.emotions.index(guess))
+                lines.append((c.key, fold, seed, utterance["id"], utterance["speaker"], *codes))
+    return pd.DataFrame(lines, columns=["key", "fold", "seed", "id", "speaker", "truth_code", "guess_code"])
+
+
+@dataclass
+class Scored:
+    """Some test utterances under scikit-learn; fractions."""
+
+    war: float
+    uar: float
+    zeros: float
+    """UAR where an emotion that does not occur counts as a recall of 0."""
+    recalls: list[float]
+    """NaN for an emotion that does not occur."""
+    utterances: int
+
+
+def scored(part: pd.DataFrame, emotions: tuple[str, ...]) -> Scored:
+    truth, guess = part.truth_code.to_numpy(), part.guess_code.to_numpy()
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # the checks take most of the time
+        recalls, war = recall_score(truth, guess, labels=range(len(emotions)), average=None, zero_division=0), accuracy_score(truth, guess)
+    there = np.isin(range(len(emotions)), truth)
+    return Scored(war, recalls[there].mean(), recalls.mean(), list(np.where(there, recalls, np.nan)), len(part))
+
+
+@dataclass
+class Expected:
+    """What a row has to show; fractions."""
+
+    done: list[str]
+    numbers: dict[str, float]
+    by_fold: pd.DataFrame
+    """WAR and UAR by fold, means over the seeds."""
+
+
+class Reference:
+    """Everything that files are checked against."""
+
+    def __init__(self, results: Results) -> None:
+        self.everything = utterances_of(results)
+        self.emotions = {c.key: c.emotions for c in results.configurations}
+        self.trials = {place: scored(part, self.emotions[place[0]]) for place, part in self.everything.groupby(["key", "fold", "seed"])}
+        self.rows = {c.key: self.expected(c) for c in results.configurations}
+
+    def expected(self, c: Configuration) -> Expected:
+        there = {(fold, seed) for key, fold, seed in self.trials if key == c.key}
+        done = [fold for fold in c.folds if {(fold, seed) for seed in c.seeds} <= there]
+        numbers: dict[str, float] = {}
+        if not done:
+            return Expected(done, numbers, pd.DataFrame())
+        mine = self.everything[(self.everything.key == c.key) & self.everything.fold.isin(done)]
+        pooled = pd.DataFrame([scored(part, c.emotions) for _, part in mine.groupby("seed")])
+        each = pd.DataFrame([{"fold": f, "seed": s, **vars(self.trials[c.key, f, s])} for f in done for s in c.seeds])
+        folds = each.groupby("fold")[["war", "uar", "zeros"]].mean()
+        of_seeds = each.groupby("seed")[["war", "uar"]].mean()
+        for name in ("war", "uar"):
+            numbers |= {f"{name}_pooled": pooled[name].mean(), f"{name}_pooled_seed_sd": pooled[name].std(ddof=1)}
+            numbers |= {f"{name}_mean": folds[name].mean(), f"{name}_sd": folds[name].std(ddof=1)}
+            numbers[f"{name}_mean_seed_sd"] = of_seeds[name].std(ddof=1)
+        numbers |= {"zeros": folds.zeros.mean(), "zeros_sd": folds.zeros.std(ddof=1)}
+        for figure, interval in uncertainty.intervals(rows_of(c, mine)).items():
+            numbers |= {f"{figure}_low": interval.low, f"{figure}_high": interval.high}
+        return Expected(done, numbers, folds)
+
+
+def rows_of(c: Configuration, mine: pd.DataFrame) -> uncertainty.Row:
+    trials = [
+        uncertainty.FoldScores(
+            fold=fold,
+            seed=seed,
+            utterances=list(part.id),
+            speakers=list(part.speaker),
+            truth=list(part.truth_code),
+            predicted=list(part.guess_code),
+        )
+        for (fold, seed), part in mine.groupby(["fold", "seed"])
+    ]
+    return uncertainty.row(trials, len(c.emotions))
+
+
+def same(shown: float | str, wanted: float, *, digits: float = 1e-9) -> bool:
+    """Whether a shown number, or an empty cell, is the wanted one."""
+    if shown == "" or pd.isna(shown):
+        return bool(pd.isna(wanted))
+    return abs(float(shown) - wanted) <= digits
+
+
+def cell_numbers(cell: str) -> list[float]:
+    return [float(text.replace("−", "-")) for text in re.findall(r"[−+-]?\d+\.\d+", cell)]
+
+
+def read(folder: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(folder / name, dtype={"fold": str, "speaker": str, "trial_id": str})
+
+
+# --- checks of whole files ---------------------------------------------------------------------------------------------
+
+
+def check_summary(folder: Path, reference: Reference) -> None:
+    summary = read(folder, "summary.csv")
+    assert len(summary) == len(reference.rows)
+    for line in summary.itertuples():
+        row = reference.rows[line.database, line.protocol, line.model, line.ablation, line.selection]
+        assert line.folds_done == len(row.done)
+        for name in ("war_pooled", "uar_pooled", "war_mean", "war_sd", "uar_mean", "uar_sd"):
+            assert same(getattr(line, name), row.numbers.get(name, np.nan)), (line, name)
+
+
+def check_folds(folder: Path, reference: Reference) -> None:
+    folds = read(folder, "folds.csv")
+    assert len(folds) == len(reference.trials)
+    for line in folds.to_dict("records"):
+        key = tuple(line[name] for name in ("database", "protocol", "model", "ablation", "selection"))
+        trial = reference.trials[key, line["fold"], line["seed"]]
+        assert same(line["war"], trial.war)
+        assert same(line["uar"], trial.uar)
+        assert line["utterances"] == trial.utterances
+        recalls = dict(zip(reference.emotions[key], trial.recalls, strict=True))
+        for name in (column for column in folds if column.startswith("recall_")):
+            assert same(line[name], recalls.get(name.removeprefix("recall_"), np.nan))
+
+
+def check_comparison(folder: Path, results: Results, wanted: dict[tuple, Expected], name: str = "comparison") -> None:
+    """Typed values in CSV, the same in Markdown, and nothing missing but what does not exist."""
+    written = read(folder, f"{name}.csv")
+    names = {c.key: c for c in results.configurations}
+    ours = written[written.source == "ours"]
+    databases = set(ours.database)
+    protocol = {c.protocol_name: c.protocol for c in results.configurations}
+    cells = [line for line in markdown_cells((folder / f"{name}.md").read_text(encoding="utf-8")) if "(ours)" in line[0]]
+    assert len(cells) == len(ours)
+    seen = set()
+    for line, cell in zip(ours.to_dict("records"), cells, strict=True):
+        key = (line["database"], protocol[line["protocol"]], line["model"], line["ablation"], line["selection"])
+        row, c = wanted[key], names[key]
+        seen.add((key, line["averaging"]))
+        assert (line["database_state"] == "complete") == c.complete
+        assert (line["folds_done"], line["folds_total"], line["seeds"]) == (len(row.done), c.folds_total, len(c.seeds))
+        for measure, printed_cell in (("war", cell[-2]), ("uar", cell[-1])):
+            figure = {"pooled": f"{measure}_pooled", "mean of folds": f"{measure}_mean"}.get(line["averaging"])
+            if figure is None:
+                assert line["absent_emotions"] == "zero"
+                values = [row.numbers["zeros"], row.numbers["zeros_sd"]] if measure == "uar" else []
+                assert measure == "war" or same(line["uar"], row.numbers["zeros"])
+            else:
+                assert line["absent_emotions"] == "left out"
+                spread = row.numbers.get(f"{measure}_sd", np.nan) if figure.endswith("mean") else np.nan
+                assert same(line[measure], row.numbers.get(figure, np.nan))
+                assert same(line[f"{measure}_sd"], spread)
+                values = [row.numbers.get(figure, np.nan), spread]
+                for end in ("low", "high", "seed_sd"):
+                    value = row.numbers.get(f"{figure}_{end}", np.nan)
+                    assert same(line[f"{measure}_{end}"], value), (key, figure, end)
+                    values.append(value)
+            shown = cell_numbers(printed_cell)
+            there = [100 * value for value in values if not pd.isna(value)]
+            assert len(shown) == len(there), (key, printed_cell)
+            assert np.allclose(shown, there, atol=0.005 + 1e-9, rtol=0), (key, printed_cell, there)
+            incomplete = len(row.done) < c.folds_total
+            assert ("†" in printed_cell) == (incomplete and bool(there))
+    for key, row in wanted.items():
+        if key[0] in databases:
+            averagings = {"pooled", "mean of folds"}
+            if row.done and abs(row.numbers["zeros"] - row.numbers["uar_mean"]) > 1e-12:
+                averagings.add("mean of folds, absent as 0")
+            assert averagings <= {averaging for other, averaging in seen if other == key}
+
+
+def check_ablation(folder: Path, results: Results, wanted: dict[tuple, Expected], name: str = "ablation") -> None:
+    written = read(folder, f"{name}.csv")
+    protocol = {c.protocol_name: c.protocol for c in results.configurations}
+    known = {(a.model, a.ablation): a for a in published.load().ablations}
+    for line in written.to_dict("records"):
+        key = (line["database"], protocol[line["protocol"]], line["model"], line["ablation"], line["selection"])
+        ours, theirs = wanted.get(key), known.get((line["model"], line["ablation"]))
+        war, uar = theirs.figures.get(line["database"], (None, None)) if theirs else (None, None)
+        assert same(line["war_published"], np.nan if war is None else war)
+        assert same(line["uar_published"], np.nan if uar is None else uar)
+        if theirs:
+            assert all(bool(line[part]) == there for part, there in theirs.parts.items())
+        numbers = ours.numbers if ours else {}
+        for figure in uncertainty.FIGURES:
+            for end in ("", "_low", "_high", "_seed_sd"):
+                assert same(line[f"{figure}{end}"], numbers.get(f"{figure}{end}", np.nan)), (key, figure, end)
+        assert same(line["uar_mean_zeros"], numbers.get("zeros", np.nan))
+        assert same(line["uar_sd"], numbers.get("uar_sd", np.nan))
+    rows = {(line.database, protocol[line.protocol], line.model, line.ablation, line.selection) for line in written.itertuples()}
+    assert {c.key for c in results.configurations if f"{name}" == "ablation" or c.database in set(written.database)} <= rows
+
+
+def check_pairs(folder: Path, results: Results, reference: Reference) -> int:
+    """Differences against pandas, p against SciPy's exact permutation test, Holm against its definition; returns how many."""
+    pairs, trials, wanted = read(folder, "paired.csv"), reference.trials, reference.rows
+    whole = {TFT: "T+F+TF", ATFNN: "ATFNN"}
+    families: dict[tuple, list[tuple[float, float]]] = {}
+    seeds_of = {c.key: set(c.seeds) for c in results.configurations}
+    for line in pairs.to_dict("records"):
+        place = (line["database"], line["protocol"])
+        one = (*place, line["model"], line["ablation"], line["selection"])
+        other = (*place, line["other_model"], line["other_ablation"], line["other_selection"])
+        folds = sorted(set(wanted[one].done) & set(wanted[other].done))
+        seeds = seeds_of[one] & seeds_of[other]
+        score = attrgetter(line["figure"].removesuffix("_mean"))
+        differences = np.array([np.mean([score(trials[one, f, s]) - score(trials[other, f, s]) for s in seeds]) for f in folds])
+        assert (line["folds"], line["seeds"]) == (len(folds), len(seeds))
+        assert same(line["difference"], differences.mean())
+        flips = np.array(list(itertools.product((-1, 1), repeat=len(folds)))) @ differences
+        p = np.mean(np.abs(flips) >= abs(differences.sum()) - 1e-12)
+        assert same(line["p"], p)
+        assert line["p"] >= line["p_smallest"] - 1e-12 == 2 / 2 ** len(folds) - 1e-12
+        in_table = one[2] == other[2] and one[4] == other[4] and whole.get(one[2]) == other[3]
+        assert in_table == (not pd.isna(line["p_holm"]))
+        if in_table:
+            families.setdefault((other, line["figure"]), []).append((line["p"], line["p_holm"]))
+            assert line["comparisons"] >= 1
+    for members in families.values():
+        ps = sorted(members)
+        bound = 0.0
+        for rank, (p, corrected) in enumerate(ps):
+            bound = min(1.0, max(bound, p * (len(ps) - rank)))
+            assert corrected == pytest.approx(bound, abs=1e-9)
+    there = Counter(
+        frozenset(
+            {
+                (line.database, line.protocol, line.model, line.ablation, line.selection),
+                (line.database, line.protocol, line.other_model, line.other_ablation, line.other_selection),
+            }
+        )
+        for line in pairs.itertuples()
+    )
+    comparable = [
+        frozenset({one.key, other.key})
+        for one, other in itertools.combinations(results.configurations, 2)
+        if (one.database, one.protocol) == (other.database, other.protocol)
+        and set(wanted[one.key].done) & set(wanted[other.key].done)
+        and set(one.seeds) & set(other.seeds)
+    ]
+    assert there == dict.fromkeys(comparable, 2)
+    return len(pairs)
+
+
+class Tables(HTMLParser):
+    """Every table of a page: its rows of cell texts, further lines joined by a space, without what is shown on narrow pages only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self._rows: list[list[str]] | None = None
+        self._cell: list[str] | None = None
+        self._skip = 0
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag == "table":
+            self._rows = self.tables.setdefault(given.get("id") or f"trials-{len(self.tables)}", [])
+        elif tag == "tr" and self._rows is not None:
+            self._rows.append([])
+        elif tag in ("td", "th") and self._rows:
+            self._cell = []
+        elif tag == "span" and self._cell is not None:
+            if self._skip or given.get("class") in ("narrow", "unseen"):
+                self._skip += 1
+            else:
+                self._cell.append(" ")
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th") and self._cell is not None:
+            self._rows[-1].append(" ".join("".join(self._cell).split()))
+            self._cell = None
+        elif tag == "table":
+            self._rows = None
+        elif tag == "span" and self._skip:
+            self._skip -= 1
+
+    def handle_data(self, data):
+        if self._cell is not None and not self._skip:
+            self._cell.append(data)
+
+
+def check_page(folder: Path, reference: Reference) -> None:
+    """The page's comparison and ablation tables are those of Markdown, cell by cell; its folds are those of the records."""
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    parser = Tables()
+    parser.feed(page)
+    for kind in ("comparison", "ablation"):
+        of_kind = [line for name, rows in parser.tables.items() if name.startswith(f"{kind}-") for line in rows]
+        in_page = [line for line in of_kind if any(_is_number(c) for c in line)]
+        in_markdown = [
+            [cell.replace("\\", "").replace("**", "") for cell in line]
+            for line in markdown_cells((folder / f"{kind}.md").read_text(encoding="utf-8"))
+            if any(_is_number(cell.replace("**", "")) for cell in line)
+        ]
+        assert in_page == in_markdown
+    numbers = {tuple(line) for name, rows in parser.tables.items() if name.startswith("trials") for line in rows}
+    for (key, fold, seed), trial in reference.trials.items():
+        width = len(reference.emotions[key])
+        shown = {line[2 : 4 + width] for line in numbers if line[:2] == (fold, str(seed)) and len(line) > 4 + width}
+        wanted = [trial.war, trial.uar, *trial.recalls]
+        assert any(all(_shows(text, value) for text, value in zip(line, wanted, strict=True)) for line in shown), (key, fold, seed)
+
+
+def _shows(text: str, value: float) -> bool:
+    return pd.isna(value) if text == "absent" else _is_number(text) and abs(float(text) - 100 * value) <= 0.005 + 1e-9
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.match(r"[−+-]?\d+\.\d\d\b", cell))
+
+
+def check_gaps(folder: Path, results: Results, wanted: dict[tuple, Expected]) -> None:
+    """Every fold that is not in a number is named with its reason wherever the number stands."""
+    comparison = (folder / "comparison.md").read_text(encoding="utf-8").replace("\\", "")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for c in results.configurations:
+        for fold in set(c.folds) - set(wanted[c.key].done):
+            for seed in c.seeds:
+                entry = results.records.get((c, fold, seed))
+                why = "not finished" if entry is None else entry.get("reason")
+                if why:
+                    assert re.search(rf"missing [^\n]*{fold} \([^)]*{why}", comparison), (c.key, fold, why)
+                    assert why in page
+        if c.folds_total > len(c.folds):
+            assert f"{c.folds_total - len(c.folds)} not asked for" in comparison
+    for path in folder.iterdir():
+        if path.suffix in (".md", ".csv", ".tex", ".html"):
+            assert not re.search(r"\b(nan|None|inf)\b", path.read_text(encoding="utf-8")), path.name
+
+
+def check_confusions(folder: Path, results: Results, reference: Reference) -> None:
+    found = sorted(p.name for p in folder.glob("confusion_*.csv"))
+    assert len(found) == sum(bool(row.done) for row in reference.rows.values())
+    totals = []
+    for c in results.configurations:
+        mine = reference.everything[(reference.everything.key == c.key) & reference.everything.fold.isin(reference.rows[c.key].done)]
+        if len(mine):
+            totals.append(confusion_matrix(mine.truth_code, mine.guess_code, labels=range(len(c.emotions))).ravel().tolist())
+    assert sorted(read(folder, name)["count"].tolist() for name in found) == sorted(totals)
+
+
+def check(results: Results, folder: Path) -> int:
+    """Everything that is written, against what pandas and scikit-learn make of the records; returns the number of pairs."""
+    tables.write(results, folder, pictures=False)
+    reference = Reference(results)
+    check_summary(folder, reference)
+    check_folds(folder, reference)
+    check_confusions(folder, results, reference)
+    check_page(folder, reference)
+    check_gaps(folder, results, reference.rows)
+    for path in folder.glob("comparison*.csv"):
+        check_comparison(folder, results, reference.rows, path.stem)
+    for path in folder.glob("ablation*.csv"):
+        check_ablation(folder, results, reference.rows, path.stem)
+    return check_pairs(folder, results, reference)
+
+
+# --- tests ---------------------------------------------------------------------------------------------------------------
+
+
+def papers_sweep() -> Results:
+    """Both models with all ablations on two corpora, two seeds, one speaker without sadness, one failed trial."""
+    rows = [
+        configuration(database=database, model=model, ablation=ablation, folds=folds, seeds=(0, 1), emotions=("glad", "mad", "sad"))
+        for database, folds in (("casia", ("a", "b", "c", "d")), ("emodb", ("03", "08", "09", "10", "11", "12")))
+        for model in (TFT, ATFNN)
+        for ablation in ABLATIONS[model]
+    ]
+    results = sweep(*rows)
+    for row in rows:
+        if row.database == "emodb":
+            for seed in row.seeds:
+                results.records[row, "08", seed] = record(row, "08", seed, lacks=("sad",))
+    results.records[rows[1], "b", 1] = {"trial_id": "f" * 16, "status": "failed", "reason": "the loss was not finite in epoch 3 of 20"}
+    return results
+
+
+def test_every_number_of_two_corpora_with_all_ablations_is_that_of_pandas_and_scikit_learn(tmp_path):
+    assert check(papers_sweep(), tmp_path) == 2 * 2 * 28
+
+
+def test_the_terminal_prints_the_figures_of_the_files(tmp_path):
+    results = papers_sweep()
+    tables.write(results, tmp_path, pictures=False)
+    text = printed(results)
+    for name, column in (("comparison.csv", "uar"), ("comparison.csv", "war"), ("ablation.csv", "uar_mean")):
+        values = read(tmp_path, name)[column].dropna()
+        assert len(values) > 10
+        for value in values:
+            assert any(f"{100 * value + nudge:.2f}" in text for nudge in (0, 1e-9, -1e-9)), (name, value)
+    assert "−" in text
+    assert "to whole" in text
+
+
+def test_three_ways_to_average_are_named_and_differ_as_they_should(tmp_path):
+    """The case of the notes: pooled, a fold mean with absent emotions as zero, and a fold mean over those present."""
+    row = configuration(folds=("03", "08", "09", "10"))
+    results = sweep(row)
+    results.records[row, "08", 0] = record(row, "08", 0, lacks=("sad",))
+    tables.write(results, tmp_path, pictures=False)
+    uar = read(tmp_path, "comparison.csv").set_index("averaging").uar
+    assert list(uar.index) == ["pooled", "mean of folds", "mean of folds, absent as 0"]
+    assert uar["mean of folds, absent as 0"] < uar["mean of folds"]
+    lost = Reference(results).trials[row.key, "08", 0].uar * (1 - 2 / 3) / 4  # one of three emotions is absent in one of four folds
+    assert uar["mean of folds"] - uar["mean of folds, absent as 0"] == pytest.approx(lost, abs=1e-9)
+    for name in ("comparison.md", "comparison.tex", "report.html"):
+        assert "some of the literature counts so" in " ".join((tmp_path / name).read_text(encoding="utf-8").split())
+
+
+def test_with_few_speakers_the_table_says_that_nothing_can_be_claimed(tmp_path):
+    for folds, claimable in ((("a", "b", "c", "d"), False), (tuple("abcdefgh"), True)):
+        rows = [configuration(folds=folds), configuration(folds=folds, ablation="T+F")]
+        tables.write(sweep(*rows), tmp_path, pictures=False)
+        for name in ("ablation.md", "ablation.tex", "report.html"):
+            text = " ".join((tmp_path / name).read_text(encoding="utf-8").split())
+            assert ("No significance over 4 folds is claimable at 0.05: the smallest two-sided p is 0.125" in text) == (not claimable)
+        (line,) = [line for line in markdown_cells((tmp_path / "ablation.md").read_text(encoding="utf-8")) if line[0] == "T+F"]
+        assert any(re.search(r" p (0\.\d{3}|1\.000|< 0\.001)$", cell) for cell in line)
+        assert "*" not in "".join(line).replace("**", "")  # bold, and no star
+
+
+def test_p_values_are_those_of_scipys_permutation_test(tmp_path):
+    rows = [configuration(folds=tuple("abcdefgh")), configuration(folds=tuple("abcdefgh"), ablation="T+F")]
+    results = sweep(*rows)
+    tables.write(results, tmp_path, pictures=False)
+    of = {key: row.by_fold for key, row in Reference(results).rows.items()}
+    for measure in ("uar", "war"):
+        d = (of[rows[1].key][measure] - of[rows[0].key][measure]).to_numpy()
+        reference = scipy.stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
+        line = read(tmp_path, "paired.csv").set_index("figure").loc[f"{measure}_mean"]
+        assert line.p == pytest.approx(reference, abs=1e-9)
+        assert line.ablation == "T+F"
+        assert line.other_ablation == "T+F+TF"
+
+
+def test_rows_of_other_utterances_are_not_paired(tmp_path):
+    one, other = configuration(), configuration(ablation="T+F")
+    results = sweep(one, other)
+    for fold in other.folds:
+        entry = results.records[other, fold, 0]
+        for utterance in entry["utterances"]:
+            utterance["id"] = f"second release/{utterance['id']}"
+    tables.write(results, tmp_path, pictures=False)
+    assert read(tmp_path, "paired.csv").empty
+    assert read(tmp_path, "ablation.csv").uar_difference.isna().all()
+
+
+def test_files_of_each_database_hold_its_rows_and_the_one_over_all_holds_every_one(tmp_path):
+    results = papers_sweep()
+    tables.write(results, tmp_path, pictures=False)
+    for kind in ("comparison", "ablation"):
+        whole = (tmp_path / f"{kind}.csv").read_text(encoding="utf-8").splitlines()
+        parts = [(tmp_path / f"{kind}_{database}.csv").read_text(encoding="utf-8").splitlines() for database in ("casia", "emodb")]
+        assert [parts[0][0], *parts[0][1:], *parts[1][1:]] == whole
+        assert parts[0][0] == parts[1][0]
+        for database in ("casia", "emodb"):
+            assert f"on {database}" in (tmp_path / f"{kind}_{database}.tex").read_text(encoding="utf-8")
+    over_all = (tmp_path / "ablation.md").read_text(encoding="utf-8")
+    assert "## Ablations of ATFNN, leave-one-speaker-out, selection nested, in percent" in over_all
+    cells = markdown_cells(over_all)
+    head = next(line for line in cells if "casia: WAR" in line)
+    assert head[4:] == ["Figures", "casia: WAR", "casia: UAR", "emodb: WAR", "emodb: UAR"]
+    (line,) = [line for line in cells if line[0] == "AFNN" and line[4:5] == ["ours, pooled"]]
+    written = read(tmp_path, "ablation.csv").set_index(["database", "ablation"])
+    shown = [float(cell.rstrip("†")) for cell in line[5:]]
+    exact = [100 * written.loc[(d, "AFNN"), f"{m}_pooled"] for d in ("casia", "emodb") for m in ("war", "uar")]
+    assert np.allclose(shown, exact, atol=0.005 + 1e-9, rtol=0)
+    assert "Ablations of ATFNN, leave" not in (tmp_path / "ablation_casia.md").read_text(encoding="utf-8")
+
+
+def test_columns_have_types_and_no_stray_text(tmp_path):
+    tables.write(papers_sweep(), tmp_path, pictures=False)
+    numeric = {
+        "comparison.csv": ["folds_done", "folds_total", "seeds", "utterances", "speakers"]
+        + [f"{m}{s}" for m in ("war", "uar") for s in ("", "_sd", "_seed_sd", "_low", "_high")],
+        "paired.csv": ["folds", "seeds", "difference", "low", "high", "p", "p_smallest", "comparisons", "p_holm"],
+        "ablation.csv": [f"{f}{s}" for f in uncertainty.FIGURES for s in ("", "_seed_sd", "_low", "_high")]
+        + ["uar_mean_zeros", "folds_done", "uar_difference", "uar_p", "uar_p_holm", "war_p_holm", "folds_compared"],
+    }
+    for name, columns in numeric.items():
+        frame = read(tmp_path, name)
+        assert {str(frame[column].dtype) for column in columns} <= {"int64", "float64"}, frame[columns].dtypes
+        for column in set(frame) - set(columns):
+            if str(frame[column].dtype) not in ("int64", "float64", "bool"):
+                kinds = {type(value) for value in frame[column].dropna()}
+                assert len(kinds) <= 1, (name, column, kinds)
+    parts = pd.read_csv(tmp_path / "ablation.csv", dtype={"t_trans": "boolean", "attention": "boolean"})
+    assert parts.t_trans.notna().sum() == parts.attention.notna().sum() == 8
+
+
+# --- 200 random ledgers -----------------------------------------------------------------------------------------------------
+
+
+def random_results(number: int) -> Results:
+    """A valid ledger with gaps of every kind, the same for the same number."""
+    rng = random.Random(number)
+    corpora = rng.choice([("emodb",), ("casia",), ("casia", "iemocap", "abc"), ("emodb", "casia", "own data"), ("iemocap",)])
+    rows: dict[tuple, Configuration] = {}
+    for database in corpora:
+        emotions = tuple(sorted(published.load().emotions.get(database, ("calm", "glad", "tense"))))
+        folds = tuple(f"{name}{number % 7}" for name in "abcdefghij"[: rng.randint(1, 6)])
+        for _ in range(rng.randint(1, 3)):
+            model = rng.choice([TFT, TFT, ATFNN, ATFNN, "own"])
+            asked = folds if rng.random() < 0.7 else tuple(rng.sample(folds, rng.randint(1, len(folds))))
+            row = configuration(
+                database=database,
+                model=model,
+                ablation=rng.choice(ABLATIONS[model]),
+                selection=rng.choice(["nested", "nested", "fixed", "oracle"]),
+                protocol=rng.choice(["speaker", "speaker", "session"]),
+                emotions=emotions,
+                folds=tuple(sorted(asked)),
+                folds_total=len(folds),
+                seeds=tuple(range(rng.choice([1, 1, 2, 3]))),
+                complete=rng.random() < 0.8,
+                same_texts=rng.random() < 0.5,
+                remark=rng.choice(["", "first 2 s of each utterance"]),
+            )
+            rows[row.key] = row
+    size = rng.choice([6, 12])
+    absent = {(database, fold): rng.sample(published_emotions(rows, database), 1) for database in corpora for fold in "abc"}
+    records = {}
+    for row in rows.values():
+        gap = rng.choice([0.0, 0.0, 0.2, 1.0 if rng.random() < 0.3 else 0.4])
+        for fold in row.folds:
+            lacks = absent.get((row.database, fold[0]), ()) if number % 3 == 0 else ()
+            for seed in row.seeds:
+                chance = rng.random()
+                if chance < gap / 2:
+                    continue
+                if chance < gap:
+                    digits = hashlib.sha256(repr((row.key, fold, seed)).encode()).hexdigest()[:14]
+                    reason = f"the loss was not finite in epoch {seed + 2}"
+                    records[row, fold, seed] = {"trial_id": f"fa{digits}", "status": "failed", "reason": reason}
+                    continue
+                records[row, fold, seed] = record(row, fold, seed, lacks=tuple(lacks), size=size)
+    return Results(sweep=f"random-{number}", configurations=tuple(rows.values()), records=records)
+
+
+def published_emotions(rows: dict[tuple, Configuration], database: str) -> list[str]:
+    return list(next(c.emotions for c in rows.values() if c.database == database))
+
+
+@pytest.mark.parametrize("start", [pytest.param(start, marks=[pytest.mark.slow] if start >= 60 else []) for start in range(0, 200, 20)])
+def test_random_ledgers_give_tables_without_a_wrong_or_silently_missing_number(start, tmp_path):
+    kinds = set()
+    for number in range(start, start + 20):
+        results = random_results(number)
+        check(results, tmp_path / str(number))
+        kinds |= {entry["status"] for entry in results.records.values()}
+    assert kinds == {"done", "failed"}
+
+
+def test_the_random_ledgers_hold_every_kind_of_gap():
+    everything = [random_results(number) for number in range(200)]
+    rows = [c for results in everything for c in results.configurations]
+    assert {len({c.database for c in results.configurations}) for results in everything} >= {1, 3}
+    assert {len(c.seeds) for c in rows} == {1, 2, 3}
+    assert {c.protocol for c in rows} == {"speaker", "session"}
+    assert any(len(c.folds) < c.folds_total for c in rows)
+    assert any(not c.complete for c in rows)
+    assert any(c.selection == "oracle" for c in rows)
+    missing = [c for results in everything for c in results.configurations if not any(key[0] == c for key in results.records)]
+    assert missing

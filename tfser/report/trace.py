@@ -1,0 +1,284 @@
+"""From any printed number to the trials and MLflow runs behind it, and from a trial to the command that repeats it.
+
+Every number of the tables, the figures and the page is an entry here, with the text that is printed for it: a person who reads
+37.77 in a paper types 37.77 and is shown what it is and what it came from. Opens no ledger and no MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import PurePath
+from typing import Any
+
+from tfser import metrics
+from tfser.errors import RequestError, unknown
+from tfser.files import slug
+from tfser.report import published
+from tfser.report.comparison import MEAN, MEAN_ZEROS, POOLED
+from tfser.report.confusion import shares
+from tfser.report.result import Configuration, Results, is_done, matrix
+from tfser.report.summary import Summary, summarise
+from tfser.report.table import known, percent, points, probability
+from tfser.report.uncertain import Rows
+from tfser.trial import NUMERICS_VERSION, TrialSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """One printed number."""
+
+    where: str
+    """Which table or figure prints it: ``comparison and ablation``, ``folds``, ``confusion`` or ``paired``."""
+    row: tuple[str, ...]
+    """Database, protocol, model, ablation, selection."""
+    what: str
+    """In words: ``UAR, pooled``, ``recall of anger, fold 03, seed 0``."""
+    words: tuple[str, ...]
+    """What it can be asked for by, beside its text."""
+    value: float
+    """As files hold it: a fraction, a count or a p."""
+    printed: str
+    """As tables print it."""
+    trials: tuple[str, ...]
+    """Ids of the final trials that it is made of."""
+    runs: tuple[str, ...]
+    """Their MLflow runs in the same order; empty text for one that has none."""
+
+
+def entries(results: Results) -> Iterator[Traced]:
+    """Every number that is printed of these results.
+
+    Raises:
+        RecordError: a record contradicts itself or its row.
+    """
+    summaries = summarise(results)
+    rows = Rows(summaries, published.load())
+    for summary in summaries:
+        yield from _of_row(results, summary, rows)
+        yield from _of_folds(results, summary)
+        yield from _of_confusion(results, summary)
+    yield from _of_pairs(results, rows)
+
+
+def trace(results: Results, asked: Sequence[str]) -> list[Traced]:
+    """The numbers that every word asked for fits.
+
+    Args:
+        results: where to look.
+        asked: each a printed number (``37.77``, ``0.413``), a database, model, ablation, fold, seed (``seed0``), emotion, averaging
+            (``pooled``, ``mean``), measure (``uar``, ``war``, ``recall``), or the id of a trial or run.
+
+    Raises:
+        RequestError: a word that fits no number at all.
+    """
+    every = list(entries(results))
+    wanted = [word.strip().strip("%†*") for word in asked]
+    fits = [{i for i, entry in enumerate(every) if _fits(entry, word)} for word in wanted]
+    problems = []
+    for word, found in zip(wanted, fits, strict=True):
+        if not found:
+            names = {name for entry in every for name in entry.words}
+            numeric = word.replace(".", "", 1).lstrip("+-−").isdigit()
+            problems.append(f"no number of these tables is printed as {word}" if numeric else unknown("--trace", word, names))
+    if problems:
+        raise RequestError(f"results of {results.sweep}", problems)
+    return [every[i] for i in sorted(set.intersection(*fits))] if fits else every
+
+
+def to_text(traced: Sequence[Traced], results: Results) -> str:
+    """What a person is shown: the numbers, and below those of the same trials each trial with its ledger entry and MLflow run."""
+    known_trials = {record["trial_id"]: (key, record) for key, record in results.records.items() if "trial_id" in record}
+    lines = []
+    for (trials, runs), together in groupby(traced, key=lambda entry: (entry.trials, entry.runs)):
+        lines += [f"{entry.printed}  {entry.what}; {' / '.join(entry.row)}; printed in {entry.where}" for entry in together]
+        for trial, run in zip(trials, runs, strict=True):
+            (configuration, fold, seed), record = known_trials[trial]
+            counts = matrix(record)
+            scores = f"WAR {percent(metrics.war(counts))}, UAR {percent(metrics.uar(counts))}"
+            lines.append(
+                f"    {configuration.ablation}, fold {fold}, seed {seed} ({scores}): ledger entry {trial[:2]}/{trial}.json, "
+                + (f"MLflow run {run}" if run else "no MLflow run known")
+            )
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def to_json(traced: Sequence[Traced]) -> str:
+    """The same for another tool: a list of objects with the fields of ``Traced``."""
+    return json.dumps([asdict(entry) for entry in traced], indent=1, ensure_ascii=False) + "\n"
+
+
+def repeat(record: Mapping[str, Any], *, command: str = "", incomplete: bool = False, out: str = "repeated") -> str:
+    """The command that trains a final trial again, whichever search chose its settings.
+
+    The trial that it trains has the same id, since an id holds the settings and epochs and not how they were chosen. With a seed
+    above 0 it trains the smaller seeds too.
+
+    Args:
+        record: the trial's ledger entry.
+        command: the sweep's command line, which says where the database lies. Without it, or where it does not tell, the database is
+            asked for by its name, or by a manifest of its name where it is not a known one.
+        incomplete: whether the database is not as published.
+        out: another folder than the sweep's, in whose ledger the trial is already.
+
+    Raises:
+        RequestError: a search trial, which only its sweep repeats; a trial of another numerics version; a setting that cannot be typed.
+    """
+    from tfser.databases import KNOWN
+    from tfser.plan import hyperparameters
+
+    spec = TrialSpec.from_dict(record["spec"])
+    problems = []
+    if spec.purpose == "search":
+        problems.append("it is a search trial; the command of its sweep repeats it")
+    if spec.numerics != NUMERICS_VERSION:
+        problems.append(f"it is of numerics version {spec.numerics}, this tfser is of {NUMERICS_VERSION}; install the one it was made with")
+    settings = {name: _typed(value) for name, value in spec.settings.items()}
+    legal = hyperparameters(spec.model)
+    for name, text in settings.items():
+        if name not in legal or repr(legal[name].parse(text)) != repr(spec.settings[name]):
+            problems.append(f"its setting {name}={text} cannot be typed")
+    if problems:
+        raise RequestError(f"trial {spec.trial_id}", problems)
+    words = ["python", "-m", "tfser.sweep", *_database(command, spec.database, spec.database in KNOWN)]
+    words += ["--allow-incomplete"] if incomplete else []
+    words += ["--protocol", spec.protocol] if spec.protocol != "speaker" else []
+    words += ["--fold", spec.fold, "--model", spec.model, "--ablation", spec.ablation, "--seeds", str(spec.seed + 1)]
+    words += ["--selection", "oracle"] if spec.purpose == "oracle" else []
+    words += ["--trials", "0", "--epochs", str(spec.epochs), "--set", *(f"{name}={text}" for name, text in settings.items())]
+    return shlex.join([*words, "--out", out])
+
+
+def _database(command: str, name: str, known_name: bool) -> list[str]:
+    """The words that ask for a database: those that were typed for it, else its name."""
+    typed = shlex.split(command)[3:]
+    first_option = next((i for i, word in enumerate(typed) if word.startswith("--")), len(typed))
+    databases = typed[:first_option]
+    matching = [word for word in databases if name in (word, slug(PurePath(word.partition(":")[2] or word).stem))]
+    fallback = databases if len(databases) == 1 else [name if known_name else f"{name}.csv"]
+    chosen = (matching or fallback)[0]
+    data = [word for before, word in zip(typed, typed[1:], strict=False) if before == "--data"]
+    return [chosen, *(["--data", data[-1]] if data else [])]
+
+
+def _typed(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _fits(entry: Traced, word: str) -> bool:
+    names = (*entry.words, *entry.trials, *entry.runs)
+    return entry.printed in (word, word.replace("-", "−")) or word.casefold() in (name.casefold() for name in names)
+
+
+def _of_row(results: Results, summary: Summary, rows: Rows) -> Iterator[Traced]:
+    c, figures = summary.configuration, summary.figures
+    if figures is None:
+        return
+    trials, runs = _behind(results, c, summary.done, c.seeds)
+
+    def entry(measure: str, averaging: str, value: float, what: str = "") -> Traced:
+        words = (*c.key, measure.lower(), averaging, averaging.split()[0], *([what] if what else []))
+        said = f"{measure}, {averaging}" + (f", {what}" if what else "")
+        where = "comparison and ablation"
+        return Traced(where=where, row=c.key, what=said, words=words, value=value, printed=percent(value), trials=trials, runs=runs)
+
+    for measure in ("WAR", "UAR"):
+        for averaging, kind in ((POOLED, "pooled"), (MEAN, "mean")):
+            figure = f"{measure.lower()}_{kind}"
+            interval = rows.intervals[c.key][figure]
+            made = {
+                "": getattr(figures, figure),
+                "standard deviation over folds": getattr(figures, f"{measure.lower()}_sd") if kind == "mean" else None,
+                "standard deviation over seeds": summary.seed_sd(figure),
+                "low end of the 95 % interval": interval.low,
+                "high end of the 95 % interval": interval.high,
+            }
+            yield from (entry(measure, averaging, value, what) for what, value in made.items() if value is not None and known(value))
+    if summary.zeros_differ:
+        yield entry("UAR", MEAN_ZEROS, summary.uar_mean_zeros)
+        if known(summary.uar_sd_zeros):
+            yield entry("UAR", MEAN_ZEROS, summary.uar_sd_zeros, "standard deviation over folds")
+
+
+def _of_folds(results: Results, summary: Summary) -> Iterator[Traced]:
+    c = summary.configuration
+    for (fold, seed), record in summary.records.items():
+        counts = matrix(record)  # summarise() found it to be that of its utterances
+        recalls = dict(zip(c.emotions, metrics.recalls(counts).tolist(), strict=True))
+        numbers = {"WAR": metrics.war(counts), "UAR": metrics.uar(counts), **{f"recall of {e}": r for e, r in recalls.items()}}
+        trials, runs = _behind(results, c, (fold,), (seed,))
+        for measure, value in numbers.items():
+            if known(value):
+                yield Traced(
+                    where="folds",
+                    row=c.key,
+                    what=f"{measure}, fold {fold}, seed {seed}",
+                    words=(*c.key, *measure.lower().split(" of ", 1), "fold", fold, f"seed{seed}"),
+                    value=value,
+                    printed=percent(value),
+                    trials=trials,
+                    runs=runs,
+                )
+
+
+def _of_confusion(results: Results, summary: Summary) -> Iterator[Traced]:
+    c = summary.configuration
+    trials, runs = _behind(results, c, summary.done, c.seeds)
+    parts = shares(summary.confusion)
+    for i, truth in enumerate(c.emotions if summary.done else ()):
+        for j, predicted in enumerate(c.emotions):
+            what = f"{truth} recognised as {predicted}"
+            words = (*c.key, "confusion", truth, predicted)
+            count = int(summary.confusion[i, j])
+            yield Traced(
+                where="confusion", row=c.key, what=f"{what}, count", words=words, value=count, printed=str(count), trials=trials, runs=runs
+            )
+            share = float(parts[i, j])
+            if known(share):
+                printed = percent(share)
+                yield Traced(
+                    where="confusion", row=c.key, what=f"{what}, share", words=words, value=share, printed=printed, trials=trials, runs=runs
+                )
+
+
+def _of_pairs(results: Results, rows: Rows) -> Iterator[Traced]:
+    for pair in rows.pairs():
+        first, second, made = pair.first, pair.second, pair.comparison
+        behind = [_behind(results, c, pair.folds, pair.seeds) for c in (first, second)]
+        trials, runs = behind[0][0] + behind[1][0], behind[0][1] + behind[1][1]
+        measure = pair.figure.split("_")[0]
+        numbers = {
+            "difference": (made.difference, points(made.difference)),
+            "low end of its 95 % interval": (made.interval.low, ""),
+            "high end of its 95 % interval": (made.interval.high, ""),
+            "p": (made.p, probability(made.p)),
+            "p corrected after Holm": (pair.p_holm, ""),
+        }
+        for what, (value, text) in numbers.items():
+            if value is None or not known(value):
+                continue
+            printed = text or (probability(value) if what.startswith("p ") else points(value))
+            said = f"{measure.upper()}, mean of folds, minus that of {second.model} {second.ablation} ({second.selection}), {what}"
+            yield Traced(
+                where="paired and ablation",
+                row=first.key,
+                what=said,
+                words=(*first.key, measure, "difference", second.model, second.ablation, what),
+                value=value,
+                printed=printed,
+                trials=trials,
+                runs=runs,
+            )
+
+
+def _behind(
+    results: Results, configuration: Configuration, folds: Sequence[str], seeds: Sequence[int]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Trials and runs of some folds and seeds of a row, those that are done."""
+    keys = [(configuration, fold, seed) for fold in folds for seed in seeds if is_done(results.records.get((configuration, fold, seed)))]
+    return tuple(results.records[key]["trial_id"] for key in keys), tuple(results.runs.get(key, "") for key in keys)
