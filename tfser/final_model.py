@@ -1,0 +1,163 @@
+"""The model of a final trial, rebuilt from its ledger entry and weights, and what it says of any audio.
+
+Model, front end, standardisation and emotions come from the entry, and audio goes the way that the corpus's went,
+so that an utterance gets the scores that were recorded for it, to the bit. Knows nothing of where entries lie.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tfser.databases.base import Database, DatabaseInfo, Utterance
+from tfser.errors import RequestError, TrialError, unknown
+from tfser.features import as_tensor, extract, segment_frames
+from tfser.front_end import FrontEnd
+from tfser.models import MODELS
+from tfser.plan import front_end
+from tfser.train import Scorer, settled, utterance_means, weights_digest
+from tfser.trial import NUMERICS_VERSION, TrialSpec
+
+CPU = torch.device("cpu")
+
+PORTABLE = ("trial_id", "spec", "emotions", "standardisation", "weights_sha256", "versions")
+"""What of a ledger entry, with its device, rebuilds its model: neither the utterances that it was scored on nor where it was trained."""
+
+_FILES = DatabaseInfo(name="files", title="files", language="", licence="", citation="", homepage="", how_to_get="", layout="", emotions=())
+"""Files that belong to no corpus, so that they are read and checked by the same code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Class probabilities of one utterance."""
+
+    probabilities: np.ndarray
+    """float64, shape (emotions,): the mean of the segments'."""
+    segments: np.ndarray
+    """float64, shape (segments, emotions)."""
+    frames: np.ndarray
+    """int64, shape (segments, length): the utterance's frames that each segment took."""
+
+
+class FinalModel:
+    """The model of a final trial with all that turns audio into its scores.
+
+    It scores on the kind of device that the trial was scored on where this machine has that, else on the CPU;
+    only on the same kind are scores equal to the bit.
+
+    Args:
+        record: its ledger entry, or what ``portable`` made of it.
+        weights: its weights.
+
+    Raises:
+        ValueError: the weights are not the ones of the entry.
+        RequestError: this version of tfser computes other numbers than the one that trained it, or has no such model.
+    """
+
+    def __init__(self, record: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
+        self.spec = TrialSpec.from_dict(record["spec"])
+        self.trial_id: str = record["trial_id"]
+        self.emotions: tuple[str, ...] = tuple(record["emotions"])
+        trained = f"tfser {record['versions']['tfser']}"
+        if self.spec.numerics != NUMERICS_VERSION:
+            reason = f"{trained} trained it with numerics {self.spec.numerics}, this one computes numerics {NUMERICS_VERSION}"
+            raise RequestError(f"trial {self.trial_id}", [f"{reason}: its scores would differ; use {trained}"])
+        if self.spec.model not in MODELS:
+            raise RequestError(f"trial {self.trial_id}", [f"{unknown('model', self.spec.model, MODELS)}; use {trained}, which trained it"])
+        self.front_end: FrontEnd = front_end(self.spec.settings)
+        with settled(CPU):  # the parameters that it is built with are replaced; nobody's random state moves
+            model = MODELS[self.spec.model].build(self.spec.ablation, self.spec.settings, len(self.emotions))
+        try:
+            model.load_state_dict(dict(weights))
+        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(" ".join(str(error).split())[:300]) from None
+        if weights_digest(model) != record["weights_sha256"]:
+            raise ValueError("their checksum is not the one in the entry")
+        mean, std = (np.array(record["standardisation"][name]) for name in ("mean", "std"))
+        self.scorer = Scorer(model, mean, std, _device(record))
+
+    @property
+    def segment(self) -> tuple[int, int]:
+        """Frames of a segment, and frames between the starts of two."""
+        length = int(self.spec.settings["segment_frames"])
+        return length, int(self.spec.settings["segment_hop"]) or length
+
+    def score(self, frames: np.ndarray) -> Scored:
+        """The scores of one utterance, as they would be recorded for it.
+
+        Args:
+            frames: float32, shape (frames, n_mels), log-mel.
+
+        Raises:
+            TrialError: a score is not finite.
+        """
+        taken = segment_frames(0, len(frames), *self.segment)
+        segments = self.scorer.segments([self.gathered(frames, taken)])
+        if not np.isfinite(segments).all():
+            raise TrialError(f"trial {self.trial_id}: the scores are not finite")
+        return Scored(utterance_means(segments, np.zeros(len(taken), dtype=np.int64))[0], segments, taken)
+
+    def gathered(self, frames: np.ndarray, taken: np.ndarray) -> torch.Tensor:
+        """The frames of segments, where the model is: (segments, length, n_mels).
+
+        Args:
+            frames: float32, shape (frames, n_mels).
+            taken: int64, shape (segments, length).
+        """
+        return as_tensor(frames)[torch.from_numpy(taken)].to(self.scorer.device)
+
+    def span_s(self, taken: np.ndarray) -> tuple[float, float]:
+        """First and last second that the analysis windows of one segment's frames cover.
+
+        Args:
+            taken: int64, shape (length,).
+        """
+        centres = centre_s(self.front_end, taken)
+        half = self.front_end.window / 2 / self.front_end.rate_hz
+        return float(centres.min() - half), float(centres.max() + half)
+
+
+def read(paths: Sequence[Path], front_end: FrontEnd) -> list[np.ndarray]:
+    """Audio files as log-mel frames, by the code that reads a corpus: float32, shape (frames, n_mels), each.
+
+    Raises:
+        RequestError: every file that cannot be used.
+    """
+    frames, problems = [], []
+    with settled(CPU):
+        for path in paths:
+            utterance = Utterance(id=str(path), speaker="", emotion="", path=path)
+            found, wrong = extract(Database(info=_FILES, utterances=(utterance,)), utterance, front_end)
+            problems += wrong
+            if found is not None:
+                frames.append(found)
+    if problems:
+        raise RequestError("audio", problems)
+    return frames
+
+
+def centre_s(front_end: FrontEnd, frames: np.ndarray) -> np.ndarray:
+    """Second that the analysis window of each frame is centred at: float64, the shape of ``frames``.
+
+    A frame's FFT begins at its hop; the window is padded on both sides to the FFT's length.
+    """
+    centres: np.ndarray = (frames * front_end.hop + front_end.n_fft / 2) / front_end.rate_hz
+    return centres
+
+
+def portable(record: Mapping[str, Any]) -> str:
+    """What rebuilds a model beside its weights, as JSON text."""
+    values = {name: record[name] for name in PORTABLE} | {"machine": {"device": record["machine"]["device"]}}
+    return json.dumps(values, sort_keys=True, ensure_ascii=True, allow_nan=False)
+
+
+def _device(record: Mapping[str, Any]) -> torch.device:
+    if torch.cuda.is_available() and torch.cuda.get_device_name(0) == record["machine"]["device"]:
+        return torch.device("cuda")
+    return CPU

@@ -1,0 +1,147 @@
+"""``python -m tfser.predict RUN file.wav ...``: emotions and their probabilities, from a finished final trial.
+
+Audio is read, cut and scored as the trial's own test utterances were. Prints, and with --log-model hands the
+model to MLflow; decides nothing about either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.cells import cell_len
+
+from tfser import finished
+from tfser.databases.folders import show
+from tfser.errors import RequestError, TfserError
+from tfser.final_model import FinalModel, Scored, read
+from tfser.front_end import FrontEnd
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model says of one file."""
+
+    path: Path
+    scored: Scored
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="tfser predict",
+        description="Emotion and probabilities of audio files, from a finished final trial.",
+        epilog="Exit codes: 0 done, 2 the request is wrong and nothing was scored.",
+    )
+    finished.add_options(p)
+    p.add_argument("files", nargs="*", type=Path, metavar="FILE", help="audio: wav, flac, aiff; another rate is resampled")
+    p.add_argument("--segments", action="store_true", help="the probabilities of every segment too")
+    p.add_argument("--json", action="store_true", help="one JSON object, with every digit, instead of a table in percent")
+    p.add_argument("--log-model", action="store_true", help="log the model to the trial's MLflow run, and say how to serve it")
+    return p
+
+
+def to_dict(record: dict[str, Any], model: FinalModel, answers: Sequence[Answer], segments: bool) -> dict[str, Any]:
+    """What ``--json`` prints: the trial, and per file its emotion and probabilities, unrounded."""
+    spec = model.spec
+    named = {name: getattr(spec, name) for name in ("database", "protocol", "fold", "model", "ablation", "seed", "purpose")}
+    trial = {"trial_id": model.trial_id, **named, "uar": record["uar"], "war": record["war"]}
+    return {"trial": trial, "emotions": list(model.emotions), "files": [_file(model, answer, segments) for answer in answers]}
+
+
+def _file(model: FinalModel, answer: Answer, segments: bool) -> dict[str, Any]:
+    value = {"path": show(answer.path), **_verdict(model, answer.scored.probabilities)}
+    if segments:
+        value["segments"] = [
+            {"start_s": start, "end_s": end, **_verdict(model, p)}
+            for (start, end), p in zip(map(model.span_s, answer.scored.frames), answer.scored.segments, strict=True)
+        ]
+    return value
+
+
+def _verdict(model: FinalModel, probabilities: Any) -> dict[str, Any]:
+    return {
+        "emotion": model.emotions[int(probabilities.argmax())],  # a tie goes to the first, as in the tables
+        "p": dict(zip(model.emotions, probabilities.tolist(), strict=True)),
+    }
+
+
+def to_text(values: dict[str, Any]) -> str:
+    """The same as a table, probabilities in percent."""
+    trial, emotions = values["trial"], values["emotions"]
+    oracle = ", its epoch chosen on that fold" if trial["purpose"] == "oracle" else ""
+    head = (
+        f"{trial['model']} {trial['ablation']}, trained on {trial['database']} without {trial['protocol']} {trial['fold']}, "
+        f"seed {trial['seed']} (trial {trial['trial_id']}; on that fold UAR {100 * trial['uar']:.2f} %{oracle})"
+    )
+    rows = [["file", "emotion", *(f"{emotion} %" for emotion in emotions)]]
+    for file in values["files"]:
+        rows.append([file["path"], *_cells(file)])
+        for segment in file.get("segments", ()):
+            rows.append([f"  {segment['start_s']:.3f} to {segment['end_s']:.3f} s", *_cells(segment)])
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        padded = [
+            cell + " " * (w - cell_len(cell)) if i < 2 else " " * (w - cell_len(cell)) + cell for i, (cell, w) in _columns(row, widths)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join([head, "", *lines])
+
+
+def _columns(row: list[str], widths: list[int]) -> Any:
+    return enumerate(zip(row, widths, strict=True))
+
+
+def _cells(verdict: dict[str, Any]) -> list[str]:
+    return [verdict["emotion"], *(f"{100 * p:.2f}" for p in verdict["p"].values())]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    arguments = parser().parse_intermixed_args(argv)
+    try:
+        return _run(arguments)
+    except TfserError as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, RequestError) else 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    problems = [] if arguments.files or arguments.log_model else ["no FILE; name one audio file or more"]
+    place = finished.source(arguments)
+    model = None
+    try:
+        record = finished.find(arguments.run, place, finished.narrowed(arguments))
+        model = finished.load(record, place.ledger)
+    except RequestError as error:
+        problems += _flat(error)
+    try:
+        utterances = read(arguments.files, model.front_end if model else FrontEnd())
+    except RequestError as error:
+        problems += error.problems
+    if problems or model is None:
+        raise RequestError("tfser predict", problems)
+    answers = [Answer(path, model.score(frames)) for path, frames in zip(arguments.files, utterances, strict=True)]
+    if answers:
+        values = to_dict(record, model, answers, arguments.segments)
+        print(json.dumps(values, ensure_ascii=False, indent=1) if arguments.json else to_text(values))
+    if arguments.log_model:
+        from tfser import serving
+
+        print(serving.log(arguments.run, record, place))
+    return 0
+
+
+def _flat(error: RequestError) -> list[str]:
+    """Its problems, each with what was read, to stand among others."""
+    return [f"{error.source}: {problem}" for problem in error.problems]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
