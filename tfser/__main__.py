@@ -12,7 +12,7 @@ COMMANDS = {
     "attention": ("tfser.attention", "what a finished model attends to in an utterance, as figures and numbers"),
     "databases": ("tfser.databases.command", "what is known, what is on disk, what is wrong with it"),
     "doctor": ("tfser.doctor.command", "what this machine or cluster can run, and what is unsafe about it"),
-    "benchmark": ("tfser.benchmark", "performance figures, as ratios measured in one run"),
+    "benchmark": ("tfser.benchmark.command", "performance figures, as ratios measured in one run"),
 }
 
 

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from tfser import benchmark
+from tfser.benchmark import command, figures
 
 KEYS = {"name", "value", "unit", "baseline", "ratio", "n", "spread"}
 
@@ -14,29 +14,29 @@ KEYS = {"name", "value", "unit", "baseline", "ratio", "n", "spread"}
 def test_the_quick_run_writes_one_object_per_figure_and_leaves_the_process_as_it_was(tmp_path, capsys):
     threads, cores = torch.get_num_threads(), os.sched_getaffinity(0)
     file = tmp_path / "new" / "figures.json"
-    assert benchmark.main(["--quick", "--json", str(file)]) == 0
-    figures = json.loads(file.read_text(encoding="utf-8"))
-    assert len(figures) >= 2
-    for figure in figures:
+    assert command.main(["--quick", "--json", str(file)]) == 0
+    written = json.loads(file.read_text(encoding="utf-8"))
+    assert len(written) >= 2
+    for figure in written:
         assert figure.keys() == KEYS
         assert figure["name"]
         assert figure["unit"]
-        assert figure["n"] == benchmark.QUICK.repeats
+        assert figure["n"] == figures.QUICK.repeats
         assert all(figure[key] > 0 for key in ("value", "baseline", "ratio"))
         assert figure["spread"] >= 0
-    assert len({figure["name"] for figure in figures}) == len(figures)
+    assert len({figure["name"] for figure in written}) == len(written)
     assert "features of 12 utterances" in capsys.readouterr().out
     assert (torch.get_num_threads(), os.sched_getaffinity(0)) == (threads, cores)
 
 
 def test_a_figure_is_the_median_of_ratios_taken_in_turn():
-    figure = benchmark.figure("x", "s", [2.0, 30.0, 4.0], [1.0, 10.0, 4.0])
+    figure = figures.figure("x", "s", [2.0, 30.0, 4.0], [1.0, 10.0, 4.0])
     assert (figure.value, figure.baseline, figure.ratio, figure.n, figure.spread) == (4.0, 4.0, 2.0, 3, 2.0)
 
 
 def test_a_file_that_cannot_be_written_is_said_in_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert benchmark.main(["--quick", "--json", str(tmp_path / "file" / "x.json")]) == 2
+    assert command.main(["--quick", "--json", str(tmp_path / "file" / "x.json")]) == 2
     error = capsys.readouterr().err
     assert "file" in error
     assert "Traceback" not in error
@@ -44,6 +44,6 @@ def test_a_file_that_cannot_be_written_is_said_in_one_line(tmp_path, capsys):
 
 def test_wrong_words_end_with_2(capsys):
     with pytest.raises(SystemExit) as end:
-        benchmark.main(["--fast"])
+        command.main(["--fast"])
     assert end.value.code == 2
     assert "--quick" in capsys.readouterr().err

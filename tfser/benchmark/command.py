@@ -1,0 +1,56 @@
+"""``python -m tfser.benchmark``: which figures to measure, as a table and as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from tfser.benchmark.figures import FULL, QUICK, Figure
+from tfser.errors import TfserError, unknown
+from tfser.files import commit_text
+
+MEASURES = ("features",)
+"""Every module of figures, in the order of the table."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="tfser benchmark", description="Performance figures, as ratios measured in turn in one run.")
+    parser.add_argument("--only", nargs="+", default=MEASURES, metavar="WHAT", help=f"some of {', '.join(MEASURES)} (default: all)")
+    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="also write one object per figure")
+    parser.add_argument("--quick", action="store_true", help="a little of everything: shows that it runs, measures nothing")
+    arguments = parser.parse_args(argv)
+    wrong = [unknown("--only", name, MEASURES) for name in arguments.only if name not in MEASURES]
+    if wrong:
+        parser.error("; ".join(wrong))
+    figures: list[Figure] = []
+    try:
+        if arguments.json is not None:  # before minutes are spent
+            arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        for name in (name for name in MEASURES if name in arguments.only):
+            measured = importlib.import_module(f"tfser.benchmark.{name}").measure(QUICK if arguments.quick else FULL)
+            print(_rows(measured, header=not figures), flush=True)
+            figures += measured
+        if arguments.json is not None:
+            commit_text(arguments.json, json.dumps([asdict(f) for f in figures], indent=1) + "\n")
+    except KeyboardInterrupt:
+        return 130
+    except (TfserError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print("ratio: value to baseline, median of n measured in turn; spread: largest less smallest ratio")
+    return 0
+
+
+def _rows(figures: Sequence[Figure], *, header: bool) -> str:
+    """Lines of the table, each figure as soon as it is there."""
+    form = "{:<76} {:>10} {:>10} {:<9} {:>6} {:>6} {:>2}"
+    lines = [form.format("figure", "value", "baseline", "unit", "ratio", "spread", "n")] if header else []
+    for f in figures:
+        lines.append(form.format(f.name, f"{f.value:.3g}", f"{f.baseline:.3g}", f.unit, f"{f.ratio:.2f}", f"{f.spread:.2f}", f.n))
+    return "\n".join(lines)
