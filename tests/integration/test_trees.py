@@ -190,7 +190,7 @@ def corrupted(source, target):
     nan.unlink()
     nan = nan.with_suffix(".wav")
     soundfile.write(nan, np.where(np.arange(4000) == 9, np.nan, 0.1), 16000, subtype="FLOAT")
-    odd = ["a b.wav", "it's \"a\".wav", "two\nlines.wav", "语音.wav", "03a01Fa (copy).wav"]
+    odd = ["a b.wav", 'it\'s "a".wav', "two\nlines.wav", "语音.wav", "03a01Fa (copy).wav"]
     for number, name in enumerate(odd):
         (wav / name).write_bytes(trees.wav_bytes(number))
     return {"labels": [folder, broken, *(wav / name for name in odd)], "audio": [truncated, empty, text, nan]}
