@@ -25,7 +25,7 @@ def doctor(environment, *words):
 
 
 def said(process):
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=400)
     assert "Traceback" not in err, err
     found = json.loads(out)["findings"]
     assert process.returncode == (1 if any(f["level"] == "problem" for f in found) else 0)
