@@ -454,6 +454,20 @@ def test_a_cluster_is_open_unless_its_port_asks_for_the_token(far_away, status, 
     assert called == ["/ray.rpc.RayletDriver/ClusterInfo" if scheme else "/ray.rpc.NodeInfoGcsService/CheckAlive"]
 
 
+@pytest.mark.parametrize(("late", "reason"), [(1, None), (2, None), (9, "was answered DEADLINE_EXCEEDED")])
+def test_a_busy_cluster_that_answers_late_is_asked_again_and_not_refused(far_away, monkeypatch, late, reason):
+    patience = []
+
+    def rpc_status(target, method, token=None, timeout_s=safety.TIMEOUT_S):
+        patience.append(timeout_s)
+        return "DEADLINE_EXCEEDED" if len(patience) <= late else "UNAUTHENTICATED"
+
+    monkeypatch.setattr(safety, "rpc_status", rpc_status)
+    found = safety.open_to_anyone("head:6379")
+    assert (found is None) if reason is None else (reason in found)
+    assert patience == [safety.TIMEOUT_S, *safety.LONGER_S][: late + 1]
+
+
 def test_an_open_cluster_on_loopback_may_be_used_and_is_still_seen():
     with rpc_server(grpc.StatusCode.OK) as (address, called):
         assert safety.open_to_anyone(address) is None
