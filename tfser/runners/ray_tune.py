@@ -52,7 +52,7 @@ class RayTuneRunner:
     """See ``tfser.runners.Runner``.
 
     Args:
-        address: of a running cluster; ``None`` starts a local one for this run.
+        address: of a running cluster; ``None`` (or ``local``, as Ray calls it) starts a local one for this run.
         trial_cpus: CPUs of one trial; it trains with one thread, so 1 where nothing else is asked.
         trial_gpus: GPU share of one trial; fitted to the cluster where ``None``.
         workers: trials at once on a local Ray; as many as there are cores where ``None``.
@@ -73,6 +73,7 @@ class RayTuneRunner:
     ) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+        address = None if address in ("", "local") else address
         if address is None:
             _secure_local_ray()
         elif "RAY_AUTH_MODE" not in os.environ and (os.environ.get("RAY_AUTH_TOKEN") or (Path.home() / ".ray" / "auth_token").exists()):
@@ -87,7 +88,9 @@ class RayTuneRunner:
         try:
             if address is None:
                 cores = workers or len(os.sched_getaffinity(0))
-                ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR", namespace="tfser")
+                # Without a word on it, Ray would go to a cluster that somebody started on this machine.
+                alone = {"address": "local", "num_cpus": cores, "include_dashboard": False}
+                ray.init(**alone, log_to_driver=False, logging_level="ERROR", namespace="tfser")
             else:
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="tfser")
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
