@@ -105,7 +105,7 @@ def test_sigterm_ends_a_sweep_with_a_word_on_how_to_go_on(tiny_manifest, tmp_pat
     with started(*arguments(tiny_manifest, tmp_path)) as driver:
         wait_for_a_trial(driver)
         driver.send_signal(signal.SIGTERM)
-        out = driver.communicate(timeout=60)[0]
+        out = driver.communicate(timeout=300)[0]
     assert driver.returncode == 130, out
     assert "What was finished is kept; the same command goes on from there" in out
     assert "Traceback" not in out
