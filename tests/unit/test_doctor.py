@@ -21,7 +21,9 @@ from packaging.specifiers import SpecifierSet
 from tfser import request
 from tfser.doctor import cluster, command, doors, machine, places, probe
 from tfser.doctor.findings import Finding, merged, ok, problem, warning
+from tfser.errors import RequestError
 from tfser.runners import safety
+from tfser.runners.ray_tune import RayTuneRunner
 
 ROOT = Path(__file__).parents[2]
 NEEDED = (">=3.11", ["torch>=2.11,<2.12", "torchaudio>=2.11,<2.12", "ray[default,tune]<2.61,>=2.60", "numpy>=2"])
@@ -466,6 +468,15 @@ def test_a_busy_cluster_that_answers_late_is_asked_again_and_not_refused(far_awa
     found = safety.open_to_anyone("head:6379")
     assert (found is None) if reason is None else (reason in found)
     assert patience == [safety.TIMEOUT_S, *safety.LONGER_S][: late + 1]
+
+
+def test_a_sweep_gives_an_open_remote_cluster_nothing(far_away, monkeypatch):
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # a runner sets variables for Ray
+    with rpc_server(grpc.StatusCode.OK) as (address, called):
+        with pytest.raises(RequestError, match="obeys callers without a token") as refused:
+            RayTuneRunner(address)
+        assert safety.ADVICE in str(refused.value)
+    assert called == ["/ray.rpc.NodeInfoGcsService/CheckAlive"], "more was asked of it than whether it is open"
 
 
 def test_an_open_cluster_on_loopback_may_be_used_and_is_still_seen():
