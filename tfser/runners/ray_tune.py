@@ -29,6 +29,9 @@ from tfser.trial import TrialSpec
 RETRIES = 5
 """How often a trial is started again elsewhere after its worker, its node or what it read was lost."""
 
+LOW_ON_MEMORY = "running low on memory"
+"""In the error of a trial whose worker Ray ended before the system would have ended the whole node."""
+
 ENVIRONMENT = {
     "RAY_enable_metrics_collection": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -159,7 +162,9 @@ class RayTuneRunner:
         return before != (self.trial_cpus, self.trial_gpus)
 
     def _watch_losses(self, schedule: Schedule, search: Any) -> Any:
-        """Counts the losses of each trial: Tune gives up at once one whose actor dies before it has begun.
+        """Counts the losses of each trial, and sets aside those that want more memory.
+
+        Tune itself gives up at once a trial whose actor dies before it has begun.
 
         It is Tune's callbacks that are told why, after the searcher was told that.
         """
@@ -170,7 +175,11 @@ class RayTuneRunner:
                 spec = search.lost.pop(trial.trial_id, None)
                 if spec is None:
                     return
-                lines = str(trial.get_error() or "").strip().splitlines() or ["its worker or node is gone"]
+                said = _error_of(trial)
+                if LOW_ON_MEMORY in said:  # of dozens of lines the last one is an advice
+                    search.set_aside.append((spec, "out of memory: Ray ended its worker, because the node was running low on memory"))
+                    return
+                lines = said.splitlines() or ["its worker or node is gone"]
                 reason = lines[-1].strip()[:200]
                 self._losses[spec.trial_id] += 1
                 times = self._losses[spec.trial_id]
@@ -214,6 +223,18 @@ class RayTuneRunner:
     def close(self) -> None:
         """Leave the cluster; a local Ray that was started for this run ends."""
         self._ray.shutdown()
+
+
+def _error_of(trial: Any) -> str:
+    """What Ray said of the loss of a trial, without Tune's heading; "" where it said nothing.
+
+    From the driver's own file: Tune's ``get_error`` looks where that is copied to later.
+    """
+    try:
+        text = Path(trial.error_file or "").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return text.rpartition("Failure # ")[2].partition("\n")[2].strip()
 
 
 def _reach(address: str | None) -> None:
