@@ -155,7 +155,8 @@ def redacted(text: str) -> str:
     >>> redacted("--database postgresql://anna:secret@db/mlflow")
     '--database postgresql://anna:***@db/mlflow'
     """
-    return re.sub(r"(://[^:/@\s]*):[^/\s]+@", r"\1:***@", text)
+    text = re.sub(r"(://[^:/@\s]*):[^/\s]+@", r"\1:***@", text)
+    return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s'\"]+", r"\1***", text)
 
 
 def _is_loopback(host: str) -> bool:

@@ -28,6 +28,8 @@ import psutil
 import yaml
 from ray.util import get_node_ip_address
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[1]
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 MARK, NODE_MARK = "TFSER_TEST_CLUSTER", "TFSER_TEST_NODE"
@@ -39,19 +41,21 @@ SHUT = {
 }
 """As the launch files have it: no metrics endpoint, which would ask for no token."""
 
+PATIENT = {
+    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "240",
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "240",
+    "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "240",
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_raylet_start_wait_time_s": "240",
+    "RAY_worker_register_timeout_seconds": "240",
+}
+"""Ray gives its own processes 30 to 100 s to start, and a busy machine of two cores may take longer to import it so often."""
+
 
 def environment(**more: str) -> dict[str, str]:
     """Ours without what would lead into another cluster, with ``more``."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_", "MLFLOW_TRACKING", "TFSER_"))}
     return {**kept, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", **more}
-
-
-def free_port() -> int:
-    """A port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_until(holds: Callable[[], Any], what: str, limit_s: float = 60.0, every_s: float = 0.1) -> Any:
@@ -114,7 +118,7 @@ class Node:
                 command, env=env, stdout=file, stderr=file, start_new_session=True, preexec_fn=ends_with_its_parent
             )
 
-    def wait(self, limit_s: float = 90.0) -> None:
+    def wait(self, limit_s: float = 300.0) -> None:
         """Until it is up.
 
         Raises:
@@ -180,7 +184,7 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix="tfr", dir="/tmp"))
         self.gcs_port, self.dashboard_port, self.client_port = free_port(), free_port(), free_port()
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
-        self.env = environment(**{**SHUT, **more, **token, "RAY_TMPDIR": str(self.folder), MARK: self.mark})
+        self.env = environment(**{**SHUT, **PATIENT, **more, **token, "RAY_TMPDIR": str(self.folder), MARK: self.mark})
         self._numbers = itertools.count()
         self.nodes: list[Node] = []
         try:
@@ -192,6 +196,8 @@ class Cluster:
                 ports.append(f"--autoscaling-config={file}")
             self.head = self._start("--head", *ports, "--num-cpus=0", "--num-gpus=0", f"--include-dashboard={str(dashboard).lower()}")
             self.head.wait()
+            # `ray start` does not wait for this one.
+            wait_until(lambda: self._listens(self.client_port), f"Ray's client server listens ({self.folder})", 300)
         except BaseException:
             self.stop()
             raise
@@ -202,6 +208,11 @@ class Cluster:
         (raylet,) = (p for p in psutil.Process(self.head.process.pid).children() if p.name() == "raylet")
         (word,) = (word for word in raylet.cmdline() if word.startswith("--node_ip_address="))
         return word.partition("=")[2]
+
+    def _listens(self, port: int) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((self.host, port), timeout=5):
+            return True
+        return False
 
     @property
     def address(self) -> str:

@@ -38,7 +38,7 @@ def place(text: str | os.PathLike[str] | Place) -> Place:
         text: a path (``~`` is expanded) or a URI that fsspec reads, such as ``s3://bucket/folder``.
 
     Raises:
-        ValueError: a URI of a kind that fsspec does not know, or whose package is not installed.
+        ValueError: a URI of a kind that fsspec does not know, whose package is not installed, or that does not answer.
     """
     if not isinstance(text, (str, os.PathLike)):
         return text
@@ -56,6 +56,8 @@ def place(text: str | os.PathLike[str] | Place) -> Place:
         assert found.fs is not None  # made now, so that a missing package shows before anything starts
     except (ValueError, ImportError) as error:
         raise ValueError(f"{words}: {error}; for s3:// and gs:// install 'tfser[s3]' or 'tfser[gcs]'") from None
+    except OSError as error:  # some kinds connect at once
+        raise ValueError(f"{words}: it cannot be reached ({error})") from None
     return found
 
 

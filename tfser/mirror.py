@@ -274,4 +274,5 @@ def redacted(uri: str) -> str:
     >>> redacted("--tracking-uri=http://anna:secret@host:5000/x")
     '--tracking-uri=http://anna:***@host:5000/x'
     """
-    return re.sub(r"(://[^:/@\s]*):[^/\s]+@", r"\1:***@", uri)
+    text = re.sub(r"(://[^:/@\s]*):[^/\s]+@", r"\1:***@", uri)
+    return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s'\"]+", r"\1***", text)

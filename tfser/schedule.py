@@ -114,7 +114,7 @@ class Schedule:
 
     def bar(self, spec: TrialSpec) -> tuple[float, ...]:
         """Validation UAR that a search trial must have reached by each epoch to go on; empty: it runs to its end."""
-        return self._bars.pop(spec.trial_id, ())
+        return self._bars.get(spec.trial_id, ())  # kept: a trial that is lost is handed out again
 
     def next(self) -> TrialSpec | None:
         """The next trial to train, or ``None`` where none is ready until another ends (or all is done)."""
@@ -135,6 +135,7 @@ class Schedule:
                 as ``status``, with a ``reason``, where it left none.
         """
         self._running.pop(spec.trial_id, None)
+        self._bars.pop(spec.trial_id, None)
         self._tried.add(spec.trial_id)
         self.trained += 1
         for then in self._waiting.pop(spec.trial_id, []):

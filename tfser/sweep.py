@@ -244,7 +244,7 @@ class Run:
         values = {
             "sweep": self.sweep.name,
             "command": self._command,
-            "request": {k: tracking.redacted(v) if isinstance(v, str) else v for k, v in vars(self.arguments).items() if k != "typed"},
+            "request": {k: _shown(v) for k, v in vars(self.arguments).items() if k != "typed"},
             "versions": {**versions(), **{name: version(name) for name in ("ray", "optuna", "mlflow-skinny")}},
             "numerics": NUMERICS_VERSION,
             "platform": platform.platform(),
@@ -285,13 +285,20 @@ class Run:
         self._say(f"Trained {schedule.trained} trial(s) in {duration(time.time() - self._started)}; the rest was there already.")
         if schedule.epochs_saved:
             self._say(f"Pruning ended search trials that fell behind and spared {schedule.epochs_saved} epochs.")
-        self._say(f"Tables and figures: {absolute(self.sweep.out / self.sweep.name)}")
-        self._say(f"Ledger, features, studies: {absolute(self.sweep.storage)}")
+        self._say(f"Tables and figures: {_shown(absolute(self.sweep.out / self.sweep.name))}")
+        self._say(f"Ledger, features, studies: {_shown(absolute(self.sweep.storage))}")
         uri = tracking.redacted(self.sweep.tracking_uri)
         if uri.startswith("sqlite:"):
             self._say(f"Compare runs on http://127.0.0.1:5000: mlflow server --workers 1 --backend-store-uri {shlex.quote(uri)}")
         else:
             self._say(f"Compare runs: {uri}")
+
+
+def _shown(value: Any) -> Any:
+    """An option as JSON and people get it: a place as text, and no password in a URI."""
+    if isinstance(value, list):
+        return [_shown(each) for each in value]
+    return value if value is None or isinstance(value, (bool, int, float)) else tracking.redacted(str(value))
 
 
 def _numbers(summary: Any) -> dict[str, float]:

@@ -25,7 +25,7 @@ def doctor(environment, *words):
 
 
 def said(process):
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=400)
     assert "Traceback" not in err, err
     found = json.loads(out)["findings"]
     assert process.returncode == (1 if any(f["level"] == "problem" for f in found) else 0)
@@ -40,20 +40,14 @@ def test_every_node_of_a_guarded_cluster_is_visited_and_nothing_is_left_behind(r
     storage = tmp_path / "s"
     storage.mkdir()
     environment = ray.driver_environment()
-    both = [
-        doctor(environment, "--address", ray.address, "--storage", storage, "--data", ROOT / "tests"),
+    shared = doctor(environment, "--address", ray.address, "--storage", storage, "--data", ROOT / "tests")
+    client = f"ray://{ray.host}:{ray.client_port}"
+    for _ in range(3):  # a client's server has a port from 23000 on, which another Ray of this machine may take in the same moment
         # Not shared: each process has a memory of its own.
-        doctor(
-            environment,
-            "--address",
-            f"ray://{ray.host}:{ray.client_port}",
-            "--storage",
-            "memory://doctor",
-            "--tracking-uri",
-            "sqlite:///x.db",
-        ),
-    ]
-    fine, split = (said(process) for process in both)
+        split = said(doctor(environment, "--address", client, "--storage", "memory://doctor", "--tracking-uri", "sqlite:///x.db"))
+        if not any("no connection" in text for text in of(split, "Ray")):
+            break
+    fine = said(shared)
     lines = of(fine, "Ray", level="ok")
     assert f"Ray at {ray.address} answers, asks for the token and takes it" in lines
     assert "2 node(s) with 1 CPU(s) and 0 GPU(s)" in lines
@@ -77,10 +71,18 @@ def test_without_the_token_nothing_is_submitted_and_the_cluster_is_not_called_op
 
 
 def test_the_sockets_of_the_cluster_are_all_found_and_all_guarded(ray):
-    processes = [p for node in ray.nodes for p in node.processes()]
-    expected = {port for _, ip, port in listening(processes) if not safety.is_loopback_ip(ip)}
-    own = [s for s in doors.sockets() if s["pid"] in {p.pid for p in processes}]
+    def ours():
+        processes = [p for node in ray.nodes for p in node.processes()]
+        return {p.pid for p in processes}, {port for _, ip, port in listening(processes) if not safety.is_loopback_ip(ip)}
+
+    for _ in range(10):  # Ray ends idle workers meanwhile, and a busy machine may answer too late
+        pids, expected = ours()
+        own = [s for s in doors.sockets() if s["pid"] in pids]
+        same = ours()[1] == expected
+        answers = {s["answer"] for s in doors.ask(own)}
+        if same and "unknown" not in answers:
+            break
     assert {s["port"] for s in own} == expected
     assert {s["owner"] for s in own} == {"ray"}
-    assert {s["answer"] for s in doors.ask(own)} == {"guarded"}
+    assert answers == {"guarded"}
     assert ray.gcs_port in expected

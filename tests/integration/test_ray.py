@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -54,6 +55,23 @@ def undisturbed(tiny_manifest, tmp_path_factory):
     return out
 
 
+@pytest.mark.parametrize("address", [None, "local"])
+def test_a_local_ray_is_one_of_its_own_whatever_cluster_was_started_on_the_machine(address):
+    code = f"""
+from tfser.runners.ray_tune import RayTuneRunner
+runner = RayTuneRunner({address!r}, workers=1)
+print("workers", runner.workers, [node["NodeManagerHostname"] for node in runner._ray.nodes()] != [])
+runner.close()
+"""
+    with tempfile.TemporaryDirectory(prefix="tfr", dir="/tmp") as folder:  # short: Ray keeps Unix sockets below
+        (Path(folder) / "ray").mkdir()
+        (Path(folder) / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")  # as `ray start` notes it, and leaves it when it is killed
+        env = environment() | {"RAY_TMPDIR": folder, "HOME": folder}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
+        assert done.stdout == "workers 1 True\n", done.stdout + done.stderr
+        assert not (Path(folder) / ".ray").exists(), "a token that others may read was left behind"
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ray_gives_the_scores_of_the_in_process_runner_to_the_bit(undisturbed, tiny_manifest, tmp_path, workers):
     cores = len(os.sched_getaffinity(0))
@@ -87,7 +105,7 @@ def test_sigterm_ends_a_sweep_with_a_word_on_how_to_go_on(tiny_manifest, tmp_pat
     with started(*arguments(tiny_manifest, tmp_path)) as driver:
         wait_for_a_trial(driver)
         driver.send_signal(signal.SIGTERM)
-        out = driver.communicate(timeout=60)[0]
+        out = driver.communicate(timeout=300)[0]
     assert driver.returncode == 130, out
     assert "What was finished is kept; the same command goes on from there" in out
     assert "Traceback" not in out

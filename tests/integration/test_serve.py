@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pytest
 import soundfile
 
 from tests.conftest import SET_SMALL
+from tests.ports import free_port
 from tfser import predict, sweep
 
 ROOT = Path(__file__).parents[2]
@@ -51,9 +51,7 @@ def done(tiny_manifest, tmp_path_factory):
 @contextlib.contextmanager
 def serving(model, uri):
     """The address of a server of that model, typed as a person types it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     scripts = Path(sys.executable).parent
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     words = ["models", "serve", "-m", model, "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]

@@ -85,7 +85,7 @@ class Lab:
 
     def run(self, script, *words, **environment):
         given = {k: v for k, v in {**self.environment, **environment}.items() if v is not None}
-        return subprocess.run(["bash", script, *words], env=given, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        return subprocess.run(["bash", script, *words], env=given, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture
@@ -143,7 +143,10 @@ def test_mps_starts_once_for_every_gpu_of_the_machine_and_stops(lab, tmp_path):
 
 
 def test_mps_that_was_asked_for_and_cannot_be_had_is_said(lab):
-    asked = lab.run(CLUSTER / "mps.sh", "start", TFSER_MPS="1")
+    lab.bin.mkdir(exist_ok=True)
+    (lab.bin / "bash").symlink_to(shutil.which("bash"))
+    # Nothing else on the path: a machine with GPUs has the daemon, and it would be started.
+    asked = lab.run(CLUSTER / "mps.sh", "start", TFSER_MPS="1", PATH=str(lab.bin))
     assert asked.returncode == 1
     assert "no nvidia-cuda-mps-control here" in asked.stderr
     assert lab.run(CLUSTER / "mps.sh", "restart").returncode == 2
@@ -316,7 +319,7 @@ note()
 if "tfser.sweep" in sys.argv and "--long" in sys.argv:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
     open(os.environ["FAKE_NOTES"] + ".training", "w").close()
-    time.sleep(60)
+    time.sleep(120)
 sys.exit(int(os.environ.get("FAKE_CODE", 0)) if "tfser.sweep" in sys.argv else 0)
 """
 
@@ -325,7 +328,9 @@ sys.exit(int(os.environ.get("FAKE_CODE", 0)) if "tfser.sweep" in sys.argv else 0
 def queue(lab):
     for name, text in {"srun": SRUN, "ray": SYMMETRIC_RUN, "python": SWEEP, "scontrol": "note()\n"}.items():
         fake(lab.bin, name, text)
-    slurm = {"SLURM_JOB_ID": "71234", "SLURM_JOB_NUM_NODES": "3", "SLURM_CPUS_PER_TASK": "16", "SLURM_GPUS_ON_NODE": "2"}
+    # A number of its own: the script's folders in /tmp are named after it, and another run of these tests may be under way.
+    lab.job = str(7_000_000 + 2 * os.getpid())
+    slurm = {"SLURM_JOB_ID": lab.job, "SLURM_JOB_NUM_NODES": "3", "SLURM_CPUS_PER_TASK": "16", "SLURM_GPUS_ON_NODE": "2"}
     lab.environment |= {**slurm, "SLURM_SUBMIT_DIR": str(ROOT), "TFSER_ENV": str(lab.folder / "nowhere")}
     return lab
 
@@ -359,7 +364,7 @@ def test_a_job_runs_the_sweep_on_one_ray_over_all_its_nodes(queue):
 
 
 def test_two_jobs_share_neither_ports_nor_folders_nor_tokens_and_no_token_is_in_a_command_line(queue):
-    for job in ("71234", "71235"):
+    for job in (queue.job, str(int(queue.job) + 1)):
         assert queue.run(spooled(queue), "casia", SLURM_JOB_ID=job).returncode == 0
     first, second = queue.calls("ray")
     for one, other in zip(first["words"][2:], second["words"][2:], strict=True):
@@ -380,7 +385,7 @@ def test_the_jobs_exit_code_is_the_sweeps(queue):
     assert queue.calls("scontrol") == []
 
 
-@pytest.mark.parametrize(("number", "requeued"), [(signal.SIGUSR1, [["requeue", "71234"]]), (signal.SIGTERM, [])])
+@pytest.mark.parametrize(("number", "requeued"), [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
 def test_a_job_whose_time_is_up_goes_on_later_and_one_that_was_cancelled_does_not(queue, number, requeued):
     job = subprocess.Popen(
         ["bash", spooled(queue), "casia", "--long"],
@@ -391,17 +396,17 @@ def test_a_job_whose_time_is_up_goes_on_later_and_one_that_was_cancelled_does_no
         text=True,
     )
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while not Path(f"{queue.notes}.training").exists():
             assert time.monotonic() < until
             assert job.poll() is None, job.stdout.read()
             time.sleep(0.05)
         job.send_signal(number)  # Slurm sends it to the script alone
-        said, _ = job.communicate(timeout=60)
+        said, _ = job.communicate(timeout=300)
     finally:
         job.kill()
     assert job.returncode == 130, said
-    assert [call["words"] for call in queue.calls("scontrol")] == requeued
+    assert [call["words"] for call in queue.calls("scontrol")] == ([["requeue", queue.job]] if requeued else [])
     assert queue.calls("python")[-1]["words"][1] == "stop", "MLflow's database was not copied a last time"
 
 

@@ -21,7 +21,9 @@ from packaging.specifiers import SpecifierSet
 from tfser import request
 from tfser.doctor import cluster, command, doors, machine, places, probe
 from tfser.doctor.findings import Finding, merged, ok, problem, warning
+from tfser.errors import RequestError
 from tfser.runners import safety
+from tfser.runners.ray_tune import RayTuneRunner
 
 ROOT = Path(__file__).parents[2]
 NEEDED = (">=3.11", ["torch>=2.11,<2.12", "torchaudio>=2.11,<2.12", "ray[default,tune]<2.61,>=2.60", "numpy>=2"])
@@ -452,6 +454,29 @@ def test_a_cluster_is_open_unless_its_port_asks_for_the_token(far_away, status, 
         found = safety.open_to_anyone(scheme + address)
     assert (found is None) if reason is None else (reason in found)
     assert called == ["/ray.rpc.RayletDriver/ClusterInfo" if scheme else "/ray.rpc.NodeInfoGcsService/CheckAlive"]
+
+
+@pytest.mark.parametrize(("late", "reason"), [(1, None), (2, None), (9, "was answered DEADLINE_EXCEEDED")])
+def test_a_busy_cluster_that_answers_late_is_asked_again_and_not_refused(far_away, monkeypatch, late, reason):
+    patience = []
+
+    def rpc_status(target, method, token=None, timeout_s=safety.TIMEOUT_S):
+        patience.append(timeout_s)
+        return "DEADLINE_EXCEEDED" if len(patience) <= late else "UNAUTHENTICATED"
+
+    monkeypatch.setattr(safety, "rpc_status", rpc_status)
+    found = safety.open_to_anyone("head:6379")
+    assert (found is None) if reason is None else (reason in found)
+    assert patience == [safety.TIMEOUT_S, *safety.LONGER_S][: late + 1]
+
+
+def test_a_sweep_gives_an_open_remote_cluster_nothing(far_away, monkeypatch):
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # a runner sets variables for Ray
+    with rpc_server(grpc.StatusCode.OK) as (address, called):
+        with pytest.raises(RequestError, match="obeys callers without a token") as refused:
+            RayTuneRunner(address)
+        assert safety.ADVICE in str(refused.value)
+    assert called == ["/ray.rpc.NodeInfoGcsService/CheckAlive"], "more was asked of it than whether it is open"
 
 
 def test_an_open_cluster_on_loopback_may_be_used_and_is_still_seen():

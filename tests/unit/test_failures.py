@@ -11,6 +11,7 @@ import torch
 
 from tests.unit.test_checkpoint import pack, task  # noqa: F401  # pack is a fixture
 from tests.unit.test_sweep import arguments, read
+from tests.unit.test_trial import SPEC
 from tfser import sweep
 from tfser.errors import TfserError, TrialError
 from tfser.ledger import Ledger
@@ -98,6 +99,11 @@ def test_a_sweep_goes_on_after_a_failed_and_a_lost_trial_and_the_next_start_trie
     assert list(fold_of) == ["bert"]
 
 
+LOW = ray_tune.LOW_ON_MEMORY
+OOM = f"1 worker(s) were killed due to the node {LOW}. Memory on the node (IP: 10.0.0.1) was ...\nRefer to the documentation on how to ..."
+"""As Ray 2.60 says it, shortened."""
+
+
 class FakeCluster:
     """Drives the searcher as Tune does, on a node of four CPUs; trials need ``cpus`` each to fit into memory."""
 
@@ -175,6 +181,34 @@ def test_a_trial_that_does_not_fit_into_a_whole_node_is_reported_and_not_tried_f
     schedule = run_on(cluster, monkeypatch)
     assert cluster.shares == [1.0, 2.0, 4.0]
     assert list(schedule.records.values()) == [{"status": "lost", "reason": "out of memory: full (alone on a node)"}] * 3
+
+
+class FakeSearch:
+    def __init__(self, spec):
+        self.lost, self.set_aside = {"t1": spec}, []
+
+
+class FakeTrial:
+    trial_id = "t1"
+
+    def __init__(self, file, error):
+        file.write_text(f"Failure # 1 (occurred at 2026-11-22_10-00-00)\n{error}\n")
+        self.error_file = str(file)
+
+
+def test_a_worker_that_ray_ended_for_memory_is_tried_with_a_larger_share_and_not_with_the_same_again(tmp_path, capsys):
+    spec, schedule = SPEC, FakeSchedule([SPEC])
+    schedule.next()
+    runner = object.__new__(ray_tune.RayTuneRunner)
+    runner._say, runner._losses = print, Counter()
+    for error, put_back in (("The actor died.\nIts node was lost.", True), (OOM, False)):
+        search = FakeSearch(spec)
+        runner._watch_losses(schedule, search).on_trial_error(0, [], FakeTrial(tmp_path / "error.txt", error))
+        assert bool(schedule.ready) == put_back
+        assert search.set_aside == ([] if put_back else [(spec, f"out of memory: Ray ended its worker, because the node was {LOW}")])
+        if put_back:
+            assert "(Its node was lost.); it is tried again" in capsys.readouterr().out
+            schedule.next()
 
 
 def test_a_worker_of_another_version_ends_the_sweep_and_fails_no_trial(monkeypatch):

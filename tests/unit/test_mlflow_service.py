@@ -11,7 +11,6 @@ import json
 import os
 import re
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.s3 import bucket, s3_server  # noqa: F401  # fixtures
 from tfser.errors import RequestError
 
@@ -63,12 +63,6 @@ def wait_for(true, seconds=60):
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.05)
     return value
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def alive(pid):

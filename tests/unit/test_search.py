@@ -309,6 +309,20 @@ def test_what_failed_in_an_earlier_start_is_told_again(tiny, tmp_path):
     assert [e.record["reason"] for e in again.failures] == ["the loss was nan in epoch 1"]
 
 
+def test_a_search_trial_whose_worker_was_lost_is_tried_again_with_the_same_bar(tiny, tmp_path):
+    run(make_plan(tiny, trials=6), tmp_path)
+    more = make_plan(tiny, trials=7)
+    schedule = Schedule(more, Ledger(tmp_path / "ledger"), open_storage(tmp_path / "studies.journal"))
+    spec = schedule.next()
+    bar = schedule.bar(spec)
+    assert any(bar)
+    schedule.put_back(spec)
+    assert schedule.next() == spec
+    assert schedule.bar(spec) == bar, "it would run on where an undisturbed search ends it"
+    schedule.ended(spec, {"status": "pruned", "epochs": 1})
+    assert schedule.bar(spec) == ()
+
+
 def test_nothing_is_pruned_where_a_setting_is_several_trials(tiny, tmp_path):
     for options in ({"selection": "global"}, {"validation_folds": 2}):
         made = make_plan(tiny, trials=6, **options)

@@ -325,6 +325,21 @@ def test_passwords_are_in_no_file(tiny_manifest, tmp_path, monkeypatch):
     assert "http://anna:***@127.0.0.1:9" in (tmp_path / "p" / "sweep.json").read_text()
 
 
+def test_places_in_the_request_are_shown_as_text_without_passwords():
+    class Place:
+        def __str__(self):
+            return "ftp://anna:s3cr3t@host/x"
+
+    assert sweep._shown([Place(), "a/b", 0.5, None, True]) == ["ftp://anna:***@host/x", "a/b", 0.5, None, True]
+
+
+def test_a_store_that_cannot_be_reached_when_it_is_named_is_a_clear_refusal(tiny_manifest, capsys):
+    with pytest.raises(SystemExit) as ended:
+        sweep.main(arguments(tiny_manifest, "ftp://127.0.0.1:9/out"))
+    assert ended.value.code == 2
+    assert "ftp://127.0.0.1:9/out: it cannot be reached" in capsys.readouterr().err
+
+
 def test_two_corpora_whose_manifests_have_one_name_stay_apart(tmp_path, capsys):
     for folder in ("a", "b"):
         manifest = write_tiny(tmp_path / folder)

@@ -574,6 +574,8 @@ def HttpError(status):  # noqa: N802
 
 def test_passwords_in_uris_are_hidden():
     assert redacted("postgresql://u:p%40ss@h/d and https://a@h") == "postgresql://u:***@h/d and https://a@h"
+    shown = redacted("--optuna-storage 'postgresql://h/d?user=u&Password=p%40&sslmode=require' next")
+    assert shown == "--optuna-storage 'postgresql://h/d?user=u&Password=***&sslmode=require' next"
 
 
 # The small picture.

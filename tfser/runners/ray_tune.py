@@ -29,6 +29,9 @@ from tfser.trial import TrialSpec
 RETRIES = 5
 """How often a trial is started again elsewhere after its worker, its node or what it read was lost."""
 
+LOW_ON_MEMORY = "running low on memory"
+"""In the error of a trial whose worker Ray ended before the system would have ended the whole node."""
+
 ENVIRONMENT = {
     "RAY_enable_metrics_collection": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -52,7 +55,7 @@ class RayTuneRunner:
     """See ``tfser.runners.Runner``.
 
     Args:
-        address: of a running cluster; ``None`` starts a local one for this run.
+        address: of a running cluster; ``None`` (or ``local``, as Ray calls it) starts a local one for this run.
         trial_cpus: CPUs of one trial; it trains with one thread, so 1 where nothing else is asked.
         trial_gpus: GPU share of one trial; fitted to the cluster where ``None``.
         workers: trials at once on a local Ray; as many as there are cores where ``None``.
@@ -73,6 +76,7 @@ class RayTuneRunner:
     ) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
+        address = None if address in ("", "local") else address
         if address is None:
             _secure_local_ray()
         elif "RAY_AUTH_MODE" not in os.environ and (os.environ.get("RAY_AUTH_TOKEN") or (Path.home() / ".ray" / "auth_token").exists()):
@@ -87,7 +91,9 @@ class RayTuneRunner:
         try:
             if address is None:
                 cores = workers or len(os.sched_getaffinity(0))
-                ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR", namespace="tfser")
+                # Without a word on it, Ray would go to a cluster that somebody started on this machine.
+                alone = {"address": "local", "num_cpus": cores, "include_dashboard": False}
+                ray.init(**alone, log_to_driver=False, logging_level="ERROR", namespace="tfser")
             else:
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="tfser")
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
@@ -156,7 +162,9 @@ class RayTuneRunner:
         return before != (self.trial_cpus, self.trial_gpus)
 
     def _watch_losses(self, schedule: Schedule, search: Any) -> Any:
-        """Counts the losses of each trial: Tune gives up at once one whose actor dies before it has begun.
+        """Counts the losses of each trial, and sets aside those that want more memory.
+
+        Tune itself gives up at once a trial whose actor dies before it has begun.
 
         It is Tune's callbacks that are told why, after the searcher was told that.
         """
@@ -167,7 +175,11 @@ class RayTuneRunner:
                 spec = search.lost.pop(trial.trial_id, None)
                 if spec is None:
                     return
-                lines = str(trial.get_error() or "").strip().splitlines() or ["its worker or node is gone"]
+                said = _error_of(trial)
+                if LOW_ON_MEMORY in said:  # of dozens of lines the last one is an advice
+                    search.set_aside.append((spec, "out of memory: Ray ended its worker, because the node was running low on memory"))
+                    return
+                lines = said.splitlines() or ["its worker or node is gone"]
                 reason = lines[-1].strip()[:200]
                 self._losses[spec.trial_id] += 1
                 times = self._losses[spec.trial_id]
@@ -211,6 +223,18 @@ class RayTuneRunner:
     def close(self) -> None:
         """Leave the cluster; a local Ray that was started for this run ends."""
         self._ray.shutdown()
+
+
+def _error_of(trial: Any) -> str:
+    """What Ray said of the loss of a trial, without Tune's heading; "" where it said nothing.
+
+    From the driver's own file: Tune's ``get_error`` looks where that is copied to later.
+    """
+    try:
+        text = Path(trial.error_file or "").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return text.rpartition("Failure # ")[2].partition("\n")[2].strip()
 
 
 def _reach(address: str | None) -> None:

@@ -20,6 +20,9 @@ from urllib.parse import urlsplit
 TIMEOUT_S = 5.0
 """Of one question."""
 
+LONGER_S = (15.0, 40.0)
+"""Of the same question once more, where a busy head did not answer in time: a cluster must not be refused for that."""
+
 ADVICE = (
     "on its head: (umask 077; ray get-auth-token --generate); then, on every node, export RAY_AUTH_MODE=token and start Ray again; "
     "copy ~/.ray/auth_token to every node and to this machine"
@@ -127,6 +130,9 @@ def answers_without_token(address: str) -> str | None:
         what, is_open = "the job API", status == 200
     else:
         status = rpc_status(place.target, _METHODS[place.kind])
+        for timeout_s in LONGER_S:
+            if status == "DEADLINE_EXCEEDED":
+                status = rpc_status(place.target, _METHODS[place.kind], timeout_s=timeout_s)
         if status in ("UNAVAILABLE", "UNAUTHENTICATED", "PERMISSION_DENIED"):
             return None
         what, is_open = "the cluster", status not in ("UNIMPLEMENTED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED")
