@@ -11,10 +11,7 @@ setting at a time is the same whatever the order in which other studies' trials 
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 import warnings
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,11 +20,11 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from tfser.errors import RequestError
-from tfser.files import Place, commit, exists, make_folder, read_bytes
+from tfser.files import Place, make_folder
+from tfser.journal import Journal, StoredJournal
 from tfser.plan import Study
 from tfser.report.searches import History, Tried
 from tfser.train import derived_seed
@@ -57,28 +54,7 @@ def open_storage(path: Place, url: str | None = None) -> BaseStorage:
         except Exception as error:  # Optuna passes on whatever the database's driver raises
             raise RequestError("--optuna-storage", [f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"]) from None
     make_folder(path.parent)
-    if not isinstance(path, Path):
-        return JournalStorage(_StoredJournal(path))
-    for lock in path.parent.glob(f"{path.name}.lock*"):
-        lock.unlink(missing_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
-
-
-class _StoredJournal(JournalFileBackend):
-    """A journal behind a URI: a local file that is stored as a whole after every line, because objects cannot grow."""
-
-    def __init__(self, path: Place) -> None:
-        self._path = path
-        folder = Path(tempfile.mkdtemp(prefix="tfser-journal-"))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._local = folder / path.name
-        if exists(path):
-            self._local.write_bytes(read_bytes(path))
-        super().__init__(str(self._local))
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        super().append_logs(logs)
-        commit(self._path, lambda file: file.write(self._local.read_bytes()))
+    return JournalStorage(Journal(path) if isinstance(path, Path) else StoredJournal(path))
 
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

@@ -23,7 +23,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tfser import collect, cost, tracking
+from tfser import collect, cost, estimate, tracking
 from tfser.errors import RequestError, TfserError
 from tfser.features import FeatureStore, FrontEnd, Pack
 from tfser.files import absolute, commit_text, read_bytes
@@ -43,6 +43,7 @@ from tfser.runners.work import Task, versions
 from tfser.schedule import Ended, Key, Record, Schedule
 from tfser.search import open_storage
 from tfser.trial import NUMERICS_VERSION, TrialSpec
+from tfser.usage import Usage
 from tfser.view import View, duration
 
 
@@ -73,6 +74,7 @@ class Run:
         self.ledger = Ledger(sweep.storage / "ledger")
         self.features = FeatureStore(sweep.storage / "features")
         self._packs: dict[tuple[str, FrontEnd], Pack] = {}
+        self._usage = Usage()
         self._started = time.time()
         self._said = False
 
@@ -147,15 +149,18 @@ class Run:
 
     def _train(self, schedule: Schedule, view: View, memory: Mapping[str, Any], mirror: tracking.Mirror) -> None:
         runner = self._runner()
+        self._usage = runner.usage
         remember(self.sweep, memory)
         # Ray replaces a SIGTERM handler that was there before it; this one ends the sweep as Ctrl-C does.
         signal.signal(signal.SIGTERM, _interrupt)
         try:
-            view.workers = runner.workers
             for database in self.sweep.databases.values():
                 for wanted in self.sweep.plan.front_ends[database.name]:
                     digests = self.sweep.audio_digests[database.name]
                     self._packs[database.name, wanted] = self.features.ensure(database, digests, wanted, runner.mapper)
+            schedule.weigh(estimate.Work(self._packs))
+            runner.settle([self._task(spec, ()) for spec in estimate.largest(self.sweep.plan.studies)])
+            view.workers = runner.workers
             if not self.arguments.deterministic and self.sweep.plan.studies:
                 schedule.settings_at_once = -(-runner.workers // len(self.sweep.plan.studies))
             self._say(f"Training, {runner.workers} trial(s) at once")
@@ -262,6 +267,7 @@ class Run:
             "database_digests": dict(self.sweep.digests),
             "seconds": time.time() - self._started,
             "trained": schedule.trained,
+            "workers": {"busy_s": self._usage.busy_s, "available_s": self._usage.available_s, "busy_share": self._usage.share},
             "epochs_spared_by_pruning": schedule.epochs_saved,
             "failed": [{"trial_id": e.spec.trial_id, **{k: e.record.get(k) for k in ("reason", "log")}} for e in schedule.failures],
             "tracking_uri": tracking.redacted(self.sweep.tracking_uri),
@@ -294,6 +300,8 @@ class Run:
         if schedule.failures:
             self._say("--retry-failed trains failed final trials again; lost ones are tried again by the same command.")
         self._say(f"Trained {schedule.trained} trial(s) in {duration(time.time() - self._started)}; the rest was there already.")
+        if self._usage.share is not None:
+            self._say(str(self._usage))
         if schedule.epochs_saved:
             self._say(f"Pruning ended search trials that fell behind and spared {schedule.epochs_saved} epochs.")
         self._say(f"Tables and figures: {absolute(self.sweep.out / self.sweep.name)}")
