@@ -64,7 +64,7 @@ def described(probes: Sequence[Probe], chosen: float) -> str:
     worst = max(probes, key=lambda p: p.peak_bytes / p.total_bytes)
     taken, total = worst.peak_bytes / 2**30, worst.total_bytes / 2**30
     mps = "MPS is on there" if worst.mps else "MPS is not on there, so that they compute in turns"
-    return f"{int(1 / chosen)} trial(s) share a GPU: the largest takes {taken:.1f} of the {total:.1f} GiB of a {worst.device}; {mps}"
+    return f"{int(1 / chosen)} trial(s) share a GPU: the largest takes {taken:.1f} of the {total:.1f} GiB of {worst.device}; {mps}"
 
 
 def probe(task: work.Task, cuda: Any = torch.cuda) -> Probe:
