@@ -30,9 +30,9 @@ class Usage:
     """(seconds since 1970, workers) where their number changed, in order."""
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Begin anew, with the workers that there are."""
         self.busy_s, self.first, self.last = 0.0, None, None
-        self.looks.clear()
+        del self.looks[:-1]
 
     def worked(self, begin: float, end: float) -> None:
         """A worker was at a trial from ``begin`` to ``end``, seconds since 1970 by its own clock."""

@@ -123,7 +123,7 @@ class FakeRay:
     """A cluster of one node that runs tasks at once, in this process."""
 
     def __init__(self, answer):
-        self.answer, self.asked = answer, []
+        self.answer, self.asked, self.cancelled = answer, [], []
 
     def nodes(self):
         return [{"Alive": True, "Resources": {"CPU": 32.0, "GPU": 2.0}}, {"Alive": False, "Resources": {"CPU": 32.0}}]
@@ -131,6 +131,9 @@ class FakeRay:
     def remote(self, **resources):
         self.asked.append(resources)
         return lambda function: type("Remote", (), {"remote": staticmethod(lambda task: task)})
+
+    def cancel(self, task, force):
+        self.cancelled.append(task)
 
     def get(self, tasks, timeout):
         if isinstance(self.answer, Exception):
@@ -165,6 +168,7 @@ def test_a_share_that_was_said_is_not_tried():
 def test_a_probe_that_fails_costs_no_sweep():
     runner, said = settled(TimeoutError("nothing came up"))
     assert (runner.trial_gpus, runner.workers) == (0.125, 16)
+    assert runner._ray.cancelled == ["the largest trial"]
     assert "could not be tried (TimeoutError: nothing came up); each takes 0.125 of one" in said[0]
     runner, said = settled(MemoryError("CUDA out of memory"))
     assert (runner.trial_gpus, runner.workers) == (1.0, 2)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from tfser.files import absolute
 from tfser.ledger import Ledger
 from tfser.models import MODELS
 from tfser.plan import front_end
+from tfser.runners import Runner
 from tfser.runners.in_process import InProcessRunner
 from tfser.runners.ray_tune import RayTuneRunner
 from tfser.runners.work import Task
 from tfser.schedule import Schedule
 from tfser.train import Training, TrialData
 from tfser.trial import TrialSpec
+from tfser.usage import Usage
 
 MODEL = "time_frequency_transformer"
 SETTINGS = (("batch_size", "16"), ("channels", "4"), ("segment_frames", "40"))
@@ -38,17 +40,53 @@ SETTINGS = (("batch_size", "16"), ("channels", "4"), ("segment_frames", "40"))
 def measure(scale: Scale) -> list[Figure]:
     """Two trials against one; then, on a Ray of two workers, empty trials, and trials of about 10 s (once: they take minutes)."""
     figures = [_side_by_side(1 if scale.quick else 20, scale.repeats)]
+    trials, seeds, each_s, repeats = (6, 1, 0.2, scale.repeats) if scale.quick else (300, 10, 10.0, 1)
     with tempfile.TemporaryDirectory(prefix="tfser-benchmark-") as name:
-        folder = Path(name)
-        corpus = _Corpus(folder)
+        corpus = _Corpus(Path(name))
+        specs = list(_schedule(corpus, 1, -(-trials // 4), "empty").finals.values())[:trials]
+        for spec in specs:
+            Ledger(corpus.folder / "empty" / "ledger").commit({"trial_id": spec.trial_id, "spec": spec.to_dict(), "status": "done"})
+        bare: list[float] = []
+        ours: list[float] = []
+        shares: list[float] = []
+        _run(InProcessRunner(), corpus, _empty(specs, bare, scale.repeats))
+        busy = _busy(corpus, seeds, each_s, shares, repeats)
         runner = RayTuneRunner(None, trial_gpus=0.0, workers=2, say=lambda text: None)
         try:
-            figures.append(_empty(runner, corpus, 6 if scale.quick else 300, scale.repeats))
-            seeds, each_s = (1, 0.2) if scale.quick else (10, 10.0)
-            figures.append(_busy(runner, corpus, seeds, each_s, scale.repeats if scale.quick else 1))
+            if scale.quick:
+                _run(runner, corpus, [*_empty(specs, ours, scale.repeats), *busy])
+            else:  # as in a sweep, the workers' start is part of it
+                _run(runner, corpus, _empty([*specs], ours, scale.repeats))
+                _run(runner, corpus, busy)
         finally:
             runner.close()
-    return figures
+    figures.append(figure(f"an empty trial of {trials} through Ray Tune (to one without)", "ms", ours, bare))
+    what = f"{4 * seeds} trials of about {each_s:g} s on 2 workers: share of time at trials (to all of it)"
+    return [*figures, figure(what, "share", shares, [1.0] * len(shares))]
+
+
+def _empty(specs: Sequence[TrialSpec], into: list[float], repeats: int) -> list[_Phase]:
+    """Trials with nothing to train: milliseconds from the first one's begin to the last one's end, for each."""
+
+    def ended(usage: Usage) -> None:
+        assert usage.first is not None
+        assert usage.last is not None
+        into.append(1000 * (usage.last - usage.first) / len(specs))
+
+    return [_Phase(_Empty(specs), "empty", ended) for _ in range(repeats)]
+
+
+def _busy(corpus: _Corpus, seeds: int, each_s: float, into: list[float], repeats: int) -> list[_Phase]:
+    """Trainings of about the same length: the share of the time between first start and last end in which workers were at them."""
+    alone = InProcessRunner()
+    spent: list[float] = []
+    epochs = 3
+    _run(alone, corpus, [_Phase(_schedule(corpus, epochs, 1, "calibration"), "calibration", lambda usage: spent.append(usage.busy_s))])
+    epochs = max(1, round(each_s * epochs * 4 / spent[0]))
+    return [
+        _Phase(_schedule(corpus, epochs, seeds, f"busy{n}"), f"busy{n}", lambda usage: into.append(usage.share or 0.0))
+        for n in range(repeats)
+    ]
 
 
 def _side_by_side(epochs: int, repeats: int) -> Figure:
@@ -129,8 +167,8 @@ class _Corpus:
         return Task(spec=spec, pack=absolute(pack.path), storage=absolute(self.folder / storage))
 
 
-class _Ready(Schedule):
-    """Hands out trials whose entries are there, so that there is nothing to train."""
+class _Empty:
+    """A schedule of trials whose entries are there, so that there is nothing to train."""
 
     def __init__(self, specs: Sequence[TrialSpec]) -> None:
         self.left, self.out = deque(specs), 0
@@ -155,40 +193,52 @@ class _Ready(Schedule):
         self.out -= 1
 
 
-def _empty(runner: RayTuneRunner, corpus: _Corpus, trials: int, repeats: int) -> Figure:
-    """From the first trial's begin to the last one's end, per trial, with nothing to train; beside the same in one process."""
-    finals = _schedule(corpus, 1, -(-trials // 4), "empty").finals
-    specs = list(finals.values())[:trials]
-    ledger = Ledger(corpus.folder / "empty" / "ledger")
-    for spec in specs:
-        ledger.commit({"trial_id": spec.trial_id, "spec": spec.to_dict(), "status": "done"})
-    tasks = {spec.trial_id: corpus.task(spec, "empty") for spec in specs}
-    ours: list[float] = []
-    bare: list[float] = []
-    for _ in range(repeats):
-        for into, one in ((ours, runner), (bare, InProcessRunner())):
-            one.usage.clear()
-            one.run(_Ready(specs), lambda spec: tasks[spec.trial_id])
-            assert one.usage.first is not None
-            assert one.usage.last is not None
-            into.append(1000 * (one.usage.last - one.usage.first) / trials)
-    return figure(f"an empty trial of {trials} through Ray Tune (to none)", "ms", ours, bare)
+@dataclass(slots=True)
+class _Phase:
+    """One schedule of several that a runner trains one after another."""
+
+    schedule: Any
+    storage: str
+    ended: Callable[[Usage], None]
+    """Told what the workers did meanwhile."""
 
 
-def _busy(runner: RayTuneRunner, corpus: _Corpus, seeds: int, each_s: float, repeats: int) -> Figure:
-    """Share of the time between first start and last end in which two workers were at trials; the most there can be is 1."""
-    alone = InProcessRunner()
-    alone.run(_schedule(corpus, 3, 1, "calibration"), lambda spec: corpus.task(spec, "calibration"))
-    epoch_s = alone.usage.busy_s / (3 * 4) * max(1.0, 2 / (os.cpu_count() or 1))
-    epochs = max(1, round(each_s / epoch_s))
-    shares: list[float] = []
-    for repeat in range(repeats):
-        runner.usage.clear()
-        storage = f"busy{repeat}"
-        runner.run(_schedule(corpus, epochs, seeds, storage), lambda spec: corpus.task(spec, storage))  # noqa: B023  # called at once
-        shares.append(runner.usage.share or 0.0)
-    name = f"{4 * seeds} trials of about {each_s:g} s on 2 workers, share of time at trials"
-    return figure(name, "share", shares, [1.0] * len(shares))
+class _Phases(Schedule):
+    """Several schedules, one after another, in one run: to start workers anew for each takes longer than what is measured."""
+
+    def __init__(self, phases: Sequence[_Phase], corpus: _Corpus, usage: Usage) -> None:
+        self.phases, self.corpus, self.usage = deque(phases), corpus, usage
+        usage.clear()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every schedule is."""
+        return not self.phases
+
+    def next(self) -> TrialSpec | None:
+        """The next trial of the first schedule that is not finished."""
+        spec: TrialSpec | None = self.phases[0].schedule.next() if self.phases else None
+        return spec
+
+    def task(self, spec: TrialSpec) -> Task:
+        """The task of a trial that was just handed out."""
+        return self.corpus.task(spec, self.phases[0].storage)
+
+    def ended(self, spec: TrialSpec, record: Any) -> None:
+        """A trial ended, and with the last one its schedule."""
+        self.phases[0].schedule.ended(spec, record)
+        if self.phases[0].schedule.finished:
+            self.phases.popleft().ended(self.usage)
+            self.usage.clear()
+
+    def put_back(self, spec: TrialSpec) -> None:
+        """Its worker was lost."""
+        self.phases[0].schedule.put_back(spec)
+
+
+def _run(runner: Runner, corpus: _Corpus, phases: Sequence[_Phase]) -> None:
+    together = _Phases(phases, corpus, runner.usage)
+    runner.run(together, together.task)
 
 
 def _schedule(corpus: _Corpus, epochs: int, seeds: int, storage: str) -> Schedule:

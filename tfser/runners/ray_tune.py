@@ -119,10 +119,13 @@ class RayTuneRunner:
         per_gpu, self._cpus_per_gpu = self._cpus_per_gpu, None
         if per_gpu is None or not tasks:
             return
+        run = self._ray.remote(num_gpus=1, num_cpus=min(self.trial_cpus, per_gpu), max_retries=1)(gpu_share.probe)
+        asked = [run.remote(task) for task in tasks]
         try:
-            run = self._ray.remote(num_gpus=1, num_cpus=min(self.trial_cpus, per_gpu), max_retries=1)(gpu_share.probe)
-            probes = self._ray.get([run.remote(task) for task in tasks], timeout=PROBE_S)
+            probes = self._ray.get(asked, timeout=PROBE_S)
         except Exception as error:  # whatever the cluster or the GPU raises: the share can be had without it
+            for one in asked:  # it may still wait for a GPU, and would take it from a trial
+                self._ray.cancel(one, force=True)
             cause = getattr(error, "cause", None) or error
             if isinstance(cause, MemoryError):
                 self.trial_gpus = 1.0
