@@ -7,6 +7,7 @@ trial that two sweeps ask for is trained once.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -72,8 +73,9 @@ class Ledger:
             sound = False
         if not sound:
             aside = path.with_suffix(".damaged")
-            move(path, aside)
-            self.damaged.append(aside)
+            with contextlib.suppress(FileNotFoundError):  # another thread, which writes to MLflow, found it too
+                move(path, aside)
+                self.damaged.append(aside)
             return None
         return record
 

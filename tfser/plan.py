@@ -128,8 +128,9 @@ class Study:
 
     def search_specs(self, settings: Mapping[str, Value]) -> list[TrialSpec]:
         """The trials whose mean validation UAR is the score of a setting. No test utterance is in any of them."""
+        hyperparameters = tuple(sorted(settings.items()))
         return [
-            self._spec(fold, 0, settings, self.epochs, "search", (folds.validation_group(self.all_folds, fold, rotation),))
+            self._spec(fold, 0, hyperparameters, self.epochs, "search", (folds.validation_group(self.all_folds, fold, rotation),))
             for fold in self.folds
             for rotation in range(self.validation_folds)
         ]
@@ -142,14 +143,15 @@ class Study:
             epochs: the chosen number; an oracle trial runs all and looks for its best itself.
         """
         oracle = self.configuration.selection == "oracle"
+        hyperparameters = tuple(sorted(settings.items()))
         return {
-            (fold, seed): self._spec(fold, seed, settings, self.epochs if oracle else epochs, "oracle" if oracle else "final", ())
+            (fold, seed): self._spec(fold, seed, hyperparameters, self.epochs if oracle else epochs, "oracle" if oracle else "final", ())
             for fold in self.folds
             for seed in self.configuration.seeds
         }
 
     def _spec(
-        self, fold: str, seed: int, settings: Mapping[str, Value], epochs: int, purpose: str, validation: tuple[str, ...]
+        self, fold: str, seed: int, hyperparameters: tuple[tuple[str, Value], ...], epochs: int, purpose: str, validation: tuple[str, ...]
     ) -> TrialSpec:
         c = self.configuration
         return TrialSpec(
@@ -163,7 +165,7 @@ class Study:
             ablation=c.ablation,
             seed=seed,
             epochs=epochs,
-            hyperparameters=tuple(sorted(settings.items())),
+            hyperparameters=hyperparameters,
         )
 
 

@@ -65,13 +65,22 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--tracking-uri", default=None, help="MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)")
     where.add_argument("--address", default=os.environ.get("RAY_ADDRESS"), help="Ray cluster (default: RAY_ADDRESS, else a local Ray)")
     where.add_argument("--in-process", action="store_true", help="no Ray: one trial after another in this process")
-    cpus, gpus = os.environ.get("TFSER_TRIAL_CPUS"), os.environ.get("TFSER_TRIAL_GPUS")
+    cpus, gpus = os.environ.get("TFSER_TRIAL_CPUS"), os.environ.get("TFSER_TRIAL_GPUS") or "auto"
     where.add_argument("--trial-cpus", type=float, default=cpus, metavar="X", help="CPUs of one trial (default: TFSER_TRIAL_CPUS, else 1)")
-    where.add_argument("--trial-gpus", type=float, default=gpus, metavar="X", help="GPU share (default: TFSER_TRIAL_GPUS, else fitted)")
+    shared = "GPU share of one trial; auto tries the largest one on a GPU to see how many fit (default: TFSER_TRIAL_GPUS, else auto)"
+    where.add_argument("--trial-gpus", type=_gpu_share, default=gpus, metavar="X", help=shared)
     where.add_argument("--checkpoint", type=float, default=120.0, metavar="S", help="seconds between checkpoints of a trial (default: 120)")
     p.add_argument("--retry-failed", action="store_true", help="train again what failed in an earlier start")
     p.add_argument("--plan", action="store_true", help="print what would be trained; run nothing")
     return p
+
+
+def _gpu_share(text: str) -> float | None:
+    """``auto`` is ``None``: it is chosen where the GPUs are."""
+    try:
+        return None if text == "auto" else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number (0.125 lets eight trials share a GPU)") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

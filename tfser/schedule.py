@@ -1,20 +1,23 @@
 """What can be trained now: plan minus ledger, with no barrier between folds.
 
 A runner asks for the next trial and reports each one that ended; final trials of a fold come up as soon
-as its own study has ended. Knows studies and the ledger; knows nothing of processes, Ray or MLflow.
+as its own study has ended. Of a plan of a hundred thousand trials it holds specs and a few words on each that
+ended, and what it does when one ends does not grow with the plan. Knows studies and the ledger; knows nothing
+of processes, Ray or MLflow.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from optuna.storages import BaseStorage
 
 from tfser.ledger import Ledger
 from tfser.plan import Plan, Study
+from tfser.ready import AGAIN, ANY, FIRST, Ready
 from tfser.report.result import Configuration
 from tfser.search import Chosen, OpenTrial, StudyRun, best_epoch
 from tfser.trial import TrialSpec
@@ -34,8 +37,20 @@ class Ended:
     """False where the ledger already held it."""
 
 
+Key = tuple[Configuration, str, int]
+"""Configuration, fold and seed of a final trial."""
+
+Asked = tuple[TrialSpec, Configuration, Callable[[Record], None]]
+"""A trial that somebody waits for: the trial, the row it belongs to, and who is told."""
+
+_KEPT = ("trial_id", "status", "reason", "log", "started_unix", "seconds")
+
+
 class Schedule:
     """The trials that are still missing, in the order they can be had.
+
+    What has the most work ahead is handed out first, so that no worker is left with a long training at the end; a
+    fold's final trials come before everything else, because its numbers wait for nothing more.
 
     Args:
         plan: everything that the sweep needs.
@@ -45,6 +60,7 @@ class Schedule:
         watch: called once for every trial of the plan when it has ended, old ones included.
         retry_failed: train again what failed in an earlier start.
         owner: added to the names of the studies, where several sweeps keep theirs in one database.
+        work: how much work a trial is, in any unit; see ``weigh``.
     """
 
     def __init__(
@@ -57,19 +73,21 @@ class Schedule:
         watch: Callable[[Ended], None] = lambda ended: None,
         retry_failed: bool = False,
         owner: str = "",
+        work: Callable[[TrialSpec], float] = lambda spec: spec.epochs,
     ) -> None:
-        self.plan, self.ledger, self.settings_at_once, self._watch = plan, ledger, settings_at_once, watch
+        self.plan, self.ledger, self._settings_at_once, self._watch = plan, ledger, settings_at_once, watch
         self._held = ledger.ids()
         self._tried: set[str] = set()
         """Trials that ended since this start: not retried, even where failed ones are."""
         self._retry = retry_failed
-        self._ready: deque[TrialSpec] = deque()
-        self._waiting: dict[str, list[Callable[[Record], None]]] = {}
+        self._ready = Ready(work)
+        self._waiting: dict[str, list[Asked]] = {}
         self._running: dict[str, TrialSpec] = {}
-        self.finals: dict[tuple[Configuration, str, int], TrialSpec] = {}
+        self.finals: dict[Key, TrialSpec] = {}
         """The final trial of every (configuration, fold, seed) whose setting is known."""
-        self.records: dict[tuple[Configuration, str, int], Record] = {}
-        """What every final trial that ended left: its ledger entry, or why it failed."""
+        self.records: dict[Key, Record] = {}
+        """Of every final trial that ended: its id and status, when and how long it was trained, or why it failed. Scores
+        are in the ledger."""
         self.chosen: dict[str, Chosen] = {}
         """Study name to what it chose."""
         self.trained = 0
@@ -83,7 +101,10 @@ class Schedule:
         self._bars: dict[str, tuple[float, ...]] = {}
         self.studies: list[StudyRun] = []
         """Every study of the plan, whether it still tries settings or not."""
-        self._searching: list[StudyRun] = []
+        self._searching: dict[StudyRun, None] = {}
+        """Those that still try settings, in order."""
+        self._due: dict[StudyRun, None] = {}
+        """Those of them that may have something to ask for or to choose."""
         for study in plan.studies:
             if study.space is None:
                 self._want_finals(study, study.base, study.epochs)
@@ -91,7 +112,7 @@ class Schedule:
                 assert storage is not None
                 run = StudyRun(study, storage, owner)
                 self.studies.append(run)
-                self._searching.append(run)
+                self._searching[run] = self._due[run] = None
                 self._announce_told(run)
                 for opened in list(run.open.values()):
                     self._want_setting(run, opened)
@@ -107,10 +128,24 @@ class Schedule:
         """Trials handed out and not ended."""
         return len(self._running)
 
+    @property
+    def settings_at_once(self) -> int:
+        """How many settings one study may try at the same time."""
+        return self._settings_at_once
+
+    @settings_at_once.setter
+    def settings_at_once(self, value: int) -> None:
+        self._settings_at_once = value
+        self._due.update(self._searching)
+
+    def weigh(self, work: Callable[[TrialSpec], float]) -> None:
+        """Order the trials by another measure of work: who knows the features knows how many segments each trains on."""
+        self._ready.weigh(work)
+
     def put_back(self, spec: TrialSpec) -> None:
         """A trial that was handed out and left nothing is handed out once more."""
         del self._running[spec.trial_id]
-        self._ready.appendleft(spec)
+        self._ready.push(spec, AGAIN)
 
     def bar(self, spec: TrialSpec) -> tuple[float, ...]:
         """Validation UAR that a search trial must have reached by each epoch to go on; empty: it runs to its end."""
@@ -118,13 +153,29 @@ class Schedule:
 
     def next(self) -> TrialSpec | None:
         """The next trial to train, or ``None`` where none is ready until another ends (or all is done)."""
+        (spec,) = self._handed_out(None, 1) or (None,)
+        return spec
+
+    def next_together(self, key: Callable[[TrialSpec], Hashable], most: int) -> list[TrialSpec]:
+        """The next trial, and with it others that are ready and have something in common with it.
+
+        The first is the one that ``next`` would give. Each has to be reported with ``ended`` (or ``put_back``) by itself.
+
+        Args:
+            key: what they have in common: trials of equal keys may come together. The same function at every call.
+            most: trials at most, 1 or more.
+
+        Returns:
+            None at all where none is ready until another ends (or all is done).
+        """
+        return self._handed_out(key, most)
+
+    def _handed_out(self, key: Callable[[TrialSpec], Hashable] | None, most: int) -> list[TrialSpec]:
         if not self._ready:
             self._advance()
-        if not self._ready:
-            return None
-        spec = self._ready.popleft()
-        self._running[spec.trial_id] = spec
-        return spec
+        specs = self._ready.pop_together(key, most)
+        self._running.update((spec.trial_id, spec) for spec in specs)
+        return specs
 
     def ended(self, spec: TrialSpec, record: Record) -> None:
         """A trial ended.
@@ -138,95 +189,88 @@ class Schedule:
         self._bars.pop(spec.trial_id, None)
         self._tried.add(spec.trial_id)
         self.trained += 1
-        for then in self._waiting.pop(spec.trial_id, []):
-            then({"trial_id": spec.trial_id, **record})
+        record = {"trial_id": spec.trial_id, **record}
+        for asked in self._waiting.pop(spec.trial_id, []):
+            self._told(asked, record, True)
         self._advance()
 
-    def _want(
-        self,
-        spec: TrialSpec,
-        configuration: Configuration,
-        then: Callable[[Record], None],
-        *,
-        first: bool = False,
-        again: bool = False,
-    ) -> None:
+    def _want(self, asked: Asked, urgency: int = ANY, behind: float = 0.0, *, again: bool = False) -> None:
         """Ask for a trial: answered at once from the ledger, else queued (once, however many ask).
 
         Args:
-            spec: the trial.
-            configuration: the row it belongs to.
-            then: told the record, now or when the trial has ended.
-            first: put it before what is queued.
+            asked: the trial and who is told, now or when it has ended.
+            urgency: see ``tfser.ready``.
+            behind: trainings that can only come one after another behind it.
             again: it was asked for before, so whoever watches is not told of an entry that is there.
         """
-        trial_id = spec.trial_id
-
-        def told(record: Record, trained: bool) -> None:
-            if again and not trained:
-                then(record)  # it has been announced before
-                return
-            ended = Ended(spec, configuration, record, trained)
-            if record["status"] in ("failed", "lost"):
-                self.failures.append(ended)
-            self.epochs_saved += spec.epochs - record["epochs"] if record["status"] == "pruned" else 0
-            self._watch(ended)
-            then(record)
-
+        trial_id = asked[0].trial_id
         if trial_id not in self._waiting and (again or trial_id in self._held or trial_id in self._tried):
             record = self.ledger.get(trial_id)
             if record is not None and (record["status"] == "done" or trial_id in self._tried or not self._retry):
-                told(record, False)
+                if again:
+                    asked[2](record)  # it has been announced before
+                else:
+                    self._told(asked, record, False)
                 return
         if trial_id in self._waiting:
-            self._waiting[trial_id].append(lambda record: told(record, True))
+            self._waiting[trial_id].append(asked)
             return
-        self._waiting[trial_id] = [lambda record: told(record, True)]
-        (self._ready.appendleft if first else self._ready.append)(spec)
+        self._waiting[trial_id] = [asked]
+        self._ready.push(asked[0], urgency, behind)
+
+    def _told(self, asked: Asked, record: Record, trained: bool) -> None:
+        """Pass on how a trial ended to who watches and to who asked."""
+        spec, configuration, then = asked
+        if record["status"] in ("failed", "lost"):
+            self.failures.append(Ended(spec, configuration, _kept(record), trained))
+        self.epochs_saved += spec.epochs - record["epochs"] if record["status"] == "pruned" else 0
+        self._watch(Ended(spec, configuration, record, trained))
+        then(record)
 
     def _announce_told(self, run: StudyRun) -> None:
         """Who watches may have missed what ended in an earlier start; what failed there is a failure of this one too."""
         for spec in run.told:
             record = self.ledger.get(spec.trial_id)
             if record is not None:
-                ended = Ended(spec, run.study.configuration, record, False)
                 if record["status"] == "failed":
-                    self.failures.append(ended)
-                self._watch(ended)
+                    self.failures.append(Ended(spec, run.study.configuration, _kept(record), False))
+                self._watch(Ended(spec, run.study.configuration, record, False))
 
-    def _want_finals(self, study: Study, settings: Mapping[str, Any], epochs: int, *, first: bool = False) -> None:
+    def _want_finals(self, study: Study, settings: Mapping[str, Any], epochs: int, urgency: int = ANY) -> None:
         configuration = study.configuration
         for (fold, seed), spec in study.final_specs(settings, epochs).items():
             key = (configuration, fold, seed)
             self.finals[key] = spec
+            self._want((spec, configuration, partial(self._keep, key)), urgency)
 
-            def keep(record: Record, key: tuple[Configuration, str, int] = key) -> None:
-                self.records[key] = record
-
-            self._want(spec, configuration, keep, first=first)
+    def _keep(self, key: Key, record: Record) -> None:
+        self.records[key] = _kept(record)
 
     def _want_setting(self, run: StudyRun, opened: OpenTrial) -> None:
         self._bars.update((s.trial_id, b) for s, b in zip(opened.specs, run.bars(self.ledger.get), strict=True) if any(b))
+        behind = 1 + run.left / self.settings_at_once  # the fold's final trial, and the settings before it
         for spec in {spec.trial_id: spec for spec in opened.specs}.values():
-            self._want(spec, run.study.configuration, lambda record: run.ended_trial(opened, record))
+            self._want((spec, run.study.configuration, partial(self._setting_ended, run, opened)), ANY, behind)
+
+    def _setting_ended(self, run: StudyRun, opened: OpenTrial, record: Record) -> None:
+        run.ended_trial(opened, record)
+        if run in self._searching:
+            self._due[run] = None
 
     def _advance(self) -> None:
         """Ask studies for settings, and finished ones for their final trials, until nothing more follows."""
-        moved = True
-        while moved:
-            moved = False
-            for run in list(self._searching):
-                while run.can_ask(self.settings_at_once):
-                    self._want_setting(run, run.ask())
-                    moved = True
-                if run.finished and not run.open:
-                    self._searching.remove(run)
-                    moved = True
-                    chosen = run.chosen()
-                    if chosen is None or run.lost:
-                        self.undecided.append(run.study)
-                    else:
-                        self._choose(run.study, chosen)
+        while self._due:
+            run = next(iter(self._due))
+            del self._due[run]
+            while run.can_ask(self.settings_at_once):
+                self._want_setting(run, run.ask())
+            if run.finished and not run.open and run in self._searching:
+                del self._searching[run]
+                chosen = run.chosen()
+                if chosen is None or run.lost:
+                    self.undecided.append(run.study)
+                else:
+                    self._choose(run.study, chosen)
 
     def _choose(self, study: Study, chosen: Chosen) -> None:
         """Take the epochs from the curves of the chosen setting, then ask for its final trials.
@@ -242,7 +286,12 @@ class Schedule:
                 curves[record["trial_id"]] = record["curves"]["validation_uar"]
                 if len(curves) == len(specs):
                     epochs, _ = best_epoch([curves[spec.trial_id] for spec in chosen.specs])
-                    self._want_finals(study, chosen.settings, epochs, first=True)
+                    self._want_finals(study, chosen.settings, epochs, FIRST)
 
         for spec in specs.values():
-            self._want(spec, study.configuration, take, first=True, again=True)
+            self._want((spec, study.configuration, take), FIRST, again=True)
+
+
+def _kept(record: Record) -> Record:
+    """What of a ledger entry stays in memory: no scores and no curves."""
+    return {name: record[name] for name in _KEPT if name in record}

@@ -11,10 +11,7 @@ setting at a time is the same whatever the order in which other studies' trials 
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 import warnings
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,11 +20,11 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from tfser.errors import RequestError
-from tfser.files import Place, commit, exists, make_folder, read_bytes
+from tfser.files import Place, make_folder
+from tfser.journal import Journal, StoredJournal
 from tfser.plan import Study
 from tfser.report.searches import History, Tried
 from tfser.train import derived_seed
@@ -57,28 +54,31 @@ def open_storage(path: Place, url: str | None = None) -> BaseStorage:
         except Exception as error:  # Optuna passes on whatever the database's driver raises
             raise RequestError("--optuna-storage", [f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"]) from None
     make_folder(path.parent)
-    if not isinstance(path, Path):
-        return JournalStorage(_StoredJournal(path))
-    for lock in path.parent.glob(f"{path.name}.lock*"):
-        lock.unlink(missing_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
+    return JournalStorage(Journal(path) if isinstance(path, Path) else StoredJournal(path))
 
 
-class _StoredJournal(JournalFileBackend):
-    """A journal behind a URI: a local file that is stored as a whole after every line, because objects cannot grow."""
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
-    def __init__(self, path: Place) -> None:
-        self._path = path
-        folder = Path(tempfile.mkdtemp(prefix="tfser-journal-"))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._local = folder / path.name
-        if exists(path):
-            self._local.write_bytes(read_bytes(path))
-        super().__init__(str(self._local))
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        super().append_logs(logs)
-        commit(self._path, lambda file: file.write(self._local.read_bytes()))
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """The best of a curve by each epoch, as the few steps in which it rises: a study holds that of every setting."""
+
+    begin: np.ndarray
+    """int32: the epoch, from 0, at which each step begins."""
+    height: np.ndarray
+    """float64."""
+    epochs: int
+
+    @classmethod
+    def of(cls, curve: Sequence[float]) -> _Steps:
+        best = np.maximum.accumulate(curve)
+        begin = np.flatnonzero(np.diff(best, prepend=-np.inf))
+        return cls(begin.astype(np.int32), best[begin], len(best))
+
+    def whole(self) -> np.ndarray:
+        """The best by each epoch: float64, shape (epochs,)."""
+        return np.repeat(self.height, np.diff(self.begin, append=self.epochs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,8 @@ class OpenTrial:
 
     number: int
     specs: tuple[TrialSpec, ...]
-    records: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    ends: dict[str, tuple[str, Sequence[float]]] = field(default_factory=dict)
+    """Trial id to its status and its curve of validation UAR (empty unless it is done)."""
 
 
 class StudyRun:
@@ -112,9 +113,14 @@ class StudyRun:
         self.open: dict[int, OpenTrial] = {}
         self.lost = 0
         """Settings whose trials were lost with a worker, a disk or a memory; the next start takes them up."""
-        for trial in self._optuna.get_trials(states=(TrialState.RUNNING,)):
-            self._take_up(trial)
+        self._reached: dict[int, _Steps | None] = {}
+        """Trial number to the best validation UAR by each epoch; ``None`` where its entry is gone."""
         trials = self._optuna.get_trials(deepcopy=False)
+        self.ended = sum(t.state in _ENDED and (t.state != TrialState.FAIL or "settings" in t.user_attrs) for t in trials)
+        """Settings that have a score or failed. Counted here: Optuna would go through all of them each time."""
+        for trial in trials:
+            if trial.state == TrialState.RUNNING:
+                self._take_up(trial)
         begun = any("settings" in t.user_attrs or t.state == TrialState.WAITING for t in trials)
         if study.sampler != "random" and not begun:
             self._optuna.enqueue_trial(self.space.first(study.base))
@@ -122,17 +128,18 @@ class StudyRun:
     def _take_up(self, trial: optuna.trial.FrozenTrial) -> None:
         """A trial that a killed driver left running goes on; one killed while being asked is given up."""
         if "settings" in trial.user_attrs:
-            self._opened(trial.number, trial.user_attrs["settings"])
+            self._opened(trial.number, self._settings(trial))
         else:
             self._optuna.tell(trial.number, state=TrialState.FAIL)
 
+    def _settings(self, trial: optuna.trial.FrozenTrial) -> dict[str, Value]:
+        """Every setting of a trial; stored are those that differ from the study's base."""
+        return {**self.study.base, **trial.user_attrs["settings"]}
+
     @property
-    def ended(self) -> int:
-        """Settings that have a score or failed."""
-        states = (TrialState.COMPLETE, TrialState.PRUNED)
-        done = len(self._optuna.get_trials(deepcopy=False, states=states))
-        failed = self._optuna.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-        return done + sum("settings" in t.user_attrs for t in failed)
+    def left(self) -> int:
+        """Settings that have not been asked for."""
+        return max(self.study.trials - self.ended - self.lost - len(self.open), 0)
 
     @property
     def finished(self) -> bool:
@@ -142,14 +149,14 @@ class StudyRun:
     @property
     def told(self) -> list[TrialSpec]:
         """The trials of the settings that have ended, each once."""
-        ended = self._optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-        settings = [t.user_attrs["settings"] for t in ended if "settings" in t.user_attrs]
+        ended = self._optuna.get_trials(deepcopy=False, states=_ENDED)
+        settings = [self._settings(t) for t in ended if "settings" in t.user_attrs]
         specs = [spec for chosen in settings for spec in self.study.search_specs(chosen)]
         return list({spec.trial_id: spec for spec in specs}.values())
 
     def can_ask(self, at_once: int) -> bool:
         """Whether another setting may be tried now."""
-        return len(self.open) < at_once and self.ended + self.lost + len(self.open) < self.study.trials
+        return len(self.open) < at_once and self.left > 0
 
     def ask(self) -> OpenTrial:
         """The next setting to try."""
@@ -163,7 +170,9 @@ class StudyRun:
                 self._optuna.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
             trial = self._optuna.ask()
             settings = self.space.sample(trial, self.study.base)
-        trial.set_user_attr("settings", settings)
+        base = self.study.base
+        own = {k: v for k, v in settings.items() if k not in base or v != base[k] or type(v) is not type(base[k])}
+        trial.set_user_attr("settings", own)
         return self._opened(trial.number, settings)
 
     def bars(self, record_of: Callable[[str], Mapping[str, Any] | None]) -> list[tuple[float, ...]]:
@@ -185,8 +194,12 @@ class StudyRun:
         places = len(self.study.search_specs(self.study.base))
         if not self.study.prune or places > 1 or len(complete) < STARTUP_TRIALS:
             return [free] * places
-        records = [record_of(self.study.search_specs(trial.user_attrs["settings"])[0].trial_id) for trial in complete]
-        curves = [np.maximum.accumulate(r["curves"]["validation_uar"]) for r in records if r and r["status"] == "done"]
+        for trial in complete:
+            if trial.number not in self._reached:  # of an earlier start
+                record = record_of(self.study.search_specs(self._settings(trial))[0].trial_id)
+                done = record is not None and record["status"] == "done"
+                self._reached[trial.number] = _Steps.of(record["curves"]["validation_uar"]) if record and done else None
+        curves = [steps.whole() for trial in complete if (steps := self._reached[trial.number]) is not None]
         warm_up = -(-self.study.epochs // 4)
         return [(*free[:warm_up], *np.quantile(curves, 0.25, axis=0)[warm_up:].tolist())] if curves else [free]
 
@@ -197,11 +210,12 @@ class StudyRun:
 
     def ended_trial(self, opened: OpenTrial, record: Mapping[str, Any]) -> None:
         """Take in one ended trial of a setting; the setting is told when its last one has ended."""
-        opened.records[record["trial_id"]] = record
-        if len(opened.records) < len({spec.trial_id for spec in opened.specs}):
+        status = record["status"]
+        opened.ends[record["trial_id"]] = status, record["curves"]["validation_uar"] if status == "done" else ()
+        if len(opened.ends) < len({spec.trial_id for spec in opened.specs}):
             return
-        records = [opened.records[spec.trial_id] for spec in opened.specs]
-        states = {r["status"] for r in records}
+        ends = [opened.ends[spec.trial_id] for spec in opened.specs]
+        states = {status for status, _ in ends}
         if "lost" in states:
             self.lost += 1
         elif "failed" in states:
@@ -209,7 +223,11 @@ class StudyRun:
         elif "pruned" in states:
             self._optuna.tell(opened.number, state=TrialState.PRUNED)
         else:
-            self._optuna.tell(opened.number, best_epoch([r["curves"]["validation_uar"] for r in records])[1])
+            curves = [curve for _, curve in ends]
+            if self.study.prune and len(curves) == 1:
+                self._reached[opened.number] = _Steps.of(curves[0])
+            self._optuna.tell(opened.number, best_epoch(curves)[1])
+        self.ended += "lost" not in states
         del self.open[opened.number]
 
     def chosen(self) -> Chosen | None:
@@ -218,7 +236,7 @@ class StudyRun:
         if not complete:
             return None
         best = max(complete, key=lambda t: (t.value, -t.number))
-        settings = dict(best.user_attrs["settings"])
+        settings = self._settings(best)
         return Chosen(settings, float(best.value or 0.0), tuple(self.study.search_specs(settings)))
 
     def history(self, record_of: Callable[[str], Mapping[str, Any] | None]) -> History:
@@ -234,7 +252,7 @@ class StudyRun:
         for trial in self._optuna.get_trials(deepcopy=False):
             if trial.state not in states or "settings" not in trial.user_attrs:
                 continue
-            settings = trial.user_attrs["settings"]
+            settings = self._settings(trial)
             records = [record_of(spec.trial_id) for spec in self.study.search_specs(settings)]
             whole = [r for r in records if r is not None] if all(records) else []
             curves = [r["curves"]["validation_uar"] for r in whole] if trial.state == TrialState.COMPLETE else []

@@ -14,15 +14,16 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from tfser import collect, cost, tracking
+from tfser import collect, cost, estimate, tracking
 from tfser.errors import RequestError, TfserError
 from tfser.features import FeatureStore, FrontEnd, Pack
 from tfser.files import absolute, commit_text, read_bytes
@@ -39,9 +40,10 @@ from tfser.request import Sweep, check, parser, probe_out, recall, remember
 from tfser.runners import Runner
 from tfser.runners.in_process import InProcessRunner
 from tfser.runners.work import Task, versions
-from tfser.schedule import Ended, Schedule
+from tfser.schedule import Ended, Key, Record, Schedule
 from tfser.search import open_storage
 from tfser.trial import NUMERICS_VERSION, TrialSpec
+from tfser.usage import Usage
 from tfser.view import View, duration
 
 
@@ -72,6 +74,7 @@ class Run:
         self.ledger = Ledger(sweep.storage / "ledger")
         self.features = FeatureStore(sweep.storage / "features")
         self._packs: dict[tuple[str, FrontEnd], Pack] = {}
+        self._usage = Usage()
         self._started = time.time()
         self._said = False
 
@@ -98,8 +101,10 @@ class Run:
 
         def watch(ended: Ended) -> None:
             view.ended(ended)
-            if "spec" in ended.record and ended.record["status"] != "pruned":
-                mirror.put(lambda tracker: tracker.trial(ended.configuration, ended.record), f"trial {ended.spec.trial_id}")
+            status = ended.record["status"]
+            if "spec" in ended.record and status != "pruned":
+                trial_id = ended.spec.trial_id
+                mirror.put(partial(self._log, ended.configuration, trial_id, status), f"trial {trial_id}")
 
         owner = hashlib.sha256(f"{absolute(sweep.storage)} {sweep.name}".encode()).hexdigest()[:8]
         schedule = Schedule(
@@ -130,6 +135,11 @@ class Run:
         self._say_where(schedule)
         return 1 if schedule.failures or schedule.undecided else 0
 
+    def _log(self, configuration: Configuration, trial_id: str, status: str, tracker: tracking.Tracker) -> None:
+        """Bring a trial to MLflow. Its entry is read when its turn comes, so that those that wait fill no memory."""
+        if not tracker.holds(configuration, trial_id, status) and (record := self.ledger.get(trial_id)) is not None:
+            tracker.trial(configuration, record)
+
     def _weights(self, trial_id: str) -> bytes | None:
         """The file of a final trial's weights."""
         try:
@@ -139,15 +149,18 @@ class Run:
 
     def _train(self, schedule: Schedule, view: View, memory: Mapping[str, Any], mirror: tracking.Mirror) -> None:
         runner = self._runner()
+        self._usage = runner.usage
         remember(self.sweep, memory)
         # Ray replaces a SIGTERM handler that was there before it; this one ends the sweep as Ctrl-C does.
         signal.signal(signal.SIGTERM, _interrupt)
         try:
-            view.workers = runner.workers
             for database in self.sweep.databases.values():
                 for wanted in self.sweep.plan.front_ends[database.name]:
                     digests = self.sweep.audio_digests[database.name]
                     self._packs[database.name, wanted] = self.features.ensure(database, digests, wanted, runner.mapper)
+            schedule.weigh(estimate.Work(self._packs))
+            runner.settle([self._task(spec, ()) for spec in estimate.largest(self.sweep.plan.studies)])
+            view.workers = runner.workers
             if not self.arguments.deterministic and self.sweep.plan.studies:
                 schedule.settings_at_once = -(-runner.workers // len(self.sweep.plan.studies))
             self._say(f"Training, {runner.workers} trial(s) at once")
@@ -190,40 +203,43 @@ class Run:
     def _mirror_rows(self, schedule: Schedule, histories: Sequence[History], mirror: tracking.Mirror) -> dict[str, str]:
         """Bring the runs of the configurations up to date; returns their run ids once the mirror is closed."""
         runs: dict[str, str] = {}
-        summaries = {s.configuration: s for s in summarise(self._from_schedule(schedule))}
         fixed = {s.configuration: {**s.base, "epochs": s.epochs} for s in self.sweep.plan.studies if s.space is None}
-        for configuration in self.sweep.plan.configurations:
+        mine: dict[Configuration, dict[Key, Record]] = {c: {} for c in self.sweep.plan.configurations}
+        for key, kept in schedule.records.items():
+            mine[key[0]][key] = kept
+        for configuration, kepts in mine.items():
             finals: dict[str, dict[str, str]] = {}
-            for (c, fold, seed), spec in schedule.finals.items():
-                if c == configuration and (c, fold, seed) in schedule.records:
-                    finals.setdefault(fold, {})[str(seed)] = spec.trial_id
+            for (_, fold, seed), kept in kepts.items():
+                finals.setdefault(fold, {})[str(seed)] = kept["trial_id"]
+            (summary,) = summarise(Results(sweep=self.sweep.name, configurations=(configuration,), records=self._entries(kepts)))
+            ends = [kept["started_unix"] + kept["seconds"] for kept in kepts.values() if kept["status"] == "done"]
+            tried = [history for history in histories if history.configuration == configuration]
+            row = partial(
+                tracking.Tracker.configuration,
+                configuration=configuration,
+                finals=finals,
+                numbers=_numbers(summary),
+                time_ms=int(1000 * max(ends, default=0)),
+                confusion=summary.confusion.tolist(),
+                settings=fixed.get(configuration),
+                digest=self.sweep.digests[configuration.database],
+                histories=searches.to_json(tried) if tried else "",
+            )
 
-            mine = [history for history in histories if history.configuration == configuration]
-            tried = searches.to_json(mine) if mine else ""
-
-            def write(
-                tracker: tracking.Tracker,
-                c: Configuration = configuration,
-                finals: dict[str, dict[str, str]] = finals,
-                tried: str = tried,
-            ) -> None:
-                ends = [r["started_unix"] + r["seconds"] for k, r in schedule.records.items() if k[0] == c and r["status"] == "done"]
-                runs[" ".join(c.key)] = tracker.configuration(
-                    c,
-                    finals,
-                    _numbers(summaries[c]),
-                    int(1000 * max(ends, default=0)),
-                    confusion=summaries[c].confusion.tolist(),
-                    settings=fixed.get(c),
-                    digest=self.sweep.digests[c.database],
-                    histories=tried,
-                )
+            def write(tracker: tracking.Tracker, row: Callable[..., str] = row, key: str = " ".join(configuration.key)) -> None:
+                runs[key] = row(tracker)
 
             mirror.put(write, f"the row {' / '.join(configuration.key)}")
         return runs
 
+    def _entries(self, kept: Mapping[Key, Record]) -> dict[Key, Record]:
+        """The ledger's entries of final trials that are done; of the others what is known of them."""
+        found = {key: self.ledger.get(known["trial_id"]) if known["status"] == "done" else known for key, known in kept.items()}
+        return {key: record for key, record in found.items() if record is not None}
+
     def _from_schedule(self, schedule: Schedule) -> Results:
-        return Results(sweep=self.sweep.name, configurations=self.sweep.plan.configurations, records=dict(schedule.records))
+        records = self._entries(schedule.records)
+        return Results(sweep=self.sweep.name, configurations=self.sweep.plan.configurations, records=records)
 
     def _results(self, schedule: Schedule, mirror: tracking.Mirror) -> Results:
         """What the tables are made from: MLflow's runs, or the ledger's entries where MLflow could not be written."""
@@ -251,6 +267,7 @@ class Run:
             "database_digests": dict(self.sweep.digests),
             "seconds": time.time() - self._started,
             "trained": schedule.trained,
+            "workers": {"busy_s": self._usage.busy_s, "available_s": self._usage.available_s, "busy_share": self._usage.share},
             "epochs_spared_by_pruning": schedule.epochs_saved,
             "failed": [{"trial_id": e.spec.trial_id, **{k: e.record.get(k) for k in ("reason", "log")}} for e in schedule.failures],
             "tracking_uri": tracking.redacted(self.sweep.tracking_uri),
@@ -283,6 +300,8 @@ class Run:
         if schedule.failures:
             self._say("--retry-failed trains failed final trials again; lost ones are tried again by the same command.")
         self._say(f"Trained {schedule.trained} trial(s) in {duration(time.time() - self._started)}; the rest was there already.")
+        if self._usage.share is not None:
+            self._say(str(self._usage))
         if schedule.epochs_saved:
             self._say(f"Pruning ended search trials that fell behind and spared {schedule.epochs_saved} epochs.")
         self._say(f"Tables and figures: {_shown(absolute(self.sweep.out / self.sweep.name))}")

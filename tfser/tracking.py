@@ -15,6 +15,7 @@ import io
 import json
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -40,6 +41,10 @@ _ENTITIES = 1000
 
 _PARAM, _TAG, _DATASET_NAME, _DATASET_DIGEST = 6000, 8000, 500, 36
 """Characters that MLflow takes of a parameter's value, a tag's value, and a dataset's name and digest."""
+
+
+_TAGS_KEPT = ("tfser.key", "mlflow.parentRunId", "tfser.reason")
+"""What has to be known again of a trial's run."""
 
 
 def quiet_environment() -> None:
@@ -84,6 +89,7 @@ class _Run:
     artifacts: str
     """Where its artifacts are, as a URI."""
     tags: Mapping[str, str]
+    """Of a trial's run those in ``_TAGS_KEPT``: there are thousands of them."""
     params: frozenset[str] = frozenset()
     """The names of those that a configuration's run has."""
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -93,7 +99,8 @@ class _Run:
     def of(cls, run: Any) -> _Run:
         info, data = run.info, run.data
         if data.tags["tfser.kind"] != "configuration":  # there are thousands, and nobody asks for their numbers
-            return cls(info.run_id, info.start_time, info.status, info.artifact_uri, data.tags)
+            tags = {name: sys.intern(data.tags[name]) for name in _TAGS_KEPT if name in data.tags}
+            return cls(info.run_id, info.start_time, info.status, info.artifact_uri, tags)
         return cls(info.run_id, info.start_time, info.status, info.artifact_uri, data.tags, frozenset(data.params), data.metrics)
 
 
@@ -272,13 +279,18 @@ class Tracker:
             "tfser.selection": c.selection,
         }
 
+    def holds(self, configuration: Configuration, trial_id: str, status: str) -> bool:
+        """Whether a trial that ended with that status of a ledger entry is there and whole."""
+        run = self._runs(self._experiment(experiment_name(configuration))).get(trial_id)
+        return run is not None and run.status == _status(status) and self._is_whole(run)
+
     def trial(self, configuration: Configuration, record: Mapping[str, Any]) -> None:
         """One trial as a child of its configuration's run; nothing happens when it is there and whole."""
+        if self.holds(configuration, record["trial_id"], record["status"]):
+            return
         spec = record["spec"]
         runs = self._runs(self._experiment(experiment_name(configuration)))
-        key, status = record["trial_id"], "FINISHED" if record["status"] == "done" else "FAILED"
-        if key in runs and runs[key].status == status and self._is_whole(runs[key]):
-            return
+        key, status = record["trial_id"], _status(record["status"])
         if key not in runs:
             runs[key] = self._child(configuration, record)
         run, end_ms = runs[key], int(1000 * (record["started_unix"] + record["seconds"]))
@@ -409,6 +421,11 @@ class Tracker:
         self._ask(ask, run_id, metrics=metrics[:first], params=given, tags=[RunTag(name, value[:_TAG]) for name, value in tags.items()])
         for start in range(first, len(metrics), _ENTITIES):
             self._ask(ask, run_id, metrics=metrics[start : start + _ENTITIES])
+
+
+def _status(status: str) -> str:
+    """A ledger entry's status as MLflow's."""
+    return "FINISHED" if status == "done" else "FAILED"
 
 
 def prepare(uri: str) -> None:

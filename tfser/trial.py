@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 NUMERICS_VERSION = 1
@@ -102,6 +102,7 @@ class TrialSpec:
     hyperparameters: tuple[tuple[str, Value], ...]
     """Every setting with its value, defaults included (they drift), sorted by name."""
     numerics: int = NUMERICS_VERSION
+    _id: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -111,7 +112,9 @@ class TrialSpec:
     @property
     def trial_id(self) -> str:
         """16 hexadecimal digits: the same for equal specs on any machine and in any process."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        if not self._id:  # asked for again and again, and of a hundred thousand trials
+            object.__setattr__(self, "_id", hashlib.sha256(self.to_json().encode()).hexdigest()[:16])
+        return self._id
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -6,6 +6,7 @@ Shows what the schedule reports and decides nothing.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -17,6 +18,16 @@ from tfser import metrics
 from tfser.plan import Plan
 from tfser.report.result import Configuration, matrix
 from tfser.schedule import Ended, Schedule
+
+
+@dataclass(slots=True)
+class _Finals:
+    """The final trials of a configuration that are done: only what is shown, there may be many thousands."""
+
+    number: int = 0
+    uars: float = 0.0
+    """Sum of their test UARs."""
+    folds: set[str] = field(default_factory=set)
 
 
 class View:
@@ -33,8 +44,9 @@ class View:
         self.workers = 1
         self._total = plan.search_trials + plan.final_trials
         self._done = 0
-        self._trained_s: list[float] = []
-        self._finals: dict[Configuration, list[Ended]] = {c: [] for c in plan.configurations}
+        self._trained, self._trained_s = 0, 0.0
+        """How many trials were trained, and for how long together."""
+        self._finals: dict[Configuration, _Finals] = {c: _Finals() for c in plan.configurations}
         self._best: dict[Configuration, dict[str, float]] = {c: {} for c in plan.configurations}
         self._started = time.monotonic()
         self._live: Live | None = None
@@ -56,9 +68,12 @@ class View:
         spec, record = ended.spec, ended.record
         done = record["status"] == "done"
         if done and ended.trained:
-            self._trained_s.append(record["seconds"])
+            self._trained, self._trained_s = self._trained + 1, self._trained_s + record["seconds"]
         if done and spec.purpose != "search":
-            self._finals[ended.configuration].append(ended)
+            finals = self._finals[ended.configuration]
+            finals.number += 1
+            finals.uars += metrics.uar(matrix(record))
+            finals.folds.add(spec.fold)
         if done and spec.purpose == "search":
             best = self._best[ended.configuration]
             best[spec.fold] = max(best.get(spec.fold, 0.0), max(record["curves"]["validation_uar"]))
@@ -81,23 +96,22 @@ class View:
 
     def time_left_s(self) -> float | None:
         """Seconds left, from the trials so far; ``None`` before there are any."""
-        if not self._trained_s:
+        if not self._trained:
             return None
-        mean = sum(self._trained_s) / len(self._trained_s)
+        mean = self._trained_s / self._trained
         return mean * max(self._total - self._done, 0) / self.workers
 
     def _picture(self) -> Group:
         table = Table(box=None, pad_edge=False)
         for name in ("database", "model", "folds done", "test UAR so far", "best validation UAR"):
             table.add_column(name)
-        for configuration, ended in self._finals.items():
-            uars = [metrics.uar(matrix(e.record)) for e in ended]
+        for configuration, finals in self._finals.items():
             best = sorted(self._best[configuration].items())
             table.add_row(
                 configuration.database,
                 f"{configuration.model} {configuration.ablation}",
-                f"{len({e.spec.fold for e in ended})} of {len(configuration.folds)}",
-                f"{100 * sum(uars) / len(uars):.2f} % (mean of folds)" if uars else "",
+                f"{len(finals.folds)} of {len(configuration.folds)}",
+                f"{100 * finals.uars / finals.number:.2f} % (mean of folds)" if finals.number else "",
                 ", ".join(f"{fold} {100 * uar:.1f}" for fold, uar in best),
             )
         left = self.time_left_s()

@@ -16,7 +16,7 @@ from tests.conftest import SET_SMALL, write_tiny
 from tests.s3 import bucket, s3_server  # noqa: F401  # fixtures
 from tests.unit.test_sweep import tables_of
 from tests.unit.test_trial import SPEC
-from tfser import files, lease, sweep
+from tfser import files, journal, lease, sweep
 from tfser.checkpoint import Checkpoint
 from tfser.databases import load
 from tfser.errors import RequestError
@@ -103,6 +103,38 @@ def test_frames_are_extracted_again_where_a_store_lost_them(root, tiny):
     before = pack.frames().copy()
     files.remove(pack.path.with_suffix(".npy"))
     assert np.array_equal(FeatureStore(root).ensure(tiny, digests, FRONT_END).frames(), before)
+
+
+def test_the_workers_of_a_node_fetch_features_once_and_map_the_same_file(bucket, tiny, monkeypatch):
+    pack = FeatureStore(files.place(f"{bucket}/storage")).ensure(tiny, audio_digests(tiny), FRONT_END)
+    fetch, fetched, maps = files._fetch, [], []
+    monkeypatch.setattr(files, "_fetch", lambda source, wanted: (fetched.extend(wanted), time.sleep(0.2), fetch(source, wanted)))
+    workers = [threading.Thread(target=lambda: maps.append(pack.frames())) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(fetched) == 1
+    assert pack.path.name in fetched[0].name, "the name holds the database's digest: other data are another file"
+    assert {frames.filename for frames in maps} == set(fetched)
+    assert len(maps) == 6
+
+
+def test_a_journal_behind_a_uri_is_stored_in_parts_and_read_back_whole(bucket, monkeypatch):
+    monkeypatch.setattr(journal, "PART_BYTES", 100)
+    path = files.place(f"{bucket}/search/s.journal")
+    written, stored = journal.StoredJournal(path), []
+    for number in range(12):
+        written.append_logs([{"op_code": 0, "number": number}])
+        stored.append(sorted(p.name for p in files.listed(path.parent, "*")))
+    assert stored[0] == ["s.journal"]
+    assert stored[-1][:2] == ["s.journal", "s.journal.0001"]
+    assert all(files.size(path.with_name(name)) <= 100 + 60 for name in stored[-1])
+    again = journal.StoredJournal(path)
+    assert [line["number"] for line in again.read_logs(0)] == list(range(12))
+    again.append_logs([{"op_code": 0, "number": 12}])
+    assert [line["number"] for line in again.read_logs(12)] == [12]
+    assert [line["number"] for line in journal.StoredJournal(path).read_logs(0)] == list(range(13))
 
 
 def test_a_corpus_behind_a_uri_is_read_like_one_on_disk_and_follows_its_changes(bucket, tmp_path):

@@ -17,6 +17,7 @@ from tfser.errors import TfserError, TrialError
 from tfser.ledger import Ledger
 from tfser.runners import ray_tune, work
 from tfser.train import Training
+from tfser.usage import Usage
 
 
 def fails(error):
@@ -157,7 +158,7 @@ class FakeTask:
 def run_on(cluster, monkeypatch, trials=("a", "b", "c")):
     runner = object.__new__(ray_tune.RayTuneRunner)
     runner._ray, runner._say, runner.trial_cpus, runner.trial_gpus = cluster, print, 1.0, 0.0
-    runner.ledger, runner._losses = {}, Counter()
+    runner.ledger, runner._losses, runner.usage = {}, Counter(), Usage()
 
     class Spec(str):
         trial_id = property(lambda self: self)

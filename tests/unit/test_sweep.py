@@ -116,6 +116,18 @@ def runs_of(out):
     return experiments, client.search_runs([e.experiment_id for e in experiments], max_results=1000)
 
 
+def test_the_end_of_a_sweep_says_how_much_of_the_time_its_worker_was_at_trials(tiny_manifest, tmp_path, capsys):
+    call = arguments(tiny_manifest, tmp_path, "--name", "u", epochs="1")
+    assert sweep.main(call) == 0
+    assert "of the time from the first start to the last end" in capsys.readouterr().out
+    workers = json.loads((tmp_path / "u" / "sweep.json").read_text())["workers"]
+    assert 0 < workers["busy_share"] <= 1
+    assert workers["busy_share"] == pytest.approx(workers["busy_s"] / workers["available_s"])
+    assert sweep.main(call) == 0
+    assert "from the first start" not in capsys.readouterr().out, "nothing was trained"
+    assert json.loads((tmp_path / "u" / "sweep.json").read_text())["workers"]["busy_share"] is None
+
+
 def test_mlflow_shows_one_run_per_configuration_and_one_child_per_trial(done):
     experiments, runs = runs_of(done)
     assert [e.name for e in experiments] == ["tfser/tiny/speaker"]

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
 import socket
 import tempfile
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,9 +22,10 @@ from tfser import __version__
 from tfser.errors import RequestError, TfserError
 from tfser.files import place
 from tfser.resources import code_digest
-from tfser.runners import safety, work
+from tfser.runners import gpu_share, ray_environment, safety, work
 from tfser.schedule import Schedule
 from tfser.trial import TrialSpec
+from tfser.usage import Usage
 
 RETRIES = 5
 """How often a trial is started again elsewhere after its worker, its node or what it read was lost."""
@@ -32,23 +33,11 @@ RETRIES = 5
 LOW_ON_MEMORY = "running low on memory"
 """In the error of a trial whose worker Ray ended before the system would have ended the whole node."""
 
-ENVIRONMENT = {
-    "RAY_enable_metrics_collection": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
-"""Read by Ray when it is imported or started: quiet, no usage reports, Ctrl-C left to the sweep, and no
-metrics endpoints of the agents (they listen on every interface and ask for no token)."""
+PROBE_S = 300.0
+"""How long the probe of a GPU may take, a worker's start included; then the share follows from the CPUs alone."""
 
-ENVIRONMENT_OF_A_LOCAL_RAY = {
-    "AUTOSCALER_METRIC_PORT": "-1",
-    "DASHBOARD_METRIC_PORT": "-1",
-}
-"""Ports of Ray's own metrics, which would listen on every interface; -1 keeps them shut."""
+LOOK_S = 5.0
+"""Between looks at how many workers there are."""
 
 
 class RayTuneRunner:
@@ -57,7 +46,7 @@ class RayTuneRunner:
     Args:
         address: of a running cluster; ``None`` (or ``local``, as Ray calls it) starts a local one for this run.
         trial_cpus: CPUs of one trial; it trains with one thread, so 1 where nothing else is asked.
-        trial_gpus: GPU share of one trial; fitted to the cluster where ``None``.
+        trial_gpus: GPU share of one trial; ``None`` leaves it to ``settle``, and until then to the number of CPUs.
         workers: trials at once on a local Ray; as many as there are cores where ``None``.
         say: told of lost workers.
 
@@ -74,20 +63,21 @@ class RayTuneRunner:
         workers: int | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
-        for name, value in ENVIRONMENT.items():
+        for name, value in ray_environment.ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         address = None if address in ("", "local") else address
         if address is None:
-            _secure_local_ray()
+            ray_environment.secure_local_ray()
         elif "RAY_AUTH_MODE" not in os.environ and (os.environ.get("RAY_AUTH_TOKEN") or (Path.home() / ".ray" / "auth_token").exists()):
             os.environ["RAY_AUTH_MODE"] = "token"
-        _reach(address)
+        ray_environment.reach(address)
         if address is not None and (open_door := safety.open_to_anyone(address)):
             raise RequestError(f"--address {address}", [f"{open_door}; {safety.ADVICE}"])
         import ray
 
         self._ray, self._say = ray, say
         self._losses: Counter[str] = Counter()
+        self.usage = Usage()
         try:
             if address is None:
                 cores = workers or len(os.sched_getaffinity(0))
@@ -108,16 +98,50 @@ class RayTuneRunner:
             detail = "it has no worker yet, so that nothing tells which share of a GPU fits a trial; say --trial-gpus X (0 trains on CPUs)"
             raise RequestError(f"--address {address}", [detail])
         self.trial_cpus = trial_cpus or 1.0
+        self._cpus_per_gpu = cpus / gpus if gpus and trial_gpus is None else None
+        """Where the share of a GPU is still to be chosen."""
         fitted = round(min(max(gpus / max(cpus, 1.0), 0.125), 1.0), 3) if gpus else 0.0
         self.trial_gpus = fitted if trial_gpus is None else trial_gpus
-        by_cpu = int(cpus / self.trial_cpus)
-        self.workers = min(by_cpu, int(gpus / self.trial_gpus)) if self.trial_gpus else by_cpu
+        self.workers = self._places()
         if address is None and not self.workers:
             asked = f"--trial-cpus {self.trial_cpus:g} --trial-gpus {self.trial_gpus:g}"
             raise RequestError("local Ray", [f"{asked}: this machine has {cpus:g} CPUs and {gpus:g} GPUs; ask for less"])
         self.workers = max(1, self.workers)  # a cluster may still grow
         self._at_once = max(16, 2 * self.workers)
         """Pieces of work that may wait for a place: an autoscaler rents machines for them."""
+
+    def _places(self) -> int:
+        """Trials that find room at once on the nodes that are there."""
+        free = 0
+        for node in self._ray.nodes():
+            if node["Alive"]:
+                by_cpu = int(node["Resources"].get("CPU", 0.0) / self.trial_cpus + 1e-6)
+                by_gpu = int(node["Resources"].get("GPU", 0.0) / self.trial_gpus + 1e-6) if self.trial_gpus else by_cpu
+                free += min(by_cpu, by_gpu)
+        return free
+
+    def settle(self, tasks: Sequence[work.Task]) -> None:
+        """Choose the share of a GPU by trying the largest trials on one; nothing happens where it was said, or without GPUs."""
+        per_gpu, self._cpus_per_gpu = self._cpus_per_gpu, None
+        if per_gpu is None or not tasks:
+            return
+        run = self._ray.remote(num_gpus=1, num_cpus=min(self.trial_cpus, per_gpu), max_retries=1)(gpu_share.probe)
+        asked = [run.remote(task) for task in tasks]
+        try:
+            probes = self._ray.get(asked, timeout=PROBE_S)
+        except Exception as error:  # whatever the cluster or the GPU raises: the share can be had without it
+            for one in asked:  # it may still wait for a GPU, and would take it from a trial
+                self._ray.cancel(one, force=True)
+            cause = getattr(error, "cause", None) or error
+            if isinstance(cause, MemoryError):
+                self.trial_gpus = 1.0
+            reason = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
+            self._say(f"How many trials fit on a GPU could not be tried ({reason}); each takes {self.trial_gpus:g} of one")
+        else:
+            self.trial_gpus = gpu_share.share(probes, per_gpu, self.trial_cpus)
+            self._say(gpu_share.described(probes, self.trial_gpus))
+        self.workers = max(1, self._places())
+        self._at_once = max(16, 2 * self.workers)
 
     def mapper(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         """Apply ``function`` to every item as Ray tasks; results in order."""
@@ -138,7 +162,7 @@ class RayTuneRunner:
         of a node and of a GPU, until they have one for themselves.
         """
         while not schedule.finished:
-            search = searcher(schedule, task)
+            search = searcher(schedule, task, self.usage)
             self._fit(search, self._watch_losses(schedule, search))
             if search.refusal:
                 raise TfserError(search.refusal)
@@ -162,7 +186,7 @@ class RayTuneRunner:
         return before != (self.trial_cpus, self.trial_gpus)
 
     def _watch_losses(self, schedule: Schedule, search: Any) -> Any:
-        """Counts the losses of each trial, and sets aside those that want more memory.
+        """Counts the losses of each trial, and the workers, and sets aside those trials that want more memory.
 
         Tune itself gives up at once a trial whose actor dies before it has begun.
 
@@ -171,6 +195,13 @@ class RayTuneRunner:
         from ray import tune
 
         class Losses(_NotCopied, tune.Callback):  # type: ignore[misc]  # Ray is not typed
+            looked = 0.0
+
+            def on_step_begin(callback, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: N805
+                if time.monotonic() - callback.looked >= LOOK_S:
+                    callback.looked = time.monotonic()
+                    self.usage.workers(time.time(), self._places())
+
             def on_trial_error(_, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: N805
                 spec = search.lost.pop(trial.trial_id, None)
                 if spec is None:
@@ -237,30 +268,6 @@ def _error_of(trial: Any) -> str:
     return text.rpartition("Failure # ")[2].partition("\n")[2].strip()
 
 
-def _reach(address: str | None) -> None:
-    """Fail in seconds where nothing listens; Ray itself tries for minutes.
-
-    Raises:
-        RequestError: nothing answers there.
-    """
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise RequestError(f"--address {address}", [f"nothing answers there ({error}); start Ray, or name another address"]) from None
-
-
-def _secure_local_ray() -> None:
-    """A token of its own for a Ray that lives as long as this process, and no open port beyond Ray's guarded ones."""
-    if not os.environ.get("RAY_AUTH_TOKEN") and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ["RAY_AUTH_MODE"] = "token"
-    for name, value in ENVIRONMENT_OF_A_LOCAL_RAY.items():
-        os.environ.setdefault(name, value)
-
-
 def trial_actor() -> type:
     """The Tune trainable: one step is one trial; the actor, its imports and its packs are used again."""
     from ray import tune
@@ -270,7 +277,9 @@ def trial_actor() -> type:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on a GPU
 
         def step(self) -> dict[str, Any]:
-            return {"done": True, **run_packed(self.config["task"])}
+            began = time.time()
+            said = run_packed(self.config["task"])
+            return {"done": True, **said, "began": began, "ended": time.time()}
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self.config = new_config
@@ -332,8 +341,8 @@ class _NotCopied:
         return (str, ("the schedule is planned anew at every start",))
 
 
-def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task]) -> Any:
-    """The schedule as Tune sees it: suggests the next trial, and passes on each one that ended."""
+def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task], usage: Usage) -> Any:
+    """The schedule as Tune sees it: suggests the next trial, passes on each one that ended, and notes how long it had a worker."""
     from ray.tune.search import Searcher
 
     class ScheduleSearcher(_NotCopied, Searcher):  # type: ignore[misc]  # Ray is not typed
@@ -362,6 +371,8 @@ def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task]) -> Any:
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             ended = self.running.pop(trial_id)
             said = result or {}
+            if "began" in said:
+                usage.worked(said["began"], said["ended"])
             record = ended.ledger.get(ended.spec.trial_id)
             if record is not None:
                 schedule.ended(ended.spec, record)

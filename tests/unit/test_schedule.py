@@ -1,0 +1,265 @@
+"""In which order trials are handed out, what the driver keeps of them, and how the workers' time is counted."""
+
+import gc
+import sys
+
+import pytest
+
+from tests.runs import record as full_record
+from tests.unit.test_search import make_plan, train
+from tfser import estimate, plan
+from tfser.features import FeatureStore, audio_digests
+from tfser.ledger import Ledger
+from tfser.ready import AGAIN, FIRST, Ready
+from tfser.schedule import Schedule
+from tfser.search import StudyRun, open_storage
+from tfser.usage import Usage
+
+MODEL = "time_frequency_transformer"
+
+
+def fixed(tiny, **options):
+    return plan.make(plan.Request(**{"models": (MODEL,), "epochs": 2, **options}), [tiny], lambda d: "d", {})
+
+
+def drain(schedule):
+    order = []
+    while (spec := schedule.next()) is not None:
+        order.append(spec)
+        record = {**train(spec), "started_unix": 1.0}
+        schedule.ledger.commit(record)
+        schedule.ended(spec, record)
+    return order
+
+
+def test_the_longest_trials_come_first_and_equal_ones_in_the_order_they_were_planned(tiny, tmp_path):
+    made = fixed(tiny, ablations=("T+TF", "T+F+TF"), seeds=2)
+    work = {"T+F+TF": 1.0, "T+TF": 3.0}
+    order = drain(Schedule(made, Ledger(tmp_path), None, work=lambda spec: work[spec.ablation]))
+    assert [spec.ablation for spec in order] == ["T+TF"] * 8 + ["T+F+TF"] * 8
+    assert [(spec.fold, spec.seed) for spec in order[:8]] == [(fold, seed) for fold in ("anna", "bert", "carl", "dora") for seed in (0, 1)]
+
+
+def test_a_measure_that_is_known_later_orders_what_waits(tiny, tmp_path):
+    schedule = Schedule(fixed(tiny, seeds=3), Ledger(tmp_path), None)
+    schedule.weigh(lambda spec: spec.seed)
+    assert [spec.seed for spec in drain(schedule)] == [2] * 4 + [1] * 4 + [0] * 4
+
+
+def test_the_final_trials_of_a_fold_come_before_searches_that_are_longer(tiny, tmp_path):
+    made = make_plan(tiny, trials=3)
+    schedule = Schedule(made, Ledger(tmp_path), open_storage(tmp_path / "studies.journal"))
+    purposes = [(spec.purpose, spec.fold) for spec in drain(schedule)]
+    for fold in ("anna", "bert", "carl", "dora"):
+        last = max(i for i, one in enumerate(purposes) if one == ("search", fold))
+        assert purposes[last + 1] == ("final", fold)
+
+
+def test_a_study_with_more_settings_to_try_is_ahead_of_one_with_fewer(tiny):
+    specs = [spec for study in fixed(tiny, seeds=1).studies for spec in study.final_specs(plan.published_settings(MODEL), 2).values()]
+    ready = Ready(lambda spec: 1.0)
+    ready.push(specs[0])
+    ready.push(specs[1], behind=1.0)
+    ready.push(specs[2], behind=5.0)
+    ready.push(specs[3], FIRST)
+    assert [ready.pop() for _ in range(5)] == [specs[3], specs[2], specs[1], specs[0], None]
+
+
+def test_what_was_handed_out_and_lost_is_handed_out_before_anything_else(tiny, tmp_path):
+    schedule = Schedule(fixed(tiny, seeds=2), Ledger(tmp_path), None)
+    first, second = schedule.next(), schedule.next()
+    schedule.put_back(second)
+    assert schedule.next() is second
+    schedule.put_back(first)
+    schedule.put_back(second)
+    assert {schedule.next(), schedule.next()} == {first, second}
+    assert AGAIN < FIRST
+
+
+def test_trials_with_something_in_common_are_handed_out_together_and_every_trial_once(tiny, tmp_path):
+    schedule = Schedule(fixed(tiny, ablations=("T+TF", "T+F+TF"), seeds=5), Ledger(tmp_path), None, work=lambda spec: spec.seed)
+
+    def key(spec):
+        return spec.ablation
+
+    packs = []
+    while pack := schedule.next_together(key, 3):
+        assert len({spec.ablation for spec in pack}) == 1
+        assert schedule.running == len(pack)
+        packs.append(pack)
+        for spec in pack:
+            schedule.ended(spec, {**train(spec), "started_unix": 1.0})
+    assert sorted(map(len, packs)) == [2, 2] + [3] * 12
+    assert len({spec.trial_id for pack in packs for spec in pack}) == 40
+    assert max(spec.seed for spec in packs[0]) == 4
+    assert schedule.finished
+
+
+def test_handing_out_one_at_a_time_together_is_the_plain_order(tiny, tmp_path):
+    def alone(schedule):
+        return schedule.next()
+
+    def together(schedule):
+        return next(iter(schedule.next_together(lambda spec: spec.fold, 1)), None)
+
+    orders = []
+    for number, take in enumerate((alone, together)):
+        folder = tmp_path / str(number)
+        schedule = Schedule(make_plan(tiny, trials=3), Ledger(folder), open_storage(folder / "studies.journal"))
+        orders.append([])
+        while (spec := take(schedule)) is not None:
+            orders[-1].append(spec.trial_id)
+            schedule.ended(spec, {**train(spec), "started_unix": 1.0})
+    assert orders[0] == orders[1]
+
+
+def test_a_trial_that_comes_up_later_joins_others_of_its_key(tiny):
+    specs = [spec for study in fixed(tiny, seeds=3).studies for spec in study.final_specs(plan.published_settings(MODEL), 2).values()]
+    ready = Ready(lambda spec: 1.0)
+
+    def key(spec):
+        return spec.fold
+
+    for spec in specs[:4]:
+        ready.push(spec)
+    assert ready.pop_together(key, 2) == [specs[0], specs[1]]
+    for spec in specs[4:]:
+        ready.push(spec)
+    assert ready.pop_together(key, 2) == [specs[2]]
+    assert ready.pop_together(key, 9) == [s for s in specs if s.fold == specs[3].fold]
+    assert len(ready) == 6
+    ready.weigh(lambda spec: spec.seed)
+    assert [ready.pop().seed for _ in range(6)] == [2, 2, 1, 1, 0, 0]
+
+
+def test_work_grows_with_epochs_segments_and_what_the_model_costs(tiny, tmp_path):
+    wanted = plan.front_end(plan.published_settings(MODEL))
+    pack = FeatureStore(tmp_path).ensure(tiny, audio_digests(tiny), wanted)
+    work = estimate.Work({("tiny", wanted): pack})
+
+    def of(**options):
+        settings = {**plan.published_settings(MODEL), **options.pop("settings", {})}
+        (study, *_) = fixed(tiny, **options).studies
+        return work(next(iter(study.final_specs(settings, study.epochs).values())))
+
+    assert of(epochs=4) == pytest.approx(2 * of(epochs=2))
+    assert of(ablations=("T+TF",)) < of()
+    assert of(settings={"segment_frames": 16, "segment_hop": 4}) > of(settings={"segment_frames": 16})
+    (search, *_) = make_plan(tiny).studies
+    (trial,) = search.search_specs(search.base)
+    assert work(trial) / trial.epochs < of(epochs=1), "a search trial leaves out the validation speaker, too"
+
+
+def test_the_largest_trial_of_a_search_has_the_largest_sizes_that_it_can_sample_and_is_legal(tiny):
+    made = make_plan(tiny)
+    (spec,) = estimate.largest(made.studies)
+    assert spec.settings["batch_size"] == 32
+    assert spec.settings["channels"] == 8
+    assert made.studies[0].final_specs(spec.settings, spec.epochs)
+
+
+def everything_below(thing):
+    """Every object that is reachable, without modules, classes and functions' globals."""
+    seen, waiting = {}, [thing]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or isinstance(one, (type, type(sys), type(gc.collect))):
+            continue
+        seen[id(one)] = one
+        if not hasattr(one, "__globals__"):
+            waiting += gc.get_referents(one)
+        else:
+            waiting += [cell.cell_contents for cell in one.__closure__ or ()]
+    return seen.values()
+
+
+def test_neither_scores_nor_curves_of_trials_that_ended_stay_in_memory(tiny, tmp_path):
+    made = make_plan(tiny, trials=2)
+    schedule = Schedule(made, Ledger(tmp_path), open_storage(tmp_path / "studies.journal"))
+    dropped = full_record(made.configurations[0], "anna", 0)
+    while (spec := schedule.next()) is not None:
+        entry = {**dropped, **train(spec), "started_unix": 1.0}
+        schedule.ledger.commit(entry)
+        schedule.ended(spec, entry)
+    assert len(schedule.records) == 4
+    held = [one for one in everything_below(schedule) if isinstance(one, dict)]
+    assert not any("utterances" in one or "train_loss" in one or "validation_uar" in one for one in held)
+    assert all(record.keys() == {"trial_id", "status", "started_unix", "seconds"} for record in schedule.records.values())
+
+
+def test_what_a_study_keeps_of_a_curve_gives_the_bars_that_the_ledger_gives(tiny, tmp_path):
+    made = make_plan(tiny, trials=9, folds=("anna",))
+    storage = open_storage(tmp_path / "studies.journal")
+    schedule = Schedule(made, Ledger(tmp_path / "ledger"), storage)
+    while (spec := schedule.next()) is not None:
+        schedule.ledger.commit(train(spec))
+        schedule.ended(spec, {**train(spec), "started_unix": 1.0})
+    (run,) = schedule.studies
+    anew = StudyRun(run.study, storage)
+    asked = []
+
+    def entry(trial_id):
+        asked.append(trial_id)
+        return schedule.ledger.get(trial_id)
+
+    assert run.bars(lambda trial_id: pytest.fail("the ledger was read again")) == anew.bars(entry)
+    assert any(run.bars(entry)[0])
+    assert len(asked) == 9
+    anew.bars(entry)
+    assert len(asked) == 9, "an entry is read once"
+
+
+def test_a_study_is_looked_at_only_when_a_trial_of_its_own_has_ended(tiny, tmp_path, monkeypatch):
+    schedule = Schedule(make_plan(tiny, trials=3), Ledger(tmp_path), open_storage(tmp_path / "studies.journal"))
+    looked = []
+    monkeypatch.setattr(StudyRun, "can_ask", lambda self, at_once: bool(looked.append(self.study.folds)))
+    spec = schedule.next()
+    schedule.ended(spec, train(spec))
+    assert looked == [(spec.fold,)]
+    schedule.settings_at_once = 2
+    schedule.ended(schedule.next(), {"status": "lost", "reason": "its worker was lost"})
+    assert len(set(looked)) == 4, "with more settings at once every study may have something to ask for"
+
+
+def test_a_line_that_a_killed_driver_left_half_written_is_cut_off(tiny, tmp_path):
+    made = make_plan(tiny, trials=2, folds=("anna",))
+    path = tmp_path / "studies.journal"
+    schedule = Schedule(made, Ledger(tmp_path / "ledger"), open_storage(path))
+    spec = schedule.next()
+    schedule.ledger.commit(train(spec))
+    schedule.ended(spec, {**train(spec), "started_unix": 1.0})
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"op_code": 4, "wor')
+    again = Schedule(made, Ledger(tmp_path / "ledger"), open_storage(path))
+    assert path.read_bytes().startswith(whole)
+    assert [s.purpose for s in drain(again)] == ["search", "final"]
+    assert open_storage(path).get_all_studies()
+
+
+def test_busy_and_available_worker_seconds_are_added_up_over_a_cluster_that_grows():
+    usage = Usage()
+    assert usage.share is None
+    assert str(usage) == ""
+    usage.workers(100.0, 1)
+    usage.worked(110.0, 160.0)  # 50 s on the first worker
+    usage.workers(150.0, 1)  # nothing changed
+    usage.workers(160.0, 2)
+    usage.worked(162.0, 200.0)
+    usage.worked(165.0, 210.0)
+    usage.workers(300.0, 9)  # after the last trial
+    assert usage.busy_s == 50 + 38 + 45
+    assert usage.available_s == 1 * 50 + 2 * 50
+    assert usage.share == pytest.approx(133 / 150)
+    assert "88.7 % of the time" in str(usage)
+    assert "133 of 150 worker seconds, 1 to 9 worker(s)" in str(usage)
+    usage.clear()
+    assert usage.share is None
+
+
+def test_trials_that_fill_the_time_are_all_of_it():
+    usage = Usage()
+    usage.workers(0.0, 2)
+    for begin in range(10):
+        for _ in range(2):
+            usage.worked(begin, begin + 1)
+    assert usage.share == 1.0

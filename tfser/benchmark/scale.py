@@ -1,0 +1,210 @@
+"""A hundred thousand trials on a thousand workers, by simulation: what the driver does for each, and what it keeps of them.
+
+The trials only report: a made-up ledger entry, committed for real. Plan, schedule, ledger, studies and mirror are the
+project's own; in place of MLflow stands a tracker that reads each entry and forgets it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import os
+import random
+import resource
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from tfser import plan, resources, space
+from tfser.benchmark.figures import Figure, Scale, figure, seconds
+from tfser.databases import load
+from tfser.files import commit_text
+from tfser.ledger import Ledger
+from tfser.mirror import Mirror
+from tfser.models import MODELS
+from tfser.schedule import Ended, Schedule
+from tfser.search import STARTUP_TRIALS, open_storage
+from tfser.trial import TrialSpec
+
+MODEL = "time_frequency_transformer"
+
+
+def measure(scale: Scale) -> list[Figure]:
+    """Planning, then the driver's work for each final trial, then for each search trial. The full size is done once: it takes long."""
+    repeats = scale.repeats if scale.quick else 1
+    trials, workers, studies, settings = (200, 20, 8, 5) if scale.quick else (100_000, 1000, 1000, 10)
+    figures = _planning(trials, repeats)
+    figures += _finals(trials, workers, repeats)
+    return figures + _searches(studies, settings, workers, repeats)
+
+
+def _plan(trials: int) -> plan.Plan:
+    """The built-in database's 4 folds, both models, all their ablations, and as many seeds as it takes."""
+    request = plan.Request(ablations=("all",), epochs=20, seeds=-(-trials // 32))
+    return plan.make(request, [load("synthetic", None)], lambda d: "0" * 16, {})
+
+
+def _planning(trials: int, repeats: int) -> list[Figure]:
+    """From the request to the first trial. Baselines: hashing as many specs, and the bytes of their texts."""
+    made_s, bare_s, held, texts = [], [], [], []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory(prefix="tfser-benchmark-") as folder:
+            ledger = Ledger(Path(folder) / "ledger")
+            made_s.append(seconds(lambda: Schedule(_plan(trials), ledger, None).next()))  # noqa: B023  # called at once
+            tracemalloc.start()
+            schedule = Schedule(_plan(trials), ledger, None)
+            held.append(tracemalloc.get_traced_memory()[1] / 1e6)
+            tracemalloc.stop()
+            specs = list(schedule.finals.values())
+        texts.append(sum(len(spec.to_json()) for spec in specs) / 1e6)
+        bare_s.append(seconds(lambda: [hashlib.sha256(spec.to_json().encode()).hexdigest() for spec in specs]))  # noqa: B023
+    what = f"planning {trials} trials"
+    return [figure(f"{what} (to hashing them)", "s", made_s, bare_s), figure(f"{what}, peak memory (to their texts)", "MB", held, texts)]
+
+
+def _commits(folder: Path, text: str, number: int) -> None:
+    for i in range(number):
+        commit_text(folder / f"{i % 100}.json", text)
+
+
+class _Forgets:
+    """A tracker that is told of every trial and keeps none."""
+
+    answered = 0.0
+
+    def holds(self, *of: Any) -> bool:
+        """No."""
+        return False
+
+    def remove_doubles(self) -> None:
+        """There are none."""
+
+
+class Clock:
+    """Seconds by name of what the driver was doing."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = {}
+
+    def __call__(self, name: str, work: Callable[[], Any]) -> Any:
+        """Do ``work`` and add its time to the name's."""
+        begin = time.perf_counter()
+        result = work()
+        self.spent[name] = self.spent.get(name, 0.0) + time.perf_counter() - begin
+        return result
+
+
+def _finals(trials: int, workers: int, repeats: int) -> list[Figure]:
+    """Each part of the driver's work per final trial beside a bare commit of the same entry, and memory at the end and at a tenth."""
+    parts: dict[str, list[float]] = {}
+    commits: list[float] = []
+    early: list[float] = []
+    late: list[float] = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory(prefix="tfser-benchmark-") as name:
+            folder, clock = Path(name), Clock()
+            ledger = Ledger(folder / "ledger")
+
+            def log(trial_id: str, tracker: Any, ledger: Ledger = ledger) -> None:
+                if not tracker.holds(trial_id):
+                    ledger.get(trial_id)
+
+            mirror = Mirror(lambda: _Forgets(), print)  # type: ignore[arg-type, return-value]
+
+            def watch(ended: Ended, mirror: Mirror = mirror, clock: Clock = clock, log: Callable[..., None] = log) -> None:
+                clock("mirror", lambda: mirror.put(partial(log, ended.spec.trial_id)))
+
+            schedule = Schedule(_plan(trials), ledger, None, watch=watch)
+            at_tenth = simulate(schedule, workers, clock, tenth=len(schedule.finals) // 10)
+            late.append(_memory_mb())
+            early.append(at_tenth)
+            mirror.close()
+            count = len(schedule.finals)
+            text = ledger.path(next(iter(schedule.finals.values())).trial_id).read_text()
+            commits.append(1000 * seconds(partial(_commits, folder, text, 200)) / 200)
+        clock.spent["schedule"] -= clock.spent["mirror"]  # which it calls
+        for part in ("schedule", "ledger", "mirror"):
+            parts.setdefault(part, []).append(1000 * clock.spent[part] / count)
+    what = f"driver with {trials} trials on {workers} workers"
+    rows = [figure(f"{what}, {part} per trial (to a commit)", "ms", values, commits) for part, values in parts.items()]
+    return [*rows, figure(f"{what}, memory (to that at a tenth)", "MB", late, early)]
+
+
+def _searches(studies: int, settings: int, workers: int, repeats: int) -> list[Figure]:
+    """The driver's work per search trial with many studies in one journal, beside Optuna alone: one study, in memory."""
+    ours: list[float] = []
+    bare: list[float] = []
+    demo = resources.data_folder("search_spaces") / "demo.yaml"
+    asked = space.read(demo, {name: plan.hyperparameters(name) for name in MODELS})
+    request = plan.Request(models=(MODEL,), trials=settings, epochs=8)
+    made = plan.make(request, [load("synthetic", None)], lambda d: "0" * 16, {MODEL: asked})
+    many = [replace(study, search_seed=seed) for seed in range(-(-studies // len(made.studies))) for study in made.studies]
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory(prefix="tfser-benchmark-") as name:
+            clock = Clock()
+            wide = plan.Plan(configurations=made.configurations, studies=tuple(many))
+            schedule = Schedule(wide, Ledger(Path(name) / "ledger"), open_storage(Path(name) / "studies.journal"))
+            simulate(schedule, workers, clock)
+            ours.append(1000 * clock.spent["schedule"] / (len(many) * settings))
+        bare.append(1000 * seconds(lambda: _bare_study(asked, many[0], settings)) / settings)
+    return [figure(f"driver with {studies} studies of {settings} trials, per search trial (to Optuna alone)", "ms", ours, bare)]
+
+
+def _bare_study(asked: space.Space, study: plan.Study, settings: int) -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    alone = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=STARTUP_TRIALS))
+    for _ in range(settings):
+        trial = alone.ask()
+        asked.sample(trial, study.base)
+        alone.tell(trial, random.random())
+
+
+def simulate(schedule: Schedule, workers: int, clock: Clock, tenth: int = 0) -> float:
+    """Run a schedule to its end on workers that train nothing; returns the process's memory in MB after ``tenth`` trials."""
+    running: list[tuple[float, int, TrialSpec]] = []
+    dice, number, at_tenth = random.Random(0), 0, 0.0
+    while True:
+        while len(running) < workers and (spec := clock("schedule", schedule.next)) is not None:
+            now = running[0][0] if running else 0.0
+            heapq.heappush(running, (now + dice.uniform(0.5, 1.5), number, spec))
+            number += 1
+        if not running:
+            return at_tenth
+        *_, spec = heapq.heappop(running)
+        schedule.ledger.commit(_entry(spec))  # by the worker
+        record = clock("ledger", partial(schedule.ledger.get, spec.trial_id))
+        clock("schedule", partial(schedule.ended, spec, record))
+        if schedule.trained == tenth:
+            at_tenth = _memory_mb()
+
+
+def _entry(spec: TrialSpec) -> dict[str, Any]:
+    """A ledger entry as a training would leave it, with scores of 40 utterances."""
+    dice = random.Random(spec.trial_id)
+    curve = [dice.random() for _ in range(spec.epochs)]
+    return {
+        "trial_id": spec.trial_id,
+        "spec": spec.to_dict(),
+        "status": "done",
+        "started_unix": 0.0,
+        "seconds": 1.0,
+        "utterances": [{"id": f"{i}", "speaker": spec.fold, "truth": "calm", "p": [0.1, 0.2, 0.3, 0.4]} for i in range(40)],
+        "curves": {"train_loss": curve, "validation_uar": curve, "validation_war": curve},
+    }
+
+
+def _memory_mb() -> float:
+    """What this process holds in memory; where the system does not tell, the most that it held."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -1,0 +1,245 @@
+"""What a sweep makes of two cores: trainings side by side, workers that wait, and what Ray Tune costs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from tfser import plan
+from tfser.benchmark.figures import Figure, Scale, figure
+from tfser.databases import load
+from tfser.features import FeatureStore, audio_digests
+from tfser.files import absolute
+from tfser.ledger import Ledger
+from tfser.models import MODELS
+from tfser.plan import front_end
+from tfser.runners import Runner
+from tfser.runners.in_process import InProcessRunner
+from tfser.runners.ray_tune import RayTuneRunner
+from tfser.runners.work import Task
+from tfser.schedule import Schedule
+from tfser.train import Training, TrialData
+from tfser.trial import TrialSpec
+from tfser.usage import Usage
+
+MODEL = "time_frequency_transformer"
+SETTINGS = (("batch_size", "16"), ("channels", "4"), ("segment_frames", "40"))
+
+
+def measure(scale: Scale) -> list[Figure]:
+    """Two trials against one; then, on a Ray of two workers, empty trials, and trials of about 10 s (once: they take minutes)."""
+    figures = [_side_by_side(1 if scale.quick else 20, scale.repeats)]
+    trials, seeds, each_s, repeats = (6, 1, 0.2, scale.repeats) if scale.quick else (300, 10, 10.0, 1)
+    with tempfile.TemporaryDirectory(prefix="tfser-benchmark-") as name:
+        corpus = _Corpus(Path(name))
+        specs = list(_schedule(corpus, 1, -(-trials // 4), "empty").finals.values())[:trials]
+        for spec in specs:
+            Ledger(corpus.folder / "empty" / "ledger").commit({"trial_id": spec.trial_id, "spec": spec.to_dict(), "status": "done"})
+        bare: list[float] = []
+        ours: list[float] = []
+        shares: list[float] = []
+        _run(InProcessRunner(), corpus, _empty(specs, bare, scale.repeats))
+        busy = _busy(corpus, seeds, each_s, shares, repeats)
+        runner = RayTuneRunner(None, trial_gpus=0.0, workers=2, say=lambda text: None)
+        try:
+            if scale.quick:
+                _run(runner, corpus, [*_empty(specs, ours, scale.repeats), *busy])
+            else:  # as in a sweep, the workers' start is part of it
+                _run(runner, corpus, _empty([*specs], ours, scale.repeats))
+                _run(runner, corpus, busy)
+        finally:
+            runner.close()
+    figures.append(figure(f"an empty trial of {trials} through Ray Tune (to one without)", "ms", ours, bare))
+    what = f"{4 * seeds} trials of about {each_s:g} s on 2 workers: share of time at trials (to all of it)"
+    return [*figures, figure(what, "share", shares, [1.0] * len(shares))]
+
+
+def _empty(specs: Sequence[TrialSpec], into: list[float], repeats: int) -> list[_Phase]:
+    """Trials with nothing to train: milliseconds from the first one's begin to the last one's end, for each."""
+
+    def ended(usage: Usage) -> None:
+        assert usage.first is not None
+        assert usage.last is not None
+        into.append(1000 * (usage.last - usage.first) / len(specs))
+
+    return [_Phase(_Empty(specs), "empty", ended) for _ in range(repeats)]
+
+
+def _busy(corpus: _Corpus, seeds: int, each_s: float, into: list[float], repeats: int) -> list[_Phase]:
+    """Trainings of about the same length: the share of the time between first start and last end in which workers were at them."""
+    alone = InProcessRunner()
+    spent: list[float] = []
+    epochs = 3
+    _run(alone, corpus, [_Phase(_schedule(corpus, epochs, 1, "calibration"), "calibration", lambda usage: spent.append(usage.busy_s))])
+    epochs = max(1, round(each_s * epochs * 4 / spent[0]))
+    return [
+        _Phase(_schedule(corpus, epochs, seeds, f"busy{n}"), f"busy{n}", lambda usage: into.append(usage.share or 0.0))
+        for n in range(repeats)
+    ]
+
+
+def _side_by_side(epochs: int, repeats: int) -> Figure:
+    """Trainings of published size in two processes at once, and in one while the other waits."""
+    context = multiprocessing.get_context("spawn")  # what was started with threads must not be forked
+    pipes = [context.Pipe() for _ in range(2)]
+    processes = [context.Process(target=_train_when_told, args=(theirs, epochs), daemon=True) for _, theirs in pipes]
+    both: list[float] = []
+    alone: list[float] = []
+    try:
+        for process in processes:
+            process.start()
+        for repeat in range(repeats + 1):  # the first round warms up and does not count
+            one, two = _seconds_of(pipes[:1]), _seconds_of(pipes)
+            if repeat:
+                alone.append(60 / one)
+                both.append(2 * 60 / two)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+    return figure("two trials side by side (to one alone)", "1/min", both, alone)
+
+
+def _seconds_of(pipes: Sequence[tuple[Any, Any]]) -> float:
+    begin = time.perf_counter()
+    for ours, _ in pipes:
+        ours.send("train")
+    for ours, _ in pipes:
+        ours.recv()
+    return time.perf_counter() - begin
+
+
+def _train_when_told(pipe: Connection, epochs: int) -> None:
+    """In a process of its own: some epochs of the full model on two batches of noise, whenever asked."""
+    settings = {**plan.published_settings(MODEL), "batch_size": 16}
+    length, count = int(settings["segment_frames"]), 32
+    frames = np.random.default_rng(0).normal(size=(count * length, int(settings["n_mels"]))).astype(np.float32)
+    rows = tuple((i * length, length, i % 4) for i in range(count))
+    data = TrialData(frames=frames, emotions=("a", "b", "c", "d"), train=rows, scored=rows[:1])
+    training = Training(lambda: MODELS[MODEL].build("T+F+TF", settings, 4), data, settings, 0, 1, torch.device("cpu"))
+    while True:
+        try:
+            pipe.recv()
+        except EOFError:
+            return
+        for _ in range(epochs):
+            training.run_epoch()
+        pipe.send("done")
+
+
+class _Corpus:
+    """A manifest of noise, 4 speakers x 8 utterances of 2 s, with its features and a storage of its own.
+
+    Args:
+        folder: where all of it goes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        dice = np.random.default_rng(0)
+        rows = ["path,speaker,emotion"]
+        for number in range(32):
+            soundfile.write(folder / f"{number}.wav", (0.1 * dice.standard_normal(32_000)).astype(np.float32), 16_000)
+            rows.append(f"{number}.wav,speaker{number % 4},emotion{number // 4 % 4}")
+        manifest = folder / "noise.csv"
+        manifest.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        self.folder, self.database = folder, load(str(manifest), None)
+        self.digests = audio_digests(self.database)
+
+    def plan(self, epochs: int, seeds: int) -> plan.Plan:
+        """One final trial per speaker and seed."""
+        request = plan.Request(models=(MODEL,), epochs=epochs, seeds=seeds, fixed=SETTINGS)
+        return plan.make(request, [self.database], lambda d: d.digest(self.digests), {})
+
+    def task(self, spec: TrialSpec, storage: str) -> Task:
+        """What a worker is told; features are extracted where they are missing."""
+        pack = FeatureStore(self.folder / "features").ensure(self.database, self.digests, front_end(spec.settings))
+        return Task(spec=spec, pack=absolute(pack.path), storage=absolute(self.folder / storage))
+
+
+class _Empty:
+    """A schedule of trials whose entries are there, so that there is nothing to train."""
+
+    def __init__(self, specs: Sequence[TrialSpec]) -> None:
+        self.left, self.out = deque(specs), 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether each has been handed out and has ended."""
+        return not self.left and not self.out
+
+    def next(self) -> TrialSpec | None:
+        """The next one."""
+        self.out += bool(self.left)
+        return self.left.popleft() if self.left else None
+
+    def ended(self, spec: TrialSpec, record: Any) -> None:
+        """It ended."""
+        self.out -= 1
+
+    def put_back(self, spec: TrialSpec) -> None:
+        """Its worker was lost."""
+        self.left.append(spec)
+        self.out -= 1
+
+
+@dataclass(slots=True)
+class _Phase:
+    """One schedule of several that a runner trains one after another."""
+
+    schedule: Any
+    storage: str
+    ended: Callable[[Usage], None]
+    """Told what the workers did meanwhile."""
+
+
+class _Phases(Schedule):
+    """Several schedules, one after another, in one run: to start workers anew for each takes longer than what is measured."""
+
+    def __init__(self, phases: Sequence[_Phase], corpus: _Corpus, usage: Usage) -> None:
+        self.phases, self.corpus, self.usage = deque(phases), corpus, usage
+        usage.clear()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every schedule is."""
+        return not self.phases
+
+    def next(self) -> TrialSpec | None:
+        """The next trial of the first schedule that is not finished."""
+        spec: TrialSpec | None = self.phases[0].schedule.next() if self.phases else None
+        return spec
+
+    def task(self, spec: TrialSpec) -> Task:
+        """The task of a trial that was just handed out."""
+        return self.corpus.task(spec, self.phases[0].storage)
+
+    def ended(self, spec: TrialSpec, record: Any) -> None:
+        """A trial ended, and with the last one its schedule."""
+        self.phases[0].schedule.ended(spec, record)
+        if self.phases[0].schedule.finished:
+            self.phases.popleft().ended(self.usage)
+            self.usage.clear()
+
+    def put_back(self, spec: TrialSpec) -> None:
+        """Its worker was lost."""
+        self.phases[0].schedule.put_back(spec)
+
+
+def _run(runner: Runner, corpus: _Corpus, phases: Sequence[_Phase]) -> None:
+    together = _Phases(phases, corpus, runner.usage)
+    runner.run(together, together.task)
+
+
+def _schedule(corpus: _Corpus, epochs: int, seeds: int, storage: str) -> Schedule:
+    return Schedule(corpus.plan(epochs, seeds), Ledger(corpus.folder / storage / "ledger"), None)
