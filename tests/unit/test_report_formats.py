@@ -1,0 +1,159 @@
+"""One number, one text: LaTeX, the page and a terminal print what Markdown and CSV do, and nothing that has no source there."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.unit.test_report import markdown_cells, printed
+from tests.unit.test_report_numbers import Tables, cell_numbers, papers_sweep, random_results, read
+from tfser import uncertainty
+from tfser.report import tables
+from tfser.report.result import Results
+
+LATEX = {
+    r"$\pm$": "±",
+    r"$-$": "−",
+    r"$\checkmark$": "✓",
+    r"$\times$": "✗",
+    r"$^{\dagger}$": "†",
+    r"$^{\ddagger}$": "‡",
+    r"$<$": "<",
+    r"$>$": ">",
+    "{[}": "[",
+    "{]}": "]",
+    "{*}": "*",
+    r"\%": "%",
+    r"\&": "&",
+    r"\_": "_",
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_draws():
+    """What a bootstrap draws is tested where it is made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uncertainty, "intervals", functools.partial(uncertainty.intervals, draws=200))
+        patch.setattr(uncertainty, "compare", functools.partial(uncertainty.compare, draws=200))
+        yield
+
+
+@pytest.fixture(scope="module")
+def sweeps() -> list[Results]:
+    """One with everything, and some with gaps of every kind."""
+    return [papers_sweep(), *(random_results(number) for number in range(0, 60, 5))]
+
+
+@pytest.fixture(scope="module")
+def folders(sweeps, tmp_path_factory) -> list[Path]:
+    place = tmp_path_factory.mktemp("formats")
+    for number, results in enumerate(sweeps):
+        tables.write(results, place / str(number), pictures=False)
+    return [place / str(number) for number in range(len(sweeps))]
+
+
+def latex_cells(text: str) -> list[list[str]]:
+    """The body's rows as a person reads them, further lines joined by a space."""
+    rows = []
+    for body in re.findall(r"\\midrule\n(.*?)\\bottomrule", text, flags=re.DOTALL):
+        for line in body.splitlines():
+            if not line.endswith((r" \\", r" \\\addlinespace")):
+                continue
+            cells = re.sub(r" \\\\(\\addlinespace)?$", "", line).split(" & ")
+            rows.append([_read_latex(cell) for cell in cells])
+    return rows
+
+
+def _read_latex(cell: str) -> str:
+    cell = re.sub(r"\\begin\{tabular\}\[t\]\{@\{\}[lr]@\{\}\}|\\end\{tabular\}", "", cell).replace(r"\\", " ")
+    cell = re.sub(r"\{\\scriptsize (.*?)\}(?= |$)", r"\1", cell)
+    cell = re.sub(r"\\textbf\{(.*?)\}(?= |$)", r"\1", cell)
+    for written, seen in LATEX.items():
+        cell = cell.replace(written, seen)
+    return cell
+
+
+def same_text(cell: str) -> str:
+    """Without spaces, since LaTeX wraps at hyphens too, and without Markdown's marks."""
+    return "".join(cell.replace("\\", "").replace("**", "").split())
+
+
+@pytest.mark.parametrize("kind", ["comparison", "ablation"])
+def test_latex_prints_cell_by_cell_what_markdown_prints(folders, kind):
+    count = 0
+    for folder in folders:
+        for path in folder.glob(f"{kind}*.tex"):
+            shown = [[same_text(cell) for cell in row] for row in latex_cells(path.read_text(encoding="utf-8"))]
+            lines = markdown_cells(path.with_suffix(".md").read_text(encoding="utf-8"))
+            heads = {"Method", "Architecture"}
+            wanted = [[same_text(cell) for cell in row] for row in lines if row[0] not in heads and not set(row[0]) <= set("-:")]
+            assert shown == wanted, path
+            count += len(shown)
+    assert count > 200
+
+
+def test_the_pages_paired_comparisons_are_those_of_paired_csv(folders):
+    count = 0
+    for folder in folders:
+        parser = Tables()
+        parser.feed((folder / "report.html").read_text(encoding="utf-8"))
+        shown = [row for name, rows in parser.tables.items() if name.startswith("paired-") for row in rows[1:]]
+        pairs = read(folder, "paired.csv")
+        key = ["database", "protocol", "model", "ablation", "selection", "other_model", "other_ablation", "other_selection"]
+        grouped = [part.set_index("figure") for _, part in pairs.groupby(key, sort=False)]
+        assert len(shown) == len(grouped)
+        for row, part in zip(shown, grouped, strict=True):
+            assert (row[2], row[3]) == (str(part.seeds.iloc[0]), str(part.folds.iloc[0]))
+            for cell, figure in ((row[4], "uar_mean"), (row[5], "war_mean")):
+                line = part.loc[figure]
+                wanted = [100 * line.difference] + [100 * v for v in (line.low, line.high) if not pd.isna(v)]
+                numbers = cell_numbers(cell.replace("< ", ""))
+                assert numbers[: len(wanted)] == pytest.approx(wanted, abs=0.005 + 1e-9), (row, line)
+                ps = [p for p in (line.p, line.p_holm) if not pd.isna(p)]
+                assert numbers[len(wanted) :] == pytest.approx([max(p, 0.001) for p in ps], abs=0.0005 + 1e-9), (row, line)
+            count += 1
+    assert count > 60
+
+
+def test_the_pages_answer_is_the_whole_models_row_of_the_files(folders):
+    page = (folders[0] / "report.html").read_text(encoding="utf-8")
+    answer = re.search(r'<h2 id="answer">.*?</ul>', page, flags=re.DOTALL)[0]
+    items = [re.sub(r"<[^>]*>", "", item) for item in re.findall(r"<li>(.*?)</li>", answer, flags=re.DOTALL)]
+    written = read(folders[0], "comparison.csv")
+    ours = written[(written.source == "ours") & written.ablation.isin(("T+F+TF", "ATFNN"))]
+    assert len(items) == 4
+    for item, (_, rows) in zip(items, ours.groupby(["database", "model"]), strict=False):
+        by = rows.set_index("averaging").uar
+        ends = rows.set_index("averaging").loc["pooled", ["uar_low", "uar_high"]]
+        spread = rows.set_index("averaging").uar_sd["mean of folds"]
+        wanted = [by["pooled"], *ends, by["mean of folds"], spread]
+        numbers = [number for number in cell_numbers(item) if number != 95.0]
+        assert numbers[: len(wanted)] == pytest.approx([100 * v for v in wanted], abs=0.005 + 1e-9)
+        assert numbers[len(wanted)] == pytest.approx(100 / 3, abs=0.005 + 1e-9)
+
+
+def test_a_terminal_prints_no_number_that_is_not_in_the_files(sweeps, folders):
+    count = 0
+    for results, folder in zip(sweeps, folders, strict=True):
+        percents: set[str] = set()
+        ps: set[str] = set()
+        for name in ("comparison.csv", "ablation.csv"):
+            frame = read(folder, name)
+            for column in frame.select_dtypes("float"):
+                values = frame[column].dropna()
+                if column.endswith(("_p", "_p_holm")):
+                    ps |= {f"{value + nudge:.3f}" for value in values for nudge in (0, 1e-9, -1e-9)} | {"0.001"}
+                percents |= {f"{abs(100 * value + nudge):.2f}" for value in values for nudge in (0, 1e-7, -1e-7)}
+        text = re.sub(r"smallest two-sided p is [\d.]*\d", "", printed(results))
+        shown = re.findall(r"(?<![\d.])\d+\.\d+(?!\d)", text)
+        for number in shown:
+            digits = len(number.partition(".")[2])
+            if digits == 1 or number == "0.05":  # the measured coverage of intervals, and the level of a claim
+                continue
+            assert number in (percents if digits == 2 else ps), (results.sweep, number)
+            count += 1
+    assert count > 500

@@ -1,0 +1,164 @@
+"""Tables from MLflow: 1,200 fold runs in a local database, read back and reduced, against a loop that only reads their records."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from tfser import metrics, tracking
+from tfser.benchmark.figures import Figure, Scale, figure, seconds
+from tfser.collect import from_mlflow
+from tfser.models import MODELS
+from tfser.report import tables
+from tfser.report.result import Configuration
+from tfser.trial import TrialSpec
+
+EMOTIONS = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
+FOLDS = tuple(f"speaker{number:02d}" for number in range(10))
+UTTERANCES = 54
+"""Of a fold; with ten folds and seven emotions, a corpus of EmoDB's size."""
+EPOCHS = 100
+SEEDS = 15
+"""Two models of four ablations, ten folds and so many seeds are 1,200 runs."""
+
+
+def measure(scale: Scale) -> list[Figure]:
+    """Both models' ablations over ten folds: MLflow's runs to records, and to every table without its pictures.
+
+    The baseline of both reads the same records from files of their own and parses them, and looks at nothing else.
+    """
+    rows = _rows(seeds=1 if scale.quick else SEEDS, folds=1 if scale.quick else len(FOLDS))
+    runs = sum(len(row.folds) * len(row.seeds) for row in rows)
+    collected: list[float] = []
+    written: list[float] = []
+    bare: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="tfser-benchmark-") as name:
+        folder = Path(name)
+        uri = tracking.default_uri(folder)
+        _log(uri, folder, rows)
+        for repeat in range(scale.repeats + 1):  # the first round warms caches and does not count
+            loop = seconds(lambda: _bare_loop(folder / "records"))
+            both = (seconds(lambda: _collect(uri, runs)), seconds(lambda: _tables(uri, folder / "tables")))
+            if repeat:
+                bare.append(loop)
+                collected.append(both[0])
+                written.append(both[1])
+    what = f"{runs} fold runs from MLflow"
+    return [figure(f"{what}, to records", "s", collected, bare), figure(f"{what}, to tables without pictures", "s", written, bare)]
+
+
+def _rows(*, seeds: int, folds: int) -> list[Configuration]:
+    """Every ablation of every model on one corpus."""
+    return [
+        Configuration(
+            database="benchmark",
+            protocol="speaker",
+            model=model,
+            ablation=ablation,
+            selection="fixed",
+            emotions=EMOTIONS,
+            folds=FOLDS[:folds],
+            folds_total=folds,
+            seeds=tuple(range(seeds)),
+        )
+        for model, entry in MODELS.items()
+        for ablation in entry.ablations
+    ]
+
+
+def _log(uri: str, folder: Path, rows: list[Configuration]) -> None:
+    """Log every row with its runs as a sweep does, and leave each record in a file of its own too."""
+    (folder / "records").mkdir()
+    with _unsynchronised():
+        tracker = tracking.Tracker(uri, "benchmark", folder / "mlartifacts")
+        for row in rows:
+            finals: dict[str, dict[str, str]] = {fold: {} for fold in row.folds}
+            for fold in row.folds:
+                for seed in row.seeds:
+                    record = _record(row, fold, seed)
+                    finals[fold][str(seed)] = record["trial_id"]
+                    tracker.trial(row, record)
+                    (folder / "records" / f"{record['trial_id']}.json").write_text(json.dumps(record), encoding="utf-8")
+            tracker.configuration(row, finals, {}, 0)
+
+
+@contextlib.contextmanager
+def _unsynchronised() -> Iterator[None]:
+    """SQLite waits for no disk meanwhile: thousands of runs are written that no power cut needs to spare."""
+
+    def relax(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", relax)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", relax)
+
+
+def _record(row: Configuration, fold: str, seed: int) -> dict[str, Any]:
+    """A ledger entry as whole as a real one, with made-up scores."""
+    spec = TrialSpec(
+        database=row.database,
+        database_digest="0123456789abcdef",
+        protocol=row.protocol,
+        fold=fold,
+        purpose="final",
+        validation=(),
+        model=row.model,
+        ablation=row.ablation,
+        seed=seed,
+        epochs=EPOCHS,
+        hyperparameters=(("batch_size", 32), ("channels", 16), ("learning_rate", 0.001)),
+    )
+    random, size = np.random.default_rng(int(spec.trial_id, 16)), len(row.emotions)
+    scores, truth = random.dirichlet(np.ones(size), UTTERANCES), np.arange(UTTERANCES) % size
+    counts = metrics.confusion(truth.tolist(), scores.argmax(axis=1), size)
+    return {
+        "trial_id": spec.trial_id,
+        "spec": spec.to_dict(),
+        "status": "done",
+        "started_unix": 1.7e9 + seed,
+        "seconds": 60.0,
+        "versions": {"tfser": "0"},
+        "machine": {"device": "cpu", "system": "made up"},
+        "emotions": list(row.emotions),
+        "utterances": [
+            {"id": f"{fold}-{i:03d}", "speaker": fold, "truth": row.emotions[truth[i]], "p": scores[i].tolist()} for i in range(UTTERANCES)
+        ],
+        "confusion": counts.tolist(),
+        "war": metrics.war(counts),
+        "uar": metrics.uar(counts),
+        "recalls": dict(zip(row.emotions, metrics.recalls(counts).tolist(), strict=True)),
+        "segments": {"count": 4 * UTTERANCES, "war": 0.25, "uar": 0.25},
+        "curves": {"train_loss": random.random(EPOCHS).tolist()},
+        "epochs": EPOCHS,
+        "standardisation": {"mean": [0.0] * 80, "std": [1.0] * 80},
+        "parameters": 240_000,
+    }
+
+
+def _bare_loop(folder: Path) -> int:
+    """Read and parse every record of the folder; their utterances."""
+    entries: Iterator[Mapping[str, Any]] = (json.loads(path.read_text(encoding="utf-8")) for path in folder.iterdir())
+    return sum(len(entry["utterances"]) for entry in entries)
+
+
+def _collect(uri: str, runs: int) -> None:
+    (results,) = from_mlflow(uri)
+    assert len(results.records) == runs
+
+
+def _tables(uri: str, folder: Path) -> None:
+    """What ``tfser collect`` does, but for the pictures, whose number is that of the rows."""
+    (results,) = from_mlflow(uri)
+    tables.write(results, folder, pictures=False)
