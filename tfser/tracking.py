@@ -30,7 +30,7 @@ from tfser.files import Place, absolute
 from tfser.mirror import Mirror as Mirror
 from tfser.mirror import redacted as redacted
 from tfser.report import thumbnail
-from tfser.report.result import Configuration
+from tfser.report.result import Configuration, refuse_leaks
 
 SCHEMES = ("databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
 """What a tracking URI can begin with."""
@@ -273,7 +273,12 @@ class Tracker:
         }
 
     def trial(self, configuration: Configuration, record: Mapping[str, Any]) -> None:
-        """One trial as a child of its configuration's run; nothing happens when it is there and whole."""
+        """One trial as a child of its configuration's run; nothing happens when it is there and whole.
+
+        Raises:
+            TfserError: a trial that leaks on purpose, which has no place among runs that tables are made from.
+        """
+        refuse_leaks(record)
         spec = record["spec"]
         runs = self._runs(self._experiment(experiment_name(configuration)))
         key, status = record["trial_id"], "FINISHED" if record["status"] == "done" else "FAILED"
