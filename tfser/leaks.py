@@ -16,8 +16,9 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from rich.console import Console
 
@@ -29,6 +30,7 @@ from tfser.lease import lease
 from tfser.models import MODELS
 from tfser.report import formats, terminal
 from tfser.report import leaks as report
+from tfser.report.result import Configuration
 from tfser.request import LEAKS_PREFIX, Sweep, add_places, add_training, check, probe_out, recall, remember
 from tfser.runners.work import versions
 from tfser.schedule import Schedule
@@ -138,13 +140,14 @@ class LeaksRun(Run):
         return 1 if schedule.failures else 0
 
     def _write(self, schedule: Schedule) -> None:
-        measured = report.measure(self.leaks, schedule.records)
+        records = self._entries_of(schedule)
+        measured = report.measure(self.leaks, records)
         table = report.table(self.leaks, measured)
         made = {
             "leaks.csv": formats.to_csv(report.CSV_COLUMNS, [table]),
             "leaks.md": formats.to_markdown("What leaks are worth", [table]),
             "leaks.tex": formats.to_latex([table]),
-            "leaks_trials.csv": report.trials_csv(self.leaks, measured, schedule.records),
+            "leaks_trials.csv": report.trials_csv(self.leaks, measured, records),
             "leaks.json": json.dumps(self._of_this_run(schedule), indent=1, sort_keys=True, default=str) + "\n",
         }
         folder = self.sweep.out / self.sweep.name
@@ -162,6 +165,12 @@ class LeaksRun(Run):
         self._say(f"Trained {schedule.trained} trial(s) in {duration(time.time() - self._started)}; the rest was there already.")
         self._say(f"Table: {absolute(folder)}")
         self._say(f"Ledger, features: {absolute(self.sweep.storage)}")
+
+    def _entries_of(self, schedule: Schedule) -> dict[tuple[Configuration, str, int], Mapping[str, Any]]:
+        """The ledger's entries of trials that are done; of the others what is known of them."""
+        ended = schedule.records.items()
+        found = {key: self.ledger.get(record["trial_id"]) if record["status"] == "done" else record for key, record in ended}
+        return {key: record for key, record in found.items() if record is not None}
 
     def _of_this_run(self, schedule: Schedule) -> dict[str, object]:
         """What differs from run to run; the other files hold only what the numbers fill."""
