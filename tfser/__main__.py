@@ -8,6 +8,7 @@ import sys
 COMMANDS = {
     "sweep": ("tfser.sweep", "plan, run what is missing, collect"),
     "collect": ("tfser.collect", "MLflow runs to tables and figures"),
+    "leaks": ("tfser.leaks", "the same setting under the wrong protocols that are common in print, beside the honest one"),
     "predict": ("tfser.predict", "emotions of audio files, from a finished final trial"),
     "attention": ("tfser.attention", "what a finished model attends to in an utterance, as figures and numbers"),
     "databases": ("tfser.databases.command", "what is known, what is on disk, what is wrong with it"),

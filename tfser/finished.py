@@ -158,8 +158,8 @@ def _by_id(word: str, ledger: Ledger) -> list[Choice]:
     if ledger.damaged:
         raise RequestError(f"ledger {ledger.root}", [f"{path}: {_DAMAGED}" for path in ledger.damaged])
     whole = [(i, record) for i, record in records if record is not None]
-    finals = [(i, record) for i, record in whole if record["spec"]["purpose"] != "search"]
-    # A search trial that is alone with its prefix is shown to be one; among final trials it is not what anybody means.
+    finals = [(i, record) for i, record in whole if record["spec"]["purpose"] != "search" and not record["spec"].get("leaks")]
+    # A search or leaking trial that is alone with its prefix is shown to be one; among final trials it is not what anybody means.
     return [Choice(trial_id=i, **{name: str(record["spec"][name]) for name in NARROWING}) for i, record in finals or whole]
 
 
@@ -231,6 +231,11 @@ def _usable(ledger: Ledger, trial_id: str) -> dict[str, Any]:
         raise RequestError(
             f"trial {trial_id}",
             [f"it is a search trial, trained without {', '.join(spec['validation'])} to choose a setting; only final trials keep weights"],
+        )
+    if spec.get("leaks"):
+        raise RequestError(
+            f"trial {trial_id}",
+            [f"it was shown its test utterances on purpose ({', '.join(spec['leaks'])}), to tell what that is worth; use an honest trial"],
         )
     return record
 

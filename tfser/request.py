@@ -28,6 +28,9 @@ from tfser.folds import PROTOCOLS
 from tfser.models import MODELS
 from tfser.trial import Hyperparameter, Value
 
+LEAKS_PREFIX = "leaks-"
+"""Before the name of what ``tfser.leaks`` makes, which shares folders with sweeps."""
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -37,6 +40,14 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 all done, 1 some trials failed, 2 the request is wrong and nothing was started, 130 interrupted.",
     )
     p.add_argument("databases", nargs="+", metavar="DATABASE", help="a known name, the path of a manifest CSV, or audformat:PATH")
+    add_training(p)
+    _add_search(p)
+    add_places(p)
+    return p
+
+
+def add_training(p: argparse.ArgumentParser) -> None:
+    """The options that say what is trained."""
     what = p.add_argument_group("what to train")
     data = os.environ.get("TFSER_DATA") or None
     what.add_argument("--data", type=typed_place, default=data, help="folder or URI that holds the corpora (default: TFSER_DATA)")
@@ -48,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--seeds", type=int, default=1, metavar="N", help="final trials per fold, seeds 0 to N-1 (default: 1)")
     what.add_argument("--epochs", type=int, default=None, metavar="N", help="default: as published; with a search, the most that are tried")
     what.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="fixed", help="fixes a hyperparameter; it is not searched")
+
+
+def _add_search(p: argparse.ArgumentParser) -> None:
     search = p.add_argument_group("search")
     search.add_argument("--trials", type=int, default=None, metavar="N", help="Optuna trials per fold (default: 0, the published setting)")
     search.add_argument("--space", type=typed_place, nargs="+", default=[], metavar="FILE", help="default: search_spaces/<model>.yaml")
@@ -58,11 +72,16 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument("--no-pruning", action="store_false", dest="prune", help="run every search trial to its last epoch")
     search.add_argument("--optuna-storage", default=None, metavar="URL", help="database for the studies (default: a journal in STORAGE)")
     search.add_argument("--deterministic", action="store_true", help="the same choices whatever the order in which trials end")
+
+
+def add_places(p: argparse.ArgumentParser, *, mlflow: bool = True) -> None:
+    """The options that say where trials run and where everything lies, and --retry-failed and --plan."""
     where = p.add_argument_group("where")
     where.add_argument("--name", default=None, help="of the sweep; its resume key (default: from the databases and options)")
     where.add_argument("--out", type=typed_place, default=None, help="folder or URI; tables go to OUT/<sweep>/ (default: ./results)")
     where.add_argument("--storage", type=typed_place, default=None, help="ledger, studies, features (default: OUT/.tfser)")
-    where.add_argument("--tracking-uri", default=None, help="MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)")
+    if mlflow:
+        where.add_argument("--tracking-uri", default=None, help="MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)")
     where.add_argument("--address", default=os.environ.get("RAY_ADDRESS"), help="Ray cluster (default: RAY_ADDRESS, else a local Ray)")
     where.add_argument("--in-process", action="store_true", help="no Ray: one trial after another in this process")
     cpus, gpus = os.environ.get("TFSER_TRIAL_CPUS"), os.environ.get("TFSER_TRIAL_GPUS") or "auto"
@@ -72,7 +91,6 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--checkpoint", type=float, default=120.0, metavar="S", help="seconds between checkpoints of a trial (default: 120)")
     p.add_argument("--retry-failed", action="store_true", help="train again what failed in an earlier start")
     p.add_argument("--plan", action="store_true", help="print what would be trained; run nothing")
-    return p
 
 
 def _gpu_share(text: str) -> float | None:
@@ -157,6 +175,8 @@ def check(arguments: argparse.Namespace) -> Sweep:
     if arguments.name is not None and not NAME.fullmatch(arguments.name):
         name = arguments.name
         problems.append(f"--name: {name!r} becomes a folder; use a-z, 0-9, '.', '_', '+' and '-', beginning with a letter or digit")
+    elif arguments.name is not None and arguments.name.startswith(LEAKS_PREFIX):
+        problems.append(f"--name: names that begin with {LEAKS_PREFIX} are those of tfser leaks, which puts that before what it is given")
     databases: dict[str, Database] = {}
     audio: dict[str, Mapping[str, str]] = {}
     digests: dict[str, str] = {}

@@ -147,7 +147,7 @@ class Run:
         except FileNotFoundError:
             return None
 
-    def _train(self, schedule: Schedule, view: View, memory: Mapping[str, Any], mirror: tracking.Mirror) -> None:
+    def _train(self, schedule: Schedule, view: View, memory: Mapping[str, Any], mirror: tracking.Mirror | None) -> None:
         runner = self._runner()
         self._usage = runner.usage
         remember(self.sweep, memory)
@@ -169,7 +169,7 @@ class Run:
         except KeyboardInterrupt:
             # Said before anything is given back: whoever stops a Ray job kills it after three seconds.
             self._interrupted()
-            if left := mirror.abandon():
+            if mirror and (left := mirror.abandon()):
                 self._say(f"{left} record(s) are not in MLflow yet; the next start logs them.")
             raise
         finally:

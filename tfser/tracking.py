@@ -31,7 +31,7 @@ from tfser.files import Place, absolute
 from tfser.mirror import Mirror as Mirror
 from tfser.mirror import redacted as redacted
 from tfser.report import thumbnail
-from tfser.report.result import Configuration
+from tfser.report.result import Configuration, refuse_leaks
 
 SCHEMES = ("databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
 """What a tracking URI can begin with."""
@@ -285,7 +285,12 @@ class Tracker:
         return run is not None and run.status == _status(status) and self._is_whole(run)
 
     def trial(self, configuration: Configuration, record: Mapping[str, Any]) -> None:
-        """One trial as a child of its configuration's run; nothing happens when it is there and whole."""
+        """One trial as a child of its configuration's run; nothing happens when it is there and whole.
+
+        Raises:
+            TfserError: a trial that leaks on purpose, which has no place among runs that tables are made from.
+        """
+        refuse_leaks(record)
         if self.holds(configuration, record["trial_id"], record["status"]):
             return
         spec = record["spec"]

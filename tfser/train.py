@@ -66,6 +66,9 @@ class TrialData:
     """(first frame, frames, emotion index) of each training utterance."""
     scored: tuple[tuple[int, int, int], ...]
     """The same of each utterance that is scored."""
+    beyond: tuple[tuple[int, int, int], ...] = ()
+    """The same of each utterance whose frames enter the standardisation although it is not trained on: a leak, and in no
+    honest trial (``tfser.leaking``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +269,7 @@ class Training:
         hop = int(settings["segment_hop"]) or length
         self._train = Segments(data.train, length, hop, device)
         self._scored = Segments(data.scored, length, hop, device)
-        self.mean, self.std = band_statistics(data.frames, data.train)
+        self.mean, self.std = band_statistics(data.frames, (*data.train, *data.beyond))
         self._frames = as_tensor(data.frames)
         if device.type != "cpu":
             self._frames = self._frames.to(device)

@@ -20,6 +20,11 @@ PURPOSES = ("search", "final", "oracle")
 trained on all training speakers and scored once on the test fold. ``oracle``: as ``final``, but scored on
 the test fold after every epoch and recorded at its best one; such a trial only ever stands in rows marked so."""
 
+LEAKS = ("random_split", "standardisation")
+"""What a trial of ``tfser.leaks`` may be shown of its test utterances, on purpose. ``random_split``: folds are shares of the
+shuffled utterances, so that a test speaker is trained on too. ``standardisation``: the statistics of the mel bands are those of
+every utterance, the test fold's among them. A trial with any of them stands in no table but the one that is about leaks."""
+
 Value = int | float | str | bool
 """What a hyperparameter can be."""
 
@@ -88,7 +93,7 @@ class TrialSpec:
     protocol: str
     """``speaker`` or ``session``: how speakers become folds."""
     fold: str
-    """The held-out speaker or session, by name."""
+    """The held-out speaker or session, by name; with the leak ``random_split`` a share of the utterances, ``part01`` and on."""
     purpose: str
     """One of ``PURPOSES``."""
     validation: tuple[str, ...] = ()
@@ -102,6 +107,8 @@ class TrialSpec:
     hyperparameters: tuple[tuple[str, Value], ...]
     """Every setting with its value, defaults included (they drift), sorted by name."""
     numerics: int = NUMERICS_VERSION
+    leaks: tuple[str, ...] = ()
+    """Those of ``LEAKS`` that the trial has, sorted; an honest trial has none."""
     _id: str = field(default="", init=False, repr=False, compare=False)
 
     @property
@@ -117,7 +124,7 @@ class TrialSpec:
         return self._id
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """As plain JSON values; an honest trial's do not mention leaks, so that its id is what it was before there were any."""
         return {
             "database": self.database,
             "database_digest": self.database_digest,
@@ -131,6 +138,7 @@ class TrialSpec:
             "epochs": self.epochs,
             "hyperparameters": self.settings,
             "numerics": self.numerics,
+            **({"leaks": list(self.leaks)} if self.leaks else {}),
         }
 
     def to_json(self) -> str:
@@ -142,5 +150,6 @@ class TrialSpec:
         """The inverse of ``to_dict``."""
         fields = dict(values)
         fields["validation"] = tuple(fields["validation"])
+        fields["leaks"] = tuple(fields.get("leaks", ()))
         fields["hyperparameters"] = tuple(sorted(fields["hyperparameters"].items()))
         return cls(**fields)

@@ -83,6 +83,7 @@ class View:
     def _line(self, ended: Ended) -> None:
         spec, record = ended.spec, ended.record
         what = f"{spec.purpose:<6} {spec.database} {spec.fold} {spec.ablation} seed {spec.seed}"
+        what += f" (leaks: {', '.join(spec.leaks)})" if spec.leaks else ""
         if record["status"] in ("failed", "lost"):
             text = f"{record['status']}: {record['reason']}"
         elif record["status"] == "pruned":
@@ -109,7 +110,7 @@ class View:
             best = sorted(self._best[configuration].items())
             table.add_row(
                 configuration.database,
-                f"{configuration.model} {configuration.ablation}",
+                f"{configuration.model} {configuration.ablation}, {configuration.selection}",
                 f"{len(finals.folds)} of {len(configuration.folds)}",
                 f"{100 * finals.uars / finals.number:.2f} % (mean of folds)" if finals.number else "",
                 ", ".join(f"{fold} {100 * uar:.1f}" for fold, uar in best),

@@ -45,6 +45,7 @@ def test_the_id_is_the_same_in_a_new_process_with_another_hash_seed():
         {"epochs": 21},
         {"hyperparameters": (("batch_size", 32), ("learning_rate", 0.0011))},
         {"numerics": 999},
+        {"leaks": ("random_split",)},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -54,6 +55,13 @@ def test_everything_that_can_change_a_number_changes_the_id(change):
 
 def test_a_spec_survives_json():
     assert TrialSpec.from_dict(json.loads(SPEC.to_json())) == SPEC
+    leaking = replace(SPEC, leaks=("random_split", "standardisation"))
+    assert TrialSpec.from_dict(json.loads(leaking.to_json())) == leaking
+
+
+def test_an_honest_spec_says_nothing_of_leaks_so_that_entries_from_before_there_were_any_keep_their_ids():
+    assert "leaks" not in SPEC.to_dict()
+    assert TrialSpec.from_dict(SPEC.to_dict()).leaks == ()
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True) | st.integers() | st.text() | st.booleans() | st.none())

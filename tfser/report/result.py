@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from tfser.errors import TfserError
+
 if TYPE_CHECKING:
     from tfser.report.searches import History  # which takes its configurations from here
 
@@ -74,6 +76,23 @@ class Results:
     """What each study of the sweep tried."""
     command: str = ""
     """The command line that made them, without passwords; empty where it is not known, or where there were several."""
+
+    def __post_init__(self) -> None:
+        for record in self.records.values():
+            refuse_leaks(record)
+
+
+def refuse_leaks(record: Mapping[str, Any]) -> None:
+    """Let no trial of ``tfser.leaks`` that saw its test utterances get among results.
+
+    Raises:
+        TfserError: it is one.
+    """
+    if leaks := record.get("spec", {}).get("leaks"):
+        raise TfserError(
+            f"trial {record['trial_id']} was shown its test utterances on purpose ({', '.join(leaks)}); "
+            "it can stand in no table but that of python -m tfser.leaks"
+        )
 
 
 def matrix(record: Mapping[str, Any]) -> np.ndarray:

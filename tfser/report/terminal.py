@@ -6,6 +6,7 @@ Prints only; the tables come from ``comparison`` and ``ablation``, the latter wh
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -35,13 +36,24 @@ def show(results: Results, console: Console) -> None:
     summaries, figures = summarise(results), published.load()
     rows = Rows(summaries, figures)
     tables = comparison.tables(summaries, figures, rows)
-    for table in tables + [table for table in ablation.tables(summaries, figures, rows) if sum(bool(row.about) for row in table.rows) > 1]:
+    several = [table for table in ablation.tables(summaries, figures, rows) if sum(bool(row.about) for row in table.rows) > 1]
+    show_tables([*tables, *several], console)
+    if not tables:
+        console.print("No rows to show.")
+
+
+def show_tables(tables: Sequence[Table], console: Console) -> None:
+    """Print some tables, each with its notes below.
+
+    Args:
+        tables: in this order.
+        console: where to; see ``show``.
+    """
+    for table in tables:
         console.print(_rich(table, console))
         for note in table.notes if table.terminal_notes is None else table.terminal_notes:
             console.print(Text(_text(note, console), style="dim"), soft_wrap=not console.is_terminal)
         console.print()
-    if not tables:
-        console.print("No rows to show.")
 
 
 def _text(text: str, console: Console) -> str:

@@ -134,6 +134,8 @@ def repeat(record: Mapping[str, Any], *, command: str = "", incomplete: bool = F
     problems = []
     if spec.purpose == "search":
         problems.append("it is a search trial; the command of its sweep repeats it")
+    if spec.leaks:
+        problems.append("it leaks on purpose; the command in the leaks.json of its table repeats it")
     if spec.numerics != NUMERICS_VERSION:
         problems.append(f"it is of numerics version {spec.numerics}, this tfser is of {NUMERICS_VERSION}; install the one it was made with")
     settings = {name: _typed(value) for name, value in spec.settings.items()}

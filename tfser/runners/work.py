@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tfser import __version__, folds, metrics
+from tfser import __version__, folds, leaking, metrics
 from tfser.checkpoint import Checkpoint
 from tfser.errors import TrialError
 from tfser.features import Pack
@@ -63,7 +63,7 @@ def _open_pack(path: Place) -> tuple[Pack, np.ndarray]:
 
 
 def trial_data(pack: Pack, frames: np.ndarray, spec: TrialSpec) -> TrialData:
-    """What the trial may see; for a search trial that is no test utterance.
+    """What the trial may see; for a search trial that is no test utterance, and for a leaking one what it says.
 
     Raises:
         ValueError: the pack is not the spec's database.
@@ -76,10 +76,13 @@ def trial_data(pack: Pack, frames: np.ndarray, spec: TrialSpec) -> TrialData:
     def rows(chosen: list[int]) -> tuple[tuple[int, int, int], ...]:
         return tuple((u.start, u.frames, index[u.emotion]) for u in (pack.utterances[i] for i in chosen))
 
-    return TrialData(frames=frames, emotions=pack.emotions, train=rows(train), scored=rows(scored))
+    beyond = rows(leaking.beyond(spec, scored))
+    return TrialData(frames=frames, emotions=pack.emotions, train=rows(train), scored=rows(scored), beyond=beyond)
 
 
 def _sides(pack: Pack, spec: TrialSpec) -> tuple[list[int], list[int]]:
+    if "random_split" in spec.leaks:
+        return leaking.random_split(pack.utterances, spec.protocol, spec.fold)
     return folds.split(pack.utterances, spec.protocol, spec.fold, spec.validation)
 
 
@@ -124,7 +127,7 @@ def run(task: Task) -> dict[str, Any]:
     if record["status"] != "pruned":
         if (there := _committed(task)) is not None:
             return there
-        task.ledger.commit(record, None if spec.purpose == "search" else weights)
+        task.ledger.commit(record, None if spec.purpose == "search" or spec.leaks else weights)
     checkpoint.remove()
     return record
 

@@ -1,0 +1,355 @@
+"""What leaks are worth: that each row leaks what it says, that its numbers are right, and that no such trial gets anywhere else."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+
+from tests.conftest import SET_SMALL
+from tests.runs import record, row
+from tests.unit.test_sweep import arguments as sweep_arguments
+from tests.unit.test_sweep import tables_of
+from tfser import collect, finished, leaking, leaks, plan, predict, sweep, tracking
+from tfser.databases import load
+from tfser.errors import RequestError, TfserError
+from tfser.features import FeatureStore, FrontEnd, audio_digests
+from tfser.folds import folds
+from tfser.leak_plan import ROWS, make
+from tfser.ledger import Ledger
+from tfser.models import MODELS
+from tfser.report import trace
+from tfser.report.result import Results
+from tfser.runners import work
+from tfser.train import Training
+from tfser.trial import LEAKS, TrialSpec
+
+SPACE = str(Path(__file__).parent / "tiny_space.yaml")
+FAST = [*SET_SMALL, "learning_rate=0.03"]
+FIGURES = ("war_pooled", "uar_pooled", "war_mean", "uar_mean")
+
+
+def arguments(manifest, out, *more, epochs="2"):
+    model = ["--model", "time_frequency_transformer", "--epochs", epochs]
+    return [str(manifest), "--out", str(out), "--in-process", *model, "--name", "x", "--set", *FAST, *more]
+
+
+def read(out, name):
+    return pd.read_csv(out / "leaks-x" / name, dtype={"trial_id": str, "fold": str}, keep_default_na=True)
+
+
+def written(out):
+    """Every file that the numbers fill, as bytes."""
+    return {p.name: p.read_bytes() for p in sorted((out / "leaks-x").iterdir()) if p.name != "leaks.json"}
+
+
+def ledger_of(out):
+    ledger = Ledger(out / ".tfser" / "ledger")
+    return {trial: ledger.get(trial) for trial in ledger.ids()}
+
+
+def collected(out, folder):
+    """What ``collect`` makes of everything in MLflow, as bytes."""
+    assert collect.main(["--storage", str(out / ".tfser"), "--out", str(folder)]) == 0
+    return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "report.html"}
+
+
+@pytest.fixture(scope="module")
+def made(tiny_manifest, tmp_path_factory):
+    """A sweep and then the leaks of the same setting, in one storage: (folder, what was collected before the leaks)."""
+    out = tmp_path_factory.mktemp("leaks")
+    assert sweep.main([*sweep_arguments(tiny_manifest, out, "--name", "honest"), "--set", *FAST]) == 0
+    before = collected(out, tmp_path_factory.mktemp("before"))
+    assert leaks.main(arguments(tiny_manifest, out)) == 0
+    return out, before
+
+
+# --- each leak leaks what it says -------------------------------------------------------------------------------------
+
+
+def test_the_statistics_hold_the_frames_of_the_test_fold_in_the_rows_that_leak_them_and_in_no_other(made, tiny):
+    out, _ = made
+    pack = FeatureStore(out / ".tfser" / "features").ensure(tiny, audio_digests(tiny), FrontEnd(n_mels=16, preemphasis=0.97))
+    frames, seen = pack.frames(), set()
+    for entry in ledger_of(out).values():
+        spec = entry["spec"]
+        scored = {u["id"] for u in entry["utterances"]}
+        leaky = "standardisation" in spec.get("leaks", [])
+        used = np.concatenate([frames[u.start : u.start + u.frames] for u in pack.utterances if leaky or u.id not in scored])
+        assert entry["standardisation"]["mean"] == pytest.approx(used.mean(axis=0, dtype=np.float64), abs=1e-6)
+        assert entry["standardisation"]["std"] == pytest.approx(used.std(axis=0, dtype=np.float64), abs=1e-5)
+        seen.add((*spec.get("leaks", []), spec["purpose"]))
+    assert seen == {("final",), ("oracle",), ("standardisation", "final"), ("random_split", "final"), (*LEAKS, "oracle")}
+
+
+def test_a_random_split_has_its_test_speakers_in_training_and_an_honest_fold_has_not(made, tiny):
+    out, _ = made
+    pack = FeatureStore(out / ".tfser" / "features").ensure(tiny, audio_digests(tiny), FrontEnd(n_mels=16, preemphasis=0.97))
+    speaker = {(u.start, u.frames): u.speaker for u in pack.utterances}
+    for entry in ledger_of(out).values():
+        spec = TrialSpec.from_dict(entry["spec"])
+        data = work.trial_data(pack, pack.frames(), spec)
+        trained, tested = ({speaker[start, length] for start, length, _ in side} for side in (data.train, data.scored))
+        assert len(data.train) + len(data.scored) == 36
+        assert set(data.train).isdisjoint(data.scored)
+        if "random_split" in spec.leaks:
+            assert tested & trained
+        else:
+            assert tested == {spec.fold}
+            assert not tested & trained
+
+
+@given(st.lists(st.sampled_from("ABCDE"), min_size=1, max_size=60), st.randoms())
+def test_the_shares_of_a_random_split_hold_every_utterance_once_whatever_their_order(speakers, dice):
+    utterances = [_Utterance(f"u{i}", speaker) for i, speaker in enumerate(["F", *speakers])]
+    names = leaking.parts(len(folds(utterances, "speaker")))
+    shares = {}
+    for name in names:
+        train, held_out = leaking.random_split(utterances, "speaker", name)
+        assert sorted(train + held_out) == list(range(len(utterances)))
+        shares[name] = {utterances[i].id for i in held_out}
+    assert sorted(i for share in shares.values() for i in share) == sorted(u.id for u in utterances)
+    assert max(map(len, shares.values())) - min(map(len, shares.values())) <= 1
+    turned = list(utterances)
+    dice.shuffle(turned)
+    for name in names:
+        assert {turned[i].id for i in leaking.random_split(turned, "speaker", name)[1]} == shares[name]
+
+
+class _Utterance:
+    session = None
+
+    def __init__(self, name, speaker):
+        self.id, self.speaker = name, speaker
+
+
+def test_a_share_or_leak_that_does_not_exist_is_refused(tiny):
+    with pytest.raises(ValueError, match="no share named part05; there are part01 to part04"):
+        leaking.random_split(tiny.utterances, "speaker", "part05")
+    spec = replace(TrialSpec.from_dict(record(row(), "anna", 0)["spec"]), leaks=("telepathy",))
+    with pytest.raises(ValueError, match="no leak named telepathy; there are random_split, standardisation"):
+        leaking.beyond(spec, [1])
+
+
+def test_where_the_speaker_tells_the_emotion_a_random_split_is_far_above_the_honest_row(tmp_path):
+    rng, rows = np.random.default_rng(3), ["path,speaker,emotion"]
+    for number, (speaker, emotion) in enumerate(zip(("a", "b", "c", "d"), ("calm", "glad", "calm", "glad"), strict=True)):
+        for take in range(8):
+            time_s = np.arange(5000) / 16000
+            wave = 0.2 * np.sin(2 * np.pi * (400 + 1500 * number) * time_s) + 0.02 * rng.standard_normal(5000)
+            soundfile.write(tmp_path / f"{speaker}{take}.wav", wave.astype(np.float32), 16000)
+            rows.append(f"{speaker}{take}.wav,{speaker},{emotion}")
+    (tmp_path / "voices.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    assert leaks.main(arguments(tmp_path / "voices.csv", tmp_path, "--leak", "random_split", epochs="10")) == 0
+    table = read(tmp_path, "leaks.csv").set_index("row")
+    assert list(table.index) == ["honest", "random_split"]
+    assert table.loc["honest"].uar_pooled < 0.6
+    assert table.loc["random_split"].uar_pooled > 0.9
+
+
+# --- such a trial gets nowhere else -----------------------------------------------------------------------------------
+
+
+def test_collecting_after_a_leaks_run_gives_the_same_bytes_as_before_it(made, tmp_path):
+    out, before = made
+    assert collected(out, tmp_path) == before
+    client = MlflowClient(tracking_uri=f"sqlite:///{out / '.tfser' / 'mlflow.db'}")
+    assert {e.name for e in client.search_experiments()} == {"Default", "tfser/tiny/speaker"}
+
+
+def test_a_sweep_after_a_leaks_run_trains_and_writes_nothing_new(made, tiny_manifest, monkeypatch):
+    out, _ = made
+    before = tables_of(out / "honest")
+    monkeypatch.setattr(work, "run", lambda task: pytest.fail("a finished trial was trained again"))
+    assert sweep.main([*sweep_arguments(tiny_manifest, out, "--name", "honest"), "--set", *FAST]) == 0
+    assert tables_of(out / "honest") == before
+
+
+def test_honest_trials_are_shared_with_the_sweep_and_leaking_ones_keep_no_weights(made):
+    out, _ = made
+    said = json.loads((out / "leaks-x" / "leaks.json").read_text())
+    folds_csv = pd.read_csv(out / "honest" / "folds.csv", dtype={"trial_id": str})
+    trials = read(out, "leaks_trials.csv")
+    assert set(trials[trials["row"] == "honest"].trial_id) == set(folds_csv.trial_id)
+    assert said["trained"] == 4 * (9 - 1)
+    ledger = Ledger(out / ".tfser" / "ledger")
+    for trial_id, entry in ledger_of(out).items():
+        assert ledger.weights_path(trial_id).exists() == (not entry["spec"].get("leaks"))
+
+
+def leaking_record(leak="standardisation"):
+    entry = record(row(), "anna", 0)
+    spec = replace(TrialSpec.from_dict(entry["spec"]), leaks=(leak,))
+    return {**entry, "trial_id": spec.trial_id, "spec": spec.to_dict()}
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_results_mlflow_and_repeat_refuse_a_leaking_trial(leak):
+    entry = leaking_record(leak)
+    with pytest.raises(TfserError, match=f"trial {entry['trial_id']} was shown its test utterances on purpose .{leak}."):
+        Results(sweep="s", configurations=(row(),), records={(row(), "anna", 0): entry})
+    with pytest.raises(TfserError, match="it can stand in no table but that of python -m tfser.leaks"):
+        tracking.Tracker.trial(None, row(), entry)  # before it looks at anything of its own
+    with pytest.raises(RequestError, match=r"it leaks on purpose; the command in the leaks\.json of its table repeats it"):
+        trace.repeat(entry)
+
+
+def test_predict_does_not_take_a_leaking_trial_for_a_model(made, capsys):
+    out, _ = made
+    trials = read(out, "leaks_trials.csv")
+    trial_id = trials[trials["row"] == "standardisation"].trial_id.iloc[0]
+    assert predict.main([trial_id, "x.wav", "--results", str(out)]) == 2
+    assert f"trial {trial_id}: it was shown its test utterances on purpose (standardisation)" in capsys.readouterr().err
+    place = finished.Source(storage=out / ".tfser", results=out)
+    with pytest.raises(RequestError, match="nor a sweep with tables"):
+        finished.find("leaks-x", place, {})
+
+
+def test_no_plan_of_a_sweep_asks_for_a_leak(tiny):
+    for selection in plan.SELECTIONS:
+        request = plan.Request(selection=selection, ablations=("all",), seeds=2)
+        planned = plan.make(request, [tiny], lambda d: "digest", {})
+        specs = [spec for study in planned.studies for spec in study.final_specs(study.base, study.epochs).values()]
+        assert specs
+        assert not any(spec.leaks or spec.fold.startswith("part") for spec in specs)
+
+
+def test_no_leaking_trial_has_the_id_of_an_honest_one(tiny):
+    asked = plan.make(plan.Request(models=("atfnn",), seeds=2), [tiny], lambda d: "digest", {})
+    specs = {
+        (study.configuration.selection, *key): spec
+        for study in make(asked, ROWS).plan.studies
+        for key, spec in study.final_specs(study.base, study.epochs).items()
+    }
+    assert len({spec.trial_id for spec in specs.values()}) == len(specs) == 9 * 4 * 2
+    honest = {spec.trial_id for study in asked.studies for spec in study.final_specs(study.base, study.epochs).values()}
+    assert {spec.trial_id for key, spec in specs.items() if key[0] == "honest"} == honest
+
+
+def test_sessions_are_held_out_and_split_as_speakers_are(tiny):
+    asked = plan.make(plan.Request(models=("atfnn",), protocol="session"), [tiny], lambda d: "digest", {})
+    made_of = {row.name: row for row in make(asked, ROWS).rows}
+    assert made_of["honest"].folds == ("s1", "s2")
+    assert made_of["random_split"].folds == made_of["together"].folds == ("part01", "part02")
+    assert [row.paired for row in made_of.values()] == [True] * 4 + [False] * 2
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_start_trains_nothing_and_writes_the_same_bytes(made, tiny_manifest, monkeypatch):
+    out, _ = made
+    before = written(out)
+    assert set(before) == {"leaks.csv", "leaks.md", "leaks.tex", "leaks_trials.csv"}
+    monkeypatch.setattr(work, "run", lambda task: pytest.fail("a finished trial was trained again"))
+    assert leaks.main(arguments(tiny_manifest, out)) == 0
+    assert written(out) == before
+
+
+def test_an_interrupted_run_ends_like_one_that_was_not(tiny_manifest, tmp_path, monkeypatch, capsys):
+    more = ("--leak", "standardisation", "random_split")
+    assert leaks.main(arguments(tiny_manifest, tmp_path / "a", *more, epochs="1")) == 0
+    run, left = work.run, [5]
+
+    def interrupted(task):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return run(task)
+
+    monkeypatch.setattr(work, "run", interrupted)
+    assert leaks.main(arguments(tiny_manifest, tmp_path / "b", *more, epochs="1")) == 130
+    assert "the same command goes on from there (sweep leaks-x)" in capsys.readouterr().out
+    assert list((tmp_path / "b" / "leaks-x").iterdir()) == []
+    monkeypatch.setattr(work, "run", run)
+    assert leaks.main(arguments(tiny_manifest, tmp_path / "b", *more, epochs="1")) == 0
+    assert written(tmp_path / "b") == written(tmp_path / "a")
+    assert json.loads((tmp_path / "b" / "leaks-x" / "leaks.json").read_text())["trained"] == 12 - 5
+
+
+def test_a_failed_training_is_not_chosen_and_a_fold_without_one_is_marked(tiny_manifest, tmp_path, capsys):
+    epoch = Training.run_epoch
+    first = load(str(tiny_manifest), None).speakers[0]
+
+    def nan(self):
+        # The third setting everywhere, and the first one for the fold of the first speaker.
+        rate = self.settings["learning_rate"]
+        if rate > 0.05 or (rate == 0.03 and self.data.scored[0][0] == 0):
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(float("nan"))
+        epoch(self)
+
+    call = arguments(tiny_manifest, tmp_path, "--leak", "hyperparameters", epochs="1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, "run_epoch", nan)
+        assert leaks.main(call) == 1
+    text, table = (tmp_path / "leaks-x" / "leaks.md").read_text(encoding="utf-8"), read(tmp_path, "leaks.csv").set_index("row")
+    assert "5 trainings failed, and another setting was chosen there" in text
+    assert (table.loc["honest"].folds_done, table.loc["hyperparameters"].folds_done) == (3, 4)
+    assert f"3 of 4 folds, not the whole; missing {first} (seed 0 failed: the loss was nan" in text
+    assert "--retry-failed trains failed trials again" in capsys.readouterr().out
+    assert leaks.main([*call, "--retry-failed"]) == 0
+    assert read(tmp_path, "leaks.csv").folds_done.tolist() == [4, 4]
+
+
+def test_some_folds_only_are_marked_and_give_no_unpaired_difference(tiny_manifest, tmp_path):
+    assert leaks.main(arguments(tiny_manifest, tmp_path, "--leak", "random_split", "--fold", "bert", epochs="1")) == 0
+    trials, table = read(tmp_path, "leaks_trials.csv"), read(tmp_path, "leaks.csv").set_index("row")
+    assert list(trials.fold) == ["bert", "part02"]
+    assert np.isnan(table.loc["random_split"].uar_mean_difference)
+    assert "1 of 4 folds, not the whole; 3 not asked for" in (tmp_path / "leaks-x" / "leaks.md").read_text(encoding="utf-8")
+
+
+def test_settings_are_drawn_from_the_space_with_a_seed(tiny_manifest, tmp_path, capsys):
+    def drawn(*more):
+        parsed = leaks.parser().parse_args([*arguments(tiny_manifest, tmp_path), "--trials", "3", "--space", SPACE, *more])
+        parsed.fixed = SET_SMALL
+        return leaks.checked(parsed)[1]
+
+    once, again, other = drawn(), drawn(), drawn("--search-seed", "1")
+    assert once.settings == again.settings != other.settings
+    assert len(once.settings) == 4
+    assert once.settings[0]["learning_rate"] == MODELS["time_frequency_transformer"].published["learning_rate"]
+    assert all(0.001 <= s["learning_rate"] <= 0.1 and s["dropout"] in (0.0, 0.2) for s in once.settings[1:])
+    assert once.origin == "3 random draws from the search space, seed 0"
+    assert leaks.main([*arguments(tiny_manifest, tmp_path), "--plan"]) == 0
+    out = capsys.readouterr().out
+    assert "36 trials in all" in out
+    assert not (tmp_path / "leaks-x").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "messages"),
+    [
+        (["--model", "crnn"], ["--model: no 'crnn'"]),
+        (["--model", "atfnn", "time_frequency_transformer"], ["--model: name one of time_frequency_transformer, atfnn"]),
+        (["--ablation", "all"], ["--ablation: name one, or none for the full model"]),
+        (
+            ["--leak", "telepathy", "--seeds", "0"],
+            ["--leak: no 'telepathy'; there are all, epoch, hyperparameters", "--seeds: 0 is below 1"],
+        ),
+        (["--space", SPACE], ["--space: without --trials nothing is drawn from it"]),
+        (["--fold", "emil", "--set", "foo=1"], ["no 'emil'", "no 'foo'"]),
+        (["--name", "leaks-y"], ["--name: names that begin with leaks- are those of tfser leaks"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(tiny_manifest, tmp_path, capsys, more, messages):
+    out = tmp_path / "out"
+    assert leaks.main(arguments(tiny_manifest, out, *more)) == 2
+    error = capsys.readouterr().err
+    assert all(message in error for message in messages), error
+    assert error.startswith("tfser leaks: ")
+    assert not out.exists()
+
+
+def test_a_sweep_cannot_take_the_name_of_a_leaks_run(tiny_manifest, tmp_path, capsys):
+    assert sweep.main(sweep_arguments(tiny_manifest, tmp_path / "out", "--name", "leaks-x")) == 2
+    assert "--name: names that begin with leaks- are those of tfser leaks" in capsys.readouterr().err

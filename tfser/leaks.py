@@ -1,0 +1,221 @@
+"""``python -m tfser.leaks DATABASE --model M``: what leaks are worth, so that published numbers can be placed.
+
+Trains one setting under the honest protocol and under the wrong ones that are common in print (a random split over
+utterances, epoch or hyperparameters chosen on the test fold, standardisation over all speakers), and writes them side by side.
+
+Everything but the last step is a sweep's: the same ledger, runners and resumption, so that honest trials are shared with sweeps. MLflow
+is left out on purpose: tables are collected from there, and a trial that saw its test utterances can then get into none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rich.console import Console
+
+from tfser import cost, tracking
+from tfser.errors import RequestError, TfserError, unknown
+from tfser.files import absolute, commit_text, typed_place
+from tfser.leak_plan import LEARNING_RATES, ROWS, Leaks, make
+from tfser.lease import lease
+from tfser.models import MODELS
+from tfser.report import formats, terminal
+from tfser.report import leaks as report
+from tfser.report.result import Configuration
+from tfser.request import LEAKS_PREFIX, Sweep, add_places, add_training, check, probe_out, recall, remember
+from tfser.runners.work import versions
+from tfser.schedule import Schedule
+from tfser.sweep import Run
+from tfser.trial import NUMERICS_VERSION
+from tfser.view import View, duration
+
+_NO_MLFLOW = "sqlite://"
+"""A database in memory: stands where a sweep would have its tracking URI, and is never opened."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="tfser leaks",
+        description="The same setting under the wrong protocols that are common in print, beside the honest one: what each leak is worth.",
+        epilog="Exit codes: 0 all done, 1 some trials failed, 2 the request is wrong and nothing was started, 130 interrupted.",
+    )
+    p.add_argument("databases", nargs=1, metavar="DATABASE", help="a known name, the path of a manifest CSV, or audformat:PATH")
+    add_training(p)
+    factors = " and ".join(f"{factor:g}" for factor in LEARNING_RATES)
+    leak = p.add_argument_group("what leaks")
+    leak.add_argument("--leak", nargs="+", default=["all"], metavar="L", help=f"{', '.join(ROWS[1:])} or all (default: all)")
+    leak.add_argument(
+        "--trials", type=int, default=0, metavar="N", help=f"settings drawn at random from the space (default: learning rates x {factors})"
+    )
+    leak.add_argument("--space", type=typed_place, nargs="+", default=[], metavar="FILE", help="default: search_spaces/<model>.yaml")
+    leak.add_argument("--search-seed", type=int, default=0, metavar="N", help="another one draws other settings (default: 0)")
+    add_places(p, mlflow=False)
+    p.set_defaults(
+        selection="nested",
+        validation_folds=1,
+        sampler="random",
+        prune=False,
+        optuna_storage=None,
+        deterministic=False,
+        tracking_uri=_NO_MLFLOW,
+    )
+    return p
+
+
+def checked(arguments: argparse.Namespace) -> tuple[Sweep, Leaks]:
+    """The request, whose name begins with ``LEAKS_PREFIX``, and everything that it needs.
+
+    Raises:
+        RequestError: every problem.
+    """
+    problems = []
+    models = list(dict.fromkeys(arguments.model or []))
+    if len(models) != 1:
+        problems.append(f"--model: name one of {', '.join(MODELS)}; the table is about one")
+    if len(set(arguments.ablation)) > 1 or "all" in arguments.ablation:
+        problems.append("--ablation: name one, or none for the full model; the table is about one")
+    names = ROWS[1:] if "all" in arguments.leak else arguments.leak
+    problems += [unknown("--leak", name, [*ROWS[1:], "all"]) for name in names if name not in ROWS[1:]]
+    if arguments.space and not arguments.trials:
+        problems.append("--space: without --trials nothing is drawn from it; add --trials N")
+    sweep = None
+    try:
+        sweep = check(arguments)
+    except RequestError as error:
+        problems += error.problems
+    if problems or sweep is None:
+        raise RequestError("tfser leaks", problems)
+    return replace(sweep, name=LEAKS_PREFIX + sweep.name), make(sweep.plan, names)
+
+
+def describe(sweep: Sweep, leaks: Leaks) -> list[str]:
+    """The plan in words, a line each."""
+    c = leaks.configuration
+    database = sweep.databases[c.database]
+    lines = [f"{c.database}: {len(database.utterances)} utterances, {len(database.speakers)} speakers, {len(c.emotions)} emotions"]
+    folds = f"{len(c.folds)} folds" + (f" of {c.folds_total}" if len(c.folds) < c.folds_total else "")
+    settings = f"{len(leaks.settings)} settings ({leaks.origin})"
+    lines.append(
+        f"{MODELS[c.model].title} {c.ablation}, {c.protocol_name}: {folds}, {len(c.seeds)} seed(s), {leaks.epochs} epochs, {settings}"
+    )
+    lines += [f"leaks {report.titles(c)[row.name]}" for row in leaks.rows]
+    lines.append(f"{leaks.plan.final_trials} trials in all, of which honest ones are shared with every sweep in this storage")
+    return lines
+
+
+class LeaksRun(Run):
+    """One start."""
+
+    def __init__(self, sweep: Sweep, leaks: Leaks, arguments: argparse.Namespace, console: Console) -> None:
+        super().__init__(replace(sweep, plan=leaks.plan), arguments, console)
+        self._requested, self.leaks = sweep, leaks
+
+    @property
+    def _command(self) -> str:
+        return tracking.redacted("python -m tfser.leaks " + shlex.join(self.arguments.typed))
+
+    def _run(self) -> int:
+        probe_out(self.sweep)
+        memory = recall(self._requested)
+        view = View(self.sweep.plan, self.console)
+        schedule = Schedule(self.sweep.plan, self.ledger, None, watch=view.ended, retry_failed=self.arguments.retry_failed)
+        view.schedule = schedule
+        if schedule.finished:
+            remember(self.sweep, memory)
+        else:
+            self._train(schedule, view, memory, None)
+        for path in self.ledger.damaged:
+            self._say(f"A damaged ledger entry was set aside as {path}; its trial was trained again", "yellow")
+        self._write(schedule)
+        return 1 if schedule.failures else 0
+
+    def _write(self, schedule: Schedule) -> None:
+        records = self._entries_of(schedule)
+        measured = report.measure(self.leaks, records)
+        table = report.table(self.leaks, measured)
+        made = {
+            "leaks.csv": formats.to_csv(report.CSV_COLUMNS, [table]),
+            "leaks.md": formats.to_markdown("What leaks are worth", [table]),
+            "leaks.tex": formats.to_latex([table]),
+            "leaks_trials.csv": report.trials_csv(self.leaks, measured, records),
+            "leaks.json": json.dumps(self._of_this_run(schedule), indent=1, sort_keys=True, default=str) + "\n",
+        }
+        folder = self.sweep.out / self.sweep.name
+        for name, text in made.items():
+            commit_text(folder / name, text)
+        self.console.print()
+        terminal.show_tables([table], self.console)
+        for ended in schedule.failures:
+            spec, record = ended.spec, ended.record
+            what = f"{spec.fold} seed {spec.seed} ({ended.configuration.selection}, trial {spec.trial_id})"
+            log = f"; log: {record['log']}" if "log" in record else ""
+            self._say(f"{record['status']}: {what}: {record['reason']}{log}", "red")
+        if schedule.failures:
+            self._say("--retry-failed trains failed trials again; lost ones are tried again by the same command.")
+        self._say(f"Trained {schedule.trained} trial(s) in {duration(time.time() - self._started)}; the rest was there already.")
+        self._say(f"Table: {absolute(folder)}")
+        self._say(f"Ledger, features: {absolute(self.sweep.storage)}")
+
+    def _entries_of(self, schedule: Schedule) -> dict[tuple[Configuration, str, int], Mapping[str, Any]]:
+        """The ledger's entries of trials that are done; of the others what is known of them."""
+        ended = schedule.records.items()
+        found = {key: self.ledger.get(record["trial_id"]) if record["status"] == "done" else record for key, record in ended}
+        return {key: record for key, record in found.items() if record is not None}
+
+    def _of_this_run(self, schedule: Schedule) -> dict[str, object]:
+        """What differs from run to run; the other files hold only what the numbers fill."""
+        return {
+            "name": self.sweep.name,
+            "command": self._command,
+            "request": {key: value for key, value in vars(self.arguments).items() if key not in ("typed", "tracking_uri")},
+            "versions": versions(),
+            "numerics": NUMERICS_VERSION,
+            "platform": platform.platform(),
+            "cpus": os.cpu_count(),
+            "database_digests": dict(self.sweep.digests),
+            "seconds": time.time() - self._started,
+            "trained": schedule.trained,
+            "training_seconds": sum(float(record.get("seconds", 0.0)) for record in schedule.records.values()),
+            "failed": [{"trial_id": e.spec.trial_id, **{k: e.record.get(k) for k in ("reason", "log")}} for e in schedule.failures],
+        }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    arguments = parser().parse_args(argv)
+    arguments.typed = list(sys.argv[1:] if argv is None else argv)
+    console = Console()
+    try:
+        sweep, leaks = checked(arguments)
+        lines = describe(sweep, leaks)
+        if arguments.plan:
+            hours = cost.core_hours(leaks.plan, sweep.databases)
+            lines.append(f"about {duration(3600 * hours)} of one CPU core of this machine, if nothing is there yet")
+        console.print("\n  ".join([f"Leaks {sweep.name}", *lines]), soft_wrap=True, markup=False, highlight=False)
+        if arguments.plan:
+            return 0
+        with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
+            return LeaksRun(sweep, leaks, arguments, console)()
+    except KeyboardInterrupt:
+        print("Interrupted before anything was trained.", file=sys.stderr)
+        return 130
+    except TfserError as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, RequestError) else 1
+    except OSError as error:
+        print(f"{error}\nWhat was trained is kept. Free space or mend the folder, and type the same command again.", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
