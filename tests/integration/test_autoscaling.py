@@ -99,6 +99,8 @@ def test_the_shipped_cluster_grows_from_no_worker_to_two_and_back_and_gives_the_
         assert driver.returncode == 0, said
         assert at_once == 2, said
         entries = [json.loads(path.read_text()) for path in (tmp_path / ".tfser" / "ledger").glob("*/*.json")]
-        assert {entry["machine"]["node"] for entry in entries} == seen
+        trained_on = {entry["machine"]["node"] for entry in entries}
+        assert trained_on, said
+        assert trained_on <= seen, "a trial ran on the head"  # on a busy machine the second worker may come up when all is done
         assert tables_of(tmp_path) == tables_of(reference)
         wait_until(lambda: not fake_workers(cluster), "both workers are gone", 120)
