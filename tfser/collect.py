@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tracking-uri", default=None, help="default: MLFLOW_TRACKING_URI, else SQLite in the storage folder")
     ask = parser.add_mutually_exclusive_group()
     ask.add_argument("--trace", nargs="+", metavar="WORD", help="print the trials and runs behind a printed number, and write nothing")
-    ask.add_argument("--repeat", metavar="TRIAL", help="print the command that trains that final trial again, and write nothing")
+    ask.add_argument("--repeat", metavar="TRIAL", help="print the command that trains a final trial again, by its id or run; write nothing")
     parser.add_argument("--json", action="store_true", help="with --trace: as JSON")
     arguments = parser.parse_args(argv)
     console = Console()
@@ -192,15 +192,17 @@ def _traced(collected: Sequence[Results], arguments: argparse.Namespace) -> str:
     return "".join(texts)
 
 
-def _repeated(collected: Sequence[Results], trial: str) -> str:
-    """The command that repeats a trial, whichever sweep has it."""
-    known = {record["trial_id"]: (results, c, record) for results in collected for (c, *_), record in results.records.items()}
-    if trial not in known:
-        raise RequestError("--repeat", [f"no final trial {trial}; the column trial_id of folds.csv has them"])
-    results, configuration, record = known[trial]
+def _repeated(collected: Sequence[Results], word: str) -> str:
+    """The command that repeats a trial, whichever sweep has it; ``word`` is its id or that of its MLflow run."""
+    places = [(results, key, record) for results in collected for key, record in results.records.items()]
+    found = next((p for p in places if word in (p[2]["trial_id"], p[0].runs.get(p[1]))), None)
+    if found is None:
+        reason = f"no final trial or run {word}; the column trial_id of folds.csv has the trials, --trace prints their runs"
+        raise RequestError("--repeat", [reason])
+    results, (configuration, *_), record = found
     if "spec" not in record:
         reason = "it failed, and its run holds no settings; --retry-failed after its sweep's command trains it again"
-        raise RequestError(f"trial {trial}", [reason])
+        raise RequestError(f"trial {record['trial_id']}", [reason])
     return trace.repeat(record, command=results.command, incomplete=not configuration.complete) + "\n"
 
 

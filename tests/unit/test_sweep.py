@@ -394,7 +394,11 @@ def test_a_printed_number_leads_to_its_trials_and_a_trial_to_the_command_that_re
     traced = json.loads(capsys.readouterr().out)
     assert fold.trial_id in json.dumps(traced)
     assert collect.main(["done", *uri, "--repeat", fold.trial_id]) == 0
-    command = shlex.split(capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    run = next(entry["runs"][0] for entry in traced if entry["trials"] == [fold.trial_id])
+    assert collect.main(["done", *uri, "--repeat", run]) == 0
+    assert capsys.readouterr().out == printed
+    command = shlex.split(printed)
     assert command[:3] == ["python", "-m", "tfser.sweep"]
     again = command[3:]
     again[again.index("--out") + 1] = str(tmp_path)
@@ -404,4 +408,4 @@ def test_a_printed_number_leads_to_its_trials_and_a_trial_to_the_command_that_re
     assert list(repeated.trial_id) == [fold.trial_id]
     assert repeated.uar[0] == fold.uar
     assert collect.main(["done", *uri, "--repeat", "0123456789abcdef"]) == 2
-    assert "no final trial 0123456789abcdef" in capsys.readouterr().err
+    assert "no final trial or run 0123456789abcdef" in capsys.readouterr().err
