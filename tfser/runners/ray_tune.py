@@ -30,6 +30,10 @@ from tfser.usage import Usage
 RETRIES = 5
 """How often a trial is started again elsewhere after its worker, its node or what it read was lost."""
 
+TRIALS_AT_MOST = 10_000
+"""Trials of one Tuner. Tune keeps every trial that it has seen and goes through all of them again and again, so that a long
+sweep begins with a new Tuner now and then, and waits once for the trials that still run."""
+
 PROBE_S = 300.0
 """How long the probe of a GPU may take, a worker's start included; then the share follows from the CPUs alone."""
 
@@ -156,11 +160,11 @@ class RayTuneRunner:
         of a node and of a GPU, until they have one for themselves.
         """
         while not schedule.finished:
-            search = searcher(schedule, task, self.usage)
+            search = searcher(schedule, task, self.usage, max(TRIALS_AT_MOST, 50 * self.workers))
             self._fit(search, self._watch_losses(schedule, search))
             if search.refusal:
                 raise TfserError(search.refusal)
-            if not search.set_aside and not schedule.finished:
+            if not search.set_aside and not search.full and not schedule.finished:
                 raise TfserError("Ray Tune ended before the sweep did; run the same command again to go on")
             grown = bool(search.set_aside) and self._grow()
             for spec, reason in search.set_aside:
@@ -317,8 +321,15 @@ class _NotCopied:
         return (str, ("the schedule is planned anew at every start",))
 
 
-def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task], usage: Usage) -> Any:
-    """The schedule as Tune sees it: suggests the next trial, passes on each one that ended, and notes how long it had a worker."""
+def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task], usage: Usage, most: int) -> Any:
+    """The schedule as Tune sees it: suggests the next trial, passes on each one that ended, and notes how long it had a worker.
+
+    Args:
+        schedule: what there is to train.
+        task: makes a trial's task.
+        usage: told when workers were at trials.
+        most: how many trials are suggested.
+    """
     from ray.tune.search import Searcher
 
     class ScheduleSearcher(_NotCopied, Searcher):  # type: ignore[misc]  # Ray is not typed
@@ -329,15 +340,22 @@ def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task], usage: 
             """Tune's id to the trial whose worker was lost; the runner learns why, and decides."""
             self.set_aside: list[tuple[TrialSpec, str]] = []
             """Trials that may go well with more memory, and what went wrong."""
+            self.left = most
             self.refusal = ""
             """Why nothing more may be trained here."""
 
+        @property
+        def full(self) -> bool:
+            """Whether another Tuner has to go on."""
+            return self.left <= 0
+
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-            spec = None if self.refusal else schedule.next()
+            spec = None if self.refusal or self.full else schedule.next()
             if spec is None:
                 # What was set aside is still running for the schedule; nothing that waits for it can come up now.
                 wait = self.running and not self.refusal and not schedule.finished
                 return None if wait else str(Searcher.FINISHED)
+            self.left -= 1
             self.running[trial_id] = task(spec)
             return {"task": pack_task(self.running[trial_id])}
 
