@@ -30,9 +30,9 @@ from tfser.usage import Usage
 RETRIES = 5
 """How often a trial is started again elsewhere after its worker, its node or what it read was lost."""
 
-TRIALS_AT_MOST = 10_000
-"""Trials of one Tuner. Tune keeps every trial that it has seen and goes through all of them again and again, so that a long
-sweep begins with a new Tuner now and then, and waits once for the trials that still run."""
+TRIALS_AT_MOST = 2_000
+"""Trials of one Tuner, or 20 per worker where that is more. Tune keeps 65 kB of every trial that it has seen and goes through
+all of them again and again, so that a long sweep begins with a new Tuner now and then, and waits for the trials that still run."""
 
 PROBE_S = 300.0
 """How long the probe of a GPU may take, a worker's start included; then the share follows from the CPUs alone."""
@@ -160,7 +160,7 @@ class RayTuneRunner:
         of a node and of a GPU, until they have one for themselves.
         """
         while not schedule.finished:
-            search = searcher(schedule, task, self.usage, max(TRIALS_AT_MOST, 50 * self.workers))
+            search = searcher(schedule, task, self.usage, max(TRIALS_AT_MOST, 20 * self.workers))
             self._fit(search, self._watch_losses(schedule, search))
             if search.refusal:
                 raise TfserError(search.refusal)
@@ -259,7 +259,7 @@ def trial_actor() -> type:
         def step(self) -> dict[str, Any]:
             began = time.time()
             said = run_packed(self.config["task"])
-            return {"done": True, **said, "began": began, "ended": time.time()}
+            return {"done": True, **said, "times": [began, time.time()]}  # a list: Tune keeps a history of every number
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self.config = new_config
@@ -365,8 +365,8 @@ def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task], usage: 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             ended = self.running.pop(trial_id)
             said = result or {}
-            if "began" in said:
-                usage.worked(said["began"], said["ended"])
+            if "times" in said:
+                usage.worked(*said["times"])
             record = ended.ledger.get(ended.spec.trial_id)
             if record is not None:
                 schedule.ended(ended.spec, record)
