@@ -158,7 +158,7 @@ class FakeTask:
 def run_on(cluster, monkeypatch, trials=("a", "b", "c")):
     runner = object.__new__(ray_tune.RayTuneRunner)
     runner._ray, runner._say, runner.trial_cpus, runner.trial_gpus = cluster, print, 1.0, 0.0
-    runner.ledger, runner._losses, runner.usage = {}, Counter(), Usage()
+    runner.ledger, runner._losses, runner.usage, runner.workers = {}, Counter(), Usage(), 0
 
     class Spec(str):
         trial_id = property(lambda self: self)
@@ -174,6 +174,15 @@ def test_trials_that_run_out_of_memory_get_a_larger_share_of_a_node_until_they_f
     cluster = FakeCluster(cpus=4)
     schedule = run_on(cluster, monkeypatch)
     assert cluster.shares == [1.0, 2.0, 4.0]
+    assert {record["status"] for record in schedule.records.values()} == {"done"}
+
+
+def test_a_long_sweep_goes_on_with_another_tuner_and_trains_everything_once(monkeypatch):
+    monkeypatch.setattr(ray_tune, "TRIALS_AT_MOST", 2)
+    cluster = FakeCluster(cpus=1)
+    schedule = run_on(cluster, monkeypatch, trials=("a", "b", "c", "d", "e"))
+    assert cluster.shares == [1.0, 1.0, 1.0]
+    assert list(schedule.records) == ["a", "b", "c", "d", "e"]
     assert {record["status"] for record in schedule.records.values()} == {"done"}
 
 

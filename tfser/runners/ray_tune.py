@@ -33,6 +33,10 @@ RETRIES = 5
 LOW_ON_MEMORY = "running low on memory"
 """In the error of a trial whose worker Ray ended before the system would have ended the whole node."""
 
+TRIALS_AT_MOST = 2_000
+"""Trials of one Tuner, or 20 per worker where that is more. Tune keeps 65 kB of every trial that it has seen and goes through
+all of them again and again, so that a long sweep begins with a new Tuner now and then, and waits for the trials that still run."""
+
 PROBE_S = 300.0
 """How long the probe of a GPU may take, a worker's start included; then the share follows from the CPUs alone."""
 
@@ -162,11 +166,11 @@ class RayTuneRunner:
         of a node and of a GPU, until they have one for themselves.
         """
         while not schedule.finished:
-            search = searcher(schedule, task, self.usage)
+            search = searcher(schedule, task, self.usage, max(TRIALS_AT_MOST, 20 * self.workers))
             self._fit(search, self._watch_losses(schedule, search))
             if search.refusal:
                 raise TfserError(search.refusal)
-            if not search.set_aside and not schedule.finished:
+            if not search.set_aside and not search.full and not schedule.finished:
                 raise TfserError("Ray Tune ended before the sweep did; run the same command again to go on")
             grown = bool(search.set_aside) and self._grow()
             for spec, reason in search.set_aside:
@@ -279,7 +283,7 @@ def trial_actor() -> type:
         def step(self) -> dict[str, Any]:
             began = time.time()
             said = run_packed(self.config["task"])
-            return {"done": True, **said, "began": began, "ended": time.time()}
+            return {"done": True, **said, "times": [began, time.time()]}  # a list: Tune keeps a history of every number
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self.config = new_config
@@ -341,8 +345,15 @@ class _NotCopied:
         return (str, ("the schedule is planned anew at every start",))
 
 
-def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task], usage: Usage) -> Any:
-    """The schedule as Tune sees it: suggests the next trial, passes on each one that ended, and notes how long it had a worker."""
+def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task], usage: Usage, most: int) -> Any:
+    """The schedule as Tune sees it: suggests the next trial, passes on each one that ended, and notes how long it had a worker.
+
+    Args:
+        schedule: what there is to train.
+        task: makes a trial's task.
+        usage: told when workers were at trials.
+        most: how many trials are suggested.
+    """
     from ray.tune.search import Searcher
 
     class ScheduleSearcher(_NotCopied, Searcher):  # type: ignore[misc]  # Ray is not typed
@@ -353,15 +364,22 @@ def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task], usage: 
             """Tune's id to the trial whose worker was lost; the runner learns why, and decides."""
             self.set_aside: list[tuple[TrialSpec, str]] = []
             """Trials that may go well with more memory, and what went wrong."""
+            self.left = most
             self.refusal = ""
             """Why nothing more may be trained here."""
 
+        @property
+        def full(self) -> bool:
+            """Whether another Tuner has to go on."""
+            return self.left <= 0
+
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-            spec = None if self.refusal else schedule.next()
+            spec = None if self.refusal or self.full else schedule.next()
             if spec is None:
                 # What was set aside is still running for the schedule; nothing that waits for it can come up now.
                 wait = self.running and not self.refusal and not schedule.finished
                 return None if wait else str(Searcher.FINISHED)
+            self.left -= 1
             self.running[trial_id] = task(spec)
             return {"task": pack_task(self.running[trial_id])}
 
@@ -371,8 +389,8 @@ def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task], usage: 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             ended = self.running.pop(trial_id)
             said = result or {}
-            if "began" in said:
-                usage.worked(said["began"], said["ended"])
+            if "times" in said:
+                usage.worked(*said["times"])
             record = ended.ledger.get(ended.spec.trial_id)
             if record is not None:
                 schedule.ended(ended.spec, record)
