@@ -12,7 +12,6 @@ Adam); an utterance's score is the mean of its segments' class probabilities.
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -256,8 +255,7 @@ class Training:
             TrialError: the loss is not finite; named with its epoch.
         """
         with settled(self.device):
-            torch.manual_seed(derived_seed(self.seed, "epoch", self.epoch))
-            order = torch.randperm(len(self._train.frames))
+            order = self.begin_epoch()
             labels = self._train.emotion[self._train.of_utterance].to(self.device)
             self.model.train()
             total = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -271,6 +269,24 @@ class Training:
                 self.optimizer.step()
                 total += loss.detach() * len(chosen)
             mean_loss = float(total) / len(order)
+        self.end_epoch(mean_loss)
+
+    def share_frames(self, other: Training) -> None:
+        """Read the frames where another training of the same data has them, so that a GPU holds them once."""
+        if other.data.frames is self.data.frames:
+            self._frames = other._frames
+
+    def begin_epoch(self) -> Tensor:
+        """Seed PyTorch's random state for the coming epoch; returns its segments in the order of training."""
+        torch.manual_seed(derived_seed(self.seed, "epoch", self.epoch))
+        return torch.randperm(len(self._train.frames))
+
+    def end_epoch(self, mean_loss: float) -> None:
+        """Count an epoch that was trained.
+
+        Raises:
+            TrialError: the loss is not finite; named with its epoch.
+        """
         self.epoch += 1
         if not np.isfinite(mean_loss):
             raise TrialError(f"the loss was {mean_loss} in epoch {self.epoch} of {self.epochs}; a smaller learning_rate may help")
@@ -310,8 +326,8 @@ class Training:
         """Everything that a later process needs to go on from this epoch, as tensors and plain values."""
         return {
             "epoch": self.epoch,
-            "model": copy.deepcopy(self.model.state_dict()),
-            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            "model": copied(self.model.state_dict()),
+            "optimizer": copied(self.optimizer.state_dict()),
             "curves": {name: list(getattr(self.curves, name)) for name in Curves.__slots__},
         }
 
@@ -321,6 +337,18 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.curves = Curves(**state["curves"])
         self.epoch = state["epoch"]
+
+
+def copied(value: Any) -> Any:
+    """Mappings and lists of tensors and plain values with every tensor copied alone.
+
+    A deep copy would take the whole memory that a tensor is a view of, which is that of many trainings where they are fused.
+    """
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, Mapping):
+        return {key: copied(part) for key, part in value.items()}
+    return [copied(part) for part in value] if isinstance(value, list) else value
 
 
 def batches(order: Tensor, size: int) -> list[Tensor]:
