@@ -173,9 +173,10 @@ class FusedTraining:
         return [course.training for course in self._courses]
 
     def remove(self, member: Training) -> None:
-        """Let a member go that is between two epochs; the others go on where they are."""
-        self._separate()
-        self._courses = [course for course in self._courses if course.training is not member]
+        """Let a member go that is between two epochs, if it is still here; the others go on where they are."""
+        if any(training is member for training in self.members):
+            self._separate()
+            self._courses = [course for course in self._courses if course.training is not member]
 
     def until_an_epoch_ends(self) -> list[tuple[Training, TrialError | None]]:
         """Train until at least one member has ended an epoch.
