@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -54,6 +54,26 @@ def pays(spec: TrialSpec, device: torch.device) -> bool:
     if device.type != "cpu":
         return True
     return spec.model == "time_frequency_transformer" and int(spec.settings["channels"]) < CPU_CHANNELS
+
+
+def grouped(specs: Iterable[TrialSpec], device: torch.device, at_most: int) -> list[list[TrialSpec]]:
+    """Trials that are ready, in the groups to train together: alone where fusing is not known to pay.
+
+    Args:
+        specs: in the order of their turn, which the groups keep: each stands where its first trial stood.
+        device: where they will be trained.
+        at_most: trials in a group; what a device's memory holds.
+    """
+    groups: list[list[TrialSpec]] = []
+    unfilled: dict[tuple[object, ...], list[TrialSpec]] = {}
+    for spec in specs:
+        key = fusion_key(spec)
+        group = unfilled.get(key, [])
+        if not group:
+            groups.append(group)
+        group.append(spec)
+        unfilled[key] = group if pays(spec, device) and len(group) < at_most else []
+    return groups
 
 
 @dataclass(slots=True, eq=False)
@@ -109,11 +129,11 @@ class _Adam:
         rows, gradient = self._model.flat.detach(), self._model.flat.grad
         assert gradient is not None
         for (rate, decay, beta1, beta2, epsilon), numbers in self._groups.items():
-            apart = [parameter for number in numbers for parameter in self._apart[number]]
-            states = [self._members[number].optimizer.state[p] for number in numbers for p in self._apart[number]]
+            with_gradient = [(n, p, p.grad) for n in numbers for p in self._apart[n] if p.grad is not None]
+            states = [self._members[n].optimizer.state[p] for n, p, _ in with_gradient]
             adamw(
-                [rows[n] for n in numbers] + [p.detach() for p in apart],
-                [gradient[n] for n in numbers] + [p.grad for p in apart if p.grad is not None],
+                [rows[n] for n in numbers] + [p.detach() for _, p, _ in with_gradient],
+                [gradient[n] for n in numbers] + [grad for _, _, grad in with_gradient],
                 [self._mean[n] for n in numbers] + [state["exp_avg"] for state in states],
                 [self._square[n] for n in numbers] + [state["exp_avg_sq"] for state in states],
                 [],
@@ -127,7 +147,7 @@ class _Adam:
                 eps=epsilon,
                 maximize=False,
             )
-            for parameter in apart:
+            for _, parameter, _ in with_gradient:
                 parameter.grad = None
         self._model.flat.grad = None
 
