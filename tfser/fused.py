@@ -28,7 +28,7 @@ from torch.optim.adamw import adamw
 
 from tfser.errors import TrialError
 from tfser.models.stacked import CPU_CHANNELS, StackedModel
-from tfser.train import Training, batches, settled
+from tfser.train import Forward, Training, batches, settled
 from tfser.trial import TrialSpec
 
 OWN_SETTINGS = ("learning_rate", "weight_decay", "class_weights", "frequency_mask", "time_mask")
@@ -81,8 +81,6 @@ class _Course:
     """A member on its way through its epoch."""
 
     training: Training
-    labels: Tensor
-    """int64, shape (segments,), of its training segments."""
     batches: deque[Tensor] = field(default_factory=deque)
     """Segment numbers of the steps that are left in this epoch; empty between epochs."""
     total: float = 0.0
@@ -183,7 +181,7 @@ class FusedTraining:
                 raise ValueError(f"these trainings cannot be fused: {problem}")
             member.share_frames(members[0])
         self.device = members[0].device
-        self._courses = [_Course(member, member._train.emotion[member._train.of_utterance].to(self.device)) for member in members]
+        self._courses = [_Course(member) for member in members]
         self._draws = any(member._masks or member.settings.get("dropout") for member in members)
         self._together: _Together | None = None
 
@@ -227,7 +225,7 @@ class FusedTraining:
 
     def _stepped(self) -> list[tuple[_Course, float]]:
         """Step until epochs end; whose, with their mean losses."""
-        with settled(self.device):
+        with settled(self.device, str(self._courses[0].training.settings["precision"])):
             for course in self._courses:
                 if not course.batches:
                     self._begin(course)
@@ -265,11 +263,11 @@ class FusedTraining:
         """One step of every member, on the next batch of each."""
         chosen = [course.batches.popleft() for course in self._courses]
         sizes = tuple(len(batch) for batch in chosen)
-        padded = [F.pad(batch, (0, max(sizes) - len(batch))) for batch in chosen]  # with its segment 0, whose result is not used
-        x = together.prepared(padded)
+        full = max(sizes)  # the others are padded with a segment of the member's own, whose result is not used
+        numbers = torch.stack([batch if len(batch) == full else F.pad(batch, (0, full - len(batch))) for batch in chosen])
+        x, labels = together.batch(numbers)
         if self._draws:
             x = torch.cat([self._masked(number, member, sizes[number]) for number, member in enumerate(x.chunk(len(chosen)))])
-        labels = torch.stack([course.labels[batch.to(self.device)] for course, batch in zip(self._courses, padded, strict=True)])
         together.step(x, labels, sizes)
 
     def _masked(self, number: int, x: Tensor, rows: int) -> Tensor:
@@ -290,8 +288,13 @@ class _Together:
     def __init__(self, courses: Sequence[_Course], as_member: Callable[[int], contextlib.AbstractContextManager[None]]) -> None:
         self._courses = list(courses)
         members = [course.training for course in courses]
-        self._device, self._first = members[0].device, members[0]
+        self._device, self._gathered = members[0].device, members[0]._gathered
         self._model = StackedModel([member.model for member in members], as_member)
+        self._forward = Forward(self._model, self._device, str(members[0].settings["precision"]))
+        counts = [len(member._train.frames) for member in members]
+        self._first_row = torch.tensor([0, *counts[:-1]], device=self._device).cumsum(0)[:, None]
+        self._segments = torch.cat([member._train.frames for member in members])
+        self._labels = torch.cat([member._train.labels for member in members])
         self._adam = _Adam(members, self._model)
         self._offset = torch.stack([member._scorer._offset for member in members])[:, None, None]
         self._scale = torch.stack([member._scorer._scale for member in members])[:, None, None]
@@ -300,13 +303,16 @@ class _Together:
         self._totals = torch.tensor([course.total for course in courses], dtype=torch.float64, device=self._device)
         self._counted: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
 
-    def prepared(self, chosen: Sequence[Tensor]) -> Tensor:
-        """The members' segments, each standardised as its own: (M B, 1, n_mels, length)."""
-        numbers = torch.cat([course.training._train.frames[batch] for course, batch in zip(self._courses, chosen, strict=True)])
-        frames = self._first._gathered(numbers)
-        by_member = frames.view(len(chosen), -1, *frames.shape[1:])
-        standardised: Tensor = (by_member - self._offset) * self._scale
-        return standardised.flatten(0, 1).transpose(1, 2).unsqueeze(1)
+    def batch(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """The members' segments, each standardised as its own, (M B, 1, n_mels, length), and their emotions, (M, B).
+
+        Args:
+            numbers: of each member's training segments, shape (M, B).
+        """
+        rows = numbers + self._first_row
+        frames = self._gathered(self._segments[rows.flatten()])
+        standardised: Tensor = (frames.view(*numbers.shape, *frames.shape[1:]) - self._offset) * self._scale
+        return standardised.flatten(0, 1).transpose(1, 2).unsqueeze(1), self._labels[rows]
 
     def step(self, x: Tensor, labels: Tensor, sizes: tuple[int, ...]) -> None:
         """Forward, backward and optimiser.
@@ -320,7 +326,7 @@ class _Together:
             size = torch.tensor(sizes, device=self._device)
             self._counted[sizes] = (size, torch.arange(labels.shape[1], device=self._device) < size[:, None])
         size, counts = self._counted[sizes]
-        losses = F.cross_entropy(self._model(x, sizes), labels.flatten(), reduction="none").view_as(labels)
+        losses = F.cross_entropy(self._forward(x, sizes), labels.flatten(), reduction="none").view_as(labels)
         weights = self._weights.gather(1, labels) * counts
         means = torch.where(counts, losses * weights, 0.0).sum(dim=1) / weights.sum(dim=1)
         means.sum().backward()  # type: ignore[no-untyped-call]
@@ -340,6 +346,7 @@ class _Together:
         self._model.release()
         for course, total in zip(self._courses, self._totals.tolist(), strict=True):
             course.total = total
+            course.training.forget_capture()
 
 
 def _random_state(device: torch.device) -> tuple[Tensor, ...]:

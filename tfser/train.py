@@ -32,6 +32,11 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "learning_rate": Hyperparameter(default=0.001, low=1e-7, high=10.0, help="Adam's initial learning rate"),
     "batch_size": Hyperparameter(default=64, low=2, high=65536, help="segments per step"),
     "weight_decay": Hyperparameter(default=0.0, low=0.0, high=10.0, help="decoupled weight decay"),
+    "precision": Hyperparameter(
+        default="float32",
+        choices=("float32", "tf32", "bfloat16"),
+        help="of training: tf32 rounds the inputs of matrix products on GPUs, bfloat16 computes them in it; scores are always float32",
+    ),
     "class_weights": Hyperparameter(default="none", choices=("none", "balanced"), help="weights of the emotions in the loss"),
     "frequency_mask": Hyperparameter(default=0, low=0, high=1024, help="SpecAugment: widest masked stripe of bands, in training only"),
     "time_mask": Hyperparameter(default=0, low=0, high=100000, help="SpecAugment: widest masked stripe of frames, in training only"),
@@ -90,29 +95,47 @@ class Curves:
 
 
 class Segments:
-    """The segments of some utterances: which frames, whose, and with which emotion."""
+    """The segments of some utterances: which frames, whose, and with which emotion.
 
-    def __init__(self, utterances: Sequence[tuple[int, int, int]], length: int, hop: int) -> None:
+    What every step reads lies on ``device``, so that no step waits for a copy.
+    """
+
+    def __init__(self, utterances: Sequence[tuple[int, int, int]], length: int, hop: int, device: torch.device) -> None:
         pieces = [segment_frames(start, frames, length, hop) for start, frames, _ in utterances]
-        self.frames = torch.from_numpy(np.concatenate(pieces))
+        self.frames = torch.from_numpy(np.concatenate(pieces)).to(device)
         """int64, shape (segments, length)."""
         self.of_utterance = np.repeat(np.arange(len(pieces)), [len(p) for p in pieces])
         """int64, shape (segments,), ascending."""
         self.emotion = torch.tensor([emotion for *_, emotion in utterances])
-        """int64, shape (utterances,)."""
+        """int64, shape (utterances,), on the CPU."""
+        self.labels = self.emotion[self.of_utterance].to(device)
+        """int64, shape (segments,): each segment's emotion."""
 
 
 @contextlib.contextmanager
-def settled(device: torch.device) -> Iterator[None]:
-    """One thread, deterministic kernels and a private random state, whatever this process did before or does next."""
+def settled(device: torch.device, precision: str = "float32") -> Iterator[None]:
+    """One thread, deterministic kernels, one precision and a private random state, whatever this process did before or does next.
+
+    Args:
+        device: where the work is done.
+        precision: ``float32``, or ``tf32`` for rounded inputs of matrix products on a GPU. PyTorch's own default there is
+            a mixture: convolutions and LSTMs round, matrix products do not.
+    """
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn: Any = torch.backends.cudnn  # its parts are missing in torch's stubs
+    products: tuple[Any, ...] = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
+    before = [kind.fp32_precision for kind in products]
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+    for kind in products:
+        kind.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             yield
     finally:
+        for kind, was in zip(products, before, strict=True):
+            kind.fp32_precision = was
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
@@ -183,6 +206,33 @@ def utterance_means(segments: np.ndarray, of_utterance: np.ndarray) -> np.ndarra
     return means
 
 
+class Forward(nn.Module):
+    """A model under a precision, in one place because a captured graph holds both: its input to float32 logits."""
+
+    def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:
+        super().__init__()
+        self.model, self.device, self.precision = model, device, precision
+
+    def forward(self, *inputs: Any) -> Tensor:
+        """The model's logits, float32, shape (segments, emotions)."""
+        # Without autocast's cache of rounded weights: each is used once in a pass, and a captured graph must not keep them.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False):
+            logits: Tensor = self.model(*inputs)
+        return logits.float()
+
+    def captured(self, like: Tensor) -> nn.Module:
+        """The same as a CUDA graph, in training, for inputs shaped as ``like`` alone: one launch instead of hundreds.
+
+        Capturing needs passes to warm up; what those did to the running statistics is undone.
+        """
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        graphed = torch.cuda.make_graphed_callables(Forward(self.model, self.device, self.precision).train(), (like,))
+        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)  # in place: the graph reads and writes these very tensors
+        assert isinstance(graphed, nn.Module)
+        return graphed
+
+
 class Training:
     """A trial under way: ``run_epoch`` until ``epoch`` is ``epochs``, then ``score``.
 
@@ -193,6 +243,7 @@ class Training:
         seed: of initialisation, order, augmentation and dropout.
         epochs: how many there will be.
         device: where to train.
+        captured: whether full batches go through a captured CUDA graph; no other result, fewer launches.
     """
 
     def __init__(
@@ -203,14 +254,17 @@ class Training:
         seed: int,
         epochs: int,
         device: torch.device,
+        *,
+        captured: bool = False,
     ) -> None:
         self.data, self.settings, self.seed, self.epochs, self.device = data, settings, seed, epochs, device
+        self._precision = str(settings["precision"])
         self.epoch = 0
         self.curves = Curves()
         length = int(settings["segment_frames"])
         hop = int(settings["segment_hop"]) or length
-        self._train = Segments(data.train, length, hop)
-        self._scored = Segments(data.scored, length, hop)
+        self._train = Segments(data.train, length, hop, device)
+        self._scored = Segments(data.scored, length, hop, device)
         self.mean, self.std = band_statistics(data.frames, data.train)
         self._frames = as_tensor(data.frames)
         if device.type != "cpu":
@@ -219,6 +273,9 @@ class Training:
             torch.manual_seed(derived_seed(seed, "initialisation"))
             self._scorer = Scorer(build(), self.mean, self.std, device)
         self.model = self._scorer.model
+        self._forward = Forward(self.model, device, self._precision)
+        self._captured: nn.Module | None = None
+        self._capture = captured
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True
         )
@@ -235,14 +292,14 @@ class Training:
     def _class_weights(self) -> Tensor | None:
         if self.settings["class_weights"] == "none":
             return None
-        labels = self._train.emotion[self._train.of_utterance]
-        counts = torch.bincount(labels, minlength=len(self.data.emotions)).to(torch.float32)
+        labels = self._train.labels
+        counts = torch.bincount(labels.cpu(), minlength=len(self.data.emotions)).to(torch.float32)
         present = (counts > 0).sum()
         return torch.where(counts > 0, len(labels) / (present * counts.clamp(min=1)), 0.0).to(self.device)
 
     def _gathered(self, frames: Tensor) -> Tensor:
         """(segments, length) frame numbers to (segments, length, n_mels)."""
-        return self._frames[frames.to(self._frames.device)]
+        return self._frames[frames]
 
     def _batch(self, frames: Tensor) -> Tensor:
         """Standardised segments: (segments, length) frame numbers to (segments, 1, n_mels, length)."""
@@ -254,16 +311,19 @@ class Training:
         Raises:
             TrialError: the loss is not finite; named with its epoch.
         """
-        with settled(self.device):
-            order = self.begin_epoch()
-            labels = self._train.emotion[self._train.of_utterance].to(self.device)
+        size = int(self.settings["batch_size"])
+        with settled(self.device, self._precision):
             self.model.train()
+            if self._capture and self._captured is None and len(self._train.frames) >= size:
+                self._captured = self._forward.captured(self._batch(self._train.frames[:size]))
+            order = self.begin_epoch()
             total = torch.zeros((), dtype=torch.float64, device=self.device)
-            for chosen in batches(order, int(self.settings["batch_size"])):
+            for chosen in batches(order, size):
                 x = self._batch(self._train.frames[chosen])
                 for mask in self._masks:
                     x = mask(x)
-                loss = F.cross_entropy(self.model(x), labels[chosen.to(self.device)], weight=self._weights)
+                forward = self._captured if self._captured is not None and len(chosen) == size else self._forward
+                loss = F.cross_entropy(forward(x), self._train.labels[chosen], weight=self._weights)
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 self.optimizer.step()
@@ -276,10 +336,14 @@ class Training:
         if other.data.frames is self.data.frames:
             self._frames = other._frames
 
+    def forget_capture(self) -> None:
+        """Capture anew when it is next needed: a captured graph knows the parameters by where they lay."""
+        self._captured = None
+
     def begin_epoch(self) -> Tensor:
         """Seed PyTorch's random state for the coming epoch; returns its segments in the order of training."""
         torch.manual_seed(derived_seed(self.seed, "epoch", self.epoch))
-        return torch.randperm(len(self._train.frames))
+        return torch.randperm(len(self._train.frames)).to(self.device)
 
     def end_epoch(self, mean_loss: float) -> None:
         """Count an epoch that was trained.

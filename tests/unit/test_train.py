@@ -7,6 +7,7 @@ from torch import nn
 
 from tfser import train
 from tfser.errors import TrialError
+from tfser.models import MODELS
 from tfser.plan import published_settings
 from tfser.train import Training, TrialData, batches
 
@@ -187,3 +188,58 @@ def test_adam_without_decay_is_what_trains():
     reference.run_epoch()
     for a, b in zip(training.model.parameters(), reference.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_captured_steps_undo_their_warm_up_and_leave_the_last_short_batch_alone(monkeypatch):
+    shapes = []
+
+    def graphed(module, sample):
+        """What ``torch.cuda.make_graphed_callables`` does that a CPU can do too."""
+        assert module.training
+        for _ in range(3):
+            module(*sample)
+        module.register_forward_pre_hook(lambda module, inputs: shapes.append(inputs[0].shape[0]))
+        return module
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", graphed)
+    settings = {**SETTINGS, "batch_size": 5}
+    d = data()
+    captured = Training(Net, d, settings, 0, 3, CPU, captured=True)
+    for _ in range(3):
+        captured.run_epoch()
+        captured.validate()
+    segments = len(captured._train.frames)
+    assert segments % 5 > 1
+    assert shapes == [5] * (3 * (segments // 5))
+    plain = trained(settings=settings, d=d)
+    assert same(captured, plain)
+    assert captured.curves == plain.curves
+
+
+@pytest.mark.parametrize("model", ["time_frequency_transformer", "atfnn"])
+def test_bfloat16_trains_float32_weights_to_nearly_the_same_loss(model):
+    base = {**published_settings(model), "n_mels": 40, "segment_frames": 16, "batch_size": 4, "learning_rate": 0.001}
+    small = {"channels": 4, "feed_forward": 8, "time_frequency_feed_forward": 8, "lstm_hidden": 4, "time_frequency_heads": 2}
+    settings = {name: small.get(name, value) for name, value in base.items()}
+    rng = np.random.default_rng(0)
+    frames = rng.normal(size=(240, 40)).astype(np.float32)
+    d = TrialData(frames=frames, emotions=("a", "b"), train=tuple((i * 20, 20, i % 2) for i in range(12)), scored=((0, 20, 0),))
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        ablation = MODELS[model].ablations[0]
+        training = Training(lambda a=ablation: MODELS[model].build(a, settings, 2), d, {**settings, "precision": precision}, 0, 2, CPU)
+        training.run_epoch()
+        training.run_epoch()
+        assert all(p.dtype == torch.float32 for p in training.model.parameters())
+        losses[precision] = training.curves.train_loss
+    assert losses["bfloat16"] != losses["float32"]
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.05)
+
+
+def test_a_precision_is_set_inside_and_put_back_outside():
+    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    before = [kind.fp32_precision for kind in kinds]
+    for precision, wanted in (("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")):
+        with train.settled(CPU, precision):
+            assert [kind.fp32_precision for kind in kinds] == [wanted] * 3
+        assert [kind.fp32_precision for kind in kinds] == before
