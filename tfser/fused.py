@@ -45,7 +45,7 @@ def fusion_key(spec: TrialSpec) -> tuple[object, ...]:
 
 
 def pays(spec: TrialSpec, device: torch.device) -> bool:
-    """Whether members with this ``fusion_key`` are known to train faster together on a kind of device than one by one.
+    """Whether members with this ``fusion_key`` may train faster together on a kind of device than one by one.
 
     On a CPU, narrow Time-Frequency Transformers alone do: a step of theirs is mostly calls. The ATFNN's time goes into its F-Encoder and
     its LSTM, which are computed one member at a time. GPUs have not been measured; there a step of one member is hundreds of small
@@ -57,7 +57,7 @@ def pays(spec: TrialSpec, device: torch.device) -> bool:
 
 
 def grouped(specs: Iterable[TrialSpec], device: torch.device, at_most: int) -> list[list[TrialSpec]]:
-    """Trials that are ready, in the groups to train together: alone where fusing is not known to pay.
+    """Trials that are ready, in the groups to train together: alone where fusing does not pay.
 
     Args:
         specs: in the order of their turn, which the groups keep: each stands where its first trial stood.
@@ -292,7 +292,7 @@ class _Together:
         self._model = StackedModel([member.model for member in members], as_member)
         self._forward = Forward(self._model, self._device, str(members[0].settings["precision"]))
         counts = [len(member._train.frames) for member in members]
-        self._first_row = torch.tensor([0, *counts[:-1]], device=self._device).cumsum(0)[:, None]
+        self._first_row = torch.tensor([0, *counts[:-1]]).cumsum(0)[:, None].to(self._device)
         self._segments = torch.cat([member._train.frames for member in members])
         self._labels = torch.cat([member._train.labels for member in members])
         self._adam = _Adam(members, self._model)

@@ -156,9 +156,9 @@ def test_learning_rates_and_decays_are_each_members_own():
         assert_equal_but_for_rounding(together, trained_alone(training(model, ablation, **own)))
 
 
-def test_recalls_are_equal_to_the_printed_digit_after_many_epochs():
+def test_recalls_are_equal_to_the_printed_digit_after_tens_of_epochs():
     model, ablation = FULL[0]
-    runs = [(fold, seed, 30) for fold in range(2) for seed in range(2)]
+    runs = [(0, 0, 30), (1, 1, 30)]
     for together, run in zip(trained_together([training(model, ablation, *run) for run in runs]), runs, strict=True):
         assert together.score().confusion.tolist() == trained_alone(training(model, ablation, *run)).score().confusion.tolist()
 
