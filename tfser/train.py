@@ -12,7 +12,6 @@ Adam); an utterance's score is the mean of its segments' class probabilities.
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -217,11 +216,11 @@ class Forward(nn.Module):
         super().__init__()
         self.model, self.device, self.precision = model, device, precision
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Any) -> Tensor:
         """The model's logits, float32, shape (segments, emotions)."""
         # Without autocast's cache of rounded weights: each is used once in a pass, and a captured graph must not keep them.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False):
-            logits: Tensor = self.model(x)
+            logits: Tensor = self.model(*inputs)
         return logits.float()
 
     def captured(self, like: Tensor) -> nn.Module:
@@ -320,8 +319,7 @@ class Training:
             self.model.train()
             if self._capture and self._captured is None and len(self._train.frames) >= size:
                 self._captured = self._forward.captured(self._batch(self._train.frames[:size]))
-            torch.manual_seed(derived_seed(self.seed, "epoch", self.epoch))
-            order = torch.randperm(len(self._train.frames)).to(self.device)
+            order = self.begin_epoch()
             total = torch.zeros((), dtype=torch.float64, device=self.device)
             for chosen in batches(order, size):
                 x = self._batch(self._train.frames[chosen])
@@ -334,6 +332,28 @@ class Training:
                 self.optimizer.step()
                 total += loss.detach() * len(chosen)
             mean_loss = float(total) / len(order)
+        self.end_epoch(mean_loss)
+
+    def share_frames(self, other: Training) -> None:
+        """Read the frames where another training of the same data has them, so that a GPU holds them once."""
+        if other.data.frames is self.data.frames:
+            self._frames = other._frames
+
+    def forget_capture(self) -> None:
+        """Capture anew when it is next needed: a captured graph knows the parameters by where they lay."""
+        self._captured = None
+
+    def begin_epoch(self) -> Tensor:
+        """Seed PyTorch's random state for the coming epoch; returns its segments in the order of training."""
+        torch.manual_seed(derived_seed(self.seed, "epoch", self.epoch))
+        return torch.randperm(len(self._train.frames)).to(self.device)
+
+    def end_epoch(self, mean_loss: float) -> None:
+        """Count an epoch that was trained.
+
+        Raises:
+            TrialError: the loss is not finite; named with its epoch.
+        """
         self.epoch += 1
         if not np.isfinite(mean_loss):
             raise TrialError(f"the loss was {mean_loss} in epoch {self.epoch} of {self.epochs}; a smaller learning_rate may help")
@@ -373,8 +393,8 @@ class Training:
         """Everything that a later process needs to go on from this epoch, as tensors and plain values."""
         return {
             "epoch": self.epoch,
-            "model": copy.deepcopy(self.model.state_dict()),
-            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            "model": copied(self.model.state_dict()),
+            "optimizer": copied(self.optimizer.state_dict()),
             "curves": {name: list(getattr(self.curves, name)) for name in Curves.__slots__},
         }
 
@@ -384,6 +404,18 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.curves = Curves(**state["curves"])
         self.epoch = state["epoch"]
+
+
+def copied(value: Any) -> Any:
+    """Mappings and lists of tensors and plain values with every tensor copied alone.
+
+    A deep copy would take the whole memory that a tensor is a view of, which is that of many trainings where they are fused.
+    """
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, Mapping):
+        return {key: copied(part) for key, part in value.items()}
+    return [copied(part) for part in value] if isinstance(value, list) else value
 
 
 def batches(order: Tensor, size: int) -> list[Tensor]:

@@ -5,16 +5,15 @@ Knows the ledger, the packs and the training; knows nothing of Ray, Optuna or ML
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import platform
 import socket
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Any
 
@@ -26,10 +25,14 @@ from tfser.checkpoint import Checkpoint
 from tfser.errors import TrialError
 from tfser.features import Pack
 from tfser.files import Place, commit_text, make_folder
+from tfser.fused import OWN_SETTINGS, FusedTraining, fusion_key
 from tfser.ledger import Ledger
 from tfser.models import MODELS
-from tfser.train import Training, TrialData, weights_digest
+from tfser.train import Training, TrialData, copied, weights_digest
 from tfser.trial import TrialSpec
+
+_Outcome = tuple[dict[str, Any], Mapping[str, torch.Tensor]]
+"""The entry and the weights of a trial that has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,34 +105,76 @@ def run(task: Task) -> dict[str, Any]:
         OSError: something could not be read or written.
         MemoryError: this process or its GPU has too little memory.
     """
-    spec = task.spec
     if (there := _committed(task)) is not None:
         return there
-    started = time.time()
-    base: dict[str, Any] = {
-        "trial_id": spec.trial_id,
-        "spec": spec.to_dict(),
-        "started_unix": started,
-        "versions": versions(),
-        "machine": {"host": socket.gethostname(), "device": _device_name(), "system": platform.platform(), **task.machine},
-    }
-    checkpoint = Checkpoint(task.storage / "checkpoints", spec.trial_id, {**versions(), "device": _device_name()})
-    weights: Mapping[str, torch.Tensor] | None = None
+    trial = _Trial(task)
+    record = trial.attempt(trial.alone)
+    assert record is not None  # a training alone goes to its end
+    return record
+
+
+def run_together(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """Train several trials as one, commit every one's entry as ``run`` does, and return them in the order of the tasks.
+
+    A member that fails, is pruned or has fewer epochs leaves, and the others go on. Each has checkpoints of its own, which
+    an attempt alone or among other members takes up as well as this one. An error that is no member's own, but of all of them
+    together, is settled by training each alone. ``seconds`` of an entry is the trial's share of the time.
+
+    Args:
+        tasks: of one ``tfser.fused.fusion_key``, with features from one place.
+
+    Raises:
+        OSError: something could not be read or written. Members that have ended by then are committed.
+        MemoryError: this process or its GPU has too little memory, perhaps only for so many at once. Likewise.
+        ValueError: the tasks are not of one ``fusion_key``.
+    """
+    if len({fusion_key(task.spec) for task in tasks}) > 1:
+        raise ValueError(f"{len(tasks)} trials cannot be trained together: they differ in more than {', '.join(OWN_SETTINGS)}")
+    records: dict[str, dict[str, Any]] = {}
+    trials: dict[int, _Trial] = {}
+    for task in {task.spec.trial_id: task for task in tasks}.values():
+        if (there := _committed(task)) is not None:
+            records[task.spec.trial_id] = there
+            continue
+        trial = _Trial(task, trained_together=str(len(tasks)))
+        if (record := trial.attempt(trial.begin)) is not None:
+            records[task.spec.trial_id] = record
+        else:
+            trials[id(trial.training)] = trial
     try:
-        record, weights = _trained(task, base, checkpoint)
-    except OSError:
-        raise
+        _train_together(trials, records)
     except Exception as error:
+        if isinstance(error, (OSError, MemoryError)):
+            raise
         if out_of_memory(error):
             raise MemoryError(str(error)) from error
-        reason = str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
-        record = {**base, "status": "failed", "reason": reason, "seconds": time.time() - started, "log": str(_write_log(task, base))}
-    if record["status"] != "pruned":
-        if (there := _committed(task)) is not None:
-            return there
-        task.ledger.commit(record, None if spec.purpose == "search" or spec.leaks else weights)
-    checkpoint.remove()
-    return record
+        for trial in trials.values():
+            if trial.task.spec.trial_id not in records:
+                records[trial.task.spec.trial_id] = run(trial.task)
+    return [records[task.spec.trial_id] for task in tasks]
+
+
+def _train_together(trials: Mapping[int, _Trial], records: dict[str, dict[str, Any]]) -> None:
+    """Train until every trial has its record; ``trials`` by the identity of their trainings."""
+    if not trials:
+        return
+    together = FusedTraining([trial.training for trial in trials.values()])
+    while members := together.members:
+        started = time.monotonic()
+        ended = together.until_an_epoch_ends()
+        share = (time.monotonic() - started) / len(members)
+        for member in members:
+            trials[id(member)].spent_s += share
+        for member, error in ended:
+            trial = trials[id(member)]
+            record = trial.attempt(trial.after_epoch if error is None else partial(_raise, error))
+            if record is not None:
+                records[trial.task.spec.trial_id] = record
+                together.remove(member)
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _committed(task: Task) -> dict[str, Any] | None:
@@ -138,47 +183,119 @@ def _committed(task: Task) -> dict[str, Any] | None:
     return record if record is not None and record["status"] == "done" else None
 
 
-def _trained(task: Task, base: Mapping[str, Any], checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The entry and the weights of a trial that was trained to its end, or pruned."""
-    spec = task.spec
-    pack, frames = _open_pack(task.pack)
-    architecture = MODELS[spec.model]
-    training = Training(
-        lambda: architecture.build(spec.ablation, spec.settings, len(pack.emotions)),
-        trial_data(pack, frames, spec),
-        spec.settings,
-        spec.seed,
-        spec.epochs,
-        device(),
-    )
-    best: dict[str, Any] | None = None
-    earlier = checkpoint.load()
-    if earlier is not None:
-        training.restore(earlier["training"])
-        best = earlier["best"]
-    resumed, spent_s = training.epoch, earlier["seconds"] if earlier is not None else 0.0
-    started = saved = time.monotonic()
-    while training.epoch < spec.epochs:
-        training.run_epoch()
+class _Trial:
+    """A trial between its task and its entry: ``begin``, then ``after_epoch`` whenever ``training`` has trained one."""
+
+    training: Training
+    """Set by ``begin``."""
+
+    def __init__(self, task: Task, **circumstances: str) -> None:
+        self.task = task
+        self.spent_s = 0.0
+        """Of earlier attempts and of this one, so far."""
+        machine = {"host": socket.gethostname(), "device": _device_name(), "system": platform.platform(), **circumstances, **task.machine}
+        self._base: dict[str, Any] = {
+            "trial_id": task.spec.trial_id,
+            "spec": task.spec.to_dict(),
+            "started_unix": time.time(),
+            "versions": versions(),
+            "machine": machine,
+        }
+        self._checkpoint = Checkpoint(task.storage / "checkpoints", task.spec.trial_id, {**versions(), "device": _device_name()})
+        self._best: dict[str, Any] | None = None
+        self._resumed = 0
+        self._saved = time.monotonic()
+        self._since = time.monotonic()
+
+    def attempt(self, work: Callable[[], _Outcome | None]) -> dict[str, Any] | None:
+        """Do a part of the trial's work; returns the record with which it ended by that, or ``None`` where it goes on.
+
+        A record that is not of a pruned trial is committed.
+
+        Raises:
+            OSError: see ``run``.
+            MemoryError: see ``run``.
+        """
+        self._since = time.monotonic()
+        try:
+            outcome = work()
+        except OSError:
+            raise
+        except Exception as error:
+            if out_of_memory(error):
+                raise MemoryError(str(error)) from error
+            reason = str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
+            log = str(_write_log(self.task, self._base))
+            outcome = {**self._base, "status": "failed", "reason": reason, "seconds": self._seconds(), "log": log}, {}
+        self.spent_s = self._seconds()
+        if outcome is None:
+            return None
+        record, weights = outcome
+        if record["status"] != "pruned":
+            if (there := _committed(self.task)) is not None:
+                return there
+            kept = self.task.spec.purpose != "search" and not self.task.spec.leaks and record["status"] == "done"
+            self.task.ledger.commit(record, weights if kept else None)
+        self._checkpoint.remove()
+        return record
+
+    def _seconds(self) -> float:
+        """What this trial has taken until now, the part of its work that is under way included."""
+        return self.spent_s + time.monotonic() - self._since
+
+    def alone(self) -> _Outcome:
+        """Train it to its end, with nothing beside it."""
+        outcome = self.begin()
+        while outcome is None:
+            self.training.run_epoch()
+            outcome = self.after_epoch()
+        return outcome
+
+    def begin(self) -> _Outcome | None:
+        """Make the training, and go on from a checkpoint where there is one."""
+        spec = self.task.spec
+        pack, frames = _open_pack(self.task.pack)
+        architecture = MODELS[spec.model]
+        self.training = Training(
+            lambda: architecture.build(spec.ablation, spec.settings, len(pack.emotions)),
+            trial_data(pack, frames, spec),
+            spec.settings,
+            spec.seed,
+            spec.epochs,
+            device(),
+        )
+        earlier = self._checkpoint.load()
+        if earlier is not None:
+            self.training.restore(earlier["training"])
+            self._best, self._resumed = earlier["best"], self.training.epoch
+            self.spent_s += earlier["seconds"]
+        self._saved = time.monotonic()
+        return None
+
+    def after_epoch(self) -> _Outcome | None:
+        """Score and save as the trial's purpose wants; the outcome where it has ended, by pruning or with its last epoch."""
+        training, spec, bar = self.training, self.task.spec, self.task.bar
+        pack, _ = _open_pack(self.task.pack)
         if spec.purpose == "search":
             training.validate()
             reached = max(training.curves.validation_uar)
-            if task.bar and training.epoch < spec.epochs and reached < task.bar[training.epoch - 1]:
-                return {**base, "status": "pruned", "epochs": training.epoch, "reached": reached}, {}
+            if bar and training.epoch < spec.epochs and reached < bar[training.epoch - 1]:
+                return {**self._base, "status": "pruned", "epochs": training.epoch, "reached": reached}, {}
         elif spec.purpose == "oracle":
             scores = _scores(training, pack, spec)
-            if best is None or scores["uar"] > best["scores"]["uar"]:
-                best = copy.deepcopy({"scores": scores, "weights": training.model.state_dict()})
-        if training.epoch < spec.epochs and time.monotonic() - saved >= task.checkpoint_s:
-            checkpoint.save({"training": training.state(), "best": best, "seconds": spent_s + time.monotonic() - started})
-            saved = time.monotonic()
-    weights = training.model.state_dict()
-    scores = _scores(training, pack, spec)
-    if best is not None:
-        # The curves are those of the whole training; everything else is of the best epoch on the test fold.
-        scores, weights = {**best["scores"], "curves": scores["curves"]}, best["weights"]
-    seconds = spent_s + time.monotonic() - started
-    return {**base, "status": "done", **scores, "resumed_at_epoch": resumed, "seconds": seconds}, weights
+            if self._best is None or scores["uar"] > self._best["scores"]["uar"]:
+                self._best = copied({"scores": scores, "weights": training.model.state_dict()})
+        if training.epoch < spec.epochs:
+            if time.monotonic() - self._saved >= self.task.checkpoint_s:
+                self._checkpoint.save({"training": training.state(), "best": self._best, "seconds": self._seconds()})
+                self._saved = time.monotonic()
+            return None
+        weights = training.model.state_dict()
+        scores = _scores(training, pack, spec)
+        if self._best is not None:
+            # The curves are those of the whole training; everything else is of the best epoch on the test fold.
+            scores, weights = {**self._best["scores"], "curves": scores["curves"]}, self._best["weights"]
+        return {**self._base, "status": "done", **scores, "resumed_at_epoch": self._resumed, "seconds": self._seconds()}, weights
 
 
 def out_of_memory(error: BaseException) -> bool:
