@@ -88,6 +88,9 @@ def add_places(p: argparse.ArgumentParser, *, mlflow: bool = True) -> None:
     where.add_argument("--trial-cpus", type=float, default=cpus, metavar="X", help="CPUs of one trial (default: TFSER_TRIAL_CPUS, else 1)")
     shared = "GPU share of one trial; auto tries the largest one on a GPU to see how many fit (default: TFSER_TRIAL_GPUS, else auto)"
     where.add_argument("--trial-gpus", type=_gpu_share, default=gpus, metavar="X", help=shared)
+    together = "trials of one shape that a worker trains as one network, at most; equal to 1 up to rounding (default: 1)"
+    where.add_argument("--together", type=int, default=1, metavar="N", help=together)
+    where.add_argument("--captured", action="store_true", help="on GPUs: replay full batches of a trial as a CUDA graph")
     where.add_argument("--checkpoint", type=float, default=120.0, metavar="S", help="seconds between checkpoints of a trial (default: 120)")
     p.add_argument("--retry-failed", action="store_true", help="train again what failed in an earlier start")
     p.add_argument("--plan", action="store_true", help="print what would be trained; run nothing")
@@ -167,6 +170,10 @@ def check(arguments: argparse.Namespace) -> Sweep:
     problems.extend(planning.problems(request, found))
     if arguments.trial_cpus is not None and not 0 < arguments.trial_cpus < 1e6:
         problems.append(f"--trial-cpus: {arguments.trial_cpus} is not above 0")
+    if arguments.together < 1:
+        problems.append(f"--together: {arguments.together} is below 1 (1 trains each trial alone)")
+    if arguments.together > 1 and arguments.captured:
+        problems.append("--captured: it is for trials that are trained alone; leave out --together, or --captured")
     if not arguments.checkpoint > 0:
         problems.append(f"--checkpoint: {arguments.checkpoint} is not above 0")
     if arguments.trial_gpus is not None and not 0 <= arguments.trial_gpus < 1e6:

@@ -138,6 +138,11 @@ class Schedule:
         self._settings_at_once = value
         self._due.update(self._searching)
 
+    @property
+    def waiting(self) -> int:
+        """Trials that are ready and not handed out."""
+        return len(self._ready)
+
     def weigh(self, work: Callable[[TrialSpec], float]) -> None:
         """Order the trials by another measure of work: who knows the features knows how many segments each trains on."""
         self._ready.weigh(work)

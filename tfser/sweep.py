@@ -177,17 +177,19 @@ class Run:
             runner.close()
 
     def _runner(self) -> Runner:
-        if self.arguments.in_process:
-            return InProcessRunner()
+        a = self.arguments
+        if a.in_process:
+            return InProcessRunner(a.together)
         from tfser.runners.ray_tune import RayTuneRunner
 
-        a = self.arguments
-        return RayTuneRunner(a.address, trial_cpus=a.trial_cpus, trial_gpus=a.trial_gpus, say=lambda text: self._say(text, "yellow"))
+        say = partial(self._say, style="yellow")
+        return RayTuneRunner(a.address, trial_cpus=a.trial_cpus, trial_gpus=a.trial_gpus, together=a.together, say=say)
 
     def _task(self, spec: TrialSpec, bar: tuple[float, ...]) -> Task:
         pack = self._packs[spec.database, front_end(spec.settings)]
         storage = absolute(self.sweep.storage)
-        return Task(spec=spec, pack=absolute(pack.path), storage=storage, checkpoint_s=self.arguments.checkpoint, bar=bar)
+        how = {"checkpoint_s": self.arguments.checkpoint, "captured": self.arguments.captured, "bar": bar}
+        return Task(spec=spec, pack=absolute(pack.path), storage=storage, **how)
 
     @property
     def _command(self) -> str:

@@ -15,7 +15,7 @@ from tests.unit.test_trial import SPEC
 from tfser import sweep
 from tfser.errors import TfserError, TrialError
 from tfser.ledger import Ledger
-from tfser.runners import ray_tune, work
+from tfser.runners import actor, ray_tune, work
 from tfser.train import Training
 from tfser.usage import Usage
 
@@ -109,7 +109,7 @@ class FakeCluster:
     """Drives the searcher as Tune does, on a node of four CPUs; trials need ``cpus`` each to fit into memory."""
 
     def __init__(self, cpus, refuse=False):
-        self.cpus, self.refuse, self.shares = cpus, refuse, []
+        self.cpus, self.refuse, self.shares, self.packs = cpus, refuse, [], []
 
     def nodes(self):
         return [{"Alive": True, "Resources": {"CPU": 4.0}}]
@@ -119,11 +119,14 @@ class FakeCluster:
         for number in range(20):
             if search.suggest(str(number)) in (None, "FINISHED"):
                 return
-            fits = runner.trial_cpus >= self.cpus
+            tasks = search.running[str(number)]
+            self.packs.append(len(tasks))
+            fits = runner.trial_cpus >= self.cpus * len(tasks)
             status = "refused" if self.refuse else "done" if fits else "memory"
             if fits:
-                runner.ledger[search.running[str(number)].spec] = {"status": "done"}
-            search.on_trial_complete(str(number), {"done": True, "status": status, "reason": "out of memory: full"})
+                runner.ledger.update({task.spec: {"status": "done"} for task in tasks})
+            said = {"status": status, "reason": "out of memory: full"}
+            search.on_trial_complete(str(number), {"done": True, "trials": [said] * len(tasks)})
 
 
 class FakeSchedule:
@@ -134,11 +137,14 @@ class FakeSchedule:
     def finished(self):
         return not self.ready and not self.out
 
-    def next(self):
-        if not self.ready:
-            return None
-        self.out.add(self.ready[0])
-        return self.ready.popleft()
+    @property
+    def waiting(self):
+        return len(self.ready)
+
+    def next_together(self, key, most):
+        specs = [self.ready.popleft() for _ in range(min(most, len(self.ready)))]
+        self.out.update(specs)
+        return specs
 
     def put_back(self, spec):
         self.out.remove(spec)
@@ -155,15 +161,16 @@ class FakeTask:
         self.ledger = ledger
 
 
-def run_on(cluster, monkeypatch, trials=("a", "b", "c")):
+def run_on(cluster, monkeypatch, trials=("a", "b", "c"), together=1):
     runner = object.__new__(ray_tune.RayTuneRunner)
     runner._ray, runner._say, runner.trial_cpus, runner.trial_gpus = cluster, print, 1.0, 0.0
-    runner.ledger, runner._losses, runner.usage, runner.workers = {}, Counter(), Usage(), 0
+    runner.ledger, runner._losses, runner.usage, runner.workers = {}, Counter(), Usage(), 1
+    runner.together = together
 
     class Spec(str):
         trial_id = property(lambda self: self)
 
-    monkeypatch.setattr(ray_tune, "pack_task", lambda task: "")
+    monkeypatch.setattr(actor, "pack_task", lambda task: "")
     monkeypatch.setattr(ray_tune.RayTuneRunner, "_fit", lambda self, search, losses: cluster.fit(self, search))
     schedule = FakeSchedule(map(Spec, trials))
     runner.run(schedule, lambda spec: FakeTask(spec, runner.ledger))
@@ -175,6 +182,22 @@ def test_trials_that_run_out_of_memory_get_a_larger_share_of_a_node_until_they_f
     schedule = run_on(cluster, monkeypatch)
     assert cluster.shares == [1.0, 2.0, 4.0]
     assert {record["status"] for record in schedule.records.values()} == {"done"}
+
+
+def test_trials_that_run_out_of_memory_together_are_tried_alone_before_they_get_a_larger_share(monkeypatch):
+    cluster = FakeCluster(cpus=1)
+    schedule = run_on(cluster, monkeypatch, together=3)
+    assert cluster.packs == [3, 1, 1, 1]
+    assert cluster.shares == [1.0, 1.0]
+    assert {record["status"] for record in schedule.records.values()} == {"done"}
+
+
+@pytest.mark.parametrize(("workers", "packs"), [(1, [4, 1]), (2, [3, 1, 1]), (5, [1, 1, 1, 1, 1])])
+def test_a_pack_leaves_no_worker_idle(monkeypatch, workers, packs):
+    cluster = FakeCluster(cpus=0)
+    monkeypatch.setattr(ray_tune.RayTuneRunner, "workers", property(lambda self: workers, lambda self, value: None), raising=False)
+    run_on(cluster, monkeypatch, trials=("a", "b", "c", "d", "e"), together=4)
+    assert cluster.packs == packs
 
 
 def test_a_long_sweep_goes_on_with_another_tuner_and_trains_everything_once(monkeypatch):
@@ -195,7 +218,7 @@ def test_a_trial_that_does_not_fit_into_a_whole_node_is_reported_and_not_tried_f
 
 class FakeSearch:
     def __init__(self, spec):
-        self.lost, self.set_aside = {"t1": spec}, []
+        self.lost, self.set_aside = {"t1": [spec]}, []
 
 
 class FakeTrial:
@@ -208,7 +231,7 @@ class FakeTrial:
 
 def test_a_worker_that_ray_ended_for_memory_is_tried_with_a_larger_share_and_not_with_the_same_again(tmp_path, capsys):
     spec, schedule = SPEC, FakeSchedule([SPEC])
-    schedule.next()
+    schedule.next_together(None, 1)
     runner = object.__new__(ray_tune.RayTuneRunner)
     runner._say, runner._losses = print, Counter()
     for error, put_back in (("The actor died.\nIts node was lost.", True), (OOM, False)):
@@ -218,7 +241,7 @@ def test_a_worker_that_ray_ended_for_memory_is_tried_with_a_larger_share_and_not
         assert search.set_aside == ([] if put_back else [(spec, f"out of memory: Ray ended its worker, because the node was {LOW}")])
         if put_back:
             assert "(Its node was lost.); it is tried again" in capsys.readouterr().out
-            schedule.next()
+            schedule.next_together(None, 1)
 
 
 def test_a_worker_of_another_version_ends_the_sweep_and_fails_no_trial(monkeypatch):
@@ -227,8 +250,8 @@ def test_a_worker_of_another_version_ends_the_sweep_and_fails_no_trial(monkeypat
 
 
 def test_a_worker_refuses_a_task_of_other_code(pack, tmp_path):  # noqa: F811
-    text = json.loads(ray_tune.pack_task(task(pack, tmp_path)))
-    answer = ray_tune.run_packed(json.dumps({**text, "code": "0123456789ab"}))
+    text = json.loads(actor.pack_task(task(pack, tmp_path)))
+    (answer,) = actor.run_packed([json.dumps({**text, "code": "0123456789ab"})])
     assert answer["status"] == "refused"
     assert "0123456789ab" in answer["reason"]
     assert "install one version on every node" in answer["reason"]

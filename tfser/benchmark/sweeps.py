@@ -6,7 +6,7 @@ import multiprocessing
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -215,10 +215,16 @@ class _Phases(Schedule):
         """Whether every schedule is."""
         return not self.phases
 
-    def next(self) -> TrialSpec | None:
-        """The next trial of the first schedule that is not finished."""
-        spec: TrialSpec | None = self.phases[0].schedule.next() if self.phases else None
-        return spec
+    @property
+    def waiting(self) -> int:
+        """Trials of the first schedule that are ready."""
+        waiting: int = self.phases[0].schedule.waiting if self.phases else 0
+        return waiting
+
+    def next_together(self, key: Callable[[TrialSpec], Hashable], most: int) -> list[TrialSpec]:
+        """The next trials of the first schedule that is not finished."""
+        specs: list[TrialSpec] = self.phases[0].schedule.next_together(key, most) if self.phases else []
+        return specs
 
     def task(self, spec: TrialSpec) -> Task:
         """The task of a trial that was just handed out."""

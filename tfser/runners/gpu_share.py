@@ -43,18 +43,19 @@ class Probe:
     """Whether processes that share the device compute at the same moment."""
 
 
-def share(probes: Sequence[Probe], cpus_per_gpu: float, trial_cpus: float) -> float:
+def share(probes: Sequence[Probe], cpus_per_gpu: float, trial_cpus: float, together: int = 1) -> float:
     """The smallest share of a GPU at which as many trials as then share it fit.
 
     Args:
         probes: of the largest trials; the neediest counts.
         cpus_per_gpu: CPUs of the cluster for each of its GPUs.
         trial_cpus: CPUs of one trial.
+        together: trials that one process trains at once; each is counted with all that a process needs, which is a little too much.
 
     Returns:
         One over a whole number from 1 to ``MOST``, rounded down to the ten-thousandths that Ray counts in.
     """
-    by_memory = min((int(p.total_bytes * (1 - HEAD_ROOM)) // max(p.peak_bytes, 1) for p in probes), default=1)
+    by_memory = min((int(p.total_bytes * (1 - HEAD_ROOM)) // max(p.peak_bytes * together, 1) for p in probes), default=1)
     number = max(1, min(by_memory, int(cpus_per_gpu / trial_cpus + 1e-9), MOST))
     return 10_000 // number / 10_000
 

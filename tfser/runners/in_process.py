@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tfser.features import Mapper
+from tfser.fused import fusion_key
 from tfser.runners import work
 from tfser.schedule import Schedule
 from tfser.trial import TrialSpec
@@ -13,13 +15,18 @@ from tfser.usage import Usage
 
 
 class InProcessRunner:
-    """See ``tfser.runners.Runner``."""
+    """See ``tfser.runners.Runner``.
+
+    Args:
+        together: trials of one shape that are trained as one, at most.
+    """
 
     workers = 1
     mapper: Mapper = staticmethod(map)
 
-    def __init__(self) -> None:
+    def __init__(self, together: int = 1) -> None:
         self.usage = Usage()
+        self._together = together
 
     def settle(self, tasks: Sequence[work.Task]) -> None:
         """One trial at a time has the whole machine."""
@@ -27,14 +34,15 @@ class InProcessRunner:
     def run(self, schedule: Schedule, task: Callable[[TrialSpec], work.Task]) -> None:
         """Train everything the schedule has."""
         self.usage.workers(time.time(), self.workers)
-        while (spec := schedule.next()) is not None:
+        while specs := schedule.next_together(fusion_key, self._together):
             began = time.time()
             try:
-                record = work.run(task(spec))
+                records: Sequence[Mapping[str, Any]] = work.run_pack([task(spec) for spec in specs])
             except MemoryError as error:
-                record = {"status": "lost", "reason": f"out of memory: {error}"}
+                records = [{"status": "lost", "reason": f"out of memory: {error}"}] * len(specs)
             self.usage.worked(began, time.time())
-            schedule.ended(spec, record)
+            for spec, record in zip(specs, records, strict=True):
+                schedule.ended(spec, record)
 
     def close(self) -> None:
         """Nothing was started."""

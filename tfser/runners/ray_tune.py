@@ -7,10 +7,8 @@ own experiment state is never restored: every start plans anew (design: re-plan,
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import socket
 import tempfile
 import time
 from collections import Counter, deque
@@ -18,11 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfser import __version__
 from tfser.errors import RequestError, TfserError
-from tfser.files import place
-from tfser.resources import code_digest
-from tfser.runners import gpu_share, ray_environment, safety, work
+from tfser.fused import fusion_key
+from tfser.runners import actor, gpu_share, ray_environment, safety, work
 from tfser.schedule import Schedule
 from tfser.trial import TrialSpec
 from tfser.usage import Usage
@@ -52,6 +48,7 @@ class RayTuneRunner:
         trial_cpus: CPUs of one trial; it trains with one thread, so 1 where nothing else is asked.
         trial_gpus: GPU share of one trial; ``None`` leaves it to ``settle``, and until then to the number of CPUs.
         workers: trials at once on a local Ray; as many as there are cores where ``None``.
+        together: trials of one shape that a worker trains as one, at most.
         say: told of lost workers.
 
     Raises:
@@ -65,6 +62,7 @@ class RayTuneRunner:
         trial_cpus: float | None = None,
         trial_gpus: float | None = None,
         workers: int | None = None,
+        together: int = 1,
         say: Callable[[str], None] = print,
     ) -> None:
         for name, value in ray_environment.ENVIRONMENT.items():
@@ -79,7 +77,7 @@ class RayTuneRunner:
             raise RequestError(f"--address {address}", [f"{open_door}; {safety.ADVICE}"])
         import ray
 
-        self._ray, self._say = ray, say
+        self._ray, self._say, self.together = ray, say, together
         self._losses: Counter[str] = Counter()
         self.usage = Usage()
         try:
@@ -142,7 +140,7 @@ class RayTuneRunner:
             reason = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
             self._say(f"How many trials fit on a GPU could not be tried ({reason}); each takes {self.trial_gpus:g} of one")
         else:
-            self.trial_gpus = gpu_share.share(probes, per_gpu, self.trial_cpus)
+            self.trial_gpus = gpu_share.share(probes, per_gpu, self.trial_cpus, self.together)
             self._say(gpu_share.described(probes, self.trial_gpus))
         self.workers = max(1, self._places())
         self._at_once = max(16, 2 * self.workers)
@@ -162,11 +160,11 @@ class RayTuneRunner:
     def run(self, schedule: Schedule, task: Callable[[TrialSpec], work.Task]) -> None:
         """Train everything the schedule has.
 
-        Trials that ran out of memory, or whose worker was lost again and again, are tried once more with twice the share
-        of a node and of a GPU, until they have one for themselves.
+        Trials that ran out of memory, or whose worker was lost again and again, are tried once more: not together with others,
+        then with twice the share of a node and of a GPU, until they have one for themselves.
         """
         while not schedule.finished:
-            search = searcher(schedule, task, self.usage, max(TRIALS_AT_MOST, 20 * self.workers))
+            search = searcher(schedule, task, self.usage, self._pack_size, max(TRIALS_AT_MOST, 20 * self.workers))
             self._fit(search, self._watch_losses(schedule, search))
             if search.refusal:
                 raise TfserError(search.refusal)
@@ -180,8 +178,15 @@ class RayTuneRunner:
                     alone = f"alone on a node{' and its GPU' if self.trial_gpus else ''}"
                     schedule.ended(spec, {"status": "lost", "reason": f"{reason} ({alone})"})
 
+    def _pack_size(self, waiting: int) -> int:
+        """Trials that the next worker gets, at most: no worker is to stay idle for what another has too much of."""
+        return max(1, min(self.together, -(-waiting // max(self.workers, 1))))
+
     def _grow(self) -> bool:
-        """Twice the share per trial; whether there was more to give."""
+        """Each trial alone, else twice the share per trial; whether there was more to give."""
+        if self.together > 1:
+            self.together = 1
+            return True
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         most_cpus = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
         before = self.trial_cpus, self.trial_gpus
@@ -207,22 +212,22 @@ class RayTuneRunner:
                     self.usage.workers(time.time(), self._places())
 
             def on_trial_error(_, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: N805
-                spec = search.lost.pop(trial.trial_id, None)
-                if spec is None:
-                    return
+                specs = search.lost.pop(trial.trial_id, [])
                 said = _error_of(trial)
                 if LOW_ON_MEMORY in said:  # of dozens of lines the last one is an advice
-                    search.set_aside.append((spec, "out of memory: Ray ended its worker, because the node was running low on memory"))
+                    reason = "out of memory: Ray ended its worker, because the node was running low on memory"
+                    search.set_aside += [(spec, reason) for spec in specs]
                     return
                 lines = said.splitlines() or ["its worker or node is gone"]
                 reason = lines[-1].strip()[:200]
-                self._losses[spec.trial_id] += 1
-                times = self._losses[spec.trial_id]
-                if times <= RETRIES:
-                    self._say(f"lost: {spec.purpose} {spec.fold} seed {spec.seed} ({reason}); it is tried again")
-                    schedule.put_back(spec)
-                else:
-                    search.set_aside.append((spec, f"lost {times} times, the last time: {reason}"))
+                for spec in specs:
+                    self._losses[spec.trial_id] += 1
+                    times = self._losses[spec.trial_id]
+                    if times <= RETRIES:
+                        self._say(f"lost: {spec.purpose} {spec.fold} seed {spec.seed} ({reason}); it is tried again")
+                        schedule.put_back(spec)
+                    else:
+                        search.set_aside.append((spec, f"lost {times} times, the last time: {reason}"))
 
         return Losses()
 
@@ -239,7 +244,7 @@ class RayTuneRunner:
         # Tune's own files are the driver's and of no use to a later start; nothing of a trial goes through them.
         with tempfile.TemporaryDirectory(prefix="tfser-tune-", ignore_cleanup_errors=True) as folder:
             tune.Tuner(
-                tune.with_resources(trial_actor(), {"cpu": self.trial_cpus, "gpu": self.trial_gpus}),
+                tune.with_resources(actor.trial_actor(), {"cpu": self.trial_cpus, "gpu": self.trial_gpus}),
                 tune_config=tune.TuneConfig(
                     search_alg=search,
                     num_samples=-1,
@@ -272,69 +277,6 @@ def _error_of(trial: Any) -> str:
     return text.rpartition("Failure # ")[2].partition("\n")[2].strip()
 
 
-def trial_actor() -> type:
-    """The Tune trainable: one step is one trial; the actor, its imports and its packs are used again."""
-    from ray import tune
-
-    class Trial(tune.Trainable):  # type: ignore[misc]  # Ray is not typed
-        def setup(self, config: dict[str, Any]) -> None:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on a GPU
-
-        def step(self) -> dict[str, Any]:
-            began = time.time()
-            said = run_packed(self.config["task"])
-            return {"done": True, **said, "times": [began, time.time()]}  # a list: Tune keeps a history of every number
-
-        def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self.config = new_config
-            return True
-
-        def save_checkpoint(self, checkpoint_dir: str) -> None:
-            """Nothing: what is worth keeping is in the ledger."""
-
-        def load_checkpoint(self, checkpoint: Any) -> None:
-            """Nothing: a trial that is started again starts from its spec."""
-
-    return Trial
-
-
-def pack_task(task: work.Task) -> str:
-    """A task as text, for Tune's configuration."""
-    values = {"spec": task.spec.to_dict(), "pack": str(task.pack), "storage": str(task.storage)}
-    return json.dumps({**_version(), **values, "checkpoint_s": task.checkpoint_s, "bar": task.bar})
-
-
-def _version() -> dict[str, str]:
-    return {"tfser": __version__, "code": code_digest()}
-
-
-def run_packed(text: str) -> dict[str, Any]:
-    """In the worker: run a task; what another worker would repeat is a result, not an exception.
-
-    A failing disk is raised, so that Tune tries again elsewhere.
-    """
-    import ray
-
-    values = json.loads(text)
-    if {name: values[name] for name in ("tfser", "code")} != _version():
-        driver, worker = f"{values['tfser']} (code {values['code']})", f"{__version__} (code {code_digest()})"
-        which = f"the driver runs tfser {driver}, a worker on {socket.gethostname()} runs {worker}"
-        return {"status": "refused", "reason": f"{which}; install one version on every node, or submit with --working-dir"}
-    task = work.Task(
-        spec=TrialSpec.from_dict(values["spec"]),
-        pack=place(values["pack"]),
-        storage=place(values["storage"]),
-        checkpoint_s=values["checkpoint_s"],
-        bar=tuple(values["bar"]),
-        machine={"node": ray.get_runtime_context().get_node_id()},
-    )
-    try:
-        record = work.run(task)
-    except MemoryError as error:
-        return {"status": "memory", "reason": f"out of memory: {' '.join(str(error).split())[:300]}"}
-    return {"status": record["status"], "pruned_after": record["epochs"] if record["status"] == "pruned" else None}
-
-
 class _NotCopied:
     """Tune copies and pickles what it is given; the schedule lives in this process and nowhere else."""
 
@@ -345,23 +287,26 @@ class _NotCopied:
         return (str, ("the schedule is planned anew at every start",))
 
 
-def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task], usage: Usage, most: int) -> Any:
-    """The schedule as Tune sees it: suggests the next trial, passes on each one that ended, and notes how long it had a worker.
+def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task], usage: Usage, pack_size: Callable[[int], int], most: int) -> Any:
+    """The schedule as Tune sees it: suggests the next trials, passes on each one that ended, and notes how long they had a worker.
+
+    What Tune calls a trial is a pack of them: those that one worker trains together.
 
     Args:
         schedule: what there is to train.
         task: makes a trial's task.
         usage: told when workers were at trials.
-        most: how many trials are suggested.
+        pack_size: number of trials that wait, to the size of the next pack at most.
+        most: how many packs are suggested.
     """
     from ray.tune.search import Searcher
 
     class ScheduleSearcher(_NotCopied, Searcher):  # type: ignore[misc]  # Ray is not typed
         def __init__(self) -> None:
             super().__init__(metric="done", mode="max")
-            self.running: dict[str, work.Task] = {}
-            self.lost: dict[str, TrialSpec] = {}
-            """Tune's id to the trial whose worker was lost; the runner learns why, and decides."""
+            self.running: dict[str, list[work.Task]] = {}
+            self.lost: dict[str, list[TrialSpec]] = {}
+            """Tune's id to the trials whose worker was lost; the runner learns why, and decides."""
             self.set_aside: list[tuple[TrialSpec, str]] = []
             """Trials that may go well with more memory, and what went wrong."""
             self.left = most
@@ -374,34 +319,38 @@ def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task], usage: 
             return self.left <= 0
 
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-            spec = None if self.refusal or self.full else schedule.next()
-            if spec is None:
+            none = self.refusal or self.full
+            specs = [] if none else schedule.next_together(fusion_key, pack_size(schedule.waiting))
+            if not specs:
                 # What was set aside is still running for the schedule; nothing that waits for it can come up now.
                 wait = self.running and not self.refusal and not schedule.finished
                 return None if wait else str(Searcher.FINISHED)
             self.left -= 1
-            self.running[trial_id] = task(spec)
-            return {"task": pack_task(self.running[trial_id])}
+            self.running[trial_id] = [task(spec) for spec in specs]
+            return {"tasks": [actor.pack_task(one) for one in self.running[trial_id]]}
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
             """A trial has one result, its last."""
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            ended = self.running.pop(trial_id)
-            said = result or {}
+            tasks, said = self.running.pop(trial_id), result or {}
             if "times" in said:
                 usage.worked(*said["times"])
-            record = ended.ledger.get(ended.spec.trial_id)
-            if record is not None:
-                schedule.ended(ended.spec, record)
-            elif said.get("status") == "pruned":
-                schedule.ended(ended.spec, {"status": "pruned", "epochs": said["pruned_after"]})
-            elif said.get("status") == "refused":
-                self.refusal = said["reason"]
-            elif said.get("status") == "memory":
-                self.set_aside.append((ended.spec, said["reason"]))
-            else:
-                self.lost[trial_id] = ended.spec
+            lost = []
+            for ended, answer in zip(tasks, said.get("trials", [{}] * len(tasks)), strict=True):
+                record = ended.ledger.get(ended.spec.trial_id)
+                if record is not None:
+                    schedule.ended(ended.spec, record)
+                elif answer.get("status") == "pruned":
+                    schedule.ended(ended.spec, {"status": "pruned", "epochs": answer["pruned_after"]})
+                elif answer.get("status") == "refused":
+                    self.refusal = answer["reason"]
+                elif answer.get("status") == "memory":
+                    self.set_aside.append((ended.spec, answer["reason"]))
+                else:
+                    lost.append(ended.spec)
+            if lost:
+                self.lost[trial_id] = lost
 
         def save(self, checkpoint_path: str) -> None:
             """Nothing: the ledger and the studies are the state."""

@@ -49,6 +49,8 @@ class Task:
     bar: tuple[float, ...] = ()
     """Of a search trial: validation UAR that it must have reached by each epoch, else it is pruned. It says
     whether the trial is finished, never with which numbers: a pruned trial leaves no entry."""
+    captured: bool = False
+    """Whether a training alone on a GPU replays full batches as a CUDA graph: other launches, the same kernels."""
     machine: Mapping[str, str] = field(default_factory=dict)
     """What the entry says of where it was trained, beside what the process knows of itself."""
 
@@ -111,6 +113,16 @@ def run(task: Task) -> dict[str, Any]:
     record = trial.attempt(trial.alone)
     assert record is not None  # a training alone goes to its end
     return record
+
+
+def run_pack(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """Train what one worker was handed at once: one trial alone, several together; returns their entries in order.
+
+    Raises:
+        OSError: see ``run``.
+        MemoryError: see ``run``.
+    """
+    return [run(tasks[0])] if len(tasks) == 1 else run_together(tasks)
 
 
 def run_together(tasks: Sequence[Task]) -> list[dict[str, Any]]:
@@ -263,6 +275,7 @@ class _Trial:
             spec.seed,
             spec.epochs,
             device(),
+            captured=self.task.captured and device().type == "cuda",
         )
         earlier = self._checkpoint.load()
         if earlier is not None:
