@@ -5,8 +5,10 @@ parameters, running statistics and optimiser state lie beside the others' while 
 restored by its own methods, leaves at any time, and goes on alone or among others.
 
 Exact means: the same seeds, batches, masks and dropout as alone, batch statistics of its own batch, and the same arithmetic up
-to the order of sums. A member therefore equals its training alone to float32's tolerance after each step, not to the bit, and
-over very many epochs such differences grow, as they do between two kinds of device.
+to the order of sums. A member therefore equals its training alone to the tolerance of its precision after each step, not to the
+bit. Over the epochs such differences grow, as they do between two kinds of device: recalls were the same after 30 epochs, and
+after 100 an utterance that lies between two emotions can have changed sides. Whoever wants the numbers of a training alone to the
+bit therefore trains alone; an entry says which it was.
 
 Every member goes through its own epochs at its own pace: one whose fold has fewer segments begins its next epoch while others
 are still in theirs, so that nobody waits. Where batches differ in size (the last of an epoch), the smaller ones are padded.
