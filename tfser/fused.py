@@ -12,13 +12,17 @@ bit therefore trains alone; an entry says which it was.
 
 Every member goes through its own epochs at its own pace: one whose fold has fewer segments begins its next epoch while others
 are still in theirs, so that nobody waits. Where batches differ in size (the last of an epoch), the smaller ones are padded.
+
+On a CPU, narrow Time-Frequency Transformers alone train faster together: a step of theirs is mostly calls. The ATFNN's time goes into
+its F-Encoder and its LSTM, which are computed one member at a time. GPUs have not been measured; there a step of one member is
+hundreds of small kernels, which is what this is for.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -29,7 +33,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from tfser.errors import TrialError
-from tfser.models.stacked import CPU_CHANNELS, StackedModel
+from tfser.models.stacked import StackedModel
 from tfser.train import Forward, Training, batches, settled
 from tfser.trial import TrialSpec
 
@@ -44,38 +48,6 @@ def fusion_key(spec: TrialSpec) -> tuple[object, ...]:
     """
     shared = tuple((name, value) for name, value in spec.hyperparameters if name not in OWN_SETTINGS)
     return (spec.database, spec.database_digest, spec.model, spec.ablation, spec.numerics, shared)
-
-
-def pays(spec: TrialSpec, device: torch.device) -> bool:
-    """Whether members with this ``fusion_key`` may train faster together on a kind of device than one by one.
-
-    On a CPU, narrow Time-Frequency Transformers alone do: a step of theirs is mostly calls. The ATFNN's time goes into its F-Encoder and
-    its LSTM, which are computed one member at a time. GPUs have not been measured; there a step of one member is hundreds of small
-    kernels, which is what fusing is for.
-    """
-    if device.type != "cpu":
-        return True
-    return spec.model == "time_frequency_transformer" and int(spec.settings["channels"]) < CPU_CHANNELS
-
-
-def grouped(specs: Iterable[TrialSpec], device: torch.device, at_most: int) -> list[list[TrialSpec]]:
-    """Trials that are ready, in the groups to train together: alone where fusing does not pay.
-
-    Args:
-        specs: in the order of their turn, which the groups keep: each stands where its first trial stood.
-        device: where they will be trained.
-        at_most: trials in a group; what a device's memory holds.
-    """
-    groups: list[list[TrialSpec]] = []
-    unfilled: dict[tuple[object, ...], list[TrialSpec]] = {}
-    for spec in specs:
-        key = fusion_key(spec)
-        group = unfilled.get(key, [])
-        if not group:
-            groups.append(group)
-        group.append(spec)
-        unfilled[key] = group if pays(spec, device) and len(group) < at_most else []
-    return groups
 
 
 @dataclass(slots=True, eq=False)

@@ -161,10 +161,10 @@ class FakeTask:
         self.ledger = ledger
 
 
-def run_on(cluster, monkeypatch, trials=("a", "b", "c"), together=1):
+def run_on(cluster, monkeypatch, trials=("a", "b", "c"), together=1, workers=0):
     runner = object.__new__(ray_tune.RayTuneRunner)
     runner._ray, runner._say, runner.trial_cpus, runner.trial_gpus = cluster, print, 1.0, 0.0
-    runner.ledger, runner._losses, runner.usage, runner.workers = {}, Counter(), Usage(), 1
+    runner.ledger, runner._losses, runner.usage, runner.workers = {}, Counter(), Usage(), workers
     runner.together = together
 
     class Spec(str):
@@ -195,8 +195,7 @@ def test_trials_that_run_out_of_memory_together_are_tried_alone_before_they_get_
 @pytest.mark.parametrize(("workers", "packs"), [(1, [4, 1]), (2, [3, 1, 1]), (5, [1, 1, 1, 1, 1])])
 def test_a_pack_leaves_no_worker_idle(monkeypatch, workers, packs):
     cluster = FakeCluster(cpus=0)
-    monkeypatch.setattr(ray_tune.RayTuneRunner, "workers", property(lambda self: workers, lambda self, value: None), raising=False)
-    run_on(cluster, monkeypatch, trials=("a", "b", "c", "d", "e"), together=4)
+    run_on(cluster, monkeypatch, trials=("a", "b", "c", "d", "e"), together=4, workers=workers)
     assert cluster.packs == packs
 
 

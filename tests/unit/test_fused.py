@@ -12,7 +12,7 @@ from torch import nn
 from tests.conftest import SMALL
 from tfser.errors import TrialError
 from tfser.features import FeatureStore, FrontEnd, audio_digests
-from tfser.fused import OWN_SETTINGS, FusedTraining, fusion_key, grouped, pays
+from tfser.fused import OWN_SETTINGS, FusedTraining, fusion_key
 from tfser.models import MODELS, atfnn, stacked
 from tfser.models.stacked import StackedModel
 from tfser.plan import published_settings
@@ -438,18 +438,3 @@ def test_the_key_leaves_out_what_members_may_differ_in_and_nothing_else(pack, tm
     for changed, _ in spec.hyperparameters:
         other = tuple((name, "changed" if name == changed else value) for name, value in spec.hyperparameters)
         assert (fusion_key(dataclasses.replace(spec, hyperparameters=other)) == fusion_key(spec)) == (changed in OWN_SETTINGS)
-
-
-def test_on_a_cpu_only_narrow_encoders_are_said_to_pay(pack, tmp_path):
-    assert pays(task(pack, tmp_path).spec, CPU)
-    assert not pays(task(pack, tmp_path, channels=64).spec, CPU)
-    assert pays(task(pack, tmp_path, channels=64).spec, torch.device("cuda"))
-
-
-def test_ready_trials_are_grouped_in_the_order_of_their_turn(pack, tmp_path):
-    narrow = [task(pack, tmp_path, seed=seed).spec for seed in range(5)]
-    wide = [task(pack, tmp_path, seed=seed, channels=64).spec for seed in range(2)]
-    ready = [narrow[0], wide[0], narrow[1], narrow[2], wide[1], narrow[3], narrow[4]]
-    assert grouped(ready, CPU, 2) == [narrow[:2], wide[:1], narrow[2:4], wide[1:], narrow[4:]]
-    assert grouped(ready, CPU, 1) == [[spec] for spec in ready]
-    assert grouped(ready, torch.device("cuda"), 8) == [narrow, wide]

@@ -141,12 +141,12 @@ class FakeRay:
         return [self.answer for _ in tasks]
 
 
-def settled(answer, per_gpu=16.0):
+def settled(answer, per_gpu=16.0, together=1):
     from tfser.runners.ray_tune import RayTuneRunner
 
     runner, said = object.__new__(RayTuneRunner), []
     runner._ray, runner._say, runner._cpus_per_gpu = FakeRay(answer), said.append, per_gpu
-    runner.trial_cpus, runner.trial_gpus, runner.workers = 1.0, 0.125, 16
+    runner.trial_cpus, runner.trial_gpus, runner.workers, runner.together = 1.0, 0.125, 16, together
     runner.settle(["the largest trial"])
     return runner, said
 
@@ -156,6 +156,7 @@ def test_the_runner_takes_the_share_that_the_probe_allows_and_says_so():
     assert (runner.trial_gpus, runner.workers) == (0.1666, 12)
     assert runner._ray.asked == [{"num_gpus": 1, "num_cpus": 1.0, "max_retries": 1}]
     assert "6 trial(s) share a GPU" in said[0]
+    assert settled(probe(10.0), together=3)[0].trial_gpus == 0.5
     runner.settle(["another"])
     assert len(runner._ray.asked) == 1, "it is chosen once"
 
