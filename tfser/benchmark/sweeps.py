@@ -78,16 +78,22 @@ def _empty(specs: Sequence[TrialSpec], into: list[float], repeats: int) -> list[
 
 def _busy(corpus: _Corpus, seeds: int, each_s: float, into: list[float], repeats: int) -> list[_Phase]:
     """Trainings of about the same length: the share of the time between first start and last end in which workers were at them."""
-    spent: list[float] = []  # of 4 trials each: without the first ones, which load the model's code, then short and long ones
-    tried = (1, 2, 22)
-    calibration = [_Phase(_schedule(corpus, n, 1, "calibration"), "calibration", lambda usage: spent.append(usage.busy_s)) for n in tried]
-    _run(InProcessRunner(), corpus, calibration)
-    epoch_s = max((spent[2] - spent[1]) / (4 * (tried[2] - tried[1])), 1e-4)
-    epochs = max(1, round((each_s - spent[1] / 4) / epoch_s))
+    _cpu_seconds(corpus, 1)  # which loads the model's code
+    few, many = 2, 22 if each_s < 1 else 202
+    short = _cpu_seconds(corpus, few)
+    epoch_s = max((_cpu_seconds(corpus, many) - short) / (many - few), 1e-4)
+    epochs = max(1, round((each_s - short) / epoch_s))
     return [
         _Phase(_schedule(corpus, epochs, seeds, f"busy{n}"), f"busy{n}", lambda usage: into.append(usage.share or 0.0))
         for n in range(repeats)
     ]
+
+
+def _cpu_seconds(corpus: _Corpus, epochs: int) -> float:
+    """What one trial of so many epochs takes of a core, whatever else runs there."""
+    begin = time.process_time()
+    _run(InProcessRunner(), corpus, [_Phase(_schedule(corpus, epochs, 1, "calibration"), "calibration", lambda usage: None)])
+    return (time.process_time() - begin) / 4
 
 
 def _side_by_side(epochs: int, repeats: int) -> Figure:
