@@ -19,6 +19,7 @@ import torch
 from tfser import plan
 from tfser.benchmark.figures import Figure, Scale, figure
 from tfser.databases import load
+from tfser.errors import TfserError
 from tfser.features import FeatureStore, audio_digests
 from tfser.files import absolute
 from tfser.ledger import Ledger
@@ -34,7 +35,7 @@ from tfser.trial import TrialSpec
 from tfser.usage import Usage
 
 MODEL = "time_frequency_transformer"
-SETTINGS = (("batch_size", "16"), ("channels", "4"), ("segment_frames", "40"))
+SETTINGS = (("batch_size", "32"), ("channels", "16"))
 
 
 def measure(scale: Scale) -> list[Figure]:
@@ -78,15 +79,22 @@ def _empty(specs: Sequence[TrialSpec], into: list[float], repeats: int) -> list[
 
 def _busy(corpus: _Corpus, seeds: int, each_s: float, into: list[float], repeats: int) -> list[_Phase]:
     """Trainings of about the same length: the share of the time between first start and last end in which workers were at them."""
-    alone = InProcessRunner()
-    spent: list[float] = []
-    epochs = 3
-    _run(alone, corpus, [_Phase(_schedule(corpus, epochs, 1, "calibration"), "calibration", lambda usage: spent.append(usage.busy_s))])
-    epochs = max(1, round(each_s * epochs * 4 / spent[0]))
+    _cpu_seconds(corpus, 1)  # which loads the model's code
+    few, many = 1, 2 if each_s < 1 else 11
+    short = _cpu_seconds(corpus, few)
+    epoch_s = max((_cpu_seconds(corpus, many) - short) / (many - few), 1e-4)
+    epochs = max(1, round((each_s - short) / epoch_s))
     return [
         _Phase(_schedule(corpus, epochs, seeds, f"busy{n}"), f"busy{n}", lambda usage: into.append(usage.share or 0.0))
         for n in range(repeats)
     ]
+
+
+def _cpu_seconds(corpus: _Corpus, epochs: int) -> float:
+    """What one trial of so many epochs takes of a core, whatever else runs there."""
+    begin = time.process_time()
+    _run(InProcessRunner(), corpus, [_Phase(_schedule(corpus, epochs, 1, "calibration"), "calibration", lambda usage: None)])
+    return (time.process_time() - begin) / 4
 
 
 def _side_by_side(epochs: int, repeats: int) -> Figure:
@@ -233,6 +241,8 @@ class _Phases(Schedule):
     def ended(self, spec: TrialSpec, record: Any) -> None:
         """A trial ended, and with the last one its schedule."""
         self.phases[0].schedule.ended(spec, record)
+        if record["status"] != "done":
+            raise TfserError(f"a trial of the benchmark was not trained: {record.get('reason', record['status'])}")
         if self.phases[0].schedule.finished:
             self.phases.popleft().ended(self.usage)
             self.usage.clear()

@@ -30,7 +30,7 @@ LOW_ON_MEMORY = "running low on memory"
 """In the error of a trial whose worker Ray ended before the system would have ended the whole node."""
 
 TRIALS_AT_MOST = 2_000
-"""Trials of one Tuner, or 20 per worker where that is more. Tune keeps 65 kB of every trial that it has seen and goes through
+"""Trials of one Tuner, or 20 per worker where that is more. Tune keeps about 50 kB of every trial that it has seen and goes through
 all of them again and again, so that a long sweep begins with a new Tuner now and then, and waits for the trials that still run."""
 
 PROBE_S = 300.0
