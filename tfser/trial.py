@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 """Bumped whenever code changes results, so that an old trial is never taken for a new one."""
 
 PURPOSES = ("search", "final", "oracle")

@@ -35,8 +35,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor, cat, nn
+from torch.nn.functional import linear
 
 from tfser.models.layers import SMALLEST_WIDTH, EncoderLayer
+from tfser.models.rank_one import softmax_means
 from tfser.models.settings import divisor_problems, odd_problems, range_problems
 from tfser.trial import Hyperparameter, Value
 
@@ -151,18 +153,24 @@ class FEncoder(nn.Module):
 
     def forward(self, x_B1FT: Tensor) -> Tensor:
         """Frames first in the output, because the T-Encoder goes through it frame by frame."""
-        x_NF1 = x_B1FT[:, 0].mT.flatten(0, 1)[..., None]  # N = B T sequences, (B T, F, 1)
-        lifted_NFC = self.lift(x_NF1)  # x~
-        out_NFC = self.layer.after_attention(self.attend(x_NF1, lifted_NFC), lifted_NFC)
+        x_NF = x_B1FT[:, 0].mT.flatten(0, 1)  # N = B T sequences
+        out_NFC = self.layer.after_attention(self.attend(x_NF), self.lift(x_NF[..., None]))  # the lifted scalars are x~
         return out_NFC.view(x_B1FT.shape[0], -1, *out_NFC.shape[1:])
 
-    def attend(self, x_NF1: Tensor, lifted_NFC: Tensor) -> Tensor:
-        """MSA(x~) within each frame, (N, F, C).
+    def attend(self, x_NF: Tensor) -> Tensor:
+        """MSA(x~) within each frame, (N, F, C), from the scalars that x~ is the rank-one image of: see ``rank_one``.
 
-        Also given the scalars ``x_NF1`` that ``lifted_NFC`` is the rank-one image of: all that the logits depend on.
+        Equal to ``self.layer.attention`` on x~ but for rounding, and a fraction of its work.
         """
-        out: Tensor = self.layer.attention(lifted_NFC, lifted_NFC, lifted_NFC)
-        return out
+        attention, w_C, b_C = self.layer.attention, self.lift.weight[:, 0], self.lift.bias
+        heads = (attention.heads, len(w_C) // attention.heads)
+        key_HD = (attention.key.weight @ w_C).view(heads) * (attention.heads / len(w_C)) ** 0.5
+        slope_H = ((attention.query.weight @ w_C).view(heads) * key_HD).sum(1)
+        offset_H = (attention.query(b_C).view(heads) * key_HD).sum(1)
+        m_NHF = softmax_means(x_NF, slope_H, offset_H)
+        value_CHD = attention.out.weight.view(-1, *heads) * (attention.value.weight @ w_C).view(heads)
+        # In (N, F, H), as the rows of one matrix: F times H numbers are few to turn, F times C are many.
+        return linear(m_NHF.mT.contiguous(), value_CHD.sum(2), attention.out(attention.value(b_C)))
 
 
 class TEncoder(nn.Module):
