@@ -105,8 +105,9 @@ def _side_by_side(epochs: int, repeats: int) -> Figure:
     both: list[float] = []
     alone: list[float] = []
     try:
-        for process in processes:
+        for process, (_, theirs) in zip(processes, pipes, strict=True):
             process.start()
+            theirs.close()  # so that the death of the process is an end of file here
         for repeat in range(repeats + 1):  # the first round warms up and does not count
             one, two = _seconds_of(pipes[:1]), _seconds_of(pipes)
             if repeat:
@@ -114,8 +115,9 @@ def _side_by_side(epochs: int, repeats: int) -> Figure:
                 both.append(2 * 60 / two)
     finally:
         for process in processes:
-            process.terminate()
-            process.join()
+            if process.pid is not None:
+                process.terminate()
+                process.join()
     return figure("two trials side by side (to one alone)", "1/min", both, alone)
 
 
