@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from tfser import metrics
 from tfser.errors import TrialError
 from tfser.features import as_tensor, segment_frames
+from tfser.memory import keep_freed_memory, unfilled
 from tfser.trial import Hyperparameter
 
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
@@ -110,8 +111,10 @@ def settled(device: torch.device) -> Iterator[None]:
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+    if device.type == "cpu":
+        keep_freed_memory()
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with unfilled(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             yield
     finally:
         torch.set_num_threads(threads)
