@@ -43,9 +43,9 @@ from tfser.front_end import FrontEnd
 from tfser.models.atfnn import GroupAttention
 from tfser.models.layers import MultiHeadAttention
 from tfser.models.time_frequency_transformer import Transformer
+from tfser.numerics import settled
 from tfser.report import attention_figure
 from tfser.report.attention_figure import Attention, Map
-from tfser.train import settled
 
 SPLIT_HZ = 2700.0
 """Figure 6 of the ATFNN paper has a line here: above it are what the paper calls the high frequencies."""

@@ -20,8 +20,9 @@ from tfser.errors import RequestError, TrialError, unknown
 from tfser.features import as_tensor, extract, segment_frames
 from tfser.front_end import FrontEnd
 from tfser.models import MODELS
+from tfser.numerics import settled, weights_digest
 from tfser.plan import front_end
-from tfser.train import Scorer, settled, utterance_means, weights_digest
+from tfser.train import Scorer, utterance_means
 from tfser.trial import NUMERICS_VERSION, TrialSpec
 
 CPU = torch.device("cpu")

@@ -34,7 +34,8 @@ from torch.optim.adamw import adamw
 
 from tfser.errors import TrialError
 from tfser.models.stacked import StackedModel
-from tfser.train import Forward, Training, batches, settled
+from tfser.numerics import settled
+from tfser.train import Forward, Training, batches
 from tfser.trial import TrialSpec
 
 OWN_SETTINGS = ("learning_rate", "weight_decay", "class_weights", "frequency_mask", "time_mask")

@@ -25,9 +25,9 @@ from optuna.trial import TrialState
 from tfser.errors import RequestError
 from tfser.files import Place, make_folder
 from tfser.journal import Journal, StoredJournal
+from tfser.numerics import derived_seed
 from tfser.plan import Study
 from tfser.report.searches import History, Tried
-from tfser.train import derived_seed
 from tfser.trial import TrialSpec, Value
 
 STARTUP_TRIALS = 4

@@ -11,9 +11,7 @@ Adam); an utterance's score is the mean of its segments' class probabilities.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +24,7 @@ from torch import Tensor, nn
 from tfser import metrics
 from tfser.errors import TrialError
 from tfser.features import as_tensor, segment_frames
+from tfser.numerics import derived_seed, settled
 from tfser.trial import Hyperparameter
 
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
@@ -113,39 +112,6 @@ class Segments:
         """int64, shape (utterances,), on the CPU."""
         self.labels = self.emotion[self.of_utterance].to(device)
         """int64, shape (segments,): each segment's emotion."""
-
-
-@contextlib.contextmanager
-def settled(device: torch.device, precision: str = "float32") -> Iterator[None]:
-    """One thread, deterministic kernels, one precision and a private random state, whatever this process did before or does next.
-
-    Args:
-        device: where the work is done.
-        precision: ``float32``, or ``tf32`` for rounded inputs of matrix products on a GPU. PyTorch's own default there is
-            a mixture: convolutions and LSTMs round, matrix products do not.
-    """
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    cudnn: Any = torch.backends.cudnn  # its parts are missing in torch's stubs
-    products: tuple[Any, ...] = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
-    before = [kind.fp32_precision for kind in products]
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
-    for kind in products:
-        kind.fp32_precision = "tf32" if precision == "tf32" else "ieee"
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
-    finally:
-        for kind, was in zip(products, before, strict=True):
-            kind.fp32_precision = was
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-
-
-def derived_seed(*parts: object) -> int:
-    """A 63-bit seed from what it is for: the same in every process, unlike ``hash``."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
 def band_statistics(frames: np.ndarray, utterances: Sequence[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -428,12 +394,3 @@ def batches(order: Tensor, size: int) -> list[Tensor]:
     if len(pieces) > 1 and len(pieces[-1]) == 1:
         pieces[-2:] = [torch.cat(pieces[-2:])]
     return pieces
-
-
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over every parameter and buffer: equal models, equal digest."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
-    return digest.hexdigest()

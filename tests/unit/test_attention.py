@@ -25,9 +25,9 @@ from tfser.final_model import FinalModel, centre_s
 from tfser.finished import Source
 from tfser.front_end import FrontEnd, log_mel
 from tfser.models import MODELS
+from tfser.numerics import weights_digest
 from tfser.plan import published_settings
 from tfser.report import attention_figure
-from tfser.train import weights_digest
 from tfser.trial import TrialSpec
 
 TFT, ATFNN = "time_frequency_transformer", "atfnn"

@@ -15,9 +15,10 @@ from tfser.features import FeatureStore, FrontEnd, audio_digests
 from tfser.fused import OWN_SETTINGS, FusedTraining, fusion_key
 from tfser.models import MODELS, atfnn, stacked
 from tfser.models.stacked import StackedModel
+from tfser.numerics import weights_digest
 from tfser.plan import published_settings
 from tfser.runners import work
-from tfser.train import Training, TrialData, weights_digest
+from tfser.train import Training, TrialData
 from tfser.trial import TrialSpec
 
 CPU = torch.device("cpu")

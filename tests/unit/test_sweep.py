@@ -18,9 +18,10 @@ from tfser.features import FeatureStore, FrontEnd, audio_digests
 from tfser.lease import lease
 from tfser.ledger import Ledger
 from tfser.models import MODELS
+from tfser.numerics import weights_digest
 from tfser.request import check, parser
 from tfser.runners import work
-from tfser.train import Training, weights_digest
+from tfser.train import Training
 
 MODEL = ["--model", "time_frequency_transformer"]
 

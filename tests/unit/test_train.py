@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tfser import train
+from tfser import numerics
 from tfser.errors import TrialError
 from tfser.models import MODELS
 from tfser.plan import published_settings
@@ -125,7 +125,7 @@ def test_the_recorded_loss_is_the_mean_over_segments():
     x = training._batch(training._train.frames)
     training.model.train()
     labels = training._train.emotion[training._train.of_utterance]
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(train.derived_seed(0, "epoch", 0)))
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(numerics.derived_seed(0, "epoch", 0)))
     expected = sum(nn.functional.cross_entropy(training.model(x[b]), labels[b], reduction="sum").item() for b in batches(order, 4)) / len(
         labels
     )
@@ -240,6 +240,6 @@ def test_a_precision_is_set_inside_and_put_back_outside():
     kinds = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
     before = [kind.fp32_precision for kind in kinds]
     for precision, wanted in (("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")):
-        with train.settled(CPU, precision):
+        with numerics.settled(CPU, precision):
             assert [kind.fp32_precision for kind in kinds] == [wanted] * 3
         assert [kind.fp32_precision for kind in kinds] == before

@@ -270,7 +270,7 @@ class ATFNN(nn.Module):
         if "T-Attention" in self.parts:
             source = encoding_BTFC.permute(0, 3, 2, 1) if self.time_attention_from == "encoding" else x_B1FT
             a_BTF1 = self.time_attention(source).permute(0, 3, 2, 1)
-            encoding_BTFC = encoding_BTFC + a_BTF1 * encoding_BTFC  # (2)
+            encoding_BTFC = encoding_BTFC * (1 + a_BTF1)  # (2), with one pass over the C channels less
         # (4), B 2H; or, for AFNN, the mean over frames, B F C
         h = self.time_encoder(encoding_BTFC.flatten(2)) if "T-Encoder" in self.parts else encoding_BTFC.mean(dim=1).flatten(1)
         logits: Tensor = self.classifier(self.dropout(h))

@@ -28,7 +28,8 @@ from tfser.files import Place, commit_text, make_folder
 from tfser.fused import OWN_SETTINGS, FusedTraining, fusion_key
 from tfser.ledger import Ledger
 from tfser.models import MODELS
-from tfser.train import Training, TrialData, copied, weights_digest
+from tfser.numerics import weights_digest
+from tfser.train import Training, TrialData, copied
 from tfser.trial import TrialSpec
 
 _Outcome = tuple[dict[str, Any], Mapping[str, torch.Tensor]]
