@@ -12,6 +12,7 @@ import ctypes
 import functools
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import torch.utils.deterministic
 
@@ -41,9 +42,10 @@ def keep_freed_memory() -> bool:
 @contextlib.contextmanager
 def unfilled() -> Iterator[None]:
     """New tensors as they come, even where algorithms are deterministic."""
-    before = torch.utils.deterministic.fill_uninitialized_memory
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    setting: Any = torch.utils.deterministic  # a module with a property, which torch's stubs do not know
+    before = setting.fill_uninitialized_memory
+    setting.fill_uninitialized_memory = False
     try:
         yield
     finally:
-        torch.utils.deterministic.fill_uninitialized_memory = before
+        setting.fill_uninitialized_memory = before
