@@ -188,10 +188,16 @@ class _Empty:
         """Whether each has been handed out and has ended."""
         return not self.left and not self.out
 
-    def next(self) -> TrialSpec | None:
-        """The next one."""
-        self.out += bool(self.left)
-        return self.left.popleft() if self.left else None
+    @property
+    def waiting(self) -> int:
+        """How many have not been handed out."""
+        return len(self.left)
+
+    def next_together(self, key: Callable[[TrialSpec], Hashable], most: int) -> list[TrialSpec]:
+        """The next ones."""
+        specs = [self.left.popleft() for _ in range(min(most, len(self.left)))]
+        self.out += len(specs)
+        return specs
 
     def ended(self, spec: TrialSpec, record: Any) -> None:
         """It ended."""
