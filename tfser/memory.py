@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-import torch.utils.deterministic
+from torch.utils import deterministic
 
 KEPT_BYTES = 2**31 - 1
 """What a process may keep instead of giving it back; the largest value that glibc's call takes."""
@@ -27,10 +28,11 @@ TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
 def keep_freed_memory() -> bool:
     """From now on, memory that this process frees is used again by its next step; whether the C library can be told so.
 
-    A process then holds on to the most that it ever needed. Without effect where the C library is not glibc. Threads that were
-    there before may have an arena of their own, from which nothing this large comes.
+    A process then holds on to the most that it ever needed, and to gaps between: at the published sizes and after some steps, 1.5
+    instead of at most 1.4 GB for the Time-Frequency Transformer, 3.2 instead of 1.9 GB for ATFNN. Without effect where the C library
+    is not glibc, or where the environment has one of glibc's own ``MALLOC_..._`` variables: whoever sets them has decided.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") and name.endswith("_") for name in os.environ):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # musl
@@ -42,7 +44,7 @@ def keep_freed_memory() -> bool:
 @contextlib.contextmanager
 def unfilled() -> Iterator[None]:
     """New tensors as they come, even where algorithms are deterministic."""
-    setting: Any = torch.utils.deterministic  # a module with a property, which torch's stubs do not know
+    setting: Any = deterministic  # a module with a property, which type checkers do not see
     before = setting.fill_uninitialized_memory
     setting.fill_uninitialized_memory = False
     try:

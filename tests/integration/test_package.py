@@ -59,3 +59,16 @@ def test_importing_the_training_part_needs_neither_ray_nor_optuna_nor_mlflow():
         "import tfser.train, tfser.models, tfser.features, tfser.folds, tfser.metrics, tfser.ledger, tfser.runners.work\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_training_part_of_the_benchmark_runs_with_torch_torchaudio_numpy_and_soundfile_alone(tmp_path):
+    """And with what these bring along themselves."""
+    code = (
+        "import sys\n"
+        "others = ('ray', 'optuna', 'mlflow', 'sklearn', 'matplotlib', 'pandas', 'rich', 'yaml', 'upath', 'PIL', 'scipy', 'audformat')\n"
+        "for name in others: sys.modules[name] = None\n"
+        "from tfser.benchmark.command import main\n"
+        "sys.exit(main(['--quick', '--only', 'training', '--json', sys.argv[1]]))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "figures.json")], cwd=ROOT, check=True)
+    assert "step, one core, beside the plain form" in (tmp_path / "figures.json").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from tfser.benchmark import command, figures
+from tfser.benchmark import command, figures, gpu
 
 KEYS = {"name", "value", "unit", "baseline", "ratio", "n", "spread"}
 
@@ -47,3 +47,23 @@ def test_wrong_words_end_with_2(capsys):
         command.main(["--fast"])
     assert end.value.code == 2
     assert "--quick" in capsys.readouterr().err
+
+
+def test_a_machine_without_a_gpu_is_told_so_and_what_needs_one_runs_on_its_cpu(capsys):
+    if not torch.cuda.is_available():
+        assert gpu.measure(figures.QUICK) == []
+        assert "PyTorch sees no GPU here" in capsys.readouterr().err
+    found = gpu.figures(figures.QUICK, torch.device("cpu"))
+    assert len({figure.name for figure in found}) == len(found) == 2 * 4 + 1
+    assert all(figure.value > 0 and figure.ratio > 0 for figure in found)
+    assert found[-1].unit == "h"
+
+
+def test_the_projected_tables_have_the_papers_folds_ablations_and_epochs():
+    table = next(t for t in gpu.TABLES if (t.model, t.database) == ("time_frequency_transformer", "casia"))
+    # 1200 utterances of 2 s are 3 segments of 80 frames each; three of four speakers train, in 4 folds x 4 ablations x 1000 epochs.
+    assert table.segments(80) == 1200 * 3 * 3 / 4 * 4 * 4 * 1000
+    assert {(t.model, t.database) for t in gpu.TABLES} == {
+        *(("time_frequency_transformer", name) for name in ("iemocap", "casia")),
+        *(("atfnn", name) for name in ("iemocap", "abc", "casia")),
+    }

@@ -14,7 +14,7 @@ from tfser.benchmark.figures import FULL, QUICK, Figure
 from tfser.errors import TfserError, unknown
 from tfser.files import commit_text
 
-MEASURES = ("features", "fused", "sweeps", "scale", "collecting")
+MEASURES = ("features", "training", "fused", "sweeps", "scale", "collecting", "gpu")
 """Every module of figures, in the order of the table."""
 
 

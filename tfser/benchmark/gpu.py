@@ -27,7 +27,7 @@ from tfser.benchmark.training import Trainer
 from tfser.fused import FusedTraining
 from tfser.models import MODELS
 from tfser.numerics import settled
-from tfser.train import Training, TrialData
+from tfser.train import Training, TrialData, batches
 
 EMOTIONS = 4
 
@@ -170,11 +170,12 @@ def _plain(model: str, settings: Mapping[str, Any], steps: int, device: torch.de
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        return loss.item()
+        return float(loss)
 
-    def epoch() -> float:
+    def epoch() -> None:
         with settled(device):
-            return sum(step(x[chosen], labels[chosen]) for chosen in torch.randperm(len(x)).split(int(settings["batch_size"])))
+            for chosen in batches(torch.randperm(len(x)), int(settings["batch_size"])):
+                step(x[chosen], labels[chosen])
 
     return lambda: _rate(len(x), epoch)
 

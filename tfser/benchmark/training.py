@@ -1,0 +1,225 @@
+"""One training step on one core: segments per second beside the plain form, the share of the core's peak, and where the time goes.
+
+What is timed is an epoch of ``tfser.train.Training`` at the published sizes and, in a process of its own that allocates memory as
+the C library does by itself, one of ``reference`` with ``torch.optim.Adam``. Processes on one core take turns, and CPU time counts,
+so that what else runs on the machine does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from tfser import train
+from tfser.benchmark.figures import Figure, Scale, figure, one_core
+from tfser.benchmark.reference import reference
+from tfser.memory import keep_freed_memory
+from tfser.models import MODELS
+from tfser.train import Training, TrialData
+
+EMOTIONS = 4
+STEPS = 2
+"""Training steps of an epoch."""
+
+KINDS = {
+    "optimiser": r"Optimizer|adam",
+    "LSTM": r"rnn|lstm",
+    "attention": r"scaled_dot_product|ScaledDotProduct|_SoftmaxMeans",
+    "convolution": r"conv",
+    "batch norm": r"batch_norm|BatchNorm",
+    "layer norm": r"layer_norm|LayerNorm",
+    "ReLU": r"relu|clamp_min|threshold",
+    "other products": r"aten::(addmm|mm|bmm|matmul|linear|addmv|mv)_?$|AddmmBackward|MmBackward|BmmBackward",
+}
+"""Kinds of operation, and what their names match in a profile; an operation is of the first kind that it or any caller matches."""
+
+TRAINED = {"ours", "plain", "plain, memory kept"}
+"""What a process can train: tfser's model, the plain one, and that one with tfser's way to keep memory."""
+
+
+def measure(scale: Scale) -> list[Figure]:
+    """Per model: two figures of speed, one of the peak's share, and one per kind of operation."""
+    figures: list[Figure] = []
+    with one_core():
+        for name in MODELS:
+            figures += _of_model(name, scale)
+    return figures
+
+
+def _of_model(name: str, scale: Scale) -> list[Figure]:
+    title = f"{MODELS[name].title} step, one core"
+    speeds: dict[str, list[float]] = {kind: [] for kind in sorted(TRAINED)}
+    peaks: list[float] = []
+    parts: list[dict[str, float]] = []
+    with contextlib.ExitStack() as stack:
+        trainers = {kind: stack.enter_context(_here(name, kind) if scale.quick else _elsewhere(name, kind)) for kind in speeds}
+        for repeat in range(scale.repeats + 1):  # the first round warms caches and does not count
+            speed = {kind: float(ask("speed")) for kind, ask in trainers.items()}
+            peak, part = trainers["ours"]("peak"), trainers["ours"]("parts")
+            if repeat:
+                for kind, value in speed.items():
+                    speeds[kind].append(value)
+                peaks.append(peak)
+                parts.append(part)
+        products = trainers["ours"]("products")
+    per_s = "segment/s"
+    figures = [
+        figure(f"{title}, beside the plain form", per_s, speeds["ours"], speeds["plain"]),
+        figure(f"{title}, beside it, memory kept", per_s, speeds["ours"], speeds["plain, memory kept"]),
+        figure(f"{title}, of the product peak", "GMAC/s", [products * speed / 1e9 for speed in speeds["ours"]], peaks),
+    ]
+    for kind in (*KINDS, "other"):
+        if all(part.get(kind, 0) > 0 for part in parts):
+            values, totals = [part[kind] for part in parts], [sum(part.values()) for part in parts]
+            figures.append(figure(f"{title}, spent in {kind}", "ms/step", values, totals))
+    return figures
+
+
+Ask = Callable[[str], Any]
+
+
+@contextlib.contextmanager
+def _here(name: str, kind: str) -> Iterator[Ask]:
+    """A small trainer in this process: shows that everything runs."""
+    trainer = Trainer(name, kind, quick=True)
+    yield lambda word: getattr(trainer, word)()
+
+
+@contextlib.contextmanager
+def _elsewhere(name: str, kind: str) -> Iterator[Ask]:
+    """A trainer in a process of its own, on the same core: memory is kept, or not, by a process as a whole."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, name, kind), daemon=True)
+    process.start()
+    theirs.close()
+
+    def ask(word: str) -> Any:
+        ours.send(word)
+        return ours.recv()
+
+    try:
+        yield ask
+    finally:
+        ours.close()
+        process.join(10)
+        process.kill()
+
+
+def _serve(connection: Connection, name: str, kind: str) -> None:
+    with contextlib.suppress(EOFError, KeyboardInterrupt), one_core():
+        trainer = Trainer(name, kind, quick=False)
+        while True:
+            connection.send(getattr(trainer, connection.recv())())
+
+
+class Trainer:
+    """What trains, and what is asked of it: every other method without arguments.
+
+    Args:
+        name: a key of ``MODELS``.
+        kind: one of ``TRAINED``.
+        quick: two segments a batch.
+    """
+
+    def __init__(self, name: str, kind: str, *, quick: bool) -> None:
+        architecture = MODELS[name]
+        settings = {key: h.default for of in (train.HYPERPARAMETERS, architecture.hyperparameters) for key, h in of.items()}
+        settings |= architecture.published
+        self.batch, self.edge = (2, 64) if quick else (int(settings["batch_size"]), 2048)
+        settings["batch_size"] = self.batch
+        self.segments = STEPS * self.batch
+        length, n_mels = int(settings["segment_frames"]), int(settings["n_mels"])
+        frames = np.random.default_rng(0).standard_normal((self.segments * length, n_mels)).astype(np.float32)
+        utterances = tuple((n * length, length, n % EMOTIONS) for n in range(self.segments))
+        data = TrialData(frames=frames, emotions=tuple("abcd"), train=utterances, scored=utterances[:1])
+
+        def build() -> nn.Module:
+            return architecture.build(architecture.ablations[0], settings, EMOTIONS)
+
+        self.epoch: Callable[[], None]
+        if kind == "ours":
+            self.epoch = Training(build, data, settings, 0, 10**6, torch.device("cpu")).run_epoch
+            return
+        if kind == "plain, memory kept":
+            keep_freed_memory()
+        x = torch.from_numpy(frames).view(self.segments, 1, length, n_mels).mT.contiguous()
+        labels = torch.arange(self.segments) % EMOTIONS
+        self.epoch = _plain_epoch(reference(build()), x, labels, self.batch, float(settings["learning_rate"]))
+
+    def speed(self) -> float:
+        """Segments per second of CPU time."""
+        begin = time.process_time()
+        self.epoch()
+        return self.segments / (time.process_time() - begin)
+
+    def peak(self) -> float:
+        """10^9 multiply-accumulates per second of a large float32 matrix product."""
+        a = torch.ones(self.edge, self.edge)
+        a @ a
+        begin = time.process_time()
+        for _ in range(3):
+            a @ a
+        return float(3 * self.edge**3 / 1e9 / (time.process_time() - begin))
+
+    def products(self) -> float:
+        """Multiply-accumulates per segment, of convolutions, LSTM and matrix products, forward and backward."""
+        lstm = {torch.ops.aten.mkldnn_rnn_layer: _lstm_flops, torch.ops.aten.mkldnn_rnn_layer_backward: _lstm_backward_flops}
+        with FlopCounterMode(display=False, custom_mapping=lstm) as counter:
+            self.epoch()
+        return float(counter.get_total_flops()) / 2 / self.segments
+
+    def parts(self) -> dict[str, float]:
+        """Milliseconds per step by kind of operation; by the wall's clock, the only one that the profiler has."""
+        with profile(activities=[ProfilerActivity.CPU], acc_events=True) as seen:
+            self.epoch()
+        spent: Counter[str] = Counter()
+        for event in seen.events() or ():
+            spent[_kind(event)] += event.self_cpu_time_total / 1e3 / STEPS
+        return dict(spent)
+
+
+def _plain_epoch(model: nn.Module, x: Tensor, labels: Tensor, batch: int, learning_rate: float) -> Callable[[], None]:
+    """An epoch as one would first write it."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+
+    def epoch() -> None:
+        model.train()
+        for chosen in torch.split(torch.randperm(len(x)), batch):
+            loss = cross_entropy(model(x[chosen]), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+    return epoch
+
+
+def _kind(event: Any) -> str:
+    names = []
+    while event is not None:
+        names.append(event.name)
+        event = event.cpu_parent
+    return next((kind for kind, pattern in KINDS.items() if any(re.search(pattern, name) for name in names)), "other")
+
+
+def _lstm_flops(x: Any, w_input: Any, w_hidden: Any, *_: Any, **__: Any) -> int:
+    """Of one layer in one direction, from the shapes of its first arguments: (frames, batch, width), (4 H, width), (4 H, H)."""
+    return int(2 * x[0] * x[1] * w_input[0] * (w_input[1] + w_hidden[1]))
+
+
+def _lstm_backward_flops(*shapes: Any, **__: Any) -> int:
+    """Each product of the forward pass has two in the backward one."""
+    return 2 * _lstm_flops(*shapes)
