@@ -1,6 +1,6 @@
 """How PyTorch's memory on a CPU is handed out and taken back: nothing here changes a number.
 
-Two defaults cost a training step on one core a quarter to a half of its time. glibc returns every tensor of more than 32 MiB to
+Two defaults cost a training step on one core about a quarter of its time. glibc returns every tensor of more than 32 MiB to
 the system as soon as it is freed, so that the next step has each of its pages cleared and mapped anew; and PyTorch writes NaN into
 every new tensor while it is asked for deterministic algorithms, which only shows reads of memory that nobody wrote.
 """

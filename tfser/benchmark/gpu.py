@@ -69,7 +69,7 @@ TABLES = (
 
 
 def measure(scale: Scale) -> list[Figure]:
-    """Per model: alone and captured against the plain loop, fused against alone, processes against one, and the peak's share; both tables."""
+    """Per model: alone and captured against the plain loop, fused against alone, processes against one, the peak's share; both tables."""
     if not torch.cuda.is_available():
         print("gpu: PyTorch sees no GPU here, so nothing was measured", file=sys.stderr)
         return []
@@ -165,12 +165,12 @@ def _plain(model: str, settings: Mapping[str, Any], steps: int, device: torch.de
     labels = torch.arange(len(x)) % EMOTIONS
     optimizer = torch.optim.Adam(network.parameters(), lr=float(settings["learning_rate"]))
 
-    def step(batch: Tensor, truth: Tensor) -> float:
+    def step(batch: Tensor, truth: Tensor) -> None:
         loss = cross_entropy(network(batch.to(device)), truth.to(device))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        return float(loss)
+        loss.item()  # as for a progress bar
 
     def epoch() -> None:
         with settled(device):
