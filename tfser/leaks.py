@@ -22,11 +22,10 @@ from typing import Any
 
 from rich.console import Console
 
-from tfser import cost, tracking
-from tfser.errors import RequestError, TfserError, unknown
+from tfser import tracking
+from tfser.errors import RequestError, unknown
 from tfser.files import absolute, commit_text, typed_place
 from tfser.leak_plan import LEARNING_RATES, ROWS, Leaks, make
-from tfser.lease import lease
 from tfser.models import MODELS
 from tfser.report import formats, terminal
 from tfser.report import leaks as report
@@ -34,7 +33,7 @@ from tfser.report.result import Configuration
 from tfser.request import LEAKS_PREFIX, Sweep, add_places, add_training, check, probe_out, recall, remember
 from tfser.runners.work import versions
 from tfser.schedule import Schedule
-from tfser.sweep import Run
+from tfser.sweep import Run, start
 from tfser.trial import NUMERICS_VERSION
 from tfser.view import View, duration
 
@@ -193,28 +192,12 @@ class LeaksRun(Run):
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     arguments = parser().parse_args(argv)
-    arguments.typed = list(sys.argv[1:] if argv is None else argv)
-    console = Console()
-    try:
+
+    def prepare(console: Console) -> tuple[str, Run, list[str]]:
         sweep, leaks = checked(arguments)
-        lines = describe(sweep, leaks)
-        if arguments.plan:
-            hours = cost.core_hours(leaks.plan, sweep.databases)
-            lines.append(f"about {duration(3600 * hours)} of one CPU core of this machine, if nothing is there yet")
-        console.print("\n  ".join([f"Leaks {sweep.name}", *lines]), soft_wrap=True, markup=False, highlight=False)
-        if arguments.plan:
-            return 0
-        with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
-            return LeaksRun(sweep, leaks, arguments, console)()
-    except KeyboardInterrupt:
-        print("Interrupted before anything was trained.", file=sys.stderr)
-        return 130
-    except TfserError as error:
-        print(error, file=sys.stderr)
-        return 2 if isinstance(error, RequestError) else 1
-    except OSError as error:
-        print(f"{error}\nWhat was trained is kept. Free space or mend the folder, and type the same command again.", file=sys.stderr)
-        return 1
+        return "Leaks", LeaksRun(sweep, leaks, arguments, console), describe(sweep, leaks)
+
+    return start(arguments, argv, prepare)
 
 
 if __name__ == "__main__":

@@ -344,22 +344,27 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    arguments = parser().parse_args(argv)
+def start(arguments: argparse.Namespace, argv: Sequence[str] | None, prepare: Callable[[Console], tuple[str, Run, list[str]]]) -> int:
+    """From a parsed command line to its exit code: what every command that trains does around its run.
+
+    Args:
+        arguments: as parsed; what was typed is added to them.
+        argv: what was parsed; ``None`` for the command line itself.
+        prepare: checks the request; gives what kind of thing it is, its run, and the plan in words. Nothing has begun by then.
+    """
     arguments.typed = list(sys.argv[1:] if argv is None else argv)
     console = Console()
     try:
-        sweep = check(arguments)
-        lines = describe(sweep)
+        kind, run, lines = prepare(console)
+        sweep = run.sweep
         if arguments.plan:
             hours = cost.core_hours(sweep.plan, sweep.databases)
             lines.append(f"about {duration(3600 * hours)} of one CPU core of this machine, if nothing is there yet")
-        console.print("\n  ".join([f"Sweep {sweep.name}", *lines]), soft_wrap=True, markup=False, highlight=False)
+        console.print("\n  ".join([f"{kind} {sweep.name}", *lines]), soft_wrap=True, markup=False, highlight=False)
         if arguments.plan:
             return 0
         with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
-            return Run(sweep, arguments, console)()
+            return run()
     except KeyboardInterrupt:
         print("Interrupted before anything was trained.", file=sys.stderr)
         return 130
@@ -369,6 +374,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"{error}\nWhat was trained is kept. Free space or mend the folder, and type the same command again.", file=sys.stderr)
         return 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    arguments = parser().parse_args(argv)
+
+    def prepare(console: Console) -> tuple[str, Run, list[str]]:
+        sweep = check(arguments)
+        return "Sweep", Run(sweep, arguments, console), describe(sweep)
+
+    return start(arguments, argv, prepare)
 
 
 if __name__ == "__main__":
