@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters import Cluster, MlflowServer
-from tests.disturbances import KINDS, DisturbedSweep, tables_of, undisturbed, words
+from tests.helpers.clusters import Cluster, MlflowServer
+from tests.helpers.disturbances import KINDS, DisturbedSweep, tables_of, undisturbed, words
 
 LONG_ABLATIONS = ("T+F", "F+TF", "T+TF", "T+F+TF")
 LONG_DISTURBANCES = 50

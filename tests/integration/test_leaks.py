@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.unit.test_leaks import arguments, written
+from tests.helpers.leaks import arguments, written
 from tfser import leaks
 
 ROOT = Path(__file__).parents[2]

@@ -1,16 +1,13 @@
 """Selection never sees the test speaker: the whole path, with the test speaker's labels permuted."""
 
-from pathlib import Path
-
 import pytest
 
-from tests.conftest import write_tiny
-from tests.unit.test_sweep import arguments, read, runs_of
+from tests.helpers.sweeps import SPACE, arguments, read, runs_of
+from tests.helpers.tiny import write_tiny
 from tfser import sweep
 from tfser.ledger import Ledger
 from tfser.runners import work
 
-SPACE = Path(__file__).parents[1] / "unit" / "tiny_space.yaml"
 SEARCH = ("--trials", "7", "--space", str(SPACE), "--fold", "carl", "--name", "s", "--ablation", "T+F")
 
 

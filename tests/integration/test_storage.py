@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import SET_SMALL, write_tiny
-from tests.s3 import bucket, s3_server  # noqa: F401  # fixtures
-from tests.unit.test_sweep import tables_of
-from tests.unit.test_trial import SPEC
+from tests.helpers.sweeps import SPACE, tables_of
+from tests.helpers.tasks import SPEC
+from tests.helpers.tiny import SET_SMALL, write_tiny
 from tfser import files, journal, lease, sweep
 from tfser.checkpoint import Checkpoint
 from tfser.databases import load
@@ -25,7 +24,6 @@ from tfser.ledger import Ledger
 from tfser.runners import work
 
 ROOT = Path(__file__).parents[2]
-SPACE = ROOT / "tests" / "unit" / "tiny_space.yaml"
 RECORD = {"trial_id": SPEC.trial_id, "spec": SPEC.to_dict(), "status": "done", "uar": 0.1 + 0.2, "name": "Zoë"}
 FRONT_END = FrontEnd(n_mels=16)
 

@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 import soundfile
 
-from tests import trees
-from tests.conftest import SET_SMALL
+from tests.helpers import trees
+from tests.helpers.tiny import SET_SMALL
 from tfser import sweep
 from tfser.databases import KNOWN, load
 from tfser.databases import command as databases_command

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.conftest import SET_SMALL
-from tests.unit.test_models_equations import Weights, encode, encoder_layers, f_encoder, group_weights, linear, softmax
+from tests.helpers.equations import Weights, encode, encoder_layers, f_encoder, group_weights, linear, softmax
+from tests.helpers.tiny import SET_SMALL
 from tfser import attention, sweep
 from tfser.attention import Chosen, attend, band_centres_hz, look, nearest, over_utterance
 from tfser.audio import Waveform

@@ -9,7 +9,7 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from tests.trees import wav_bytes
+from tests.helpers.trees import wav_bytes
 from tfser.databases import examine, load, manifest
 from tfser.errors import RequestError
 

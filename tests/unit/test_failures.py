@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.unit.test_checkpoint import pack, task  # noqa: F401  # pack is a fixture
-from tests.unit.test_sweep import arguments, read
-from tests.unit.test_trial import SPEC
+from tests.helpers.sweeps import arguments, read
+from tests.helpers.tasks import SPEC, task
 from tfser import sweep
 from tfser.errors import TfserError, TrialError
 from tfser.ledger import Ledger

@@ -14,7 +14,7 @@ import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import write_tiny
+from tests.helpers.tiny import write_tiny
 from tfser import features, folds
 from tfser.audio import Waveform
 from tfser.databases import load

@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.conftest import SMALL
+from tests.helpers.tiny import SMALL
 from tfser.errors import TrialError
-from tfser.features import FeatureStore, FrontEnd, audio_digests
 from tfser.fused import OWN_SETTINGS, FusedTraining, fusion_key
 from tfser.models import MODELS, atfnn, stacked
 from tfser.models.stacked import StackedModel
@@ -267,11 +266,6 @@ def test_layers_that_have_no_other_form_are_computed_member_by_member():
 
 
 # What a worker does with several tasks.
-
-
-@pytest.fixture(scope="module")
-def pack(tiny, tmp_path_factory):
-    return FeatureStore(tmp_path_factory.mktemp("features")).ensure(tiny, audio_digests(tiny), FrontEnd(n_mels=SMALL["n_mels"]))
 
 
 def task(pack, storage, *, fold="anna", seed=0, epochs=3, purpose="final", checkpoint_s=math.inf, bar=(), **settings):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 
-from tests.unit.test_models import segments, small
+from tests.helpers.models import segments, small
 from tfser.benchmark.reference import PlainATFNN, PlainTimeFrequencyTransformer, reference, renamed
 from tfser.models import MODELS
 from tfser.models.atfnn import FEncoder

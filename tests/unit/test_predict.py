@@ -13,7 +13,7 @@ import soundfile
 import torch
 from mlflow import MlflowClient
 
-from tests.conftest import SET_SMALL
+from tests.helpers.tiny import SET_SMALL
 from tfser import finished, predict, serving, sweep, tracking
 from tfser.errors import RequestError
 from tfser.files import place

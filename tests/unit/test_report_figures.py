@@ -13,8 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.unit.test_report import HOSTILE, configuration, sweep
-from tests.unit.test_report_html import example, histories, searched
+from tests.helpers.results import HOSTILE, configuration, example, histories, searched, sweep
 from tfser.report import confusion, curves, drawing, fold_recalls, searches, tables
 from tfser.report.drawing import Picture
 from tfser.report.result import Results

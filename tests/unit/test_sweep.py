@@ -2,16 +2,15 @@
 
 import json
 import shlex
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from mlflow import MlflowClient
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from tests.conftest import SET_SMALL, write_tiny
+from tests.helpers.sweeps import SPACE, arguments, read, runs_of, tables_of
+from tests.helpers.tiny import write_tiny
 from tfser import collect, sweep
 from tfser.databases import load
 from tfser.features import FeatureStore, FrontEnd, audio_digests
@@ -23,17 +22,6 @@ from tfser.request import check, parser
 from tfser.runners import work
 from tfser.train import Training
 
-MODEL = ["--model", "time_frequency_transformer"]
-
-
-def arguments(manifest, out, *more, epochs="2"):
-    return [str(manifest), "--out", str(out), "--in-process", "--epochs", epochs, *MODEL, "--set", *SET_SMALL, *more]
-
-
-def tables_of(folder):
-    """Every file that the numbers fill, as bytes."""
-    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name not in ("sweep.json", "report.html")}
-
 
 @pytest.fixture(scope="module")
 def done(tiny_manifest, tmp_path_factory):
@@ -41,10 +29,6 @@ def done(tiny_manifest, tmp_path_factory):
     out = tmp_path_factory.mktemp("done")
     assert sweep.main(arguments(tiny_manifest, out, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
     return out
-
-
-def read(folder, name):
-    return pd.read_csv(folder / name, dtype={"trial_id": str, "fold": str, "speaker": str})
 
 
 def test_every_printed_recall_follows_from_the_scores_of_the_utterances(done):
@@ -111,12 +95,6 @@ def test_collecting_what_does_not_exist_names_what_does(done, tmp_path, capsys):
     assert "it holds no mlflow.db; run a sweep first" in capsys.readouterr().err
 
 
-def runs_of(out):
-    client = MlflowClient(tracking_uri=f"sqlite:///{out / '.tfser' / 'mlflow.db'}")
-    experiments = client.search_experiments(filter_string="name LIKE 'tfser/%'")
-    return experiments, client.search_runs([e.experiment_id for e in experiments], max_results=1000)
-
-
 def test_the_end_of_a_sweep_says_how_much_of_the_time_its_worker_was_at_trials(tiny_manifest, tmp_path, capsys):
     call = arguments(tiny_manifest, tmp_path, "--name", "u", epochs="1")
     assert sweep.main(call) == 0
@@ -165,7 +143,7 @@ def test_an_mlflow_that_cannot_be_written_costs_no_training(tiny_manifest, tmp_p
 
 
 def test_an_interrupted_sweep_ends_like_one_that_was_not(tiny_manifest, tmp_path, monkeypatch, capsys):
-    search = ("--space", str(Path(__file__).parent / "tiny_space.yaml"), "--trials", "2")
+    search = ("--space", str(SPACE), "--trials", "2")
     assert sweep.main(arguments(tiny_manifest, tmp_path / "a", "--name", "s", *search)) == 0
     run, left = work.run, [3]
 
@@ -366,7 +344,7 @@ def test_two_corpora_whose_manifests_have_one_name_stay_apart(tmp_path, capsys):
 
 
 def test_a_refused_request_leaves_nothing_that_refuses_the_corrected_one(tiny_manifest, tmp_path, capsys):
-    search = ("--space", str(Path(__file__).parent / "tiny_space.yaml"), "--name", "n")
+    search = ("--space", str(SPACE), "--name", "n")
     assert sweep.main(arguments(tiny_manifest, tmp_path, *search, "--trials", "2", "--optuna-storage", "nonsense")) == 2
     assert "--optuna-storage" in capsys.readouterr().err
     assert sweep.main(arguments(tiny_manifest, tmp_path, *search, "--trials", "1")) == 0

@@ -7,20 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.tasks import SPEC
 from tfser.trial import Hyperparameter, TrialSpec
-
-SPEC = TrialSpec(
-    database="emodb",
-    database_digest="0123",
-    protocol="speaker",
-    fold="03",
-    purpose="final",
-    model="atfnn",
-    ablation="ATFNN",
-    seed=0,
-    epochs=20,
-    hyperparameters=(("batch_size", 32), ("learning_rate", 0.001)),
-)
 
 
 def test_the_id_is_the_same_in_a_new_process_with_another_hash_seed():

@@ -20,34 +20,13 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, recall_score
 
 from tests import coverage_of_intervals as coverage
+from tests.helpers.scores import trials
 from tfser import metrics, uncertainty
 from tfser.uncertainty import FIGURES, FoldScores
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "results" / "2026-11-22-interval-coverage"
 needs_kept = pytest.mark.skipif(not (KEPT / "blocks.csv").exists(), reason=f"{KEPT.name} is not in this copy")
-
-
-def trials(folds=4, seeds=1, emotions=3, utterances=12, seed=0, speakers=1, chance=0.5):
-    """Random scores: unlike speakers, each fold 3 utterances more than the last, and the last emotion absent from the first."""
-    rng, made = np.random.default_rng(seed), []
-    for f in range(folds):
-        n = utterances + 3 * f
-        truth = rng.integers(0, emotions - (f == 0), n)
-        skill = np.clip(rng.normal(chance, 0.2), 0.05, 0.95)
-        for s in range(seeds):
-            guess = np.where(rng.random(n) < skill, truth, rng.integers(0, emotions, n))
-            made.append(
-                FoldScores(
-                    fold=f"f{f}",
-                    seed=s,
-                    utterances=[f"u{i}" for i in range(n)],
-                    speakers=[f"s{f}{i % speakers}" for i in range(n)],
-                    truth=truth.tolist(),
-                    predicted=guess.tolist(),
-                )
-            )
-    return made
 
 
 def row(emotions=3, **options):
@@ -301,7 +280,7 @@ def test_intervals_depend_on_the_data_alone(tmp_path):
     assert uncertainty.intervals(uncertainty.row(turned, 3), "speakers, utterances") == want
     np.testing.assert_array_equal(np.random.get_state()[1], before)
     code = (
-        "from tests.unit.test_uncertainty import trials; from tfser import uncertainty as u; "
+        "from tests.helpers.scores import trials; from tfser import uncertainty as u; "
         "print({f: (i.low, i.high) for f, i in u.intervals(u.row(trials(seeds=2), 3), 'speakers, utterances').items()})"
     )
     other = subprocess.run(

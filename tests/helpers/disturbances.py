@@ -23,7 +23,8 @@ from pathlib import Path
 import psutil
 from mlflow import MlflowClient
 
-from tests.clusters import Cluster, MlflowServer, Node, environment
+from tests.helpers.clusters import Cluster, MlflowServer, Node, environment
+from tests.helpers.sweeps import SPACE
 
 KINDS = ("node", "worker", "driver", "mlflow")
 """What can be disturbed: a node and a worker process are killed while they train, the driver is killed and started
@@ -31,7 +32,6 @@ again, the tracking server is killed or frozen for a while."""
 
 SET = ["n_mels=16", "segment_frames=32", "channels=2", "feed_forward=8"]
 SET += ["time_frequency_feed_forward=8", "time_frequency_heads=2", "batch_size=32"]
-SPACE = Path(__file__).parent / "unit" / "tiny_space.yaml"
 NAME = "disturbed"
 
 
