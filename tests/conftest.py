@@ -5,11 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.helpers.tiny import SMALL, write_tiny
-from tfser import uncertainty
+from tfser import final_model, front_end, train, uncertainty
 from tfser.databases import load
-from tfser.features import FeatureStore, FrontEnd, audio_digests
+from tfser.features import FeatureStore, FrontEnd, as_tensor, audio_digests
 
 pytest_plugins = ["tests.helpers.s3"]
 
@@ -41,6 +42,25 @@ def few_draws():
         patch.setattr(uncertainty, "intervals", functools.partial(uncertainty.intervals, draws=200))
         patch.setattr(uncertainty, "compare", functools.partial(uncertainty.compare, draws=200))
         yield
+
+
+@pytest.fixture
+def in_float64(monkeypatch):
+    """Whatever is built, read and trained: two orders of the same sums then differ by too little to be told from nothing.
+
+    In float32 they do not: Adam makes steps of full size out of gradients that are 0 but for rounding, and how those are rounded
+    is the processor's affair.
+    """
+    made, before = (front_end._mel_spectrogram, front_end._resampler), torch.get_default_dtype()
+    for module in (train, final_model):
+        monkeypatch.setattr(module, "as_tensor", lambda frames: as_tensor(frames).double())
+    for each in made:
+        each.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+    for each in made:
+        each.cache_clear()
 
 
 @pytest.fixture(scope="session")
