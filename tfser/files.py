@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 from filelock import FileLock
 
+from tfser.typed import given
+
 if TYPE_CHECKING:  # a machine that only trains on local files does not need it
     from upath import UPath
 
@@ -68,7 +70,7 @@ def typed_place(text: str) -> Place:
         argparse.ArgumentTypeError: with the reason.
     """
     try:
-        return place(text)
+        return place(given(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
