@@ -273,7 +273,7 @@ def _from_corpus(model: FinalModel, wanted: Sequence[str], data: Place | None, w
     try:
         database = load_database(name, data, allow_incomplete=True)
     except RequestError as error:
-        raise RequestError(error.source, [f"{why}, and the corpus neither: {problem}" for problem in error.problems]) from None
+        raise RequestError(error.source, [f"{why}, and the corpus neither: {problem}" for problem in error.problems], error.more) from None
     found, problems = {}, []
     with settled(torch.device("cpu")):
         for u in database.utterances:

@@ -205,7 +205,9 @@ def _repeated(collected: Sequence[Results], word: str) -> str:
     places = [(results, key, record) for results in collected for key, record in results.records.items()]
     found = next((p for p in places if word in (p[2]["trial_id"], p[0].runs.get(p[1]))), None)
     if found is None:
-        reason = f"no final trial or run {word or 'without a name'}; the column trial_id of folds.csv has the trials, --trace prints their runs"
+        reason = (
+            f"no final trial or run {word or 'without a name'}; the column trial_id of folds.csv has the trials, --trace prints their runs"
+        )
         raise RequestError("--repeat", [reason])
     results, (configuration, *_), record = found
     if "spec" not in record:

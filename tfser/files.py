@@ -28,6 +28,9 @@ Place: TypeAlias = "Path | UPath"
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,99}")
 """What a sweep may be called: it becomes a folder."""
 
+RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+"""What no file or folder can be called on Windows, whatever follows the first dot."""
+
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 _MIRROR = "tfser-mirror"
@@ -170,6 +173,16 @@ def read_text(path: Place) -> str:
         OSError, UnicodeDecodeError: it is not there, cannot be read, or is no text.
     """
     return read_bytes(path).decode("utf-8")
+
+
+def read_start(path: Place, at_most: int) -> bytes:
+    """The first bytes of a file of any length, or of a pipe.
+
+    Raises:
+        OSError: it is not there (``FileNotFoundError``) or cannot be read.
+    """
+    with _as_os_error(path), path.open("rb") as file:
+        return bytes(file.read(at_most))
 
 
 def exists(path: Place) -> bool:

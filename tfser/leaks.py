@@ -89,7 +89,7 @@ def checked(arguments: argparse.Namespace) -> tuple[Sweep, Leaks]:
     Raises:
         RequestError: every problem.
     """
-    problems = []
+    problems, more = [], 0
     models = list(dict.fromkeys([] if arguments.model is None else arguments.model))
     if len(models) != 1:
         problems.append(f"--model: name one of {', '.join(MODELS)}; the table is about one")
@@ -107,8 +107,9 @@ def checked(arguments: argparse.Namespace) -> tuple[Sweep, Leaks]:
         sweep = check(arguments)
     except RequestError as error:
         problems += error.problems
+        more = error.more
     if problems or sweep is None:
-        raise RequestError("tfser leaks", problems)
+        raise RequestError("tfser leaks", problems, more)
     return replace(sweep, name=LEAKS_PREFIX + sweep.name), make(sweep.plan, names)
 
 

@@ -23,7 +23,7 @@ from tfser.databases import KNOWN, load
 from tfser.databases.base import Database
 from tfser.errors import RequestError, unknown
 from tfser.features import audio_digests
-from tfser.files import NAME, Place, commit_text, is_remote, make_folder, read_text, remove, slug, typed_place
+from tfser.files import NAME, RESERVED, Place, commit_text, is_remote, make_folder, read_text, remove, slug, typed_place
 from tfser.folds import PROTOCOLS
 from tfser.models import MODELS
 from tfser.trial import Hyperparameter, Value
@@ -160,6 +160,7 @@ def check(arguments: argparse.Namespace) -> Sweep:
     """
     fill_in(arguments)
     problems: list[str] = []
+    more = 0
     fixed: dict[str, str] = {}
     for text in arguments.fixed:
         key, separator, value = text.partition("=")
@@ -200,6 +201,8 @@ def check(arguments: argparse.Namespace) -> Sweep:
     if arguments.name is not None and not NAME.fullmatch(arguments.name):
         name = arguments.name
         problems.append(f"--name: {name!r} becomes a folder; use a-z, 0-9, '.', '_', '+' and '-', beginning with a letter or digit")
+    elif arguments.name is not None and RESERVED.fullmatch(arguments.name):
+        problems.append(f"--name: {arguments.name!r} becomes a folder, and Windows has none of that name; choose another")
     elif arguments.name is not None and arguments.name.startswith(LEAKS_PREFIX):
         problems.append(f"--name: names that begin with {LEAKS_PREFIX} are those of tfser leaks, which puts that before what it is given")
     databases: dict[str, Database] = {}
@@ -216,14 +219,16 @@ def check(arguments: argparse.Namespace) -> Sweep:
             problems.extend(planning.fold_problems(request, database))
         except RequestError as error:
             problems.extend(f"{error.source}: {problem}" for problem in error.problems)
+            more += error.more
     plan = None
     if not problems:
         try:
             plan = planning.make(request, list(databases.values()), lambda d: digests[d.name], found if request.trials else {})
         except RequestError as error:
             problems.extend(error.problems)
+            more += error.more
     if problems or plan is None:
-        raise RequestError("tfser sweep", problems)
+        raise RequestError("tfser sweep", problems, more)
     out = collect.default_out() if arguments.out is None else arguments.out
     storage = out / ".tfser" if arguments.storage is None else arguments.storage
     uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or tracking.default_uri(Path(str(storage)))

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from tests.conftest import SET_SMALL, SMALL, write_tiny
-from tfser import collect, sweep
+from tfser import collect, leaks, sweep
 from tfser.databases import load
 from tfser.features import FeatureStore, FrontEnd, audio_digests
 from tfser.lease import lease
@@ -241,6 +241,7 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
         (["--trials", "-1"], ["--trials: -1 is below 0"]),
         (["--seeds", "99999999999"], ["--seeds: 99999999999 is above 10000"]),
         (["--name", ""], ["--name: '' becomes a folder"]),
+        (["--name", "nul"], ["--name: 'nul' becomes a folder, and Windows has none of that name"]),
         (["--fold", ""], ["--fold: no ''"]),
         (["--model", ""], ["--model: no ''"]),
         (["--set", ""], ["--set: '' is not KEY=VALUE"]),
@@ -262,6 +263,19 @@ def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(tiny_ma
     assert "nothing was started" in error
     assert "Traceback" not in error
     assert not out.exists()
+
+
+def test_the_head_of_a_refusal_counts_the_problems_of_every_part_of_the_request(tiny_manifest, tmp_path, capsys):
+    manifest = tmp_path / "wrong.csv"
+    manifest.write_text("path,speaker,emotion\n" + "".join(f"{number}.wav,anna,joy\n" for number in range(32)))
+    assert (
+        sweep.main([str(tiny_manifest), str(manifest), "--out", str(tmp_path / "out"), "--in-process", "--epochs", "0", "--fold", "emil"])
+        == 2
+    )
+    error = capsys.readouterr().err
+    assert error.startswith("tfser sweep: 34 problems, nothing was started")
+    assert leaks.main([str(manifest), "--model", "atfnn", "--epochs", "0", "--leak", "x"]) == 2
+    assert capsys.readouterr().err.startswith("tfser leaks: 34 problems, nothing was started")
 
 
 @pytest.mark.parametrize(
