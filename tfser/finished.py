@@ -126,9 +126,14 @@ def find(run: str, place: Source, only: Mapping[str, str]) -> dict[str, Any]:
         RequestError: there is none, there are several (they are listed), or it is one that keeps no weights.
     """
     ledger = place.ledger
-    choices = {choice.trial_id: choice for choice in _meant(run, place)}
-    if not choices:
-        raise RequestError(f"RUN {run}", [_nothing(run, place)])
+    try:
+        choices = {choice.trial_id: choice for choice in _meant(run, place)}
+        nothing = "" if choices else _nothing(run, place)
+    except OSError as error:
+        reason = f"it cannot be looked up: {error.strerror or error}; name another folder with --results or --storage"
+        raise RequestError(f"RUN {run}", [reason]) from None
+    if nothing:
+        raise RequestError(f"RUN {run}", [nothing])
     fitting = [c for c in choices.values() if all(getattr(c, name) == value for name, value in only.items())]
     if not fitting:
         options = " ".join(f"--{name} {value}" for name, value in only.items())

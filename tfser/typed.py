@@ -52,13 +52,15 @@ def number(text: str) -> float:
 
 
 def given(text: str) -> str:
-    """Read a text that must not be blank.
+    """Read a text that can name something.
 
     Raises:
-        ValueError: it is.
+        ValueError: it is blank, or holds what no name can.
     """
     if not text.strip():
         raise ValueError("it is empty; give it a value, or leave the option out")
+    if "\0" in text:
+        raise ValueError(f"{clipped(text)} holds a zero byte, which no name can")
     return text
 
 

@@ -216,6 +216,31 @@ def audformat_database(folder: Path, name: str = "field") -> object:
     return database
 
 
+BOMB = "x0: &x0 [1, 2, 3]\n" + "".join(f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9)}]\n" for n in range(1, 30))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (BOMB, r"it holds more than \d+ values \(an alias counts as all that it stands for\)"),
+        ("[" * 200_000, "it is nested more than 50 levels deep"),
+        ("!!python/object/apply:os.mkdir ['made']", "Python objects are not made"),
+        ("%TAG !p! tag:yaml.org,2002:python/\n--- !p!object/apply:os.mkdir ['made']", "Python objects are not made"),
+        ("name: [", "line 1: while parsing a flow"),
+    ],
+    ids=["bomb", "deep", "object", "tagged", "cut"],
+)
+def test_an_audformat_header_that_would_hang_or_run_code_is_refused(
+    header: str, message: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("audformat")
+    monkeypatch.chdir(folder)
+    (folder / "db.yaml").write_text(header)
+    with pytest.raises(RequestError, match=rf"db\.yaml cannot be read: line \d+: .*{message}|{message}"):
+        load(f"audformat:{folder}", None)
+    assert not (folder / "made").exists()
+
+
 def test_audformat_tables_are_joined_by_file(folder: Path) -> None:
     audformat_database(folder)
     database = load(f"audformat:{folder}", None)
