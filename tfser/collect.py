@@ -24,6 +24,7 @@ from tfser.report import searches, tables, terminal, trace
 from tfser.report.provenance import Provenance
 from tfser.report.result import Configuration, Results
 from tfser.report.searches import History
+from tfser.typed import typed_words
 
 READERS = 8
 """Records that are fetched side by side: through a server each takes a request."""
@@ -142,27 +143,34 @@ def _record(uri: str, run: Any) -> Mapping[str, Any] | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="tfser collect", description="MLflow runs -> tables and figures under results/.")
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="tfser collect", description="MLflow runs -> tables and figures under results/."
+    )
     parser.add_argument("names", nargs="*", metavar="SWEEP or DATABASE", help="default: every sweep")
     parser.add_argument("--out", type=typed_place, default=None, help="where tables go, in a folder per name (default: ./results)")
     parser.add_argument("--storage", type=typed_place, default=None, help="the sweep's storage folder (default: OUT/.tfser)")
-    parser.add_argument("--tracking-uri", default=None, help="default: MLFLOW_TRACKING_URI, else SQLite in the storage folder")
+    parser.add_argument(
+        "--tracking-uri", type=typed_words, default=None, help="default: MLFLOW_TRACKING_URI, else SQLite in the storage folder"
+    )
     ask = parser.add_mutually_exclusive_group()
-    ask.add_argument("--trace", nargs="+", metavar="WORD", help="print the trials and runs behind a printed number, and write nothing")
+    behind = "print the trials and runs behind a printed number, and write nothing"
+    ask.add_argument("--trace", nargs="+", action="extend", metavar="WORD", help=behind)
     ask.add_argument("--repeat", metavar="TRIAL", help="print the command that trains a final trial again, by its id or run; write nothing")
     parser.add_argument("--json", action="store_true", help="with --trace: as JSON")
     arguments = parser.parse_args(argv)
     console = Console()
     try:
-        out = arguments.out or default_out()
-        storage = arguments.storage or out / ".tfser"
-        uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if arguments.json and arguments.trace is None:
+            raise RequestError("--json", ["it prints what --trace finds; add --trace WORD, or leave it out"])
+        out = default_out() if arguments.out is None else arguments.out
+        storage = out / ".tfser" if arguments.storage is None else arguments.storage
+        uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
         if uri is None and not (isinstance(storage, Path) and (storage / "mlflow.db").exists()):
             raise RequestError(f"storage {storage}", ["it holds no mlflow.db; run a sweep first, or name --storage or --tracking-uri"])
         uri = uri or tracking.default_uri(Path(str(storage)))
-        collected = from_mlflow(uri, arguments.names)
-        if arguments.trace or arguments.repeat:
-            print(_traced(collected, arguments) if arguments.trace else _repeated(collected, arguments.repeat), end="")
+        collected = from_mlflow(uri, list(dict.fromkeys(arguments.names)))
+        if arguments.trace is not None or arguments.repeat is not None:
+            print(_traced(collected, arguments) if arguments.trace is not None else _repeated(collected, arguments.repeat), end="")
             return 0
         for results in collected:
             folder = out / results.sweep  # a sweep's name and a database's are fit for a folder
@@ -197,7 +205,9 @@ def _repeated(collected: Sequence[Results], word: str) -> str:
     places = [(results, key, record) for results in collected for key, record in results.records.items()]
     found = next((p for p in places if word in (p[2]["trial_id"], p[0].runs.get(p[1]))), None)
     if found is None:
-        reason = f"no final trial or run {word}; the column trial_id of folds.csv has the trials, --trace prints their runs"
+        reason = (
+            f"no final trial or run {word or 'without a name'}; the column trial_id of folds.csv has the trials, --trace prints their runs"
+        )
         raise RequestError("--repeat", [reason])
     results, (configuration, *_), record = found
     if "spec" not in record:

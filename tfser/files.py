@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 from filelock import FileLock
 
+from tfser.typed import given
+
 if TYPE_CHECKING:  # a machine that only trains on local files does not need it
     from upath import UPath
 
@@ -25,6 +27,9 @@ Place: TypeAlias = "Path | UPath"
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,99}")
 """What a sweep may be called: it becomes a folder."""
+
+RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+"""What no file or folder can be called on Windows, whatever follows the first dot."""
 
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
@@ -68,7 +73,7 @@ def typed_place(text: str) -> Place:
         argparse.ArgumentTypeError: with the reason.
     """
     try:
-        return place(text)
+        return place(given(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -168,6 +173,16 @@ def read_text(path: Place) -> str:
         OSError, UnicodeDecodeError: it is not there, cannot be read, or is no text.
     """
     return read_bytes(path).decode("utf-8")
+
+
+def read_start(path: Place, at_most: int) -> bytes:
+    """The first bytes of a file of any length, or of a pipe.
+
+    Raises:
+        OSError: it is not there (``FileNotFoundError``) or cannot be read.
+    """
+    with _as_os_error(path), path.open("rb") as file:
+        return bytes(file.read(at_most))
 
 
 def exists(path: Place) -> bool:

@@ -21,6 +21,7 @@ from tfser.errors import RequestError
 from tfser.files import NAME, Place, listed, read_text, typed_place
 from tfser.final_model import FinalModel
 from tfser.ledger import Ledger
+from tfser.typed import typed_words
 
 SHOWN = 12
 """Choices that a message lists before it says how many more there are."""
@@ -92,15 +93,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--storage", type=typed_place, default=None, metavar="PATH", help="the --storage of the sweep (default: RESULTS/.tfser)"
     )
     where.add_argument(
-        "--tracking-uri", default=None, metavar="U", help="MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage)"
+        "--tracking-uri",
+        type=typed_words,
+        default=None,
+        metavar="U",
+        help="MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage)",
     )
 
 
 def source(arguments: argparse.Namespace) -> Source:
     """Where the typed options say to look."""
-    results = arguments.results or collect.default_out()
-    uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    return Source(storage=arguments.storage or results / ".tfser", results=results, tracking_uri=uri)
+    results = collect.default_out() if arguments.results is None else arguments.results
+    uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+    storage = results / ".tfser" if arguments.storage is None else arguments.storage
+    return Source(storage=storage, results=results, tracking_uri=uri)
 
 
 def narrowed(arguments: argparse.Namespace) -> dict[str, str]:
@@ -120,9 +126,14 @@ def find(run: str, place: Source, only: Mapping[str, str]) -> dict[str, Any]:
         RequestError: there is none, there are several (they are listed), or it is one that keeps no weights.
     """
     ledger = place.ledger
-    choices = {choice.trial_id: choice for choice in _meant(run, place)}
-    if not choices:
-        raise RequestError(f"RUN {run}", [_nothing(run, place)])
+    try:
+        choices = {choice.trial_id: choice for choice in _meant(run, place)}
+        nothing = "" if choices else _nothing(run, place)
+    except OSError as error:
+        reason = f"it cannot be looked up: {error.strerror or error}; name another folder with --results or --storage"
+        raise RequestError(f"RUN {run}", [reason]) from None
+    if nothing:
+        raise RequestError(f"RUN {run}", [nothing])
     fitting = [c for c in choices.values() if all(getattr(c, name) == value for name, value in only.items())]
     if not fitting:
         options = " ".join(f"--{name} {value}" for name, value in only.items())

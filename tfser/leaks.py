@@ -35,15 +35,21 @@ from tfser.runners.work import versions
 from tfser.schedule import Schedule
 from tfser.sweep import Run, start
 from tfser.trial import NUMERICS_VERSION
+from tfser.typed import typed_whole
 from tfser.view import View, duration
 
 _NO_MLFLOW = "sqlite://"
 """A database in memory: stands where a sweep would have its tracking URI, and is never opened."""
 
 
+MOST_DRAWN = 1000
+"""Settings that --trials may draw: all are drawn before anything starts."""
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="tfser leaks",
         description="The same setting under the wrong protocols that are common in print, beside the honest one: what each leak is worth.",
         epilog="Exit codes: 0 all done, 1 some trials failed, 2 the request is wrong and nothing was started, 130 interrupted.",
@@ -52,12 +58,18 @@ def parser() -> argparse.ArgumentParser:
     add_training(p)
     factors = " and ".join(f"{factor:g}" for factor in LEARNING_RATES)
     leak = p.add_argument_group("what leaks")
-    leak.add_argument("--leak", nargs="+", default=["all"], metavar="L", help=f"{', '.join(ROWS[1:])} or all (default: all)")
+    leak.add_argument("--leak", nargs="+", action="extend", default=None, metavar="L", help=f"{', '.join(ROWS[1:])} or all (default: all)")
     leak.add_argument(
-        "--trials", type=int, default=0, metavar="N", help=f"settings drawn at random from the space (default: learning rates x {factors})"
+        "--trials",
+        type=typed_whole,
+        default=0,
+        metavar="N",
+        help=f"settings drawn at random from the space (default: learning rates x {factors})",
     )
-    leak.add_argument("--space", type=typed_place, nargs="+", default=[], metavar="FILE", help="default: search_spaces/<model>.yaml")
-    leak.add_argument("--search-seed", type=int, default=0, metavar="N", help="another one draws other settings (default: 0)")
+    leak.add_argument(
+        "--space", type=typed_place, nargs="+", action="extend", default=[], metavar="FILE", help="default: search_spaces/<model>.yaml"
+    )
+    leak.add_argument("--search-seed", type=typed_whole, default=0, metavar="N", help="another one draws other settings (default: 0)")
     add_places(p, mlflow=False)
     p.set_defaults(
         selection="nested",
@@ -77,23 +89,27 @@ def checked(arguments: argparse.Namespace) -> tuple[Sweep, Leaks]:
     Raises:
         RequestError: every problem.
     """
-    problems = []
-    models = list(dict.fromkeys(arguments.model or []))
+    problems, more = [], 0
+    models = list(dict.fromkeys([] if arguments.model is None else arguments.model))
     if len(models) != 1:
         problems.append(f"--model: name one of {', '.join(MODELS)}; the table is about one")
     if len(set(arguments.ablation)) > 1 or "all" in arguments.ablation:
         problems.append("--ablation: name one, or none for the full model; the table is about one")
-    names = ROWS[1:] if "all" in arguments.leak else arguments.leak
-    problems += [unknown("--leak", name, [*ROWS[1:], "all"]) for name in names if name not in ROWS[1:]]
-    if arguments.space and not arguments.trials:
-        problems.append("--space: without --trials nothing is drawn from it; add --trials N")
+    asked = ["all"] if arguments.leak is None else arguments.leak
+    problems += [unknown("--leak", name, [*ROWS[1:], "all"]) for name in dict.fromkeys(asked) if name not in (*ROWS[1:], "all")]
+    names = ROWS[1:] if "all" in asked else asked
+    if arguments.trials > MOST_DRAWN:
+        problems.append(f"--trials: {arguments.trials} is above {MOST_DRAWN}; each setting drawn is trained on every fold")
+    if not 0 <= arguments.search_seed < 2**32:
+        problems.append(f"--search-seed: {arguments.search_seed} is not within 0 to {2**32 - 1}")
     sweep = None
     try:
         sweep = check(arguments)
     except RequestError as error:
         problems += error.problems
+        more = error.more
     if problems or sweep is None:
-        raise RequestError("tfser leaks", problems)
+        raise RequestError("tfser leaks", problems, more)
     return replace(sweep, name=LEAKS_PREFIX + sweep.name), make(sweep.plan, names)
 
 

@@ -21,6 +21,7 @@ from tfser.databases.folders import show
 from tfser.errors import RequestError, TfserError
 from tfser.final_model import FinalModel, Scored, read
 from tfser.front_end import FrontEnd
+from tfser.typed import typed_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,13 @@ class Answer:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="tfser predict",
         description="Emotion and probabilities of audio files, from a finished final trial.",
         epilog="Exit codes: 0 done, 2 the request is wrong and nothing was scored.",
     )
     finished.add_options(p)
-    p.add_argument("files", nargs="*", type=Path, metavar="FILE", help="audio: wav, flac, aiff; another rate is resampled")
+    p.add_argument("files", nargs="*", type=typed_path, metavar="FILE", help="audio: wav, flac, aiff; another rate is resampled")
     p.add_argument("--segments", action="store_true", help="the probabilities of every segment too")
     p.add_argument("--json", action="store_true", help="one JSON object, with every digit, instead of a table in percent")
     p.add_argument("--log-model", action="store_true", help="log the model to the trial's MLflow run, and say how to serve it")

@@ -187,6 +187,20 @@ def test_a_choice_that_no_trial_fits_names_those_there_are(done, capsys):
     assert "none of its 8 trials fits --model atfnn --fold zoe; there are models atfnn, time_frequency_transformer; folds anna" in err
 
 
+@pytest.mark.parametrize("more", [["--results", "x" * 300], ["--storage", "x" * 300]], ids=lambda more: more[0])
+def test_a_place_that_no_file_system_takes_is_refused_in_words(done, capsys, more):
+    code, _, err = asked(capsys, "0123456789abcdef", "--log-model", *more)
+    assert code == 2
+    assert "File name too long" in err
+
+
+@pytest.mark.parametrize("more", [["--results", ""], ["--storage", "a\0b"], ["--tracking-uri", " "], [""]], ids=repr)
+def test_a_place_or_file_that_is_empty_is_refused(done, capsys, more):
+    with pytest.raises(SystemExit) as ended:
+        asked(capsys, "both", *more)
+    assert ended.value.code == 2
+
+
 @pytest.mark.parametrize("run", ["bath", "0123456789abcdef", "012345", "results/both", "..", "x" * 300, ""])
 def test_a_run_that_there_is_not_is_refused_with_what_there_is(done, capsys, run):
     code, _, err = asked(capsys, run, "--log-model", "--results", done)

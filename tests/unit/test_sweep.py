@@ -10,8 +10,8 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from tests.helpers.sweeps import SPACE, arguments, read, runs_of, tables_of
-from tests.helpers.tiny import write_tiny
-from tfser import collect, sweep
+from tests.helpers.tiny import SMALL, write_tiny
+from tfser import collect, leaks, sweep
 from tfser.databases import load
 from tfser.features import FeatureStore, FrontEnd, audio_digests
 from tfser.lease import lease
@@ -93,6 +93,13 @@ def test_collecting_what_does_not_exist_names_what_does(done, tmp_path, capsys):
     assert "no 'dune'; there are done, tiny (did you mean 'done'?)" in capsys.readouterr().err
     assert collect.main(["--out", str(tmp_path)]) == 2
     assert "it holds no mlflow.db; run a sweep first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [["--repeat", ""], ["--trace", ""], ["--json"], [""]], ids=" ".join)
+def test_collect_writes_no_table_for_an_option_that_is_empty(done, tmp_path, capsys, more):
+    assert collect.main(["--storage", str(done / ".tfser"), "--out", str(tmp_path), *more]) == 2
+    assert "problem, nothing was started" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_end_of_a_sweep_says_how_much_of_the_time_its_worker_was_at_trials(tiny_manifest, tmp_path, capsys):
@@ -208,6 +215,18 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
         (["--fold", "emil", "--set", "foo=1"], ["no 'emil'", "no 'foo'"]),
         (["--storage", "s3://bucket/x"], ["--tracking-uri: an SQLite database cannot lie in s3://bucket/x; name an MLflow server"]),
         (["--checkpoint", "0"], ["--checkpoint: 0.0 is not above 0"]),
+        (["--epochs", "0"], ["--epochs: 0 is below 1"]),
+        (["--trials", "-1"], ["--trials: -1 is below 0"]),
+        (["--seeds", "99999999999"], ["--seeds: 99999999999 is above 10000"]),
+        (["--name", ""], ["--name: '' becomes a folder"]),
+        (["--name", "nul"], ["--name: 'nul' becomes a folder, and Windows has none of that name"]),
+        (["--fold", ""], ["--fold: no ''"]),
+        (["--model", ""], ["--model: no ''"]),
+        (["--set", ""], ["--set: '' is not KEY=VALUE"]),
+        (["--set", "dropout=0.1", "dropout=0.2"], ["--set: dropout is given twice, as '0.1' and as '0.2'"]),
+        (["--set", "dropout=0.1", "--set", "dropout=0.2"], ["--set: dropout is given twice, as '0.1' and as '0.2'"]),
+        (["--set", "batch_size=1_0"], ["--set batch_size: '1_0' is not a whole number"]),
+        (["--space", str(SPACE)], ["--space: without --trials nothing is drawn from it"]),
         (["--tracking-uri", "nonsense://x"], ["--tracking-uri: no 'nonsense://'; there are databricks://, http://"]),
         (["--trial-gpus", "-1"], ["--trial-gpus: -1.0 is below 0"]),
         (["--model", "crnn", "--set", "x", "--seeds", "0", "--protocol", "y"], ["crnn", "KEY=VALUE", "--seeds: 0", "no 'y'"]),
@@ -222,6 +241,68 @@ def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(tiny_ma
     assert "nothing was started" in error
     assert "Traceback" not in error
     assert not out.exists()
+
+
+def test_the_head_of_a_refusal_counts_the_problems_of_every_part_of_the_request(tiny_manifest, tmp_path, capsys):
+    manifest = tmp_path / "wrong.csv"
+    manifest.write_text("path,speaker,emotion\n" + "".join(f"{number}.wav,anna,joy\n" for number in range(32)))
+    assert (
+        sweep.main([str(tiny_manifest), str(manifest), "--out", str(tmp_path / "out"), "--in-process", "--epochs", "0", "--fold", "emil"])
+        == 2
+    )
+    error = capsys.readouterr().err
+    assert error.startswith("tfser sweep: 34 problems, nothing was started")
+    assert leaks.main([str(manifest), "--model", "atfnn", "--epochs", "0", "--leak", "x"]) == 2
+    assert capsys.readouterr().err.startswith("tfser leaks: 34 problems, nothing was started")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *(["--" + name, text] for name in ("epochs", "trials", "seeds", "together") for text in ("", "1_0", "１０", " 1", "1e3", "True")),
+        *(["--" + name, text] for name in ("trial-cpus", "trial-gpus", "checkpoint") for text in ("", "1_0", "１", "nan", "inf", "1e999")),
+        *(["--" + name, ""] for name in ("out", "storage", "data", "space", "tracking-uri", "address", "optuna-storage")),
+        ["--seed", "3"],  # not the first letters of --seeds
+    ],
+    ids=" ".join,
+)
+def test_what_is_typed_is_never_taken_for_another_number_or_for_nothing(tiny_manifest, tmp_path, capsys, more):
+    with pytest.raises(SystemExit) as ended:
+        sweep.main(arguments(tiny_manifest, tmp_path / "out", *more))
+    assert ended.value.code == 2
+    assert more[0] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("more", [["--epochs", "0"], ["--trials", "-1"], ["--name", ""], ["--seeds", "0"]], ids=" ".join)
+def test_the_built_in_database_never_runs_its_demo_in_place_of_what_was_typed(tmp_path, capsys, more):
+    assert sweep.main(["synthetic", "--plan", "--out", str(tmp_path), *more]) == 2
+    assert more[0] in capsys.readouterr().err
+
+
+def test_an_option_that_is_repeated_adds_to_the_first_one(tiny_manifest, tmp_path):
+    typed = ["--fold", "anna", "--fold", "bert", "carl", "--set", "dropout=0.1"]
+    checked = check(parser().parse_args(arguments(tiny_manifest, tmp_path, *typed)))
+    assert checked.plan.configurations[0].folds == ("anna", "bert", "carl")
+    settings = checked.plan.studies[0].base
+    assert (settings["dropout"], settings["channels"]) == (0.1, SMALL["channels"])
+    assert parser().parse_args(["x", "--model", "a", "--model", "b"]).model == ["a", "b"]
+
+
+def test_environment_variables_that_are_empty_count_as_not_set(tiny_manifest, tmp_path, monkeypatch):
+    names = ("TFSER_DATA", "TFSER_TRIAL_CPUS", "TFSER_TRIAL_GPUS", "TFSER_CACHE", "TFSER_HOME", "RAY_ADDRESS", "MLFLOW_TRACKING_URI")
+    for name in names:
+        monkeypatch.setenv(name, "")
+    parsed = parser().parse_args(arguments(tiny_manifest, tmp_path))
+    assert (parsed.data, parsed.trial_cpus, parsed.trial_gpus, parsed.address) == (None, None, None, None)
+    assert check(parsed).tracking_uri == f"sqlite:///{tmp_path}/.tfser/mlflow.db"
+
+
+def test_a_number_from_the_environment_that_is_none_is_refused_with_the_variable(tiny_manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TFSER_TRIAL_CPUS", "1_0")
+    with pytest.raises(SystemExit):
+        parser().parse_args(arguments(tiny_manifest, tmp_path))
+    assert "'1_0' is not a number; write it as 10, 0.5 or 1e-4 (typed, or from TFSER_TRIAL_CPUS)" in capsys.readouterr().err
 
 
 def test_wrong_databases_are_all_named_at_once(tmp_path, capsys):

@@ -79,7 +79,7 @@ def load(request: str, data: Place | None, *, allow_incomplete: bool = False, de
         reasons[-1] += (
             f"\n    (--allow-incomplete goes on with the {len(database.utterances)} utterances that can be read; every table then says so)"
         )
-        raise RequestError(f"database {database.name}", reasons)
+        raise RequestError(f"database {database.name}", reasons, len(bad) - len(reasons))
     return database
 
 
@@ -121,7 +121,8 @@ def _finished(info: DatabaseInfo, reading: Reading, root: Path, expected_ids: fr
     where = show(root)
     problems = reading.problems + counting.deviations(info, reading.utterances, where, expected_ids)
     if not reading.utterances:
-        raise RequestError(f"database {info.name} in {where}", lines(problems) or ["no utterance was found"])
+        reasons = lines(problems)
+        raise RequestError(f"database {info.name} in {where}", reasons or ["no utterance was found"], len(problems) - len(reasons))
     problems += counting.absent(info, reading.utterances, where)
     complete = not harmful(problems)
     remarks = [remark for remark in (info.remark, reading.remark) if remark]

@@ -19,6 +19,7 @@ from tfser.doctor import doors, machine, probe
 from tfser.doctor.findings import LEVELS, Finding, note, problem
 from tfser.errors import RequestError, unknown
 from tfser.runners import safety
+from tfser.typed import typed_words
 
 STYLES = {"ok": "green", "note": "dim", "warning": "yellow", "problem": "bold red"}
 
@@ -26,17 +27,23 @@ STYLES = {"ok": "green", "note": "dim", "warning": "yellow", "problem": "bold re
 def parser() -> argparse.ArgumentParser:
     """The command line; the defaults are those of a sweep."""
     p = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="tfser doctor",
         description="What this machine or cluster can run, what is unsafe about it, and what to type. Leaves nothing behind.",
         epilog="Exit codes: 0 no problem, 1 problems, 2 the request is wrong.",
     )
-    p.add_argument("--address", default=os.environ.get("RAY_ADDRESS"), help="Ray cluster or job API (default: RAY_ADDRESS, else none)")
+    address = os.environ.get("RAY_ADDRESS") or None
+    p.add_argument("--address", type=typed_words, default=address, help="Ray cluster or job API (default: RAY_ADDRESS, else none)")
     p.add_argument(
-        "--data", default=os.environ.get("TFSER_DATA") or None, help="folder or URI that holds the corpora (default: TFSER_DATA)"
+        "--data",
+        type=typed_words,
+        default=os.environ.get("TFSER_DATA") or None,
+        help="folder or URI that holds the corpora (default: TFSER_DATA)",
     )
-    p.add_argument("--out", default=None, help="folder or URI of the tables (default: ./results)")
-    p.add_argument("--storage", default=None, help="ledger, studies, features (default: OUT/.tfser)")
-    p.add_argument("--tracking-uri", default=None, help="MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)")
+    p.add_argument("--out", type=typed_words, default=None, help="folder or URI of the tables (default: ./results)")
+    p.add_argument("--storage", type=typed_words, default=None, help="ledger, studies, features (default: OUT/.tfser)")
+    uri = "MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)"
+    p.add_argument("--tracking-uri", type=typed_words, default=None, help=uri)
     p.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     return p
 
