@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import re
 import tempfile
@@ -29,6 +30,15 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,99}")
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 _MIRROR = "tfser-mirror"
+
+READS = 5
+"""How often a file is read whose content another process replaces meanwhile."""
+
+_REPLACED = (errno.EBUSY, errno.ESTALE)
+"""Errors of a read that another process's write cut short: S3 clients give the first, network folders the second."""
+
+_IN_PARTS = 32 << 20
+"""Bytes above which a store's client may read an object in several requests, which can meet different versions of it."""
 
 
 def place(text: str | os.PathLike[str] | Place) -> Place:
@@ -152,13 +162,34 @@ def create_text(path: Place, text: str) -> bool:
 
 
 def read_bytes(path: Place) -> bytes:
-    """A whole file.
+    """Return a whole file, of one version; read it again where another process replaces it meanwhile.
 
     Raises:
         OSError: it is not there (``FileNotFoundError``) or cannot be read.
     """
-    with _as_os_error(path):
-        return path.read_bytes()
+    before = None
+    for _ in range(READS):
+        with _unless_replaced(), _as_os_error(path):
+            if isinstance(path, Path):
+                return path.read_bytes()
+            content: bytes = path.fs.cat_file(path.path)
+            if len(content) < _IN_PARTS or before == (before := _version(path.fs.info(path.path))):
+                return content
+    raise _replaced(path)
+
+
+@contextlib.contextmanager
+def _unless_replaced() -> Iterator[None]:
+    """Pass over the error of a read that another process's write cut short."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REPLACED:
+            raise
+
+
+def _replaced(path: Place) -> OSError:
+    return OSError(errno.EBUSY, f"another process replaced it during each of {READS} reads; try again", str(path))
 
 
 def read_text(path: Place) -> str:
@@ -247,7 +278,9 @@ def _as_os_error(path: Place) -> Iterator[None]:
     except Exception as error:
         if not is_remote(path):
             raise
-        raise OSError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from None
+        told = f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        status = getattr(error, "status_code", getattr(error, "code", None))
+        raise (OSError(errno.EBUSY, told) if status == 412 else OSError(told)) from None  # 412: it changed since it was opened
 
 
 def cache_folder() -> Path:
@@ -292,19 +325,35 @@ def mirror(folder: Place, names: Callable[[list[str]], list[str]] = lambda names
         if not inside:
             raise FileNotFoundError(f"{folder} holds nothing, or is not there")
         for root in [folder / name for name in names(inside)] or [folder]:
-            found: dict[str, dict[str, Any]] = folder.fs.find(root.path, detail=True)
-            versions = {local / os.path.relpath(name, folder.path): (name, _version(info)) for name, info in found.items()}
-            old = [path for path, (_, version) in versions.items() if not _is_version(path, version)]
-            for first in range(0, len(old), _AT_ONCE):
-                _fetch(folder, {path: versions[path] for path in old[first : first + _AT_ONCE]})
+            found = _brought(root, local, folder)
             for path in _mirrored(root).rglob("*"):
-                if path.is_file() and path not in versions:
+                if path.is_file() and path not in found:
                     path.unlink()
     return local
 
 
 _AT_ONCE = 64
 """Files that are copied side by side."""
+
+
+def _brought(root: UPath, local: Path, folder: UPath) -> set[Path]:
+    """Copy what is missing or changed below ``root``, until a look at the store finds nothing more; returns every copy.
+
+    Args:
+        root: a folder behind a URI.
+        local: where the copies of ``folder`` lie.
+        folder: ``root`` or one above it.
+    """
+    for _ in range(READS):
+        found: dict[str, dict[str, Any]] = folder.fs.find(root.path, detail=True)
+        versions = {local / os.path.relpath(name, folder.path): (name, _version(info)) for name, info in found.items()}
+        old = [path for path, (_, version) in versions.items() if not _is_version(path, version)]
+        if not old:
+            return set(versions)
+        for first in range(0, len(old), _AT_ONCE):
+            with contextlib.suppress(FileNotFoundError), _unless_replaced():
+                _fetch(folder, {path: versions[path] for path in old[first : first + _AT_ONCE]})
+    raise _replaced(root)
 
 
 def _mirrored(path: UPath) -> Path:
@@ -317,13 +366,16 @@ def _mirrored(path: UPath) -> Path:
 
 def _copied(source: UPath, target: Path) -> Path:
     """``target`` with the content of ``source``; copied where it is missing or of another version."""
-    with _as_os_error(source):
-        version = _version(source.fs.info(source.path))
-        _note(target).parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(_note(target).with_suffix(".lock")):  # the trials of a machine begin together
-            if not _is_version(target, version):
-                _fetch(source, {target: (source.path, version)})
-    return target
+    _note(target).parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(READS):
+        with _unless_replaced(), _as_os_error(source):
+            version = _version(source.fs.info(source.path))
+            if _is_version(target, version):
+                return target
+            with FileLock(_note(target).with_suffix(".lock")):  # the trials of a machine begin together
+                if not _is_version(target, version):
+                    _fetch(source, {target: (source.path, version)})
+    raise _replaced(source)
 
 
 def _fetch(source: UPath, wanted: Mapping[Path, tuple[str, str]]) -> None:
