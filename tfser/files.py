@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from urllib.parse import unquote
 
 from filelock import FileLock
 
@@ -48,16 +49,20 @@ def place(text: str | os.PathLike[str] | Place) -> Place:
         text: a path (``~`` is expanded) or a URI that fsspec reads, such as ``s3://bucket/folder``.
 
     Raises:
-        ValueError: a URI of a kind that fsspec does not know, whose package is not installed, or that does not answer.
+        ValueError: a home folder that nobody has; a URI of a kind that fsspec does not know, whose package is not installed, or
+            that does not answer.
     """
     if not isinstance(text, (str, os.PathLike)):
         return text
     words = os.fspath(text)
     if not _URI.match(words):
-        return Path(words).expanduser()
+        return _expanded(words)
     scheme, _, rest = words.partition("://")
     if scheme.lower() == "file":
-        return Path(rest)
+        host, slash, path = rest.partition("/")
+        if host not in ("", "localhost") or not slash:
+            raise ValueError(f"{words}: a file URI has three slashes before its path, as in {Path('/', host, path).as_uri()}")
+        return Path(slash + unquote(path))
     from upath import UPath
 
     try:
@@ -71,6 +76,16 @@ def place(text: str | os.PathLike[str] | Place) -> Place:
     return found
 
 
+def _expanded(words: str) -> Path:
+    """A local path with ``~`` expanded."""
+    try:
+        return Path(words).expanduser()
+    except RuntimeError:
+        name = Path(words).parts[0]
+        why = f"this machine has no account {name[1:]!r}" if name != "~" else "this account has no home folder"
+        raise ValueError(f"{words}: {why}, so that {name!r} stands for nothing; write the whole path") from None
+
+
 def typed_place(text: str) -> Place:
     """``place`` as argparse wants it.
 
@@ -80,7 +95,8 @@ def typed_place(text: str) -> Place:
     try:
         return place(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        source = next((f" (from {name})" for name in ("TFSER_DATA",) if text == os.environ.get(name)), "")
+        raise argparse.ArgumentTypeError(f"{error}{source}") from None
 
 
 def is_remote(path: Place) -> bool:
@@ -284,9 +300,27 @@ def _as_os_error(path: Place) -> Iterator[None]:
 
 
 def cache_folder() -> Path:
-    """Where this machine keeps its copies of what lies behind URIs: TFSER_CACHE, else ``~/.cache/tfser``."""
+    """Where this machine keeps its copies of what lies behind URIs: TFSER_CACHE, else ``~/.cache/tfser``.
+
+    An account without a home that it can write has a folder of its own among the temporary ones.
+
+    Raises:
+        OSError: another account has made that folder.
+    """
     named = os.environ.get("TFSER_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "tfser"
+    if named:
+        try:
+            return _expanded(named)
+        except ValueError as error:
+            raise OSError(f"TFSER_CACHE: {error}") from None
+    folder = Path(os.path.expanduser("~"), ".cache", "tfser")
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not folder.is_absolute() or not os.access(there, os.W_OK):
+        folder = Path(tempfile.gettempdir(), f"tfser-cache-{os.getuid()}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise OSError(errno.EPERM, "it belongs to another account; name a folder of your own with TFSER_CACHE", str(folder))
+    return folder
 
 
 def here(path: Place) -> Path:
