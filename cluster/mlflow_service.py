@@ -111,6 +111,11 @@ def check(typed: Sequence[str]) -> tuple[str, Options]:
     folder = a.folder or os.environ.get("TFSER_MLFLOW_FOLDER") or "~/.tfser-mlflow"
     if "://" in folder:
         problems.append(f"--folder {folder}: SQLite needs a local folder; the URI belongs into --storage")
+    folder_place: Place = Path()
+    try:
+        folder_place = place(folder)
+    except ValueError as error:
+        problems.append(f"--folder {error}")
     home = os.environ.get("TFSER_HOME")
     storage: Place = Path()
     if a.storage or home:
@@ -138,7 +143,7 @@ def check(typed: Sequence[str]) -> tuple[str, Options]:
         raise RequestError("mlflow_service.py " + redacted(" ".join(words)), problems)
     storage = storage.resolve() if isinstance(storage, Path) else storage
     return a.action, Options(
-        folder=Path(folder).expanduser().resolve(),
+        folder=Path(str(folder_place)).resolve(),
         storage=storage,
         database=database,
         host=a.host,

@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tfser import tracking
+from tfser import tracking, tracking_uri
 from tfser.errors import RequestError, TfserError, unknown
 from tfser.files import Place, place, typed_place
 from tfser.report import searches, tables, terminal, trace
@@ -44,7 +44,8 @@ def from_mlflow(uri: str, wanted: Sequence[str] = ()) -> list[Results]:
     from mlflow import MlflowClient
 
     place = f"MLflow at {tracking.redacted(uri)}"
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    database = tracking_uri.sqlite_path(uri)
+    if database is not None and not database.exists():
         raise RequestError(place, ["there is no such database; run a sweep first, or name another with --tracking-uri"])
     try:
         return _collected(MlflowClient(tracking_uri=uri), uri, wanted, place)
@@ -164,7 +165,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise RequestError("--json", ["it prints what --trace finds; add --trace WORD, or leave it out"])
         out = default_out() if arguments.out is None else arguments.out
         storage = out / ".tfser" if arguments.storage is None else arguments.storage
-        uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+        problems: list[str] = []
+        uri = tracking_uri.given(arguments.tracking_uri, problems)
+        if problems:
+            raise RequestError("tfser collect", problems)
         if uri is None and not (isinstance(storage, Path) and (storage / "mlflow.db").exists()):
             raise RequestError(f"storage {storage}", ["it holds no mlflow.db; run a sweep first, or name --storage or --tracking-uri"])
         uri = uri or tracking.default_uri(Path(str(storage)))
@@ -225,7 +229,7 @@ def default_out() -> Place:
     if not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
         return Path("results")
     try:
-        return place(os.environ.get("TFSER_HOME") or Path.home() / "tfser-results")
+        return place(os.environ.get("TFSER_HOME") or "~/tfser-results")
     except ValueError as error:
         raise RequestError("TFSER_HOME", [str(error)]) from None
 

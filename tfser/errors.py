@@ -82,6 +82,14 @@ class TrialError(TfserError):
     """
 
 
+class MachineError(OSError):
+    """A trial met a fault of its machine or of what is installed there; it may go well elsewhere, or once that is mended.
+
+    Args:
+        reason: what happened.
+    """
+
+
 def unknown(what: str, given: object, known: object) -> str:
     """The one sentence for a name that does not exist: what was read and what is legal."""
     from difflib import get_close_matches

@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfser import collect, tracking
+from tfser import collect, tracking, tracking_uri
 from tfser.errors import RequestError
 from tfser.files import NAME, Place, listed, read_text, typed_place
 from tfser.final_model import FinalModel
@@ -102,9 +101,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def source(arguments: argparse.Namespace) -> Source:
-    """Where the typed options say to look."""
+    """Where the typed options say to look.
+
+    Raises:
+        RequestError: MLflow can keep no runs behind the tracking URI.
+    """
     results = collect.default_out() if arguments.results is None else arguments.results
-    uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+    problems: list[str] = []
+    uri = tracking_uri.given(arguments.tracking_uri, problems)
+    if problems:
+        raise RequestError("MLflow", problems)
     storage = results / ".tfser" if arguments.storage is None else arguments.storage
     return Source(storage=storage, results=results, tracking_uri=uri)
 

@@ -38,10 +38,6 @@ from tfser.trial import NUMERICS_VERSION
 from tfser.typed import typed_whole
 from tfser.view import View, duration
 
-_NO_MLFLOW = "sqlite://"
-"""A database in memory: stands where a sweep would have its tracking URI, and is never opened."""
-
-
 MOST_DRAWN = 1000
 """Settings that --trials may draw: all are drawn before anything starts."""
 
@@ -78,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
         prune=False,
         optuna_storage=None,
         deterministic=False,
-        tracking_uri=_NO_MLFLOW,
+        tracking_uri=None,
     )
     return p
 
@@ -192,7 +188,7 @@ class LeaksRun(Run):
         return {
             "name": self.sweep.name,
             "command": self._command,
-            "request": {key: value for key, value in vars(self.arguments).items() if key not in ("typed", "tracking_uri")},
+            "request": {key: value for key, value in vars(self.arguments).items() if key not in ("typed", "tracking_uri", "mlflow")},
             "versions": versions(),
             "numerics": NUMERICS_VERSION,
             "platform": platform.platform(),

@@ -10,22 +10,23 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfser import collect, resources, tracking
+from tfser import collect, resources, tracking, tracking_uri
 from tfser import plan as planning
 from tfser import space as spaces
 from tfser.databases import KNOWN, load
 from tfser.databases.base import Database
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError
 from tfser.features import audio_digests
 from tfser.files import NAME, RESERVED, Place, commit_text, is_remote, make_folder, read_text, remove, slug, typed_place
 from tfser.folds import PROTOCOLS
+from tfser.mirror import redacted
 from tfser.models import MODELS
+from tfser.runners import safety
 from tfser.trial import Hyperparameter, Value
 from tfser.typed import clipped, number, typed_number, typed_whole, typed_words
 from tfser.typed import option as as_option
@@ -91,6 +92,7 @@ def add_places(p: argparse.ArgumentParser, *, mlflow: bool = True) -> None:
     where.add_argument("--name", default=None, help="of the sweep; its resume key (default: from the databases and options)")
     where.add_argument("--out", type=typed_place, default=None, help="folder or URI; tables go to OUT/<sweep>/ (default: ./results)")
     where.add_argument("--storage", type=typed_place, default=None, help="ledger, studies, features (default: OUT/.tfser)")
+    p.set_defaults(mlflow=mlflow)
     if mlflow:
         uri = "MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)"
         where.add_argument("--tracking-uri", type=typed_words, default=None, help=uri)
@@ -231,7 +233,7 @@ def check(arguments: argparse.Namespace) -> Sweep:
         raise RequestError("tfser sweep", problems, more)
     out = collect.default_out() if arguments.out is None else arguments.out
     storage = out / ".tfser" if arguments.storage is None else arguments.storage
-    uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or tracking.default_uri(Path(str(storage)))
+    uri = tracking_uri.given(arguments.tracking_uri, []) if arguments.mlflow else None
     return Sweep(
         name=_default_name(arguments, request, digests) if arguments.name is None else arguments.name,
         request=request,
@@ -241,7 +243,7 @@ def check(arguments: argparse.Namespace) -> Sweep:
         digests=digests,
         out=out,
         storage=storage,
-        tracking_uri=uri,
+        tracking_uri=uri or tracking.default_uri(Path(str(storage))),
     )
 
 
@@ -274,18 +276,16 @@ def _spaces(arguments: argparse.Namespace, request: planning.Request, problems: 
 
 def _place_problems(arguments: argparse.Namespace) -> list[str]:
     """What is wrong with the places that were named."""
-    found = []
-    uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    found: list[str] = []
+    uri = tracking_uri.given(arguments.tracking_uri, found) if arguments.mlflow else None
+    if arguments.address and not arguments.in_process and (wrong := safety.no_driver_at(arguments.address)):
+        found.append(wrong)
+    if arguments.optuna_storage and (wrong := tracking_uri.no_database(arguments.optuna_storage)):
+        found.append(redacted(f"--optuna-storage: {wrong}"))
     out = collect.default_out() if arguments.out is None else arguments.out
     storage = out / ".tfser" if arguments.storage is None else arguments.storage
-    if not uri and is_remote(storage):
+    if arguments.mlflow and not uri and is_remote(storage):
         found.append(f"--tracking-uri: an SQLite database cannot lie in {storage}; name an MLflow server, or sqlite:////a/local/file.db")
-    for option, given, used in (("out", arguments.out, out), ("storage", arguments.storage, storage)):
-        if not uri and given is not None and not is_remote(used) and re.search(r"[?#%]", str(used)):
-            found.append(f"--{option}: {used} holds '?', '#' or '%', which the SQLite URI below it cannot hold")
-    scheme, separator, _ = (uri or "").partition("://")
-    if separator and scheme.partition("+")[0] not in tracking.SCHEMES:
-        found.append(unknown("--tracking-uri", f"{scheme}://", [f"{name}://" for name in tracking.SCHEMES]))
     return found
 
 

@@ -7,6 +7,7 @@ stopped at any moment and typed again; a sweep that is whole trains nothing.
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import json
 import platform
@@ -42,6 +43,7 @@ from tfser.runners.in_process import InProcessRunner
 from tfser.runners.work import Task, versions
 from tfser.schedule import Ended, Key, Record, Schedule
 from tfser.search import open_storage
+from tfser.tracking_uri import sqlite_path
 from tfser.trial import NUMERICS_VERSION, TrialSpec
 from tfser.usage import Usage
 from tfser.view import View, duration
@@ -91,7 +93,8 @@ class Run:
         probe_out(sweep)
         memory = recall(sweep)
         journal = sweep.storage / "search" / f"{sweep.name}.journal"
-        storage = open_storage(journal, self.arguments.optuna_storage) if sweep.request.trials else None
+        say = partial(self._say, style="yellow")
+        storage = open_storage(journal, self.arguments.optuna_storage, say) if sweep.request.trials else None
         view = View(sweep.plan, console)
         mirror = tracking.Mirror(
             lambda: tracking.Tracker(sweep.tracking_uri, sweep.name, _artifacts(sweep), self._command, weights=self._weights),
@@ -262,7 +265,7 @@ class Run:
         values = {
             "sweep": self.sweep.name,
             "command": self._command,
-            "request": {k: _shown(v) for k, v in vars(self.arguments).items() if k != "typed"},
+            "request": {k: _shown(v) for k, v in vars(self.arguments).items() if k not in ("typed", "mlflow")},
             "versions": {**versions(), **{name: version(name) for name in ("ray", "optuna", "mlflow-skinny")}},
             "numerics": NUMERICS_VERSION,
             "platform": platform.platform(),
@@ -309,7 +312,7 @@ class Run:
         self._say(f"Tables and figures: {_shown(absolute(self.sweep.out / self.sweep.name))}")
         self._say(f"Ledger, features, studies: {_shown(absolute(self.sweep.storage))}")
         uri = tracking.redacted(self.sweep.tracking_uri)
-        if uri.startswith("sqlite:"):
+        if sqlite_path(uri) is not None:
             self._say(f"Compare runs on http://127.0.0.1:5000: mlflow server --workers 1 --backend-store-uri {shlex.quote(uri)}")
         else:
             self._say(f"Compare runs: {uri}")
@@ -337,7 +340,8 @@ def _artifacts(sweep: Sweep) -> Path:
     """Where MLflow's artifacts go when it is a local database: beside the ledger, or beside the database where that is remote."""
     if isinstance(sweep.storage, Path):
         return sweep.storage / "mlartifacts"
-    return Path(sweep.tracking_uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    database = sqlite_path(sweep.tracking_uri)
+    return (database.parent if database else Path()) / "mlartifacts"  # a server's artifacts are the server's
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -372,7 +376,8 @@ def start(arguments: argparse.Namespace, argv: Sequence[str] | None, prepare: Ca
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 1
     except OSError as error:
-        print(f"{error}\nWhat was trained is kept. Free space or mend the folder, and type the same command again.", file=sys.stderr)
+        advice = "Free space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend what it names"
+        print(f"{error}\nWhat was trained is kept. {advice}, and type the same command again.", file=sys.stderr)
         return 1
 
 

@@ -80,6 +80,49 @@ def test_of_many_that_make_the_same_file_one_succeeds(root):
     assert sorted(made) == [False] * 7 + [True]
 
 
+def replaced_after_a_look(monkeypatch, path, contents):
+    """Let another process replace ``path`` right after each of the next looks at its version."""
+    look, left = path.fs.info, list(contents)
+
+    def info(*arguments, **named):
+        seen = look(*arguments, **named)
+        if left:
+            content = left.pop(0)
+            files.commit(path, lambda file: file.write(content))
+        return seen
+
+    monkeypatch.setattr(path.fs, "info", info)
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_read_again(bucket, monkeypatch):
+    path = files.place(f"{bucket}/s.lease")
+    files.commit_text(path, "first")
+    replaced_after_a_look(monkeypatch, path, [b"the second", b"the third one"])
+    assert files.read_text(path) in ("first", "the second", "the third one")
+    large = files.place(f"{bucket}/large")
+    files.commit(large, lambda file: file.write(b"a" * 100))
+    monkeypatch.setattr(files, "_IN_PARTS", 10)
+    replaced_after_a_look(monkeypatch, large, [b"b" * 100, b"c" * 90])
+    assert files.read_bytes(large) == b"c" * 90
+
+
+def test_a_copy_of_an_object_that_is_replaced_meanwhile_is_of_its_last_version(bucket, monkeypatch):
+    one, folder = files.place(f"{bucket}/one/features.npy"), files.place(f"{bucket}/corpus")
+    files.commit_text(one, "first")
+    replaced_after_a_look(monkeypatch, one, [b"the second"])
+    assert files.here(one).read_text() == "the second"
+    files.commit_text(folder / "a.csv", "first")
+    fetch, left = files._fetch, ["the second"]
+
+    def late(source, wanted):
+        fetch(source, wanted)
+        if left:
+            files.commit_text(folder / "a.csv", left.pop())
+
+    monkeypatch.setattr(files, "_fetch", late)
+    assert (files.mirror(folder) / "a.csv").read_text() == "the second"
+
+
 def test_features_and_checkpoints_are_the_same_bits_wherever_they_are_kept(root, tiny, tmp_path):
     digests = audio_digests(tiny)
     local = FeatureStore(tmp_path / "local").ensure(tiny, digests, FRONT_END)

@@ -2,10 +2,12 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
@@ -488,3 +490,37 @@ def test_a_wrong_number_of_trials_together_is_refused(tiny_manifest, tmp_path, c
     assert "--together: 0 is below 1" in capsys.readouterr().err
     assert sweep.main(arguments(tiny_manifest, tmp_path, "--together", "2", "--captured")) == 2
     assert "leave out --together, or --captured" in capsys.readouterr().err
+
+
+def test_a_working_folder_of_any_name_holds_everything_and_the_printed_command_opens_its_database(
+    tiny_manifest, tmp_path, monkeypatch, capsys
+):
+    """MLflow's database, its artifacts and the studies' journal lie below the name as it is, and nothing lies beside it."""
+    tables = []
+    for name in ("plain", "what?50%25 #1 it's Straße"):
+        folder = tmp_path / name
+        (folder / "space").mkdir(parents=True)
+        monkeypatch.chdir(folder)
+        call = arguments(
+            tiny_manifest,
+            "results",
+            "--name",
+            "s",
+            "--trials",
+            "2",
+            "--space",
+            str(Path(__file__).with_name("tiny_space.yaml")),
+            "--ablation",
+            "T+F",
+        )
+        assert sweep.main(call) == 0
+        said = capsys.readouterr().out
+        assert collect.main(["s"]) == 0
+        tables.append(tables_of(folder / "results" / "s"))
+        assert {path.name for path in (folder / "results" / ".tfser").iterdir()} >= {"mlflow.db", "mlartifacts", "ledger", "search"}
+        assert list((folder / "results" / ".tfser" / "mlartifacts").rglob("trial.json"))
+        (command,) = (line for line in said.splitlines() if "mlflow server" in line)
+        *_, uri = shlex.split(command.partition(": ")[2])
+        assert sqlalchemy.engine.make_url(uri).database == str(folder / "results" / ".tfser" / "mlflow.db")
+    assert tables[0] == tables[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plain", "what?50%25 #1 it's Straße"]

@@ -104,7 +104,7 @@ def examine(request: str, data: Place | None) -> tuple[Database, list[Problem]]:
         raise RequestError("DATABASE", [f"{request!r} is written {request.lower()!r}"])
     if request.lower().endswith(".csv") or "/" in request or "\\" in request:
         above, _, name = request.rpartition("/")
-        path = remote.folder(above, "DATABASE") / name if "://" in request else Path(request).expanduser()
+        path = remote.folder(above, "DATABASE") / name if "://" in request else remote.folder(request, "DATABASE")
         info, reading = manifest.read(path)
         return _finished(_distinct(info, "manifest"), reading, path.parent, None)
     others = ["or the path of a manifest (.csv with the columns path, speaker, emotion)", "or audformat:PATH"]

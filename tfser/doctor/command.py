@@ -17,7 +17,7 @@ from typing import Any
 
 from tfser.doctor import doors, machine, probe
 from tfser.doctor.findings import LEVELS, Finding, note, problem
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError
 from tfser.runners import safety
 from tfser.typed import typed_words
 
@@ -67,7 +67,7 @@ def wanted(arguments: argparse.Namespace) -> Wanted:
         RequestError: everything that is wrong with it.
         ImportError: this machine lacks what places and URIs are read with.
     """
-    from tfser import tracking
+    from tfser import tracking, tracking_uri
     from tfser.collect import default_out
     from tfser.files import absolute, place
 
@@ -84,12 +84,9 @@ def wanted(arguments: argparse.Namespace) -> Wanted:
     if not storage:
         storage = named("--out", f"{arguments.out or default_out()}/.tfser")
     data = named("--data", arguments.data) if arguments.data else None
-    uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = tracking_uri.given(arguments.tracking_uri, problems, driver=False)
     if not uri and "://" not in storage:
         uri = tracking.default_uri(Path(storage))
-    scheme, separator, _ = (uri or "").partition("://")
-    if separator and scheme.partition("+")[0] not in tracking.SCHEMES:
-        problems.append(unknown("--tracking-uri", f"{scheme}://", [f"{name}://" for name in tracking.SCHEMES]))
     addresses = []
     for option, address in (("--address", arguments.address), ("RAY_API_SERVER_ADDRESS", os.environ.get("RAY_API_SERVER_ADDRESS"))):
         if address and address != "local" and address not in addresses:
@@ -98,7 +95,7 @@ def wanted(arguments: argparse.Namespace) -> Wanted:
                 if address != "auto":
                     safety.parse(address)
             except ValueError as error:
-                problems.append(f"{option}: {error}")
+                problems.append(f"{safety.option(address) if option == '--address' else option}: {error}")
     if problems:
         raise RequestError("tfser doctor", problems)
     return Wanted(addresses=tuple(addresses), storage=storage, data=data, tracking_uri=uri)
