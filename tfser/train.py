@@ -176,18 +176,18 @@ def utterance_means(segments: np.ndarray, of_utterance: np.ndarray) -> np.ndarra
 
 
 class Forward(nn.Module):
-    """A model under a precision, in one place because a captured graph holds both: its input to float32 logits."""
+    """A model under a precision, in one place because a captured graph holds both: its input to logits of float32 or wider."""
 
     def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:
         super().__init__()
         self.model, self.device, self.precision = model, device, precision
 
     def forward(self, *inputs: Any) -> Tensor:
-        """The model's logits, float32, shape (segments, emotions)."""
+        """The model's logits, shape (segments, emotions): float32, or float64 where the model is."""
         # Without autocast's cache of rounded weights: each is used once in a pass, and a captured graph must not keep them.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False):
             logits: Tensor = self.model(*inputs)
-        return logits.float()
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def captured(self, like: Tensor) -> nn.Module:
         """The same as a CUDA graph, in training, for inputs shaped as ``like`` alone: one launch instead of hundreds.
@@ -262,7 +262,8 @@ class Training:
         if self.settings["class_weights"] == "none":
             return None
         labels = self._train.labels
-        counts = torch.bincount(labels.cpu(), minlength=len(self.data.emotions)).to(torch.float32)
+        dtype = next(self.model.parameters()).dtype
+        counts = torch.bincount(labels.cpu(), minlength=len(self.data.emotions)).to(dtype)
         present = (counts > 0).sum()
         return torch.where(counts > 0, len(labels) / (present * counts.clamp(min=1)), 0.0).to(self.device)
 
