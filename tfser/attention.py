@@ -242,7 +242,7 @@ def utterances(model: FinalModel, record: Mapping[str, Any], wanted: Sequence[st
     Raises:
         RequestError: ids that there are not, or features and corpus that cannot be read.
     """
-    path = place.storage / "features" / model.front_end.id / f"{model.spec.database}-{model.spec.database_digest}"
+    path = model.pack(place.storage / "features")
     try:
         pack = Pack.open(path)
         frames = pack.frames()

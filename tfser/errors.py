@@ -32,8 +32,7 @@ class RequestError(TfserError):
         return list(self.args[1])
 
     def __str__(self) -> str:
-        count = len(self.problems)
-        head = f"{self.source}: {count} problem{'s' if count != 1 else ''}, nothing was started"
+        head = f"{self.source}: {counted(len(self.problems), 'problem')}, nothing was started"
         return "\n  - ".join([head, *self.problems])
 
 
@@ -74,6 +73,15 @@ class TrialError(TfserError):
     Args:
         reason: what happened, with the epoch.
     """
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "trial"), counted(0, "trial")
+    ('1 trial', '0 trials')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def unknown(what: str, given: object, known: object) -> str:

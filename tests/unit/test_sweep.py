@@ -320,7 +320,7 @@ def test_a_disk_that_fills_up_while_tables_are_written_costs_no_trial(tiny_manif
         assert sweep.main(arguments(tiny_manifest, tmp_path)) == 1
     assert "No space left on device\nWhat was trained is kept." in capsys.readouterr().err
     assert sweep.main(arguments(tiny_manifest, tmp_path)) == 0
-    assert "Trained 0 trial(s)" in capsys.readouterr().out
+    assert "Trained 0 trials" in capsys.readouterr().out
 
 
 def test_a_storage_that_cannot_be_made_is_refused_before_anything_starts(tiny_manifest, tmp_path, capsys):
