@@ -46,6 +46,7 @@ from tfser.models.time_frequency_transformer import Transformer
 from tfser.numerics import settled
 from tfser.report import attention_figure
 from tfser.report.attention_figure import Attention, Map
+from tfser.streams import take_any_text
 
 SPLIT_HZ = 2700.0
 """Figure 6 of the ATFNN paper has a line here: above it are what the paper calls the high frequencies."""
@@ -318,6 +319,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     arguments = parser().parse_args(argv)
     try:
         return _run(arguments)

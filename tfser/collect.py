@@ -24,6 +24,7 @@ from tfser.report import searches, tables, terminal, trace
 from tfser.report.provenance import Provenance
 from tfser.report.result import Configuration, Results
 from tfser.report.searches import History
+from tfser.streams import take_any_text
 
 READERS = 8
 """Records that are fetched side by side: through a server each takes a request."""
@@ -142,6 +143,7 @@ def _record(uri: str, run: Any) -> Mapping[str, Any] | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     parser = argparse.ArgumentParser(prog="tfser collect", description="MLflow runs -> tables and figures under results/.")
     parser.add_argument("names", nargs="*", metavar="SWEEP or DATABASE", help="default: every sweep")
     parser.add_argument("--out", type=typed_place, default=None, help="where tables go, in a folder per name (default: ./results)")

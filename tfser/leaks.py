@@ -33,6 +33,7 @@ from tfser.report.result import Configuration
 from tfser.request import LEAKS_PREFIX, Sweep, add_places, add_training, check, probe_out, recall, remember
 from tfser.runners.work import versions
 from tfser.schedule import Schedule
+from tfser.streams import take_any_text
 from tfser.sweep import Run, start, tally
 from tfser.trial import NUMERICS_VERSION
 from tfser.view import View
@@ -192,6 +193,7 @@ class LeaksRun(Run):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     arguments = parser().parse_args(argv)
 
     def prepare(console: Console) -> tuple[str, Run, list[str]]:

@@ -42,6 +42,7 @@ from tfser.runners.in_process import InProcessRunner
 from tfser.runners.work import Task, versions
 from tfser.schedule import Ended, Key, Record, Schedule
 from tfser.search import open_storage
+from tfser.streams import take_any_text
 from tfser.trial import NUMERICS_VERSION, TrialSpec
 from tfser.usage import Usage
 from tfser.view import View, duration
@@ -395,6 +396,7 @@ def start(arguments: argparse.Namespace, argv: Sequence[str] | None, prepare: Ca
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     arguments = parser().parse_args(argv)
 
     def prepare(console: Console) -> tuple[str, Run, list[str]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tfser.benchmark.figures import FULL, QUICK, Figure
 from tfser.errors import TfserError, unknown
 from tfser.files import commit_text
+from tfser.streams import take_any_text
 
 MEASURES = ("features", "training", "fused", "sweeps", "scale", "collecting", "gpu")
 """Every module of figures, in the order of the table."""
@@ -20,6 +21,7 @@ MEASURES = ("features", "training", "fused", "sweeps", "scale", "collecting", "g
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     parser = argparse.ArgumentParser(prog="tfser benchmark", description="Performance figures, as ratios measured in turn in one run.")
     parser.add_argument("--only", nargs="+", default=MEASURES, metavar="WHAT", help=f"some of {', '.join(MEASURES)} (default: all)")
     parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="also write one object per figure")
