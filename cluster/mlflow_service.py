@@ -37,6 +37,7 @@ from typing import Any
 
 from tfser.errors import RequestError
 from tfser.files import Place, commit, commit_text, place
+from tfser.streams import take_any_text
 
 LONGEST_DELAY_S = 60.0
 """Most seconds between two starts of a server that keeps dying; a server that lived that long starts again at once."""
@@ -441,7 +442,7 @@ def holder(options: Options) -> int | None:
     except FileNotFoundError:
         return None
     except BlockingIOError:
-        return int((options.folder / "service.lock").read_text() or 0)
+        return int((options.folder / "service.lock").read_text(encoding="utf-8") or 0)
 
 
 def _state(options: Options) -> dict[str, Any]:
@@ -539,6 +540,7 @@ def stop(options: Options, patience_s: float = 60.0) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     typed = list(sys.argv[1:] if argv is None else argv)
     try:
         action, options = check(typed)

@@ -45,6 +45,7 @@ from tfser.models.time_frequency_transformer import Transformer
 from tfser.numerics import settled
 from tfser.report import attention_figure
 from tfser.report.attention_figure import Attention, Map
+from tfser.streams import take_any_text
 from tfser.typed import typed_path, typed_whole
 
 SPLIT_HZ = 2700.0
@@ -242,7 +243,7 @@ def utterances(model: FinalModel, record: Mapping[str, Any], wanted: Sequence[st
     Raises:
         RequestError: ids that there are not, or features and corpus that cannot be read.
     """
-    path = place.storage / "features" / model.front_end.id / f"{model.spec.database}-{model.spec.database_digest}"
+    path = model.pack(place.storage / "features")
     try:
         pack = Pack.open(path)
         frames = pack.frames()
@@ -321,6 +322,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     arguments = parser().parse_args(argv)
     try:
         return _run(arguments)

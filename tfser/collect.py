@@ -24,6 +24,7 @@ from tfser.report import searches, tables, terminal, trace
 from tfser.report.provenance import Provenance
 from tfser.report.result import Configuration, Results
 from tfser.report.searches import History
+from tfser.streams import take_any_text
 from tfser.typed import typed_words
 
 READERS = 8
@@ -144,6 +145,7 @@ def _record(uri: str, run: Any) -> Mapping[str, Any] | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     parser = argparse.ArgumentParser(
         allow_abbrev=False, prog="tfser collect", description="MLflow runs -> tables and figures under results/."
     )

@@ -38,8 +38,7 @@ class RequestError(TfserError):
         return int(self.args[2])
 
     def __str__(self) -> str:
-        count = len(self.problems) + self.more
-        head = f"{self.source}: {count} problem{'s' if count != 1 else ''}, nothing was started"
+        head = f"{self.source}: {counted(len(self.problems) + self.more, 'problem')}, nothing was started"
         return "\n  - ".join([head, *self.problems])
 
 
@@ -88,6 +87,15 @@ class MachineError(OSError):
     Args:
         reason: what happened.
     """
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "trial"), counted(0, "trial")
+    ('1 trial', '0 trials')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def unknown(what: str, given: object, known: object) -> str:

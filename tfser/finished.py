@@ -10,6 +10,7 @@ import argparse
 import csv
 import io
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,17 @@ from typing import Any
 
 from tfser import collect, tracking, tracking_uri
 from tfser.errors import RequestError
+from tfser.features import Pack
 from tfser.files import NAME, Place, listed, read_text, typed_place
-from tfser.final_model import FinalModel
+from tfser.final_model import FinalModel, made_with
 from tfser.ledger import Ledger
 from tfser.typed import typed_words
 
 SHOWN = 12
 """Choices that a message lists before it says how many more there are."""
+
+COMPARED = 4
+"""Test utterances that are scored again where an entry was written before entries held the scores of a known sound."""
 
 SHORTEST_PREFIX = 6
 """Digits of a trial id that are enough to name it, where no other begins with them."""
@@ -258,16 +263,16 @@ def _usable(ledger: Ledger, trial_id: str) -> dict[str, Any]:
 
 
 def load(record: Mapping[str, Any], ledger: Ledger) -> FinalModel:
-    """The model of a final trial.
+    """The model of a final trial, which gives the scores that were recorded.
 
     Raises:
-        RequestError: its weights are gone or damaged.
+        RequestError: its weights are gone or damaged, or it gives other scores here.
     """
     trial_id = record["trial_id"]
     path = ledger.weights_path(trial_id)
     again = f"remove {ledger.path(trial_id)}, and the command of its sweep trains it again"
     try:
-        return FinalModel(record, ledger.weights(trial_id))
+        model = FinalModel(record, ledger.weights(trial_id))
     except RequestError:
         raise
     except FileNotFoundError:
@@ -275,3 +280,21 @@ def load(record: Mapping[str, Any], ledger: Ledger) -> FinalModel:
     except Exception as error:  # torch passes on whatever its reader raises about a damaged file
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise RequestError(f"trial {trial_id}", [f"its weights {path} are damaged: {reason}; put a whole copy back, or {again}"]) from None
+    if "known_sound" not in record:
+        _compare_with_features(model, record, ledger.root.parent / "features")
+    return model
+
+
+def _compare_with_features(model: FinalModel, record: Mapping[str, Any], features: Place) -> None:
+    """Score some test utterances again: what an entry that holds no scores of the known sound can be compared with."""
+    path = model.pack(features)
+    try:
+        pack = Pack.open(path)
+        frames = pack.frames()
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        why = f"its features {path} cannot be read ({type(error).__name__})"
+        text = f"trial {model.trial_id}: {why}, so that its scores were not compared with the recorded ones; it was made with"
+        print(text, made_with(record), file=sys.stderr)
+        return
+    recorded = {u["id"]: u["p"] for u in record["utterances"][:COMPARED]}
+    model.compare({u.id: frames[u.start : u.start + u.frames] for u in pack.utterances if u.id in recorded}, recorded)

@@ -23,7 +23,7 @@ from typing import Any
 from rich.console import Console
 
 from tfser import tracking
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError, counted, unknown
 from tfser.files import absolute, commit_text, typed_place
 from tfser.leak_plan import LEARNING_RATES, ROWS, Leaks, make
 from tfser.models import MODELS
@@ -33,10 +33,11 @@ from tfser.report.result import Configuration
 from tfser.request import LEAKS_PREFIX, Sweep, add_places, add_training, check, probe_out, recall, remember
 from tfser.runners.work import versions
 from tfser.schedule import Schedule
-from tfser.sweep import Run, start
+from tfser.streams import take_any_text
+from tfser.sweep import Run, start, tally
 from tfser.trial import NUMERICS_VERSION
 from tfser.typed import typed_whole
-from tfser.view import View, duration
+from tfser.view import View
 
 MOST_DRAWN = 1000
 """Settings that --trials may draw: all are drawn before anything starts."""
@@ -117,7 +118,8 @@ def describe(sweep: Sweep, leaks: Leaks) -> list[str]:
     folds = f"{len(c.folds)} folds" + (f" of {c.folds_total}" if len(c.folds) < c.folds_total else "")
     settings = f"{len(leaks.settings)} settings ({leaks.origin})"
     lines.append(
-        f"{MODELS[c.model].title} {c.ablation}, {c.protocol_name}: {folds}, {len(c.seeds)} seed(s), {leaks.epochs} epochs, {settings}"
+        f"{MODELS[c.model].title} {c.ablation}, {c.protocol_name}: {folds}, {counted(len(c.seeds), 'seed')}, "
+        f"{counted(leaks.epochs, 'epoch')}, {settings}"
     )
     lines += [f"leaks {report.titles(c)[row.name]}" for row in leaks.rows]
     lines.append(f"{leaks.plan.final_trials} trials in all, of which honest ones are shared with every sweep in this storage")
@@ -173,7 +175,7 @@ class LeaksRun(Run):
             self._say(f"{record['status']}: {what}: {record['reason']}{log}", "red")
         if schedule.failures:
             self._say("--retry-failed trains failed trials again; lost ones are tried again by the same command.")
-        self._say(f"Trained {schedule.trained} trial(s) in {duration(time.time() - self._started)}; the rest was there already.")
+        self._say(tally(schedule, time.time() - self._started))
         self._say(f"Table: {absolute(folder)}")
         self._say(f"Ledger, features: {absolute(self.sweep.storage)}")
 
@@ -203,6 +205,7 @@ class LeaksRun(Run):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     arguments = parser().parse_args(argv)
 
     def prepare(console: Console) -> tuple[str, Run, list[str]]:

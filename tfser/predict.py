@@ -21,6 +21,7 @@ from tfser.databases.folders import show
 from tfser.errors import RequestError, TfserError
 from tfser.final_model import FinalModel, Scored, read
 from tfser.front_end import FrontEnd
+from tfser.streams import take_any_text, takes
 from tfser.typed import typed_path
 
 
@@ -106,6 +107,7 @@ def _cells(verdict: dict[str, Any]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     arguments = parser().parse_intermixed_args(argv)
     try:
         return _run(arguments)
@@ -132,7 +134,11 @@ def _run(arguments: argparse.Namespace) -> int:
     answers = [Answer(path, model.score(frames)) for path, frames in zip(arguments.files, utterances, strict=True)]
     if answers:
         values = to_dict(record, model, answers, arguments.segments)
-        print(json.dumps(values, ensure_ascii=False, indent=1) if arguments.json else to_text(values))
+        text = json.dumps(values, ensure_ascii=False, indent=1)
+        if arguments.json:  # what the output's encoding lacks is escaped as JSON has it
+            print(text if takes(text) else json.dumps(values, ensure_ascii=True, indent=1))
+        else:
+            print(to_text(values))
     if arguments.log_model:
         from tfser import serving
 

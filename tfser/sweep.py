@@ -15,7 +15,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -25,7 +25,7 @@ from typing import Any
 from rich.console import Console
 
 from tfser import collect, cost, estimate, tracking
-from tfser.errors import RequestError, TfserError
+from tfser.errors import RequestError, TfserError, counted
 from tfser.features import FeatureStore, FrontEnd, Pack
 from tfser.files import absolute, commit_text, read_bytes
 from tfser.lease import lease
@@ -43,6 +43,7 @@ from tfser.runners.in_process import InProcessRunner
 from tfser.runners.work import Task, versions
 from tfser.schedule import Ended, Key, Record, Schedule
 from tfser.search import open_storage
+from tfser.streams import take_any_text
 from tfser.tracking_uri import sqlite_path
 from tfser.trial import NUMERICS_VERSION, TrialSpec
 from tfser.usage import Usage
@@ -55,15 +56,16 @@ def describe(sweep: Sweep) -> list[str]:
     lines = []
     for database in sweep.databases.values():
         minutes = sum(cost.seconds(database, u) for u in database.utterances) / 60
-        counted = f"{len(database.utterances)} utterances ({minutes:.0f} min), {len(database.speakers)} speakers"
-        lines.append(f"{database.name}: {counted}, {len(database.emotions)} emotions" + (f"; {database.remark}" if database.remark else ""))
+        text = f"{counted(len(database.utterances), 'utterance')} ({minutes:.0f} min), {counted(len(database.speakers), 'speaker')}"
+        text += f", {counted(len(database.emotions), 'emotion')}"
+        lines.append(f"{database.name}: {text}" + (f"; {database.remark}" if database.remark else ""))
     for c in plan.configurations:
         studies = [s for s in plan.studies if s.configuration == c]
         searched = sum(s.trials * len(s.folds) * s.validation_folds for s in studies)
-        epochs = studies[0].epochs
-        folds = f"{len(c.folds)} folds" + (f" of {c.folds_total}" if len(c.folds) < c.folds_total else "")
-        text = f"{MODELS[c.model].title} {c.ablation} on {c.database}, {c.protocol_name}: {folds}, {len(c.seeds)} seed(s)"
-        lines.append(text + (f", {searched} search trials of up to {epochs} epochs" if searched else f", {epochs} epochs"))
+        epochs = counted(studies[0].epochs, "epoch")
+        folds = counted(len(c.folds), "fold") + (f" of {c.folds_total}" if len(c.folds) < c.folds_total else "")
+        text = f"{MODELS[c.model].title} {c.ablation} on {c.database}, {c.protocol_name}: {folds}, {counted(len(c.seeds), 'seed')}"
+        lines.append(text + (f", {counted(searched, 'search trial')} of up to {epochs}" if searched else f", {epochs}"))
     lines.append(f"{plan.search_trials} search and {plan.final_trials} final trials in all")
     return lines
 
@@ -166,7 +168,7 @@ class Run:
             view.workers = runner.workers
             if not self.arguments.deterministic and self.sweep.plan.studies:
                 schedule.settings_at_once = -(-runner.workers // len(self.sweep.plan.studies))
-            self._say(f"Training, {runner.workers} trial(s) at once")
+            self._say(f"Training, {counted(runner.workers, 'trial')} at once")
             with view:
                 runner.run(schedule, lambda spec: self._task(spec, schedule.bar(spec)))
         except KeyboardInterrupt:
@@ -304,11 +306,11 @@ class Run:
             self._say(f"no setting of {study.name} could be trained, so its folds have no final trial", "red")
         if schedule.failures:
             self._say("--retry-failed trains failed final trials again; lost ones are tried again by the same command.")
-        self._say(f"Trained {schedule.trained} trial(s) in {duration(time.time() - self._started)}; the rest was there already.")
+        self._say(tally(schedule, time.time() - self._started))
         if self._usage.share is not None:
             self._say(str(self._usage))
         if schedule.epochs_saved:
-            self._say(f"Pruning ended search trials that fell behind and spared {schedule.epochs_saved} epochs.")
+            self._say(f"Pruning ended search trials that fell behind and spared {counted(schedule.epochs_saved, 'epoch')}.")
         self._say(f"Tables and figures: {_shown(absolute(self.sweep.out / self.sweep.name))}")
         self._say(f"Ledger, features, studies: {_shown(absolute(self.sweep.storage))}")
         uri = tracking.redacted(self.sweep.tracking_uri)
@@ -316,6 +318,22 @@ class Run:
             self._say(f"Compare runs on http://127.0.0.1:5000: mlflow server --workers 1 --backend-store-uri {shlex.quote(uri)}")
         else:
             self._say(f"Compare runs: {uri}")
+
+
+def tally(schedule: Schedule, seconds: float) -> str:
+    """Return how many trials this start trained, how many failed, and how many were there when it began."""
+    failed, earlier = ({e.spec.trial_id for e in schedule.failures if e.trained is now} for now in (True, False))
+    lost = {e.spec.trial_id for e in schedule.failures if e.record["status"] == "lost"}
+    said = [f"Trained {counted(schedule.trained, 'trial')} in {duration(seconds)}"]
+    said += [f"{len(failed - lost)} failed"] if failed - lost else []
+    said += [f"{len(lost)} {_was(lost)} lost"] if lost else []
+    said += [f"{len(earlier)} had failed before"] if earlier else []
+    said += [f"{len(schedule.there)} {_was(schedule.there)} there already"] if schedule.there else []
+    return "; ".join(said) + "."
+
+
+def _was(trials: Sized) -> str:
+    return "was" if len(trials) == 1 else "were"
 
 
 def _shown(value: Any) -> Any:
@@ -383,6 +401,7 @@ def start(arguments: argparse.Namespace, argv: Sequence[str] | None, prepare: Ca
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     arguments = parser().parse_args(argv)
 
     def prepare(console: Console) -> tuple[str, Run, list[str]]:

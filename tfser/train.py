@@ -240,8 +240,8 @@ class Training:
             self._frames = self._frames.to(device)
         with settled(device):
             torch.manual_seed(derived_seed(seed, "initialisation"))
-            self._scorer = Scorer(build(), self.mean, self.std, device)
-        self.model = self._scorer.model
+            self.scorer = Scorer(build(), self.mean, self.std, device)
+        self.model = self.scorer.model
         self._forward = Forward(self.model, device, self._precision)
         self._captured: nn.Module | None = None
         self._capture = captured
@@ -273,7 +273,7 @@ class Training:
 
     def _batch(self, frames: Tensor) -> Tensor:
         """Standardised segments: (segments, length) frame numbers to (segments, 1, n_mels, length)."""
-        return self._scorer.prepared(self._gathered(frames))
+        return self.scorer.prepared(self._gathered(frames))
 
     def run_epoch(self) -> None:
         """Train one epoch.
@@ -346,7 +346,7 @@ class Training:
         one_by_one = np.flatnonzero(np.diff(of_utterance, prepend=-1))
         pieces = one_by_one if at_once is None else np.arange(0, len(of_utterance), at_once)
         chunks = np.split(np.arange(len(of_utterance)), pieces[1:])
-        segments = self._scorer.segments(self._gathered(self._scored.frames[chunk]) for chunk in chunks)
+        segments = self.scorer.segments(self._gathered(self._scored.frames[chunk]) for chunk in chunks)
         if not np.isfinite(segments).all():
             raise TrialError(f"the scores are not finite after epoch {self.epoch}")
         truth = self._scored.emotion.numpy()

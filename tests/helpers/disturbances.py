@@ -161,7 +161,7 @@ class DisturbedSweep:
         problems = [f"other bytes in {name}" for name in sorted(differing)]
         if self._driver.returncode != 0:
             problems.append(f"the last start ended with {self._driver.returncode}")
-        if "Trained 0 trial(s)" not in self.said_last:
+        if "Trained 0 trials" not in self.said_last:
             problems.append("the last start trained something")
         problems.extend(f"trial {trial} was trained again after it was finished" for trial in self.ledger.changed)
         client = MlflowClient(tracking_uri=self.server.uri)

@@ -107,6 +107,6 @@ def test_pruning_ends_trials_that_fall_behind_and_they_reach_no_ledger_and_no_ta
     assert len(ledger.ids()) == 4 * 10 + 4 - pruned
     assert len(read(tmp_path / "p", "folds.csv")) == 4
     assert sweep.main(call) == 0
-    assert "Trained 0 trial(s)" in capsys.readouterr().out
+    assert "Trained 0 trials" in capsys.readouterr().out
     assert sweep.main([*call, "--no-pruning", "--name", "n"]) == 0
     assert "behind its study" not in capsys.readouterr().out

@@ -243,7 +243,7 @@ def test_a_search_that_lies_wholly_behind_uris_gives_the_tables_of_one_on_disk(
     assert tables_behind(f"{bucket}/out/s") == on_disk
     capsys.readouterr()
     assert sweep.main(call) == 0
-    assert "Trained 0 trial(s)" in capsys.readouterr().out
+    assert "Trained 0 trials" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import random
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,8 +20,8 @@ from rich.cells import cell_len
 from sklearn.metrics import accuracy_score, recall_score
 
 from tests.helpers.results import HOSTILE, TFT, configuration, markdown_cells, paper_rows, printed, record, sweep
-from tfser import metrics
-from tfser.report import formats, published, table, tables
+from tfser import metrics, uncertainty
+from tfser.report import formats, notes, published, table, tables
 from tfser.report.result import Configuration, Results
 from tfser.report.summary import RecordError, summarise
 
@@ -481,3 +483,29 @@ def test_a_terminal_without_unicode_gets_ascii():
 
 def test_no_rows_is_said():
     assert "No rows" in printed(Results(sweep="none", configurations=(), records={}))
+
+
+def test_one_sentence_tells_what_the_intervals_of_a_table_cover_and_one_why_there_is_none():
+    """Two rows over as many folds, of which one has an interval for some figures only, had a sentence each with another range."""
+
+    def interval(folds=3, shares=None, reason=""):
+        low = math.nan if reason else 0.5
+        return uncertainty.Interval(low=low, high=low, method="speakers", folds=folds, actual_coverage=shares, reason=reason)
+
+    rows = [configuration(), configuration(ablation="T+F")]
+    summaries = summarise(Results(sweep="x", configurations=tuple(rows), records={}))
+    few = np.zeros(10)
+    same = uncertainty.interval(0.5, few, "speakers", 3, "war_mean").reason
+    alone = uncertainty.interval(0.5, few, "speakers", 2, "war_mean").reason
+    made = {
+        rows[0].key: {"war_mean": interval(shares=(0.90, 0.95)), "uar_mean": interval(shares=(0.93, 0.97))},
+        rows[1].key: {"war_mean": interval(shares=(0.93, 0.96)), "uar_mean": interval(reason=same), "x": interval(reason=alone)},
+    }
+    said = notes.of_measurement(summaries, published.load(), SimpleNamespace(intervals=made))
+    assert [note for note in said if "held the truth" in note] == [
+        "With 3 held-out speakers such an interval held the truth in 90.0 to 97.0 % of simulations."
+    ]
+    assert [note for note in said if note.startswith("No interval")] == [
+        "No interval is given where every bootstrap replicate is the same, which says nothing about others.",
+        "No interval is given for fewer than 3 held-out speakers or sessions.",
+    ]

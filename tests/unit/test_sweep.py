@@ -1,6 +1,7 @@
 """The command from its words to its files, in one process."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -193,12 +194,15 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
         assert sweep.main(call) == 1
     out = capsys.readouterr().out
     assert "the loss was nan in epoch 1 of 1" in out
+    assert re.search(r"^Trained 3 trials in \d+ s; 1 failed\.$", out, re.MULTILINE)
     folds, summary = read(tmp_path / "f", "folds.csv"), read(tmp_path / "f", "summary.csv")
     assert sorted(folds.fold) == ["anna", "bert", "dora"]
     assert (summary.folds_done[0], summary.folds_total[0]) == (3, 4)
     assert "3 of 4" in (tmp_path / "f" / "comparison.md").read_text()
     assert sweep.main(call) == 1
+    assert re.search(r"^Trained 0 trials in \d+ s; 1 had failed before; 3 were there already\.$", capsys.readouterr().out, re.MULTILINE)
     assert sweep.main([*call, "--retry-failed"]) == 0
+    assert re.search(r"^Trained 1 trial in \d+ s; 3 were there already\.$", capsys.readouterr().out, re.MULTILINE)
     assert len(read(tmp_path / "f", "folds.csv")) == 4
 
 
@@ -381,7 +385,7 @@ def test_a_disk_that_fills_up_while_tables_are_written_costs_no_trial(tiny_manif
         assert sweep.main(arguments(tiny_manifest, tmp_path)) == 1
     assert "No space left on device\nWhat was trained is kept." in capsys.readouterr().err
     assert sweep.main(arguments(tiny_manifest, tmp_path)) == 0
-    assert "Trained 0 trial(s)" in capsys.readouterr().out
+    assert "Trained 0 trials" in capsys.readouterr().out
 
 
 def test_a_storage_that_cannot_be_made_is_refused_before_anything_starts(tiny_manifest, tmp_path, capsys):

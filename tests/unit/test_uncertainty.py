@@ -260,7 +260,7 @@ def test_two_speakers_give_no_interval_over_speakers_and_say_so():
         assert math.isnan(interval.low)
         assert math.isnan(interval.high)
         assert interval.actual_coverage is None
-        assert interval.reason == "2 held-out speaker(s) or session(s); an interval needs 3"
+        assert interval.reason == "for fewer than 3 held-out speakers or sessions"
     assert not math.isnan(uncertainty.intervals(row(folds=2), "utterances")["uar_mean"].low)
 
 
@@ -268,7 +268,7 @@ def test_scores_without_any_spread_give_no_interval_and_say_so():
     perfect = [replace(t, predicted=t.truth) for t in trials()]
     for interval in uncertainty.intervals(uncertainty.row(perfect, 3)).values():
         assert math.isnan(interval.low)
-        assert "every replicate is the same" in interval.reason
+        assert "every bootstrap replicate is the same" in interval.reason
 
 
 def test_intervals_depend_on_the_data_alone(tmp_path):

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from tfser.benchmark.figures import FULL, QUICK, Figure
 from tfser.errors import TfserError, unknown
 from tfser.files import commit_text
+from tfser.streams import take_any_text
 from tfser.typed import typed_path
 
 MEASURES = ("features", "training", "fused", "sweeps", "scale", "collecting", "gpu")
@@ -20,6 +21,7 @@ MEASURES = ("features", "training", "fused", "sweeps", "scale", "collecting", "g
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     parser = argparse.ArgumentParser(
         allow_abbrev=False, prog="tfser benchmark", description="Performance figures, as ratios measured in turn in one run."
     )

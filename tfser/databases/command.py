@@ -20,6 +20,7 @@ from tfser.databases.base import HARMLESS_KINDS, PROBLEM_KINDS, DatabaseInfo, co
 from tfser.databases.reader import SHOWN
 from tfser.errors import RequestError, unknown
 from tfser.files import Place, typed_place
+from tfser.streams import take_any_text
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     Args:
         argv: the words after the command's name; of the process where absent.
     """
+    take_any_text()
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="python -m tfser.databases",

@@ -19,6 +19,7 @@ from tfser.doctor import doors, machine, probe
 from tfser.doctor.findings import LEVELS, Finding, note, problem
 from tfser.errors import RequestError
 from tfser.runners import safety
+from tfser.streams import take_any_text
 from tfser.typed import typed_words
 
 STYLES = {"ok": "green", "note": "dim", "warning": "yellow", "problem": "bold red"}
@@ -199,6 +200,7 @@ def _printer() -> Callable[[Sequence[tuple[str, str]]], None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     arguments = parser().parse_args(argv)
     waiting = sys.stderr.isatty() and not arguments.json
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tfser import __version__, folds, leaking, metrics
+from tfser import __version__, folds, known_sound, leaking, metrics
 from tfser.checkpoint import Checkpoint
 from tfser.errors import MachineError, TrialError
 from tfser.features import Pack
@@ -376,7 +376,16 @@ def _scores(training: Training, pack: Pack, spec: TrialSpec) -> dict[str, Any]:
         "standardisation": {"mean": training.mean.tolist(), "std": training.std.tolist()},
         "parameters": sum(p.numel() for p in training.model.parameters()),
         "weights_sha256": weights_digest(training.model),
+        **_known_sound(training, spec),
     }
+
+
+def _known_sound(training: Training, spec: TrialSpec) -> dict[str, Any]:
+    """What tells later whether the weights that are kept still give the same scores."""
+    if spec.purpose == "search":
+        return {}
+    scores = known_sound.scores(training.scorer, spec.settings)
+    return {"known_sound": scores} if np.isfinite(scores).all() else {}
 
 
 def versions() -> dict[str, str]:
