@@ -11,7 +11,7 @@ from tests.helpers.tiny import SET_SMALL, write_tiny
 from tfser import streams
 from tfser.__main__ import COMMANDS
 
-NAMES = {"calm": "平静", "glad": "radieux·é", "tense": "紧张😠"}
+NAMES = {"calm": "平静", "glad": "gai é", "tense": "紧张"}
 
 
 class Output(io.TextIOWrapper):
@@ -51,7 +51,6 @@ def test_a_sweep_its_tables_and_its_models_are_shown_on_any_output(manifest, tmp
     fixed = ["--in-process", "--fold", "anna", "--epochs", "1", "--set", *SET_SMALL, "--name", "x"]
     model = ["--model", "time_frequency_transformer"]
     code, out, err = said(monkeypatch, encoding, "sweep", manifest, "--out", tmp_path, *fixed, *model)
-    assert (code, err) == (0, "") or encoding != "utf-8"
     assert code == 0, err
     assert ("平静" in out) == (encoding == "utf-8")
     code, out, _ = said(monkeypatch, encoding, "collect", "--out", tmp_path)
@@ -68,7 +67,8 @@ def test_a_sweep_its_tables_and_its_models_are_shown_on_any_output(manifest, tmp
 @pytest.mark.parametrize("command", ["sweep", "collect", "leaks", "predict", "attention", "databases"])
 def test_a_refusal_is_shown_on_any_output(tmp_path, monkeypatch, command):
     words = {"databases": ["check"]}.get(command, [])
-    place = {"predict": ["--results", tmp_path], "attention": ["--results", tmp_path], "databases": []}.get(command, ["--out", tmp_path])
+    out = tmp_path / "愤怒"
+    place = {"predict": ["--results", out], "attention": ["--results", out], "databases": []}.get(command, ["--out", out])
     code, _, err = said(monkeypatch, "ascii", command, *words, "愤怒\udcff", *place)
     assert code != 0
     assert "\\u6124\\u6012" in err
