@@ -429,3 +429,91 @@ def test_a_wrong_number_of_trials_together_is_refused(tiny_manifest, tmp_path, c
     assert "--together: 0 is below 1" in capsys.readouterr().err
     assert sweep.main(arguments(tiny_manifest, tmp_path, "--together", "2", "--captured")) == 2
     assert "leave out --together, or --captured" in capsys.readouterr().err
+
+
+def tears_entries_after_training(patch, out, times):
+    """Damages the ledger entry of carl's final trial whenever training has ended, so often; the schedule has read it by then."""
+    train, left = sweep.Run._train, [times]
+
+    def torn(run, *words):
+        train(run, *words)
+        for path in (out / ".tfser" / "ledger").glob("*/*.json"):
+            if left[0] and (spec := json.loads(path.read_text())["spec"])["fold"] == "carl" and spec["purpose"] == "final":
+                left[0] -= 1
+                path.write_text("{")
+
+    patch.setattr(sweep.Run, "_train", torn)
+
+
+@pytest.fixture
+def deaf(monkeypatch):
+    """The options of a sweep whose MLflow does not answer."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("tfser.mirror.PATIENCE_S", 0.5)
+    return ["--tracking-uri", "http://127.0.0.1:9"]
+
+
+def test_an_entry_that_is_damaged_after_it_was_read_is_trained_again_in_the_same_start(tiny_manifest, tmp_path, monkeypatch, capsys, deaf):
+    tears_entries_after_training(monkeypatch, tmp_path, times=1)
+    assert sweep.main(arguments(tiny_manifest, tmp_path, "--name", "t", *deaf)) == 0
+    shown = capsys.readouterr().out
+    assert len(read(tmp_path / "t", "folds.csv")) == 4
+    assert "The ledger lost 1 trial(s) that had ended; they are trained again" in shown
+    assert shown.count("its trial was trained again") == 1
+    assert "Trained 5 trial(s)" in shown
+    assert "holds them all" not in shown
+
+
+def test_entries_that_are_damaged_again_and_again_end_with_1_and_are_no_part_of_what_is_said_to_be_there(
+    tiny_manifest, tmp_path, monkeypatch, capsys, deaf
+):
+    call = arguments(tiny_manifest, tmp_path, "--name", "t", *deaf)
+    with monkeypatch.context() as patch:
+        tears_entries_after_training(patch, tmp_path, times=9)
+        assert sweep.main(call) == 1
+    shown = capsys.readouterr().out
+    assert sorted(read(tmp_path / "t", "folds.csv").fold) == ["anna", "bert", "dora"]
+    assert "The tables lack 1 trial(s), because the ledger lost them again; the same command trains what is missing" in shown
+    assert "its trial is trained again by the next start that needs it" in shown
+    assert "was trained again" not in shown
+    assert sweep.main(call) == 0
+    assert "Trained 1 trial(s)" in capsys.readouterr().out
+    assert len(read(tmp_path / "t", "folds.csv")) == 4
+
+
+def test_an_entry_that_is_deleted_while_a_whole_sweep_is_looked_through_is_trained_again(tiny_manifest, tmp_path, monkeypatch, capsys):
+    call = arguments(tiny_manifest, tmp_path, "--name", "t")
+    assert sweep.main(call) == 0
+    before, entries = tables_of(tmp_path / "t"), sweep.Run._entries
+
+    def deleted(run, schedule, *words):
+        assert schedule.finished
+        run.ledger.path(next(iter(schedule.records.values()))["trial_id"]).unlink()
+        return entries(run, schedule, *words)
+
+    monkeypatch.setattr(sweep.Run, "_entries", deleted)
+    assert sweep.main(call) == 0
+    assert "Trained 1 trial(s)" in capsys.readouterr().out
+    assert tables_of(tmp_path / "t") == before
+
+
+def test_a_damaged_search_entry_that_its_study_knows_is_trained_again_once(tiny_manifest, tmp_path, capsys):
+    call = arguments(tiny_manifest, tmp_path, "--name", "s", "--fold", "anna", "--trials", "2")
+    call += ["--space", str(Path(__file__).parent / "tiny_space.yaml")]
+    assert sweep.main(call) == 0
+    before, ledger = tables_of(tmp_path / "s"), Ledger(tmp_path / ".tfser" / "ledger")
+    assert read(tmp_path / "s", "search.csv").epochs.notna().all()
+    searched = [trial_id for trial_id in sorted(ledger.ids()) if ledger.get(trial_id)["spec"]["purpose"] == "search"]
+    for trial_id in searched:  # the chosen setting's, and those of others
+        ledger.path(trial_id).write_text("{")
+        capsys.readouterr()
+        assert sweep.main(call) == 0
+        shown = capsys.readouterr().out
+        assert "its trial was trained again" in shown
+        assert "Trained 1 trial(s)" in shown
+        assert ledger.get(trial_id)["status"] == "done"
+        assert tables_of(tmp_path / "s") == before
+    assert sweep.main(call) == 0
+    shown = capsys.readouterr().out
+    assert "A damaged ledger entry" not in shown
+    assert "Trained 0 trial(s)" in shown
