@@ -348,8 +348,10 @@ def _version(info: Mapping[str, Any]) -> str:
 
 
 def _is_version(path: Path, version: str) -> bool:
+    """Whether a copy is whole and of that version; a disk that filled up or a person may have cut it short since."""
     try:
-        return path.exists() and _note(path).read_text(encoding="utf-8") == version
+        told = version.partition(" ")[0]
+        return told in ("None", str(path.stat().st_size)) and _note(path).read_text(encoding="utf-8") == version
     except FileNotFoundError:
         return False
 

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from tfser import collect, cost, estimate, tracking
 from tfser.errors import RequestError, TfserError
-from tfser.features import FeatureStore, FrontEnd, Pack
+from tfser.features import DAMAGED, FeatureStore, FrontEnd, Pack, audio_digests
 from tfser.files import absolute, commit_text, read_bytes
 from tfser.lease import lease
 from tfser.ledger import Ledger
@@ -77,6 +77,8 @@ class Run:
         self.ledger = Ledger(sweep.storage / "ledger")
         self.features = FeatureStore(sweep.storage / "features")
         self._packs: dict[tuple[str, FrontEnd], Pack] = {}
+        self._handed_out: set[str] = set()
+        """Trials that a worker was given since their features were looked at."""
         self._usage = Usage()
         self._started = time.time()
         self._said = False
@@ -166,6 +168,7 @@ class Run:
             if schedule.finished or not left:
                 break
             self._say(f"The ledger lost {schedule.waiting} trial(s) that had ended; they are trained again", "yellow")
+            view.again(schedule.waiting)
             self._train(schedule, view, memory, mirror)
         return {key: record for key, record in found.items() if record is not None}, histories
 
@@ -193,6 +196,7 @@ class Run:
             if not self.arguments.deterministic and self.sweep.plan.studies:
                 schedule.settings_at_once = -(-runner.workers // len(self.sweep.plan.studies))
             self._say(f"Training, {runner.workers} trial(s) at once")
+            self._handed_out.clear()
             with view:
                 runner.run(schedule, lambda spec: self._task(spec, schedule.bar(spec)))
         except BaseException as error:
@@ -217,9 +221,33 @@ class Run:
 
     def _task(self, spec: TrialSpec, bar: tuple[float, ...]) -> Task:
         pack = self._packs[spec.database, front_end(spec.settings)]
+        if spec.trial_id in self._handed_out:
+            self._look_after(pack, front_end(spec.settings))  # it comes back because its worker was lost, or what it reads
+        self._handed_out.add(spec.trial_id)
         storage = absolute(self.sweep.storage)
         how = {"checkpoint_s": self.arguments.checkpoint, "captured": self.arguments.captured, "bar": bar}
         return Task(spec=spec, pack=absolute(pack.path), storage=storage, **how)
+
+    def _look_after(self, pack: Pack, wanted: FrontEnd) -> None:
+        """Make features again that were deleted or damaged since they were made.
+
+        Raises:
+            TfserError: their audio has changed too, or they cannot be made.
+        """
+        try:
+            Pack.open(pack.path, pack.database_digest)
+            return
+        except DAMAGED as error:
+            why = f"{type(error).__name__}: {error}"
+        database, digests = self.sweep.databases[pack.database], self.sweep.audio_digests[pack.database]
+        self._say(f"The features {pack.path} are gone or damaged ({why}); they are made again", "yellow")
+        try:
+            if audio_digests(database) != digests:
+                raise RequestError(f"database {database.name}", ["its audio is not what it was when this sweep began"])
+            self.features.ensure(database, digests, wanted)  # by itself: workers have trials
+        except RequestError as error:
+            reason = "; ".join(error.problems)
+            raise TfserError(f"The features {pack.path} cannot be made again: {reason}. What was trained is kept.") from None
 
     @property
     def _command(self) -> str:

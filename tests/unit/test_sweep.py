@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -517,3 +518,75 @@ def test_a_damaged_search_entry_that_its_study_knows_is_trained_again_once(tiny_
     shown = capsys.readouterr().out
     assert "A damaged ledger entry" not in shown
     assert "Trained 0 trial(s)" in shown
+
+
+def harm(features, damage):
+    """Do something to the only pack of a storage."""
+    (frames,), (table,) = features.glob("*/*.npy"), features.glob("*/*.json")
+    match damage:
+        case "deleted":
+            shutil.rmtree(features)
+        case "frames deleted":
+            frames.unlink()
+        case "frames cut":
+            frames.write_bytes(frames.read_bytes()[:-1000])
+        case "table torn":
+            table.write_text(table.read_text()[:100])
+        case "another database's":
+            table.write_text(json.dumps({**json.loads(table.read_text()), "database_digest": "0" * 16}))
+
+
+def harmed_before(patch, trial, act):
+    """Do something when training of that trial begins, counted from 1; returns the trials that began."""
+    run, begun = work.run, []
+
+    def harmed(task):
+        begun.append(task.spec.fold)
+        if len(begun) == trial:
+            act()
+        return run(task)
+
+    patch.setattr(work, "run", harmed)
+    return begun
+
+
+@pytest.mark.parametrize("damage", ["deleted", "frames deleted", "frames cut", "table torn", "another database's"])
+def test_features_that_are_harmed_under_a_live_driver_are_made_again_in_the_same_start(
+    tiny_manifest, tmp_path, monkeypatch, capsys, damage
+):
+    begun = harmed_before(monkeypatch, 2, lambda: harm(tmp_path / ".tfser" / "features", damage))
+    assert sweep.main(arguments(tiny_manifest, tmp_path, "--name", "h", epochs="1")) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("they are made again") == 1
+    assert "failed" not in shown
+    assert begun[1] == begun[2], "the trial that met it is tried again"
+    assert len(begun) == 5
+    assert len(read(tmp_path / "h", "folds.csv")) == 4
+    assert not (tmp_path / ".tfser" / "logs").exists()
+
+
+def test_features_whose_audio_has_changed_too_are_not_made_again(tmp_path, monkeypatch, capsys):
+    manifest, out = write_tiny(tmp_path / "corpus"), tmp_path / "out"
+
+    def act():
+        harm(out / ".tfser" / "features", "deleted")
+        (tmp_path / "corpus" / "anna" / "calm0.wav").write_bytes((tmp_path / "corpus" / "anna" / "calm1.wav").read_bytes())
+
+    begun = harmed_before(monkeypatch, 2, act)
+    assert sweep.main(arguments(manifest, out, epochs="1")) == 1
+    said = capsys.readouterr().err
+    assert "cannot be made again: its audio is not what it was when this sweep began. What was trained is kept." in said
+    assert "nothing was started" not in said
+    assert len(begun) == 2
+
+
+def test_features_that_stay_away_leave_trials_lost_and_none_failed(tiny_manifest, tmp_path, monkeypatch, capsys):
+    call = arguments(tiny_manifest, tmp_path, "--name", "h", "--fold", "anna", "bert", epochs="1")
+    with monkeypatch.context() as patch:
+        begun = harmed_before(patch, 1, lambda: harm(tmp_path / ".tfser" / "features", "deleted"))
+        patch.setattr(sweep.Run, "_look_after", lambda *words: None)
+        assert sweep.main(call) == 1
+    assert sorted(begun) == ["anna"] * 6 + ["bert"] * 6
+    assert "lost: tiny anna" in capsys.readouterr().out
+    assert Ledger(tmp_path / ".tfser" / "ledger").ids() == set()
+    assert sweep.main(call) == 0

@@ -19,13 +19,10 @@ from typing import Any
 
 from tfser.errors import RequestError, TfserError
 from tfser.fused import fusion_key
-from tfser.runners import actor, gpu_share, ray_environment, safety, work
+from tfser.runners import RETRIES, actor, gpu_share, ray_environment, safety, work
 from tfser.schedule import Schedule
 from tfser.trial import TrialSpec
 from tfser.usage import Usage
-
-RETRIES = 5
-"""How often a trial is started again elsewhere after its worker, its node or what it read was lost."""
 
 LOW_ON_MEMORY = "running low on memory"
 """In the error of a trial whose worker Ray ended before the system would have ended the whole node."""
