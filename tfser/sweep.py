@@ -7,6 +7,7 @@ stopped at any moment and typed again; a sweep that is whole trains nothing.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import platform
@@ -23,7 +24,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tfser import collect, cost, estimate, tracking
+from tfser import collect, cost, estimate, leftovers, tracking
 from tfser.errors import RequestError, TfserError
 from tfser.features import DAMAGED, FeatureStore, FrontEnd, Pack, audio_digests
 from tfser.files import absolute, commit_text, read_bytes
@@ -86,6 +87,9 @@ class Run:
     def __call__(self) -> int:
         """Train what is missing and write the tables; returns the exit code."""
         try:
+            with contextlib.suppress(OSError):  # it can wait; what is wrong with the storage will show soon
+                for line in leftovers.clear(self.sweep.storage, self.sweep.out / self.sweep.name, self.ledger):
+                    self._say(line)
             return self._run()
         except KeyboardInterrupt:
             self._interrupted()

@@ -421,7 +421,7 @@ def test_a_copy_of_remote_frames_that_was_cut_short_is_fetched_again(tiny, tmp_p
     monkeypatch.setenv("TFSER_CACHE", str(tmp_path / "cache"))
     pack = ensure(FeatureStore(files.place(f"memory://{tmp_path.name}")), tiny)
     whole = np.array(pack.frames())
-    (copy,) = (tmp_path / "cache").rglob("*.npy")
+    (copy,) = (tmp_path / "cache").rglob(f"{pack.path.name}.npy")
     for content in (copy.read_bytes()[:-1000], b""):
         copy.unlink()  # another file: the first one is mapped
         copy.write_bytes(content)

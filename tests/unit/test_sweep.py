@@ -590,3 +590,15 @@ def test_features_that_stay_away_leave_trials_lost_and_none_failed(tiny_manifest
     assert "lost: tiny anna" in capsys.readouterr().out
     assert Ledger(tmp_path / ".tfser" / "ledger").ids() == set()
     assert sweep.main(call) == 0
+
+
+def test_a_start_removes_what_killed_ones_left_and_says_so(done, tiny_manifest, capsys):
+    before, entry = tables_of(done / "done"), next((done / ".tfser" / "ledger").glob("*/*.json"))
+    left = [entry.with_suffix(".damaged"), entry.with_name(f".{entry.name}.abcd_123.part"), done / "done" / ".folds.csv.abcd_123.part"]
+    for path in left:
+        path.write_text("{")
+    assert sweep.main(arguments(tiny_manifest, done, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
+    shown = capsys.readouterr().out
+    assert "Removed what earlier starts had left: 2 half-written file(s), 1 damaged entries whose trials were trained again" in shown
+    assert not any(path.exists() for path in left)
+    assert tables_of(done / "done") == before

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from tfser import temporary
 from tfser.errors import RequestError, TfserError
 from tfser.fused import fusion_key
 from tfser.runners import RETRIES, actor, gpu_share, ray_environment, safety, work
@@ -77,13 +77,15 @@ class RayTuneRunner:
 
         self._ray, self._say, self.together = ray, say, together
         self._losses: Counter[str] = Counter()
+        self._session: BinaryIO | None = None
         self.usage = Usage()
         try:
             if address is None:
                 cores = workers or len(os.sched_getaffinity(0))
                 # Without a word on it, Ray would go to a cluster that somebody started on this machine.
                 alone = {"address": "local", "num_cpus": cores, "include_dashboard": False}
-                ray.init(**alone, log_to_driver=False, logging_level="ERROR", namespace="tfser")
+                began = ray.init(**alone, log_to_driver=False, logging_level="ERROR", namespace="tfser")
+                self._session = _mark_session(Path(began.address_info["session_dir"]))
             else:
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="tfser")
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
@@ -252,7 +254,7 @@ class RayTuneRunner:
         # away: short trials would all run on one worker, and an autoscaler would be asked for one node after the other.
         os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(self._at_once))
         # Tune's own files are the driver's and of no use to a later start; nothing of a trial goes through them.
-        with tempfile.TemporaryDirectory(prefix="tfser-tune-", ignore_cleanup_errors=True) as folder, _said_plainly(search):
+        with temporary.Folder("tune") as folder, _said_plainly(search):
             tune.Tuner(
                 tune.with_resources(actor.trial_actor(), {"cpu": self.trial_cpus, "gpu": self.trial_gpus}),
                 tune_config=tune.TuneConfig(
@@ -263,7 +265,7 @@ class RayTuneRunner:
                 ),
                 run_config=tune.RunConfig(
                     name="trials",
-                    storage_path=folder,
+                    storage_path=str(folder),
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=0),
                     callbacks=[losses],
@@ -273,6 +275,23 @@ class RayTuneRunner:
     def close(self) -> None:
         """Leave the cluster; a local Ray that was started for this run ends."""
         self._ray.shutdown()
+        if self._session is not None:
+            self._session.close()
+
+
+def _mark_session(folder: Path) -> BinaryIO | None:
+    """Mark the folder of a local Ray as in use, and remove those of earlier ones that have ended: Ray removes none.
+
+    The last one stays for whoever wants to read Ray's logs.
+    """
+    mark = None
+    with contextlib.suppress(OSError):
+        mark = temporary.hold(folder)
+        for other in folder.parent.glob("session_*"):
+            if not other.is_symlink():
+                with contextlib.suppress(OSError):
+                    temporary.remove_dead(other)
+    return mark
 
 
 def _error_of(trial: Any) -> str:
