@@ -76,15 +76,21 @@ class Pack:
         return frames
 
     @classmethod
-    def open(cls, path: Place) -> Pack:
+    def open(cls, path: Place, database_digest: str | None = None) -> Pack:
         """Read a pack's table and see that the frames it tells of are there.
 
+        Args:
+            path: without suffix.
+            database_digest: what it has to be of; ``None`` takes any.
+
         Raises:
-            OSError, ValueError, KeyError, TypeError, EOFError: it is missing or damaged.
+            OSError, ValueError, KeyError, TypeError, AttributeError, EOFError: it is missing or damaged, or another database's.
         """
         table = json.loads(read_text(path.with_suffix(".json")))
         rows = tuple(PackedUtterance(*row) for row in table["utterances"])
         pack = cls(path, table["database"], table["database_digest"], tuple(table["emotions"]), rows)
+        if database_digest not in (None, pack.database_digest):
+            raise ValueError(f"{path} holds database {pack.database_digest}, not {database_digest}")
         told = sum(row.frames for row in rows), table["n_mels"]
         if is_remote(path):  # copied by who trains on it; an object is whole or not there
             bytes_there = size(path.with_suffix(".npy"))
@@ -135,7 +141,7 @@ class Pack:
 _LONGEST_HEADER = 4096
 """Bytes before the values of an ``.npy`` file: more than NumPy writes."""
 
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError)
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError)
 """What ``Pack.open`` raises; such a pack is as good as none."""
 
 CHUNK = 400
@@ -173,8 +179,8 @@ class FeatureStore:
         """
         digest = database.digest(digests)
         path = self.root / front_end.id / f"{database.name}-{digest}"
-        with contextlib.suppress(*_DAMAGED):
-            return Pack.open(path)
+        with contextlib.suppress(*DAMAGED):
+            return Pack.open(path, digest)
         try:
             return self._extract(database, digest, front_end, digests, path, mapper)
         except OSError as error:
@@ -261,7 +267,7 @@ def _contents(arrays: Sequence[np.ndarray]) -> Iterator[bytes]:
 def _packs(folder: Place) -> Iterator[Pack]:
     """The readable packs of a folder."""
     for table in listed(folder, "*.json"):
-        with contextlib.suppress(*_DAMAGED):
+        with contextlib.suppress(*DAMAGED):
             yield Pack.open(table.with_suffix(""))
 
 

@@ -7,6 +7,7 @@ stopped at any moment and typed again; a sweep that is whole trains nothing.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import hashlib
 import json
@@ -24,9 +25,9 @@ from typing import Any
 
 from rich.console import Console
 
-from tfser import collect, cost, estimate, tracking
+from tfser import collect, cost, estimate, leftovers, tracking
 from tfser.errors import RequestError, TfserError, counted
-from tfser.features import FeatureStore, FrontEnd, Pack
+from tfser.features import DAMAGED, FeatureStore, FrontEnd, Pack, audio_digests
 from tfser.files import absolute, commit_text, read_bytes
 from tfser.lease import lease
 from tfser.ledger import Ledger
@@ -48,6 +49,9 @@ from tfser.tracking_uri import sqlite_path
 from tfser.trial import NUMERICS_VERSION, TrialSpec
 from tfser.usage import Usage
 from tfser.view import View, duration
+
+ROUNDS = 3
+"""How often in one start trials are trained again whose ledger entries are gone by the end, the first look included."""
 
 
 def describe(sweep: Sweep) -> list[str]:
@@ -78,6 +82,8 @@ class Run:
         self.ledger = Ledger(sweep.storage / "ledger")
         self.features = FeatureStore(sweep.storage / "features")
         self._packs: dict[tuple[str, FrontEnd], Pack] = {}
+        self._handed_out: set[str] = set()
+        """Trials that a worker was given since their features were looked at."""
         self._usage = Usage()
         self._started = time.time()
         self._said = False
@@ -85,6 +91,9 @@ class Run:
     def __call__(self) -> int:
         """Train what is missing and write the tables; returns the exit code."""
         try:
+            with contextlib.suppress(OSError):  # it can wait; what is wrong with the storage will show soon
+                for line in leftovers.clear(self.sweep.storage, self.sweep.out / self.sweep.name, self.ledger):
+                    self._say(line)
             return self._run()
         except KeyboardInterrupt:
             self._interrupted()
@@ -121,24 +130,19 @@ class Run:
             owner=f" of {sweep.name} {owner}" if self.arguments.optuna_storage else "",
         )
         view.schedule = schedule
-        if schedule.finished:
-            remember(sweep, memory)
-        else:
-            self._train(schedule, view, memory, mirror)
-        for path in self.ledger.damaged:
-            self._say(f"A damaged ledger entry was set aside as {path}; its trial was trained again", "yellow")
-        histories = [study.history(self.ledger.get) for study in schedule.studies]
-        runs = self._mirror_rows(schedule, histories, mirror)
+        records, histories = self._entries(schedule, view, memory, mirror)
+        runs = self._mirror_rows(schedule, records, histories, mirror)
         mirror.close()
-        results = replace(self._results(schedule, mirror), histories=tuple(histories), command=self._command)
+        results = replace(self._results(records, mirror), histories=tuple(histories), command=self._command)
         folder = sweep.out / sweep.name
         tables.write(results, folder, made=Provenance(tracking_uri=tracking.redacted(sweep.tracking_uri)))
         self._write_sweep_json(schedule, runs)
         console.print()
         terminal.show(results, console)
         self._say_chosen(histories)
+        whole = self._whole(schedule)
         self._say_where(schedule)
-        return 1 if schedule.failures or schedule.undecided else 0
+        return 0 if whole else 1
 
     def _log(self, configuration: Configuration, trial_id: str, status: str, tracker: tracking.Tracker) -> None:
         """Bring a trial to MLflow. Its entry is read when its turn comes, so that those that wait fill no memory."""
@@ -152,9 +156,41 @@ class Run:
         except FileNotFoundError:
             return None
 
+    def _entries(
+        self, schedule: Schedule, view: View, memory: Mapping[str, Any], mirror: tracking.Mirror | None
+    ) -> tuple[dict[Key, Record], list[History]]:
+        """Train what is missing, and again what is gone by the end; returns what tables are made from, read once.
+
+        Returns:
+            The ledger's entries of final trials that are done, of the others what is known of them; and what every study tried.
+        """
+        if schedule.finished:
+            remember(self.sweep, memory)
+        else:
+            self._train(schedule, view, memory, mirror)
+        for left in reversed(range(ROUNDS)):
+            gone: set[str] = set()
+            entry = partial(self._entry, gone)
+            found = {key: entry(kept["trial_id"]) if kept["status"] == "done" else kept for key, kept in schedule.records.items()}
+            histories = [study.history(entry) for study in schedule.studies]
+            schedule.ask_again(gone)
+            if schedule.finished or not left:
+                break
+            self._say(f"The ledger lost {counted(schedule.waiting, 'trial')} that had ended; what it lost is trained again", "yellow")
+            view.again(schedule.waiting)
+            self._train(schedule, view, memory, mirror)
+        return {key: record for key, record in found.items() if record is not None}, histories
+
+    def _entry(self, gone: set[str], trial_id: str) -> Record | None:
+        """A trial's entry; notes where there is none."""
+        record = self.ledger.get(trial_id)
+        if record is None:
+            gone.add(trial_id)
+        return record
+
     def _train(self, schedule: Schedule, view: View, memory: Mapping[str, Any], mirror: tracking.Mirror | None) -> None:
         runner = self._runner()
-        self._usage = runner.usage
+        runner.usage = self._usage
         remember(self.sweep, memory)
         # Ray replaces a SIGTERM handler that was there before it; this one ends the sweep as Ctrl-C does.
         signal.signal(signal.SIGTERM, _interrupt)
@@ -169,13 +205,15 @@ class Run:
             if not self.arguments.deterministic and self.sweep.plan.studies:
                 schedule.settings_at_once = -(-runner.workers // len(self.sweep.plan.studies))
             self._say(f"Training, {counted(runner.workers, 'trial')} at once")
+            self._handed_out.clear()
             with view:
                 runner.run(schedule, lambda spec: self._task(spec, schedule.bar(spec)))
-        except KeyboardInterrupt:
+        except BaseException as error:
             # Said before anything is given back: whoever stops a Ray job kills it after three seconds.
-            self._interrupted()
+            if isinstance(error, KeyboardInterrupt):
+                self._interrupted()
             if mirror and (left := mirror.abandon()):
-                self._say(f"{left} record(s) are not in MLflow yet; the next start logs them.")
+                self._say(f"not yet in MLflow: {counted(left, 'record')}; the next start logs what is missing.")
             raise
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -192,9 +230,33 @@ class Run:
 
     def _task(self, spec: TrialSpec, bar: tuple[float, ...]) -> Task:
         pack = self._packs[spec.database, front_end(spec.settings)]
+        if spec.trial_id in self._handed_out:
+            self._look_after(pack, front_end(spec.settings))  # it comes back because its worker was lost, or what it reads
+        self._handed_out.add(spec.trial_id)
         storage = absolute(self.sweep.storage)
         how = {"checkpoint_s": self.arguments.checkpoint, "captured": self.arguments.captured, "bar": bar}
         return Task(spec=spec, pack=absolute(pack.path), storage=storage, **how)
+
+    def _look_after(self, pack: Pack, wanted: FrontEnd) -> None:
+        """Make features again that were deleted or damaged since they were made.
+
+        Raises:
+            TfserError: their audio has changed too, or they cannot be made.
+        """
+        try:
+            Pack.open(pack.path, pack.database_digest)
+            return
+        except DAMAGED as error:
+            why = f"{type(error).__name__}: {error}"
+        database, digests = self.sweep.databases[pack.database], self.sweep.audio_digests[pack.database]
+        self._say(f"The features {pack.path} are gone or damaged ({why}); they are made again", "yellow")
+        try:
+            if audio_digests(database) != digests:
+                raise RequestError(f"database {database.name}", ["its audio is not what it was when this sweep began"])
+            self.features.ensure(database, digests, wanted)  # by itself: workers have trials
+        except RequestError as error:
+            reason = "; ".join(error.problems)
+            raise TfserError(f"The features {pack.path} cannot be made again: {reason}. What was trained is kept.") from None
 
     @property
     def _command(self) -> str:
@@ -207,7 +269,9 @@ class Run:
             self._said = True
             self._say(f"Interrupted. What was finished is kept; the same command goes on from there (sweep {self.sweep.name}).")
 
-    def _mirror_rows(self, schedule: Schedule, histories: Sequence[History], mirror: tracking.Mirror) -> dict[str, str]:
+    def _mirror_rows(
+        self, schedule: Schedule, records: Mapping[Key, Record], histories: Sequence[History], mirror: tracking.Mirror
+    ) -> dict[str, str]:
         """Bring the runs of the configurations up to date; returns their run ids once the mirror is closed."""
         runs: dict[str, str] = {}
         fixed = {s.configuration: {**s.base, "epochs": s.epochs} for s in self.sweep.plan.studies if s.space is None}
@@ -218,7 +282,8 @@ class Run:
             finals: dict[str, dict[str, str]] = {}
             for (_, fold, seed), kept in kepts.items():
                 finals.setdefault(fold, {})[str(seed)] = kept["trial_id"]
-            (summary,) = summarise(Results(sweep=self.sweep.name, configurations=(configuration,), records=self._entries(kepts)))
+            own = {key: records[key] for key in kepts if key in records}
+            (summary,) = summarise(Results(sweep=self.sweep.name, configurations=(configuration,), records=own))
             ends = [kept["started_unix"] + kept["seconds"] for kept in kepts.values() if kept["status"] == "done"]
             tried = [history for history in histories if history.configuration == configuration]
             row = partial(
@@ -239,24 +304,16 @@ class Run:
             mirror.put(write, f"the row {' / '.join(configuration.key)}")
         return runs
 
-    def _entries(self, kept: Mapping[Key, Record]) -> dict[Key, Record]:
-        """The ledger's entries of final trials that are done; of the others what is known of them."""
-        found = {key: self.ledger.get(known["trial_id"]) if known["status"] == "done" else known for key, known in kept.items()}
-        return {key: record for key, record in found.items() if record is not None}
-
-    def _from_schedule(self, schedule: Schedule) -> Results:
-        records = self._entries(schedule.records)
-        return Results(sweep=self.sweep.name, configurations=self.sweep.plan.configurations, records=records)
-
-    def _results(self, schedule: Schedule, mirror: tracking.Mirror) -> Results:
+    def _results(self, entries: Mapping[Key, Record], mirror: tracking.Mirror) -> Results:
         """What the tables are made from: MLflow's runs, or the ledger's entries where MLflow could not be written."""
+        ours = Results(sweep=self.sweep.name, configurations=self.sweep.plan.configurations, records=entries)
         if mirror.lost:
-            return self._from_schedule(schedule)
+            return ours
         try:
             (results,) = collect.from_mlflow(self.sweep.tracking_uri, [self.sweep.name])
         except RequestError as error:
             self._say(f"The tables are made from the ledger, because MLflow cannot be read: {error.problems[0]}", "yellow")
-            return self._from_schedule(schedule)
+            return ours
         wanted = set(self.sweep.plan.configurations)
         rows = tuple(c for c in results.configurations if c in wanted)
         records = {key: record for key, record in results.records.items() if key[0] in wanted}
@@ -295,6 +352,16 @@ class Run:
                 folds = history.folds[0] if len(history.folds) == 1 else "all folds"
                 score = f"validation UAR {100 * (best.validation_uar or 0):.2f} % at epoch {best.epochs}"
                 self._say(f"chosen for {c.database} {folds} {c.ablation}: {settings} ({score})")
+
+    def _whole(self, schedule: Schedule) -> bool:
+        """Whether everything that was asked for is there; what happened to the ledger meanwhile is said."""
+        for path in tuple(self.ledger.damaged):
+            again = "was trained again" if self.ledger.get(path.stem) else "is trained again by the next start that needs it"
+            self._say(f"A damaged ledger entry was set aside as {path}; its trial {again}", "yellow")
+        if not schedule.finished:
+            left = f"The tables lack {counted(schedule.waiting, 'trial')}, because the ledger lost what was trained again"
+            self._say(f"{left}; the same command trains what is missing", "red")
+        return schedule.finished and not schedule.failures and not schedule.undecided
 
     def _say_where(self, schedule: Schedule) -> None:
         for ended in schedule.failures:

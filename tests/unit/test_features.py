@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.tiny import write_tiny
-from tfser import features, folds
+from tfser import features, files, folds
 from tfser.audio import Waveform
 from tfser.databases import load
 from tfser.databases.checks import check
@@ -429,3 +429,14 @@ def test_a_torn_pack_table_is_extracted_anew(tiny, tmp_path):
 def test_front_ends_that_differ_have_different_folders():
     assert FrontEnd().id == FrontEnd().id
     assert len({FrontEnd().id, FrontEnd(n_mels=40).id, FrontEnd(preemphasis=0.97).id, replace(FrontEnd(), hop=80).id}) == 4
+
+
+def test_a_copy_of_remote_frames_that_was_cut_short_is_fetched_again(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFSER_CACHE", str(tmp_path / "cache"))
+    pack = ensure(FeatureStore(files.place(f"memory://{tmp_path.name}")), tiny)
+    whole = np.array(pack.frames())
+    (copy,) = (tmp_path / "cache").rglob(f"{pack.path.name}.npy")
+    for content in (copy.read_bytes()[:-1000], b""):
+        copy.unlink()  # another file: the first one is mapped
+        copy.write_bytes(content)
+        np.testing.assert_array_equal(pack.frames(), whole)

@@ -353,3 +353,19 @@ def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(tiny_ma
 def test_a_sweep_cannot_take_the_name_of_a_leaks_run(tiny_manifest, tmp_path, capsys):
     assert sweep.main(sweep_arguments(tiny_manifest, tmp_path / "out", "--name", "leaks-x")) == 2
     assert "--name: names that begin with leaks- are those of tfser leaks" in capsys.readouterr().err
+
+
+def test_an_entry_that_is_deleted_after_it_was_read_is_trained_again_in_the_same_start(tiny_manifest, tmp_path, monkeypatch, capsys):
+    train, gone = leaks.LeaksRun._train, []
+
+    def deleted(run, schedule, *words):
+        train(run, schedule, *words)
+        if not gone:
+            gone.append(run.ledger.path(next(iter(schedule.records.values()))["trial_id"]))
+            gone[0].unlink()
+
+    monkeypatch.setattr(leaks.LeaksRun, "_train", deleted)
+    assert leaks.main(arguments(tiny_manifest, tmp_path, "--leak", "random_split", epochs="1")) == 0
+    assert gone[0].exists()
+    assert len(read(tmp_path, "leaks_trials.csv")) == 8
+    assert "Trained 9 trials" in capsys.readouterr().out

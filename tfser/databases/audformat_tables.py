@@ -15,13 +15,13 @@ tables; several tables may say the same of a file, not different things. Nothing
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfser import temporary
 from tfser.databases.base import DatabaseInfo, Problem, Utterance
 from tfser.databases.folders import show
 from tfser.databases.manifest import composed, label_problem, name_of, relative_path
@@ -53,13 +53,13 @@ def read(root: Path) -> tuple[DatabaseInfo, Reading]:
     except ImportError:
         raise RequestError(source, ["the package audformat is not installed: pip install audformat"]) from None
     try:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        with temporary.Folder("database") as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pandas warns audformat's authors of deprecations; a user can do nothing about them
-            pickled = _linked(root, Path(folder))
+            pickled = _linked(root, folder)
             if pickled:
                 detail = f"{', '.join(pickled)} exist as pickles only, which are not opened; save the database with storage_format='csv'"
                 raise RequestError(source, [detail])
-            database = audformat.Database.load(folder, load_data=True)
+            database = audformat.Database.load(str(folder), load_data=True)
             values = {column: _values(database, column, source) for column in COLUMNS}
     except RequestError:
         raise
