@@ -187,7 +187,7 @@ def read(paths: Sequence[Path], front_end: FrontEnd) -> list[np.ndarray]:
             if found is not None:
                 frames.append(found)
     if problems:
-        raise RequestError("audio", problems)
+        raise RequestError("audio", [str(problem) for problem in problems])
     return frames
 
 
