@@ -34,8 +34,12 @@ if TYPE_CHECKING:
 COLUMNS = ("emotion", "speaker", "session")
 
 
-def read(root: Path) -> tuple[DatabaseInfo, Reading]:
+def read(root: Path, name: str | None = None) -> tuple[DatabaseInfo, Reading]:
     """Read the folder that holds ``db.yaml``.
+
+    Args:
+        root: the folder.
+        name: of the database, from a person; that in its header where absent.
 
     Raises:
         RequestError: the package is absent, or the folder cannot be read as such a database.
@@ -65,7 +69,7 @@ def read(root: Path) -> tuple[DatabaseInfo, Reading]:
         tables = "; ".join(f"{name}: {', '.join(database.tables[name].columns)}" for name in database.tables)
         raise RequestError(source, [f"{reason}; there are {show(tables)}" for reason in absent])
     reading = _utterances(root, values, source)
-    return _info(database, reading), reading
+    return _info(database, name or name_of(Path(f"{database.name}.yaml")), reading), reading
 
 
 def _linked(root: Path, folder: Path) -> list[str]:
@@ -143,10 +147,10 @@ def _utterances(root: Path, values: dict[str, dict[str, dict[str, list[str]]]], 
     return reading
 
 
-def _info(database: audformat.Database, reading: Reading) -> DatabaseInfo:
+def _info(database: audformat.Database, name: str, reading: Reading) -> DatabaseInfo:
     """What the header says."""
     return DatabaseInfo(
-        name=name_of(Path(f"{database.name}.yaml")),
+        name=name,
         title=f"{database.name} (audformat)",
         language=", ".join(database.languages or []) or "not stated",
         licence=str(database.license or "not stated"),

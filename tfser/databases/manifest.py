@@ -27,6 +27,10 @@ LARGEST_BYTES = 256 << 20
 _LABEL = re.compile(r"\w[\w .+()-]{0,63}")
 
 
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+"""What a database may be called: it becomes a part of folders, files and runs."""
+
+
 def name_of(path: Path) -> str:
     """A database's name from a file's: lower-case letters, digits, ``-`` and ``_``.
 
@@ -34,8 +38,11 @@ def name_of(path: Path) -> str:
         RequestError: nothing of the name is left.
     """
     slug = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-")[:64]
-    if not slug or not slug[0].isalnum():
-        detail = "the database is named after the file, which needs a letter or digit (a-z, 0-9) at the beginning"
+    if not NAME.fullmatch(slug):
+        detail = (
+            "the database is named after the file, which needs a letter or digit (a-z, 0-9) at the beginning; name it yourself: "
+            f"NAME={show(path)}"
+        )
         raise RequestError(show(path), [detail])
     return slug
 
@@ -49,12 +56,13 @@ def label_problem(value: str) -> str | None:
     return None
 
 
-def read(path: Path, info: DatabaseInfo | None = None) -> tuple[DatabaseInfo, Reading]:
+def read(path: Path, info: DatabaseInfo | None = None, name: str | None = None) -> tuple[DatabaseInfo, Reading]:
     """Read a manifest.
 
     Args:
         path: the CSV file.
         info: what is known of the corpus (ABC); made from the file where absent.
+        name: of the database, from a person; that of the file where absent.
 
     Raises:
         RequestError: the file cannot be read as a manifest at all. A line that cannot be used is a problem
@@ -88,7 +96,7 @@ def read(path: Path, info: DatabaseInfo | None = None) -> tuple[DatabaseInfo, Re
         )
         reading.utterances.append(utterance)
     reading.problems += _case_variants(path, reading.utterances)
-    return info or _info(path, name_of(path), reading.utterances), reading
+    return info or _info(path, name or name_of(path), reading.utterances), reading
 
 
 def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
