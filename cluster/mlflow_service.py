@@ -37,6 +37,7 @@ from typing import Any
 
 from tfser.errors import RequestError
 from tfser.files import Place, commit, commit_text, place
+from tfser.streams import take_any_text
 
 LONGEST_DELAY_S = 60.0
 """Most seconds between two starts of a server that keeps dying; a server that lived that long starts again at once."""
@@ -111,6 +112,11 @@ def check(typed: Sequence[str]) -> tuple[str, Options]:
     folder = a.folder or os.environ.get("TFSER_MLFLOW_FOLDER") or "~/.tfser-mlflow"
     if "://" in folder:
         problems.append(f"--folder {folder}: SQLite needs a local folder; the URI belongs into --storage")
+    folder_place: Place = Path()
+    try:
+        folder_place = place(folder)
+    except ValueError as error:
+        problems.append(f"--folder {error}")
     home = os.environ.get("TFSER_HOME")
     storage: Place = Path()
     if a.storage or home:
@@ -138,7 +144,7 @@ def check(typed: Sequence[str]) -> tuple[str, Options]:
         raise RequestError("mlflow_service.py " + redacted(" ".join(words)), problems)
     storage = storage.resolve() if isinstance(storage, Path) else storage
     return a.action, Options(
-        folder=Path(folder).expanduser().resolve(),
+        folder=Path(str(folder_place)).resolve(),
         storage=storage,
         database=database,
         host=a.host,
@@ -436,7 +442,7 @@ def holder(options: Options) -> int | None:
     except FileNotFoundError:
         return None
     except BlockingIOError:
-        return int((options.folder / "service.lock").read_text() or 0)
+        return int((options.folder / "service.lock").read_text(encoding="utf-8") or 0)
 
 
 def _state(options: Options) -> dict[str, Any]:
@@ -534,6 +540,7 @@ def stop(options: Options, patience_s: float = 60.0) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     typed = list(sys.argv[1:] if argv is None else argv)
     try:
         action, options = check(typed)

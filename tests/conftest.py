@@ -1,50 +1,22 @@
-"""What several tests need: a database small enough to train on in a second, and one folder of real speech where there is one."""
+"""Fixtures of several test modules; what else they share is in ``tests/helpers``."""
 
+import functools
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
+import torch
 
+from tests.helpers.tiny import SMALL, write_tiny
+from tfser import final_model, front_end, train, uncertainty
 from tfser.databases import load
+from tfser.features import FeatureStore, FrontEnd, as_tensor, audio_digests
+
+pytest_plugins = ["tests.helpers.s3"]
 
 # Tests start Ray and MLflow in processes of their own; nothing of theirs may phone home.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
-SMALL = {
-    "n_mels": 16,
-    "segment_frames": 16,
-    "channels": 2,
-    "feed_forward": 8,
-    "time_frequency_feed_forward": 8,
-    "time_frequency_heads": 2,
-    "batch_size": 8,
-}
-"""Settings of a Time-Frequency Transformer that trains an epoch of ``tiny`` in milliseconds."""
-
-SET_SMALL = [f"{name}={value}" for name, value in SMALL.items()]
-
-
-def write_tiny(folder: Path) -> Path:
-    """A manifest of 4 speakers (2 sessions) x 3 emotions x 3 utterances of noise and tones, 0.3 to 0.5 s; returns its path."""
-    rng = np.random.default_rng(7)
-    rows = ["path,speaker,emotion,session"]
-    for speaker_index, speaker in enumerate(("anna", "bert", "carl", "dora")):
-        for emotion_index, emotion in enumerate(("calm", "glad", "tense")):
-            for take in range(3):
-                samples = rng.integers(5000, 8000)
-                time_s = np.arange(samples) / 16000
-                tone = np.sin(2 * np.pi * (300 + 900 * emotion_index + 40 * speaker_index) * time_s)
-                wave = 0.2 * tone + 0.05 * rng.standard_normal(samples)
-                name = f"{speaker}/{emotion}{take}.wav"
-                (folder / speaker).mkdir(parents=True, exist_ok=True)
-                soundfile.write(folder / name, wave.astype(np.float32), 16000)
-                rows.append(f"{name},{speaker},{emotion},s{1 + speaker_index // 2}")
-    manifest = folder / "tiny.csv"
-    manifest.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return manifest
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +27,40 @@ def tiny_manifest(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny(tiny_manifest):
     return load(str(tiny_manifest), None)
+
+
+@pytest.fixture(scope="module")
+def pack(tiny, tmp_path_factory):
+    """The features of the small database."""
+    return FeatureStore(tmp_path_factory.mktemp("features")).ensure(tiny, audio_digests(tiny), FrontEnd(n_mels=SMALL["n_mels"]))
+
+
+@pytest.fixture(scope="module")
+def few_draws():
+    """What a bootstrap draws is tested where it is made; elsewhere tables have to show what it gives."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uncertainty, "intervals", functools.partial(uncertainty.intervals, draws=200))
+        patch.setattr(uncertainty, "compare", functools.partial(uncertainty.compare, draws=200))
+        yield
+
+
+@pytest.fixture
+def in_float64(monkeypatch):
+    """Whatever is built, read and trained: two orders of the same sums then differ by too little to be told from nothing.
+
+    In float32 they do not: Adam makes steps of full size out of gradients that are 0 but for rounding, and how those are rounded
+    is the processor's affair.
+    """
+    made, before = (front_end._mel_spectrogram, front_end._resampler), torch.get_default_dtype()
+    for module in (train, final_model):
+        monkeypatch.setattr(module, "as_tensor", lambda frames: as_tensor(frames).double())
+    for each in made:
+        each.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+    for each in made:
+        each.cache_clear()
 
 
 @pytest.fixture(scope="session")

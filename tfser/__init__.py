@@ -4,4 +4,41 @@ Importing the package loads nothing else, so that commands start fast and a mach
 MLflow can still train.
 """
 
+import os
+
 __version__ = "0.1.0"
+
+
+def _name_the_account() -> None:
+    """Give an account that the system does not know (``docker run --user``, Kubernetes) a name and a home in the environment.
+
+    torch and MLflow ask for the name, and fail where there is none; others write into the home, which Docker says is ``/``.
+    """
+    try:
+        import pwd
+
+        pwd.getpwuid(os.getuid())
+    except ImportError:  # no Unix
+        return
+    except KeyError:
+        if not any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):
+            os.environ["USER"] = f"uid{os.getuid()}"
+        if os.environ.get("HOME") in (None, "", "/") and not (os.environ.get("HOME") and os.access("/", os.W_OK)):
+            os.environ["HOME"] = _own_home()
+
+
+def _own_home() -> str:
+    """A folder of this account alone among the temporary ones, for this process and those that it starts."""
+    import tempfile
+
+    home = os.path.join(tempfile.gettempdir(), f"tfser-home-{os.getuid()}")
+    try:
+        os.makedirs(home, mode=0o700, exist_ok=True)
+        if os.stat(home).st_uid == os.getuid():
+            return home
+    except OSError:  # the temporary folder is full, or a file has that name
+        pass
+    return "/nonexistent"  # as for nobody: who would write there finds that it cannot
+
+
+_name_the_account()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from tfser.streams import take_any_text
+
 COMMANDS = {
     "sweep": ("tfser.sweep", "plan, run what is missing, collect"),
     "collect": ("tfser.collect", "MLflow runs to tables and figures"),
@@ -19,6 +21,7 @@ COMMANDS = {
 
 def main() -> int:
     """Run the command that was typed; returns its exit code."""
+    take_any_text()
     words = sys.argv[1:]
     if words and words[0] in COMMANDS:
         module = importlib.import_module(COMMANDS[words[0]][0])

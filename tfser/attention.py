@@ -23,7 +23,6 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +45,8 @@ from tfser.models.time_frequency_transformer import Transformer
 from tfser.numerics import settled
 from tfser.report import attention_figure
 from tfser.report.attention_figure import Attention, Map
+from tfser.streams import take_any_text
+from tfser.typed import typed_path, typed_whole
 
 SPLIT_HZ = 2700.0
 """Figure 6 of the ATFNN paper has a line here: above it are what the paper calls the high frequencies."""
@@ -242,7 +243,7 @@ def utterances(model: FinalModel, record: Mapping[str, Any], wanted: Sequence[st
     Raises:
         RequestError: ids that there are not, or features and corpus that cannot be read.
     """
-    path = place.storage / "features" / model.front_end.id / f"{model.spec.database}-{model.spec.database_digest}"
+    path = model.pack(place.storage / "features")
     try:
         pack = Pack.open(path)
         frames = pack.frames()
@@ -273,7 +274,7 @@ def _from_corpus(model: FinalModel, wanted: Sequence[str], data: Place | None, w
     try:
         database = load_database(name, data, allow_incomplete=True)
     except RequestError as error:
-        raise RequestError(error.source, [f"{why}, and the corpus neither: {problem}" for problem in error.problems]) from None
+        raise RequestError(error.source, [f"{why}, and the corpus neither: {problem}" for problem in error.problems], error.more) from None
     found, problems = {}, []
     with settled(torch.device("cpu")):
         for u in database.utterances:
@@ -302,15 +303,18 @@ def _suggested(record: Mapping[str, Any]) -> str:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="tfser attention",
         description="The log-mel spectrogram of an utterance beside what the model of a finished final trial attends to in it.",
         epilog="Writes a PNG, a CSV and an NPZ per utterance. Exit codes: 0 done, 2 the request is wrong and nothing was written.",
     )
     finished.add_options(p)
     what = p.add_argument_group("what to look at")
-    what.add_argument("--utterance", nargs="+", default=[], metavar="ID", help="of the trial's database")
-    what.add_argument("--file", nargs="+", type=Path, default=[], metavar="FILE", help="any audio file")
-    what.add_argument("--segment", type=int, default=None, metavar="N", help="one segment, counted from 1 (default: the whole utterance)")
+    what.add_argument("--utterance", nargs="+", action="extend", default=[], metavar="ID", help="of the trial's database")
+    what.add_argument("--file", nargs="+", action="extend", type=typed_path, default=[], metavar="FILE", help="any audio file")
+    what.add_argument(
+        "--segment", type=typed_whole, default=None, metavar="N", help="one segment, counted from 1 (default: the whole utterance)"
+    )
     what.add_argument("--data", type=typed_place, default=None, metavar="PATH", help="the corpora, where the storage has lost the features")
     p.add_argument("--out", type=typed_place, default=None, metavar="DIR", help="where the figures go (default: RESULTS/attention)")
     return p
@@ -318,6 +322,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     arguments = parser().parse_args(argv)
     try:
         return _run(arguments)
@@ -339,7 +344,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for path, frames in zip(arguments.file, read(arguments.file, model.front_end), strict=True):
         chosen.append(Chosen(name=path.name, frames=frames, about="a file"))
     looked = [look(model, one, arguments.segment) for one in chosen]
-    out = arguments.out or place.results / "attention"
+    out = place.results / "attention" if arguments.out is None else arguments.out
     for attention in looked:
         for path in attention_figure.write(attention, out):
             print(path)

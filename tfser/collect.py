@@ -20,7 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tfser import rows, tracking
+from tfser import rows, tracking, tracking_uri
 from tfser.errors import RequestError, TfserError, unknown
 from tfser.files import Place, exists, place, typed_place
 from tfser.ledger import Ledger
@@ -28,6 +28,8 @@ from tfser.report import searches, tables, terminal, trace
 from tfser.report.provenance import Provenance
 from tfser.report.result import Results
 from tfser.rows import Row
+from tfser.streams import take_any_text
+from tfser.typed import typed_words
 
 READERS = 8
 """Records that are fetched side by side: through a server each takes a request."""
@@ -169,7 +171,7 @@ class _Held:
         from mlflow import MlflowClient
 
         self.uri, self.place = uri, f"MLflow at {tracking.redacted(uri)}"
-        database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+        database = tracking_uri.sqlite_path(uri)
         if database is not None and not database.exists():
             raise RequestError(self.place, ["there is no such database; run a sweep first, or name another with --tracking-uri"])
         folders = [storage if isinstance(storage, Path) else None, database.parent if database is not None else None]
@@ -263,21 +265,32 @@ class _Held:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="tfser collect", description="What was trained -> tables and figures under results/.")
+    take_any_text()
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="tfser collect", description="What was trained -> tables and figures under results/."
+    )
     parser.add_argument("names", nargs="*", metavar="SWEEP or DATABASE", help="default: every sweep")
     parser.add_argument("--out", type=typed_place, default=None, help="where tables go, in a folder per name (default: ./results)")
     parser.add_argument("--storage", type=typed_place, default=None, help="the sweep's storage folder (default: OUT/.tfser)")
-    parser.add_argument("--tracking-uri", default=None, help="default: MLFLOW_TRACKING_URI, else SQLite in the storage folder")
+    parser.add_argument(
+        "--tracking-uri", type=typed_words, default=None, help="default: MLFLOW_TRACKING_URI, else SQLite in the storage folder"
+    )
     ask = parser.add_mutually_exclusive_group()
-    ask.add_argument("--trace", nargs="+", metavar="WORD", help="print the trials and runs behind a printed number, and write nothing")
+    behind = "print the trials and runs behind a printed number, and write nothing"
+    ask.add_argument("--trace", nargs="+", action="extend", metavar="WORD", help=behind)
     ask.add_argument("--repeat", metavar="TRIAL", help="print the command that trains a final trial again, by its id or run; write nothing")
     parser.add_argument("--json", action="store_true", help="with --trace: as JSON")
     arguments = parser.parse_args(argv)
     console = Console()
     try:
-        out = arguments.out or default_out()
-        storage = arguments.storage or out / ".tfser"
-        uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if arguments.json and arguments.trace is None:
+            raise RequestError("--json", ["it prints what --trace finds; add --trace WORD, or leave it out"])
+        out = default_out() if arguments.out is None else arguments.out
+        storage = out / ".tfser" if arguments.storage is None else arguments.storage
+        problems: list[str] = []
+        uri = tracking_uri.given(arguments.tracking_uri, problems)
+        if problems:
+            raise RequestError("tfser collect", problems)
         if uri is None and isinstance(storage, Path) and (storage / "mlflow.db").exists():
             uri = tracking.default_uri(storage)
         at_hand = exists(storage / "rows") or exists(storage / "ledger")
@@ -287,12 +300,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         def warn(text: str) -> None:
             print(text, file=sys.stderr)
 
-        collected, missing = gather(storage if at_hand else None, uri, arguments.names, warn)
-        if arguments.trace or arguments.repeat:
+        collected, missing = gather(storage if at_hand else None, uri, list(dict.fromkeys(arguments.names)), warn)
+        if arguments.trace is not None or arguments.repeat is not None:
             for text in missing:
                 warn(text)
             if collected:
-                print(_traced(collected, arguments) if arguments.trace else _repeated(collected, arguments.repeat), end="")
+                print(_traced(collected, arguments) if arguments.trace is not None else _repeated(collected, arguments.repeat), end="")
             return 0 if collected else 1
         for results in collected:
             folder = out / results.sweep  # a sweep's name and a database's are fit for a folder
@@ -333,7 +346,9 @@ def _repeated(collected: Sequence[Results], word: str) -> str:
     places = [(results, key, record) for results in collected for key, record in results.records.items()]
     found = next((p for p in places if word in (p[2]["trial_id"], p[0].runs.get(p[1]))), None)
     if found is None:
-        reason = f"no final trial or run {word}; the column trial_id of folds.csv has the trials, --trace prints their runs"
+        reason = (
+            f"no final trial or run {word or 'without a name'}; the column trial_id of folds.csv has the trials, --trace prints their runs"
+        )
         raise RequestError("--repeat", [reason])
     results, (configuration, *_), record = found
     if "spec" not in record:
@@ -351,7 +366,7 @@ def default_out() -> Place:
     if not os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
         return Path("results")
     try:
-        return place(os.environ.get("TFSER_HOME") or Path.home() / "tfser-results")
+        return place(os.environ.get("TFSER_HOME") or "~/tfser-results")
     except ValueError as error:
         raise RequestError("TFSER_HOME", [str(error)]) from None
 

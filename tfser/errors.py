@@ -16,10 +16,11 @@ class RequestError(TfserError):
     Args:
         source: what was read (a command line, a file, a folder).
         problems: every reason, each naming what was read, where, and what is legal.
+        more: reasons beyond the lines of ``problems``, where one line stands for several.
     """
 
-    def __init__(self, source: str, problems: list[str]) -> None:
-        super().__init__(source, problems)  # args as given, so that it survives a trip from a worker
+    def __init__(self, source: str, problems: list[str], more: int = 0) -> None:
+        super().__init__(source, problems, more)  # args as given, so that it survives a trip from a worker
 
     @property
     def source(self) -> str:
@@ -31,9 +32,13 @@ class RequestError(TfserError):
         """Every reason, in the order found."""
         return list(self.args[1])
 
+    @property
+    def more(self) -> int:
+        """Reasons that have no line of their own."""
+        return int(self.args[2])
+
     def __str__(self) -> str:
-        count = len(self.problems)
-        head = f"{self.source}: {count} problem{'s' if count != 1 else ''}, nothing was started"
+        head = f"{self.source}: {counted(len(self.problems) + self.more, 'problem')}, nothing was started"
         return "\n  - ".join([head, *self.problems])
 
 
@@ -76,11 +81,30 @@ class TrialError(TfserError):
     """
 
 
+class MachineError(OSError):
+    """A trial met a fault of its machine or of what is installed there; it may go well elsewhere, or once that is mended.
+
+    Args:
+        reason: what happened.
+    """
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "trial"), counted(0, "trial")
+    ('1 trial', '0 trials')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def unknown(what: str, given: object, known: object) -> str:
     """The one sentence for a name that does not exist: what was read and what is legal."""
     from difflib import get_close_matches
 
+    text = str(given)
+    text = text if len(text) <= 100 else f"{text[:100]}..."
     names = sorted(str(name) for name in known)  # type: ignore[attr-defined]
-    close = get_close_matches(str(given), names, n=1)
+    close = get_close_matches(text, names, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"{what}: no {str(given)!r}; there are {', '.join(names)}{hint}"
+    return f"{what}: no {text!r}; there are {', '.join(names)}{hint}"

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from urllib.parse import unquote
 
 from filelock import FileLock
+
+from tfser.typed import given
 
 if TYPE_CHECKING:  # a machine that only trains on local files does not need it
     from upath import UPath
@@ -26,9 +30,21 @@ Place: TypeAlias = "Path | UPath"
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,99}")
 """What a sweep may be called: it becomes a folder."""
 
+RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+"""What no file or folder can be called on Windows, whatever follows the first dot."""
+
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 _MIRROR = "tfser-mirror"
+
+READS = 5
+"""How often a file is read whose content another process replaces meanwhile."""
+
+_REPLACED = (errno.EBUSY, errno.ESTALE)
+"""Errors of a read that another process's write cut short: S3 clients give the first, network folders the second."""
+
+_IN_PARTS = 32 << 20
+"""Bytes above which a store's client may read an object in several requests, which can meet different versions of it."""
 
 
 def place(text: str | os.PathLike[str] | Place) -> Place:
@@ -38,16 +54,20 @@ def place(text: str | os.PathLike[str] | Place) -> Place:
         text: a path (``~`` is expanded) or a URI that fsspec reads, such as ``s3://bucket/folder``.
 
     Raises:
-        ValueError: a URI of a kind that fsspec does not know, whose package is not installed, or that does not answer.
+        ValueError: a home folder that nobody has; a URI of a kind that fsspec does not know, whose package is not installed, or
+            that does not answer.
     """
     if not isinstance(text, (str, os.PathLike)):
         return text
     words = os.fspath(text)
     if not _URI.match(words):
-        return Path(words).expanduser()
+        return _expanded(words)
     scheme, _, rest = words.partition("://")
     if scheme.lower() == "file":
-        return Path(rest)
+        host, slash, path = rest.partition("/")
+        if host not in ("", "localhost") or not slash:
+            raise ValueError(f"{words}: a file URI has three slashes before its path, as in {Path('/', host, path).as_uri()}")
+        return Path(slash + unquote(path))
     from upath import UPath
 
     try:
@@ -61,6 +81,16 @@ def place(text: str | os.PathLike[str] | Place) -> Place:
     return found
 
 
+def _expanded(words: str) -> Path:
+    """A local path with ``~`` expanded."""
+    try:
+        return Path(words).expanduser()
+    except RuntimeError:
+        name = Path(words).parts[0]
+        why = f"this machine has no account {name[1:]!r}" if name != "~" else "this account has no home folder"
+        raise ValueError(f"{words}: {why}, so that {name!r} stands for nothing; write the whole path") from None
+
+
 def typed_place(text: str) -> Place:
     """``place`` as argparse wants it.
 
@@ -68,9 +98,10 @@ def typed_place(text: str) -> Place:
         argparse.ArgumentTypeError: with the reason.
     """
     try:
-        return place(text)
+        return place(given(text))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        source = next((f" (from {name})" for name in ("TFSER_DATA",) if text == os.environ.get(name)), "")
+        raise argparse.ArgumentTypeError(f"{error}{source}") from None
 
 
 def is_remote(path: Place) -> bool:
@@ -152,13 +183,34 @@ def create_text(path: Place, text: str) -> bool:
 
 
 def read_bytes(path: Place) -> bytes:
-    """A whole file.
+    """Return a whole file, of one version; read it again where another process replaces it meanwhile.
 
     Raises:
         OSError: it is not there (``FileNotFoundError``) or cannot be read.
     """
-    with _as_os_error(path):
-        return path.read_bytes()
+    before = None
+    for _ in range(READS):
+        with _unless_replaced(), _as_os_error(path):
+            if isinstance(path, Path):
+                return path.read_bytes()
+            content: bytes = path.fs.cat_file(path.path)
+            if len(content) < _IN_PARTS or before == (before := _version(path.fs.info(path.path))):
+                return content
+    raise _replaced(path)
+
+
+@contextlib.contextmanager
+def _unless_replaced() -> Iterator[None]:
+    """Pass over the error of a read that another process's write cut short."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REPLACED:
+            raise
+
+
+def _replaced(path: Place) -> OSError:
+    return OSError(errno.EBUSY, f"another process replaced it during each of {READS} reads; try again", str(path))
 
 
 def read_text(path: Place) -> str:
@@ -168,6 +220,16 @@ def read_text(path: Place) -> str:
         OSError, UnicodeDecodeError: it is not there, cannot be read, or is no text.
     """
     return read_bytes(path).decode("utf-8")
+
+
+def read_start(path: Place, at_most: int) -> bytes:
+    """The first bytes of a file of any length, or of a pipe.
+
+    Raises:
+        OSError: it is not there (``FileNotFoundError``) or cannot be read.
+    """
+    with _as_os_error(path), path.open("rb") as file:
+        return bytes(file.read(at_most))
 
 
 def exists(path: Place) -> bool:
@@ -247,13 +309,33 @@ def _as_os_error(path: Place) -> Iterator[None]:
     except Exception as error:
         if not is_remote(path):
             raise
-        raise OSError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from None
+        told = f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        status = getattr(error, "status_code", getattr(error, "code", None))
+        raise (OSError(errno.EBUSY, told) if status == 412 else OSError(told)) from None  # 412: it changed since it was opened
 
 
 def cache_folder() -> Path:
-    """Where this machine keeps its copies of what lies behind URIs: TFSER_CACHE, else ``~/.cache/tfser``."""
+    """Where this machine keeps its copies of what lies behind URIs: TFSER_CACHE, else ``~/.cache/tfser``.
+
+    An account without a home that it can write has a folder of its own among the temporary ones.
+
+    Raises:
+        OSError: another account has made that folder.
+    """
     named = os.environ.get("TFSER_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "tfser"
+    if named:
+        try:
+            return _expanded(named)
+        except ValueError as error:
+            raise OSError(f"TFSER_CACHE: {error}") from None
+    folder = Path(os.path.expanduser("~"), ".cache", "tfser")
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not folder.is_absolute() or not os.access(there, os.W_OK):
+        folder = Path(tempfile.gettempdir(), f"tfser-cache-{os.getuid()}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise OSError(errno.EPERM, "it belongs to another account; name a folder of your own with TFSER_CACHE", str(folder))
+    return folder
 
 
 def here(path: Place) -> Path:
@@ -292,19 +374,35 @@ def mirror(folder: Place, names: Callable[[list[str]], list[str]] = lambda names
         if not inside:
             raise FileNotFoundError(f"{folder} holds nothing, or is not there")
         for root in [folder / name for name in names(inside)] or [folder]:
-            found: dict[str, dict[str, Any]] = folder.fs.find(root.path, detail=True)
-            versions = {local / os.path.relpath(name, folder.path): (name, _version(info)) for name, info in found.items()}
-            old = [path for path, (_, version) in versions.items() if not _is_version(path, version)]
-            for first in range(0, len(old), _AT_ONCE):
-                _fetch(folder, {path: versions[path] for path in old[first : first + _AT_ONCE]})
+            found = _brought(root, local, folder)
             for path in _mirrored(root).rglob("*"):
-                if path.is_file() and path not in versions:
+                if path.is_file() and path not in found:
                     path.unlink()
     return local
 
 
 _AT_ONCE = 64
 """Files that are copied side by side."""
+
+
+def _brought(root: UPath, local: Path, folder: UPath) -> set[Path]:
+    """Copy what is missing or changed below ``root``, until a look at the store finds nothing more; returns every copy.
+
+    Args:
+        root: a folder behind a URI.
+        local: where the copies of ``folder`` lie.
+        folder: ``root`` or one above it.
+    """
+    for _ in range(READS):
+        found: dict[str, dict[str, Any]] = folder.fs.find(root.path, detail=True)
+        versions = {local / os.path.relpath(name, folder.path): (name, _version(info)) for name, info in found.items()}
+        old = [path for path, (_, version) in versions.items() if not _is_version(path, version)]
+        if not old:
+            return set(versions)
+        for first in range(0, len(old), _AT_ONCE):
+            with contextlib.suppress(FileNotFoundError), _unless_replaced():
+                _fetch(folder, {path: versions[path] for path in old[first : first + _AT_ONCE]})
+    raise _replaced(root)
 
 
 def _mirrored(path: UPath) -> Path:
@@ -317,13 +415,16 @@ def _mirrored(path: UPath) -> Path:
 
 def _copied(source: UPath, target: Path) -> Path:
     """``target`` with the content of ``source``; copied where it is missing or of another version."""
-    with _as_os_error(source):
-        version = _version(source.fs.info(source.path))
-        _note(target).parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(_note(target).with_suffix(".lock")):  # the trials of a machine begin together
-            if not _is_version(target, version):
-                _fetch(source, {target: (source.path, version)})
-    return target
+    _note(target).parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(READS):
+        with _unless_replaced(), _as_os_error(source):
+            version = _version(source.fs.info(source.path))
+            if _is_version(target, version):
+                return target
+            with FileLock(_note(target).with_suffix(".lock")):  # the trials of a machine begin together
+                if not _is_version(target, version):
+                    _fetch(source, {target: (source.path, version)})
+    raise _replaced(source)
 
 
 def _fetch(source: UPath, wanted: Mapping[Path, tuple[str, str]]) -> None:

@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from tfser import known_sound
 from tfser.databases.base import Database, DatabaseInfo, Utterance
+from tfser.databases.folders import show
 from tfser.errors import RequestError, TrialError, unknown
 from tfser.features import as_tensor, extract, segment_frames
+from tfser.files import Place
 from tfser.front_end import FrontEnd
 from tfser.models import MODELS
 from tfser.numerics import settled, weights_digest
@@ -28,7 +31,8 @@ from tfser.trial import NUMERICS_VERSION, TrialSpec
 CPU = torch.device("cpu")
 
 PORTABLE = ("trial_id", "spec", "emotions", "standardisation", "weights_sha256", "versions")
-"""What of a ledger entry, with its device, rebuilds its model: neither the utterances that it was scored on nor where it was trained."""
+"""What of a ledger entry, with its device and ``known_sound``, rebuilds its model: neither the utterances that it was scored on nor
+where it was trained."""
 
 _FILES = DatabaseInfo(name="files", title="files", language="", licence="", citation="", homepage="", how_to_get="", layout="", emotions=())
 """Files that belong to no corpus, so that they are read and checked by the same code."""
@@ -58,30 +62,73 @@ class FinalModel:
 
     Raises:
         ValueError: the weights are not the ones of the entry.
-        RequestError: this version of tfser computes other numbers than the one that trained it, or has no such model.
+        RequestError: this tfser does not give the scores of the one that trained it: it computes other numbers, has no such model,
+            setting or network, or its front end is another.
     """
 
     def __init__(self, record: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
-        self.spec = TrialSpec.from_dict(record["spec"])
         self.trial_id: str = record["trial_id"]
-        self.emotions: tuple[str, ...] = tuple(record["emotions"])
-        trained = f"tfser {record['versions']['tfser']}"
-        if self.spec.numerics != NUMERICS_VERSION:
-            reason = f"{trained} trained it with numerics {self.spec.numerics}, this one computes numerics {NUMERICS_VERSION}"
-            raise RequestError(f"trial {self.trial_id}", [f"{reason}: its scores would differ; use {trained}"])
-        if self.spec.model not in MODELS:
-            raise RequestError(f"trial {self.trial_id}", [f"{unknown('model', self.spec.model, MODELS)}; use {trained}, which trained it"])
-        self.front_end: FrontEnd = front_end(self.spec.settings)
-        with settled(CPU):  # the parameters that it is built with are replaced; nobody's random state moves
-            model = MODELS[self.spec.model].build(self.spec.ablation, self.spec.settings, len(self.emotions))
+        self._trained = trained = made_with(record)
+        spec, numerics = record["spec"], record["spec"].get("numerics")
+        if numerics != NUMERICS_VERSION:
+            ours = f"{made_with(record, 'tfser')} trained it with numerics {numerics}, this one computes numerics {NUMERICS_VERSION}"
+            raise self._refused(f"{ours}: its scores would differ; use {trained}, or type its sweep's command again to train it anew")
+        if spec["model"] not in MODELS:
+            raise self._refused(f"{unknown('model', spec['model'], MODELS)}; use {trained}, which trained it")
+        lacking = [name for name in PORTABLE if name not in record]
+        if lacking:
+            raise self._refused(f"its entry has no {', '.join(lacking)}; use {trained}, which wrote it")
+        architecture = MODELS[spec["model"]]
+        try:
+            self.spec = TrialSpec.from_dict(spec)
+            self.emotions: tuple[str, ...] = tuple(record["emotions"])
+            self.front_end: FrontEnd = front_end(self.spec.settings)
+            with settled(CPU):  # the parameters that it is built with are replaced; nobody's random state moves
+                model = architecture.build(self.spec.ablation, self.spec.settings, len(self.emotions))
+        except RequestError as error:
+            raise self._refused(f"{error.source} cannot be built: {'; '.join(error.problems)}; use {trained}, which trained it") from None
+        except (KeyError, TypeError) as error:
+            raise self._refused(f"its settings are not those of this tfser ({error}); use {trained}, which trained it") from None
+        if weights_digest(weights) != record["weights_sha256"]:
+            raise ValueError("their checksum is not the one in the entry")
         try:
             model.load_state_dict(dict(weights))
         except (RuntimeError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(" ".join(str(error).split())[:300]) from None
-        if weights_digest(model) != record["weights_sha256"]:
-            raise ValueError("their checksum is not the one in the entry")
+            why = " ".join(str(error).split())[:300]
+            raise self._refused(f"its weights are whole but do not fit the network of this tfser ({why}); use {trained}") from None
         mean, std = (np.array(record["standardisation"][name]) for name in ("mean", "std"))
         self.scorer = Scorer(model, mean, std, _device(record))
+        if "known_sound" in record:
+            self._compare("a made-up sound", known_sound.scores(self.scorer, self.spec.settings), record["known_sound"])
+
+    def _refused(self, why: str) -> RequestError:
+        return RequestError(f"trial {self.trial_id}", [why])
+
+    def compare(self, utterances: Mapping[str, np.ndarray], recorded: Mapping[str, Sequence[float]]) -> None:
+        """See that utterances get the scores that were recorded for them.
+
+        Args:
+            utterances: frames by id: float32, shape (frames, n_mels).
+            recorded: probabilities by id.
+
+        Raises:
+            RequestError: one gets others.
+        """
+        for name, frames in utterances.items():
+            self._compare(f"the test utterance {show(name)}", self.score(frames).probabilities.tolist(), recorded[name])
+
+    def _compare(self, what: str, found: Sequence[float], recorded: Sequence[float]) -> None:
+        if not known_sound.same(found, recorded):
+            place = int(np.argmax(np.abs(np.array(found) - recorded)))
+            now, then = (f"{100 * row[place]:.2f} %" for row in (found, recorded))
+            raise self._refused(
+                f"it gives {what} {now} for {self.emotions[place]}, where {then} was recorded: the code or the libraries are not those "
+                f"that trained it; use {self._trained}, unchanged, or take its entry out of the ledger and type its sweep's command again"
+            )
+
+    def pack(self, features: Place) -> Place:
+        """Where a feature store keeps the frames of its database, without suffix."""
+        return features / self.front_end.id / f"{self.spec.database}-{self.spec.database_digest}"
 
     @property
     def segment(self) -> tuple[int, int]:
@@ -154,8 +201,15 @@ def centre_s(front_end: FrontEnd, frames: np.ndarray) -> np.ndarray:
 
 def portable(record: Mapping[str, Any]) -> str:
     """What rebuilds a model beside its weights, as JSON text."""
-    values = {name: record[name] for name in PORTABLE} | {"machine": {"device": record["machine"]["device"]}}
+    values = {name: record[name] for name in (*PORTABLE, "known_sound") if name in record}
+    values["machine"] = {"device": record["machine"]["device"]}
     return json.dumps(values, sort_keys=True, ensure_ascii=True, allow_nan=False)
+
+
+def made_with(record: Mapping[str, Any], *names: str) -> str:
+    """What trained a trial, in words: versions that move its numbers."""
+    versions = record.get("versions", {})
+    return ", ".join(f"{name} {versions[name]}" for name in names or ("tfser", "torch", "torchaudio") if name in versions)
 
 
 def _device(record: Mapping[str, Any]) -> torch.device:

@@ -9,21 +9,26 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfser import collect, tracking
+from tfser import collect, tracking, tracking_uri
 from tfser.errors import RequestError
+from tfser.features import Pack
 from tfser.files import NAME, Place, listed, read_text, typed_place
-from tfser.final_model import FinalModel
+from tfser.final_model import FinalModel, made_with
 from tfser.ledger import Ledger
+from tfser.typed import typed_words
 
 SHOWN = 12
 """Choices that a message lists before it says how many more there are."""
+
+COMPARED = 4
+"""Test utterances that are scored again where an entry was written before entries held the scores of a known sound."""
 
 SHORTEST_PREFIX = 6
 """Digits of a trial id that are enough to name it, where no other begins with them."""
@@ -92,15 +97,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--storage", type=typed_place, default=None, metavar="PATH", help="the --storage of the sweep (default: RESULTS/.tfser)"
     )
     where.add_argument(
-        "--tracking-uri", default=None, metavar="U", help="MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage)"
+        "--tracking-uri",
+        type=typed_words,
+        default=None,
+        metavar="U",
+        help="MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage)",
     )
 
 
 def source(arguments: argparse.Namespace) -> Source:
-    """Where the typed options say to look."""
-    results = arguments.results or collect.default_out()
-    uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    return Source(storage=arguments.storage or results / ".tfser", results=results, tracking_uri=uri)
+    """Where the typed options say to look.
+
+    Raises:
+        RequestError: MLflow can keep no runs behind the tracking URI.
+    """
+    results = collect.default_out() if arguments.results is None else arguments.results
+    problems: list[str] = []
+    uri = tracking_uri.given(arguments.tracking_uri, problems)
+    if problems:
+        raise RequestError("MLflow", problems)
+    storage = results / ".tfser" if arguments.storage is None else arguments.storage
+    return Source(storage=storage, results=results, tracking_uri=uri)
 
 
 def narrowed(arguments: argparse.Namespace) -> dict[str, str]:
@@ -120,9 +137,14 @@ def find(run: str, place: Source, only: Mapping[str, str]) -> dict[str, Any]:
         RequestError: there is none, there are several (they are listed), or it is one that keeps no weights.
     """
     ledger = place.ledger
-    choices = {choice.trial_id: choice for choice in _meant(run, place)}
-    if not choices:
-        raise RequestError(f"RUN {run}", [_nothing(run, place)])
+    try:
+        choices = {choice.trial_id: choice for choice in _meant(run, place)}
+        nothing = "" if choices else _nothing(run, place)
+    except OSError as error:
+        reason = f"it cannot be looked up: {error.strerror or error}; name another folder with --results or --storage"
+        raise RequestError(f"RUN {run}", [reason]) from None
+    if nothing:
+        raise RequestError(f"RUN {run}", [nothing])
     fitting = [c for c in choices.values() if all(getattr(c, name) == value for name, value in only.items())]
     if not fitting:
         options = " ".join(f"--{name} {value}" for name, value in only.items())
@@ -241,16 +263,16 @@ def _usable(ledger: Ledger, trial_id: str) -> dict[str, Any]:
 
 
 def load(record: Mapping[str, Any], ledger: Ledger) -> FinalModel:
-    """The model of a final trial.
+    """The model of a final trial, which gives the scores that were recorded.
 
     Raises:
-        RequestError: its weights are gone or damaged.
+        RequestError: its weights are gone or damaged, or it gives other scores here.
     """
     trial_id = record["trial_id"]
     path = ledger.weights_path(trial_id)
     again = f"remove {ledger.path(trial_id)}, and the command of its sweep trains it again"
     try:
-        return FinalModel(record, ledger.weights(trial_id))
+        model = FinalModel(record, ledger.weights(trial_id))
     except RequestError:
         raise
     except FileNotFoundError:
@@ -258,3 +280,21 @@ def load(record: Mapping[str, Any], ledger: Ledger) -> FinalModel:
     except Exception as error:  # torch passes on whatever its reader raises about a damaged file
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise RequestError(f"trial {trial_id}", [f"its weights {path} are damaged: {reason}; put a whole copy back, or {again}"]) from None
+    if "known_sound" not in record:
+        _compare_with_features(model, record, ledger.root.parent / "features")
+    return model
+
+
+def _compare_with_features(model: FinalModel, record: Mapping[str, Any], features: Place) -> None:
+    """Score some test utterances again: what an entry that holds no scores of the known sound can be compared with."""
+    path = model.pack(features)
+    try:
+        pack = Pack.open(path)
+        frames = pack.frames()
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        why = f"its features {path} cannot be read ({type(error).__name__})"
+        text = f"trial {model.trial_id}: {why}, so that its scores were not compared with the recorded ones; it was made with"
+        print(text, made_with(record), file=sys.stderr)
+        return
+    recorded = {u["id"]: u["p"] for u in record["utterances"][:COMPARED]}
+    model.compare({u.id: frames[u.start : u.start + u.frames] for u in pack.utterances if u.id in recorded}, recorded)

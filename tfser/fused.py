@@ -271,8 +271,8 @@ class _Together:
         self._segments = torch.cat([member._train.frames for member in members])
         self._labels = torch.cat([member._train.labels for member in members])
         self._adam = _Adam(members, self._model)
-        self._offset = torch.stack([member._scorer._offset for member in members])[:, None, None]
-        self._scale = torch.stack([member._scorer._scale for member in members])[:, None, None]
+        self._offset = torch.stack([member.scorer._offset for member in members])[:, None, None]
+        self._scale = torch.stack([member.scorer._scale for member in members])[:, None, None]
         plain = torch.ones(len(members[0].data.emotions), device=self._device)
         self._weights = torch.stack([plain if member._weights is None else member._weights for member in members])
         self._totals = torch.tensor([course.total for course in courses], dtype=torch.float64, device=self._device)

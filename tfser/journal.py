@@ -11,13 +11,14 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import JournalFileBackend
 
 from tfser.files import Place, commit, exists, read_bytes
+from tfser.patience import Patience
 
 SYNC_S = 1.0
 """Between waits for the disk, at least."""
@@ -85,8 +86,8 @@ class StoredJournal(Journal):
     Only the last part is stored again, so that a line costs the same however long the journal has become.
     """
 
-    def __init__(self, path: Place) -> None:
-        self._path = path
+    def __init__(self, path: Place, say: Callable[[str], None] = lambda text: None) -> None:
+        self._path, self._patience = path, Patience(f"the journal of the studies, {path},", lambda error: isinstance(error, OSError), say)
         folder = Path(tempfile.mkdtemp(prefix="tfser-journal-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         local, self._part, self._begin = folder / path.name, 0, 0
@@ -112,4 +113,4 @@ class StoredJournal(Journal):
         with self._local.open("rb") as file:
             file.seek(self._begin)
             content = file.read()
-        commit(self._place, lambda stored: stored.write(content))
+        self._patience(lambda again: commit(self._place, lambda stored: stored.write(content)))

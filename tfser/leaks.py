@@ -23,7 +23,7 @@ from typing import Any
 from rich.console import Console
 
 from tfser import tracking
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError, counted, unknown
 from tfser.files import absolute, commit_text, typed_place
 from tfser.leak_plan import LEARNING_RATES, ROWS, Leaks, make
 from tfser.models import MODELS
@@ -33,17 +33,20 @@ from tfser.report.result import Configuration
 from tfser.request import DATABASE_HELP, LEAKS_PREFIX, Sweep, add_places, add_training, check, probe_out, recall, remember
 from tfser.runners.work import versions
 from tfser.schedule import Schedule
-from tfser.sweep import Run, start
+from tfser.streams import take_any_text
+from tfser.sweep import Run, start, tally
 from tfser.trial import NUMERICS_VERSION
-from tfser.view import View, duration
+from tfser.typed import typed_whole
+from tfser.view import View
 
-_NO_MLFLOW = "sqlite://"
-"""A database in memory: stands where a sweep would have its tracking URI, and is never opened."""
+MOST_DRAWN = 1000
+"""Settings that --trials may draw: all are drawn before anything starts."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="tfser leaks",
         description="The same setting under the wrong protocols that are common in print, beside the honest one: what each leak is worth.",
         epilog="Exit codes: 0 all done, 1 some trials failed, 2 the request is wrong and nothing was started, 130 interrupted.",
@@ -52,12 +55,18 @@ def parser() -> argparse.ArgumentParser:
     add_training(p)
     factors = " and ".join(f"{factor:g}" for factor in LEARNING_RATES)
     leak = p.add_argument_group("what leaks")
-    leak.add_argument("--leak", nargs="+", default=["all"], metavar="L", help=f"{', '.join(ROWS[1:])} or all (default: all)")
+    leak.add_argument("--leak", nargs="+", action="extend", default=None, metavar="L", help=f"{', '.join(ROWS[1:])} or all (default: all)")
     leak.add_argument(
-        "--trials", type=int, default=0, metavar="N", help=f"settings drawn at random from the space (default: learning rates x {factors})"
+        "--trials",
+        type=typed_whole,
+        default=0,
+        metavar="N",
+        help=f"settings drawn at random from the space (default: learning rates x {factors})",
     )
-    leak.add_argument("--space", type=typed_place, nargs="+", default=[], metavar="FILE", help="default: search_spaces/<model>.yaml")
-    leak.add_argument("--search-seed", type=int, default=0, metavar="N", help="another one draws other settings (default: 0)")
+    leak.add_argument(
+        "--space", type=typed_place, nargs="+", action="extend", default=[], metavar="FILE", help="default: search_spaces/<model>.yaml"
+    )
+    leak.add_argument("--search-seed", type=typed_whole, default=0, metavar="N", help="another one draws other settings (default: 0)")
     add_places(p, mlflow=False)
     p.set_defaults(
         selection="nested",
@@ -66,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         prune=False,
         optuna_storage=None,
         deterministic=False,
-        tracking_uri=_NO_MLFLOW,
+        tracking_uri=None,
     )
     return p
 
@@ -77,23 +86,27 @@ def checked(arguments: argparse.Namespace) -> tuple[Sweep, Leaks]:
     Raises:
         RequestError: every problem.
     """
-    problems = []
-    models = list(dict.fromkeys(arguments.model or []))
+    problems, more = [], 0
+    models = list(dict.fromkeys([] if arguments.model is None else arguments.model))
     if len(models) != 1:
         problems.append(f"--model: name one of {', '.join(MODELS)}; the table is about one")
     if len(set(arguments.ablation)) > 1 or "all" in arguments.ablation:
         problems.append("--ablation: name one, or none for the full model; the table is about one")
-    names = ROWS[1:] if "all" in arguments.leak else arguments.leak
-    problems += [unknown("--leak", name, [*ROWS[1:], "all"]) for name in names if name not in ROWS[1:]]
-    if arguments.space and not arguments.trials:
-        problems.append("--space: without --trials nothing is drawn from it; add --trials N")
+    asked = ["all"] if arguments.leak is None else arguments.leak
+    problems += [unknown("--leak", name, [*ROWS[1:], "all"]) for name in dict.fromkeys(asked) if name not in (*ROWS[1:], "all")]
+    names = ROWS[1:] if "all" in asked else asked
+    if arguments.trials > MOST_DRAWN:
+        problems.append(f"--trials: {arguments.trials} is above {MOST_DRAWN}; each setting drawn is trained on every fold")
+    if not 0 <= arguments.search_seed < 2**32:
+        problems.append(f"--search-seed: {arguments.search_seed} is not within 0 to {2**32 - 1}")
     sweep = None
     try:
         sweep = check(arguments)
     except RequestError as error:
         problems += error.problems
+        more = error.more
     if problems or sweep is None:
-        raise RequestError("tfser leaks", problems)
+        raise RequestError("tfser leaks", problems, more)
     return replace(sweep, name=LEAKS_PREFIX + sweep.name), make(sweep.plan, names)
 
 
@@ -105,7 +118,8 @@ def describe(sweep: Sweep, leaks: Leaks) -> list[str]:
     folds = f"{len(c.folds)} folds" + (f" of {c.folds_total}" if len(c.folds) < c.folds_total else "")
     settings = f"{len(leaks.settings)} settings ({leaks.origin})"
     lines.append(
-        f"{MODELS[c.model].title} {c.ablation}, {c.protocol_name}: {folds}, {len(c.seeds)} seed(s), {leaks.epochs} epochs, {settings}"
+        f"{MODELS[c.model].title} {c.ablation}, {c.protocol_name}: {folds}, {counted(len(c.seeds), 'seed')}, "
+        f"{counted(leaks.epochs, 'epoch')}, {settings}"
     )
     lines += [f"leaks {report.titles(c)[row.name]}" for row in leaks.rows]
     lines.append(f"{leaks.plan.final_trials} trials in all, of which honest ones are shared with every sweep in this storage")
@@ -161,7 +175,7 @@ class LeaksRun(Run):
             self._say(f"{record['status']}: {what}: {record['reason']}{log}", "red")
         if schedule.failures:
             self._say("--retry-failed trains failed trials again; lost ones are tried again by the same command.")
-        self._say(f"Trained {schedule.trained} trial(s) in {duration(time.time() - self._started)}; the rest was there already.")
+        self._say(tally(schedule, time.time() - self._started))
         self._say(f"Table: {absolute(folder)}")
         self._say(f"Ledger, features: {absolute(self.sweep.storage)}")
 
@@ -176,7 +190,7 @@ class LeaksRun(Run):
         return {
             "name": self.sweep.name,
             "command": self._command,
-            "request": {key: value for key, value in vars(self.arguments).items() if key not in ("typed", "tracking_uri")},
+            "request": {key: value for key, value in vars(self.arguments).items() if key not in ("typed", "tracking_uri", "mlflow")},
             "versions": versions(),
             "numerics": NUMERICS_VERSION,
             "platform": platform.platform(),
@@ -191,6 +205,7 @@ class LeaksRun(Run):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     arguments = parser().parse_args(argv)
 
     def prepare(console: Console) -> tuple[str, Run, list[str]]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tfser.memory import keep_freed_memory, unfilled
 
@@ -52,10 +52,10 @@ def derived_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over every parameter and buffer: equal models, equal digest."""
+def weights_digest(weights: nn.Module | Mapping[str, Tensor]) -> str:
+    """SHA-256 over every parameter and buffer of a model, or of its state dictionary: equal models, equal digest."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in (weights.state_dict() if isinstance(weights, nn.Module) else weights).items():
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
     return digest.hexdigest()

@@ -24,6 +24,9 @@ from tfser.trial import NUMERICS_VERSION, Hyperparameter, TrialSpec, Value
 EPOCHS_WHERE_SILENT = 100
 """Ours: epochs without --epochs for a model whose paper does not state them (ATFNN)."""
 
+MOST_SEEDS, MOST_TRIALS, MOST_EPOCHS = 10_000, 1_000_000, 10_000_000
+"""Ours: beyond any use, and small enough that a slip of the finger is refused instead of filling the memory with a plan."""
+
 SELECTIONS = ("nested", "global", "oracle")
 """How settings and epochs are chosen. ``oracle`` takes the best epoch on the test fold: it exists to be
 compared with literature that does so, and every table and run says it."""
@@ -207,14 +210,16 @@ def problems(request: Request, spaces: Mapping[str, Space]) -> list[str]:
         found.append(unknown("--sampler", request.sampler, SAMPLERS))
     if request.selection not in SELECTIONS:
         found.append(unknown("--selection", request.selection, SELECTIONS))
-    for name, value, low in (
-        ("--seeds", request.seeds, 1),
-        ("--trials", request.trials, 0),
-        ("--validation-folds", request.validation_folds, 1),
-        ("--epochs", 1 if request.epochs is None else request.epochs, 1),
+    for name, value, low, high in (
+        ("--seeds", request.seeds, 1, MOST_SEEDS),
+        ("--trials", request.trials, 0, MOST_TRIALS),
+        ("--validation-folds", request.validation_folds, 1, MOST_SEEDS),
+        ("--epochs", 1 if request.epochs is None else request.epochs, 1, MOST_EPOCHS),
     ):
         if value < low:
             found.append(f"{name}: {value} is below {low}")
+        elif value > high:
+            found.append(f"{name}: {value} is above {high}, the most that is planned")
     typed = dict(request.fixed)
     for name in typed:
         if not any(name in hyperparameters(m) for m in of_any):

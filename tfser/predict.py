@@ -21,6 +21,8 @@ from tfser.databases.folders import show
 from tfser.errors import RequestError, TfserError
 from tfser.final_model import FinalModel, Scored, read
 from tfser.front_end import FrontEnd
+from tfser.streams import take_any_text, takes
+from tfser.typed import typed_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,13 @@ class Answer:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="tfser predict",
         description="Emotion and probabilities of audio files, from a finished final trial.",
         epilog="Exit codes: 0 done, 2 the request is wrong and nothing was scored.",
     )
     finished.add_options(p)
-    p.add_argument("files", nargs="*", type=Path, metavar="FILE", help="audio: wav, flac, aiff; another rate is resampled")
+    p.add_argument("files", nargs="*", type=typed_path, metavar="FILE", help="audio: wav, flac, aiff; another rate is resampled")
     p.add_argument("--segments", action="store_true", help="the probabilities of every segment too")
     p.add_argument("--json", action="store_true", help="one JSON object, with every digit, instead of a table in percent")
     p.add_argument("--log-model", action="store_true", help="log the model to the trial's MLflow run, and say how to serve it")
@@ -104,6 +107,7 @@ def _cells(verdict: dict[str, Any]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     arguments = parser().parse_intermixed_args(argv)
     try:
         return _run(arguments)
@@ -130,7 +134,11 @@ def _run(arguments: argparse.Namespace) -> int:
     answers = [Answer(path, model.score(frames)) for path, frames in zip(arguments.files, utterances, strict=True)]
     if answers:
         values = to_dict(record, model, answers, arguments.segments)
-        print(json.dumps(values, ensure_ascii=False, indent=1) if arguments.json else to_text(values))
+        text = json.dumps(values, ensure_ascii=False, indent=1)
+        if arguments.json:  # what the output's encoding lacks is escaped as JSON has it
+            print(text if takes(text) else json.dumps(values, ensure_ascii=True, indent=1))
+        else:
+            print(to_text(values))
     if arguments.log_model:
         from tfser import serving
 

@@ -10,23 +10,26 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tfser import collect, resources, tracking
+from tfser import collect, resources, tracking, tracking_uri
 from tfser import plan as planning
 from tfser import space as spaces
 from tfser.databases import KNOWN, load
 from tfser.databases.base import Database
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError
 from tfser.features import audio_digests
-from tfser.files import NAME, Place, commit_text, is_remote, make_folder, read_text, remove, slug, typed_place
+from tfser.files import NAME, RESERVED, Place, commit_text, is_remote, make_folder, read_text, remove, slug, typed_place
 from tfser.folds import PROTOCOLS
+from tfser.mirror import redacted
 from tfser.models import MODELS
+from tfser.runners import safety
 from tfser.trial import Hyperparameter, Value
+from tfser.typed import clipped, number, typed_number, typed_whole, typed_words
+from tfser.typed import option as as_option
 
 LEAKS_PREFIX = "leaks-"
 """Before the name of what ``tfser.leaks`` makes, which shares folders with sweeps."""
@@ -38,6 +41,7 @@ DATABASE_HELP = "a known name, the path of a manifest CSV, or audformat:PATH; NA
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="tfser sweep",
         description="Leave-one-out trials of every (database, fold, model, ablation): trains what is missing, then writes the tables.",
         epilog="Exit codes: 0 all done, 1 some trials failed, 2 the request is wrong and nothing was started, 130 interrupted.",
@@ -55,25 +59,33 @@ def add_training(p: argparse.ArgumentParser) -> None:
     data = os.environ.get("TFSER_DATA") or None
     what.add_argument("--data", type=typed_place, default=data, help="folder or URI that holds the corpora (default: TFSER_DATA)")
     what.add_argument("--allow-incomplete", action="store_true", help="go on with a database that is not as published; tables say so")
-    what.add_argument("--model", nargs="+", default=None, metavar="M", help=f"default: {' '.join(MODELS)}")
-    what.add_argument("--ablation", nargs="+", default=[], metavar="A", help="default: the full model; or all")
+    what.add_argument("--model", nargs="+", action="extend", default=None, metavar="M", help=f"default: {' '.join(MODELS)}")
+    what.add_argument("--ablation", nargs="+", action="extend", default=[], metavar="A", help="default: the full model; or all")
     what.add_argument("--protocol", default="speaker", metavar="P", help=f"{' or '.join(PROTOCOLS)} (default: speaker)")
-    what.add_argument("--fold", nargs="+", default=[], metavar="F", help="default: all")
-    what.add_argument("--seeds", type=int, default=1, metavar="N", help="final trials per fold, seeds 0 to N-1 (default: 1)")
-    what.add_argument("--epochs", type=int, default=None, metavar="N", help="default: as published; with a search, the most that are tried")
-    what.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="fixed", help="fixes a hyperparameter; it is not searched")
+    what.add_argument("--fold", nargs="+", action="extend", default=[], metavar="F", help="default: all")
+    what.add_argument("--seeds", type=typed_whole, default=1, metavar="N", help="final trials per fold, seeds 0 to N-1 (default: 1)")
+    most = "default: as published; with a search, the most that are tried"
+    what.add_argument("--epochs", type=typed_whole, default=None, metavar="N", help=most)
+    fixes = "fixes a hyperparameter; it is not searched"
+    what.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="fixed", help=fixes)
 
 
 def _add_search(p: argparse.ArgumentParser) -> None:
     search = p.add_argument_group("search")
-    search.add_argument("--trials", type=int, default=None, metavar="N", help="Optuna trials per fold (default: 0, the published setting)")
-    search.add_argument("--space", type=typed_place, nargs="+", default=[], metavar="FILE", help="default: search_spaces/<model>.yaml")
+    search.add_argument(
+        "--trials", type=typed_whole, default=None, metavar="N", help="Optuna trials per fold (default: 0, the published setting)"
+    )
+    search.add_argument(
+        "--space", type=typed_place, nargs="+", action="extend", default=[], metavar="FILE", help="default: search_spaces/<model>.yaml"
+    )
     search.add_argument("--selection", default="nested", metavar="S", help=f"{' or '.join(planning.SELECTIONS)} (default: nested)")
-    search.add_argument("--validation-folds", type=int, default=1, metavar="N", help="validation speakers in rotation (default: 1)")
+    search.add_argument("--validation-folds", type=typed_whole, default=1, metavar="N", help="validation speakers in rotation (default: 1)")
     search.add_argument("--sampler", default="tpe", metavar="S", help=f"{' or '.join(planning.SAMPLERS)} (default: tpe)")
-    search.add_argument("--search-seed", type=int, default=0, metavar="N", help="another one tries other settings (default: 0)")
+    search.add_argument("--search-seed", type=typed_whole, default=0, metavar="N", help="another one tries other settings (default: 0)")
     search.add_argument("--no-pruning", action="store_false", dest="prune", help="run every search trial to its last epoch")
-    search.add_argument("--optuna-storage", default=None, metavar="URL", help="database for the studies (default: a journal in STORAGE)")
+    search.add_argument(
+        "--optuna-storage", type=typed_words, default=None, metavar="URL", help="database for the studies (default: a journal in STORAGE)"
+    )
     search.add_argument("--deterministic", action="store_true", help="the same choices whatever the order in which trials end")
 
 
@@ -83,18 +95,24 @@ def add_places(p: argparse.ArgumentParser, *, mlflow: bool = True) -> None:
     where.add_argument("--name", default=None, help="of the sweep; its resume key (default: from the databases and options)")
     where.add_argument("--out", type=typed_place, default=None, help="folder or URI; tables go to OUT/<sweep>/ (default: ./results)")
     where.add_argument("--storage", type=typed_place, default=None, help="ledger, studies, features (default: OUT/.tfser)")
+    p.set_defaults(mlflow=mlflow)
     if mlflow:
-        where.add_argument("--tracking-uri", default=None, help="MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)")
-    where.add_argument("--address", default=os.environ.get("RAY_ADDRESS"), help="Ray cluster (default: RAY_ADDRESS, else a local Ray)")
+        uri = "MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)"
+        where.add_argument("--tracking-uri", type=typed_words, default=None, help=uri)
+    address = os.environ.get("RAY_ADDRESS") or None
+    where.add_argument("--address", type=typed_words, default=address, help="Ray cluster (default: RAY_ADDRESS, else a local Ray)")
     where.add_argument("--in-process", action="store_true", help="no Ray: one trial after another in this process")
-    cpus, gpus = os.environ.get("TFSER_TRIAL_CPUS"), os.environ.get("TFSER_TRIAL_GPUS") or "auto"
-    where.add_argument("--trial-cpus", type=float, default=cpus, metavar="X", help="CPUs of one trial (default: TFSER_TRIAL_CPUS, else 1)")
+    cpus, gpus = os.environ.get("TFSER_TRIAL_CPUS") or None, os.environ.get("TFSER_TRIAL_GPUS") or "auto"
+    one = "CPUs of one trial (default: TFSER_TRIAL_CPUS, else 1)"
+    where.add_argument("--trial-cpus", type=as_option(number, "TFSER_TRIAL_CPUS"), default=cpus, metavar="X", help=one)
     shared = "GPU share of one trial; auto tries the largest one on a GPU to see how many fit (default: TFSER_TRIAL_GPUS, else auto)"
-    where.add_argument("--trial-gpus", type=_gpu_share, default=gpus, metavar="X", help=shared)
+    where.add_argument("--trial-gpus", type=as_option(_gpu_share, "TFSER_TRIAL_GPUS"), default=gpus, metavar="X", help=shared)
     together = "trials of one shape that a worker trains as one network, at most; equal to 1 up to rounding (default: 1)"
-    where.add_argument("--together", type=int, default=1, metavar="N", help=together)
+    where.add_argument("--together", type=typed_whole, default=1, metavar="N", help=together)
     where.add_argument("--captured", action="store_true", help="on GPUs: replay full batches of a trial as a CUDA graph")
-    where.add_argument("--checkpoint", type=float, default=120.0, metavar="S", help="seconds between checkpoints of a trial (default: 120)")
+    where.add_argument(
+        "--checkpoint", type=typed_number, default=120.0, metavar="S", help="seconds between checkpoints of a trial (default: 120)"
+    )
     p.add_argument("--retry-failed", action="store_true", help="train again what failed in an earlier start")
     p.add_argument("--plan", action="store_true", help="print what would be trained; run nothing")
 
@@ -102,9 +120,9 @@ def add_places(p: argparse.ArgumentParser, *, mlflow: bool = True) -> None:
 def _gpu_share(text: str) -> float | None:
     """``auto`` is ``None``: it is chosen where the GPUs are."""
     try:
-        return None if text == "auto" else float(text)
+        return None if text == "auto" else number(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a number (0.125 lets eight trials share a GPU)") from None
+        raise ValueError(f"{text!r} is neither auto nor a number (0.125 lets eight trials share a GPU)") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,13 +148,13 @@ def fill_in(arguments: argparse.Namespace) -> None:
     The built-in database is there to try things on: alone and without a word on what to train, it gets a
     narrow model and a small search that end in minutes, instead of the papers' 1000 epochs.
     """
-    said = any(getattr(arguments, name) for name in ("model", "ablation", "epochs", "fixed", "space")) or arguments.trials is not None
+    said = any(getattr(arguments, name) not in (None, []) for name in ("model", "ablation", "epochs", "fixed", "space", "trials"))
     if arguments.databases == ["synthetic"] and not said:
         arguments.model, arguments.trials, arguments.epochs = ["time_frequency_transformer"], 3, 16
         arguments.space = [resources.data_folder("search_spaces") / "demo.yaml"]
-        arguments.name = arguments.name or "synthetic"
-    arguments.model = arguments.model or list(MODELS)
-    arguments.trials = arguments.trials or 0
+        arguments.name = "synthetic" if arguments.name is None else arguments.name
+    arguments.model = list(MODELS) if arguments.model is None else arguments.model
+    arguments.trials = 0 if arguments.trials is None else arguments.trials
 
 
 def check(arguments: argparse.Namespace) -> Sweep:
@@ -147,13 +165,16 @@ def check(arguments: argparse.Namespace) -> Sweep:
     """
     fill_in(arguments)
     problems: list[str] = []
-    fixed = []
+    more = 0
+    fixed: dict[str, str] = {}
     for text in arguments.fixed:
         key, separator, value = text.partition("=")
-        if separator and key and value:
-            fixed.append((key, value))
-        else:
-            problems.append(f"--set: {text!r} is not KEY=VALUE")
+        if not (separator and key and value):
+            problems.append(f"--set: {clipped(text)} is not KEY=VALUE")
+            continue
+        if fixed.get(key, value) != value:
+            problems.append(f"--set: {key} is given twice, as {clipped(fixed[key])} and as {clipped(value)}; leave one of the two out")
+        fixed[key] = value
     request = planning.Request(
         models=tuple(dict.fromkeys(arguments.model)),
         ablations=tuple(dict.fromkeys(arguments.ablation)),
@@ -167,7 +188,7 @@ def check(arguments: argparse.Namespace) -> Sweep:
         prune=arguments.prune,
         sampler=arguments.sampler,
         search_seed=arguments.search_seed,
-        fixed=tuple(sorted(dict(fixed).items())),
+        fixed=tuple(sorted(fixed.items())),
     )
     found = _spaces(arguments, request, problems)
     problems.extend(planning.problems(request, found))
@@ -185,6 +206,8 @@ def check(arguments: argparse.Namespace) -> Sweep:
     if arguments.name is not None and not NAME.fullmatch(arguments.name):
         name = arguments.name
         problems.append(f"--name: {name!r} becomes a folder; use a-z, 0-9, '.', '_', '+' and '-', beginning with a letter or digit")
+    elif arguments.name is not None and RESERVED.fullmatch(arguments.name):
+        problems.append(f"--name: {arguments.name!r} becomes a folder, and Windows has none of that name; choose another")
     elif arguments.name is not None and arguments.name.startswith(LEAKS_PREFIX):
         problems.append(f"--name: names that begin with {LEAKS_PREFIX} are those of tfser leaks, which puts that before what it is given")
     databases: dict[str, Database] = {}
@@ -201,19 +224,21 @@ def check(arguments: argparse.Namespace) -> Sweep:
             problems.extend(planning.fold_problems(request, database))
         except RequestError as error:
             problems.extend(f"{error.source}: {problem}" for problem in error.problems)
+            more += error.more
     plan = None
     if not problems:
         try:
             plan = planning.make(request, list(databases.values()), lambda d: digests[d.name], found if request.trials else {})
         except RequestError as error:
             problems.extend(error.problems)
+            more += error.more
     if problems or plan is None:
-        raise RequestError("tfser sweep", problems)
-    out = arguments.out or collect.default_out()
-    storage = arguments.storage or out / ".tfser"
-    uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or tracking.default_uri(Path(str(storage)))
+        raise RequestError("tfser sweep", problems, more)
+    out = collect.default_out() if arguments.out is None else arguments.out
+    storage = out / ".tfser" if arguments.storage is None else arguments.storage
+    uri = tracking_uri.given(arguments.tracking_uri, []) if arguments.mlflow else None
     return Sweep(
-        name=arguments.name or _default_name(arguments, request, digests),
+        name=_default_name(arguments, request, digests) if arguments.name is None else arguments.name,
         request=request,
         plan=plan,
         databases=databases,
@@ -221,13 +246,15 @@ def check(arguments: argparse.Namespace) -> Sweep:
         digests=digests,
         out=out,
         storage=storage,
-        tracking_uri=uri,
+        tracking_uri=uri or tracking.default_uri(Path(str(storage))),
     )
 
 
 def _spaces(arguments: argparse.Namespace, request: planning.Request, problems: list[str]) -> dict[str, spaces.Space]:
     """Model to its search space, with what --set fixes taken out of it."""
     if not request.trials:
+        if arguments.space:
+            problems.append("--space: without --trials nothing is drawn from it; add --trials N")
         return {}
     models = [m for m in request.models if m in MODELS]
     known = {model: planning.hyperparameters(model) for model in MODELS}
@@ -252,18 +279,16 @@ def _spaces(arguments: argparse.Namespace, request: planning.Request, problems: 
 
 def _place_problems(arguments: argparse.Namespace) -> list[str]:
     """What is wrong with the places that were named."""
-    found = []
-    uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    out = arguments.out or collect.default_out()
-    storage = arguments.storage or out / ".tfser"
-    if not uri and is_remote(storage):
+    found: list[str] = []
+    uri = tracking_uri.given(arguments.tracking_uri, found) if arguments.mlflow else None
+    if arguments.address and not arguments.in_process and (wrong := safety.no_driver_at(arguments.address)):
+        found.append(wrong)
+    if arguments.optuna_storage and (wrong := tracking_uri.no_database(arguments.optuna_storage)):
+        found.append(redacted(f"--optuna-storage: {wrong}"))
+    out = collect.default_out() if arguments.out is None else arguments.out
+    storage = out / ".tfser" if arguments.storage is None else arguments.storage
+    if arguments.mlflow and not uri and is_remote(storage):
         found.append(f"--tracking-uri: an SQLite database cannot lie in {storage}; name an MLflow server, or sqlite:////a/local/file.db")
-    for option, given, used in (("out", arguments.out, out), ("storage", arguments.storage, storage)):
-        if not uri and given is not None and not is_remote(used) and re.search(r"[?#%]", str(used)):
-            found.append(f"--{option}: {used} holds '?', '#' or '%', which the SQLite URI below it cannot hold")
-    scheme, separator, _ = (uri or "").partition("://")
-    if separator and scheme.partition("+")[0] not in tracking.SCHEMES:
-        found.append(unknown("--tracking-uri", f"{scheme}://", [f"{name}://" for name in tracking.SCHEMES]))
     return found
 
 

@@ -91,7 +91,9 @@ class Schedule:
         self.chosen: dict[str, Chosen] = {}
         """Study name to what it chose."""
         self.trained = 0
-        """Trials trained since this start."""
+        """Trials trained since this start, pruned ones included, failed and lost ones not."""
+        self.there: set[str] = set()
+        """Trials that were done when this start began."""
         self.failures: list[Ended] = []
         """Trials that failed, in this start or an earlier one."""
         self.epochs_saved = 0
@@ -193,7 +195,7 @@ class Schedule:
         self._running.pop(spec.trial_id, None)
         self._bars.pop(spec.trial_id, None)
         self._tried.add(spec.trial_id)
-        self.trained += 1
+        self.trained += record["status"] not in ("failed", "lost")
         record = {"trial_id": spec.trial_id, **record}
         for asked in self._waiting.pop(spec.trial_id, []):
             self._told(asked, record, True)
@@ -228,6 +230,8 @@ class Schedule:
         spec, configuration, then = asked
         if record["status"] in ("failed", "lost"):
             self.failures.append(Ended(spec, configuration, _kept(record), trained))
+        elif not trained and spec.trial_id not in self._tried:
+            self.there.add(spec.trial_id)
         self.epochs_saved += spec.epochs - record["epochs"] if record["status"] == "pruned" else 0
         self._watch(Ended(spec, configuration, record, trained))
         then(record)
@@ -239,6 +243,8 @@ class Schedule:
             if record is not None:
                 if record["status"] == "failed":
                     self.failures.append(Ended(spec, run.study.configuration, _kept(record), False))
+                else:
+                    self.there.add(spec.trial_id)
                 self._watch(Ended(spec, run.study.configuration, record, False))
 
     def _want_finals(self, study: Study, settings: Mapping[str, Any], epochs: int, urgency: int = ANY) -> None:

@@ -11,6 +11,7 @@ setting at a time is the same whatever the order in which other studies' trials 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,10 +23,12 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.trial import TrialState
 
-from tfser.errors import RequestError
+from tfser.errors import RequestError, TfserError
 from tfser.files import Place, make_folder
 from tfser.journal import Journal, StoredJournal
+from tfser.mirror import redacted
 from tfser.numerics import derived_seed
+from tfser.patience import Patience
 from tfser.plan import Study
 from tfser.report.searches import History, Tried
 from tfser.trial import TrialSpec, Value
@@ -34,7 +37,7 @@ STARTUP_TRIALS = 4
 """Settings tried, the published one among them, before the sampler models the scores and a trial can be pruned."""
 
 
-def open_storage(path: Place, url: str | None = None) -> BaseStorage:
+def open_storage(path: Place, url: str | None = None, say: Callable[[str], None] = lambda text: None) -> BaseStorage:
     """Where a sweep's studies are kept; ``optuna-dashboard`` opens it too.
 
     The caller holds the sweep's lease, so a lock left behind by a killed driver is stale.
@@ -42,6 +45,7 @@ def open_storage(path: Place, url: str | None = None) -> BaseStorage:
     Args:
         path: of the journal file.
         url: of a database instead, as Optuna takes it.
+        say: told when the database or the store is waited for.
 
     Raises:
         RequestError: the database cannot be opened.
@@ -49,12 +53,51 @@ def open_storage(path: Place, url: str | None = None) -> BaseStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url is not None:
+        what = f"--optuna-storage {redacted(url)}"
         try:
-            return optuna.storages.get_storage(url)
+            opened = Patience(what, _is_locked, say)(lambda again: optuna.storages.get_storage(url))
         except Exception as error:  # Optuna passes on whatever the database's driver raises
-            raise RequestError("--optuna-storage", [f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"]) from None
+            reason = str(error) if isinstance(error, TfserError) else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise RequestError("--optuna-storage", [redacted(reason)]) from None
+        return _patient(opened, Patience(what, _passes, say))
     make_folder(path.parent)
-    return JournalStorage(Journal(path) if isinstance(path, Path) else StoredJournal(path))
+    return JournalStorage(Journal(path) if isinstance(path, Path) else StoredJournal(path, say))
+
+
+def _passes(error: Exception) -> bool:
+    """Whether a database may answer later: it is locked, it is started again, the network is away."""
+    from sqlalchemy import exc
+
+    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+    return isinstance(cause, (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError, OSError))
+
+
+def _is_locked(error: Exception) -> bool:
+    """Whether a database is there and only busy: one that does not answer when a sweep begins may not be there at all."""
+    return _passes(error) and "locked" in f"{error} {error.__cause__}"
+
+
+def _patient(storage: BaseStorage, patience: Patience) -> BaseStorage:
+    """Let every question to the database wait for its answer."""
+
+    def asking(method: Callable[..., Any]) -> Callable[..., Any]:
+        def ask(*arguments: Any, **named: Any) -> Any:
+            def once(again: bool) -> Any:
+                try:
+                    return method(*arguments, **named)
+                except optuna.exceptions.UpdateFinishedTrialError:
+                    if again:  # it was written when the answer was lost
+                        return True
+                    raise
+
+            return patience(once)
+
+        return ask
+
+    for name, _ in inspect.getmembers(BaseStorage, inspect.isfunction):
+        if not name.startswith("_"):
+            setattr(storage, name, asking(getattr(storage, name)))
+    return storage
 
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

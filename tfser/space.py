@@ -21,21 +21,28 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import yaml
 
+from tfser import yaml_text
 from tfser.errors import RequestError, unknown
-from tfser.files import Place, read_text
+from tfser.files import Place
 from tfser.trial import Hyperparameter, Value
+from tfser.typed import clipped
 
 KINDS = ("choice", "int", "float")
 COMBINATIONS = 20000
 """How many combinations of whole-number and choice settings are tried against the model before a start."""
+MOST_STEPS = 1_000_000
+"""Steps of a range: with more of them a step is a slip, and Optuna's arithmetic loses its last digits."""
+_TRUTH = {"yes": True, "on": True, "no": False, "off": False}
+"""What people write for a setting that is true or false, beside those two words."""
 
 
 class Sampler(Protocol):
@@ -68,12 +75,12 @@ class Dimension:
         """Whether it is searched beside these earlier settings."""
         return all(settings[name] in values for name, values in self.when)
 
-    def listed(self) -> tuple[Value, ...]:
+    def listed(self) -> Sequence[Value]:
         """Every value of a choice or a whole-number range; a range of fractions has none that can be listed."""
         if self.kind == "choice":
             return self.values
         if self.kind == "int":
-            return tuple(range(int(self.values[0]), int(self.values[1]) + 1, int(self.step or 1)))
+            return range(int(self.values[0]), int(self.values[1]) + 1, int(self.step or 1))
         return ()
 
     def legal(self, settings: Mapping[str, Value]) -> tuple[Value, ...]:
@@ -194,19 +201,16 @@ def read(path: Place, hyperparameters: Mapping[str, Mapping[str, Hyperparameter]
     """
     source = str(path)
     try:
-        text = read_text(path)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        node, values = yaml_text.read(path)
     except FileNotFoundError:
         raise RequestError(source, ["no such file; search spaces come with tfser in search_spaces/, or write your own"]) from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise RequestError(source, [" ".join(str(error).split())]) from None
+    except OSError as error:
+        raise RequestError(source, [f"it cannot be read: {error.strerror or error}"]) from None
+    except yaml_text.YamlError as error:
+        raise RequestError(source, [str(error)]) from None
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
         raise RequestError(source, ["it has to be a mapping with the keys model, fixed (optional) and search"])
-    try:
-        reader = _Reader(node)
-    except RecursionError:
-        raise RequestError(source, ["it holds itself; write it without anchors"]) from None
+    reader = _Reader(node)
     space = reader.space(source, values, hyperparameters)
     if reader.problems:
         raise RequestError(source, reader.problems)
@@ -243,9 +247,7 @@ class _Reader:
             self._say(("model",), unknown("model", model, hyperparameters))
             return None
         known = hyperparameters[model]
-        fixed = self._mapping(values, "fixed")
-        for name, value in fixed.items():
-            self._value(("fixed", str(name)), name, value, known)
+        fixed = {n: self._value(("fixed", str(n)), n, value, known) for n, value in self._mapping(values, "fixed").items()}
         dimensions: list[Dimension] = []
         for name, spec in self._mapping(values, "search").items():
             if name not in known:
@@ -263,28 +265,32 @@ class _Reader:
     def _mapping(self, values: dict[str, Any], key: str) -> dict[str, Any]:
         found = values.get(key) or {}
         if not isinstance(found, dict):
-            self._say((key,), f"it has to be a mapping of settings, not {found!r}")
+            self._say((key,), f"it has to be a mapping of settings, not {clipped(found)}")
             return {}
         return found
 
-    def _value(self, place: tuple[str, ...], name: str, value: object, known: Mapping[str, Hyperparameter]) -> bool:
+    def _value(self, place: tuple[str, ...], name: str, value: Any, known: Mapping[str, Hyperparameter]) -> Any:
+        """The value of a setting as it is meant; what is wrong with it is said."""
         if name not in known:
             self._say(place, unknown("setting", name, known))
-            return False
+            return value
+        if isinstance(known[name].default, bool) and str(value).lower() in _TRUTH:
+            value = _TRUTH[str(value).lower()]
         problem = known[name].problem(value)
-        if problem and isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value):
-            mantissa, exponent = value.split("e")
-            problem = f"YAML reads {value} as a word; write {mantissa}.0e{exponent}"
+        if problem and isinstance(value, str) and re.fullmatch(r"[-+]?0[0-9]+", value):
+            problem += "; with a zero in front some readers count in eights, so leave it out"
+        elif problem and isinstance(value, float) and value.is_integer() and known[name].problem(int(value)) is None:
+            problem += f"; write {int(value)}"
         if problem:
             self._say(place, problem)
-        return not problem
+        return value
 
     def _dimension(
         self, place: tuple[str, ...], name: str, spec: Any, known: Mapping[str, Hyperparameter], earlier: list[str]
     ) -> Dimension | None:
         before = len(self.problems)
         if not isinstance(spec, dict) or sum(kind in spec for kind in KINDS) != 1:
-            self._say(place, f"it needs exactly one of choice: [...], int: [low, high], float: [low, high], not {spec!r}")
+            self._say(place, f"it needs exactly one of choice: [...], int: [low, high], float: [low, high], not {clipped(spec)}")
             return None
         kind = next(kind for kind in KINDS if kind in spec)
         for key in spec:
@@ -292,16 +298,17 @@ class _Reader:
                 self._say((*place, str(key)), unknown("key", key, (kind, "scale", "step", "divides", "when")))
         values = spec[kind]
         if not isinstance(values, list) or not values:
-            self._say((*place, kind), f"it has to be a list that is not empty, not {values!r}")
+            self._say((*place, kind), f"it has to be a list that is not empty, not {clipped(values)}")
             return None
-        for value in values:
-            self._value((*place, kind), name, value, known)
+        values = [self._value((*place, kind), name, value, known) for value in values]
         if len(self.problems) > before:
             return None
         if kind != "choice" and (len(values) != 2 or values[0] >= values[1]):
-            self._say((*place, kind), f"it has to be [low, high] with low below high, not {values!r}")
-        if kind == "choice" and len(set(map(str, values))) < len(values):
-            self._say((*place, kind), f"a choice stands twice in {values!r}")
+            self._say((*place, kind), f"it has to be [low, high] with low below high, not {clipped(values)}")
+        elif kind != "choice" and isinstance(values[0], float) and not math.isfinite(values[1] - values[0]):
+            self._say((*place, kind), f"{clipped(values)} is wider than any number")
+        if kind == "choice" and len(set(values)) < len(values):
+            self._say((*place, kind), f"a choice stands twice in {clipped(values)}")
         whole = isinstance(known[name].default, int) and not isinstance(known[name].default, bool)
         if kind == "int" and not whole or kind == "float" and whole or kind != "choice" and isinstance(known[name].default, (str, bool)):
             right = "int" if whole else "float" if isinstance(known[name].default, float) else "choice"
@@ -311,27 +318,37 @@ class _Reader:
         if len(self.problems) > before:
             return None
         scale, step = spec.get("scale", "linear"), spec.get("step")
-        if scale not in ("linear", "log") or (scale == "log" and (kind == "choice" or step or values[0] <= 0)):
-            self._say((*place, "scale"), f"{scale!r}: legal is linear or log; log needs a range above 0 without a step")
-        kinds = int if kind == "int" else (int, float)
-        if step is not None and (kind == "choice" or isinstance(step, bool) or not isinstance(step, kinds) or step <= 0):
-            self._say((*place, "step"), f"{step!r}: it has to be a {'whole ' if kind == 'int' else ''}number above 0, for a range")
-        elif step is not None and step > values[1] - values[0]:
-            self._say((*place, "step"), f"{step!r} is wider than the range {values!r}")
+        if scale not in ("linear", "log") or (scale == "log" and (kind == "choice" or step is not None or values[0] <= 0)):
+            self._say((*place, "scale"), f"{clipped(scale)}: legal is linear or log; log needs a range above 0 without a step")
+        if step is not None:
+            self._step(place, step, kind, values)
         divides = self._divides(place, spec.get("divides"), kind, values, known, earlier)
         when = self._when(place, spec.get("when"), known, earlier)
         if len(self.problems) > before:
             return None
         return Dimension(name=name, kind=kind, values=tuple(values), log=scale == "log", step=step, divides=divides, when=when)
 
+    def _step(self, place: tuple[str, ...], step: Any, kind: str, values: list[Any]) -> None:
+        """What is wrong with the step of a range."""
+        kinds = int if kind == "int" else (int, float)
+        if kind == "choice" or isinstance(step, bool) or not isinstance(step, kinds) or not 0 < step < math.inf:
+            what = "whole number" if kind == "int" else "number"
+            self._say((*place, "step"), f"{clipped(step)}: it has to be a {what} above 0, for a range")
+        elif step > values[1] - values[0]:
+            self._say((*place, "step"), f"{step!r} is wider than the range {clipped(values)}")
+        elif (values[1] - values[0]) / step > MOST_STEPS:
+            self._say((*place, "step"), f"{step!r} cuts {clipped(values)} into more than {MOST_STEPS} steps; make it larger")
+
     def _divides(
         self, place: tuple[str, ...], text: Any, kind: str, values: list[Any], known: Mapping[str, Hyperparameter], earlier: list[str]
     ) -> tuple[str, int] | None:
         if text is None:
             return None
-        match = re.fullmatch(r"\s*(\w+)\s*(?:/\s*([1-9]\d*))?\s*", str(text))
+        match = re.fullmatch(r"\s*(\w+)\s*(?:/\s*([1-9][0-9]{0,8}))?\s*", str(text), re.ASCII)
         if not match or match[1] not in known or type(known[match[1]].default) is not int:
-            self._say((*place, "divides"), f"{text!r}: it has to be a whole-number setting, or one / a whole number, such as n_mels / 4")
+            self._say(
+                (*place, "divides"), f"{clipped(text)}: it has to be a whole-number setting, or one / a whole number, such as n_mels / 4"
+            )
         elif kind != "choice" or not all(isinstance(v, int) and v > 0 for v in values) or 1 not in values:
             self._say((*place, "divides"), "it needs choice: with whole numbers, 1 among them (1 divides everything)")
         elif match[1] not in earlier and f"search.{match[1]}" in {".".join(p) for p in self.lines}:
@@ -345,16 +362,16 @@ class _Reader:
     ) -> tuple[tuple[str, tuple[Value, ...]], ...]:
         if when is None:
             return ()
-        if not isinstance(when, dict) or not all(isinstance(v, list) for v in when.values()):
-            self._say((*place, "when"), f"{when!r}: it has to be a mapping of earlier settings to lists of values")
+        if not isinstance(when, dict) or not all(isinstance(v, list) and v for v in when.values()):
+            self._say((*place, "when"), f"{clipped(when)}: it has to be a mapping of earlier settings to lists of values")
             return ()
+        found = []
         for name, values in when.items():
             if name not in earlier:
-                self._say((*place, "when"), f"{name} is not searched above; there are {', '.join(earlier) or 'none'}")
+                self._say((*place, "when"), f"{str(name)[:80]} is not searched above; there are {', '.join(earlier) or 'none'}")
             else:
-                for value in values:
-                    self._value((*place, "when", str(name)), name, value, known)
-        return tuple((name, tuple(values)) for name, values in when.items())
+                found.append((name, tuple(self._value((*place, "when", name), name, value, known) for value in values)))
+        return tuple(found)
 
 
 def refusals(space: Space, base: Mapping[str, Value], problems: Any) -> list[str]:

@@ -7,6 +7,7 @@ stopped at any moment and typed again; a sweep that is whole trains nothing.
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import json
 import platform
@@ -14,7 +15,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -24,7 +25,7 @@ from typing import Any
 from rich.console import Console
 
 from tfser import collect, cost, estimate, tracking
-from tfser.errors import RequestError, TfserError
+from tfser.errors import RequestError, TfserError, counted
 from tfser.features import FeatureStore, FrontEnd, Pack
 from tfser.files import absolute, commit_text, read_bytes
 from tfser.lease import lease
@@ -42,6 +43,8 @@ from tfser.runners.in_process import InProcessRunner
 from tfser.runners.work import Task, versions
 from tfser.schedule import Ended, Key, Record, Schedule
 from tfser.search import open_storage
+from tfser.streams import take_any_text
+from tfser.tracking_uri import sqlite_path
 from tfser.trial import NUMERICS_VERSION, TrialSpec
 from tfser.usage import Usage
 from tfser.view import View, duration
@@ -53,15 +56,16 @@ def describe(sweep: Sweep) -> list[str]:
     lines = []
     for database in sweep.databases.values():
         minutes = sum(cost.seconds(database, u) for u in database.utterances) / 60
-        counted = f"{len(database.utterances)} utterances ({minutes:.0f} min), {len(database.speakers)} speakers"
-        lines.append(f"{database.name}: {counted}, {len(database.emotions)} emotions" + (f"; {database.remark}" if database.remark else ""))
+        text = f"{counted(len(database.utterances), 'utterance')} ({minutes:.0f} min), {counted(len(database.speakers), 'speaker')}"
+        text += f", {counted(len(database.emotions), 'emotion')}"
+        lines.append(f"{database.name}: {text}" + (f"; {database.remark}" if database.remark else ""))
     for c in plan.configurations:
         studies = [s for s in plan.studies if s.configuration == c]
         searched = sum(s.trials * len(s.folds) * s.validation_folds for s in studies)
-        epochs = studies[0].epochs
-        folds = f"{len(c.folds)} folds" + (f" of {c.folds_total}" if len(c.folds) < c.folds_total else "")
-        text = f"{MODELS[c.model].title} {c.ablation} on {c.database}, {c.protocol_name}: {folds}, {len(c.seeds)} seed(s)"
-        lines.append(text + (f", {searched} search trials of up to {epochs} epochs" if searched else f", {epochs} epochs"))
+        epochs = counted(studies[0].epochs, "epoch")
+        folds = counted(len(c.folds), "fold") + (f" of {c.folds_total}" if len(c.folds) < c.folds_total else "")
+        text = f"{MODELS[c.model].title} {c.ablation} on {c.database}, {c.protocol_name}: {folds}, {counted(len(c.seeds), 'seed')}"
+        lines.append(text + (f", {counted(searched, 'search trial')} of up to {epochs}" if searched else f", {epochs}"))
     lines.append(f"{plan.search_trials} search and {plan.final_trials} final trials in all")
     return lines
 
@@ -91,7 +95,8 @@ class Run:
         probe_out(sweep)
         memory = recall(sweep)
         journal = sweep.storage / "search" / f"{sweep.name}.journal"
-        storage = open_storage(journal, self.arguments.optuna_storage) if sweep.request.trials else None
+        say = partial(self._say, style="yellow")
+        storage = open_storage(journal, self.arguments.optuna_storage, say) if sweep.request.trials else None
         view = View(sweep.plan, console)
         mirror = tracking.Mirror(
             lambda: tracking.Tracker(sweep.tracking_uri, sweep.name, _artifacts(sweep), self._command, weights=self._weights),
@@ -163,7 +168,7 @@ class Run:
             view.workers = runner.workers
             if not self.arguments.deterministic and self.sweep.plan.studies:
                 schedule.settings_at_once = -(-runner.workers // len(self.sweep.plan.studies))
-            self._say(f"Training, {runner.workers} trial(s) at once")
+            self._say(f"Training, {counted(runner.workers, 'trial')} at once")
             with view:
                 runner.run(schedule, lambda spec: self._task(spec, schedule.bar(spec)))
         except KeyboardInterrupt:
@@ -262,7 +267,7 @@ class Run:
         values = {
             "sweep": self.sweep.name,
             "command": self._command,
-            "request": {k: _shown(v) for k, v in vars(self.arguments).items() if k != "typed"},
+            "request": {k: _shown(v) for k, v in vars(self.arguments).items() if k not in ("typed", "mlflow")},
             "versions": {**versions(), **{name: version(name) for name in ("ray", "optuna", "mlflow-skinny")}},
             "numerics": NUMERICS_VERSION,
             "platform": platform.platform(),
@@ -301,18 +306,34 @@ class Run:
             self._say(f"no setting of {study.name} could be trained, so its folds have no final trial", "red")
         if schedule.failures:
             self._say("--retry-failed trains failed final trials again; lost ones are tried again by the same command.")
-        self._say(f"Trained {schedule.trained} trial(s) in {duration(time.time() - self._started)}; the rest was there already.")
+        self._say(tally(schedule, time.time() - self._started))
         if self._usage.share is not None:
             self._say(str(self._usage))
         if schedule.epochs_saved:
-            self._say(f"Pruning ended search trials that fell behind and spared {schedule.epochs_saved} epochs.")
+            self._say(f"Pruning ended search trials that fell behind and spared {counted(schedule.epochs_saved, 'epoch')}.")
         self._say(f"Tables and figures: {_shown(absolute(self.sweep.out / self.sweep.name))}")
         self._say(f"Ledger, features, studies: {_shown(absolute(self.sweep.storage))}")
         uri = tracking.redacted(self.sweep.tracking_uri)
-        if uri.startswith("sqlite:"):
+        if sqlite_path(uri) is not None:
             self._say(f"Compare runs on http://127.0.0.1:5000: mlflow server --workers 1 --backend-store-uri {shlex.quote(uri)}")
         else:
             self._say(f"Compare runs: {uri}")
+
+
+def tally(schedule: Schedule, seconds: float) -> str:
+    """Return how many trials this start trained, how many failed, and how many were there when it began."""
+    failed, earlier = ({e.spec.trial_id for e in schedule.failures if e.trained is now} for now in (True, False))
+    lost = {e.spec.trial_id for e in schedule.failures if e.record["status"] == "lost"}
+    said = [f"Trained {counted(schedule.trained, 'trial')} in {duration(seconds)}"]
+    said += [f"{len(failed - lost)} failed"] if failed - lost else []
+    said += [f"{len(lost)} {_was(lost)} lost"] if lost else []
+    said += [f"{len(earlier)} had failed before"] if earlier else []
+    said += [f"{len(schedule.there)} {_was(schedule.there)} there already"] if schedule.there else []
+    return "; ".join(said) + "."
+
+
+def _was(trials: Sized) -> str:
+    return "was" if len(trials) == 1 else "were"
 
 
 def _shown(value: Any) -> Any:
@@ -337,7 +358,8 @@ def _artifacts(sweep: Sweep) -> Path:
     """Where MLflow's artifacts go when it is a local database: beside the ledger, or beside the database where that is remote."""
     if isinstance(sweep.storage, Path):
         return sweep.storage / "mlartifacts"
-    return Path(sweep.tracking_uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    database = sqlite_path(sweep.tracking_uri)
+    return (database.parent if database else Path()) / "mlartifacts"  # a server's artifacts are the server's
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -372,12 +394,14 @@ def start(arguments: argparse.Namespace, argv: Sequence[str] | None, prepare: Ca
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 1
     except OSError as error:
-        print(f"{error}\nWhat was trained is kept. Free space or mend the folder, and type the same command again.", file=sys.stderr)
+        advice = "Free space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend what it names"
+        print(f"{error}\nWhat was trained is kept. {advice}, and type the same command again.", file=sys.stderr)
         return 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     arguments = parser().parse_args(argv)
 
     def prepare(console: Console) -> tuple[str, Run, list[str]]:

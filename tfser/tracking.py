@@ -36,9 +36,7 @@ from tfser.mirror import redacted as redacted
 from tfser.report import thumbnail
 from tfser.report.result import Configuration, refuse_leaks
 from tfser.report.settings import values as settings_of
-
-SCHEMES = ("databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
-"""What a tracking URI can begin with."""
+from tfser.tracking_uri import sqlite_path, sqlite_uri
 
 _ENTITIES = 1000
 """Metrics, parameters and tags that MLflow takes at once."""
@@ -74,7 +72,7 @@ def quiet_environment() -> None:
 
 def default_uri(storage: Path) -> str:
     """SQLite in the storage folder: nothing to set up."""
-    return f"sqlite:///{storage.resolve() / 'mlflow.db'}"
+    return sqlite_uri(storage.resolve() / "mlflow.db")
 
 
 def experiment_name(configuration: Configuration) -> str:
@@ -143,7 +141,7 @@ class Tracker:
         from mlflow import MlflowClient
 
         self.uri, self.sweep, self._command, self._weights = uri, sweep, command, weights
-        self._artifacts = absolute(artifacts) if uri.startswith("sqlite:") else None
+        self._artifacts = absolute(artifacts) if sqlite_path(uri) else None
         prepare(uri)
         if self._artifacts is not None:
             _follow_artifacts(uri, self._artifacts)
@@ -491,8 +489,8 @@ def prepare(uri: str) -> None:
     that is killed meanwhile would leave a database that nobody can use. So one process at a time makes them under
     another name, and the database appears when it is whole.
     """
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or "?" in uri or str(path) in (".", ":memory:") or _has_content(path):
+    path = sqlite_path(uri)
+    if path is None or "?" in uri or _has_content(path):
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -503,7 +501,7 @@ def prepare(uri: str) -> None:
         partial = path.with_name(f".{path.name}.partial")
         for left in (partial, partial.with_name(f"{partial.name}-journal")):
             left.unlink(missing_ok=True)
-        store = SqlAlchemyStore(f"sqlite:///{partial}", (path.parent.resolve() / "mlartifacts").as_uri())
+        store = SqlAlchemyStore(sqlite_uri(partial), (path.parent.resolve() / "mlartifacts").as_uri())
         store.engine.dispose()
         partial.replace(path)
 
@@ -514,8 +512,8 @@ def _follow_artifacts(uri: str, artifacts: Place) -> None:
     MLflow keeps absolute paths: a renamed folder's next run would make the old one again, a copy's would write into the
     original. There is no call of MLflow's for this.
     """
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not path.is_file() or path.resolve().parent != Path(str(artifacts)).resolve().parent:
+    path = sqlite_path(uri)
+    if path is None or "?" in uri or not path.is_file() or path.resolve().parent != Path(str(artifacts)).resolve().parent:
         return
     with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection, connection:
         found = connection.execute("SELECT experiment_id, name, artifact_location FROM experiments WHERE name LIKE 'tfser/%'").fetchall()

@@ -176,18 +176,18 @@ def utterance_means(segments: np.ndarray, of_utterance: np.ndarray) -> np.ndarra
 
 
 class Forward(nn.Module):
-    """A model under a precision, in one place because a captured graph holds both: its input to float32 logits."""
+    """A model under a precision, in one place because a captured graph holds both: its input to logits of float32 or wider."""
 
     def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:
         super().__init__()
         self.model, self.device, self.precision = model, device, precision
 
     def forward(self, *inputs: Any) -> Tensor:
-        """The model's logits, float32, shape (segments, emotions)."""
+        """The model's logits, shape (segments, emotions): float32, or float64 where the model is."""
         # Without autocast's cache of rounded weights: each is used once in a pass, and a captured graph must not keep them.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False):
             logits: Tensor = self.model(*inputs)
-        return logits.float()
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def captured(self, like: Tensor) -> nn.Module:
         """The same as a CUDA graph, in training, for inputs shaped as ``like`` alone: one launch instead of hundreds.
@@ -240,8 +240,8 @@ class Training:
             self._frames = self._frames.to(device)
         with settled(device):
             torch.manual_seed(derived_seed(seed, "initialisation"))
-            self._scorer = Scorer(build(), self.mean, self.std, device)
-        self.model = self._scorer.model
+            self.scorer = Scorer(build(), self.mean, self.std, device)
+        self.model = self.scorer.model
         self._forward = Forward(self.model, device, self._precision)
         self._captured: nn.Module | None = None
         self._capture = captured
@@ -262,7 +262,8 @@ class Training:
         if self.settings["class_weights"] == "none":
             return None
         labels = self._train.labels
-        counts = torch.bincount(labels.cpu(), minlength=len(self.data.emotions)).to(torch.float32)
+        dtype = next(self.model.parameters()).dtype
+        counts = torch.bincount(labels.cpu(), minlength=len(self.data.emotions)).to(dtype)
         present = (counts > 0).sum()
         return torch.where(counts > 0, len(labels) / (present * counts.clamp(min=1)), 0.0).to(self.device)
 
@@ -272,7 +273,7 @@ class Training:
 
     def _batch(self, frames: Tensor) -> Tensor:
         """Standardised segments: (segments, length) frame numbers to (segments, 1, n_mels, length)."""
-        return self._scorer.prepared(self._gathered(frames))
+        return self.scorer.prepared(self._gathered(frames))
 
     def run_epoch(self) -> None:
         """Train one epoch.
@@ -345,7 +346,7 @@ class Training:
         one_by_one = np.flatnonzero(np.diff(of_utterance, prepend=-1))
         pieces = one_by_one if at_once is None else np.arange(0, len(of_utterance), at_once)
         chunks = np.split(np.arange(len(of_utterance)), pieces[1:])
-        segments = self._scorer.segments(self._gathered(self._scored.frames[chunk]) for chunk in chunks)
+        segments = self.scorer.segments(self._gathered(self._scored.frames[chunk]) for chunk in chunks)
         if not np.isfinite(segments).all():
             raise TrialError(f"the scores are not finite after epoch {self.epoch}")
         truth = self._scored.emotion.numpy()

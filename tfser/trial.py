@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from tfser.typed import clipped, number, whole
 
 NUMERICS_VERSION = 2
 """Bumped whenever code changes results, so that an old trial is never taken for a new one."""
@@ -47,15 +50,16 @@ class Hyperparameter:
         """Why ``value`` is refused, or ``None``."""
         kind = type(self.default)
         if kind is bool:
-            return None if isinstance(value, bool) else f"{value!r} is not true or false"
+            return None if isinstance(value, bool) else f"{clipped(value)} is not true or false"
         if kind is str:
-            return None if value in self.choices else f"{value!r} is not one of {', '.join(self.choices)}"
+            return None if value in self.choices else f"{clipped(value)} is not one of {', '.join(self.choices)}"
         if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind is int and not isinstance(value, int)):
-            return f"{value!r} is not {'a whole number' if kind is int else 'a number'}"
-        if value != value or abs(value) == float("inf"):
-            return f"{value!r} is not a finite number"
+            return f"{clipped(value)} is not {'a whole number' if kind is int else 'a number'}"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"{clipped(value)} is not a finite number"
         if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
-            return f"{value!r} is not within {self.low:g} to {self.high:g}"
+            low, high = ("-inf" if self.low is None else f"{self.low:g}"), ("inf" if self.high is None else f"{self.high:g}")
+            return f"{clipped(value)} is not within {low} to {high}"
         return None
 
     def parse(self, text: str) -> Value:
@@ -68,14 +72,7 @@ class Hyperparameter:
         if isinstance(self.default, bool):
             value = {"true": True, "false": False}.get(text.lower(), text)
         elif not isinstance(self.default, str):
-            for convert in (int, float):
-                try:
-                    value = convert(text)
-                    break
-                except ValueError:
-                    continue
-            if isinstance(self.default, float) and isinstance(value, int):
-                value = float(value)
+            value = whole(text) if isinstance(self.default, int) else number(text)
         problem = self.problem(value)
         if problem:
             raise ValueError(problem)

@@ -30,6 +30,8 @@ from typing import Any
 
 import numpy as np
 
+from tfser.errors import counted
+
 LEVEL = 0.95
 """Of every interval: the one whose coverage was measured."""
 
@@ -106,7 +108,7 @@ class Interval:
     """A 95 % interval of a recall, in [0, 1], or of a difference of two, in [-1, 1]."""
 
     low: float
-    """NaN where none can be given; ``reason`` says why."""
+    """NaN where none can be given; ``reason`` says where that is so."""
     high: float
     method: str
     """A key of ``METHODS``, or ``DIFFERENCE``."""
@@ -114,6 +116,7 @@ class Interval:
     actual_coverage: tuple[float, float] | None
     """Lowest and highest share of simulations in which such an interval held the truth; ``None`` where not measured."""
     reason: str = ""
+    """Ends the sentence "No interval is given ..."; empty where one is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,9 +257,9 @@ def interval(estimate: float, made: np.ndarray, method: str, folds: int, figure:
     """The interval of an estimate from its bootstrap replicates, shape (draws,); ``method`` may be ``DIFFERENCE`` too."""
     spread, reason = float(made.std()), ""
     if method != "utterances" and folds < FEWEST:
-        reason = f"{folds} held-out speaker(s) or session(s); an interval needs {FEWEST}"
+        reason = f"for fewer than {FEWEST} held-out speakers or sessions"
     elif spread < 1e-12:
-        reason = "every replicate is the same, which says nothing about others"
+        reason = "where every bootstrap replicate is the same, which says nothing about others"
     if reason:
         return Interval(low=math.nan, high=math.nan, method=method, folds=folds, actual_coverage=None, reason=reason)
     low, high = (float(q) for q in np.quantile(made, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
@@ -370,7 +373,9 @@ def no_claim(folds: int, comparisons: int = 1, alpha: float = 0.05) -> str:
     if smallest <= alpha:
         return ""
     corrected = f" (corrected for {comparisons} comparisons)" if comparisons > 1 else ""
-    return f"No significance over {folds} folds is claimable at {alpha:g}: the smallest two-sided p is {smallest:.3g}{corrected}."
+    return (
+        f"No significance over {counted(folds, 'fold')} is claimable at {alpha:g}: the smallest two-sided p is {smallest:.3g}{corrected}."
+    )
 
 
 def actual_coverage(folds: int, figure: str, method: str = "speakers") -> tuple[float, float] | None:

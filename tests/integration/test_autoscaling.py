@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import yaml
 
-from tests.clusters import Cluster, wait_until
-from tests.disturbances import tables_of, undisturbed, words
+from tests.helpers.clusters import Cluster, wait_until
+from tests.helpers.disturbances import tables_of, undisturbed, words
 
 UP = Path(__file__).parents[2] / "cluster" / "up.yaml"
 HEAD = "ray.head.default"  # the fake provider's name for the type of the head

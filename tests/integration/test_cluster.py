@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clusters import Cluster, MlflowServer
-from tests.disturbances import KINDS, DisturbedSweep, tables_of, undisturbed, words
+from tests.helpers.clusters import Cluster, MlflowServer
+from tests.helpers.disturbances import KINDS, DisturbedSweep, tables_of, undisturbed, words
 
 LONG_ABLATIONS = ("T+F", "F+TF", "T+TF", "T+F+TF")
 LONG_DISTURBANCES = 50
@@ -43,7 +43,7 @@ def test_trials_run_on_every_node_and_the_tables_are_those_of_one_process(cluste
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Training, 2 trial(s) at once" in done.stdout
+    assert "Training, 2 trials at once" in done.stdout
     entries = [json.loads(path.read_text()) for path in (tmp_path / ".tfser" / "ledger").glob("*/*.json")]
     assert {entry["machine"]["node"] for entry in entries} == {node.id for node in cluster.workers}
     assert tables_of(tmp_path) == reference

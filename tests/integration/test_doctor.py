@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import pytest
 
-from tests.clusters import ROOT, Cluster, listening
+from tests.helpers.clusters import ROOT, Cluster, listening
 from tfser.doctor import cluster, doors
 from tfser.runners import safety
 

@@ -14,10 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.unit.test_report import configuration, paper_rows, record, sweep
-from tests.unit.test_report_html import MADE, searched, trained
-from tests.unit.test_report_numbers import Tables
-from tests.unit.test_report_trace import with_runs
+from tests.helpers.results import MADE, Tables, configuration, paper_rows, record, searched, sweep, trained, with_runs
 from tfser.report import tables
 from tfser.report.result import Results
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from ray.job_submission import JobSubmissionClient
 
-from tests.clusters import RAY, ROOT, Cluster, wait_until
-from tests.integration.test_ray import arguments
-from tests.unit.test_sweep import tables_of
+from tests.helpers.clusters import RAY, ROOT, Cluster, wait_until
+from tests.helpers.sweeps import search_arguments as arguments
+from tests.helpers.sweeps import tables_of
 from tfser import sweep
 
 INTERRUPTED = "What was finished is kept; the same command goes on from there"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports import free_port
-from tests.runs import DIGEST, Held, points, record, row
+from tests.helpers.ports import free_port
+from tests.helpers.runs import DIGEST, Held, points, record, row
 from tfser import mirror, tracking
 from tfser.mirror import Mirror
 from tfser.tracking import Tracker, configuration_key

@@ -12,18 +12,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import SET_SMALL
-from tests.unit.test_sweep import runs_of, tables_of
+from tests.helpers.sweeps import runs_of, tables_of
+from tests.helpers.sweeps import search_arguments as arguments
 from tfser import sweep
 
-SPACE = Path(__file__).parents[1] / "unit" / "tiny_space.yaml"
 ROOT = Path(__file__).parents[2]
-
-
-def arguments(manifest, out, *more):
-    model = ["--model", "time_frequency_transformer", "--ablation", "T+F+TF", "T+F"]
-    search = ["--trials", "2", "--space", str(SPACE), "--epochs", "2", "--name", "s"]
-    return [str(manifest), "--out", str(out), *model, *search, "--set", *SET_SMALL, *more]
 
 
 def environment():
@@ -79,7 +72,7 @@ def test_ray_gives_the_scores_of_the_in_process_runner_to_the_bit(undisturbed, t
     words = arguments(tiny_manifest, "results", "--deterministic", "--trial-cpus", str(cores / workers))
     done = command(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"Training, {workers} trial(s) at once" in done.stdout
+    assert f"Training, {workers} trials at once" in done.stdout
     assert tables_of(tmp_path / "results" / "s") == tables_of(undisturbed / "s")
     assert "Traceback" not in done.stderr
 

@@ -1,16 +1,13 @@
 """Selection never sees the test speaker: the whole path, with the test speaker's labels permuted."""
 
-from pathlib import Path
-
 import pytest
 
-from tests.conftest import write_tiny
-from tests.unit.test_sweep import arguments, read, runs_of
+from tests.helpers.sweeps import SPACE, arguments, read, runs_of
+from tests.helpers.tiny import write_tiny
 from tfser import sweep
 from tfser.ledger import Ledger
 from tfser.runners import work
 
-SPACE = Path(__file__).parents[1] / "unit" / "tiny_space.yaml"
 SEARCH = ("--trials", "7", "--space", str(SPACE), "--fold", "carl", "--name", "s", "--ablation", "T+F")
 
 
@@ -110,6 +107,6 @@ def test_pruning_ends_trials_that_fall_behind_and_they_reach_no_ledger_and_no_ta
     assert len(ledger.ids()) == 4 * 10 + 4 - pruned
     assert len(read(tmp_path / "p", "folds.csv")) == 4
     assert sweep.main(call) == 0
-    assert "Trained 0 trial(s)" in capsys.readouterr().out
+    assert "Trained 0 trials" in capsys.readouterr().out
     assert sweep.main([*call, "--no-pruning", "--name", "n"]) == 0
     assert "behind its study" not in capsys.readouterr().out

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.conftest import SET_SMALL
-from tests.ports import free_port
+from tests.helpers.ports import free_port
+from tests.helpers.tiny import SET_SMALL
 from tfser import predict, sweep
 
 ROOT = Path(__file__).parents[2]

@@ -14,9 +14,9 @@ import grpc
 import pytest
 import yaml
 
-from tests.clusters import MARK, RAY, Cluster, MlflowServer, environment, http_status, kill, listening, marked, wait_until
-from tests.conftest import SET_SMALL
-from tests.ports import free_port
+from tests.helpers.clusters import MARK, RAY, Cluster, MlflowServer, environment, http_status, kill, listening, marked, wait_until
+from tests.helpers.ports import free_port
+from tests.helpers.tiny import SET_SMALL
 
 ROOT = Path(__file__).parents[2]
 LOOPBACK = ("127.", "::1", "::ffff:127.")

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import SET_SMALL, write_tiny
-from tests.s3 import bucket, s3_server  # noqa: F401  # fixtures
-from tests.unit.test_sweep import tables_of
-from tests.unit.test_trial import SPEC
+from tests.helpers.sweeps import SPACE, tables_of
+from tests.helpers.tasks import SPEC
+from tests.helpers.tiny import SET_SMALL, write_tiny
 from tfser import files, journal, lease, sweep
 from tfser.checkpoint import Checkpoint
 from tfser.databases import load
@@ -25,7 +24,6 @@ from tfser.ledger import Ledger
 from tfser.runners import work
 
 ROOT = Path(__file__).parents[2]
-SPACE = ROOT / "tests" / "unit" / "tiny_space.yaml"
 RECORD = {"trial_id": SPEC.trial_id, "spec": SPEC.to_dict(), "status": "done", "uar": 0.1 + 0.2, "name": "Zoë"}
 FRONT_END = FrontEnd(n_mels=16)
 
@@ -80,6 +78,49 @@ def test_of_many_that_make_the_same_file_one_succeeds(root):
     for thread in threads:
         thread.join()
     assert sorted(made) == [False] * 7 + [True]
+
+
+def replaced_after_a_look(monkeypatch, path, contents):
+    """Let another process replace ``path`` right after each of the next looks at its version."""
+    look, left = path.fs.info, list(contents)
+
+    def info(*arguments, **named):
+        seen = look(*arguments, **named)
+        if left:
+            content = left.pop(0)
+            files.commit(path, lambda file: file.write(content))
+        return seen
+
+    monkeypatch.setattr(path.fs, "info", info)
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_read_again(bucket, monkeypatch):
+    path = files.place(f"{bucket}/s.lease")
+    files.commit_text(path, "first")
+    replaced_after_a_look(monkeypatch, path, [b"the second", b"the third one"])
+    assert files.read_text(path) in ("first", "the second", "the third one")
+    large = files.place(f"{bucket}/large")
+    files.commit(large, lambda file: file.write(b"a" * 100))
+    monkeypatch.setattr(files, "_IN_PARTS", 10)
+    replaced_after_a_look(monkeypatch, large, [b"b" * 100, b"c" * 90])
+    assert files.read_bytes(large) == b"c" * 90
+
+
+def test_a_copy_of_an_object_that_is_replaced_meanwhile_is_of_its_last_version(bucket, monkeypatch):
+    one, folder = files.place(f"{bucket}/one/features.npy"), files.place(f"{bucket}/corpus")
+    files.commit_text(one, "first")
+    replaced_after_a_look(monkeypatch, one, [b"the second"])
+    assert files.here(one).read_text() == "the second"
+    files.commit_text(folder / "a.csv", "first")
+    fetch, left = files._fetch, ["the second"]
+
+    def late(source, wanted):
+        fetch(source, wanted)
+        if left:
+            files.commit_text(folder / "a.csv", left.pop())
+
+    monkeypatch.setattr(files, "_fetch", late)
+    assert (files.mirror(folder) / "a.csv").read_text() == "the second"
 
 
 def test_features_and_checkpoints_are_the_same_bits_wherever_they_are_kept(root, tiny, tmp_path):
@@ -202,7 +243,7 @@ def test_a_search_that_lies_wholly_behind_uris_gives_the_tables_of_one_on_disk(
     assert tables_behind(f"{bucket}/out/s") == on_disk
     capsys.readouterr()
     assert sweep.main(call) == 0
-    assert "Trained 0 trial(s)" in capsys.readouterr().out
+    assert "Trained 0 trials" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 
 

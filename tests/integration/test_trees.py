@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 import soundfile
 
-from tests import trees
-from tests.conftest import SET_SMALL
+from tests.helpers import trees
+from tests.helpers.tiny import SET_SMALL
 from tfser import sweep
 from tfser.databases import KNOWN, load
 from tfser.databases import command as databases_command
@@ -127,7 +127,7 @@ def test_a_second_start_finds_everything_and_trains_nothing(data, finished, caps
     storage = data.parent / "storage"
     more = ["--in-process", "--name", "casia-speaker", "--storage", str(storage)]
     assert sweep.main(words("casia", data, folder.parent, *more)) == 0
-    assert "Trained 0 trial(s)" in capsys.readouterr().out
+    assert "Trained 0 trials" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ("sweep.json", "report.html")} == before
 
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.conftest import SET_SMALL
-from tests.unit.test_models_equations import Weights, encode, encoder_layers, f_encoder, group_weights, linear, softmax
+from tests.helpers.equations import Weights, encode, encoder_layers, f_encoder, group_weights, linear, softmax
+from tests.helpers.tiny import SET_SMALL
 from tfser import attention, sweep
 from tfser.attention import Chosen, attend, band_centres_hz, look, nearest, over_utterance
 from tfser.audio import Waveform
@@ -25,7 +25,7 @@ from tfser.final_model import FinalModel, centre_s
 from tfser.finished import Source
 from tfser.front_end import FrontEnd, log_mel
 from tfser.models import MODELS
-from tfser.numerics import weights_digest
+from tfser.numerics import settled, weights_digest
 from tfser.plan import published_settings
 from tfser.report import attention_figure
 from tfser.trial import TrialSpec
@@ -76,7 +76,8 @@ def frames_of(model, count, seed=1):
 def prepared(model, record, frames, taken):
     """The model's input and its weights, in NumPy: (segments, 1, bands, frames), float64."""
     mean, std = (np.array(record["standardisation"][name]) for name in ("mean", "std"))
-    x = (frames.astype(np.float64)[taken] - mean) / std
+    offset, scale = mean.astype(np.float32), (1 / std).astype(np.float32)  # as the model has them, whatever its weights are
+    x = (frames.astype(np.float64)[taken] - offset) * scale
     return x.transpose(0, 2, 1)[:, None], Weights({k: v.double().numpy() for k, v in model.scorer.model.state_dict().items()})
 
 
@@ -101,6 +102,7 @@ def received(weights):
 # ------------------------------------------------------------------ the maps
 
 
+@pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize("sizes", SIZES[TFT])
 @pytest.mark.parametrize("ablation", MODELS[TFT].ablations)
 def test_the_transformers_maps_are_those_of_its_equations(ablation, sizes):
@@ -146,12 +148,13 @@ def test_the_transformers_maps_are_those_of_its_equations(ablation, sizes):
     seen = attend(model, frames, scored.frames)
     assert list(seen) == [f"{word}_transformer" for word in ("time", "frequency", "time_frequency") if f"{word}_transformer" in expected]
     for name, part in seen.items():
-        np.testing.assert_allclose(part.weights, expected[name], rtol=1e-3, atol=1e-5)
-        np.testing.assert_allclose(part.cells, cells[name], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(part.weights, expected[name], rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(part.cells, cells[name], rtol=1e-9, atol=1e-10)
         assert np.ptp(part.cells[0]) > 1e-3, "a comparison of constants shows nothing"
-        np.testing.assert_allclose(received(part.weights).mean(axis=1), 1, rtol=1e-6)
+        np.testing.assert_allclose(received(part.weights).mean(axis=1), 1, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("in_float64")
 @pytest.mark.parametrize("sizes", SIZES[ATFNN])
 @pytest.mark.parametrize("ablation", ["ATFNN", "AFNN", "ATNN"])
 def test_atfnns_maps_are_the_weights_of_its_equations(ablation, sizes):
@@ -172,7 +175,7 @@ def test_atfnns_maps_are_the_weights_of_its_equations(ablation, sizes):
     seen = attend(model, frames, scored.frames)
     assert list(seen) == list(expected)
     for name, part in seen.items():
-        np.testing.assert_allclose(part.cells, expected[name][:, 0], rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(part.cells, expected[name][:, 0], rtol=1e-9, atol=1e-10)
         assert 0 <= part.cells.min() < part.cells.max() <= 1
 
 
@@ -395,7 +398,8 @@ def test_lost_features_of_a_known_database_are_made_anew(tmp_path):
     model, record = final(TFT, "T+F+TF", SIZES[TFT][0], database="synthetic")
     place = Source(storage=tmp_path, results=tmp_path)
     (chosen,) = attention.utterances(model, record, [utterance.id], place, None)
-    np.testing.assert_array_equal(chosen.frames, log_mel(database.read(utterance), model.front_end))
+    with settled(torch.device("cpu")):
+        np.testing.assert_array_equal(chosen.frames, log_mel(database.read(utterance), model.front_end))
     assert chosen.about == f"{utterance.emotion}, speaker {utterance.speaker} (among the training speakers)"
     right = model.score(chosen.frames).probabilities
     recorded = {**record, "utterances": [{"id": utterance.id, "p": right.tolist(), "truth": EMOTIONS[0]}]}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.trees import wav_bytes
+from tests.helpers.trees import wav_bytes
 from tfser import audio
 from tfser.errors import AudioError
 

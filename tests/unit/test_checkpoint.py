@@ -5,40 +5,12 @@ import math
 import pytest
 import torch
 
-from tests.conftest import SMALL
+from tests.helpers.tasks import EPOCHS, task
 from tfser.checkpoint import Checkpoint
-from tfser.features import FeatureStore, FrontEnd, audio_digests
-from tfser.plan import published_settings
 from tfser.runners import work
 from tfser.train import Training
-from tfser.trial import TrialSpec
 
-EPOCHS = 4
 TIMES = ("started_unix", "seconds", "resumed_at_epoch")
-
-
-@pytest.fixture(scope="module")
-def pack(tiny, tmp_path_factory):
-    return FeatureStore(tmp_path_factory.mktemp("features")).ensure(tiny, audio_digests(tiny), FrontEnd(n_mels=SMALL["n_mels"]))
-
-
-def task(pack, storage, *, purpose="final", checkpoint_s=0.0):
-    """Checkpoints after every epoch; masks and dropout make every epoch draw random numbers."""
-    settings = {**published_settings("time_frequency_transformer"), **SMALL, "time_mask": 4}
-    spec = TrialSpec(
-        database="tiny",
-        database_digest=pack.database_digest,
-        protocol="speaker",
-        fold="anna",
-        purpose=purpose,
-        validation=("bert",) if purpose == "search" else (),
-        model="time_frequency_transformer",
-        ablation="T+F+TF",
-        seed=0,
-        epochs=EPOCHS,
-        hyperparameters=tuple(sorted(settings.items())),
-    )
-    return work.Task(spec=spec, pack=pack.path, storage=storage, checkpoint_s=checkpoint_s)
 
 
 def interrupted_after(monkeypatch, epoch):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import trees
+from tests.helpers import trees
 from tfser.databases import KNOWN, counting, examine, load
 from tfser.databases.base import counts
 from tfser.databases.iemocap import speaker_of

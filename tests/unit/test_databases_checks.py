@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests import trees
+from tests.helpers import trees
 from tfser.audio import Waveform
 from tfser.databases import KNOWN, load
 from tfser.databases.base import HARMLESS_KINDS, PROBLEM_KINDS, DatabaseInfo

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
+import unicodedata
 from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
 import pytest
 
-from tests.trees import wav_bytes
+from tests.helpers.trees import wav_bytes
 from tfser.databases import examine, load, manifest
 from tfser.errors import RequestError
 
@@ -116,6 +118,16 @@ def test_a_file_that_is_no_manifest_is_refused_as_a_whole(content: bytes, messag
         load(str(folder / "mine.csv"), None)
 
 
+def test_the_head_of_a_refusal_counts_every_problem_although_only_some_have_a_line(folder: Path) -> None:
+    wrong = [f"wav/{number}.wav,anna,joy" for number in range(32)]
+    for lines in ([*LINES, *wrong], [LINES[0], *wrong]):  # some utterances can be read, or none
+        with pytest.raises(RequestError, match="^database mine.*: 32 problems, nothing was started") as caught:
+            load(write(folder, lines), None)
+        assert "... and 12 more of kind 'missing'" in str(caught.value)
+        again = pickle.loads(pickle.dumps(caught.value))
+        assert str(again) == str(caught.value)
+
+
 def test_a_manifest_that_is_not_there_or_a_folder_is_said(folder: Path) -> None:
     with pytest.raises(RequestError, match="this is not there"):
         load(str(folder / "absent.csv"), None)
@@ -143,6 +155,45 @@ def test_a_label_that_could_harm_a_path_or_a_table_is_refused(label: str) -> Non
     assert manifest.label_problem(label) is not None
 
 
+NAMES = ["प्रिया", "தமிழ்ச்செல்வி", "สมชาย", "ขวัญใจ", "বৃষ্টি", "ಕೃಷ್ಣ", "မြန်မာ", "ខ្មែរ", "سارة", "שָׂרָה", "김민수", "Nguyễn", "Zoë", "x̃u"]
+
+
+@pytest.mark.parametrize("label", NAMES)
+def test_names_of_every_script_pass_with_their_marks_in_either_spelling(label: str, folder: Path) -> None:
+    spelt = [unicodedata.normalize(form, label) for form in ("NFC", "NFD")]
+    database = load(write(folder, [LINES[0], f"wav/a.wav,{spelt[0]},joy", f"wav/b.wav,{spelt[1]},{spelt[1]}", "wav/c.wav,bert,joy"]), None)
+    assert database.speakers == tuple(sorted({"bert", spelt[0]}))  # one person, however the accents are typed
+    assert set(database.emotions) == {"joy", spelt[0]}
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("an\u200dna", r"'an\u200dna' holds U+200D (ZERO WIDTH JOINER), which cannot be seen; remove it"),
+        ("\u202eanna", "holds U+202E (RIGHT-TO-LEFT OVERRIDE)"),
+        ("anna\ufeff", "holds U+FEFF (ZERO WIDTH NO-BREAK SPACE)"),
+        ("anna\u00ad", "holds U+00AD (SOFT HYPHEN)"),
+        ("anna\ufe0f", "holds U+FE0F (VARIATION SELECTOR-16)"),
+        ("\u3164", "holds U+3164 (HANGUL FILLER)"),
+        ("an\0na", "holds U+0000 (a control character)"),
+        ("\u0301anna", "a letter or digit first"),
+        (".anna", "a letter or digit first"),
+        ("-anna", "a letter or digit first"),
+        ("anna😀", "is not a plain name"),
+        ("CON", "'CON' is a name that no file can have on Windows"),
+        ("lpt1.x", "is a name that no file can have on Windows"),
+    ],
+)
+def test_a_label_that_shows_less_than_it_holds_or_names_no_file_is_refused_in_words(label: str, message: str) -> None:
+    assert message in (manifest.label_problem(label) or "")
+
+
+@pytest.mark.parametrize("file", ["con.csv", "Aux.csv", "COM1.csv"])
+def test_a_manifest_with_a_name_that_windows_keeps_is_refused(file: str) -> None:
+    with pytest.raises(RequestError, match="Windows has no file of that name"):
+        manifest.name_of(Path(file))
+
+
 @pytest.mark.parametrize("label", ["anna", "Ses01F", "03", "müller", "王", "pleasant surprise", "a.b_c-d"])
 def test_ordinary_labels_pass(label: str) -> None:
     assert manifest.label_problem(label) is None
@@ -163,6 +214,31 @@ def audformat_database(folder: Path, name: str = "field") -> object:
     database["files"]["speaker"].set(["anna", "bert", "anna"])
     database.save(str(folder), storage_format="csv")
     return database
+
+
+BOMB = "x0: &x0 [1, 2, 3]\n" + "".join(f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9)}]\n" for n in range(1, 30))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (BOMB, r"it holds more than \d+ values \(an alias counts as all that it stands for\)"),
+        ("[" * 200_000, "it is nested more than 50 levels deep"),
+        ("!!python/object/apply:os.mkdir ['made']", "Python objects are not made"),
+        ("%TAG !p! tag:yaml.org,2002:python/\n--- !p!object/apply:os.mkdir ['made']", "Python objects are not made"),
+        ("name: [", "line 1: while parsing a flow"),
+    ],
+    ids=["bomb", "deep", "object", "tagged", "cut"],
+)
+def test_an_audformat_header_that_would_hang_or_run_code_is_refused(
+    header: str, message: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("audformat")
+    monkeypatch.chdir(folder)
+    (folder / "db.yaml").write_text(header)
+    with pytest.raises(RequestError, match=rf"db\.yaml cannot be read: line \d+: .*{message}|{message}"):
+        load(f"audformat:{folder}", None)
+    assert not (folder / "made").exists()
 
 
 def test_audformat_tables_are_joined_by_file(folder: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import torch
 from packaging.specifiers import SpecifierSet
 
 from tfser import request
@@ -43,6 +44,8 @@ HERE = {
     "storage": {"error": None, "sees_marker": None, "ahead": 0.0, "within": 1.0},
     "data": {"entries": 3, "digest": "d", "error": None},
     "device": FINE_DEVICE,
+    "account": {"number": 1000, "name": "anna"},
+    "training": None,
 }
 
 
@@ -717,10 +720,9 @@ def test_a_remote_server_that_asks_nobody_is_a_warning(far_away):
         assert "asks nobody who they are" in only(places.mlflow(uri, places.mlflow_facts(uri))).found
 
 
-def test_a_server_that_is_not_there_is_a_problem_and_so_is_a_folder():
+def test_a_server_that_is_not_there_is_a_problem():
     finding = only(places.mlflow("http://127.0.0.1:1", places.mlflow_facts("http://127.0.0.1:1")))
     assert finding.command.startswith("mlflow server --host 127.0.0.1")
-    assert "no runs in folders" in only(places.mlflow("mlruns", places.mlflow_facts("mlruns"))).found
 
 
 # Nodes
@@ -767,6 +769,7 @@ def test_nodes_like_this_machine_are_fine():
             "Ray counts GPUs there and torch finds",
             "nvidia-smi",
         ),
+        ({"facts": {"training": "KeyError: x"}}, "problem", "a short training on the CPU fails (KeyError: x), and so would", "pip install"),
         ({"resources": {"CPU": 4.0, "GPU": 1.0}, "device_error": "E: x"}, "problem", "could not be tried (E: x)", "nvidia-smi"),
     ],
 )
@@ -882,6 +885,15 @@ def test_a_machine_with_torch_and_soundfile_alone_is_told_what_is_missing(tmp_pa
     assert missing["command"].startswith("pip install ")
     assert any("a product of matrices comes out right" in f["found"] for f in found if f["topic"] == "devices")
     assert any("before what is missing is installed" in f["found"] for f in found if f["topic"] == "storage")
+
+
+def test_what_keeps_every_trial_from_being_trained_is_a_problem(monkeypatch):
+    def broken(*arguments, **named):
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", broken)
+    facts = {**HERE, "training": probe.training()}
+    assert "uid not found: 12345" in only(machine.devices(facts)).found
 
 
 def test_what_is_sent_to_nodes_needs_nothing_but_the_standard_library_to_begin_with():

@@ -1,19 +1,24 @@
 """What goes wrong while training is told apart: what would fail again is recorded once, what may go well elsewhere is tried again."""
 
+import getpass
+import importlib
 import json
+import os
+import pwd
 import subprocess
 import sys
 from collections import Counter, deque
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.unit.test_checkpoint import pack, task  # noqa: F401  # pack is a fixture
-from tests.unit.test_sweep import arguments, read
-from tests.unit.test_trial import SPEC
+from tests.helpers.sweeps import arguments, read
+from tests.helpers.tasks import SPEC, task
 from tfser import sweep
-from tfser.errors import TfserError, TrialError
+from tfser.errors import MachineError, TfserError, TrialError
+from tfser.fused import FusedTraining
 from tfser.ledger import Ledger
 from tfser.runners import actor, ray_tune, work
 from tfser.train import Training
@@ -65,6 +70,64 @@ def test_a_failing_disk_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="Input/output error"):
         work.run(task(pack, tmp_path))
     assert Ledger(tmp_path / "ledger").ids() == set()
+
+
+def no_account(monkeypatch):
+    """As in a container that runs with the number of an account that its system does not know."""
+
+    def unknown(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("together", [1, 2])
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (lambda: getpass.getuser(), "uid not found"),
+        (lambda: Path.home(), "home directory"),
+        (lambda: importlib.import_module("torch.no_such_module"), "no_such_module"),
+        (lambda: importlib.import_module("broken_package"), "KeyError: 'of the package'"),
+        (lambda: fails(RuntimeError("CUDA error: uncorrectable ECC error encountered"))(None), "ECC error"),
+        (lambda: fails(RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"))(None), "CUDNN_STATUS"),
+    ],
+)
+def test_a_fault_of_the_machine_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch, fault, words, together):  # noqa: F811
+    (tmp_path / "broken_package.py").write_text("raise KeyError('of the package')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    no_account(monkeypatch)
+    monkeypatch.setattr(Training, "run_epoch", lambda self: fault())
+    monkeypatch.setattr(FusedTraining, "until_an_epoch_ends", lambda self: fault())
+    asked = task(pack, tmp_path)
+    with pytest.raises(MachineError, match=words):
+        work.run_pack([replace(asked, spec=replace(asked.spec, seed=seed)) for seed in range(together)])
+    assert Ledger(tmp_path / "ledger").ids() == set()
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_trial_is_trained_by_an_account_without_a_name_or_a_home(tmp_path):
+    """torch asks for the name when deterministic kernels are switched on, and for a folder of its own when it is imported."""
+    text = f"""
+import pwd
+def unknown(number):
+    raise KeyError("getpwuid(): uid not found: " + str(number))
+pwd.getpwuid = unknown
+from tfser.doctor import machine, probe
+assert probe.training() is None, probe.training()
+from mlflow.tracking.context.default_context import DefaultRunContext
+assert DefaultRunContext().tags()["mlflow.user"].startswith("uid")
+from tfser.files import cache_folder
+assert cache_folder().is_relative_to({str(tmp_path)!r}), cache_folder()
+(said,) = (f for f in machine.training({{"account": probe.account(), "training": None}}))
+assert said.level == "note" and "no name for the account" in said.found
+"""
+    hidden = ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME", "TORCHINDUCTOR_CACHE_DIR", "TFSER_CACHE")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden} | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_sweep_goes_on_after_a_failed_and_a_lost_trial_and_the_next_start_tries_the_lost_one(

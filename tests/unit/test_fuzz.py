@@ -1,24 +1,27 @@
-"""Random damage to valid files: an accepted reading or a clear error, never a crash, a hang or a memory blow-up."""
+"""Random damage to valid files and command lines: an accepted reading or a clear error, never a crash, a hang or a memory blow-up."""
 
 from __future__ import annotations
 
 import io
+import re
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from tests.trees import wav_bytes
-from tfser import audio
-from tfser.databases import examine, iemocap, manifest
+from tests.helpers.trees import wav_bytes
+from tfser import audio, leaks, plan, request, resources, space
+from tfser.databases import examine, iemocap, load, manifest
 from tfser.databases.base import PROBLEM_KINDS
 from tfser.databases.checks import waveform_problems
 from tfser.databases.emodb import INFO
 from tfser.errors import AudioError, RequestError
+from tfser.features import audio_digests
+from tfser.models import MODELS
 
 MOST_BYTES = 64 << 20
 """Peak of one reading: files here have some kilobytes, and a header may promise anything."""
@@ -184,3 +187,88 @@ def test_the_unmutated_files_are_accepted(tmp_path: Path) -> None:
         for source in sources:
             (tmp_path / f"x.{form}").write_bytes(source)
             assert read_audio(tmp_path / f"x.{form}") == "accepted"
+
+
+NUMBERS = ["0", "1", "2", "8", "0.1", "0.5", "1e-4", "1E5", ".5", "1_000", "010", "0o17", "1:30", ".inf", ".nan", "1e400", "5e-324"]
+NUMBERS += ["-1", "9007199254740992", "9" * 50, "1.7e308", "yes", "~", "2020-01-01", "''", "[1]", "{a: 1}", "*a", "&a 4", "!!int x", "none"]
+MARKS = ["", ":", "-", "[", "]", "{", "}", "!", "|", "'", '"', "#", "\n", "  ", "\t", "%", "?", "<<: ", ",", "\0", "\x85", "---\n"]
+
+
+def one(words: Sequence[str], random: np.random.Generator) -> str:
+    """One of them; numpy's own choice would drop zero bytes."""
+    return words[int(random.integers(0, len(words)))]
+
+
+def searched(random: np.random.Generator) -> str:
+    """A search space made of parts that are often wrong, or one that travels with tfser with a few changes."""
+    if random.random() < 0.4:
+        text = one([p.read_text(encoding="utf-8") for p in sorted(resources.data_folder("search_spaces").glob("*.yaml"))], random)
+        for _ in range(int(random.integers(1, 4))):
+            at = int(random.integers(0, len(text)))
+            text = text[:at] + one(MARKS + NUMBERS, random) + text[at + int(random.integers(0, 6)) :]
+        return text
+    settings = [*plan.hyperparameters("atfnn"), "[a]", "~"]
+    lines = [f"  {one(settings, random)}: {one(NUMBERS, random)}" for _ in range(int(random.integers(0, 2)))]
+    text = "model: atfnn\nfixed:\n" + "\n".join(lines) + "\nsearch:\n"
+    for _ in range(int(random.integers(1, 4))):
+        kind = one(["choice", "int", "float"], random)
+        values = ", ".join(one(NUMBERS[: 7 if random.random() < 0.8 else None], random) for _ in range(2))
+        more = ["", "", ", scale: log", ", divides: n_mels / 4", ", when: {heads: [1]}", f", step: {one(NUMBERS, random)}"]
+        text += f"  {one(settings, random)}: {{{kind}: [{values}]{one(more, random)}}}\n"
+    return text
+
+
+def test_a_search_space_is_read_or_refused_in_words_whatever_a_person_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space, "COMBINATIONS", 20)
+    known = {model: plan.hyperparameters(model) for model in MODELS}
+    outcomes: Counter[str] = Counter()
+    for number in range(600):
+        text = searched(np.random.default_rng([3, number]))
+        (tmp_path / "space.yaml").write_bytes(text.encode("utf-8"))
+        try:
+            found = space.read(tmp_path / "space.yaml", known)
+            base = plan.published_settings(found.model)
+            space.refusals(found, base, lambda settings: [])
+            found.first(base)
+            outcomes["read"] += 1
+        except RequestError as error:
+            outcomes["refused" if all(0 < len(problem) < 1000 for problem in error.problems) else "refused at length"] += 1
+        except Exception as error:
+            raise AssertionError(f"space {number} raised {type(error).__name__}: {error}\n{text}") from error
+    assert set(outcomes) == {"read", "refused"}
+    assert min(outcomes.values()) > 20, outcomes
+
+
+WORDS = ["", " ", "0", "1", "3", "-1", "1_0", "１０", "1e3", "nan", "inf", "True", "9" * 30, "9" * 5000, "a=1", "channels=8", "channels=4"]
+WORDS += ["=", "dropout=nan", "dropout=0.1", "batch_size=1_0", "learning_rate=1e-3", "all", "T+F", "atfnn", "session", "oracle", "anna"]
+WORDS += ["../x", "/", "con", "हिन्दी", "\udcff", "\0", "-", "--", "~", "%", "s3://", "memory://x", "nonsense://x", "x" * 300, "\n", "auto"]
+
+
+def test_a_command_line_is_understood_or_refused_in_words_whatever_a_person_types(
+    tiny_manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(space, "COMBINATIONS", 20)
+    digests = audio_digests(load(str(tiny_manifest), None))
+    monkeypatch.setattr(request, "audio_digests", lambda database: digests)  # the only database that can be read here
+    helps = request.parser().format_help() + leaks.parser().format_help()
+    options = sorted(set(re.findall(r"--[a-z][a-z-]+", helps)) - {"--help"})
+    outcomes: Counter[str] = Counter()
+    for number in range(400):
+        random = np.random.default_rng([4, number])
+        argv = [str(tiny_manifest) if random.random() < 0.9 else one(WORDS, random)]
+        for _ in range(int(random.integers(0, 4))):
+            argv += [one(options, random), *(one(WORDS, random) for _ in range(int(random.choice([0, 1, 1, 1, 2]))))]
+        try:
+            if number % 2:
+                leaks.checked(leaks.parser().parse_args(argv))
+            else:
+                request.check(request.parser().parse_args(argv))
+            outcomes["understood"] += 1
+        except SystemExit as end:
+            outcomes[f"ended with {end.code}"] += 1
+        except RequestError as error:
+            outcomes["refused" if error.problems and str(error) else "refused without a reason"] += 1
+        except Exception as error:
+            raise AssertionError(f"{argv} raised {type(error).__name__}: {error}") from error
+    assert set(outcomes) == {"understood", "ended with 2", "refused"}
+    assert outcomes["understood"] > 5

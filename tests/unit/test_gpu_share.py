@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.test_checkpoint import pack, task  # noqa: F401  # pack is a fixture
+from tests.helpers.tasks import task
 from tfser.request import parser
 from tfser.runners import gpu_share
 from tfser.runners.gpu_share import Probe, share

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 
-from tests.conftest import SET_SMALL
-from tests.runs import record, row
-from tests.unit.test_leaks_numbers import check
-from tests.unit.test_sweep import arguments as sweep_arguments
-from tests.unit.test_sweep import tables_of
+from tests.helpers.leaks import FAST, arguments, check, written
+from tests.helpers.runs import record, row
+from tests.helpers.sweeps import SPACE, tables_of
+from tests.helpers.sweeps import arguments as sweep_arguments
+from tests.helpers.tiny import SET_SMALL
 from tfser import collect, finished, leaking, leaks, plan, predict, sweep, tracking
 from tfser.databases import load
 from tfser.errors import RequestError, TfserError
@@ -32,23 +31,11 @@ from tfser.runners import work
 from tfser.train import Training
 from tfser.trial import LEAKS, TrialSpec
 
-SPACE = str(Path(__file__).parent / "tiny_space.yaml")
-FAST = [*SET_SMALL, "learning_rate=0.03"]
 FIGURES = ("war_pooled", "uar_pooled", "war_mean", "uar_mean")
-
-
-def arguments(manifest, out, *more, epochs="2"):
-    model = ["--model", "time_frequency_transformer", "--epochs", epochs]
-    return [str(manifest), "--out", str(out), "--in-process", *model, "--name", "x", "--set", *FAST, *more]
 
 
 def read(out, name):
     return pd.read_csv(out / "leaks-x" / name, dtype={"trial_id": str, "fold": str}, keep_default_na=True)
-
-
-def written(out):
-    """Every file that the numbers fill, as bytes."""
-    return {p.name: p.read_bytes() for p in sorted((out / "leaks-x").iterdir()) if p.name != "leaks.json"}
 
 
 def ledger_of(out):
@@ -322,7 +309,7 @@ def test_some_folds_only_are_marked_and_give_no_unpaired_difference(tiny_manifes
 
 def test_settings_are_drawn_from_the_space_with_a_seed(tiny_manifest, tmp_path, capsys):
     def drawn(*more):
-        parsed = leaks.parser().parse_args([*arguments(tiny_manifest, tmp_path), "--trials", "3", "--space", SPACE, *more])
+        parsed = leaks.parser().parse_args([*arguments(tiny_manifest, tmp_path), "--trials", "3", "--space", str(SPACE), *more])
         parsed.fixed = SET_SMALL
         return leaks.checked(parsed)[1]
 
@@ -348,7 +335,7 @@ def test_settings_are_drawn_from_the_space_with_a_seed(tiny_manifest, tmp_path, 
             ["--leak", "telepathy", "--seeds", "0"],
             ["--leak: no 'telepathy'; there are all, epoch, hyperparameters", "--seeds: 0 is below 1"],
         ),
-        (["--space", SPACE], ["--space: without --trials nothing is drawn from it"]),
+        (["--space", str(SPACE)], ["--space: without --trials nothing is drawn from it"]),
         (["--fold", "emil", "--set", "foo=1"], ["no 'emil'", "no 'foo'"]),
         (["--name", "leaks-y"], ["--name: names that begin with leaks- are those of tfser leaks"]),
     ],

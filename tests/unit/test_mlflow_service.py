@@ -21,8 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports import free_port
-from tests.s3 import bucket, s3_server  # noqa: F401  # fixtures
+from tests.helpers.ports import free_port
 from tfser.errors import RequestError
 
 SCRIPT = Path(__file__).parents[2] / "cluster" / "mlflow_service.py"

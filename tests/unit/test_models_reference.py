@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 
-from tests.unit.test_models import segments, small
+from tests.helpers.models import segments, small
 from tfser.benchmark.reference import PlainATFNN, PlainTimeFrequencyTransformer, reference, renamed
 from tfser.models import MODELS
 from tfser.models.atfnn import FEncoder
@@ -60,19 +62,15 @@ def test_losses_gradients_and_weights_stay_those_of_the_plain_form_while_it_trai
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_single_precision_gives_the_losses_of_the_plain_form(model: str) -> None:
-    ours = small(model, MODELS[model].ablations[0]).train()
+def test_in_float32_logits_are_as_near_to_those_of_float64_as_the_plain_forms(model: str) -> None:
+    ours = unsettled(small(model, MODELS[model].ablations[0])).train()
     plain = reference(ours).train()
-    labels = torch.arange(6) % 4
-    adam = torch.optim.AdamW(ours.parameters(), lr=1e-3, weight_decay=0.0, fused=True), torch.optim.Adam(plain.parameters(), lr=1e-3)
-    for step in range(STEPS):
-        x = segments(model, 6, seed=step)
-        losses = [cross_entropy(module(x), labels) for module in (ours, plain)]
-        torch.testing.assert_close(*losses, rtol=1e-4, atol=1e-4)
-        for loss, optimizer in zip(losses, adam, strict=True):
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+    exact = copy.deepcopy(plain).double()
+    x = segments(model, 32)
+    with torch.no_grad():
+        wanted = exact(x.double())
+        mine, theirs = (float((module(x).double() - wanted).abs().max()) for module in (ours, plain))
+    assert 0 < mine <= 10 * theirs
 
 
 @pytest.mark.parametrize("ablation", ["T+F", "AFNN"])

@@ -1,6 +1,7 @@
 import pytest
 
-from tests.conftest import SET_SMALL
+from tests.helpers.studies import known
+from tests.helpers.tiny import SET_SMALL
 from tfser import plan, resources, space
 from tfser.databases import load
 from tfser.errors import RequestError
@@ -78,10 +79,6 @@ def test_global_selection_is_one_study_over_all_folds(tiny):
     request = plan.Request(models=("time_frequency_transformer",), trials=2, selection="global")
     (study,) = plan.make(request, [tiny], lambda d: "digest", spaces).studies
     assert {s.fold for s in study.search_specs(study.base)} == set(tiny.speakers)
-
-
-def known():
-    return {model: plan.hyperparameters(model) for model in MODELS}
 
 
 def test_study_names_differ_wherever_what_is_chosen_could(tiny):

@@ -1,8 +1,10 @@
 """From a finished sweep to the emotions of files: finding the trial, the same scores to the bit, and every refusal."""
 
 import csv
+import dataclasses
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +15,14 @@ import soundfile
 import torch
 from mlflow import MlflowClient
 
-from tests.conftest import SET_SMALL
-from tfser import finished, predict, serving, sweep, tracking
+from tests.helpers.tiny import SET_SMALL
+from tfser import __version__, attention, finished, front_end, predict, serving, sweep, tracking
 from tfser.errors import RequestError
 from tfser.files import place
 from tfser.final_model import FinalModel, portable, read
 from tfser.front_end import FrontEnd
 from tfser.ledger import Ledger
+from tfser.models import MODELS, atfnn, time_frequency_transformer
 from tfser.trial import TrialSpec
 
 ROOT = Path(__file__).parents[2]
@@ -187,6 +190,20 @@ def test_a_choice_that_no_trial_fits_names_those_there_are(done, capsys):
     assert "none of its 8 trials fits --model atfnn --fold zoe; there are models atfnn, time_frequency_transformer; folds anna" in err
 
 
+@pytest.mark.parametrize("more", [["--results", "x" * 300], ["--storage", "x" * 300]], ids=lambda more: more[0])
+def test_a_place_that_no_file_system_takes_is_refused_in_words(done, capsys, more):
+    code, _, err = asked(capsys, "0123456789abcdef", "--log-model", *more)
+    assert code == 2
+    assert "File name too long" in err
+
+
+@pytest.mark.parametrize("more", [["--results", ""], ["--storage", "a\0b"], ["--tracking-uri", " "], [""]], ids=repr)
+def test_a_place_or_file_that_is_empty_is_refused(done, capsys, more):
+    with pytest.raises(SystemExit) as ended:
+        asked(capsys, "both", *more)
+    assert ended.value.code == 2
+
+
 @pytest.mark.parametrize("run", ["bath", "0123456789abcdef", "012345", "results/both", "..", "x" * 300, ""])
 def test_a_run_that_there_is_not_is_refused_with_what_there_is(done, capsys, run):
     code, _, err = asked(capsys, run, "--log-model", "--results", done)
@@ -274,8 +291,10 @@ def test_weights_that_are_gone_cut_or_of_another_trial_are_refused(done, tmp_pat
     torch.save(state, tmp_path / "changed.pt")
     contents = {
         "are damaged": [whole[: len(whole) // 2], whole[:-1], b"", b"\0" * 5000],
-        "Missing key(s)": [(done / ".tfser" / "ledger" / other[:2] / f"{other}.pt").read_bytes()],
-        "checksum is not the one in the entry": [(tmp_path / "changed.pt").read_bytes()],
+        "checksum is not the one in the entry": [
+            (tmp_path / "changed.pt").read_bytes(),
+            (done / ".tfser" / "ledger" / other[:2] / f"{other}.pt").read_bytes(),
+        ],
     }
     for expected, damaged in contents.items():
         for content in damaged:
@@ -330,6 +349,95 @@ def test_a_trial_of_another_numerics_version_or_an_unknown_model_is_refused(done
         FinalModel({**record, "spec": {**record["spec"], "numerics": 99}}, {})
     with pytest.raises(RequestError, match=r"model: no 'crnn'; there are .*; use tfser 9.0, which trained it"):
         FinalModel({**record, "spec": {**record["spec"], "model": "crnn"}}, {})
+
+
+def without_known_sound(done, folder, trial):
+    """A storage that holds one trial as it was written before entries held the scores of a known sound."""
+    record = {name: value for name, value in entry(done, trial).items() if name not in ("checksum", "known_sound")}
+    weights = torch.load(done / ".tfser" / "ledger" / trial[:2] / f"{trial}.pt", weights_only=True)
+    Ledger(folder / ".tfser" / "ledger").commit(record, weights)
+    shutil.copytree(done / ".tfser" / "features", folder / ".tfser" / "features")
+
+
+@pytest.fixture(params=["with the scores of a known sound", "written before there were any"])
+def stored_trials(request, done, tmp_path):
+    """A trial of each model, with the results that it lies in."""
+    trials = [trial_of(done), trial_of(done, ablation="AFNN")]
+    if request.param.startswith("with "):
+        return [(trial, done) for trial in trials]
+    for trial in trials:
+        without_known_sound(done, tmp_path / trial, trial)
+    return [(trial, tmp_path / trial) for trial in trials]
+
+
+@pytest.mark.parametrize("command", [predict, attention], ids=["predict", "attention"])
+def test_a_model_whose_code_was_edited_is_refused(stored_trials, tiny_manifest, capsys, monkeypatch, command):
+    """The weights fit and their checksum is right, so that nothing but the scores tells."""
+    file = tiny_manifest.parent / "anna" / "calm0.wav"
+    monkeypatch.setattr(time_frequency_transformer, "relu", lambda x, inplace: torch.tanh(x))
+    monkeypatch.setattr(atfnn.Convolutions, "forward", lambda self, x: x)
+    for trial, results in stored_trials:
+        words = [trial, file] if command is predict else [trial, "--file", file]
+        code = command.main([str(w) for w in (*words, "--results", results)])
+        out, err = capsys.readouterr()
+        assert (code, out) == (2, "")
+        assert re.search(r"it gives (a made-up sound|the test utterance anna/\S+) [\d.]+ % for \w+, where [\d.]+ % was recorded", err)
+        assert f"use tfser {__version__}, torch 2" in err
+        assert "type its sweep's command again" in err
+
+
+def test_a_front_end_that_was_edited_is_refused(done, tiny_manifest, capsys, monkeypatch):
+    made = front_end._mel_spectrogram
+
+    def edited(wanted):
+        return torch.nn.Sequential(made(wanted), torch.nn.Threshold(1e-3, 1e-3))
+
+    monkeypatch.setattr(front_end, "_mel_spectrogram", edited)
+    code, out, err = asked(capsys, trial_of(done), tiny_manifest.parent / "anna" / "calm0.wav", "--results", done)
+    assert (code, out) == (2, "")
+    assert "it gives a made-up sound" in err
+
+
+def test_a_model_that_gives_the_recorded_scores_is_used_and_one_that_cannot_be_compared_says_so(stored_trials, tiny_manifest, capsys):
+    file = tiny_manifest.parent / "anna" / "calm0.wav"
+    for trial, results in stored_trials:
+        code, out, err = asked(capsys, trial, file, "--results", results)
+        assert (code, err) == (0, "")
+        if "known_sound" in entry(results, trial):
+            continue
+        shutil.rmtree(results / ".tfser" / "features")
+        code, again, err = asked(capsys, trial, file, "--results", results)
+        assert (code, again) == (0, out)
+        assert "so that its scores were not compared with the recorded ones; it was made with tfser" in err
+
+
+def test_whole_weights_that_do_not_fit_the_network_are_not_called_damaged(done, capsys, monkeypatch):
+    """The code changed, so that putting a copy of the weights back would not help."""
+    build = MODELS["atfnn"].build
+    wider = dataclasses.replace(MODELS["atfnn"], build=lambda ablation, settings, n: build(ablation, {**settings, "channels": 8}, n))
+    monkeypatch.setitem(MODELS, "atfnn", wider)
+    code, _, err = asked(capsys, trial_of(done, ablation="AFNN"), "--log-model", "--results", done)
+    assert code == 2
+    assert re.search(r"its weights are whole but do not fit the network of this tfser \(.*size mismatch.*\); use tfser", err)
+    assert "damaged" not in err
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"ablation": "T"}, "cannot be built: ablation: no 'T'; there are"),
+        ({"hyperparameters": {"n_mels": 16}}, "its settings are not those of this tfser ('preemphasis')"),
+        ({"dropped": 1}, "its settings are not those of this tfser"),
+    ],
+)
+def test_an_entry_that_this_tfser_cannot_rebuild_is_refused_with_the_versions_that_can(done, change, expected):
+    record = entry(done, trial_of(done))
+    with pytest.raises(RequestError) as raised:
+        FinalModel({**record, "spec": {**record["spec"], **change}}, {})
+    (problem,) = raised.value.problems
+    assert expected in problem
+    versions = record["versions"]
+    assert problem.endswith(f"; use tfser {__version__}, torch {versions['torch']}, torchaudio {versions['torchaudio']}, which trained it")
 
 
 def test_files_are_read_as_the_corpus_is(tiny, tiny_manifest):
@@ -431,6 +539,6 @@ def test_a_password_in_the_address_of_mlflow_is_not_printed(done, monkeypatch, c
 def test_what_rebuilds_a_model_names_no_speaker_utterance_or_machine(done):
     record = entry(done, trial_of(done))
     kept = json.loads(portable(record))
-    assert set(kept) == {"trial_id", "spec", "emotions", "standardisation", "weights_sha256", "versions", "machine"}
+    assert set(kept) == {"trial_id", "spec", "emotions", "standardisation", "weights_sha256", "known_sound", "versions", "machine"}
     assert set(kept["machine"]) == {"device"}
     assert record["machine"]["host"] not in portable(record).replace(kept["trial_id"], "")

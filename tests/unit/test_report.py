@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
+import math
 import random
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
 from sklearn.metrics import accuracy_score, recall_score
 
-from tfser import metrics
-from tfser.report import formats, published, table, tables, terminal
+from tests.helpers.results import HOSTILE, TFT, configuration, markdown_cells, paper_rows, printed, record, sweep
+from tfser import metrics, uncertainty
+from tfser.report import formats, notes, published, table, tables
 from tfser.report.result import Configuration, Results
 from tfser.report.summary import RecordError, summarise
 
-TFT, ATFNN = "time_frequency_transformer", "atfnn"
 CONTRACT = {
     "summary.csv": "database protocol model ablation selection folds_done folds_total seeds "
     "war_pooled uar_pooled war_mean war_sd uar_mean uar_sd",
@@ -39,75 +39,8 @@ def write(results: Results, folder: Path, *, pictures: bool = False) -> list[Pat
     return tables.write(results, folder, pictures=pictures)
 
 
-def configuration(**changes) -> Configuration:
-    values = {
-        "database": "emodb",
-        "protocol": "speaker",
-        "model": TFT,
-        "ablation": "T+F+TF",
-        "selection": "nested",
-        "emotions": ("mad", "glad", "sad"),
-        "folds": ("03", "08", "09"),
-        "seeds": (0,),
-    }
-    values |= changes
-    return Configuration(**{"folds_total": len(values["folds"]), **values})
-
-
-def record(row: Configuration, fold: str, seed: int, *, lacks: tuple[str, ...] = (), size: int = 24) -> dict:
-    """A final trial's record with random scores, the same for the same arguments."""
-    digest = hashlib.sha256(repr((row.key, fold, seed)).encode()).hexdigest()
-    rng = np.random.default_rng(int(digest[:8], 16))
-    said = random.Random(repr((row.database, fold)))  # what was said depends neither on the model nor on the seed
-    truths = [e for e in row.emotions if e not in lacks]
-    utterances, pairs = [], []
-    for number in range(size + len(fold) * 3 + said.randrange(9)):  # folds of unequal size, so that the averages differ
-        truth = said.choice(truths)
-        p = rng.dirichlet(np.ones(len(row.emotions))) + 0.35 * np.eye(len(row.emotions))[row.emotions.index(truth)] * rng.random()
-        p = p / p.sum()
-        utterances.append({"id": f"{fold}/{number:03d}", "speaker": fold, "truth": truth, "p": p.tolist()})
-        pairs.append((row.emotions.index(truth), int(np.argmax(p))))
-    matrix = metrics.confusion([t for t, _ in pairs], [g for _, g in pairs], len(row.emotions))
-    return {
-        "trial_id": "e5" + digest[:14],  # pandas would read an id of digits alone as a number
-        "spec": {"hyperparameters": {"learning_rate": 0.0005, "channels": 16}},
-        "status": "done",
-        "emotions": list(row.emotions),
-        "utterances": utterances,
-        "confusion": matrix.tolist(),
-        "epochs": 20,
-        "seconds": 12.5,
-        "started_unix": 1.7e9,
-    }
-
-
-def sweep(*rows: Configuration, without: tuple = (), name: str = "test", **options) -> Results:
-    """Everything done but the (fold, seed) pairs in ``without``."""
-    records = {
-        (row, fold, seed): record(row, fold, seed, **options)
-        for row in rows
-        for fold in row.folds
-        for seed in row.seeds
-        if (fold, seed) not in without
-    }
-    return Results(sweep=name, configurations=rows, records=records)
-
-
-def paper_rows(*databases: str) -> list[Configuration]:
-    return [
-        configuration(database=d, emotions=tuple(sorted(published.load().emotions[d])), model=m, ablation=a)
-        for d in databases
-        for m, a in ((TFT, "T+F+TF"), (ATFNN, "ATFNN"))
-    ]
-
-
 def read(folder: Path, name: str) -> pd.DataFrame:
     return pd.read_csv(folder / name, dtype={"fold": str, "speaker": str}, keep_default_na=True)
-
-
-def markdown_cells(text: str) -> list[list[str]]:
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    return [[cell.strip().strip("*") for cell in line.strip("|").split("|")] for line in lines]
 
 
 # --- the numbers -----------------------------------------------------------------------------------------------
@@ -445,16 +378,6 @@ def test_the_best_is_bold_but_never_an_incomplete_or_oracle_row(tmp_path):
 
 # --- formats ---------------------------------------------------------------------------------------------------------
 
-HOSTILE = configuration(
-    database="my_data",
-    model="n|e*t",
-    ablation="<b>\\x{y}",
-    emotions=("a&b_%", "$x^2$ #~", "愤怒"),
-    folds=("sp|1", "[2]", "_3_"),
-    folds_total=4,
-    remark='50 % of "A&B"\nand &amp; `code` [link](x)',
-)
-
 
 def test_hostile_names_survive_in_every_format(tmp_path):
     results = sweep(HOSTILE)
@@ -537,13 +460,6 @@ def test_latex_compiles(tmp_path):
 # --- terminal -----------------------------------------------------------------------------------------------------------
 
 
-def printed(results: Results, *, width: int = 80, is_terminal: bool = False, encoding: str = "utf-8") -> str:
-    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
-    terminal.show(results, Console(file=out, width=width, force_terminal=is_terminal, color_system="standard" if is_terminal else None))
-    out.flush()
-    return out.buffer.getvalue().decode(encoding)
-
-
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_the_terminal_shows_whole_numbers_within_80_columns(is_terminal):
     results = sweep(*paper_rows("iemocap", "casia"), without=(("08", 0),))
@@ -567,3 +483,29 @@ def test_a_terminal_without_unicode_gets_ascii():
 
 def test_no_rows_is_said():
     assert "No rows" in printed(Results(sweep="none", configurations=(), records={}))
+
+
+def test_one_sentence_tells_what_the_intervals_of_a_table_cover_and_one_why_there_is_none():
+    """Two rows over as many folds, of which one has an interval for some figures only, had a sentence each with another range."""
+
+    def interval(folds=3, shares=None, reason=""):
+        low = math.nan if reason else 0.5
+        return uncertainty.Interval(low=low, high=low, method="speakers", folds=folds, actual_coverage=shares, reason=reason)
+
+    rows = [configuration(), configuration(ablation="T+F")]
+    summaries = summarise(Results(sweep="x", configurations=tuple(rows), records={}))
+    few = np.zeros(10)
+    same = uncertainty.interval(0.5, few, "speakers", 3, "war_mean").reason
+    alone = uncertainty.interval(0.5, few, "speakers", 2, "war_mean").reason
+    made = {
+        rows[0].key: {"war_mean": interval(shares=(0.90, 0.95)), "uar_mean": interval(shares=(0.93, 0.97))},
+        rows[1].key: {"war_mean": interval(shares=(0.93, 0.96)), "uar_mean": interval(reason=same), "x": interval(reason=alone)},
+    }
+    said = notes.of_measurement(summaries, published.load(), SimpleNamespace(intervals=made))
+    assert [note for note in said if "held the truth" in note] == [
+        "With 3 held-out speakers such an interval held the truth in 90.0 to 97.0 % of simulations."
+    ]
+    assert [note for note in said if note.startswith("No interval")] == [
+        "No interval is given where every bootstrap replicate is the same, which says nothing about others.",
+        "No interval is given for fewer than 3 held-out speakers or sessions.",
+    ]

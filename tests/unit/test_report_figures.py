@@ -11,11 +11,14 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
+from matplotlib.text import Text
 from PIL import Image
 
-from tests.unit.test_report import HOSTILE, configuration, sweep
-from tests.unit.test_report_html import example, histories, searched
-from tfser.report import confusion, curves, drawing, fold_recalls, searches, tables
+from tests.helpers.results import HOSTILE, configuration, example, histories, searched, sweep
+from tfser.report import attention_figure, confusion, curves, drawing, fold_recalls, fonts, searches, tables, thumbnail
 from tfser.report.drawing import Picture
 from tfser.report.result import Results
 from tfser.report.searches import History
@@ -205,3 +208,122 @@ def test_too_few_settings_are_said_to_tell_no_importances(pictures):
     nothing = [History(configuration=bare[0].configuration, folds=("03",), tried=(), importances={})]
     (shown,) = searches.pictures(nothing).values()
     assert "1 study tried 0 settings" in shown.description
+
+
+# ------------------------------------------------------------------ names in any script
+
+CHINESE = ("生气", "高兴", "难过")
+HINDI = ("गुस्सा", "खुश", "उदास")
+
+
+@pytest.fixture
+def only_these_fonts(tmp_path, monkeypatch):
+    """Makes fonts whose letters are all one square, and has matplotlib's font and those be all that is installed."""
+
+    def install(*texts):
+        made = []
+        for number, text in enumerate(texts):
+            pen = TTGlyphPen(None)
+            for place in ((100, 0), (100, 700), (900, 700), (900, 0)):
+                (pen.lineTo if place != (100, 0) else pen.moveTo)(place)
+            pen.closePath()
+            letters = sorted({ord(letter) for letter in text})
+            names = [".notdef", *(f"u{letter:04X}" for letter in letters)]
+            builder = FontBuilder(1000, isTTF=True)
+            builder.setupGlyphOrder(names)
+            builder.setupCharacterMap(dict(zip(letters, names[1:], strict=True)))
+            builder.setupGlyf(dict.fromkeys(names, pen.glyph()))
+            builder.setupHorizontalMetrics(dict.fromkeys(names, (1000, 100)))
+            builder.setupHorizontalHeader(ascent=800, descent=-200)
+            builder.setupNameTable({"familyName": f"Made Up {number} {tmp_path.name}", "styleName": "Regular"})
+            builder.setupOS2(sTypoAscender=800, sTypoDescender=-200)
+            builder.setupPost()
+            made.append(str(tmp_path / f"{number}.ttf"))
+            builder.save(made[-1])
+        monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [*made, str(fonts.own())])
+        for cached in (fonts._installed, fonts._font_of):
+            cached.cache_clear()
+        monkeypatch.setattr(fonts, "_said", set())
+
+    yield install
+    for cached in (fonts._installed, fonts._font_of):
+        cached.cache_clear()
+
+
+def every_figure(emotions, folds):
+    """Each kind of figure with these names in it, and the thumbnail's and the attention figure's bytes."""
+    (summary,) = summarise(sweep(configuration(emotions=emotions, folds=folds), size=12))
+    summary.records[folds[0], 0]["curves"] = {"train_loss": [1.0, 0.5]}
+    tried = (searches.Tried(state="finished", validation_uar=0.5, epochs=2, hyperparameters={"channels": 4}),)
+    history = searches.History(configuration=summary.configuration, folds=folds[:1], tried=tried, importances={}, curve=())
+    return {
+        "confusion": confusion.to_picture(summary, "c", f"heading {emotions[0]}"),
+        "recalls": fold_recalls.to_picture(summary, "r", "heading"),
+        "curves": curves.to_picture(summary, {}, "l", "heading"),
+        "search": searches.to_picture([history], "s", "heading"),
+    }, thumbnail.confusion(emotions, np.eye(len(emotions), dtype=int).tolist(), [f"on {folds[0]}"])
+
+
+@pytest.mark.parametrize("names", [CHINESE, HINDI], ids=["Chinese", "Hindi"])
+def test_names_in_any_script_are_drawn_with_an_installed_font_that_has_them(only_these_fonts, capsys, names):
+    """A letter without a glyph is a warning of matplotlib's, which is an error here."""
+    only_these_fonts("".join(names))
+    drawn, small = every_figure(names, names)
+    assert capsys.readouterr().err == ""
+    for name in names:
+        assert name in texts(drawn["confusion"])
+        assert name in texts(drawn["recalls"])
+    only_these_fonts()
+    numbered, other = every_figure(names, names)
+    assert small != other
+    assert all(drawn[kind].png != numbered[kind].png for kind in drawn)
+
+
+@pytest.mark.parametrize("names", [CHINESE, HINDI], ids=["Chinese", "Hindi"])
+def test_names_that_no_font_has_are_numbered_in_a_png_and_said_once(only_these_fonts, capsys, monkeypatch, names):
+    only_these_fonts()
+    written = []
+    monkeypatch.setattr("matplotlib.text.Text.set_text", recording(Text.set_text, written))
+    drawn, small = every_figure(names, names)
+    said = capsys.readouterr().err
+    assert {f"emotion {i}" for i in (1, 2, 3)} | {f"speaker {i}" for i in (1, 2, 3)} <= set(written)
+    assert not [text for text in written if set(text) & set("".join(names))]
+    for name in names:
+        assert said.count(f"{name}") == 1
+        assert name in texts(drawn["recalls"]), "a page is read with the reader's fonts"
+    assert "apt-get install fonts-noto-core fonts-noto-cjk" in said
+    latin, _ = every_figure(("emotion 1", "emotion 2", "emotion 3"), ("speaker 1", "speaker 2", "speaker 3"))
+    assert drawn["search"].png == latin["search"].png
+    assert small == thumbnail.confusion(
+        ["emotion 1", "emotion 2", "emotion 3"], np.eye(3, dtype=int).tolist(), [fonts.drawable(f"on {names[0]}")]
+    )
+
+
+def recording(set_text, written):
+    def recorded(self, text):
+        written.append(str(text))
+        set_text(self, text)
+
+    return recorded
+
+
+def test_a_name_of_two_scripts_is_drawn_with_the_fonts_of_both(only_these_fonts):
+    only_these_fonts("生气", "गुस्सा")
+    assert [part for _, part in fonts.runs("on 生气 गुस्सा ok")] == ["on ", "生气 ", "गुस्सा ", "ok"]
+    assert fonts.Labels(["生气 गुस्सा", "难"], "emotion").shown == ["生气 गुस्सा", "emotion 2"]
+    assert fonts.drawable("on 难 ok") == "on U+96BE ok"
+
+
+def test_an_attention_figure_names_an_utterance_in_any_script(only_these_fonts):
+    def drawn(heading):
+        made = attention_figure.Attention(
+            log_mel=np.zeros((4, 8)), time_s=np.arange(8) / 100, frequency_hz=np.array([100.0, 300.0, 700.0, 1500.0]), hop_s=0.01,
+            maps=(), weights={}, taken=np.zeros((1, 8), dtype=np.int64), line_hz=None, heading=heading, name="x",
+        )  # fmt: skip
+        return attention_figure.to_png(made)
+
+    only_these_fonts("生气")
+    with_font = drawn("生气")
+    only_these_fonts()
+    assert drawn("生气") == drawn("U+751F U+6C14")
+    assert with_font != drawn("生气")

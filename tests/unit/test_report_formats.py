@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.unit.test_report import markdown_cells, printed
-from tests.unit.test_report_numbers import Tables, cell_numbers, papers_sweep, random_results, read
-from tfser import uncertainty
+from tests.helpers.results import Tables, cell_numbers, markdown_cells, papers_sweep, printed, random_results, read
 from tfser.report import tables
 from tfser.report.result import Results
 
@@ -33,13 +30,7 @@ LATEX = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def few_draws():
-    """What a bootstrap draws is tested where it is made."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(uncertainty, "intervals", functools.partial(uncertainty.intervals, draws=200))
-        patch.setattr(uncertainty, "compare", functools.partial(uncertainty.compare, draws=200))
-        yield
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 
 @pytest.fixture(scope="module")

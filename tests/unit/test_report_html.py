@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,21 +9,22 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.unit.test_report import HOSTILE, TFT, configuration, paper_rows, record, sweep
-from tests.unit.test_report_numbers import Tables, _is_number
-from tests.unit.test_report_trace import with_runs
-from tfser import plan
+from tests.helpers.results import (
+    COMMAND,
+    HOSTILE,
+    MADE,
+    Tables,
+    configuration,
+    example,
+    is_number,
+    paper_rows,
+    searched,
+    sweep,
+    with_runs,
+)
 from tfser.report import tables
 from tfser.report.provenance import Provenance
 from tfser.report.result import Results
-from tfser.report.searches import History, Tried
-from tfser.trial import TrialSpec
-
-COMMAND = "python -m tfser.sweep emodb --data corpora --ablation all"
-MADE = Provenance(
-    tracking_uri="http://anna:***@mlflow.example:5000",
-    versions={"ray": "2.60.0"},
-)
 
 
 class Page(HTMLParser):
@@ -80,61 +80,6 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-def trained(results: Results) -> Results:
-    """With everything that a real record holds of how it was made."""
-    records = {}
-    for (c, fold, seed), entry in results.records.items():
-        spec = TrialSpec(
-            database=c.database,
-            database_digest="aa89826c681275f1",
-            protocol=c.protocol,
-            fold=fold,
-            purpose="final",
-            model=TFT,
-            ablation=c.ablation,
-            seed=seed,
-            epochs=20,
-            hyperparameters=tuple(sorted(plan.published_settings(TFT).items())),
-        )
-        more = {
-            "spec": spec.to_dict(),
-            "curves": {"train_loss": [1.9, 1.2, 0.8 + 0.1 * seed], "validation_uar": [], "validation_war": []},
-            "versions": {"tfser": "0.1.0", "torch": "2.11.0"},
-            "machine": {"host": "secret-host", "device": "x86_64", "system": "Linux-6"},
-            "seconds": 90.0,
-            "started_unix": 1.7e9,
-        }
-        records[c, fold, seed] = {**entry, **more} if entry["status"] == "done" else entry
-    return Results(sweep=results.sweep, configurations=results.configurations, records=records)
-
-
-def example() -> Results:
-    whole, part = configuration(seeds=(0, 1)), configuration(ablation="T+F", seeds=(0, 1), folds_total=4)
-    results = sweep(whole, part, without=(("09", 1),))
-    for seed in (0, 1):
-        results.records[whole, "08", seed] = record(whole, "08", seed, lacks=("sad",))
-        results.records[part, "08", seed] = record(part, "08", seed, lacks=("sad",))
-    results.records[part, "03", 0] = {"trial_id": "f" * 16, "status": "failed", "reason": "the loss was not finite in epoch 3"}
-    return with_runs(trained(results))
-
-
-def histories(results: Results) -> list[History]:
-    whole = next(c for c in results.configurations if c.ablation == "T+F+TF")
-    tried = (
-        Tried(state="finished", validation_uar=0.4, epochs=2, hyperparameters={"learning_rate": 0.01}, seconds=30.0),
-        Tried(state="pruned", validation_uar=None, epochs=None, hyperparameters={"learning_rate": 0.1}),
-        Tried(state="finished", validation_uar=0.6, epochs=3, hyperparameters={"learning_rate": 0.002}, seconds=60.0),
-    )
-    return [
-        History(configuration=whole, folds=(fold,), tried=tried, importances={"learning_rate": 1.0}, curve=(0.3, 0.5, 0.6))
-        for fold in whole.folds
-    ]
-
-
-def searched(results: Results) -> Results:
-    return dataclasses.replace(results, histories=tuple(histories(results)), command=COMMAND)
-
-
 def write(results: Results, folder: Path, made: Provenance | None = None, *, pictures: bool = False) -> str:
     tables.write(results, folder, pictures=pictures, made=made)
     return (folder / "report.html").read_text(encoding="utf-8")
@@ -182,7 +127,7 @@ def test_every_number_of_ours_leads_to_its_mlflow_run(tmp_path):
         linked = 0
         for cell in [cell for row in cells for cell in re.findall(r'<td class="n">(.*?)</td>', row, flags=re.DOTALL)]:
             text = re.sub(r'<span class="beneath">.*?</span>|<[^>]*>', "", cell).strip()
-            if _is_number(text):
+            if is_number(text):
                 found = re.search(r'<a href="([^"]*)">', cell)
                 assert found, cell
                 assert found[1].startswith(base), cell

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import itertools
-import random
 import re
 from collections import Counter
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from operator import attrgetter
 from pathlib import Path
 
@@ -20,20 +16,26 @@ import scipy.stats
 from sklearn import config_context
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
-from tests.unit.test_report import ATFNN, TFT, configuration, markdown_cells, printed, record, sweep
+from tests.helpers.results import (
+    ATFNN,
+    TFT,
+    Tables,
+    cell_numbers,
+    configuration,
+    is_number,
+    markdown_cells,
+    papers_sweep,
+    printed,
+    random_results,
+    read,
+    record,
+    sweep,
+)
 from tfser import uncertainty
 from tfser.report import published, tables
 from tfser.report.result import Configuration, Results
 
-ABLATIONS = {TFT: ("T+F+TF", "T+F", "T+TF", "F+TF"), ATFNN: ("ATFNN", "AFNN", "ATNN", "TFNN"), "own": ("whole", "half")}
-
-
-@pytest.fixture(autouse=True)
-def few_draws(monkeypatch):
-    """What a bootstrap draws is tested where it is made; here the tables have to show what it gives."""
-    monkeypatch.setattr(uncertainty, "intervals", functools.partial(uncertainty.intervals, draws=200))
-    monkeypatch.setattr(uncertainty, "compare", functools.partial(uncertainty.compare, draws=200))
-
+pytestmark = pytest.mark.usefixtures("few_draws")
 
 # --- the independent path --------------------------------------------------------------------------------------------
 
@@ -131,14 +133,6 @@ def same(shown: float | str, wanted: float, *, digits: float = 1e-9) -> bool:
     if shown == "" or pd.isna(shown):
         return bool(pd.isna(wanted))
     return abs(float(shown) - wanted) <= digits
-
-
-def cell_numbers(cell: str) -> list[float]:
-    return [float(text.replace("−", "-")) for text in re.findall(r"[−+-]?\d+\.\d+", cell)]
-
-
-def read(folder: Path, name: str) -> pd.DataFrame:
-    return pd.read_csv(folder / name, dtype={"fold": str, "speaker": str, "trial_id": str})
 
 
 # --- checks of whole files ---------------------------------------------------------------------------------------------
@@ -287,44 +281,6 @@ def check_pairs(folder: Path, results: Results, reference: Reference) -> int:
     return len(pairs)
 
 
-class Tables(HTMLParser):
-    """Every table of a page: its rows of cell texts, further lines joined by a space, without what is shown on narrow pages only."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tables: dict[str, list[list[str]]] = {}
-        self._rows: list[list[str]] | None = None
-        self._cell: list[str] | None = None
-        self._skip = 0
-
-    def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
-        if tag == "table":
-            self._rows = self.tables.setdefault(given.get("id") or f"trials-{len(self.tables)}", [])
-        elif tag == "tr" and self._rows is not None:
-            self._rows.append([])
-        elif tag in ("td", "th") and self._rows:
-            self._cell = []
-        elif tag == "span" and self._cell is not None:
-            if self._skip or given.get("class") in ("narrow", "unseen"):
-                self._skip += 1
-            else:
-                self._cell.append(" ")
-
-    def handle_endtag(self, tag):
-        if tag in ("td", "th") and self._cell is not None:
-            self._rows[-1].append(" ".join("".join(self._cell).split()))
-            self._cell = None
-        elif tag == "table":
-            self._rows = None
-        elif tag == "span" and self._skip:
-            self._skip -= 1
-
-    def handle_data(self, data):
-        if self._cell is not None and not self._skip:
-            self._cell.append(data)
-
-
 def check_page(folder: Path, reference: Reference) -> None:
     """The page's comparison and ablation tables are those of Markdown, cell by cell; its folds are those of the records."""
     page = (folder / "report.html").read_text(encoding="utf-8")
@@ -332,11 +288,11 @@ def check_page(folder: Path, reference: Reference) -> None:
     parser.feed(page)
     for kind in ("comparison", "ablation"):
         of_kind = [line for name, rows in parser.tables.items() if name.startswith(f"{kind}-") for line in rows]
-        in_page = [line for line in of_kind if any(_is_number(c) for c in line)]
+        in_page = [line for line in of_kind if any(is_number(c) for c in line)]
         in_markdown = [
             [cell.replace("\\", "").replace("**", "") for cell in line]
             for line in markdown_cells((folder / f"{kind}.md").read_text(encoding="utf-8"))
-            if any(_is_number(cell.replace("**", "")) for cell in line)
+            if any(is_number(cell.replace("**", "")) for cell in line)
         ]
         assert in_page == in_markdown
     numbers = {tuple(line) for name, rows in parser.tables.items() if name.startswith("trials") for line in rows}
@@ -348,11 +304,7 @@ def check_page(folder: Path, reference: Reference) -> None:
 
 
 def _shows(text: str, value: float) -> bool:
-    return pd.isna(value) if text == "absent" else _is_number(text) and abs(float(text) - 100 * value) <= 0.005 + 1e-9
-
-
-def _is_number(cell: str) -> bool:
-    return bool(re.match(r"[−+-]?\d+\.\d\d\b", cell))
+    return pd.isna(value) if text == "absent" else is_number(text) and abs(float(text) - 100 * value) <= 0.005 + 1e-9
 
 
 def check_gaps(folder: Path, results: Results, wanted: dict[tuple, Expected]) -> None:
@@ -402,23 +354,6 @@ def check(results: Results, folder: Path) -> int:
 
 
 # --- tests ---------------------------------------------------------------------------------------------------------------
-
-
-def papers_sweep() -> Results:
-    """Both models with all ablations on two corpora, two seeds, one speaker without sadness, one failed trial."""
-    rows = [
-        configuration(database=database, model=model, ablation=ablation, folds=folds, seeds=(0, 1), emotions=("glad", "mad", "sad"))
-        for database, folds in (("casia", ("a", "b", "c", "d")), ("emodb", ("03", "08", "09", "10", "11", "12")))
-        for model in (TFT, ATFNN)
-        for ablation in ABLATIONS[model]
-    ]
-    results = sweep(*rows)
-    for row in rows:
-        if row.database == "emodb":
-            for seed in row.seeds:
-                results.records[row, "08", seed] = record(row, "08", seed, lacks=("sad",))
-    results.records[rows[1], "b", 1] = {"trial_id": "f" * 16, "status": "failed", "reason": "the loss was not finite in epoch 3 of 20"}
-    return results
 
 
 def test_every_number_of_two_corpora_with_all_ablations_is_that_of_pandas_and_scikit_learn(tmp_path):
@@ -535,56 +470,6 @@ def test_columns_have_types_and_no_stray_text(tmp_path):
 
 
 # --- 200 random ledgers -----------------------------------------------------------------------------------------------------
-
-
-def random_results(number: int) -> Results:
-    """A valid ledger with gaps of every kind, the same for the same number."""
-    rng = random.Random(number)
-    corpora = rng.choice([("emodb",), ("casia",), ("casia", "iemocap", "abc"), ("emodb", "casia", "own data"), ("iemocap",)])
-    rows: dict[tuple, Configuration] = {}
-    for database in corpora:
-        emotions = tuple(sorted(published.load().emotions.get(database, ("calm", "glad", "tense"))))
-        folds = tuple(f"{name}{number % 7}" for name in "abcdefghij"[: rng.randint(1, 6)])
-        for _ in range(rng.randint(1, 3)):
-            model = rng.choice([TFT, TFT, ATFNN, ATFNN, "own"])
-            asked = folds if rng.random() < 0.7 else tuple(rng.sample(folds, rng.randint(1, len(folds))))
-            row = configuration(
-                database=database,
-                model=model,
-                ablation=rng.choice(ABLATIONS[model]),
-                selection=rng.choice(["nested", "nested", "fixed", "oracle"]),
-                protocol=rng.choice(["speaker", "speaker", "session"]),
-                emotions=emotions,
-                folds=tuple(sorted(asked)),
-                folds_total=len(folds),
-                seeds=tuple(range(rng.choice([1, 1, 2, 3]))),
-                complete=rng.random() < 0.8,
-                same_texts=rng.random() < 0.5,
-                remark=rng.choice(["", "first 2 s of each utterance"]),
-            )
-            rows[row.key] = row
-    size = rng.choice([6, 12])
-    absent = {(database, fold): rng.sample(published_emotions(rows, database), 1) for database in corpora for fold in "abc"}
-    records = {}
-    for row in rows.values():
-        gap = rng.choice([0.0, 0.0, 0.2, 1.0 if rng.random() < 0.3 else 0.4])
-        for fold in row.folds:
-            lacks = absent.get((row.database, fold[0]), ()) if number % 3 == 0 else ()
-            for seed in row.seeds:
-                chance = rng.random()
-                if chance < gap / 2:
-                    continue
-                if chance < gap:
-                    digits = hashlib.sha256(repr((row.key, fold, seed)).encode()).hexdigest()[:14]
-                    reason = f"the loss was not finite in epoch {seed + 2}"
-                    records[row, fold, seed] = {"trial_id": f"fa{digits}", "status": "failed", "reason": reason}
-                    continue
-                records[row, fold, seed] = record(row, fold, seed, lacks=tuple(lacks), size=size)
-    return Results(sweep=f"random-{number}", configurations=tuple(rows.values()), records=records)
-
-
-def published_emotions(rows: dict[tuple, Configuration], database: str) -> list[str]:
-    return list(next(c.emotions for c in rows.values() if c.database == database))
 
 
 @pytest.mark.parametrize("start", [pytest.param(start, marks=[pytest.mark.slow] if start >= 60 else []) for start in range(0, 200, 20)])

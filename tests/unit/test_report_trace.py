@@ -11,23 +11,16 @@ import numpy as np
 import optuna
 import pytest
 
-from tests.unit.test_report import TFT, configuration, markdown_cells, sweep
-from tests.unit.test_report_numbers import _is_number, few_draws, papers_sweep, read  # noqa: F401  # the fixture draws less here too
+from tests.helpers.results import TFT, configuration, is_number, markdown_cells, papers_sweep, read, sweep, with_runs
 from tfser import plan, resources, space
 from tfser.errors import RequestError
 from tfser.models import MODELS
 from tfser.report import tables, trace
-from tfser.report.result import Results
 from tfser.request import check, parser
 from tfser.trial import TrialSpec
 
+pytestmark = pytest.mark.usefixtures("few_draws")
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-def with_runs(results: Results) -> Results:
-    runs = {key: f"run of {entry['trial_id']}" for key, entry in results.records.items()}
-    rows = {c: f"row of {' '.join(c.key)}" for c in results.configurations}
-    return Results(sweep=results.sweep, configurations=results.configurations, records=results.records, runs=runs, row_runs=rows)
 
 
 def test_every_number_that_a_table_prints_can_be_asked_for_and_names_its_trials(tmp_path):
@@ -46,7 +39,7 @@ def test_every_number_that_a_table_prints_can_be_asked_for_and_names_its_trials(
                 continue
             for title, cell in zip(head, line, strict=True):
                 for text in re.sub(r"[][*†,]", " ", cell).split():
-                    if _is_number(text) and not title.startswith("Published"):
+                    if is_number(text) and not title.startswith("Published"):
                         assert text in texts, (name, line, text)
                         asked += 1
     assert asked > 500

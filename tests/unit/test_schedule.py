@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from tests.runs import record as full_record
-from tests.unit.test_search import make_plan, train
+from tests.helpers.runs import record as full_record
+from tests.helpers.studies import make_plan, train
 from tfser import estimate, plan
 from tfser.features import FeatureStore, audio_digests
 from tfser.ledger import Ledger

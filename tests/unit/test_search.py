@@ -1,78 +1,18 @@
 """Studies and schedule with trainings that are made up: fast enough to interrupt a search anywhere."""
 
-import hashlib
 import random
+import sqlite3
 import subprocess
 import sys
 
 import pytest
 
-from tests.unit.test_plan import known
-from tfser import plan, resources, space
+from tests.helpers.studies import MODEL, KilledError, known, make_plan, outcome, run, train
+from tfser import files, journal, patience, plan, space
+from tfser.errors import RequestError, TfserError
 from tfser.ledger import Ledger
 from tfser.schedule import Schedule
 from tfser.search import best_epoch, open_storage
-
-SPACE = space.read(resources.data_folder("search_spaces") / "demo.yaml", known())
-MODEL = "time_frequency_transformer"
-
-
-def draw(*parts):
-    return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:8], 16) / 2**32
-
-
-def train(spec):
-    """A ledger entry as a training would leave it: a function of the spec alone."""
-    record = {"trial_id": spec.trial_id, "spec": spec.to_dict(), "status": "done", "seconds": 1.0, "uar": draw(spec.trial_id)}
-    quality = -abs(spec.settings["learning_rate"] - 0.003)
-    curve = [quality + draw(spec.fold, spec.validation, epoch) / 10 for epoch in range(spec.epochs)]
-    return {**record, "curves": {"validation_uar": curve, "validation_war": curve, "train_loss": curve}}
-
-
-def make_plan(tiny, trials=5, **options):
-    request = plan.Request(models=(MODEL,), trials=trials, epochs=4, **options)
-    return plan.make(request, [tiny], lambda d: "digest", {MODEL: SPACE})
-
-
-class KilledError(Exception):
-    pass
-
-
-def run(made, folder, *, workers=1, rng=None, at_once=1, die_after=None, log=None):
-    """Train the plan with some workers whose trials end in random order; may die at any step of the driver."""
-    ledger = Ledger(folder / "ledger")
-    steps = 0
-
-    def step():
-        nonlocal steps
-        steps += 1
-        if die_after is not None and steps >= die_after:
-            raise KilledError
-
-    schedule = Schedule(made, ledger, open_storage(folder / "studies.journal"), settings_at_once=at_once)
-    running = []
-    while True:
-        step()
-        while len(running) < workers and (spec := schedule.next()) is not None:
-            running.append(spec)
-            step()
-        if not running:
-            break
-        spec = running.pop(rng.randrange(len(running)) if rng else 0)
-        record = train(spec)
-        if log is not None:
-            log.append(spec.trial_id)
-        ledger.commit(record)
-        step()
-        schedule.ended(spec, record)
-    assert schedule.finished
-    return schedule
-
-
-def outcome(schedule):
-    """What a table would be made of."""
-    finals = {(c.key, fold, seed): record["trial_id"] for (c, fold, seed), record in schedule.records.items()}
-    return finals, {name: (chosen.settings, chosen.score) for name, chosen in schedule.chosen.items()}
 
 
 def test_the_best_epoch_is_the_first_maximum_of_the_mean_curve():
@@ -145,7 +85,7 @@ def test_killing_the_driver_at_any_moment_changes_nothing_and_trains_nothing_twi
 def test_a_new_process_asks_for_the_same_settings(tiny, tiny_manifest, tmp_path):
     code = f"""
 from pathlib import Path
-from tests.unit.test_search import make_plan, run, outcome
+from tests.helpers.studies import make_plan, run, outcome
 from tfser.databases import load
 print(outcome(run(make_plan(load({str(tiny_manifest)!r}, None)), Path({str(tmp_path / "b")!r}))))
 """
@@ -331,3 +271,87 @@ def test_nothing_is_pruned_where_a_setting_is_several_trials(tiny, tmp_path):
         assert not any(any(bar) for bar in bars)
     schedule = run(make_plan(tiny, trials=6), tmp_path / "nested")
     assert all(any(bar) for study in schedule.studies for bar in study.bars(schedule.ledger.get))
+
+
+def locked(database):
+    """Another process that writes to it; ends with ``rollback``."""
+    other = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    return other
+
+
+def in_a_database(made, tmp_path, at=None, release=True):
+    """Run the plan with its studies in SQLite, which another process locks before trial number ``at`` ends; returns what was said too."""
+    url, said, held = f"sqlite:///{tmp_path}/studies.db?timeout=0.01", [], []
+
+    def say(text):
+        said.append(text)
+        if release and held:
+            held.pop().rollback()
+
+    ledger = Ledger(tmp_path / "ledger")
+    schedule = Schedule(made, ledger, open_storage(tmp_path / "no.journal", url, say))
+    number = 0
+    try:
+        while (spec := schedule.next()) is not None:
+            ledger.commit(train(spec))
+            number += 1
+            if number == at:
+                held.append(locked(tmp_path / "studies.db"))
+            schedule.ended(spec, ledger.get(spec.trial_id))
+    finally:
+        for other in held:
+            other.rollback()
+    return schedule, said
+
+
+@pytest.mark.parametrize("at", [1, 4, 5])
+def test_a_database_of_studies_that_is_locked_for_a_while_is_waited_for(tiny, tmp_path, monkeypatch, at):
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.0)
+    made = make_plan(tiny, folds=("anna",))
+    schedule, said = in_a_database(made, tmp_path, at)
+    assert outcome(schedule) == outcome(run(made, tmp_path / "journal"))
+    assert "database is locked" in said[0]
+    assert "waiting up to 60 s" in said[0]
+    assert said[1].endswith("answers again")
+
+
+def test_a_database_of_studies_that_stays_locked_ends_the_sweep_in_a_sentence_and_loses_nothing(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.0)
+    made = make_plan(tiny, folds=("anna",))
+    with pytest.raises(TfserError, match="has not answered for 0 s .*database is locked.*the same command goes on from there"):
+        in_a_database(made, tmp_path, at=3, release=False)
+    trained = Ledger(tmp_path / "ledger").ids()
+    assert len(trained) == 3
+    schedule, _ = in_a_database(made, tmp_path)
+    assert schedule.trained == 3, "two settings and the final trial: what was trained is not trained again"
+    assert outcome(schedule) == outcome(run(made, tmp_path / "journal"))
+
+
+def test_a_database_that_was_locked_before_anything_began_is_waited_for_and_one_that_is_not_there_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.0)
+    url = f"sqlite:///{tmp_path}/studies.db?timeout=0.01"
+    open_storage(tmp_path / "no.journal", url)
+    other, said = locked(tmp_path / "studies.db"), []
+    with pytest.raises(RequestError, match="has not answered for 0 s .*database is locked"):
+        open_storage(tmp_path / "no.journal", url, said.append)
+    other.rollback()
+    with pytest.raises(RequestError, match="unable to open"):
+        open_storage(tmp_path / "no.journal", f"sqlite:///{tmp_path}/none/studies.db", said.append)
+    assert said == []
+
+
+def test_a_store_that_does_not_answer_for_a_while_keeps_the_journal_waiting(tmp_path, monkeypatch):
+    """Behind a URI; what is behind it is the memory of this process."""
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(journal, "commit", lambda *arguments: away.pop()(*arguments) if away else commit(*arguments))
+
+    def gone(*arguments):
+        raise OSError("the network is down")
+
+    commit, away, said = files.commit, [gone, gone], []
+    written = journal.StoredJournal(files.place(f"memory://{tmp_path.name}/s.journal"), said.append)
+    written.append_logs([{"op_code": 0}])
+    assert list(journal.StoredJournal(files.place(f"memory://{tmp_path.name}/s.journal")).read_logs(0)) == [{"op_code": 0}]
+    assert "the network is down" in said[0]
+    assert len(said) == 2

@@ -1,18 +1,20 @@
 """The command from its words to its files, in one process."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy
 import torch
-from mlflow import MlflowClient
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from tests.conftest import SET_SMALL, write_tiny
-from tfser import collect, sweep
+from tests.helpers.sweeps import SPACE, arguments, read, runs_of, tables_of
+from tests.helpers.tiny import SMALL, write_tiny
+from tfser import collect, leaks, sweep
 from tfser.databases import load
 from tfser.features import FeatureStore, FrontEnd, audio_digests
 from tfser.lease import lease
@@ -23,17 +25,6 @@ from tfser.request import check, parser
 from tfser.runners import work
 from tfser.train import Training
 
-MODEL = ["--model", "time_frequency_transformer"]
-
-
-def arguments(manifest, out, *more, epochs="2"):
-    return [str(manifest), "--out", str(out), "--in-process", "--epochs", epochs, *MODEL, "--set", *SET_SMALL, *more]
-
-
-def tables_of(folder):
-    """Every file that the numbers fill, as bytes."""
-    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name not in ("sweep.json", "report.html")}
-
 
 @pytest.fixture(scope="module")
 def done(tiny_manifest, tmp_path_factory):
@@ -41,10 +32,6 @@ def done(tiny_manifest, tmp_path_factory):
     out = tmp_path_factory.mktemp("done")
     assert sweep.main(arguments(tiny_manifest, out, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
     return out
-
-
-def read(folder, name):
-    return pd.read_csv(folder / name, dtype={"trial_id": str, "fold": str, "speaker": str})
 
 
 def test_every_printed_recall_follows_from_the_scores_of_the_utterances(done):
@@ -111,10 +98,11 @@ def test_collecting_what_does_not_exist_names_what_does(done, tmp_path, capsys):
     assert "it holds no mlflow.db; run a sweep first" in capsys.readouterr().err
 
 
-def runs_of(out):
-    client = MlflowClient(tracking_uri=f"sqlite:///{out / '.tfser' / 'mlflow.db'}")
-    experiments = client.search_experiments(filter_string="name LIKE 'tfser/%'")
-    return experiments, client.search_runs([e.experiment_id for e in experiments], max_results=1000)
+@pytest.mark.parametrize("more", [["--repeat", ""], ["--trace", ""], ["--json"], [""]], ids=" ".join)
+def test_collect_writes_no_table_for_an_option_that_is_empty(done, tmp_path, capsys, more):
+    assert collect.main(["--storage", str(done / ".tfser"), "--out", str(tmp_path), *more]) == 2
+    assert "problem, nothing was started" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_end_of_a_sweep_says_how_much_of_the_time_its_worker_was_at_trials(tiny_manifest, tmp_path, capsys):
@@ -165,7 +153,7 @@ def test_an_mlflow_that_cannot_be_written_costs_no_training(tiny_manifest, tmp_p
 
 
 def test_an_interrupted_sweep_ends_like_one_that_was_not(tiny_manifest, tmp_path, monkeypatch, capsys):
-    search = ("--space", str(Path(__file__).parent / "tiny_space.yaml"), "--trials", "2")
+    search = ("--space", str(SPACE), "--trials", "2")
     assert sweep.main(arguments(tiny_manifest, tmp_path / "a", "--name", "s", *search)) == 0
     run, left = work.run, [3]
 
@@ -206,12 +194,15 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
         assert sweep.main(call) == 1
     out = capsys.readouterr().out
     assert "the loss was nan in epoch 1 of 1" in out
+    assert re.search(r"^Trained 3 trials in \d+ s; 1 failed\.$", out, re.MULTILINE)
     folds, summary = read(tmp_path / "f", "folds.csv"), read(tmp_path / "f", "summary.csv")
     assert sorted(folds.fold) == ["anna", "bert", "dora"]
     assert (summary.folds_done[0], summary.folds_total[0]) == (3, 4)
     assert "3 of 4" in (tmp_path / "f" / "comparison.md").read_text()
     assert sweep.main(call) == 1
+    assert re.search(r"^Trained 0 trials in \d+ s; 1 had failed before; 3 were there already\.$", capsys.readouterr().out, re.MULTILINE)
     assert sweep.main([*call, "--retry-failed"]) == 0
+    assert re.search(r"^Trained 1 trial in \d+ s; 3 were there already\.$", capsys.readouterr().out, re.MULTILINE)
     assert len(read(tmp_path / "f", "folds.csv")) == 4
 
 
@@ -230,6 +221,18 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
         (["--fold", "emil", "--set", "foo=1"], ["no 'emil'", "no 'foo'"]),
         (["--storage", "s3://bucket/x"], ["--tracking-uri: an SQLite database cannot lie in s3://bucket/x; name an MLflow server"]),
         (["--checkpoint", "0"], ["--checkpoint: 0.0 is not above 0"]),
+        (["--epochs", "0"], ["--epochs: 0 is below 1"]),
+        (["--trials", "-1"], ["--trials: -1 is below 0"]),
+        (["--seeds", "99999999999"], ["--seeds: 99999999999 is above 10000"]),
+        (["--name", ""], ["--name: '' becomes a folder"]),
+        (["--name", "nul"], ["--name: 'nul' becomes a folder, and Windows has none of that name"]),
+        (["--fold", ""], ["--fold: no ''"]),
+        (["--model", ""], ["--model: no ''"]),
+        (["--set", ""], ["--set: '' is not KEY=VALUE"]),
+        (["--set", "dropout=0.1", "dropout=0.2"], ["--set: dropout is given twice, as '0.1' and as '0.2'"]),
+        (["--set", "dropout=0.1", "--set", "dropout=0.2"], ["--set: dropout is given twice, as '0.1' and as '0.2'"]),
+        (["--set", "batch_size=1_0"], ["--set batch_size: '1_0' is not a whole number"]),
+        (["--space", str(SPACE)], ["--space: without --trials nothing is drawn from it"]),
         (["--tracking-uri", "nonsense://x"], ["--tracking-uri: no 'nonsense://'; there are databricks://, http://"]),
         (["--trial-gpus", "-1"], ["--trial-gpus: -1.0 is below 0"]),
         (["--model", "crnn", "--set", "x", "--seeds", "0", "--protocol", "y"], ["crnn", "KEY=VALUE", "--seeds: 0", "no 'y'"]),
@@ -244,6 +247,68 @@ def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(tiny_ma
     assert "nothing was started" in error
     assert "Traceback" not in error
     assert not out.exists()
+
+
+def test_the_head_of_a_refusal_counts_the_problems_of_every_part_of_the_request(tiny_manifest, tmp_path, capsys):
+    manifest = tmp_path / "wrong.csv"
+    manifest.write_text("path,speaker,emotion\n" + "".join(f"{number}.wav,anna,joy\n" for number in range(32)))
+    assert (
+        sweep.main([str(tiny_manifest), str(manifest), "--out", str(tmp_path / "out"), "--in-process", "--epochs", "0", "--fold", "emil"])
+        == 2
+    )
+    error = capsys.readouterr().err
+    assert error.startswith("tfser sweep: 34 problems, nothing was started")
+    assert leaks.main([str(manifest), "--model", "atfnn", "--epochs", "0", "--leak", "x"]) == 2
+    assert capsys.readouterr().err.startswith("tfser leaks: 34 problems, nothing was started")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *(["--" + name, text] for name in ("epochs", "trials", "seeds", "together") for text in ("", "1_0", "１０", " 1", "1e3", "True")),
+        *(["--" + name, text] for name in ("trial-cpus", "trial-gpus", "checkpoint") for text in ("", "1_0", "１", "nan", "inf", "1e999")),
+        *(["--" + name, ""] for name in ("out", "storage", "data", "space", "tracking-uri", "address", "optuna-storage")),
+        ["--seed", "3"],  # not the first letters of --seeds
+    ],
+    ids=" ".join,
+)
+def test_what_is_typed_is_never_taken_for_another_number_or_for_nothing(tiny_manifest, tmp_path, capsys, more):
+    with pytest.raises(SystemExit) as ended:
+        sweep.main(arguments(tiny_manifest, tmp_path / "out", *more))
+    assert ended.value.code == 2
+    assert more[0] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("more", [["--epochs", "0"], ["--trials", "-1"], ["--name", ""], ["--seeds", "0"]], ids=" ".join)
+def test_the_built_in_database_never_runs_its_demo_in_place_of_what_was_typed(tmp_path, capsys, more):
+    assert sweep.main(["synthetic", "--plan", "--out", str(tmp_path), *more]) == 2
+    assert more[0] in capsys.readouterr().err
+
+
+def test_an_option_that_is_repeated_adds_to_the_first_one(tiny_manifest, tmp_path):
+    typed = ["--fold", "anna", "--fold", "bert", "carl", "--set", "dropout=0.1"]
+    checked = check(parser().parse_args(arguments(tiny_manifest, tmp_path, *typed)))
+    assert checked.plan.configurations[0].folds == ("anna", "bert", "carl")
+    settings = checked.plan.studies[0].base
+    assert (settings["dropout"], settings["channels"]) == (0.1, SMALL["channels"])
+    assert parser().parse_args(["x", "--model", "a", "--model", "b"]).model == ["a", "b"]
+
+
+def test_environment_variables_that_are_empty_count_as_not_set(tiny_manifest, tmp_path, monkeypatch):
+    names = ("TFSER_DATA", "TFSER_TRIAL_CPUS", "TFSER_TRIAL_GPUS", "TFSER_CACHE", "TFSER_HOME", "RAY_ADDRESS", "MLFLOW_TRACKING_URI")
+    for name in names:
+        monkeypatch.setenv(name, "")
+    parsed = parser().parse_args(arguments(tiny_manifest, tmp_path))
+    assert (parsed.data, parsed.trial_cpus, parsed.trial_gpus, parsed.address) == (None, None, None, None)
+    assert check(parsed).tracking_uri == f"sqlite:///{tmp_path}/.tfser/mlflow.db"
+
+
+def test_a_number_from_the_environment_that_is_none_is_refused_with_the_variable(tiny_manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TFSER_TRIAL_CPUS", "1_0")
+    with pytest.raises(SystemExit):
+        parser().parse_args(arguments(tiny_manifest, tmp_path))
+    assert "'1_0' is not a number; write it as 10, 0.5 or 1e-4 (typed, or from TFSER_TRIAL_CPUS)" in capsys.readouterr().err
 
 
 def test_wrong_databases_are_all_named_at_once(tmp_path, capsys):
@@ -320,7 +385,7 @@ def test_a_disk_that_fills_up_while_tables_are_written_costs_no_trial(tiny_manif
         assert sweep.main(arguments(tiny_manifest, tmp_path)) == 1
     assert "No space left on device\nWhat was trained is kept." in capsys.readouterr().err
     assert sweep.main(arguments(tiny_manifest, tmp_path)) == 0
-    assert "Trained 0 trial(s)" in capsys.readouterr().out
+    assert "Trained 0 trials" in capsys.readouterr().out
 
 
 def test_a_storage_that_cannot_be_made_is_refused_before_anything_starts(tiny_manifest, tmp_path, capsys):
@@ -366,7 +431,7 @@ def test_two_corpora_whose_manifests_have_one_name_stay_apart(tmp_path, capsys):
 
 
 def test_a_refused_request_leaves_nothing_that_refuses_the_corrected_one(tiny_manifest, tmp_path, capsys):
-    search = ("--space", str(Path(__file__).parent / "tiny_space.yaml"), "--name", "n")
+    search = ("--space", str(SPACE), "--name", "n")
     assert sweep.main(arguments(tiny_manifest, tmp_path, *search, "--trials", "2", "--optuna-storage", "nonsense")) == 2
     assert "--optuna-storage" in capsys.readouterr().err
     assert sweep.main(arguments(tiny_manifest, tmp_path, *search, "--trials", "1")) == 0
@@ -412,16 +477,19 @@ def test_a_printed_number_leads_to_its_trials_and_a_trial_to_the_command_that_re
     assert "no final trial or run 0123456789abcdef" in capsys.readouterr().err
 
 
-def test_trials_trained_together_give_the_printed_recalls_of_trials_trained_alone(done, tiny_manifest, tmp_path):
-    assert sweep.main(arguments(tiny_manifest, tmp_path, "--name", "done", "--ablation", "all", "--seeds", "2", "--together", "5")) == 0
+@pytest.mark.usefixtures("in_float64")
+def test_trials_trained_together_give_the_printed_recalls_of_trials_trained_alone(tiny_manifest, tmp_path):
+    done = tmp_path / "alone"
+    assert sweep.main(arguments(tiny_manifest, done, "--name", "done", "--ablation", "all")) == 0
+    assert sweep.main(arguments(tiny_manifest, tmp_path, "--name", "done", "--ablation", "all", "--together", "3")) == 0
     for name in ("comparison.md", "ablation.md", "summary.csv", "folds.csv"):
         assert (tmp_path / "done" / name).read_bytes() == (done / "done" / name).read_bytes()
     alone, together = (read(folder / "done", "predictions.csv") for folder in (done, tmp_path))
     scores = [c for c in alone if c.startswith("p_")]
-    np.testing.assert_allclose(together[scores], alone[scores], atol=1e-5)
+    np.testing.assert_allclose(together[scores], alone[scores], atol=1e-8)
     ledger = Ledger(tmp_path / ".tfser" / "ledger")
     packs = sorted(ledger.get(trial)["machine"].get("trained_together", "1") for trial in ledger.ids())
-    assert packs == ["3"] * 12 + ["5"] * 20
+    assert packs == ["1"] * 4 + ["3"] * 12
 
 
 def test_a_wrong_number_of_trials_together_is_refused(tiny_manifest, tmp_path, capsys):
@@ -429,3 +497,37 @@ def test_a_wrong_number_of_trials_together_is_refused(tiny_manifest, tmp_path, c
     assert "--together: 0 is below 1" in capsys.readouterr().err
     assert sweep.main(arguments(tiny_manifest, tmp_path, "--together", "2", "--captured")) == 2
     assert "leave out --together, or --captured" in capsys.readouterr().err
+
+
+def test_a_working_folder_of_any_name_holds_everything_and_the_printed_command_opens_its_database(
+    tiny_manifest, tmp_path, monkeypatch, capsys
+):
+    """MLflow's database, its artifacts and the studies' journal lie below the name as it is, and nothing lies beside it."""
+    tables = []
+    for name in ("plain", "what?50%25 #1 it's Straße"):
+        folder = tmp_path / name
+        (folder / "space").mkdir(parents=True)
+        monkeypatch.chdir(folder)
+        call = arguments(
+            tiny_manifest,
+            "results",
+            "--name",
+            "s",
+            "--trials",
+            "2",
+            "--space",
+            str(Path(__file__).with_name("tiny_space.yaml")),
+            "--ablation",
+            "T+F",
+        )
+        assert sweep.main(call) == 0
+        said = capsys.readouterr().out
+        assert collect.main(["s"]) == 0
+        tables.append(tables_of(folder / "results" / "s"))
+        assert {path.name for path in (folder / "results" / ".tfser").iterdir()} >= {"mlflow.db", "mlartifacts", "ledger", "search"}
+        assert list((folder / "results" / ".tfser" / "mlartifacts").rglob("trial.json"))
+        (command,) = (line for line in said.splitlines() if "mlflow server" in line)
+        *_, uri = shlex.split(command.partition(": ")[2])
+        assert sqlalchemy.engine.make_url(uri).database == str(folder / "results" / ".tfser" / "mlflow.db")
+    assert tables[0] == tables[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plain", "what?50%25 #1 it's Straße"]

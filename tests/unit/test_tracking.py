@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.runs import DIGEST, EMOTIONS, Held, points, record, row
+from tests.helpers.runs import DIGEST, EMOTIONS, Held, points, record, row
 from tfser import mirror, tracking
 from tfser.mirror import Mirror
 from tfser.report import thumbnail

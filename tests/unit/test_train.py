@@ -107,15 +107,16 @@ def test_standardisation_uses_the_training_utterances_alone():
     np.testing.assert_allclose(a.std, own.std(axis=0), atol=1e-6)
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_an_utterances_scores_are_the_mean_of_its_segments_and_depend_on_no_other():
     d = data()
     training = trained(d=d)
     scores = training.score().probabilities
-    np.testing.assert_allclose(scores.sum(axis=1), 1)
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-12)
     alone = Training(Net, TrialData(frames=d.frames, emotions=d.emotions, train=d.train, scored=d.scored[2:3]), SETTINGS, 0, 3, CPU)
     alone.restore(training.state())
     np.testing.assert_array_equal(alone.score().probabilities[0], scores[2])
-    np.testing.assert_allclose(training.score(at_once=5).probabilities, scores, atol=1e-6)
+    np.testing.assert_allclose(training.score(at_once=5).probabilities, scores, atol=1e-12)
 
 
 def test_the_recorded_loss_is_the_mean_over_segments():
@@ -181,13 +182,14 @@ def test_specaugment_changes_training_and_not_scoring():
     np.testing.assert_array_equal(masked.score().probabilities, plain.score().probabilities)
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_adam_without_decay_is_what_trains():
     training = trained(epochs=1)
     reference = Training(Net, data(), SETTINGS, 0, 1, CPU)
     reference.optimizer = torch.optim.Adam(reference.model.parameters(), lr=SETTINGS["learning_rate"])
     reference.run_epoch()
     for a, b in zip(training.model.parameters(), reference.model.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-8)
 
 
 def test_captured_steps_undo_their_warm_up_and_leave_the_last_short_batch_alone(monkeypatch):

@@ -7,20 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.tasks import SPEC
 from tfser.trial import Hyperparameter, TrialSpec
-
-SPEC = TrialSpec(
-    database="emodb",
-    database_digest="0123",
-    protocol="speaker",
-    fold="03",
-    purpose="final",
-    model="atfnn",
-    ablation="ATFNN",
-    seed=0,
-    epochs=20,
-    hyperparameters=(("batch_size", 32), ("learning_rate", 0.001)),
-)
 
 
 def test_the_id_is_the_same_in_a_new_process_with_another_hash_seed():
@@ -78,6 +66,24 @@ def test_a_legal_number_is_a_finite_one_within_its_range(value):
 def test_a_typed_value_is_refused_with_the_reason(default, text, message):
     with pytest.raises(ValueError, match=message):
         Hyperparameter(default=default, help="").parse(text)
+
+
+@pytest.mark.parametrize("text", ["1_0", "１０", " 10", "10 ", "1e3", "0x10", "True", "nan", "inf", "", "9" * 19, "9" * 5000])
+def test_a_whole_number_is_typed_in_its_digits_and_nothing_else_that_python_takes(text):
+    with pytest.raises(ValueError, match="is not a whole number"):
+        Hyperparameter(default=5, help="").parse(text)
+
+
+@pytest.mark.parametrize("text", ["1_0.5", "１.５", " 0.5", "0x1", "True", "-inf", "1e400", "", "1,5", "9" * 400])
+def test_a_number_is_typed_as_a_decimal_and_nothing_else_that_python_takes(text):
+    with pytest.raises(ValueError, match="is not a (finite )?number"):
+        Hyperparameter(default=0.5, help="").parse(text)
+
+
+def test_one_value_has_one_trial_id_however_it_is_typed():
+    rate = Hyperparameter(default=0.5, help="")
+    assert [rate.parse(text) for text in ("1e-4", "0.0001", ".0001", "1E-4", "+1.0e-04")] == [0.0001] * 5
+    assert repr(rate.parse("-0.0")) == "0.0"
 
 
 def test_a_word_that_is_no_choice_names_the_choices():

@@ -8,11 +8,12 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from tfser.benchmark.figures import FULL, QUICK, Figure
 from tfser.errors import TfserError, unknown
 from tfser.files import commit_text
+from tfser.streams import take_any_text
+from tfser.typed import typed_path
 
 MEASURES = ("features", "training", "fused", "sweeps", "scale", "collecting", "gpu")
 """Every module of figures, in the order of the table."""
@@ -20,19 +21,25 @@ MEASURES = ("features", "training", "fused", "sweeps", "scale", "collecting", "g
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="tfser benchmark", description="Performance figures, as ratios measured in turn in one run.")
-    parser.add_argument("--only", nargs="+", default=MEASURES, metavar="WHAT", help=f"some of {', '.join(MEASURES)} (default: all)")
-    parser.add_argument("--json", type=Path, default=None, metavar="FILE", help="also write one object per figure")
+    take_any_text()
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False, prog="tfser benchmark", description="Performance figures, as ratios measured in turn in one run."
+    )
+    parser.add_argument(
+        "--only", nargs="+", action="extend", default=None, metavar="WHAT", help=f"some of {', '.join(MEASURES)} (default: all)"
+    )
+    parser.add_argument("--json", type=typed_path, default=None, metavar="FILE", help="also write one object per figure")
     parser.add_argument("--quick", action="store_true", help="a little of everything: shows that it runs, measures nothing")
     arguments = parser.parse_args(argv)
-    wrong = [unknown("--only", name, MEASURES) for name in arguments.only if name not in MEASURES]
+    only = MEASURES if arguments.only is None else arguments.only
+    wrong = [unknown("--only", name, MEASURES) for name in only if name not in MEASURES]
     if wrong:
         parser.error("; ".join(wrong))
     figures: list[Figure] = []
     try:
         if arguments.json is not None:  # before minutes are spent
             arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        for name in (name for name in MEASURES if name in arguments.only):
+        for name in (name for name in MEASURES if name in only):
             measured = importlib.import_module(f"tfser.benchmark.{name}").measure(QUICK if arguments.quick else FULL)
             print(_rows(measured, header=not figures), flush=True)
             figures += measured

@@ -135,7 +135,7 @@ def _finals(trials: int, workers: int, repeats: int) -> list[Figure]:
             early.append(at_tenth)
             mirror.close()
             count = len(schedule.finals)
-            text = ledger.path(next(iter(schedule.finals.values())).trial_id).read_text()
+            text = ledger.path(next(iter(schedule.finals.values())).trial_id).read_text(encoding="utf-8")
             commits.append(1000 * seconds(partial(_commits, folder, text, 200)) / 200)
         clock.spent["schedule"] -= clock.spent["mirror"]  # which it calls
         for part in ("schedule", "ledger", "mirror"):

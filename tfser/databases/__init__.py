@@ -7,6 +7,7 @@ of the feature extraction. Adding a corpus means one file beside this one and on
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 from tfser.databases import (
@@ -32,7 +33,7 @@ from tfser.databases.locating import locate
 from tfser.databases.manifest import NAME
 from tfser.databases.reader import Reader, Reading, harmful, lines
 from tfser.errors import RequestError, unknown
-from tfser.files import Place
+from tfser.files import RESERVED, Place
 
 KNOWN: dict[str, Reader] = {
     "abc": abc.READER,
@@ -81,7 +82,7 @@ def load(request: str, data: Place | None, *, allow_incomplete: bool = False, de
         reasons[-1] += (
             f"\n    (--allow-incomplete goes on with the {len(database.utterances)} utterances that can be read; every table then says so)"
         )
-        raise RequestError(f"database {database.name}", reasons)
+        raise RequestError(f"database {database.name}", reasons, len(bad) - len(reasons))
     return database
 
 
@@ -94,7 +95,7 @@ def examine(request: str, data: Place | None) -> tuple[Database, list[Problem]]:
     given, what = named(request)
     if given is None:
         return _examined(request, data, None)
-    if not NAME.fullmatch(given):
+    if not NAME.fullmatch(given) or RESERVED.fullmatch(given):
         detail = (
             f"the name {show(given)!r} becomes a part of folders; use a-z, 0-9, '_' and '-', beginning with a letter or digit, at most 64"
         )
@@ -112,7 +113,7 @@ def named(request: str) -> tuple[str | None, str]:
     (('mine', 'data/labels.csv'), (None, 'data/a=b/labels.csv'))
     """
     name, separator, what = request.partition("=")
-    if not separator or "/" in name or "\\" in name or ":" in name or Path(request).expanduser().is_file():
+    if not separator or "/" in name or "\\" in name or ":" in name or os.path.isfile(os.path.expanduser(request)):
         return None, request  # the sign is part of a path
     return name, what
 
@@ -136,7 +137,7 @@ def _examined(request: str, data: Place | None, given: str | None) -> tuple[Data
         raise RequestError("DATABASE", [f"{request!r} is written {request.lower()!r}"])
     if request.lower().endswith(".csv") or "/" in request or "\\" in request:
         above, _, name = request.rpartition("/")
-        path = remote.folder(above, "DATABASE") / name if "://" in request else Path(request).expanduser()
+        path = remote.folder(above, "DATABASE") / name if "://" in request else remote.folder(request, "DATABASE")
         info, reading = manifest.read(path, name=given)
         return _finished(_distinct(info, "manifest"), reading, path.parent, None)
     others = ["or the path of a manifest (.csv with the columns path, speaker, emotion)", "or audformat:PATH, each with NAME= in front"]
@@ -153,7 +154,8 @@ def _finished(info: DatabaseInfo, reading: Reading, root: Path, expected_ids: fr
     where = show(root)
     problems = reading.problems + counting.deviations(info, reading.utterances, where, expected_ids)
     if not reading.utterances:
-        raise RequestError(f"database {info.name} in {where}", lines(problems) or ["no utterance was found"])
+        reasons = lines(problems)
+        raise RequestError(f"database {info.name} in {where}", reasons or ["no utterance was found"], len(problems) - len(reasons))
     problems += counting.absent(info, reading.utterances, where)
     complete = not harmful(problems)
     remarks = [remark for remark in (info.remark, reading.remark) if remark]

@@ -24,12 +24,16 @@ from typing import TYPE_CHECKING, Any
 
 from tfser.databases.base import DatabaseInfo, Problem, Utterance
 from tfser.databases.folders import show
-from tfser.databases.manifest import label_problem, name_of, relative_path
+from tfser.databases.manifest import composed, label_problem, name_of, relative_path
 from tfser.databases.reader import Reading
 from tfser.errors import RequestError
+from tfser.yaml_text import check_size
 
 if TYPE_CHECKING:
     import audformat
+
+MOST_VALUES = 5_000_000
+"""Values in a header: the largest public databases have some 100,000."""
 
 COLUMNS = ("emotion", "speaker", "session")
 
@@ -47,6 +51,7 @@ def read(root: Path, name: str | None = None) -> tuple[DatabaseInfo, Reading]:
     source = f"audformat:{show(root)}"
     if not (root / "db.yaml").is_file():
         raise RequestError(source, [f"{show(root / 'db.yaml')} is not there; name the folder that holds an audformat database's header"])
+    _check_header(root / "db.yaml", source)
     try:
         import audformat
     except ImportError:
@@ -70,6 +75,14 @@ def read(root: Path, name: str | None = None) -> tuple[DatabaseInfo, Reading]:
         raise RequestError(source, [f"{reason}; there are {show(tables)}" for reason in absent])
     reading = _utterances(root, values, source)
     return _info(database, name or name_of(Path(f"{database.name}.yaml")), reading), reading
+
+
+def _check_header(path: Path, source: str) -> None:
+    """Refuse a header on which audformat's YAML reader would hang, end the process, or run code that it holds."""
+    try:
+        check_size(path.read_text(encoding="utf-8"), MOST_VALUES)
+    except (OSError, ValueError) as error:
+        raise RequestError(source, [f"{show(path)} cannot be read: {show(str(error))}"]) from None
 
 
 def _linked(root: Path, folder: Path) -> list[str]:
@@ -100,7 +113,7 @@ def _values(database: audformat.Database, column: str, source: str) -> dict[str,
 def _rows(table: Any, column: str, name: str, source: str) -> Iterator[tuple[str, str]]:
     """(file, value) of every row; an empty cell is the empty text."""
     series = table.df[column]
-    text = ["" if missing else str(value).strip() for value, missing in zip(series, series.isna(), strict=True)]
+    text = ["" if missing else composed(str(value)) for value, missing in zip(series, series.isna(), strict=True)]
     if table.is_segmented:
         starts = series.index.get_level_values("start").total_seconds()
         ends = series.index.get_level_values("end")

@@ -20,6 +20,7 @@ from tfser.databases.base import HARMLESS_KINDS, PROBLEM_KINDS, DatabaseInfo, co
 from tfser.databases.reader import SHOWN
 from tfser.errors import RequestError, unknown
 from tfser.files import Place, typed_place
+from tfser.streams import take_any_text
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,15 +29,20 @@ def main(argv: list[str] | None = None) -> int:
     Args:
         argv: the words after the command's name; of the process where absent.
     """
+    take_any_text()
     parser = argparse.ArgumentParser(
-        prog="python -m tfser.databases", description="What is known of databases, what is on disk, what is wrong with it."
+        allow_abbrev=False,
+        prog="python -m tfser.databases",
+        description="What is known of databases, what is on disk, what is wrong with it.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every database that is known")
     describe = commands.add_parser("describe", help="licence, how to get it, layout, labels and published counts")
     describe.add_argument("name", metavar="NAME")
     check = commands.add_parser(
-        "check", help="decode everything and report what is wrong; exits 0 complete, 1 readable with problems, 2 not readable"
+        "check",
+        allow_abbrev=False,
+        help="decode everything and report what is wrong; exits 0 complete, 1 readable with problems, 2 not readable",
     )
     check.add_argument("name", metavar="NAME", help="a known name, the path of a manifest CSV, or audformat:PATH; with NAME= in front")
     check.add_argument(

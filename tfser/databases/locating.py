@@ -31,7 +31,6 @@ def locate(reader: Reader, data: Path | None) -> Path:
     if data is None:
         hint = f"{info.name}: say where the corpora are with --data PATH, or set TFSER_DATA; {info.how_to_get}"
         raise RequestError("--data", [hint])
-    data = data.expanduser()
     if not data.is_dir():
         raise RequestError("--data", [f"{show(data)} is {'not a folder' if data.exists() else 'not there'}"])
     names = {plain(name) for name in (info.name, *reader.folders)}

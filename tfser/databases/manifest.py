@@ -12,6 +12,7 @@ import io
 import os
 import posixpath
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,12 +20,16 @@ from tfser.databases.base import DatabaseInfo, Problem, Utterance
 from tfser.databases.folders import show
 from tfser.databases.reader import Reading
 from tfser.errors import RequestError
+from tfser.files import RESERVED
 
 REQUIRED = ("path", "speaker", "emotion")
 LARGEST_BYTES = 256 << 20
 """A larger manifest is refused."""
 
-_LABEL = re.compile(r"\w[\w .+()-]{0,63}")
+_LONGEST = 64
+_SIGNS = "_ .+()-"
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+"""Letters and marks that show nothing, beside the signs of Unicode's category Cf."""
 
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -38,11 +43,11 @@ def name_of(path: Path) -> str:
         RequestError: nothing of the name is left.
     """
     slug = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-")[:64]
-    if not NAME.fullmatch(slug):
-        detail = (
-            "the database is named after the file, which needs a letter or digit (a-z, 0-9) at the beginning; name it yourself: "
-            f"NAME={show(path)}"
-        )
+    if not slug or not slug[0].isalnum() or RESERVED.fullmatch(slug):
+        detail = "the database is named after the file, which needs a letter or digit (a-z, 0-9) at the beginning"
+        if slug and slug[0].isalnum():
+            detail = "the database is named after the file, and Windows has no file of that name"
+        detail += f"; choose another, or name the database yourself: NAME={show(path)}"
         raise RequestError(show(path), [detail])
     return slug
 
@@ -51,9 +56,24 @@ def label_problem(value: str) -> str | None:
     """Why a speaker, emotion or session is refused (it becomes a word in tables, file names and tags), or ``None``."""
     if not value:
         return "is empty"
-    if not _LABEL.fullmatch(value) or value != value.strip():
-        return f"{show(value[:80])!r} is not a plain name (letters, digits, blanks and . _ + ( ) -, at most 64, a letter or digit first)"
+    for sign in value:
+        if unicodedata.category(sign) in ("Cf", "Cc") or _INVISIBLE.match(sign):
+            name = unicodedata.name(sign, "a control character")
+            return f"'{show(value[:80])}' holds U+{ord(sign):04X} ({name}), which cannot be seen; remove it"
+    if RESERVED.fullmatch(value):
+        return f"{value!r} is a name that no file can have on Windows; write another"
+    plain = all(sign.isalnum() or sign in _SIGNS or unicodedata.category(sign) in ("Mn", "Mc") for sign in value)
+    if not plain or not (value[0].isalnum() or value[0] == "_") or len(value) > _LONGEST or value != value.strip():
+        return (
+            f"'{show(value[:80])}' is not a plain name (letters with their marks, digits, blanks and . _ + ( ) -, "
+            f"at most {_LONGEST}, a letter or digit first)"
+        )
     return None
+
+
+def composed(value: str) -> str:
+    """A label in the one spelling (NFC) of those that look the same: an accent can be a sign of its own or a part of its letter."""
+    return unicodedata.normalize("NFC", value.strip())
 
 
 def read(path: Path, info: DatabaseInfo | None = None, name: str | None = None) -> tuple[DatabaseInfo, Reading]:
@@ -137,7 +157,10 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
             detail = f"{len(cells)} cells, but the header has {len(header)}; a name with a comma needs quotes"
             reading.problems.append(Problem("label", f"{show(path)} line {begun}", detail))
         else:
-            yield begun, {column: cell.strip() for column, cell in zip(header, cells, strict=True)}
+            yield (
+                begun,
+                {column: cell.strip() if column == "path" else composed(cell) for column, cell in zip(header, cells, strict=True)},
+            )
     if header is None:
         raise RequestError(show(path), [f"it is empty; the first line has to name the columns {', '.join(REQUIRED)}"])
 

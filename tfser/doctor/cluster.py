@@ -210,6 +210,7 @@ def _node(node: Mapping[str, Any], here: Mapping[str, Any], storage: str, data: 
     if abs(clock["ahead"]) > clock["within"] + places.CLOCK_S:
         text = f"its clock is {places.apart(clock['ahead'])} this machine's (within {clock['within']:.2f} s)"
         found.append(warning("clock", text, places.SET_CLOCK))
+    found += machine.training(facts)
     found += [f for f in machine.disk({k: v for k, v in facts["disk"].items() if k != "storage"}) if f.level != "ok"]
     if node["resources"].get("GPU"):
         found += _gpus(node)

@@ -17,8 +17,10 @@ from typing import Any
 
 from tfser.doctor import doors, machine, probe
 from tfser.doctor.findings import LEVELS, Finding, note, problem
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError
 from tfser.runners import safety
+from tfser.streams import take_any_text
+from tfser.typed import typed_words
 
 STYLES = {"ok": "green", "note": "dim", "warning": "yellow", "problem": "bold red"}
 
@@ -26,17 +28,23 @@ STYLES = {"ok": "green", "note": "dim", "warning": "yellow", "problem": "bold re
 def parser() -> argparse.ArgumentParser:
     """The command line; the defaults are those of a sweep."""
     p = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="tfser doctor",
         description="What this machine or cluster can run, what is unsafe about it, and what to type. Leaves nothing behind.",
         epilog="Exit codes: 0 no problem, 1 problems, 2 the request is wrong.",
     )
-    p.add_argument("--address", default=os.environ.get("RAY_ADDRESS"), help="Ray cluster or job API (default: RAY_ADDRESS, else none)")
+    address = os.environ.get("RAY_ADDRESS") or None
+    p.add_argument("--address", type=typed_words, default=address, help="Ray cluster or job API (default: RAY_ADDRESS, else none)")
     p.add_argument(
-        "--data", default=os.environ.get("TFSER_DATA") or None, help="folder or URI that holds the corpora (default: TFSER_DATA)"
+        "--data",
+        type=typed_words,
+        default=os.environ.get("TFSER_DATA") or None,
+        help="folder or URI that holds the corpora (default: TFSER_DATA)",
     )
-    p.add_argument("--out", default=None, help="folder or URI of the tables (default: ./results)")
-    p.add_argument("--storage", default=None, help="ledger, studies, features (default: OUT/.tfser)")
-    p.add_argument("--tracking-uri", default=None, help="MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)")
+    p.add_argument("--out", type=typed_words, default=None, help="folder or URI of the tables (default: ./results)")
+    p.add_argument("--storage", type=typed_words, default=None, help="ledger, studies, features (default: OUT/.tfser)")
+    uri = "MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)"
+    p.add_argument("--tracking-uri", type=typed_words, default=None, help=uri)
     p.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     return p
 
@@ -60,7 +68,7 @@ def wanted(arguments: argparse.Namespace) -> Wanted:
         RequestError: everything that is wrong with it.
         ImportError: this machine lacks what places and URIs are read with.
     """
-    from tfser import tracking
+    from tfser import tracking, tracking_uri
     from tfser.collect import default_out
     from tfser.files import absolute, place
 
@@ -77,12 +85,9 @@ def wanted(arguments: argparse.Namespace) -> Wanted:
     if not storage:
         storage = named("--out", f"{arguments.out or default_out()}/.tfser")
     data = named("--data", arguments.data) if arguments.data else None
-    uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = tracking_uri.given(arguments.tracking_uri, problems, driver=False)
     if not uri and "://" not in storage:
         uri = tracking.default_uri(Path(storage))
-    scheme, separator, _ = (uri or "").partition("://")
-    if separator and scheme.partition("+")[0] not in tracking.SCHEMES:
-        problems.append(unknown("--tracking-uri", f"{scheme}://", [f"{name}://" for name in tracking.SCHEMES]))
     addresses = []
     for option, address in (("--address", arguments.address), ("RAY_API_SERVER_ADDRESS", os.environ.get("RAY_API_SERVER_ADDRESS"))):
         if address and address != "local" and address not in addresses:
@@ -91,7 +96,7 @@ def wanted(arguments: argparse.Namespace) -> Wanted:
                 if address != "auto":
                     safety.parse(address)
             except ValueError as error:
-                problems.append(f"{option}: {error}")
+                problems.append(f"{safety.option(address) if option == '--address' else option}: {error}")
     if problems:
         raise RequestError("tfser doctor", problems)
     return Wanted(addresses=tuple(addresses), storage=storage, data=data, tracking_uri=uri)
@@ -195,6 +200,7 @@ def _printer() -> Callable[[Sequence[tuple[str, str]]], None]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    take_any_text()
     arguments = parser().parse_args(argv)
     waiting = sys.stderr.isatty() and not arguments.json
 

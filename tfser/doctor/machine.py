@@ -146,7 +146,23 @@ def devices(facts: Mapping[str, Any]) -> list[Finding]:
         text = f"{gib(free)} of memory are free for {cpus} trials at once"
         fits = max(1, int(free / MEMORY_OF_A_TRIAL))
         found.append(warning(topic, text, f"add to the sweep: --trial-cpus {cpus / fits:.3g}"))
-    return found + torch_findings(facts["device"])
+    return found + torch_findings(facts["device"]) + training(facts)
+
+
+def training(facts: Mapping[str, Any]) -> list[Finding]:
+    """What keeps every trial from being trained on a machine.
+
+    Args:
+        facts: of ``probe.look``.
+    """
+    account, found = facts["account"], []
+    if facts["training"]:
+        text = f"a short training on the CPU fails ({facts['training']}), and so would every trial"
+        found.append(problem("devices", text, _reinstall()))
+    if account["number"] is not None and account["name"] is None:
+        text = f"this system knows no name for the account {account['number']}; tfser makes do without, other programs may not"
+        found.append(note("devices", text, "export USER=tfser HOME=/a/folder/that/can/be/written"))
+    return found
 
 
 def torch_findings(device: Mapping[str, Any]) -> list[Finding]:

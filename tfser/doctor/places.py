@@ -15,6 +15,7 @@ from tfser import tracking
 from tfser.doctor import machine, probe
 from tfser.doctor.findings import Finding, note, ok, problem, warning
 from tfser.runners import safety
+from tfser.tracking_uri import sqlite_path
 
 CLOCK_S = 2.0
 """Seconds that two clocks may be apart without a word."""
@@ -79,22 +80,19 @@ def mlflow_facts(uri: str) -> dict[str, Any]:
     """What is behind a tracking URI; nothing is written there.
 
     Args:
-        uri: as MLflow takes it; its scheme is one of ``tracking.SCHEMES``, or it is a path.
+        uri: as MLflow takes it; as ``tfser.tracking_uri.given`` returns it.
     """
     scheme = uri.partition("://")[0].partition("+")[0]
-    if scheme == "sqlite":
-        return {"kind": "sqlite", **_sqlite(uri)}
+    if (path := sqlite_path(uri)) is not None:
+        return {"kind": "sqlite", **_sqlite(path)}
     if scheme in ("http", "https"):
         return {"kind": "server", **_server(uri)}
     if scheme == "databricks":
         return {"kind": "databricks"}
-    if "://" not in uri:
-        return {"kind": "folder", "error": "MLflow keeps no runs in folders any more"}
     return {"kind": "database", "error": _database(uri)}
 
 
-def _sqlite(uri: str) -> dict[str, Any]:
-    path = Path(unquote(uri.partition(":///")[2].partition("?")[0]))
+def _sqlite(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {"path": str(path.absolute()), "exists": path.exists(), "error": None}
     facts["file_system"] = probe.file_system(probe.ground(str(path)))
     if not facts["exists"]:

@@ -44,6 +44,8 @@ def look(request: Mapping[str, Any]) -> dict[str, Any]:
         "storage": touch(request["ground"], request["own"], request["marker"]) if request["ground"] else None,
         "data": listing(request["data"]) if request["data"] else None,
         "device": device() if request["device"] else None,
+        "account": account(),
+        "training": training(),
     }
 
 
@@ -106,8 +108,10 @@ def disk(ground: str | None) -> dict[str, dict[str, Any]]:
     if ground and "://" not in ground:
         places["storage"] = ground
     elif ground:
-        cache = Path(os.environ.get("TFSER_CACHE") or Path.home() / ".cache" / "tfser")
-        places["copies of the storage"] = str(_existing(cache))
+        with contextlib.suppress(ImportError, OSError):
+            from tfser.files import cache_folder
+
+            places["copies of the storage"] = str(_existing(cache_folder()))
     found = {}
     for what, path in places.items():
         with contextlib.suppress(OSError):
@@ -135,7 +139,7 @@ def ground(path: str) -> str:
 
 
 def _existing(path: Path) -> Path:
-    path = path.expanduser().absolute()
+    path = path.absolute()
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
@@ -237,6 +241,44 @@ def device() -> dict[str, Any]:
             facts["gpus"].append({"name": torch.cuda.get_device_name(index), "free": free, "total": total, "error": wrong})
     facts["said"] = sorted({" ".join(str(w.message).split())[:300] for w in said if "CUDA" in str(w.message)})
     return facts
+
+
+def account() -> dict[str, Any]:
+    """The number and the name (``None`` where the system knows none) of the account that this runs as."""
+    facts: dict[str, Any] = {"number": None, "name": None}
+    with contextlib.suppress(ImportError, KeyError):  # no Unix; no such entry
+        import pwd
+
+        facts["number"] = os.getuid()
+        facts["name"] = pwd.getpwuid(os.getuid()).pw_name
+    return facts
+
+
+def training() -> str | None:
+    """Why a training of a moment, in the way of a trial's, fails here; ``None`` where it does not, or where tfser or torch is missing."""
+    try:
+        import torch
+
+        from tfser.models import MODELS
+        from tfser.plan import published_settings
+        from tfser.train import Training, TrialData
+    except ImportError:
+        return None
+    try:
+        name = "time_frequency_transformer"
+        small = {"n_mels": 16, "segment_frames": 16, "channels": 2, "feed_forward": 8, "batch_size": 2}
+        small |= {"time_frequency_feed_forward": 8, "time_frequency_heads": 2, "segment_hop": 0}
+        settings = {**published_settings(name), **small}
+        rows = tuple((16 * i, 16, i % 2) for i in range(4))
+        frames = torch.linspace(-1, 1, 4 * 16 * 16).reshape(64, 16).sin().numpy()
+        data = TrialData(frames=frames, emotions=("a", "b"), train=rows, scored=rows)
+        build = lambda: MODELS[name].build("T+F+TF", settings, 2)  # noqa: E731
+        trained = Training(build, data, settings, 0, 1, torch.device("cpu"))
+        trained.run_epoch()
+        trained.score()
+    except Exception as error:  # whatever a trial would raise here
+        return brief(error)
+    return None
 
 
 def _multiply(where: str) -> str | None:

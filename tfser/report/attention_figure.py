@@ -10,7 +10,6 @@ import io
 import json
 import re
 import textwrap
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tfser.files import Place, commit, make_folder
+from tfser.report.drawing import families
+from tfser.report.fonts import drawable
 from tfser.report.formats import csv_text, one_line
 
 ROW_UP_TO = 100
@@ -137,13 +138,12 @@ def to_png(attention: Attention) -> bytes:
     left, right, above, below, wide, high = 0.85, 0.9, 0.3, 0.55, 1.35, 0.25  # inches
     columns, rows = (panels, 1) if side_by_side else (1, panels)
     width = left + columns * across + (columns - 1) * wide + right
-    lines = [part for line in attention.heading.split("\n") for part in textwrap.wrap(one_line(line), int(width * 13))]
+    lines = [part for line in attention.heading.split("\n") for part in textwrap.wrap(drawable(one_line(line)), int(width * 13))]
     top = 0.2 * len(lines) + 0.12
     height = top + rows * (above + up) + (rows - 1) * high + below
 
-    settings: Any = {"text.parse_math": False}
-    with matplotlib.style.context("default"), matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
+    settings: Any = {"text.parse_math": False, "font.family": families(lines)}
+    with matplotlib.style.context("default"), matplotlib.rc_context(settings):
         figure = Figure(figsize=(width, height), dpi=150)
         FigureCanvasAgg(figure)
         figure.text(0.5, 1 - 0.08 / height, "\n".join(lines), ha="center", va="top", fontsize=9, linespacing=1.3)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from tfser.report.drawing import INK, Picture, picture
-from tfser.report.formats import csv_text, one_line
+from tfser.report.fonts import Labels
+from tfser.report.formats import csv_text
 from tfser.report.summary import Summary
 from tfser.report.table import Value, exact, percent
 
@@ -49,7 +50,8 @@ def to_picture(summary: Summary, name: str, heading: str) -> Picture:
         name: of the file, without ending.
         heading: what is shown, in words.
     """
-    emotions = [one_line(e) for e in summary.configuration.emotions]
+    names = Labels(summary.configuration.emotions, "emotion")
+    emotions = names.shown
     parts, size = shares(summary.confusion), len(emotions)
     longest = max(len(e) for e in emotions)
     steep = longest > 10  # longer names would run into each other
@@ -84,7 +86,7 @@ def to_picture(summary: Summary, name: str, heading: str) -> Picture:
         for spine in (*axes.spines.values(), *bar.spines.values()):
             spine.set_visible(False)
 
-    return picture(name, "Confusion matrix, pooled over folds", heading, describe(summary), (width, height), draw)
+    return picture(name, "Confusion matrix, pooled over folds", heading, describe(summary), (width, height), draw, labels=(names,))
 
 
 def describe(summary: Summary) -> str:

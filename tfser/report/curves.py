@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfser.report.drawing import COLOURS, Picture, picture, thin
+from tfser.report.fonts import Labels
 from tfser.report.summary import Summary
 from tfser.report.table import percent
 
@@ -34,6 +35,8 @@ def to_picture(summary: Summary, validation: Mapping[str, Sequence[float]], name
     """
     folds = summary.configuration.folds
     colours = {fold: COLOURS[i % len(COLOURS)] if len(folds) <= _NAMED else COLOURS[0] for i, fold in enumerate(folds)}
+    names = Labels(folds, summary.configuration.unit)
+    shown = dict(zip(folds, names.shown, strict=True))
     panels = 2 if validation else 1
     width, height = 4.8, 0.2 + 2.3 * panels + (0.2 * -(-len(folds) // 4) if len(folds) <= _NAMED else 0.0)
     losses = {key: record["curves"]["train_loss"] for key, record in summary.records.items() if record.get("curves", {}).get("train_loss")}
@@ -43,7 +46,7 @@ def to_picture(summary: Summary, validation: Mapping[str, Sequence[float]], name
         panes = figure.subplots(panels, 1, squeeze=False)[:, 0]
         named: set[str] = set()
         for (fold, _), values in sorted(losses.items()):
-            label = fold if fold not in named else None
+            label = shown[fold] if fold not in named else None
             named.add(fold)
             panes[0].plot(*thin(values, most), color=colours[fold], linewidth=1.0, alpha=0.85, label=label)
         panes[0].set_ylabel("training loss, nats", fontsize=9)
@@ -65,7 +68,9 @@ def to_picture(summary: Summary, validation: Mapping[str, Sequence[float]], name
         if len(folds) <= _NAMED:
             figure.legend(loc="outside upper center", ncols=4, fontsize=8, frameon=False, handlelength=1.4)
 
-    return picture(name, "Learning curves", heading, describe(summary, validation), (width, height), draw, constrained=True)
+    return picture(
+        name, "Learning curves", heading, describe(summary, validation), (width, height), draw, constrained=True, labels=(names,)
+    )
 
 
 def describe(summary: Summary, validation: Mapping[str, Sequence[float]]) -> str:

@@ -13,11 +13,12 @@ import hashlib
 import io
 import re
 import textwrap
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
+from tfser.report.fonts import Labels, beside_our_own, drawable
 from tfser.report.formats import one_line
 
 INK = "#111111"
@@ -54,6 +55,7 @@ def picture(
     draw: Callable[[Any], None],
     *,
     constrained: bool = False,
+    labels: Sequence[Labels] = (),
 ) -> Picture:
     """Draw a figure.
 
@@ -65,6 +67,7 @@ def picture(
         size: width and height, inches, without the heading.
         draw: is given an empty matplotlib ``SubFigure`` of that size.
         constrained: whether matplotlib is to lay out the axes.
+        labels: every name in it that a person chose. The SVG has the names themselves, since a page's reader has fonts of their own.
     """
     # Late, because matplotlib takes a second to import and most commands draw nothing.
     import matplotlib
@@ -73,11 +76,11 @@ def picture(
     from matplotlib.figure import Figure
 
     width, height = size
-    lines = [part for line in heading.split("\n") for part in textwrap.wrap(one_line(line), int(width * 12))]
+    lines = [part for line in heading.split("\n") for part in textwrap.wrap(drawable(one_line(line)), int(width * 12))]
     head = 0.12 + 0.19 * len(lines)
-    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "tfser", "text.parse_math": False}
-    with matplotlib.style.context("default"), matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
+    fonts = families([*lines, *(name for each in labels for name in each.shown)])
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "tfser", "text.parse_math": False, "font.family": fonts}
+    with matplotlib.style.context("default"), matplotlib.rc_context(settings):
         figure = Figure(figsize=(width, head + height), dpi=150, layout="constrained" if constrained else None)
         FigureCanvasAgg(figure)
         parts: Any = figure.subfigures(2, 1, height_ratios=(head, height))
@@ -88,7 +91,24 @@ def picture(
         figure.savefig(png, format="png", metadata={"Software": None})
         text.set_visible(False)
         figure.savefig(svg, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return Picture(name=name, kind=kind, description=description, png=png.getvalue(), svg=_embedded(svg.getvalue(), name, size, head))
+    named = {shown: own for each in labels for shown, own in zip(each.shown, each.names, strict=True) if shown != own}
+    page = svg.getvalue()
+    for shown, own in named.items():
+        page = page.replace(f">{shown}</text>", f">{escape(own, quote=False)}</text>")
+    return Picture(name=name, kind=kind, description=description, png=png.getvalue(), svg=_embedded(page, name, size, head))
+
+
+def families(texts: Sequence[str]) -> list[str]:
+    """Names of the fonts that a text is drawn with, matplotlib's own first; the others are made known to matplotlib."""
+    from matplotlib import font_manager
+
+    found = ["DejaVu Sans"]
+    for path in beside_our_own(texts):
+        family = font_manager.FontProperties(fname=path).get_name()
+        if all(entry.fname != str(path) for entry in font_manager.fontManager.ttflist):
+            font_manager.fontManager.addfont(path)
+        found.append(family)
+    return found
 
 
 def _embedded(svg: str, name: str, size: tuple[float, float], head: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfser.report.drawing import COLOURS, MARKERS, Picture, picture
-from tfser.report.formats import one_line
+from tfser.report.fonts import Labels
 from tfser.report.summary import Summary
 from tfser.report.table import percent
 
@@ -30,14 +30,15 @@ def to_picture(summary: Summary, name: str, heading: str) -> Picture:
     rows = -(-(len(c.emotions) + 2) // 3)
     width, above, below = 4.8, 0.25 + 0.2 * rows, 0.5
     height = above + below + 0.24 * max(len(c.folds), 2)
-    labels = [_short(fold) for fold in c.folds]
+    emotions, folds = Labels(c.emotions, "emotion"), Labels(c.folds, c.unit)
+    labels = [_short(fold) for fold in folds.shown]
     left = 0.25 + 0.085 * max(len(label) for label in labels)
 
     def draw(figure: Any) -> None:
         axes = figure.add_axes((left / width, below / height, (width - left - 0.15) / width, (height - above - below) / height))
         places = {fold: i for i, fold in enumerate(c.folds)}
         recalls = {fold: summary.recalls(fold) for fold in summary.done}
-        for index, emotion in enumerate(c.emotions):
+        for index, emotion in enumerate(emotions.shown):
             shown = [(100 * recalls[fold][index], places[fold]) for fold in summary.done if not np.isnan(recalls[fold][index])]
             axes.plot(
                 [x for x, _ in shown],
@@ -67,7 +68,7 @@ def to_picture(summary: Summary, name: str, heading: str) -> Picture:
             loc="upper center", ncols=3, fontsize=8, frameon=False, bbox_to_anchor=(0.5, 1.0), borderaxespad=0.2, handletextpad=0.3
         )
 
-    return picture(name, f"Recalls per held-out {c.unit}", heading, describe(summary), (width, height), draw)
+    return picture(name, f"Recalls per held-out {c.unit}", heading, describe(summary), (width, height), draw, labels=(emotions, folds))
 
 
 def describe(summary: Summary) -> str:
@@ -79,5 +80,4 @@ def describe(summary: Summary) -> str:
 
 
 def _short(text: str) -> str:
-    line = one_line(text)
-    return line if len(line) <= _LABEL else f"{line[: _LABEL - 1]}…"
+    return text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…"

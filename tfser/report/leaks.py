@@ -21,6 +21,7 @@ from tfser.plan import published_settings
 from tfser.report import notes
 from tfser.report.comparison import label
 from tfser.report.formats import csv_text
+from tfser.report.notes import of_coverage
 from tfser.report.result import Configuration, is_done
 from tfser.report.summary import predicted
 from tfser.report.table import DAGGER, Beneath, Column, Row, Table, Value, exact, known
@@ -293,15 +294,11 @@ def _words(values: Mapping[str, Setting], usual: Mapping[str, Setting]) -> str:
 
 def _of_intervals(measured: list[Measured], c: Configuration) -> Iterator[str]:
     of_figures = [interval for one in measured for interval in one.intervals.values()]
-    yield from dict.fromkeys(f"No interval is given with {interval.reason}." for interval in of_figures if interval.reason)
+    yield from dict.fromkeys(f"No interval is given {interval.reason}." for interval in of_figures if interval.reason)
     given = [interval for interval in of_figures if not interval.reason]
     if given:
         yield f"In brackets below a figure: 95 % interval ({uncertainty.METHODS[given[0].method]})."
-    covered = [interval.actual_coverage for interval in given if interval.actual_coverage is not None]
-    if covered:
-        low, high = min(low for low, _ in covered), max(high for _, high in covered)
-        folds = max(interval.folds for interval in given)
-        yield f"With {folds} held-out {c.unit}s such an interval held the truth in {100 * low:.1f} to {100 * high:.1f} % of simulations."
+    yield from of_coverage((c.unit, interval) for interval in given)
     if any(one.row.paired for one in measured[1:]):
         yield (
             "To honest: difference to the first row in percentage points, paired on the same folds, seeds and utterances, with its 95 % "

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from tfser import uncertainty
+from tfser.errors import counted
 from tfser.report.published import Published
 from tfser.report.settings import beside_published
 from tfser.report.summary import Summary
@@ -69,7 +70,7 @@ def of_database(summaries: Sequence[Summary], published: Published) -> list[str]
     if whole is not None and whole.done:
         c, speakers = whole.configuration, len(whole.speakers)
         notes.append(
-            f"{c.database}: {whole.utterances} test utterances of {speakers} speaker{'s' if speakers > 1 else ''} scored, "
+            f"{c.database}: {counted(whole.utterances, 'test utterance')} of {counted(speakers, 'speaker')} scored, "
             f"{len(c.emotions)} emotions."
         )
     return _once(notes)
@@ -101,21 +102,33 @@ def of_measurement(summaries: Sequence[Summary], published: Published, uncertain
 def _intervals(summaries: Sequence[Summary], uncertain: Rows) -> list[str]:
     """What the intervals are, how much they cover where that was measured, and why one is missing."""
     notes: list[str] = []
+    given: list[tuple[str, uncertainty.Interval]] = []
     for summary in summaries:
         c, made = summary.configuration, uncertain.intervals[summary.configuration.key]
         for interval in made.values():
             if interval.reason:
-                notes.append(f"No interval is given with {interval.reason}.")
+                notes.append(f"No interval is given {interval.reason}.")
                 continue
             notes.append(f"In brackets: 95 % interval ({uncertainty.METHODS[interval.method]}).")
-        covered = [interval.actual_coverage for interval in made.values() if interval.actual_coverage is not None]
-        if covered:
-            low, high = min(low for low, _ in covered), max(high for _, high in covered)
-            notes.append(
-                f"With {len(summary.done)} held-out {c.unit}s such an interval held the truth in {100 * low:.1f} to {100 * high:.1f} % of "
-                "simulations."
-            )
-    return _once(notes)
+            given.append((c.unit, interval))
+    return _once(notes) + of_coverage(given)
+
+
+def of_coverage(intervals: Iterable[tuple[str, uncertainty.Interval]]) -> list[str]:
+    """How often such intervals held the truth: one sentence for each number of folds, over all figures and rows of a table.
+
+    Args:
+        intervals: each with what a fold is, ``speaker`` or ``session``.
+    """
+    covered: dict[tuple[str, int], list[float]] = {}
+    for unit, interval in intervals:
+        if interval.actual_coverage is not None:
+            covered.setdefault((unit, interval.folds), []).extend(interval.actual_coverage)
+    return [
+        f"With {counted(folds, f'held-out {unit}')} such an interval held the truth in {100 * min(shares):.1f} to "
+        f"{100 * max(shares):.1f} % of simulations."
+        for (unit, folds), shares in sorted(covered.items())
+    ]
 
 
 def of_pairs(pairs: Sequence[Pair], whole: str) -> list[str]:

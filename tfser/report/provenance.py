@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from tfser.files import Place
 from tfser.report.result import Results, is_done
+from tfser.tracking_uri import sqlite_path, sqlite_uri
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +46,9 @@ class Provenance:
         """
         if not self.tracking_uri or self.ui:
             return ""
-        uri, prefix = self.tracking_uri, "sqlite:///"
-        if uri.startswith(prefix) and isinstance(folder, Path):
-            uri = prefix + os.path.relpath(uri.removeprefix(prefix), folder.resolve())
+        uri, path = self.tracking_uri, sqlite_path(self.tracking_uri)
+        if path is not None and isinstance(folder, Path):
+            uri = sqlite_uri(Path(os.path.relpath(path, folder.resolve())))
         return f"mlflow server --workers 1 --backend-store-uri {shlex.quote(uri)}"
 
 

@@ -13,9 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped,unused-ignore]
-
-from tfser import resources
+from tfser import resources, yaml_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +95,7 @@ def load(path: Path | None = None) -> Published:
     Args:
         path: another file of the same form; by default the one that travels with tfser.
     """
-    text = (path or resources.published()).read_text(encoding="utf-8")
-    data = yaml.safe_load(text)
+    _, data = yaml_text.read(resources.published() if path is None else path)
     return Published(
         papers={key: paper["title"] for key, paper in data["papers"].items()},
         emotions={name: frozenset(database["emotions"]) for name, database in data["databases"].items()},

@@ -16,6 +16,7 @@ import numpy as np
 from tfser import files
 from tfser.files import Place
 from tfser.report.drawing import COLOURS, Picture, picture
+from tfser.report.fonts import Labels
 from tfser.report.formats import csv_text
 from tfser.report.names import row_names
 from tfser.report.result import KEY_COLUMNS, Configuration
@@ -161,6 +162,7 @@ def to_picture(histories: Sequence[History], name: str, heading: str) -> Picture
     """Best validation UAR so far for each study of one configuration, and the importance of each searched setting."""
     settings = sorted({setting for h in histories for setting in h.importances})
     legend = -(-len(histories) // 4) if len(histories) <= _NAMED else 0
+    names = Labels([history.label for history in histories], histories[0].configuration.unit)
     below = 0.65 + 0.22 * len(settings) if settings else 0.0
     size = (4.8, 0.5 + 0.2 * legend + 2.4 + below)
 
@@ -171,7 +173,7 @@ def to_picture(histories: Sequence[History], name: str, heading: str) -> Picture
             scores = [np.nan if t.validation_uar is None else 100 * t.validation_uar for t in history.tried]
             colour = COLOURS[index % len(COLOURS)] if legend else COLOURS[0]
             tried = np.arange(1, len(scores) + 1)
-            top.step(tried, np.fmax.accumulate(scores), where="post", color=colour, linewidth=1.2, label=history.label)
+            top.step(tried, np.fmax.accumulate(scores), where="post", color=colour, linewidth=1.2, label=names.shown[index])
             top.plot(tried, scores, ".", color=colour, alpha=0.6, markersize=5)
         top.set_xlabel("settings tried, in order", fontsize=9)
         top.set_ylabel("validation UAR, %\n(line: best so far)", fontsize=9)
@@ -194,7 +196,7 @@ def to_picture(histories: Sequence[History], name: str, heading: str) -> Picture
             for side in ("top", "right"):
                 pane.spines[side].set_visible(False)
 
-    return picture(name, "Search: history and importances", heading, describe(histories), size, draw, constrained=True)
+    return picture(name, "Search: history and importances", heading, describe(histories), size, draw, constrained=True, labels=(names,))
 
 
 def describe(histories: Sequence[History]) -> str:

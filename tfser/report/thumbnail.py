@@ -10,11 +10,12 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tfser.report.fonts import Labels, drawable, own, runs
 
 CELL = 84
 """Width and height of a cell, pixels: room for ``100.00`` and a count."""
@@ -36,21 +37,22 @@ def confusion(emotions: Sequence[str], counts: Sequence[Sequence[int]], heading:
     """
     from PIL import Image, ImageDraw
 
-    font, bold = _font(16), _font(17)
-    size = len(emotions)
+    names = Labels(emotions, "emotion").shown
+    above = [drawable(text) for text in heading]
+    font, size = _font(16, own()), len(names)
     line = 22
-    left = GAP + int(max(font.getlength(e) for e in emotions)) + GAP
-    columns = [_cut(e, font, CELL - 4) for e in emotions]
+    left = GAP + int(max(_width(e, 16) for e in names)) + GAP
+    columns = [_cut(e, 16, CELL - 4) for e in names]
     top = GAP + line * len(heading) + GAP + line
     width, height = max(left + CELL * size + GAP, NARROWEST), top + CELL * size + line + GAP
     image = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(image)
-    for index, text in enumerate(heading):
-        draw.text((GAP, GAP + line * index), _cut(text, bold, width - 2 * GAP), fill="black", font=bold)
-    for i, truth in enumerate(emotions):
+    for index, text in enumerate(above):
+        _write(draw, GAP, GAP + line * index, _cut(text, 17, width - 2 * GAP), 17, "la")
+    for i, truth in enumerate(names):
         middle = top + CELL * i + CELL // 2
-        draw.text((left - GAP, middle), truth, fill="black", font=font, anchor="rm")
-        draw.text((left + CELL * i + CELL // 2, top - line // 2), columns[i], fill="black", font=font, anchor="mm")
+        _write(draw, left - GAP, middle, truth, 16, "rm")
+        _write(draw, left + CELL * i + CELL // 2, top - line // 2, columns[i], 16, "mm")
         total = sum(counts[i])
         for j, count in enumerate(counts[i]):
             x, y = left + CELL * j, top + CELL * i
@@ -60,7 +62,7 @@ def confusion(emotions: Sequence[str], counts: Sequence[Sequence[int]], heading:
             draw.rectangle((x + 1, y + 1, x + CELL - 2, y + CELL - 2), fill=colour if total else "white")
             words = f"{100 * share:.2f}\n({count})" if total else "–"
             draw.multiline_text((x + CELL // 2, middle), words, fill=ink, font=font, anchor="mm", align="center")
-    note = _cut("rows: true; columns: recognised; % of the row (count)", font, width - 2 * GAP)
+    note = _cut("rows: true; columns: recognised; % of the row (count)", 16, width - 2 * GAP)
     draw.text((GAP, height - GAP - line // 2), note, fill="black", font=font, anchor="lm")
     out = io.BytesIO()
     # A few shades are enough, and a quarter of the bytes.
@@ -68,21 +70,39 @@ def confusion(emotions: Sequence[str], counts: Sequence[Sequence[int]], heading:
     return out.getvalue()
 
 
-@lru_cache(maxsize=8)
-def _font(pixels: int) -> Any:
-    """Matplotlib's own font, which has most scripts of Europe and beyond; found without importing matplotlib."""
+@lru_cache(maxsize=64)
+def _font(pixels: int, path: Path) -> Any:
     from PIL import ImageFont
 
-    found = find_spec("matplotlib")
-    assert found is not None
-    assert found.origin is not None
-    return ImageFont.truetype(str(Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"), pixels)
+    return ImageFont.truetype(str(path), pixels)
 
 
-def _cut(text: str, font: Any, width: int) -> str:
+def _width(text: str, pixels: int) -> float:
+    return sum(float(_font(pixels, path).getlength(part)) for path, part in runs(text))
+
+
+def _write(draw: Any, x: float, y: float, text: str, pixels: int, anchor: str) -> None:
+    """Draw a text with as many fonts as its letters need.
+
+    Args:
+        draw: where.
+        x: of the anchor, pixels.
+        y: likewise.
+        text: one line.
+        pixels: size of the fonts.
+        anchor: Pillow's two letters.
+    """
+    x -= {"l": 0.0, "m": 0.5, "r": 1.0}[anchor[0]] * _width(text, pixels)
+    for path, part in runs(text):
+        font = _font(pixels, path)
+        draw.text((x, y), part, fill="black", font=font, anchor=f"l{anchor[1]}")
+        x += font.getlength(part)
+
+
+def _cut(text: str, pixels: int, width: int) -> str:
     """The text, shortened to ``width`` pixels."""
-    if font.getlength(text) <= width:
+    if _width(text, pixels) <= width:
         return text
-    while text and font.getlength(f"{text}…") > width:
+    while text and _width(f"{text}…", pixels) > width:
         text = text[:-1]
     return f"{text}…"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
+import shutil
 import socket
+import tempfile
 
 from tfser.errors import RequestError
+from tfser.runners import safety
 
 ENVIRONMENT = {
     "RAY_enable_metrics_collection": "0",
@@ -39,7 +43,43 @@ def reach(address: str | None) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
-        raise RequestError(f"--address {address}", [f"nothing answers there ({error}); start Ray, or name another address"]) from None
+        detail = f"nothing answers there ({error}); start Ray, or name another address"
+        raise RequestError(f"{safety.option(address or '')} {address}", [detail]) from None
+
+
+LONGEST_SOCKET = 107
+"""Bytes that the path of a Unix socket can have."""
+
+_SOCKET = "session_2026-11-25_20-41-10_123456_4194304/sockets/plasma_store.1"
+"""What Ray puts behind its temporary folder, at its longest."""
+
+
+def temp_folder() -> str | None:
+    """Make a short folder for the files of a local Ray, where its own choice is too long for its sockets; else ``None``.
+
+    It is removed when this process ends.
+
+    Raises:
+        RequestError: it is too long, and no shorter one can be made.
+    """
+    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "")
+    own = os.environ.get(name, "/tmp")
+    if _fits(os.path.join(own, "ray")):
+        return None
+    for above in ("/tmp", "/var/tmp", "/dev/shm"):
+        try:
+            folder = tempfile.mkdtemp(prefix="tfser-ray-", dir=above)
+        except OSError:
+            continue
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)  # before Ray's own, so that it runs after them
+        return folder
+    most = LONGEST_SOCKET - len(os.fsencode(os.path.join("", "ray", _SOCKET))) - 1
+    reason = f"{name}: {own} has {len(os.fsencode(own))} bytes, which is too long for the paths of Ray's sockets ({most} at most)"
+    raise RequestError("local Ray", [f"{reason}, and /tmp cannot be written; export RAY_TMPDIR=/a/short/folder"])
+
+
+def _fits(folder: str) -> bool:
+    return len(os.fsencode(os.path.join(folder, _SOCKET))) <= LONGEST_SOCKET
 
 
 def secure_local_ray() -> None:

@@ -85,10 +85,10 @@ class RayTuneRunner:
                 cores = workers or len(os.sched_getaffinity(0))
                 # Without a word on it, Ray would go to a cluster that somebody started on this machine.
                 alone = {"address": "local", "num_cpus": cores, "include_dashboard": False}
-                ray.init(**alone, log_to_driver=False, logging_level="ERROR", namespace="tfser")
+                ray.init(**alone, _temp_dir=ray_environment.temp_folder(), log_to_driver=False, logging_level="ERROR", namespace="tfser")
             else:
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="tfser")
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise RequestError(
                 f"--address {address}" if address else "local Ray",
                 [f"{' '.join(str(error).split())[:500]}; is it running (ray status), and is RAY_AUTH_MODE=token set on both sides?"],

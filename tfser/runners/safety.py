@@ -77,6 +77,32 @@ def parse(address: str) -> Address:
     return Address(text=address, kind={"": "gcs", "ray": "client"}.get(scheme, "jobs"), host=host, port=port)
 
 
+def option(address: str) -> str:
+    """Where an address came from, for a person: the variable, or the option that goes before it."""
+    return "RAY_ADDRESS" if address == os.environ.get("RAY_ADDRESS") else "--address"
+
+
+def no_driver_at(address: str) -> str | None:
+    """Why a sweep cannot be driven from here through that address, and what to type instead; ``None`` where it can.
+
+    Args:
+        address: as a person gave it.
+    """
+    if address in ("auto", "local"):
+        return None
+    try:
+        where = parse(address)
+    except ValueError as error:
+        return f"{option(address)}: {error}"
+    if where.kind == "gcs":
+        return None
+    what = "the job API of a cluster" if where.kind == "jobs" else "a Ray Client server, through which Ray Tune cannot be driven"
+    jobs = address if where.kind == "jobs" else f"http://{where.host}:8265"
+    submit = f"ray job submit --address {jobs} --working-dir . -- python -m tfser.sweep ..."
+    legal = "a sweep takes HOST:6379, auto or local"
+    return f"{option(address)}: {address} is {what}; {legal}; without it a Ray of its own starts here; to send it there: {submit}"
+
+
 def found(address: str) -> str | None:
     """What ``auto`` and ``local`` stand for on this machine; any other address is given back as it is.
 
@@ -227,7 +253,7 @@ def job_api_status(address: str, token: str | None = None) -> int | None:
 def token_path() -> Path:
     """The file that Ray reads the token from: RAY_AUTH_TOKEN_PATH, else ``~/.ray/auth_token``."""
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
+    return Path(os.path.expanduser(named or "~/.ray/auth_token"))
 
 
 def own_token() -> str | None:

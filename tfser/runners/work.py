@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import socket
+import sysconfig
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from tfser import __version__, folds, leaking, metrics
+from tfser import __version__, folds, known_sound, leaking, metrics
 from tfser.checkpoint import Checkpoint
-from tfser.errors import TrialError
+from tfser.errors import MachineError, TrialError
 from tfser.features import Pack
 from tfser.files import Place, commit_text, make_folder
 from tfser.fused import OWN_SETTINGS, FusedTraining, fusion_key
@@ -105,7 +106,7 @@ def run(task: Task) -> dict[str, Any]:
     and not committed. A checkpoint of an earlier attempt is taken up; the numbers are those of an attempt without one.
 
     Raises:
-        OSError: something could not be read or written.
+        OSError: something could not be read or written, or the machine is at fault in another way (``MachineError``).
         MemoryError: this process or its GPU has too little memory.
     """
     if (there := _committed(task)) is not None:
@@ -237,6 +238,8 @@ class _Trial:
         except Exception as error:
             if out_of_memory(error):
                 raise MemoryError(str(error)) from error
+            if of_the_machine(error):
+                raise MachineError(f"{type(error).__name__}: {error}") from error
             reason = str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
             log = str(_write_log(self.task, self._base))
             outcome = {**self._base, "status": "failed", "reason": reason, "seconds": self._seconds(), "log": log}, {}
@@ -318,6 +321,26 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
+_DEVICE_FAULTS = ("CUDA error", "CUDA driver", "CUDA-capable", "CUDA GPU", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error", "HIP error")
+"""In what PyTorch says of a GPU that does not work, or of its context, which is broken for every later trial."""
+
+_ACCOUNT_FAULTS = ("getpwuid()", "home directory")
+"""In what Python says of an account that the system does not know."""
+
+_SYSTEM_MODULES = tuple(f"{sysconfig.get_path('stdlib')}/{name}.py" for name in ("getpass", "pathlib", "posixpath", "shutil", "tempfile"))
+"""Modules that ask the system for accounts, homes and files: what is raised there says nothing of a trial."""
+
+
+def of_the_machine(error: BaseException) -> bool:
+    """Whether an error is a fault of this machine or of what is installed on it, so that it says nothing of the trial."""
+    if isinstance(error, TrialError):
+        return False
+    if isinstance(error, (OSError, ImportError)) or any(words in str(error) for words in (*_DEVICE_FAULTS, *_ACCOUNT_FAULTS)):
+        return True
+    files = {frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)}
+    return any(name.startswith("<frozen importlib.") or name in _SYSTEM_MODULES for name in files)
+
+
 def _write_log(task: Task, base: Mapping[str, Any]) -> Place:
     """What is known of the error being handled, for a person; returns where it lies."""
     path = task.storage / "logs" / f"{task.spec.trial_id}.log"
@@ -353,7 +376,16 @@ def _scores(training: Training, pack: Pack, spec: TrialSpec) -> dict[str, Any]:
         "standardisation": {"mean": training.mean.tolist(), "std": training.std.tolist()},
         "parameters": sum(p.numel() for p in training.model.parameters()),
         "weights_sha256": weights_digest(training.model),
+        **_known_sound(training, spec),
     }
+
+
+def _known_sound(training: Training, spec: TrialSpec) -> dict[str, Any]:
+    """What tells later whether the weights that are kept still give the same scores."""
+    if spec.purpose == "search":
+        return {}
+    scores = known_sound.scores(training.scorer, spec.settings)
+    return {"known_sound": scores} if np.isfinite(scores).all() else {}
 
 
 def versions() -> dict[str, str]:

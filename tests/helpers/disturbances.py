@@ -23,7 +23,8 @@ from pathlib import Path
 import psutil
 from mlflow import MlflowClient
 
-from tests.clusters import Cluster, MlflowServer, Node, environment
+from tests.helpers.clusters import Cluster, MlflowServer, Node, environment
+from tests.helpers.sweeps import SPACE
 
 KINDS = ("node", "worker", "driver", "mlflow")
 """What can be disturbed: a node and a worker process are killed while they train, the driver is killed and started
@@ -31,7 +32,6 @@ again, the tracking server is killed or frozen for a while."""
 
 SET = ["n_mels=16", "segment_frames=32", "channels=2", "feed_forward=8"]
 SET += ["time_frequency_feed_forward=8", "time_frequency_heads=2", "batch_size=32"]
-SPACE = Path(__file__).parent / "unit" / "tiny_space.yaml"
 NAME = "disturbed"
 
 
@@ -161,7 +161,7 @@ class DisturbedSweep:
         problems = [f"other bytes in {name}" for name in sorted(differing)]
         if self._driver.returncode != 0:
             problems.append(f"the last start ended with {self._driver.returncode}")
-        if "Trained 0 trial(s)" not in self.said_last:
+        if "Trained 0 trials" not in self.said_last:
             problems.append("the last start trained something")
         problems.extend(f"trial {trial} was trained again after it was finished" for trial in self.ledger.changed)
         client = MlflowClient(tracking_uri=self.server.uri)

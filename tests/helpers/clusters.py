@@ -28,9 +28,9 @@ import psutil
 import yaml
 from ray.util import get_node_ip_address
 
-from tests.ports import free_port
+from tests.helpers.ports import free_port
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 MARK, NODE_MARK = "TFSER_TEST_CLUSTER", "TFSER_TEST_NODE"
 

@@ -1,0 +1,78 @@
+"""Searches whose trainings are made up: fast enough to interrupt a search anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+
+from tfser import plan, resources, space
+from tfser.ledger import Ledger
+from tfser.models import MODELS
+from tfser.schedule import Schedule
+from tfser.search import open_storage
+
+
+def known():
+    return {model: plan.hyperparameters(model) for model in MODELS}
+
+
+SPACE = space.read(resources.data_folder("search_spaces") / "demo.yaml", known())
+
+MODEL = "time_frequency_transformer"
+
+
+def draw(*parts):
+    return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:8], 16) / 2**32
+
+
+def train(spec):
+    """A ledger entry as a training would leave it: a function of the spec alone."""
+    record = {"trial_id": spec.trial_id, "spec": spec.to_dict(), "status": "done", "seconds": 1.0, "uar": draw(spec.trial_id)}
+    quality = -abs(spec.settings["learning_rate"] - 0.003)
+    curve = [quality + draw(spec.fold, spec.validation, epoch) / 10 for epoch in range(spec.epochs)]
+    return {**record, "curves": {"validation_uar": curve, "validation_war": curve, "train_loss": curve}}
+
+
+def make_plan(tiny, trials=5, **options):
+    request = plan.Request(models=(MODEL,), trials=trials, epochs=4, **options)
+    return plan.make(request, [tiny], lambda d: "digest", {MODEL: SPACE})
+
+
+class KilledError(Exception):
+    pass
+
+
+def run(made, folder, *, workers=1, rng=None, at_once=1, die_after=None, log=None):
+    """Train the plan with some workers whose trials end in random order; may die at any step of the driver."""
+    ledger = Ledger(folder / "ledger")
+    steps = 0
+
+    def step():
+        nonlocal steps
+        steps += 1
+        if die_after is not None and steps >= die_after:
+            raise KilledError
+
+    schedule = Schedule(made, ledger, open_storage(folder / "studies.journal"), settings_at_once=at_once)
+    running = []
+    while True:
+        step()
+        while len(running) < workers and (spec := schedule.next()) is not None:
+            running.append(spec)
+            step()
+        if not running:
+            break
+        spec = running.pop(rng.randrange(len(running)) if rng else 0)
+        record = train(spec)
+        if log is not None:
+            log.append(spec.trial_id)
+        ledger.commit(record)
+        step()
+        schedule.ended(spec, record)
+    assert schedule.finished
+    return schedule
+
+
+def outcome(schedule):
+    """What a table would be made of."""
+    finals = {(c.key, fold, seed): record["trial_id"] for (c, fold, seed), record in schedule.records.items()}
+    return finals, {name: (chosen.settings, chosen.score) for name, chosen in schedule.chosen.items()}

@@ -1,0 +1,82 @@
+"""Every command prints what it has to say on an output that lacks some of its letters."""
+
+import importlib
+import io
+import json
+import sys
+
+import pytest
+
+from tests.helpers.tiny import SET_SMALL, write_tiny
+from tfser import streams
+from tfser.__main__ import COMMANDS
+
+NAMES = {"calm": "平静", "glad": "radieux·é", "tense": "紧张😠"}
+
+
+class Output(io.TextIOWrapper):
+    """A stream of an encoding, as strict as Python opens it."""
+
+    def __init__(self, encoding):
+        super().__init__(io.BytesIO(), encoding=encoding, write_through=True)
+
+    @property
+    def text(self):
+        return self.buffer.getvalue().decode(self.encoding)
+
+
+def said(monkeypatch, encoding, command, *words):
+    """Exit code, output and errors of a command."""
+    out, err = Output(encoding), Output(encoding)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        code = importlib.import_module(COMMANDS[command][0]).main([str(word) for word in words])
+        return code, out.text, err.text
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    path = write_tiny(tmp_path_factory.mktemp("names"))
+    text = path.read_text(encoding="utf-8")
+    for old, new in NAMES.items():
+        text = text.replace(f",{old},", f",{new},")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_a_sweep_its_tables_and_its_models_are_shown_on_any_output(manifest, tmp_path, monkeypatch, encoding):
+    monkeypatch.setattr("tfser.report.tables._pictures", lambda *arguments: {})
+    fixed = ["--in-process", "--fold", "anna", "--epochs", "1", "--set", *SET_SMALL, "--name", "x"]
+    model = ["--model", "time_frequency_transformer"]
+    code, out, err = said(monkeypatch, encoding, "sweep", manifest, "--out", tmp_path, *fixed, *model)
+    assert (code, err) == (0, "") or encoding != "utf-8"
+    assert code == 0, err
+    assert ("平静" in out) == (encoding == "utf-8")
+    code, out, _ = said(monkeypatch, encoding, "collect", "--out", tmp_path)
+    assert code == 0
+    file = manifest.parent / "anna" / "calm0.wav"
+    code, out, _ = said(monkeypatch, encoding, "predict", "x", file, "--results", tmp_path)
+    assert code == 0
+    assert "平静 %" in out if encoding == "utf-8" else "\\u5e73\\u9759 %" in out
+    code, out, _ = said(monkeypatch, encoding, "predict", "x", file, "--json", "--results", tmp_path)
+    assert code == 0
+    assert json.loads(out)["emotions"] == list(NAMES.values())
+
+
+@pytest.mark.parametrize("command", ["sweep", "collect", "leaks", "predict", "attention", "databases"])
+def test_a_refusal_is_shown_on_any_output(tmp_path, monkeypatch, command):
+    words = {"databases": ["check"]}.get(command, [])
+    place = {"predict": ["--results", tmp_path], "attention": ["--results", tmp_path], "databases": []}.get(command, ["--out", tmp_path])
+    code, _, err = said(monkeypatch, "ascii", command, *words, "愤怒\udcff", *place)
+    assert code != 0
+    assert "\\u6124\\u6012" in err
+
+
+def test_our_signs_are_printed_as_ascii_and_bytes_of_a_path_that_are_no_text_as_numbers(monkeypatch):
+    out = Output("ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    streams.take_any_text()
+    print("61.20 ± 3.10 † – 2 × 3 … 平 \udcff")
+    assert out.text == "61.20 +- 3.10 + - 2 x 3 ... \\u5e73 \\udcff\n"
