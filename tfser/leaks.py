@@ -28,7 +28,7 @@ from tfser.leak_plan import LEARNING_RATES, ROWS, Leaks, make
 from tfser.models import MODELS
 from tfser.report import formats, terminal
 from tfser.report import leaks as report
-from tfser.request import LEAKS_PREFIX, Sweep, add_places, add_training, check, probe_out, recall
+from tfser.request import DATABASE_HELP, LEAKS_PREFIX, Sweep, add_places, add_training, check, probe_out, recall
 from tfser.runners.work import versions
 from tfser.schedule import Key, Record, Schedule
 from tfser.streams import take_any_text
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         description="The same setting under the wrong protocols that are common in print, beside the honest one: what each leak is worth.",
         epilog="Exit codes: 0 all done, 1 some trials failed, 2 the request is wrong and nothing was started, 130 interrupted.",
     )
-    p.add_argument("databases", nargs=1, metavar="DATABASE", help="a known name, the path of a manifest CSV, or audformat:PATH")
+    p.add_argument("databases", nargs=1, metavar="DATABASE", help=DATABASE_HELP)
     add_training(p)
     factors = " and ".join(f"{factor:g}" for factor in LEARNING_RATES)
     leak = p.add_argument_group("what leaks")

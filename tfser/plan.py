@@ -310,7 +310,9 @@ def make(request: Request, databases: Sequence[Database], digest: Callable[[Data
                     protocol=request.protocol,
                     model=model,
                     ablation=ablation,
-                    selection=_selection(request),
+                    database_digest=digest(database),
+                    selection=_selection(request, model),
+                    settings=asked_settings(request, model, space if request.trials else None),
                     emotions=database.emotions,
                     folds=chosen,
                     folds_total=len(every),
@@ -359,11 +361,46 @@ def _alone(protocol: str, database: Database) -> list[str]:
     return [f"{fold} alone has {emotion}: {why}" for emotion, fold in alone.items()]
 
 
-def _selection(request: Request) -> str:
+def _selection(request: Request, model: str) -> str:
     """What a table says of how the settings came about."""
     if request.trials or request.selection == "oracle":
         return request.selection
-    return "fixed" if request.fixed or request.epochs is not None else "published"
+    return "published" if is_published(model, asked_settings(request, model, None)) else "fixed"
+
+
+def is_published(model: str, settings: str) -> bool:
+    """Whether settings, as ``fixed_settings`` writes them, are the paper's throughout; where it states no epochs, none are."""
+    epochs = MODELS[model].published_epochs if model in MODELS else None
+    return epochs is not None and settings == fixed_settings(published_settings(model), epochs)
+
+
+def fixed_settings(settings: Mapping[str, Value], epochs: int) -> str:
+    """What a row's settings are where nothing is searched: every hyperparameter and the epochs, as canonical JSON."""
+    return json.dumps({**settings, "epochs": epochs}, sort_keys=True, ensure_ascii=False)
+
+
+def asked_settings(request: Request, model: str, space: Space | None) -> str:
+    """What tells a row from one of another request: two that differ in anything that was asked for never take each other's place.
+
+    Args:
+        request: the whole.
+        model: of the row.
+        space: what is searched; ``None`` where nothing is.
+    """
+    base, epochs = _base(model, request), _epochs(request, model)
+    if space is None:
+        return fixed_settings(base, epochs)
+    searched = {dimension.name for dimension in space.dimensions}
+    left = {name: value for name, value in {**base, **space.fixed}.items() if name not in searched}
+    search: dict[str, Value] = {
+        "trials": request.trials,
+        "space": space.digest,
+        "validation_folds": request.validation_folds,
+        "pruning": request.prune,
+        "sampler": request.sampler,
+        "search_seed": request.search_seed,
+    }
+    return json.dumps({**left, "epochs": epochs, **search}, sort_keys=True, ensure_ascii=False)
 
 
 def _front_end_settings(space: Space | None, base: Mapping[str, Value]) -> list[dict[str, Value]]:

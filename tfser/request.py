@@ -35,6 +35,9 @@ LEAKS_PREFIX = "leaks-"
 """Before the name of what ``tfser.leaks`` makes, which shares folders with sweeps."""
 
 
+DATABASE_HELP = "a known name, the path of a manifest CSV, or audformat:PATH; NAME= in front of it gives it another name"
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
@@ -43,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         description="Leave-one-out trials of every (database, fold, model, ablation): trains what is missing, then writes the tables.",
         epilog="Exit codes: 0 all done, 1 some trials failed, 2 the request is wrong and nothing was started, 130 interrupted.",
     )
-    p.add_argument("databases", nargs="+", metavar="DATABASE", help="a known name, the path of a manifest CSV, or audformat:PATH")
+    p.add_argument("databases", nargs="+", metavar="DATABASE", help=DATABASE_HELP)
     add_training(p)
     _add_search(p)
     add_places(p)
@@ -214,7 +217,7 @@ def check(arguments: argparse.Namespace) -> Sweep:
         try:
             database = load(requested, arguments.data, allow_incomplete=arguments.allow_incomplete, decode=True)
             if database.name in databases:
-                problems.append(f"{requested}: a database called {database.name} is already asked for; rename the manifest")
+                problems.append(f"{requested}: a database called {database.name} is already asked for; name it otherwise: NAME={requested}")
             databases[database.name] = database
             audio[database.name] = audio_digests(database)
             if copies := len(audio[database.name]) - len(set(audio[database.name].values())):

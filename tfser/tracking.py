@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import io
 import json
 import logging
 import os
+import re
+import sqlite3
 import sys
 import time
 from collections import Counter
@@ -32,6 +35,7 @@ from tfser.mirror import Mirror as Mirror
 from tfser.mirror import redacted as redacted
 from tfser.report import thumbnail
 from tfser.report.result import Configuration, refuse_leaks
+from tfser.report.settings import values as settings_of
 from tfser.tracking_uri import sqlite_path, sqlite_uri
 
 _ENTITIES = 1000
@@ -39,6 +43,10 @@ _ENTITIES = 1000
 
 _PARAM, _TAG, _DATASET_NAME, _DATASET_DIGEST = 6000, 8000, 500, 36
 """Characters that MLflow takes of a parameter's value, a tag's value, and a dataset's name and digest."""
+
+
+_METRIC = 200
+"""Characters of an emotion in a metric's name, of whose 250 the rest says what is measured."""
 
 
 _TAGS_KEPT = ("tfser.key", "mlflow.parentRunId", "tfser.reason")
@@ -73,8 +81,21 @@ def experiment_name(configuration: Configuration) -> str:
 
 
 def configuration_key(configuration: Configuration) -> str:
-    """Tells the configurations of a sweep apart."""
-    return " ".join(configuration.key)
+    """Tells configurations apart: their words, the database's digest, and a hash in place of the settings."""
+    c = configuration
+    return " ".join([*c.words, c.database_digest, hashlib.sha256(c.settings.encode()).hexdigest()[:12]])
+
+
+def every_key(configuration: Configuration) -> list[str]:
+    """What a row's run can be known by: its key, then those of before digest and settings were a part of it."""
+    return [configuration_key(configuration), *earlier_keys(configuration)]
+
+
+def earlier_keys(configuration: Configuration) -> list[str]:
+    """What runs of the row were known by before digest and settings were a part of it, and what is ours counted as published."""
+    c = configuration
+    selections = ("published", "fixed") if c.selection in ("published", "fixed") else (c.selection,)
+    return [" ".join([*c.words[:-1], selection]) for selection in selections]
 
 
 @dataclass(slots=True)
@@ -88,8 +109,8 @@ class _Run:
     """Where its artifacts are, as a URI."""
     tags: Mapping[str, str]
     """Of a trial's run those in ``_TAGS_KEPT``: there are thousands of them."""
-    params: frozenset[str] = frozenset()
-    """The names of those that a configuration's run has."""
+    params: Mapping[str, str] = field(default_factory=dict)
+    """Those of a configuration's run."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """The last values of a configuration's run."""
 
@@ -99,7 +120,7 @@ class _Run:
         if data.tags["tfser.kind"] != "configuration":  # there are thousands, and nobody asks for their numbers
             tags = {name: sys.intern(data.tags[name]) for name in _TAGS_KEPT if name in data.tags}
             return cls(info.run_id, info.start_time, info.status, info.artifact_uri, tags)
-        return cls(info.run_id, info.start_time, info.status, info.artifact_uri, data.tags, frozenset(data.params), data.metrics)
+        return cls(info.run_id, info.start_time, info.status, info.artifact_uri, data.tags, data.params, data.metrics)
 
 
 class Tracker:
@@ -122,12 +143,16 @@ class Tracker:
         self.uri, self.sweep, self._command, self._weights = uri, sweep, command, weights
         self._artifacts = absolute(artifacts) if sqlite_path(uri) else None
         prepare(uri)
+        if self._artifacts is not None:
+            _follow_artifacts(uri, self._artifacts)
         self._client = MlflowClient(tracking_uri=uri)
         self.answered = time.monotonic()
         """When MLflow last answered, by ``time.monotonic``."""
         self._experiments: dict[str, str] = {}
         self._known: dict[str, dict[str, _Run]] = {}
         """Experiment to key (of a configuration, or a trial id) to the run that this sweep has there."""
+        self._parents: set[str] = set()
+        """The ids of those of configurations."""
 
     def _ask(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Call the client, and note that MLflow answered."""
@@ -166,6 +191,7 @@ class Tracker:
         """Key to run, of the runs that this sweep already has there."""
         if experiment not in self._known:
             self._known[experiment] = self._single([experiment])
+            self._parents |= {run.id for run in self._known[experiment].values() if run.tags.get("tfser.kind") == "configuration"}
         return self._known[experiment]
 
     def _single(self, experiments: list[str]) -> dict[str, _Run]:
@@ -236,7 +262,7 @@ class Tracker:
             artifacts["confusion.csv"] = _confusion_csv(c.emotions, confusion)
         self._artifacts_of(run, artifacts)
         params = {"database": c.database, "protocol": c.protocol, "model": c.model, "ablation": c.ablation, "selection": c.selection}
-        if digest:
+        if digest := digest or c.database_digest:
             params["database_digest"] = digest
             self._inputs(run, digest, {c.protocol_name: c.database}, c)
         # A parameter cannot change, so one that an older version logged stays.
@@ -245,10 +271,10 @@ class Tracker:
         if self._command:
             tags["tfser.command"] = self._command
         # Only what changed, at the time when it did: of two values with one time MLflow shows the larger one.
-        changed = [(name, value, 0) for name, value in numbers.items() if run.metrics.get(_metric_name(name)) != value]
+        changed = [(name, value, 0) for name, value in numbers.items() if run.metrics.get(name) != value]
         self._log(run, params, changed, tags, int(1000 * time.time()))
-        run.metrics = {**run.metrics, **{_metric_name(name): value for name, value in numbers.items()}}
-        run.params |= params.keys()
+        run.metrics = {**run.metrics, **numbers}
+        run.params = {**run.params, **{name: str(value) for name, value in params.items()}}
         # Trials can be older than the sweep that they are a part of; its run did not end before it began.
         self._ask(self._client.set_terminated, run.id, "FINISHED", end_time=max(time_ms, run.started_ms))
         return run.id
@@ -258,11 +284,28 @@ class Tracker:
         experiment = self._experiment(experiment_name(configuration))
         key, runs, c = configuration_key(configuration), self._runs(experiment), configuration
         if key not in runs:
+            self._adopt(key, runs, c)
+        if key not in runs:
             note = f"{c.model} {c.ablation} on {c.database}, one {c.protocol} held out per fold. {c.remark}".strip()
-            tags = {**self._tags("configuration", key, c), "mlflow.note.content": note}
+            tags = {**self._tags("configuration", key, c), **_identity(c), "mlflow.note.content": note}
             name = f"{c.ablation} · {c.database} · {c.selection} · {self.sweep}"
             runs[key] = _Run.of(self._ask(self._client.create_run, experiment, tags=tags, run_name=name))
+        self._parents.add(runs[key].id)
         return runs[key]
+
+    def _adopt(self, key: str, runs: dict[str, _Run], configuration: Configuration) -> None:
+        """Take the run that an earlier version made of the row for its own, where nothing says that it is another's."""
+        c = configuration
+        wanted = {"database_digest": c.database_digest, **{name: str(value) for name, value in settings_of(c).items()}}
+        for earlier in earlier_keys(c):
+            run = runs.get(earlier)
+            if run is not None and all(run.params.get(name, value) == value for name, value in wanted.items() if value):
+                tags = {**self._tags("configuration", key, c), **_identity(c)}
+                for name, value in tags.items():
+                    self._ask(self._client.set_tag, run.id, name, value)
+                run.tags = {**run.tags, **tags}
+                runs[key] = runs.pop(earlier)
+                return
 
     def _tags(self, kind: str, key: str, configuration: Configuration) -> dict[str, str]:
         c = configuration
@@ -280,7 +323,11 @@ class Tracker:
     def holds(self, configuration: Configuration, trial_id: str, status: str) -> bool:
         """Whether a trial that ended with that status of a ledger entry is there and whole."""
         run = self._runs(self._experiment(experiment_name(configuration))).get(trial_id)
-        return run is not None and run.status == _status(status) and self._is_whole(run)
+        return run is not None and run.status == _status(status) and self._has_parent(run) and self._is_whole(run)
+
+    def _has_parent(self, run: _Run) -> bool:
+        """Whether the configuration's run that a trial's is a child of is there."""
+        return run.tags.get("mlflow.parentRunId") in self._parents
 
     def trial(self, configuration: Configuration, record: Mapping[str, Any]) -> None:
         """One trial as a child of its configuration's run; nothing happens when it is there and whole.
@@ -296,6 +343,10 @@ class Tracker:
         key, status = record["trial_id"], _status(record["status"])
         if key not in runs:
             runs[key] = self._child(configuration, record)
+        elif not self._has_parent(runs[key]):  # somebody deleted it in MLflow's page
+            parent = self._parent(configuration).id
+            self._ask(self._client.set_tag, runs[key].id, "mlflow.parentRunId", parent)
+            runs[key].tags = {**runs[key].tags, "mlflow.parentRunId": parent}
         run, end_ms = runs[key], int(1000 * (record["started_unix"] + record["seconds"]))
         if "tfser.reason" in run.tags and status == "FINISHED":
             self._ask(self._client.delete_tag, run.id, "tfser.reason")
@@ -390,7 +441,7 @@ class Tracker:
         source = json.dumps({"database": configuration.database, "protocol": configuration.protocol}, ensure_ascii=False)
         inputs = [
             DatasetInput(
-                Dataset(name=name[:_DATASET_NAME], digest=digest[:_DATASET_DIGEST], source_type="tfser", source=source),
+                Dataset(name=_cut(name, _DATASET_NAME), digest=digest[:_DATASET_DIGEST], source_type="tfser", source=source),
                 [InputTag("mlflow.data.context", context)],
             )
             for context, name in parts.items()
@@ -417,7 +468,7 @@ class Tracker:
         """
         from mlflow.entities import Metric, Param, RunTag
 
-        metrics = [Metric(_metric_name(name), float(value), time_ms, step) for name, value, step in points]
+        metrics = [Metric(name, float(value), time_ms, step) for name, value, step in points]
         given = [Param(name, str(value)[:_PARAM]) for name, value in params.items()]
         first = _ENTITIES - len(given) - len(tags)
         ask, run_id = self._client.log_batch, run.id
@@ -455,6 +506,28 @@ def prepare(uri: str) -> None:
         partial.replace(path)
 
 
+def _follow_artifacts(uri: str, artifacts: Place) -> None:
+    """Point a local database that was renamed or copied with its folder at the artifacts that lie beside it.
+
+    MLflow keeps absolute paths: a renamed folder's next run would make the old one again, a copy's would write into the
+    original. There is no call of MLflow's for this.
+    """
+    path = sqlite_path(uri)
+    if path is None or "?" in uri or not path.is_file() or path.resolve().parent != Path(str(artifacts)).resolve().parent:
+        return
+    with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection, connection:
+        found = connection.execute("SELECT experiment_id, name, artifact_location FROM experiments WHERE name LIKE 'tfser/%'").fetchall()
+        for experiment, name, before in found:
+            folder = artifacts / name
+            if before and before != folder.as_uri() and before.endswith(f"/mlartifacts/{name}") and folder.is_dir():
+                connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (folder.as_uri(), experiment))
+                for table, column in (("runs", "artifact_uri"), ("logged_models", "artifact_location")):
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE experiment_id = ? AND substr({column}, 1, ?) = ?",
+                        (folder.as_uri(), len(before) + 1, experiment, len(before) + 1, f"{before}/"),
+                    )
+
+
 def _has_content(path: Path) -> bool:
     try:
         return path.stat().st_size > 0
@@ -486,22 +559,23 @@ def _no_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def artifact_text(uri: str, run: Any, name: str) -> str | None:
+def artifact_text(uri: str, run: Any, name: str, beside: Sequence[Path] = ()) -> str | None:
     """A text artifact of a run, or ``None`` where it has none; may be called from several threads.
 
     Args:
         uri: the tracking URI.
         run: as MLflow gave it.
         name: the artifact's.
+        beside: folders of artifacts that are looked into first, in case the database's own was renamed or copied.
 
     Raises:
         Exception: whatever MLflow or its artifact store raises where they cannot be reached.
     """
     if run.info.artifact_uri.startswith("file://"):
-        try:
-            return _local(run.info.artifact_uri, name).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
+        for path in local_places(run.info.artifact_uri, name, beside):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                return path.read_text(encoding="utf-8")
+        return None
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     with temporary.Folder("mlflow") as folder:
@@ -516,6 +590,14 @@ def artifact_text(uri: str, run: Any, name: str) -> str | None:
         return path.read_text(encoding="utf-8")
 
 
+def local_places(uri: str, name: str, beside: Sequence[Path]) -> list[Path]:
+    """Where a local artifact is looked for, each place once: in the folders beside the database, then where MLflow says."""
+    recorded = _local(uri, name)
+    below = Path(*recorded.parts[-6:])  # tfser/<database>/<protocol>/<run>/artifacts/<name>
+    places = [folder / below for folder in beside] if below.parts[0] == "tfser" else []
+    return list(dict.fromkeys([*places, recorded]))
+
+
 def _local(uri: str, name: str) -> Path:
     """The file that an artifact is where artifacts are local."""
     return Path(unquote(urlparse(uri).path)) / name
@@ -528,13 +610,41 @@ def to_dict(configuration: Configuration) -> dict[str, Any]:
 
 def from_dict(values: Mapping[str, Any]) -> Configuration:
     """The inverse of ``to_dict``."""
-    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    names = Configuration.__dataclass_fields__
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in names}
     return Configuration(**fields)
 
 
-def _metric_name(name: str) -> str:
-    """MLflow takes letters, digits and a few signs in a metric's name; the rest becomes ``-``."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "_-. /") else "-" for c in name)
+def recall_name(scored: str, emotion: str) -> str:
+    """The metric of an emotion's recall; other emotions have other names.
+
+    MLflow takes letters and digits of every script, and ``_``, ``-``, ``.`` and blanks. Any other sign (vowel signs of Indian
+    scripts and accents that stand alone among them) becomes its code point in hexadecimal: ``:2b:`` is ``+``.
+
+    Args:
+        scored: ``test`` or ``validation``.
+        emotion: as the database spells it.
+
+    >>> recall_name("test", "愤怒"), recall_name("test", "joy + fear")
+    ('test/recall/愤怒', 'test/recall/joy :2b: fear')
+    """
+    # A dot at the beginning could make a path of it, which MLflow refuses.
+    parts = re.split(r"(^\.+|[^\w\-. ]+)", emotion)
+    encoded = "".join(f":{'.'.join(f'{ord(sign):x}' for sign in part)}:" if i % 2 else part for i, part in enumerate(parts))
+    return f"{scored}/recall/{_cut(encoded, _METRIC, '::')}"
+
+
+def _cut(text: str, most: int, before: str = " ") -> str:
+    """The text, or its beginning and a hash of all of it where it is longer than ``most`` characters."""
+    if len(text) <= most:
+        return text
+    mark = before + hashlib.sha256(text.encode()).hexdigest()[:16]
+    return text[: most - len(mark)] + mark
+
+
+def _identity(configuration: Configuration) -> dict[str, str]:
+    """What a row's key holds beside its words, as tags."""
+    return {"tfser.database_digest": configuration.database_digest, "tfser.settings": configuration.settings[:_TAG]}
 
 
 def _points(record: Mapping[str, Any]) -> list[tuple[str, float, int]]:
@@ -543,7 +653,7 @@ def _points(record: Mapping[str, Any]) -> list[tuple[str, float, int]]:
     numbers = {
         f"{scored}/war": record["war"],
         f"{scored}/uar": record["uar"],
-        **{f"{scored}/recall/{e}": r for e, r in record["recalls"].items() if r is not None},
+        **{recall_name(scored, e): r for e, r in record["recalls"].items() if r is not None},
         f"{scored}/segment_war": record["segments"]["war"],
         f"{scored}/segment_uar": record["segments"]["uar"],
         "seconds": record["seconds"],

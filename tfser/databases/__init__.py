@@ -32,9 +32,10 @@ from tfser.databases import (
 from tfser.databases.base import Database, DatabaseInfo, Problem
 from tfser.databases.folders import show
 from tfser.databases.locating import locate
+from tfser.databases.manifest import NAME
 from tfser.databases.reader import Reader, Reading, go_on, harmful, lines
 from tfser.errors import RequestError, unknown
-from tfser.files import Place, is_remote
+from tfser.files import RESERVED, Place, is_remote
 
 KNOWN: dict[str, Reader] = {
     "abc": abc.READER,
@@ -59,7 +60,8 @@ def load(request: str, data: Place | None, *, allow_incomplete: bool = False, de
     """The database that a person asked for.
 
     Args:
-        request: a known name, the path of a manifest CSV, or ``audformat:PATH``.
+        request: a known name, the path of a manifest CSV, or ``audformat:PATH``; each with ``NAME=`` in front where a person
+            names it.
         data: the folder (or URI) that holds the corpora, each in a folder of its name, or the corpus's own folder.
         allow_incomplete: go on with what can be used when files, labels or counts are not as published; the
             result then has ``complete=False`` and its remark says so.
@@ -128,29 +130,59 @@ def examine(request: str, data: Place | None) -> tuple[Database, list[Problem]]:
     Raises:
         RequestError: nothing of it can be read.
     """
+    given, what = named(request)
+    if given is None:
+        return _examined(request, data, None)
+    if not NAME.fullmatch(given) or RESERVED.fullmatch(given):
+        detail = (
+            f"the name {show(given)!r} becomes a part of folders; use a-z, 0-9, '_' and '-', beginning with a letter or digit, at most 64"
+        )
+        raise RequestError(f"DATABASE {show(request)}", [detail])
+    if given in KNOWN and given != what:
+        detail = f"{given} is the name of a database that is read from its own layout; choose another in front of '='"
+        raise RequestError(f"DATABASE {show(request)}", [detail])
+    return _examined(what, data, given)
+
+
+def named(request: str) -> tuple[str | None, str]:
+    """The name that a person gives a database, if any, and what it is given to.
+
+    >>> named("mine=data/labels.csv"), named("data/a=b/labels.csv")
+    (('mine', 'data/labels.csv'), (None, 'data/a=b/labels.csv'))
+    """
+    name, separator, what = request.partition("=")
+    if not separator or "/" in name or "\\" in name or ":" in name or os.path.isfile(os.path.expanduser(request)):
+        return None, request  # the sign is part of a path
+    return name, what
+
+
+def _examined(request: str, data: Place | None, given: str | None) -> tuple[Database, list[Problem]]:
+    """``examine``, with the name that was given to it."""
     if request.startswith(AUDFORMAT):
         root = remote.folder(request.removeprefix(AUDFORMAT), "DATABASE")
-        info, reading = audformat_tables.read(root, remote="://" in request)
+        info, reading = audformat_tables.read(root, given, remote="://" in request)
         return _finished(_distinct(info, "audformat"), reading, root, None)
     if request in KNOWN:
         reader = KNOWN[request]
         if reader.make is not None:
-            return reader.make(), []
+            made = reader.make()
+            return dataclasses.replace(made, info=dataclasses.replace(made.info, name=given or made.name)), []
         root = locate(reader, remote.corpus(reader, data))
         assert reader.scan is not None, "a reader makes or scans"
         reading = reader.scan(root)
         if data is not None and is_remote(data):
             _keep_inside(reading, root)
-        return _finished(reader.info, reading, root, reader.expected_ids() if reader.expected_ids else None)
+        info = dataclasses.replace(reader.info, name=given or reader.info.name)
+        return _finished(info, reading, root, reader.expected_ids() if reader.expected_ids else None)
     if request.lower() in KNOWN:
         raise RequestError("DATABASE", [f"{request!r} is written {request.lower()!r}"])
     if request.lower().endswith(".csv") or "/" in request or "\\" in request:
         above, _, name = request.rpartition("/")
         elsewhere = "://" in request
         path = remote.folder(above, "DATABASE") / name if elsewhere else remote.folder(request, "DATABASE")
-        info, reading = manifest.read(path, remote=elsewhere)
+        info, reading = manifest.read(path, name=given, remote=elsewhere)
         return _finished(_distinct(info, "manifest"), reading, path.parent, None)
-    others = ["or the path of a manifest (.csv with the columns path, speaker, emotion)", "or audformat:PATH"]
+    others = ["or the path of a manifest (.csv with the columns path, speaker, emotion)", "or audformat:PATH, each with NAME= in front"]
     raise RequestError("DATABASE", [unknown("DATABASE", show(request), KNOWN) + ", " + ", ".join(others)])
 
 

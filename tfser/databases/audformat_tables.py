@@ -37,11 +37,12 @@ MOST_VALUES = 5_000_000
 COLUMNS = ("emotion", "speaker", "session")
 
 
-def read(root: Path, *, remote: bool = False) -> tuple[DatabaseInfo, Reading]:
+def read(root: Path, name: str | None = None, *, remote: bool = False) -> tuple[DatabaseInfo, Reading]:
     """Read the folder that holds ``db.yaml``.
 
     Args:
         root: the folder.
+        name: of the database, from a person; that in its header where absent.
         remote: whether it came from a URI; its tables then may not name other files of this machine.
 
     Raises:
@@ -74,7 +75,7 @@ def read(root: Path, *, remote: bool = False) -> tuple[DatabaseInfo, Reading]:
         tables = "; ".join(f"{name}: {', '.join(database.tables[name].columns)}" for name in database.tables)
         raise RequestError(source, [f"{reason}; there are {show(tables)}" for reason in absent])
     _add_utterances(reading, root, values, source, remote)
-    return _info(database, reading), reading
+    return _info(database, name or name_of(Path(f"{database.name}.yaml")), reading), reading
 
 
 def _check_header(path: Path, source: str) -> None:
@@ -209,10 +210,10 @@ def _add_utterances(reading: Reading, root: Path, values: dict[str, dict[str, di
         reading.problems.append(Problem("note", source, reading.remark, "unlabelled"))
 
 
-def _info(database: audformat.Database, reading: Reading) -> DatabaseInfo:
+def _info(database: audformat.Database, name: str, reading: Reading) -> DatabaseInfo:
     """What the header says."""
     return DatabaseInfo(
-        name=name_of(Path(f"{database.name}.yaml")),
+        name=name,
         title=f"{database.name} (audformat)",
         language=", ".join(database.languages or []) or "not stated",
         licence=str(database.license or "not stated"),

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         allow_abbrev=False,
         help="decode everything and report what is wrong; exits 0 complete, 1 readable with problems, 2 not readable",
     )
-    check.add_argument("name", metavar="NAME", help="a known name, the path of a manifest CSV, or audformat:PATH")
+    check.add_argument("name", metavar="NAME", help="a known name, the path of a manifest CSV, or audformat:PATH; with NAME= in front")
     check.add_argument(
         "--data",
         metavar="PATH",

@@ -33,6 +33,10 @@ _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe0
 """Letters and marks that show nothing, beside the signs of Unicode's category Cf."""
 
 
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+"""What a database may be called: it becomes a part of folders, files and runs."""
+
+
 def name_of(path: Path) -> str:
     """A database's name from a file's: lower-case letters, digits, ``-`` and ``_``.
 
@@ -43,7 +47,8 @@ def name_of(path: Path) -> str:
     if not slug or not slug[0].isalnum() or RESERVED.fullmatch(slug):
         detail = "the database is named after the file, which needs a letter or digit (a-z, 0-9) at the beginning"
         if slug and slug[0].isalnum():
-            detail = "the database is named after the file, and Windows has no file of that name; choose another"
+            detail = "the database is named after the file, and Windows has no file of that name"
+        detail += f"; choose another, or name the database yourself: NAME={show(path)}"
         raise RequestError(show(path), [detail])
     return slug
 
@@ -79,12 +84,13 @@ def label_problems(labels: Mapping[str, str]) -> list[tuple[str, str]]:
     ]
 
 
-def read(path: Path, info: DatabaseInfo | None = None, *, remote: bool = False) -> tuple[DatabaseInfo, Reading]:
+def read(path: Path, info: DatabaseInfo | None = None, name: str | None = None, *, remote: bool = False) -> tuple[DatabaseInfo, Reading]:
     """Read a manifest.
 
     Args:
         path: the CSV file.
         info: what is known of the corpus (ABC); made from the file where absent.
+        name: of the database, from a person; that of the file where absent.
         remote: whether the file came from a URI; it then may not name other files of this machine.
 
     Raises:
@@ -118,7 +124,7 @@ def read(path: Path, info: DatabaseInfo | None = None, *, remote: bool = False) 
         reading.utterances.append(
             Utterance(id=found.id, speaker=cells["speaker"], emotion=cells["emotion"], session=session, path=found.path)
         )
-    return info or _info(path, name_of(path), reading.utterances), reading
+    return info or _info(path, name or name_of(path), reading.utterances), reading
 
 
 def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:

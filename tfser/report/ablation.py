@@ -1,6 +1,6 @@
 """The ablation tables, as table 5 of the first paper and table III of the second: parts, published figures, ours.
 
-Builds values only; ``formats`` writes them. One table per database, protocol, model and selection: figures of
+Builds values only; ``formats`` writes them. One table per database, protocol, model, selection and settings: figures of
 several corpora side by side, as the papers print them, leave no room for ours beside theirs.
 """
 
@@ -12,11 +12,12 @@ from itertools import groupby
 from tfser.report import notes
 from tfser.report.comparison import beneath, comparable, label
 from tfser.report.published import Published, PublishedAblation
+from tfser.report.result import KEY_COLUMNS
 from tfser.report.summary import Summary
 from tfser.report.table import DAGGER, Beneath, Column, Row, Table, Value, with_best
 from tfser.report.uncertain import Rows
 
-_BEFORE_PARTS = ("database", "protocol", "model", "ablation", "selection")
+_BEFORE_PARTS = KEY_COLUMNS
 _FIGURES = tuple(
     f"{name}_{kind}{what}" for kind in ("pooled", "mean") for name in ("war", "uar") for what in ("", "_seed_sd", "_low", "_high")
 )
@@ -60,24 +61,24 @@ def part_title(part: str) -> str:
 
 
 def tables(summaries: Sequence[Summary], published: Published, rows: Rows) -> list[Table]:
-    """One table per database, protocol, model and selection, in that order."""
+    """One table per database, protocol, model, selection and settings, in that order."""
 
-    def group(summary: Summary) -> tuple[str, str, str, str]:
-        configuration = summary.configuration
-        return (configuration.database, configuration.protocol, configuration.model, configuration.selection)
+    def group(summary: Summary) -> tuple[str, ...]:
+        c = summary.configuration
+        return (c.database, c.database_digest, c.protocol, c.model, c.selection, c.settings)
 
     return [_table(list(members), published, rows) for _, members in groupby(sorted(summaries, key=group), key=group)]
 
 
 def overviews(summaries: Sequence[Summary], published: Published, rows: Rows) -> list[Table]:
-    """As the papers print them, databases side by side, with ours below theirs: a table per protocol, model and selection.
+    """As the papers print them, databases side by side, with ours below theirs: a table per protocol, model, selection and settings.
 
     Only where there is more than one database; what a figure leaves out is said beside that database's own table.
     """
 
-    def group(summary: Summary) -> tuple[str, str, str]:
-        configuration = summary.configuration
-        return (configuration.protocol, configuration.model, configuration.selection)
+    def group(summary: Summary) -> tuple[str, ...]:
+        c = summary.configuration
+        return (c.protocol, c.model, c.selection, c.settings)
 
     grouped = [list(members) for _, members in groupby(sorted(summaries, key=group), key=group)]
     return [_overview(members, published) for members in grouped if len({s.configuration.database for s in members}) > 1]
@@ -125,7 +126,7 @@ def _overview(summaries: list[Summary], published: Published) -> Table:
         said.append(f"{DAGGER} Folds are missing; that database's own table names them.")
     return Table(
         name=label("ablation", "overview", first.protocol, first.model, first.selection),
-        title=f"Ablations of {published.model_title(first.model)}, {first.protocol_name}, selection {first.selection}, in percent",
+        title=f"Ablations of {published.model_title(first.model)}, {first.protocol_name}, selection {summaries[0].selection}, in percent",
         database="",
         columns=columns,
         rows=tuple(rows),
@@ -146,9 +147,12 @@ def _table(summaries: list[Summary], published: Published, uncertain: Rows) -> T
     whole = next((name for name in ours if published.is_full(first.model, name)), "")
     pairs = [pair for name in ours if (pair := uncertain.against_whole(ours[name].configuration, "uar_mean"))]
     columns = _columns(known, has_published, whole if pairs else "")
+    chosen = summaries[0].selection
+    said = f", selection {chosen}" if chosen != first.selection else ""
+    title = f"Ablations of {published.model_title(first.model)} on {uncertain.database(first)}, {first.protocol_name}{said}, in percent"
     return Table(
-        name=label("ablation", *(first.database, first.protocol, first.model, first.selection)),
-        title=f"Ablations of {published.model_title(first.model)} on {first.database}, {first.protocol_name}, in percent",
+        name=label("ablation", *(first.database, first.protocol, first.model, chosen)),
+        title=title,
         database=first.database,
         columns=columns,
         rows=with_best(rows, columns, "ablation"),
@@ -211,11 +215,9 @@ def _columns(known: dict[str, PublishedAblation], has_published: bool, whole: st
 def _row(name: str, summary: Summary | None, known: PublishedAblation | None, sibling: Summary, uncertain: Rows) -> Row:
     configuration = sibling.configuration
     values: dict[str, Value] = {
-        "database": configuration.database,
+        **dict(zip(KEY_COLUMNS, configuration.key, strict=True)),
         "protocol": configuration.protocol_name,
-        "model": configuration.model,
         "ablation": name,
-        "selection": configuration.selection,
         "folds": "not run",
     }
     if known is not None:

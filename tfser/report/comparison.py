@@ -21,6 +21,7 @@ from tfser.uncertainty import Interval
 
 CSV_COLUMNS = (
     "database",
+    "database_digest",
     "database_state",
     "method",
     "source",
@@ -28,6 +29,7 @@ CSV_COLUMNS = (
     "model",
     "ablation",
     "selection",
+    "settings",
     "averaging",
     "absent_emotions",
     "folds_done",
@@ -72,7 +74,7 @@ _COLUMNS = (
     Column(key="terminal_method", title="Method", paper=False, width=26),
     Column(key="reference", title="Source", terminal=False),
     Column(key="printed_protocol", title="Protocol", width=12),
-    Column(key="selection", title="Selection", terminal=False),
+    Column(key="printed_selection", title="Selection", terminal=False, width=24),
     Column(key="averaging", title="Averaging", terminal=False, width=14),
     Column(key="printed_seeds", title="Seeds", terminal=False),
     Column(key="folds", title="Folds"),
@@ -87,9 +89,9 @@ def label(*parts: str) -> str:
 
 
 def tables(summaries: Sequence[Summary], published: Published, rows: Rows) -> list[Table]:
-    """One table per database, in the order of the summaries (which are sorted)."""
-    by_database = groupby(summaries, key=lambda s: s.configuration.database)
-    return [_table(database, list(group), published, rows) for database, group in by_database]
+    """One table per database and state of it, in the order of the summaries (which are sorted)."""
+    by_database = groupby(summaries, key=lambda s: (s.configuration.database, s.configuration.database_digest))
+    return [_table(database, list(group), published, rows) for (database, _), group in by_database]
 
 
 def _table(database: str, summaries: list[Summary], published: Published, uncertain: Rows) -> Table:
@@ -101,7 +103,7 @@ def _table(database: str, summaries: list[Summary], published: Published, uncert
     return Table(
         name=label("comparison", database),
         database=database,
-        title=f"WAR and UAR on {database}, in percent",
+        title=f"WAR and UAR on {uncertain.database(summaries[0].configuration)}, in percent",
         columns=_COLUMNS,
         rows=with_best(rows, _COLUMNS, "printed_method"),
         notes=tuple(_notes(database, summaries, theirs, protocols, published, uncertain)),
@@ -143,6 +145,7 @@ def _our_rows(summary: Summary, published: Published, intervals: Mapping[str, In
     method = published.row_title(configuration.model, configuration.ablation)
     shared: dict[str, Value] = {
         "database": configuration.database,
+        "database_digest": configuration.database_digest,
         "database_state": "complete" if configuration.complete else "incomplete",
         "method": method,
         "printed_method": f"{method} (ours)",
@@ -153,6 +156,8 @@ def _our_rows(summary: Summary, published: Published, intervals: Mapping[str, In
         "model": configuration.model,
         "ablation": configuration.ablation,
         "selection": configuration.selection,
+        "printed_selection": summary.selection,
+        "settings": configuration.settings,
         "absent_emotions": "left out",
         "folds_done": len(summary.done),
         "folds_total": configuration.folds_total,
@@ -162,7 +167,7 @@ def _our_rows(summary: Summary, published: Published, intervals: Mapping[str, In
         "utterances": summary.utterances,
         "speakers": len(summary.speakers),
     }
-    short = f"{method}\n(ours, {configuration.selection}"  # a terminal has no room for columns that say so
+    short = f"{method}\n(ours, {summary.selection}"  # a terminal has no room for columns that say so
     pooled: dict[str, Value] = {"averaging": POOLED, "terminal_method": f"{short}, pooled)"}
     mean: dict[str, Value] = {"averaging": MEAN, "terminal_method": f"{short}, mean)"}
     made = [pooled, mean]

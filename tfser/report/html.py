@@ -29,7 +29,7 @@ from tfser.report.summary import Summary
 from tfser.report.table import Column, Row, Table, beneath, known, percent, shown
 from tfser.report.uncertain import Rows
 
-_META = frozenset({"reference", "printed_protocol", "selection", "averaging", "printed_seeds", "seeds", "folds", "whose", "second"})
+_META = frozenset({"reference", "printed_protocol", "printed_selection", "averaging", "printed_seeds", "seeds", "folds", "whose", "second"})
 """Columns that a narrow page shows below the row's name instead; so it does with check marks."""
 
 
@@ -106,8 +106,9 @@ class _Links:
         return self._made.run_link(self._results.runs.get((configuration, fold, seed))) if self._made else ""
 
 
-def _heading(c: Configuration, published: Published) -> str:
-    return f"{published.row_title(c.model, c.ablation)} on {c.database}, {c.protocol_name}, selection {c.selection}"
+def _heading(summary: Summary, published: Published) -> str:
+    c = summary.configuration
+    return f"{published.row_title(c.model, c.ablation)} on {c.database}, {c.protocol_name}, selection {summary.selection}"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -139,7 +140,7 @@ def _whole(content: Content) -> list[Summary]:
 def _answer(summary: Summary, content: Content, links: _Links) -> dict[str, str]:
     """One row in a sentence: its UAR, how sure it is, and what guessing would give."""
     c, figures = summary.configuration, summary.figures
-    said = {"name": _heading(c, content.published), "link": links.of_row(c.key), "pooled": "", "about": "", "mean": ""}
+    said = {"name": _heading(summary, content.published), "link": links.of_row(c.key), "pooled": "", "about": "", "mean": ""}
     if figures is None:
         return said | {"rest": "No fold is done yet."}
     interval = content.rows.intervals[c.key]["uar_pooled"]
@@ -169,7 +170,7 @@ def _missing(content: Content) -> list[dict[str, Any]]:
         if unasked > 0:
             reasons.append(f"{unasked} of {c.folds_total} folds were not asked for")
         if reasons:
-            found.append({"name": f"{_heading(c, content.published)}: {summary.folds} folds", "reasons": reasons})
+            found.append({"name": f"{_heading(summary, content.published)}: {summary.folds} folds", "reasons": reasons})
     for database in dict.fromkeys(s.configuration.database for s in content.summaries):
         members = [s.configuration for s in content.summaries if s.configuration.database == database]
         reasons = [] if all(c.complete for c in members) else ["this copy of the database does not have the published counts"]
@@ -245,7 +246,7 @@ def _said(column: Column, row: Row) -> str:
 def _figures(summary: Summary, content: Content) -> dict[str, Any]:
     pictures = content.pictures.get(summary.configuration.key, ())
     return {
-        "name": _heading(summary.configuration, content.published),
+        "name": _heading(summary, content.published),
         # Drawn here, with every name escaped by matplotlib.
         "pictures": [{"kind": p.kind, "description": p.description, "svg": Markup(p.svg), "file": f"{p.name}.png"} for p in pictures],
     }
@@ -275,7 +276,7 @@ def _trials(summary: Summary, content: Content, links: _Links, made: Provenance 
                 commands += [command] if command else []
             rows.append(row)
     return {
-        "name": _heading(c, content.published),
+        "name": _heading(summary, content.published),
         "id": links.anchor(c.key),
         "emotions": c.emotions,
         "unit": c.unit,

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Sequence
 from tfser import uncertainty
 from tfser.errors import counted
 from tfser.report.published import Published
+from tfser.report.settings import beside_published
 from tfser.report.summary import Summary
 from tfser.report.table import DAGGER
 from tfser.report.uncertain import Pair, Rows
 
 SELECTIONS = {
     "published": "settings and epochs as the paper prints them; nothing was chosen on data",
-    "fixed": "settings or epochs were given by hand, alike for every fold; nothing was chosen by tfser",
+    "fixed": "settings or epochs were given by hand or are ours, alike for every fold; nothing was chosen on data",
     "nested": "settings and epochs were chosen for each fold on validation speakers taken from its training speakers",
     "global": "one setting for all folds, chosen on validation speakers, who are test speakers of other folds",
     "oracle": "chosen on the test speakers themselves: an upper bound, not a result",
@@ -31,6 +32,11 @@ AVERAGING = (
 ZEROS = (
     "Absent as 0: the same mean of folds where an emotion that a fold never shows counts as a recall of 0. It is not ours, and stands "
     "here because some of the literature counts so."
+)
+
+OURS = (
+    "Ours, in neither paper: features are standardised per mel band with the statistics of the training speakers; where a paper leaves a "
+    "setting open, ours stands."
 )
 
 BEST = (
@@ -78,6 +84,8 @@ def of_measurement(summaries: Sequence[Summary], published: Published, uncertain
     notes += _intervals(summaries, uncertain)
     for selection in _once(s.configuration.selection for s in summaries):
         notes.append(f"Selection {selection}: {SELECTIONS[selection]}." if selection in SELECTIONS else f"Selection {selection}.")
+    notes += _once(note for s in summaries for note in _settings(s, published))
+    notes.append(OURS)
     for count in sorted({len(s.configuration.seeds) for s in summaries}):
         if count > 1:
             notes.append(
@@ -152,9 +160,16 @@ def _absent(summary: Summary) -> list[str]:
     return [f"Emotions that a held-out fold never shows, and that its UAR leaves out ({protocol}): {folds}."]
 
 
+def _settings(summary: Summary, published: Published) -> list[str]:
+    """What a row with fixed settings has beside the published ones."""
+    c = summary.configuration
+    said = beside_published(c) if c.selection == "fixed" else ""
+    return [f"{published.model_title(c.model)}, {summary.selection}: {said}; all else as published or ours."] if said else []
+
+
 def _missing(summary: Summary, published: Published) -> str:
     configuration = summary.configuration
-    label = f"{published.row_title(configuration.model, configuration.ablation)}, {configuration.protocol_name}, {configuration.selection}"
+    label = f"{published.row_title(configuration.model, configuration.ablation)}, {configuration.protocol_name}, {summary.selection}"
     parts = []
     if summary.missing:
         parts.append("missing " + "; ".join(f"{fold} ({why})" for fold, why in sorted(summary.missing.items())))

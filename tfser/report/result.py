@@ -17,18 +17,27 @@ if TYPE_CHECKING:
     from tfser.report.searches import History  # which takes its configurations from here
 
 
+KEY_COLUMNS = ("database", "database_digest", "protocol", "model", "ablation", "selection", "settings")
+"""What ``Configuration.key`` holds, as files name it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """One row of a table: a database under a protocol, a model with an ablation, and how settings were chosen."""
+    """One row of a table: a database in one state under a protocol, a model with an ablation, how settings were chosen and which."""
 
     database: str
     """The database's name."""
+    database_digest: str = ""
+    """Of its utterances, labels and audio; empty where an older store does not tell."""
     protocol: str
     """``speaker`` or ``session``."""
     model: str
     ablation: str
     selection: str
     """How settings and epochs were chosen: ``published`` or ``fixed`` (none chosen), ``nested``, ``global``, ``oracle``."""
+    settings: str = ""
+    """What was asked for, as a JSON object (``tfser.plan.asked_settings``): every hyperparameter and the epochs; of a search
+    its budget and space, and the hyperparameters that it left alone."""
     emotions: tuple[str, ...]
     folds: tuple[str, ...]
     """Every fold that was asked for, done or not."""
@@ -53,8 +62,13 @@ class Configuration:
         return self.protocol
 
     @property
-    def key(self) -> tuple[str, str, str, str, str]:
-        """Identifies the row within a sweep, and sorts it."""
+    def key(self) -> tuple[str, str, str, str, str, str, str]:
+        """Identifies the row, and sorts it."""
+        return (self.database, self.database_digest, self.protocol, self.model, self.ablation, self.selection, self.settings)
+
+    @property
+    def words(self) -> tuple[str, str, str, str, str]:
+        """The row for a person: its key without the digest and the settings."""
         return (self.database, self.protocol, self.model, self.ablation, self.selection)
 
 

@@ -18,19 +18,16 @@ from tfser.files import Place
 from tfser.report.drawing import COLOURS, Picture, picture
 from tfser.report.fonts import Labels
 from tfser.report.formats import csv_text
-from tfser.report.names import file_names
-from tfser.report.result import Configuration
+from tfser.report.names import row_names
+from tfser.report.result import KEY_COLUMNS, Configuration
+from tfser.report.settings import labels
 from tfser.report.table import Value, exact, percent
 
 _NAMED = 12
 """Studies up to which each has a colour and a name of its own."""
 
 COLUMNS = (
-    "database",
-    "protocol",
-    "model",
-    "ablation",
-    "selection",
+    *KEY_COLUMNS,
     "folds",
     "setting",
     "state",
@@ -103,10 +100,11 @@ def to_csv(histories: Sequence[History]) -> str:
 def pictures(histories: Sequence[History]) -> dict[Configuration, Picture]:
     """A figure for each configuration that searched."""
     ordered = _ordered(histories)
-    names = file_names(h.configuration.key for h in ordered)
+    names = row_names(h.configuration.key for h in ordered)
+    selections = labels(h.configuration for h in ordered)
     made = {}
     for c in dict.fromkeys(h.configuration for h in ordered):
-        heading = f"{c.database}, {c.protocol_name}, {c.model} {c.ablation}, selection {c.selection}"
+        heading = f"{c.database}, {c.protocol_name}, {c.model} {c.ablation}, selection {selections[c.key]}"
         made[c] = to_picture([h for h in ordered if h.configuration == c], f"search_{names[c.key]}", heading)
     return made
 

@@ -18,6 +18,7 @@ import numpy as np
 from tfser import metrics
 from tfser.errors import TfserError
 from tfser.report.result import Configuration, Results, is_done, matrix
+from tfser.report.settings import labels
 
 Record = Mapping[str, Any]
 
@@ -35,6 +36,8 @@ class Summary:
     """One row's numbers."""
 
     configuration: Configuration
+    selection: str
+    """The configuration's, with the settings in which the row differs from others that are like it otherwise."""
     done: tuple[str, ...]
     """The folds of which every seed is done, in the configuration's order."""
     missing: Mapping[str, str]
@@ -115,10 +118,11 @@ def summarise(results: Results) -> list[Summary]:
     for first, second in zip(configurations, configurations[1:], strict=False):
         if first.key == second.key:
             raise RecordError(f"two rows are both {' / '.join(first.key)}; a table holds each once")
-    return [_summary(results, configuration) for configuration in configurations]
+    selections = labels(configurations)
+    return [_summary(results, configuration, selections[configuration.key]) for configuration in configurations]
 
 
-def _summary(results: Results, configuration: Configuration) -> Summary:
+def _summary(results: Results, configuration: Configuration, selection: str) -> Summary:
     records = {
         (fold, seed): record
         for fold in configuration.folds
@@ -141,6 +145,7 @@ def _summary(results: Results, configuration: Configuration) -> Summary:
     zeros = [float(np.mean([np.nan_to_num(metrics.recalls(m)).mean() for m in of_fold])) for of_fold in zip(*runs, strict=True)]
     return Summary(
         configuration=configuration,
+        selection=selection,
         done=tuple(done),
         missing=missing,
         figures=metrics.over_folds_and_seeds(runs) if done else None,
@@ -175,6 +180,9 @@ def _checked(configuration: Configuration, record: Mapping[str, Any]) -> np.ndar
     """The record's confusion matrix, once it is known to agree with its own utterances and with the row's emotions."""
     trial = record.get("trial_id", "?")
     emotions = list(record["emotions"])
+    digest = record.get("spec", {}).get("database_digest", "")
+    if configuration.database_digest and digest and digest != configuration.database_digest:
+        raise RecordError(f"trial {trial}: its database's digest is {digest}, its row's is {configuration.database_digest}")
     if emotions != list(configuration.emotions):
         raise RecordError(f"trial {trial}: its emotions are {', '.join(emotions)}, its row's are {', '.join(configuration.emotions)}")
     index = {emotion: i for i, emotion in enumerate(emotions)}

@@ -11,31 +11,31 @@ Names can look like numbers: pandas keeps the fold ``03`` and the id ``12345678e
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, BinaryIO
 
 from tfser import files, metrics
+from tfser.errors import TfserError
 from tfser.files import Place
 from tfser.report import ablation, comparison, confusion, curves, fold_recalls, formats, html, published, searches, uncertain
 from tfser.report.drawing import Picture
 from tfser.report.formats import one_line
-from tfser.report.names import file_names
+from tfser.report.names import file_names, row_names
 from tfser.report.provenance import Provenance
 from tfser.report.published import Published
-from tfser.report.result import Configuration, Results, is_done, matrix
+from tfser.report.result import KEY_COLUMNS, Configuration, Results, is_done, matrix
 from tfser.report.searches import History
+from tfser.report.settings import recorded
 from tfser.report.summary import Summary, predicted, summarise
 from tfser.report.table import DAGGER, Table, Value, exact
 from tfser.report.uncertain import Rows
 
 SUMMARY_COLUMNS = (
-    "database",
-    "protocol",
-    "model",
-    "ablation",
-    "selection",
+    *KEY_COLUMNS,
     "folds_done",
     "folds_total",
     "seeds",
@@ -49,9 +49,14 @@ SUMMARY_COLUMNS = (
 """``seeds`` is their number; with several, see ``tfser.report.summary`` for what is a mean over them. The figures are
 those of the done folds, and empty where there is none."""
 
-_FOLDS_BEFORE = ("database", "protocol", "fold", "model", "ablation", "selection", "seed", "war", "uar")
+_FOLDS_BEFORE = (*KEY_COLUMNS, "fold", "seed", "war", "uar")
 _FOLDS_AFTER = ("utterances", "epochs", "hyperparameters", "trial_id")
 _PREDICTIONS_BEFORE = ("trial_id", "utterance", "speaker", "truth", "predicted")
+
+
+class LessError(TfserError):
+    """The tables that are there know more than those that would take their place; the text says what."""
+
 
 Final = tuple[Configuration, str, int, Mapping[str, Any]]
 """A finished final trial: its row, fold, seed and record."""
@@ -77,11 +82,18 @@ def write(
 
     Raises:
         RecordError: a record contradicts itself or its row; nothing is written.
+        LessError: tables are there that hold folds which these lack; they are left as they are.
         OSError: the folder cannot be written.
     """
     figures = published.load()
     summaries = summarise(results)
-    finals = sorted(_finals(results), key=lambda final: (*final[0].key[:2], final[1], *final[0].key[2:], final[2]))
+    if lost := lacking(folder, {s.configuration: len(s.done) for s in summaries}):
+        raise LessError(
+            f"the tables in {folder} are left as they are, because they hold folds that these would lack:\n  - "
+            + "\n  - ".join(lost)
+            + "\nName another folder with --out, another sweep with --name, or remove that folder."
+        )
+    finals = sorted(_finals(results), key=lambda final: (*final[0].key, final[1], final[2]))
     emotions = sorted({emotion for configuration in results.configurations for emotion in configuration.emotions})
     rows = Rows(summaries, figures)
     pairs = rows.pairs()
@@ -99,7 +111,7 @@ def write(
         **_written("comparison", "Comparison with the published figures", comparison.CSV_COLUMNS, compared, []),
         **_written("ablation", "Ablations", ablation.csv_columns(figures), ablated, ablation.overviews(summaries, figures, rows)),
     }
-    names = file_names(s.configuration.key for s in summaries)
+    names = row_names(s.configuration.key for s in summaries)
     contents |= {f"confusion_{names[s.configuration.key]}.csv": confusion.to_csv(s) for s in summaries if s.done}
     contents |= {f"{picture.name}.png": picture.png for several in drawn.values() for picture in several}
     if results.histories:
@@ -122,6 +134,43 @@ def write(
     return sorted(folder / name for name in contents)
 
 
+def lacking(folder: Place, done: Mapping[Configuration, int]) -> list[str]:
+    """What the tables in a folder hold that others would lack, a line per row.
+
+    Args:
+        folder: where tables may be.
+        done: the others' rows to how many of their folds are done.
+    """
+    try:
+        before = list(csv.DictReader(io.StringIO(files.read_text(folder / "summary.csv"))))
+        held = [(row, int(row["folds_done"])) for row in before]
+    except (FileNotFoundError, ValueError, KeyError, TypeError, csv.Error):
+        return []  # none, or none that can be understood
+    lines = []
+    for row, folds in held:
+        own = [count for c, count in done.items() if _same_row(row, c)]
+        if folds > max(own, default=0):
+            words = " / ".join(row.get(name) or "?" for name in _WORDS)
+            rest = ", ".join(f"{name} {row[name]}" for name in ("database_digest", "settings") if row.get(name))
+            now = f"{max(own)} here" if own else "no such row here"
+            lines.append(f"{words}{f' ({rest})' if rest else ''}: {folds} folds there, {now}")
+    return lines
+
+
+_WORDS = ("database", "protocol", "model", "ablation", "selection")
+
+
+def _same_row(row: Mapping[str, str], c: Configuration) -> bool:
+    """Whether a line of summary.csv is about that row; one of an earlier version has neither digest nor settings."""
+    chosen_by_none = ("published", "fixed")  # of which an earlier version called our own epochs published
+    if (row.get("database"), row.get("protocol"), row.get("model"), row.get("ablation")) != c.words[:4]:
+        return False
+    if row.get("selection") != c.selection and not {row.get("selection"), c.selection} <= set(chosen_by_none):
+        return False
+    digest, text = row.get("database_digest"), row.get("settings")
+    return (not digest or digest == c.database_digest) and (not text or not recorded(text) or text == c.settings)
+
+
 def _written(
     name: str, heading: str, columns: Sequence[str], tables: Sequence[Table], overviews: Sequence[Table]
 ) -> dict[str, str | bytes]:
@@ -141,7 +190,7 @@ def _written(
 
 def _pictures(summaries: Sequence[Summary], figures: Published, histories: Sequence[History]) -> dict[tuple[str, ...], list[Picture]]:
     """Key of a configuration to its figures."""
-    names = file_names(s.configuration.key for s in summaries)
+    names = row_names(s.configuration.key for s in summaries)
     searched = {c.key: picture for c, picture in searches.pictures(histories).items()}
     drawn: dict[tuple[str, ...], list[Picture]] = {}
     for summary in summaries:
@@ -161,7 +210,7 @@ def _pictures(summaries: Sequence[Summary], figures: Published, histories: Seque
 def _heading(summary: Summary, figures: Published) -> str:
     """What a picture says above: all that its numbers depend on, and what is missing."""
     c = summary.configuration
-    words = [c.database, c.protocol_name, figures.row_title(c.model, c.ablation), f"selection {c.selection}"]
+    words = [c.database, c.protocol_name, figures.row_title(c.model, c.ablation), f"selection {summary.selection}"]
     if len(c.seeds) > 1:
         words.append(f"{len(c.seeds)} seeds")
     if summary.incomplete:
@@ -199,12 +248,8 @@ def _fold_row(final: Final, emotions: list[str]) -> list[Value]:
     recalls = dict(zip(configuration.emotions, metrics.recalls(counts).tolist(), strict=True))
     spec = record["spec"]
     return [
-        configuration.database,
-        configuration.protocol,
+        *configuration.key,
         fold,
-        configuration.model,
-        configuration.ablation,
-        configuration.selection,
         seed,
         exact(metrics.war(counts)),
         exact(metrics.uar(counts)),

@@ -21,6 +21,7 @@ from tfser.report import published
 from tfser.report.comparison import MEAN, MEAN_ZEROS, POOLED
 from tfser.report.confusion import shares
 from tfser.report.result import Configuration, Results, is_done, matrix
+from tfser.report.settings import labels
 from tfser.report.summary import Summary, summarise
 from tfser.report.table import known, percent, points, probability
 from tfser.report.uncertain import Rows
@@ -34,7 +35,7 @@ class Traced:
     where: str
     """Which table or figure prints it: ``comparison and ablation``, ``folds``, ``confusion`` or ``paired``."""
     row: tuple[str, ...]
-    """Database, protocol, model, ablation, selection."""
+    """Database, protocol, model, ablation, and selection as tables print it."""
     what: str
     """In words: ``UAR, pooled``, ``recall of anger, fold 03, seed 0``."""
     words: tuple[str, ...]
@@ -159,7 +160,7 @@ def _database(command: str, name: str, known_name: bool) -> list[str]:
     typed = shlex.split(command)[3:]
     first_option = next((i for i, word in enumerate(typed) if word.startswith("--")), len(typed))
     databases = typed[:first_option]
-    matching = [word for word in databases if name in (word, slug(PurePath(word.partition(":")[2] or word).stem))]
+    matching = [word for word in databases if name in (word, word.partition("=")[0], slug(PurePath(word.partition(":")[2] or word).stem))]
     fallback = databases if len(databases) == 1 else [name if known_name else f"{name}.csv"]
     chosen = (matching or fallback)[0]
     data = [word for before, word in zip(typed, typed[1:], strict=False) if before == "--data"]
@@ -182,12 +183,13 @@ def _of_row(results: Results, summary: Summary, rows: Rows) -> Iterator[Traced]:
     if figures is None:
         return
     trials, runs = _behind(results, c, summary.done, c.seeds)
+    shown_row, names = _row_words(c, summary.selection)
 
     def entry(measure: str, averaging: str, value: float, what: str = "") -> Traced:
-        words = (*c.key, measure.lower(), averaging, averaging.split()[0], *([what] if what else []))
+        words = (*names, measure.lower(), averaging, averaging.split()[0], *([what] if what else []))
         said = f"{measure}, {averaging}" + (f", {what}" if what else "")
         where = "comparison and ablation"
-        return Traced(where=where, row=c.key, what=said, words=words, value=value, printed=percent(value), trials=trials, runs=runs)
+        return Traced(where=where, row=shown_row, what=said, words=words, value=value, printed=percent(value), trials=trials, runs=runs)
 
     for measure in ("WAR", "UAR"):
         for averaging, kind in ((POOLED, "pooled"), (MEAN, "mean")):
@@ -207,8 +209,15 @@ def _of_row(results: Results, summary: Summary, rows: Rows) -> Iterator[Traced]:
             yield entry("UAR", MEAN_ZEROS, summary.uar_sd_zeros, "standard deviation over folds")
 
 
+def _row_words(c: Configuration, selection: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """How a row is printed, and the words that it can be asked for by."""
+    printed = (*c.words[:-1], selection)
+    return printed, (*printed, c.selection, c.database_digest)
+
+
 def _of_folds(results: Results, summary: Summary) -> Iterator[Traced]:
     c = summary.configuration
+    shown_row, names = _row_words(c, summary.selection)
     for (fold, seed), record in summary.records.items():
         counts = matrix(record)  # summarise() found it to be that of its utterances
         recalls = dict(zip(c.emotions, metrics.recalls(counts).tolist(), strict=True))
@@ -218,9 +227,9 @@ def _of_folds(results: Results, summary: Summary) -> Iterator[Traced]:
             if known(value):
                 yield Traced(
                     where="folds",
-                    row=c.key,
+                    row=shown_row,
                     what=f"{measure}, fold {fold}, seed {seed}",
-                    words=(*c.key, *measure.lower().split(" of ", 1), "fold", fold, f"seed{seed}"),
+                    words=(*names, *measure.lower().split(" of ", 1), "fold", fold, f"seed{seed}"),
                     value=value,
                     printed=percent(value),
                     trials=trials,
@@ -230,27 +239,45 @@ def _of_folds(results: Results, summary: Summary) -> Iterator[Traced]:
 
 def _of_confusion(results: Results, summary: Summary) -> Iterator[Traced]:
     c = summary.configuration
+    shown_row, names = _row_words(c, summary.selection)
     trials, runs = _behind(results, c, summary.done, c.seeds)
     parts = shares(summary.confusion)
     for i, truth in enumerate(c.emotions if summary.done else ()):
         for j, predicted in enumerate(c.emotions):
             what = f"{truth} recognised as {predicted}"
-            words = (*c.key, "confusion", truth, predicted)
+            words = (*names, "confusion", truth, predicted)
             count = int(summary.confusion[i, j])
             yield Traced(
-                where="confusion", row=c.key, what=f"{what}, count", words=words, value=count, printed=str(count), trials=trials, runs=runs
+                where="confusion",
+                row=shown_row,
+                what=f"{what}, count",
+                words=words,
+                value=count,
+                printed=str(count),
+                trials=trials,
+                runs=runs,
             )
             share = float(parts[i, j])
             if known(share):
                 printed = percent(share)
                 yield Traced(
-                    where="confusion", row=c.key, what=f"{what}, share", words=words, value=share, printed=printed, trials=trials, runs=runs
+                    where="confusion",
+                    row=shown_row,
+                    what=f"{what}, share",
+                    words=words,
+                    value=share,
+                    printed=printed,
+                    trials=trials,
+                    runs=runs,
                 )
 
 
 def _of_pairs(results: Results, rows: Rows) -> Iterator[Traced]:
+    selections = labels(results.configurations)
     for pair in rows.pairs():
         first, second, made = pair.first, pair.second, pair.comparison
+        shown_row, names = _row_words(first, selections[first.key])
+        other = f"{second.model} {second.ablation} ({selections[second.key]})"
         behind = [_behind(results, c, pair.folds, pair.seeds) for c in (first, second)]
         trials, runs = behind[0][0] + behind[1][0], behind[0][1] + behind[1][1]
         measure = pair.figure.split("_")[0]
@@ -265,12 +292,12 @@ def _of_pairs(results: Results, rows: Rows) -> Iterator[Traced]:
             if value is None or not known(value):
                 continue
             printed = text or (probability(value) if what.startswith("p ") else points(value))
-            said = f"{measure.upper()}, mean of folds, minus that of {second.model} {second.ablation} ({second.selection}), {what}"
+            said = f"{measure.upper()}, mean of folds, minus that of {other}, {what}"
             yield Traced(
                 where="paired and ablation",
-                row=first.key,
+                row=shown_row,
                 what=said,
-                words=(*first.key, measure, "difference", second.model, second.ablation, what),
+                words=(*names, measure, "difference", second.model, second.ablation, what),
                 value=value,
                 printed=printed,
                 trials=trials,

@@ -16,19 +16,17 @@ from itertools import combinations, groupby
 from tfser import uncertainty
 from tfser.report.formats import csv_text
 from tfser.report.published import Published
-from tfser.report.result import Configuration
+from tfser.report.result import KEY_COLUMNS, Configuration
+from tfser.report.settings import labels
 from tfser.report.summary import Summary, predicted
 from tfser.report.table import Beneath, Column, Row, Table, Value, exact, known
 
 COLUMNS = (
-    "database",
-    "protocol",
-    "model",
-    "ablation",
-    "selection",
+    *KEY_COLUMNS,
     "other_model",
     "other_ablation",
     "other_selection",
+    "other_settings",
     "figure",
     "folds",
     "seeds",
@@ -110,6 +108,12 @@ class Rows:
         }
         """Key of a configuration to the interval of each figure; nothing where no fold is done."""
 
+    def database(self, configuration: Configuration) -> str:
+        """The name of a row's database, with its digest where there are rows of another state of it."""
+        c = configuration
+        states = {other.database_digest for other in self._configurations if other.database == c.database}
+        return f"{c.database} ({c.database_digest or 'digest not recorded'})" if len(states) > 1 else c.database
+
     def against_whole(self, configuration: Configuration, figure: str) -> Pair | None:
         """The comparison of an ablation with the whole model of its table, where there is one."""
         whole = next((c for c in self._configurations if self._is_whole_of(c, configuration)), None)
@@ -125,10 +129,10 @@ class Rows:
         return self._tables[whole.key, figure].get(configuration.key)
 
     def pairs(self) -> list[Pair]:
-        """Every two rows of one database and protocol, sorted; an ablation before the whole model that it is compared with."""
+        """Every two rows of one state of a database and one protocol, sorted; an ablation before the whole model of its table."""
         made: list[Pair] = []
         for one, other in combinations(self._configurations, 2):
-            if (one.database, one.protocol) != (other.database, other.protocol):
+            if (one.database, one.database_digest, one.protocol) != (other.database, other.database_digest, other.protocol):
                 continue
             turned = self._is_whole_of(one, other) or (self._whole(one) and not self._whole(other))
             first, second = (other, one) if turned else (one, other)
@@ -141,8 +145,8 @@ class Rows:
 
     def _is_whole_of(self, whole: Configuration, c: Configuration) -> bool:
         """Whether ``whole`` is the whole model of the ablation table that ``c`` stands in."""
-        same = (whole.database, whole.protocol, whole.model, whole.selection) == (c.database, c.protocol, c.model, c.selection)
-        return same and self._whole(whole) and c != whole
+        same = replace(c, ablation=whole.ablation).key == whole.key
+        return same and self._whole(whole) and c.key != whole.key
 
     def _compare(self, first: Configuration, second: Configuration) -> tuple[Pair, ...]:
         key = (first.key, second.key)
@@ -174,15 +178,16 @@ class Rows:
 
 def tables(pairs: Sequence[Pair], published: Published) -> list[Table]:
     """Every paired comparison, one table per database and protocol."""
+    selections = labels(c for pair in pairs for c in (pair.first, pair.second))
 
-    def place(pair: Pair) -> tuple[str, str]:
-        return pair.first.database, pair.first.protocol
+    def place(pair: Pair) -> tuple[str, str, str]:
+        return pair.first.database, pair.first.database_digest, pair.first.protocol
 
     def name(c: Configuration) -> str:
-        return f"{published.row_title(c.model, c.ablation)}, {c.selection}"
+        return f"{published.row_title(c.model, c.ablation)}, {selections[c.key]}"
 
     made: list[Table] = []
-    for (database, _), members in groupby(sorted(pairs, key=place), key=place):
+    for (database, *_), members in groupby(sorted(pairs, key=place), key=place):
         rows: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, Value]] = {}
         together = list(members)
         for pair in together:
@@ -242,6 +247,6 @@ def to_csv(pairs: Sequence[Pair]) -> str:
         other, made = pair.second, pair.comparison
         numbers = [made.difference, made.interval.low, made.interval.high, made.p, uncertainty.smallest_p(made.folds)]
         in_table = [pair.comparisons, exact(pair.p_holm)] if pair.p_holm is not None else [None, None]
-        others = (other.model, other.ablation, other.selection, pair.figure)
+        others = (other.model, other.ablation, other.selection, other.settings, pair.figure)
         rows.append([*pair.first.key, *others, made.folds, made.seeds, *(exact(n) if known(n) else None for n in numbers), *in_table])
     return csv_text(COLUMNS, rows)
