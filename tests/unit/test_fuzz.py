@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -245,11 +246,12 @@ WORDS += ["../x", "/", "con", "हिन्दी", "\udcff", "\0", "-", "--", "
 
 
 def test_a_command_line_is_understood_or_refused_in_words_whatever_a_person_types(
-    tiny_manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(space, "COMBINATIONS", 20)
     digests = audio_digests(load(str(tiny_manifest), None))
     monkeypatch.setattr(request, "audio_digests", lambda database: digests)  # the only database that can be read here
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # takes bytes that are no text, as a terminal's does
     helps = request.parser().format_help() + leaks.parser().format_help()
     options = sorted(set(re.findall(r"--[a-z][a-z-]+", helps)) - {"--help"})
     outcomes: Counter[str] = Counter()
