@@ -46,6 +46,9 @@ from tfser.runners.safety import is_loopback
 
 SCRIPT = Path(__file__).resolve()
 
+PATIENCE_S = 60.0
+"""How long ``stop`` waits for the last copy and the end of the server."""
+
 MARK = "TFSER_MLFLOW_SERVICE"
 """In the environment of every process of a service: its folder."""
 
@@ -447,17 +450,17 @@ def status(options: Options) -> int:
     return 0 if answers == "answers" and not problem else 1
 
 
-def stop(options: Options, patience_s: float = 60.0) -> int:
+def stop(options: Options) -> int:
     """End the service and its server, after a last copy; return the exit code."""
     if running(options) is None:
         print(f"No MLflow service runs here ({options.folder})")
         return 0
-    _said("systemctl", "--user", "stop", options.unit, timeout_s=patience_s)  # fails where systemd does not know it
-    until = time.monotonic() + patience_s
+    _said("systemctl", "--user", "stop", options.unit, timeout_s=PATIENCE_S)  # fails where systemd does not know it
+    until = time.monotonic() + PATIENCE_S
     while left := marked(options)[0]:  # again and again: one may have been starting another
         if time.monotonic() > until:
             log = options.folder / "service.log"
-            print(f"The MLflow service (process {left[0].pid}) still runs after {patience_s:g} s; see {log}", file=sys.stderr)
+            print(f"The MLflow service (process {left[0].pid}) still runs after {PATIENCE_S:g} s; see {log}", file=sys.stderr)
             return 1
         for process in left:
             with contextlib.suppress(psutil.Error):
