@@ -122,7 +122,7 @@ def find(run: str, place: Source, only: Mapping[str, str]) -> dict[str, Any]:
     ledger = place.ledger
     choices = {choice.trial_id: choice for choice in _meant(run, place)}
     if not choices:
-        raise RequestError(f"RUN {run}", [_nothing(run, place)])
+        raise RequestError(f"RUN {run}", [_nothing(place)])
     fitting = [c for c in choices.values() if all(getattr(c, name) == value for name, value in only.items())]
     if not fitting:
         options = " ".join(f"--{name} {value}" for name, value in only.items())
@@ -197,7 +197,7 @@ def _of_mlflow_run(run_id: str, uri: str) -> list[Choice]:
     return [Choice(**{name: r.data.tags[f"tfser.{name}"] for name in ("trial_id", *NARROWING)}) for r in runs]
 
 
-def _nothing(run: str, place: Source) -> str:
+def _nothing(place: Source) -> str:
     """What was looked for, and where, when nothing was found."""
     sweeps = [path.parent.name for path in listed(place.results, "*/folds.csv")]
     there = f"there are {', '.join(sweeps[:SHOWN])}" if sweeps else "there is none"
