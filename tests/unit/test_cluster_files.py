@@ -234,7 +234,8 @@ def test_a_retry_of_the_kubernetes_job_is_a_new_cluster_that_plans_anew():
 
 def test_the_kubernetes_pods_share_one_home_and_the_trials_of_a_worker_fit_its_gpu():
     documents, head, (worker,) = kuberay()
-    containers = {c["name"]: c for t in (head, worker) for c in t["spec"]["containers"]}
+    pods = [t["spec"] for t in (head, worker)]
+    containers = {c["name"]: c for pod in pods for c in (*pod.get("initContainers", ()), *pod["containers"])}
     assert len({c["image"] for c in containers.values()}) == 1
     for name, container in containers.items():
         environment = {e["name"]: e["value"] for e in container["env"]}
@@ -259,8 +260,9 @@ def test_the_kubernetes_pods_let_only_each_other_and_kuberay_in():
     assert among == {"from": [{"podSelector": {"matchLabels": selected}}]}
     assert outside["ports"] == [{"protocol": "TCP", "port": 8265}], "others reach more than the dashboard, which asks for the token"
     assert all(source.get("podSelector") for source in outside["from"])
-    (mlflow,) = [c for c in head["spec"]["containers"] if c["name"] == "mlflow"]
+    (mlflow,) = head["spec"]["initContainers"]
     assert "--host" not in mlflow["command"], "MLflow listens on loopback unless it is told otherwise"
+    assert mlflow["restartPolicy"] == "Always", "nothing would start it again"
     names = {d["metadata"]["namespace"] for d in documents.values()}
     assert len(names) == 1
     assert len({d["metadata"]["name"] for d in documents.values()}) == 1  # the policy names the job
@@ -298,7 +300,7 @@ def test_a_wheel_can_be_built_from_what_the_container_file_copies(tmp_path):
     )
     assert built.returncode == 0, built.stdout + built.stderr
     assert [p.name for p in (tmp_path / "dist").glob("*.whl")] == [f"tfser-{__version__}-py3-none-any.whl"]
-    assert {p.name for p in tmp_path.iterdir() if p.is_file()} == {"constraints.txt", "mlflow_service.py", "mps.sh"}
+    assert {p.name for p in tmp_path.iterdir() if p.is_file()} == {"constraints.txt", "mlflow_service.py", "mps.sh", "restart.sh"}
 
 
 def test_the_image_installs_pinned_versions_and_holds_the_scripts_that_the_launch_files_call():
