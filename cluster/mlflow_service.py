@@ -37,6 +37,7 @@ from typing import Any
 
 from tfser.errors import RequestError
 from tfser.files import Place, commit, commit_text, place
+from tfser.tracking_uri import sqlite_uri
 
 LONGEST_DELAY_S = 60.0
 """Most seconds between two starts of a server that keeps dying; a server that lived that long starts again at once."""
@@ -244,7 +245,7 @@ class Server:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")}
         environment |= {
             # Not in the command line, which every user of the machine can read.
-            "MLFLOW_BACKEND_STORE_URI": options.database or f"sqlite:///{options.sqlite}",
+            "MLFLOW_BACKEND_STORE_URI": options.database or sqlite_uri(options.sqlite),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             MARK: str(options.folder),
