@@ -57,6 +57,8 @@ def test_a_trial_that_would_fail_again_is_recorded_with_the_place_of_its_log(pac
         MemoryError("malloc"),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        RuntimeError("CUDA error: out of memory; CUBLAS could not allocate"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`: no alloc"),
     ],
 )
 def test_a_full_memory_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch, error):  # noqa: F811
@@ -75,6 +77,7 @@ def test_a_failing_disk_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch):
 
 def no_account(monkeypatch):
     """As in a container that runs with the number of an account that its system does not know."""
+    importlib.import_module("torch._inductor.config")  # which asks for the name
 
     def unknown(number):
         raise KeyError(f"getpwuid(): uid not found: {number}")

@@ -72,7 +72,7 @@ class RayTuneRunner:
             os.environ["RAY_AUTH_MODE"] = "token"
         ray_environment.reach(address)
         if address is not None and (open_door := safety.open_to_anyone(address)):
-            raise RequestError(f"--address {address}", [f"{open_door}; {safety.ADVICE}"])
+            raise RequestError(f"{safety.option(address)} {address}", [f"{open_door}; {safety.ADVICE}"])
         import ray
 
         self._ray, self._say, self.together = ray, say, together
@@ -91,7 +91,7 @@ class RayTuneRunner:
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="tfser")
         except (OSError, RuntimeError, ValueError) as error:
             raise RequestError(
-                f"--address {address}" if address else "local Ray",
+                f"{safety.option(address)} {address}" if address else "local Ray",
                 [f"{' '.join(str(error).split())[:500]}; is it running (ray status), and is RAY_AUTH_MODE=token set on both sides?"],
             ) from None
         resources = ray.cluster_resources()
@@ -99,7 +99,7 @@ class RayTuneRunner:
         if address is not None and not cpus and trial_gpus is None:
             ray.shutdown()
             detail = "it has no worker yet, so that nothing tells which share of a GPU fits a trial; say --trial-gpus X (0 trains on CPUs)"
-            raise RequestError(f"--address {address}", [detail])
+            raise RequestError(f"{safety.option(address)} {address}", [detail])
         self.trial_cpus = trial_cpus or 1.0
         self._cpus_per_gpu = cpus / gpus if gpus and trial_gpus is None else None
         """Where the share of a GPU is still to be chosen."""

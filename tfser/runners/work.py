@@ -337,8 +337,9 @@ class _Trial:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a process or its GPU has too little memory."""
-    # PyTorch raises a plain RuntimeError where the CPU's memory is used up.
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+    # PyTorch raises a plain RuntimeError where the CPU's memory is used up, and where a GPU's library finds none.
+    said = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in said)
 
 
 _DEVICE_FAULTS = ("CUDA error", "CUDA driver", "CUDA-capable", "CUDA GPU", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error", "HIP error")
