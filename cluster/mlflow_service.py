@@ -44,6 +44,7 @@ from tfser.files import Place, absolute, commit, commit_text, make_folder, move,
 from tfser.mirror import redacted
 from tfser.runners.safety import is_loopback
 from tfser.streams import take_any_text
+from tfser.tracking_uri import sqlite_uri
 
 SCRIPT = Path(__file__).resolve()
 
@@ -268,7 +269,7 @@ class Service:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")}
         environment |= {
             # Not in the command line, which every user of the machine can read.
-            "MLFLOW_BACKEND_STORE_URI": o.database or f"sqlite:///{o.sqlite}",
+            "MLFLOW_BACKEND_STORE_URI": o.database or sqlite_uri(o.sqlite),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }

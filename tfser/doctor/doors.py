@@ -123,7 +123,7 @@ def sockets() -> list[dict[str, Any]] | None:
                     named.setdefault(held.laddr, process.pid)
     found = []
     for socket in connections:
-        if socket.status == psutil.CONN_LISTEN and not safety.is_loopback_ip(socket.laddr.ip):
+        if socket.status == psutil.CONN_LISTEN and socket.laddr and not safety.is_loopback_ip(socket.laddr.ip):
             pid = named.get(socket.laddr, socket.pid)
             said = words.get(pid, [])
             # An IPv4 address that is mapped into IPv6 is shown as the former.
