@@ -448,7 +448,7 @@ def test_the_examples_in_the_service_hold():
     assert doctest.testmod(service).attempted > 0
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_mlflow_itself_is_killed_and_comes_back_and_so_do_its_runs_on_a_new_head(head, tmp_path):
     from mlflow import MlflowClient
 
