@@ -160,6 +160,7 @@ def launched(monkeypatch, home, change=lambda config: None):
         return machines, let_in, {r["RoleName"] for r in iam.list_roles()["Roles"]}
 
 
+@pytest.mark.full
 def test_the_launcher_makes_these_machines_and_lets_nobody_in_by_itself(monkeypatch, tmp_path):
     machines, let_in, roles = launched(monkeypatch, tmp_path)
     assert machines == {"m6i.xlarge": (None, {"tfser"}), "g5.2xlarge": ("spot", {"tfser"})}
@@ -167,6 +168,7 @@ def test_the_launcher_makes_these_machines_and_lets_nobody_in_by_itself(monkeypa
     assert roles == set(), "Ray made a role of its own, with every right on EC2 and S3"
 
 
+@pytest.mark.full
 def test_without_the_group_of_the_file_the_launcher_would_let_everybody_ssh(monkeypatch, tmp_path):
     def forget(config):
         for node in config["available_node_types"].values():

@@ -172,7 +172,7 @@ def test_mutations_end_in_a_reading_or_a_clear_error(tmp_path: Path) -> None:
         assert len(counts) > 1, name
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.usefixtures("traced")
 def test_ten_thousand_mutations_end_in_a_reading_or_a_clear_error(tmp_path: Path) -> None:
     before = peak_resident_bytes()

@@ -489,7 +489,7 @@ def test_status_and_stop_of_a_service_that_does_not_run_say_so(head):
     assert head("stop").returncode == 0
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_mlflow_itself_is_killed_and_comes_back_and_so_do_its_runs_on_a_new_head(head, tmp_path):
     from mlflow import MlflowClient
 

@@ -472,7 +472,7 @@ def test_columns_have_types_and_no_stray_text(tmp_path):
 # --- 200 random ledgers -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("start", [pytest.param(start, marks=[pytest.mark.slow] if start >= 60 else []) for start in range(0, 200, 20)])
+@pytest.mark.parametrize("start", [pytest.param(start, marks=pytest.mark.full if start else []) for start in range(0, 200, 20)])
 def test_random_ledgers_give_tables_without_a_wrong_or_silently_missing_number(start, tmp_path):
     kinds = set()
     for number in range(start, start + 20):
@@ -482,6 +482,7 @@ def test_random_ledgers_give_tables_without_a_wrong_or_silently_missing_number(s
     assert kinds == {"done", "failed"}
 
 
+@pytest.mark.full
 def test_the_random_ledgers_hold_every_kind_of_gap():
     everything = [random_results(number) for number in range(200)]
     rows = [c for results in everything for c in results.configurations]

@@ -133,6 +133,7 @@ def test_mlflow_shows_one_run_per_configuration_and_one_child_per_trial(done):
             assert {"test/uar_pooled", "test/uar_mean", "folds_done"} <= run.data.metrics.keys()
 
 
+@pytest.mark.full
 def test_mlflow_is_rebuilt_from_the_ledger_with_the_same_tables(done, tiny_manifest, tmp_path):
     uri = f"sqlite:///{tmp_path / 'fresh.db'}"
     more = ("--name", "done", "--ablation", "all", "--seeds", "2", "--storage", str(done / ".tfser"), "--tracking-uri", uri)
@@ -152,6 +153,7 @@ def test_an_mlflow_that_cannot_be_written_costs_no_training(tiny_manifest, tmp_p
     assert len(read(tmp_path / "x", "folds.csv")) == 4
 
 
+@pytest.mark.full
 def test_an_interrupted_sweep_ends_like_one_that_was_not(tiny_manifest, tmp_path, monkeypatch, capsys):
     search = ("--space", str(SPACE), "--trials", "2")
     assert sweep.main(arguments(tiny_manifest, tmp_path / "a", "--name", "s", *search)) == 0
@@ -358,6 +360,7 @@ def test_the_plan_is_printed_and_nothing_is_run(tiny_manifest, tmp_path, capsys)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.full
 def test_more_seeds_and_ablations_may_join_a_sweep(tiny_manifest, tmp_path):
     assert sweep.main(arguments(tiny_manifest, tmp_path, "--name", "grow")) == 0
     first = set(read(tmp_path / "grow", "folds.csv").trial_id)
@@ -418,6 +421,7 @@ def test_a_store_that_cannot_be_reached_when_it_is_named_is_a_clear_refusal(tiny
     assert "ftp://127.0.0.1:9/out: it cannot be reached" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_two_corpora_whose_manifests_have_one_name_stay_apart(tmp_path, capsys):
     for folder in ("a", "b"):
         manifest = write_tiny(tmp_path / folder)
@@ -453,6 +457,7 @@ def test_ctrl_c_while_tables_are_made_says_what_is_kept(tiny_manifest, tmp_path,
     assert "What was finished is kept" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_a_printed_number_leads_to_its_trials_and_a_trial_to_the_command_that_repeats_it(done, tmp_path, capsys):
     uri = ["--tracking-uri", f"sqlite:///{done}/.tfser/mlflow.db"]
     fold = read(done / "done", "folds.csv").iloc[0]
@@ -477,6 +482,7 @@ def test_a_printed_number_leads_to_its_trials_and_a_trial_to_the_command_that_re
     assert "no final trial or run 0123456789abcdef" in capsys.readouterr().err
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("in_float64")
 def test_trials_trained_together_give_the_printed_recalls_of_trials_trained_alone(tiny_manifest, tmp_path):
     done = tmp_path / "alone"
