@@ -52,7 +52,7 @@ def test_a_sweep_its_tables_and_its_models_are_shown_on_any_output(manifest, tmp
     model = ["--model", "time_frequency_transformer"]
     code, out, err = said(monkeypatch, encoding, "sweep", manifest, "--out", tmp_path, *fixed, *model)
     assert code == 0, err
-    assert ("平静" in out) == (encoding == "utf-8")
+    assert out.isascii() == (encoding == "ascii")
     code, out, _ = said(monkeypatch, encoding, "collect", "--out", tmp_path)
     assert code == 0
     file = manifest.parent / "anna" / "calm0.wav"

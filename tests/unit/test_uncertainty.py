@@ -473,10 +473,8 @@ def test_the_smallest_p_is_what_folds_that_all_agree_give(folds):
 def test_too_few_folds_are_said_to_allow_no_claim(folds, comparisons, smallest):
     said = uncertainty.no_claim(folds, comparisons)
     corrected = f" (corrected for {comparisons} comparisons)" if comparisons > 1 else ""
-    assert (
-        said
-        == f"No significance over {folds} fold{'s' * (folds > 1)} is claimable at 0.05: the smallest two-sided p is {smallest}{corrected}."
-    )
+    over = "1 fold" if folds == 1 else f"{folds} folds"
+    assert said == f"No significance over {over} is claimable at 0.05: the smallest two-sided p is {smallest}{corrected}."
 
 
 @pytest.mark.parametrize(("folds", "comparisons"), [(6, 1), (10, 1), (10, 25), (8, 6)])
