@@ -341,7 +341,8 @@ def probe(options: Options) -> None:
 
 def marked(options: Options) -> tuple[list[psutil.Process], list[psutil.Process]]:
     """Return the other processes of this folder's service: what runs it or starts it again, and its servers."""
-    service, servers = [], []
+    service: list[psutil.Process] = []
+    servers: list[psutil.Process] = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if process.environ().get(MARK) == str(options.folder) and process.pid != os.getpid():

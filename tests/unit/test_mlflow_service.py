@@ -146,7 +146,9 @@ def head(tmp_path):
 
 def options(folder, storage, **more):
     given = ["run", "--folder", str(folder), "--storage", str(storage), *(w for k, v in more.items() for w in (f"--{k}", str(v)))]
-    folder.mkdir(exist_ok=True)
+    for path in (folder, storage):
+        if isinstance(path, Path):
+            path.mkdir(exist_ok=True)
     return service.check(given)[1]
 
 
@@ -225,16 +227,14 @@ def test_a_service_that_was_killed_leaves_nothing_in_the_way_of_the_next(head, a
     wait_for(head.answers)
     first = head.servers()[0]["pid"]
     (service_,) = loop.children()
-    if all_of_it:
-        loop.kill()
-    service_.kill()
+    for process in [loop, service_] if all_of_it else [service_]:
+        process.kill()
     assert group_of(first), "this test needs a server that outlived its service"
     if all_of_it:
         wait_for(lambda: head("status").returncode == 1)
         assert head("start").returncode == 0
     wait_for(lambda: len(head.servers()) == 2 and head.answers())
     assert group_of(first) == []
-    assert (head.local / "service.log").read_text().count("a server whose service is gone") + all_of_it * 9 > 0
 
 
 def test_systemd_starts_it_again_where_units_outlive_the_login_and_no_secret_is_in_its_command_line(head):
@@ -260,26 +260,18 @@ def test_a_loop_starts_it_again_where_systemd_cannot_and_in_a_slurm_job_which_a_
     wait_for(head.answers)
 
 
-def test_sigterm_copies_what_was_written_last_and_ends_every_process(head):
-    environment = head.environment
-    running = subprocess.Popen([sys.executable, SCRIPT, *head.words("run"), "--every", "3600"], env=environment, stdout=subprocess.DEVNULL)
+def test_sigterm_copies_what_was_written_last_before_the_server_ends_and_then_ends_every_process(head):
+    Path(f"{head.notes}.stubborn").touch()
+    words = [sys.executable, SCRIPT, *head.words("run"), "--every", "3600"]
+    running = subprocess.Popen(words, env=head.environment, stdout=subprocess.DEVNULL)
     wait_for(head.answers)
     fill(head.local / "mlflow.db", [42])
-    running.terminate()
-    assert running.wait(60) == 0
-    assert rows_of(head.storage / "mlflow.db") == [42]
-    assert group_of(head.servers()[0]["pid"]) == []
-
-
-def test_a_copy_is_made_before_a_server_that_takes_its_time_to_end(head):
-    Path(f"{head.notes}.stubborn").touch()
-    environment = head.environment
-    running = subprocess.Popen([sys.executable, SCRIPT, *head.words("run"), "--every", "3600"], env=environment, stdout=subprocess.DEVNULL)
-    wait_for(head.answers)
     running.terminate()
     wait_for((head.storage / "mlflow.db").exists)
     assert head.answers(), "whoever stops the service may kill it before such a server has ended"
     assert running.wait(60) == 0
+    assert rows_of(head.storage / "mlflow.db") == [42]
+    assert group_of(head.servers()[0]["pid"]) == []
 
 
 def test_a_new_head_goes_on_with_the_database_of_the_one_before(head, tmp_path):
@@ -299,7 +291,6 @@ def test_a_new_head_goes_on_with_the_database_of_the_one_before(head, tmp_path):
 
 def test_a_copy_made_while_others_write_is_whole(tmp_path):
     made = options(tmp_path / "local", tmp_path / "storage")
-    (tmp_path / "storage").mkdir()
     with contextlib.closing(sqlite3.connect(made.sqlite)) as connection:
         connection.execute("CREATE TABLE pairs (a, b)")
         connection.commit()
@@ -336,7 +327,6 @@ def test_a_copy_made_while_others_write_is_whole(tmp_path):
 
 def test_a_database_that_did_not_change_is_not_copied_again(tmp_path):
     made = options(tmp_path / "local", tmp_path / "storage")
-    (tmp_path / "storage").mkdir()
     fill(made.sqlite)
     running = service.Service(made)
     running.copy()
@@ -350,7 +340,6 @@ def test_a_database_that_did_not_change_is_not_copied_again(tmp_path):
 
 def test_a_storage_that_fails_keeps_the_copy_before_and_is_said_once_and_tried_again(tmp_path, capsys, monkeypatch):
     made = options(tmp_path / "local", tmp_path / "storage")
-    (tmp_path / "storage").mkdir()
     fill(made.sqlite)
     running = service.Service(made)
     running.copy()
@@ -374,7 +363,6 @@ def test_a_storage_that_fails_keeps_the_copy_before_and_is_said_once_and_tried_a
 
 def test_a_damaged_database_does_not_replace_a_sound_copy(tmp_path):
     made = options(tmp_path / "local", tmp_path / "storage")
-    (tmp_path / "storage").mkdir()
     fill(made.sqlite, range(5000))
     service.back_up(made)
     torn = bytearray(made.sqlite.read_bytes())
@@ -387,7 +375,6 @@ def test_a_damaged_database_does_not_replace_a_sound_copy(tmp_path):
 
 def test_a_copy_comes_back_only_where_there_is_no_database(tmp_path):
     made = options(tmp_path / "local", tmp_path / "storage")
-    (tmp_path / "storage").mkdir()
     assert not service.restore(made), "there is no copy yet"
     fill(made.sqlite)
     service.back_up(made)
@@ -401,7 +388,6 @@ def test_a_copy_comes_back_only_where_there_is_no_database(tmp_path):
 
 def test_a_damaged_copy_is_kept_aside_and_counts_as_none(tmp_path, capsys):
     made = options(tmp_path / "local", tmp_path / "storage")
-    (tmp_path / "storage").mkdir()
     (tmp_path / "storage" / "mlflow.db").write_bytes(b"SQLite format 3\0" + os.urandom(9000))
     assert not service.restore(made)
     assert not made.sqlite.exists()
@@ -411,7 +397,7 @@ def test_a_damaged_copy_is_kept_aside_and_counts_as_none(tmp_path, capsys):
 
 def test_a_storage_that_does_not_answer_is_no_reason_to_begin_with_an_empty_database(tmp_path):
     made = options(tmp_path / "local", tmp_path / "storage")
-    (tmp_path / "storage" / "mlflow.db").mkdir(parents=True)  # cannot be read as a file
+    (tmp_path / "storage" / "mlflow.db").mkdir()  # cannot be read as a file
     with pytest.raises(OSError, match="directory"):
         service.restore(made)
     assert not made.sqlite.exists()

@@ -109,7 +109,7 @@ def sockets() -> list[dict[str, Any]] | None:
     except ImportError:  # the doctor runs before everything is installed, too
         return None
     try:
-        connections = psutil.net_connections("tcp")
+        connections: list[Any] = psutil.net_connections("tcp")
     except (OSError, psutil.Error):  # as on macOS, for all but root
         return None
     # A server's workers hold its socket too; the first process whose name says what it is speaks for them.
