@@ -31,17 +31,21 @@ class Deadline:
 
     def __init__(self, minutes: float) -> None:
         self.minutes, self.begun = minutes, clock()
-        self.missed: list[str] = []
+        self.missed: list[pytest.Item] = []
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.stats["not reached"] = self.missed  # counted in the last line
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         if clock() - self.begun < 60 * self.minutes:
             return None
-        self.missed.append(item.nodeid)
+        self.missed.append(item)
         return True
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.missed:
             terminalreporter.section(f"{len(self.missed)} not reached within {self.minutes:g} minutes")
-            terminalreporter.write_line("\n".join(self.missed))
-            terminalreporter.stats["not reached"] = list(self.missed)  # counted in the last line
+            terminalreporter.write_line("\n".join(item.nodeid for item in self.missed))

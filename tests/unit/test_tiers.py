@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 TESTS = """
@@ -82,3 +84,22 @@ def test_a_session_that_is_in_time_says_nothing_of_it(tmp_path):
     assert not any("not reached" in line for line in lines)
     assert lines[-1].startswith("6 passed in ")
     assert code == 0
+
+
+@pytest.mark.skipif(not (ROOT / ".ci" / "run").exists(), reason="this copy has no .ci/run")
+@pytest.mark.parametrize(("lint", "tests"), [(0, 0), (0, 1), (2, 0)])
+def test_ci_needs_no_standard_input_and_ends_with_the_session_and_its_exit_code(tmp_path, lint, tests):
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci" / "run").write_bytes((ROOT / ".ci" / "run").read_bytes())
+    stand_ins = {"make": lint, "apt-get": 1, "chromium": 0, "pdftotext": 0, "../.venv/bin/python": tests}
+    for name, code in stand_ins.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'#!/bin/sh\ncat\necho {Path(name).name} "$@"\nexit {code}\n')
+        path.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "CI": "true"}
+    call = ["sh", "-c", 'exec bash "$0" <&-', str(tmp_path / ".ci" / "run")]
+    done = subprocess.run(call, cwd="/", env=environment, capture_output=True, text=True, timeout=60)
+    session_too = ["python -m pytest -q --minutes 45"] if lint == 0 else []
+    assert (done.stdout.splitlines(), done.stderr) == (["make lint", *session_too], "")
+    assert done.returncode == (lint or tests)
