@@ -100,7 +100,7 @@ def _gathered(storage: Place | None, held: _Held | None, kept: Sequence[Row], wa
         tag = "tfser.sweep" if name in sweeps else "tfser.database"
         theirs = [run for run in parents if run.data.tags[tag] == name]
         try:
-            made = _found(name, chosen, theirs, ledger, held)
+            made = rows.assembled(name, *_found(chosen, theirs, ledger, held))
             found += made
             if not made and wanted:
                 missing.append(f"{name}: it was stopped before it had a trial; the command of its sweep goes on")
@@ -113,11 +113,44 @@ class _MissingError(TfserError):
     """What is known to be finished cannot be read; the text says what, and where it was looked for."""
 
 
-def _found(name: str, kept: Sequence[Row], parents: Sequence[Any], ledger: Ledger | None, held: _Held | None) -> list[Results]:
-    """What is asked for by one name.
+def older_rows(storage: Place, uri: str, sweep: str) -> list[Row]:
+    """What a sweep's runs in MLflow say of rows that were not kept beside the ledger: those of an earlier version.
+
+    Raises:
+        RequestError: MLflow cannot be read.
+        TfserError: it knows of finished trials that neither it nor the ledger holds.
+    """
+    held = _Held(uri, storage)
+    theirs = [run for run in held.parents if run.data.tags["tfser.sweep"] == sweep]
+    return _found([], theirs, Ledger(storage / "ledger"), held)[0] if theirs else []
+
+
+def with_runs(results: Results, storage: Place, uri: str) -> Results:
+    """The same with the ids of MLflow's runs.
 
     Args:
-        name: of the sweep or database.
+        results: of one sweep.
+        storage: where its ledger is.
+        uri: MLflow's.
+
+    Raises:
+        RequestError: MLflow cannot be read.
+    """
+    held = _Held(uri, storage)
+    parents = {run.data.tags["tfser.key"]: run for run in held.parents if run.data.tags["tfser.sweep"] == results.sweep}
+    with held.reading():
+        children = held.children({results.sweep})
+    runs = {key: children[r["trial_id"]].info.run_id for key, r in results.records.items() if r["trial_id"] in children}
+    of_rows = {c: parents[key].info.run_id for c in results.configurations for key in tracking.every_key(c)[::-1] if key in parents}
+    return replace(results, runs=runs, row_runs=of_rows)
+
+
+def _found(
+    kept: Sequence[Row], parents: Sequence[Any], ledger: Ledger | None, held: _Held | None
+) -> tuple[list[Row], dict[str, Mapping[str, Any]], dict[str, str]]:
+    """Rows, their trials' ledger entries by id, and their trials' runs.
+
+    Args:
         kept: the rows beside the ledger that it means.
         parents: the runs of rows in MLflow that it means.
         ledger: where trials are read from first.
@@ -152,7 +185,7 @@ def _found(name: str, kept: Sequence[Row], parents: Sequence[Any], ledger: Ledge
     if missing:
         at_hand = f"; the ledger {ledger.root} does not hold them either" if ledger is not None else ""
         raise _MissingError("\n  - ".join(f"{len(which)} x {what}, such as {which[0]}{at_hand}" for what, which in sorted(missing.items())))
-    return rows.assembled(name, [rows.identified(row, records, digests.get(row.run, "")) for row in made], records, run_ids)
+    return [rows.identified(row, records, digests.get(row.run, "")) for row in made], records, run_ids
 
 
 class _Held:

@@ -345,7 +345,7 @@ def recall(sweep: Sweep) -> dict[str, Any]:
         "databases": dict(sweep.digests),
     }
     with contextlib.suppress(FileNotFoundError, ValueError):
-        before = json.loads(read_text(_memory(sweep)))
+        before = json.loads(read_text(memory_place(sweep)))
         differs = []
         for key, what in (("space", "the search space of {} is another one"), ("databases", "{} holds other utterances, labels or audio")):
             differs += [what.format(name) for name, value in before.get(key, {}).items() if now[key].get(name, value) != value]
@@ -358,10 +358,11 @@ def recall(sweep: Sweep) -> dict[str, Any]:
 
 def remember(sweep: Sweep, memory: Mapping[str, Any]) -> None:
     """Keep what ``recall`` gave, once nothing can be wrong with the request any more."""
-    commit_text(_memory(sweep), json.dumps(memory, sort_keys=True, indent=1))
+    commit_text(memory_place(sweep), json.dumps(memory, sort_keys=True, indent=1))
 
 
-def _memory(sweep: Sweep) -> Place:
+def memory_place(sweep: Sweep) -> Place:
+    """Where it is kept what the sweep's name stands for."""
     return sweep.storage / "sweeps" / f"{sweep.name}.json"
 
 

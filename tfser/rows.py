@@ -18,7 +18,7 @@ from tfser.plan import fixed_settings, is_published
 from tfser.report import searches
 from tfser.report.result import Configuration, Results, is_done
 from tfser.report.searches import History
-from tfser.report.settings import unrecorded
+from tfser.report.settings import recorded, unrecorded
 from tfser.tracking import from_dict, to_dict
 
 Record = Mapping[str, Any]
@@ -213,3 +213,70 @@ def _extent(alike: Sequence[Row], done: set[tuple[str, int]]) -> Configuration:
 
     folds_, seeds_ = extents[max(range(len(extents)), key=size)]
     return replace(last, folds=folds_, seeds=seeds_)
+
+
+KEPT_EVERY_S = 20.0
+"""How often the rows of a sweep that is running are kept: what a killed driver leaves is then nearly all there is."""
+
+
+class Keeper:
+    """Keeps the rows of one sweep while it runs.
+
+    Args:
+        storage: holds the ledger.
+        sweep: the sweep's name.
+        command: what was typed.
+        asked: the rows that this start asks for.
+        earlier: what earlier starts kept; rows of other data by the name of a database that is asked for are left alone.
+    """
+
+    def __init__(self, storage: Place, sweep: str, command: str, asked: Sequence[Configuration], earlier: Iterable[Row]) -> None:
+        self._storage, self._sweep, self._command, self._asked = storage, sweep, command, asked
+        states = {c.database: c.database_digest for c in asked}
+        same = [row for row in earlier if states.get(row.configuration.database, "") in ("", row.configuration.database_digest)]
+        self._earlier = [_told(row, asked) for row in same]
+        self._kept = float("-inf")  # nothing was kept yet: the first trial that ends is the occasion
+
+    def rows(self, finals: Mapping[tuple[Configuration, str, int], str], histories: Sequence[History] = ()) -> list[Row]:
+        """Every row of the sweep.
+
+        Args:
+            finals: (row, fold, seed) to the trial, as far as they are known.
+            histories: what its studies tried.
+        """
+        made: dict[Configuration, dict[str, dict[str, str]]] = {c: {} for c in self._asked}
+        for (c, fold, seed), trial in finals.items():
+            made[c].setdefault(fold, {})[str(seed)] = trial
+        mine = [
+            Row(
+                sweep=self._sweep,
+                configuration=c,
+                finals=trials,
+                histories=tuple(h for h in histories if h.configuration == c),
+                command=self._command,
+                written_unix=time.time(),
+            )
+            for c, trials in made.items()
+        ]
+        return merged(mine, self._earlier)
+
+    def keep(self, rows: Sequence[Row]) -> None:
+        """Write them beside the ledger."""
+        write(self._storage, self._sweep, rows)
+        self._kept = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether they were last kept long ago."""
+        return time.monotonic() - self._kept > KEPT_EVERY_S
+
+
+def _told(row: Row, asked: Sequence[Configuration]) -> Row:
+    """A row of an earlier version whose settings were not kept: they are those of the same sweep now, which allows no others."""
+    if recorded(row.configuration.settings):
+        return row
+    same = [c for c in asked if c.words == row.configuration.words]
+    if not same:
+        return row
+    c = replace(row.configuration, database_digest=same[0].database_digest, settings=same[0].settings)
+    return replace(row, configuration=c, histories=tuple(replace(h, configuration=c) for h in row.histories))

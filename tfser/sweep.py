@@ -25,10 +25,10 @@ from typing import Any
 
 from rich.console import Console
 
-from tfser import collect, cost, estimate, leftovers, tracking
+from tfser import collect, cost, estimate, leftovers, rows, tracking
 from tfser.errors import RequestError, TfserError, counted
 from tfser.features import DAMAGED, FeatureStore, FrontEnd, Pack, audio_digests
-from tfser.files import absolute, commit_text, read_bytes
+from tfser.files import absolute, commit_text, exists, read_bytes
 from tfser.lease import lease
 from tfser.ledger import Ledger
 from tfser.models import MODELS
@@ -38,7 +38,8 @@ from tfser.report.provenance import Provenance
 from tfser.report.result import Configuration, Results
 from tfser.report.searches import History
 from tfser.report.summary import summarise
-from tfser.request import Sweep, check, parser, probe_out, recall, remember
+from tfser.request import Sweep, check, memory_place, parser, probe_out, recall, remember
+from tfser.rows import Keeper, Row
 from tfser.runners import Runner
 from tfser.runners.in_process import InProcessRunner
 from tfser.runners.work import Task, versions
@@ -107,6 +108,7 @@ class Run:
         say = partial(self._say, style="yellow")
         storage = open_storage(journal, self.arguments.optuna_storage, say) if sweep.request.trials else None
         view = View(sweep.plan, console)
+        keeper = self._keeper()
         mirror = tracking.Mirror(
             lambda: tracking.Tracker(sweep.tracking_uri, sweep.name, _artifacts(sweep), self._command, weights=self._weights),
             lambda text: self._say(text, "yellow"),
@@ -116,6 +118,9 @@ class Run:
         def watch(ended: Ended) -> None:
             view.ended(ended)
             status = ended.record["status"]
+            if keeper.is_due and view.schedule is not None:
+                with contextlib.suppress(OSError):  # the end of the sweep keeps them too
+                    keeper.keep(keeper.rows(_finals(view.schedule)))
             if "spec" in ended.record and status != "pruned":
                 trial_id = ended.spec.trial_id
                 mirror.put(partial(self._log, ended.configuration, trial_id, status), f"trial {trial_id}")
@@ -130,10 +135,18 @@ class Run:
             owner=f" of {sweep.name} {owner}" if self.arguments.optuna_storage else "",
         )
         view.schedule = schedule
-        records, histories = self._entries(schedule, view, memory, mirror)
-        runs = self._mirror_rows(schedule, records, histories, mirror)
+        try:
+            records, histories = self._entries(schedule, view, memory, mirror)
+        except KeyboardInterrupt:
+            with contextlib.suppress(OSError):
+                keeper.keep(keeper.rows(_finals(schedule)))
+            raise
+        kept = keeper.rows(_finals(schedule), histories)
+        keeper.keep(kept)
+        results = replace(self._results(records, kept), command=self._command)
+        runs = self._mirror_rows(results, mirror)
         mirror.close()
-        results = replace(self._results(records, mirror), histories=tuple(histories), command=self._command)
+        results = results if mirror.lost else self._with_runs(results)
         folder = sweep.out / sweep.name
         tables.write(results, folder, made=Provenance(tracking_uri=tracking.redacted(sweep.tracking_uri)))
         self._write_sweep_json(schedule, runs)
@@ -269,55 +282,77 @@ class Run:
             self._said = True
             self._say(f"Interrupted. What was finished is kept; the same command goes on from there (sweep {self.sweep.name}).")
 
-    def _mirror_rows(
-        self, schedule: Schedule, records: Mapping[Key, Record], histories: Sequence[History], mirror: tracking.Mirror
-    ) -> dict[str, str]:
+    def _keeper(self) -> Keeper:
+        """What keeps the sweep's rows, once it is known that no finished table would be replaced by one that knows less.
+
+        Raises:
+            RequestError: the tables that are there hold rows that are neither asked for nor kept.
+        """
+        sweep = self.sweep
+        earlier = rows.read(sweep.storage, sweep.name)
+        if not earlier and exists(memory_place(sweep)):
+            try:
+                earlier = collect.older_rows(sweep.storage, sweep.tracking_uri, sweep.name)
+            except TfserError as error:  # what it has is not known then, and tables that hold more are left as they are
+                self._say(str(error), "yellow")
+        keeper = Keeper(sweep.storage, sweep.name, self._command, sweep.plan.configurations, earlier)
+        folder = sweep.out / sweep.name
+        planned = {row.configuration: len({*row.configuration.folds, *row.finals}) for row in keeper.rows({})}
+        if lost := tables.lacking(folder, planned):
+            what_to_do = "name another sweep with --name, another folder with --out, or remove that one"
+            raise RequestError(f"tables in {folder}", [f"{line}; {what_to_do}" for line in lost])
+        return keeper
+
+    def _mirror_rows(self, results: Results, mirror: tracking.Mirror) -> dict[str, str]:
         """Bring the runs of the configurations up to date; returns their run ids once the mirror is closed."""
         runs: dict[str, str] = {}
-        fixed = {s.configuration: {**s.base, "epochs": s.epochs} for s in self.sweep.plan.studies if s.space is None}
-        mine: dict[Configuration, dict[Key, Record]] = {c: {} for c in self.sweep.plan.configurations}
-        for key, kept in schedule.records.items():
-            mine[key[0]][key] = kept
-        for configuration, kepts in mine.items():
+        fixed = {s.configuration.key: {**s.base, "epochs": s.epochs} for s in self.sweep.plan.studies if s.space is None}
+        asked = {c.key for c in self.sweep.plan.configurations}
+        for summary in summarise(results):
+            c = summary.configuration
+            if c.key not in asked:
+                continue
+            mine = {key: record for key, record in results.records.items() if key[0] == c}
             finals: dict[str, dict[str, str]] = {}
-            for (_, fold, seed), kept in kepts.items():
-                finals.setdefault(fold, {})[str(seed)] = kept["trial_id"]
-            own = {key: records[key] for key in kepts if key in records}
-            (summary,) = summarise(Results(sweep=self.sweep.name, configurations=(configuration,), records=own))
-            ends = [kept["started_unix"] + kept["seconds"] for kept in kepts.values() if kept["status"] == "done"]
-            tried = [history for history in histories if history.configuration == configuration]
+            for (_, fold, seed), record in mine.items():
+                finals.setdefault(fold, {})[str(seed)] = record["trial_id"]
+            ends = [record["started_unix"] + record["seconds"] for record in mine.values() if record["status"] == "done"]
+            tried = [history for history in results.histories if history.configuration == c]
             row = partial(
                 tracking.Tracker.configuration,
-                configuration=configuration,
+                configuration=c,
                 finals=finals,
                 numbers=_numbers(summary),
                 time_ms=int(1000 * max(ends, default=0)),
                 confusion=summary.confusion.tolist(),
-                settings=fixed.get(configuration),
-                digest=self.sweep.digests[configuration.database],
+                settings=fixed.get(c.key),
+                digest=self.sweep.digests[c.database],
                 histories=searches.to_json(tried) if tried else "",
             )
 
-            def write(tracker: tracking.Tracker, row: Callable[..., str] = row, key: str = " ".join(configuration.key)) -> None:
+            def write(tracker: tracking.Tracker, row: Callable[..., str] = row, key: str = tracking.configuration_key(c)) -> None:
                 runs[key] = row(tracker)
 
-            mirror.put(write, f"the row {' / '.join(configuration.key)}")
+            mirror.put(write, f"the row {' / '.join(c.words)}")
         return runs
 
-    def _results(self, entries: Mapping[Key, Record], mirror: tracking.Mirror) -> Results:
-        """What the tables are made from: MLflow's runs, or the ledger's entries where MLflow could not be written."""
-        ours = Results(sweep=self.sweep.name, configurations=self.sweep.plan.configurations, records=entries)
-        if mirror.lost:
-            return ours
+    def _results(self, entries: Mapping[Key, Record], kept: Sequence[Row]) -> Results:
+        """What the tables are made from: the ledger's entries; of trials that have none, what is known of them."""
+        records: dict[str, Mapping[str, Any]] = {record["trial_id"]: record for record in entries.values()}
+        for row in kept:
+            for trial in (trial for seeds in row.finals.values() for trial in seeds.values()):
+                if trial not in records and (record := self.ledger.get(trial)) is not None:
+                    records[trial] = record
+        (results,) = rows.assembled(self.sweep.name, kept, records)
+        return results
+
+    def _with_runs(self, results: Results) -> Results:
+        """The same with the ids of MLflow's runs, where it can be read: no number comes from there."""
         try:
-            (results,) = collect.from_mlflow(self.sweep.tracking_uri, [self.sweep.name])
+            return collect.with_runs(results, self.sweep.storage, self.sweep.tracking_uri)
         except RequestError as error:
-            self._say(f"The tables are made from the ledger, because MLflow cannot be read: {error.problems[0]}", "yellow")
-            return ours
-        wanted = set(self.sweep.plan.configurations)
-        rows = tuple(c for c in results.configurations if c in wanted)
-        records = {key: record for key, record in results.records.items() if key[0] in wanted}
-        return replace(results, configurations=rows, records=records)
+            self._say(f"The page names no runs, because MLflow cannot be read: {error.problems[0]}", "yellow")
+            return results
 
     def _write_sweep_json(self, schedule: Schedule, runs: Mapping[str, str]) -> None:
         """What differs from run to run; the other files hold only what the numbers fill."""
@@ -401,6 +436,11 @@ def tally(schedule: Schedule, seconds: float) -> str:
 
 def _was(trials: Sized) -> str:
     return "was" if len(trials) == 1 else "were"
+
+
+def _finals(schedule: Schedule) -> dict[Key, str]:
+    """The final trials that are known, by row, fold and seed."""
+    return {key: spec.trial_id for key, spec in schedule.finals.items()}
 
 
 def _shown(value: Any) -> Any:
