@@ -83,7 +83,7 @@ def _in_any_form(path: Path) -> Path:
     """Return the file under its typed name, or under the same name in another Unicode form: systems store different ones."""
     if not os.path.lexists(path):
         for form in ("NFC", "NFD"):
-            other = Path(unicodedata.normalize(form, os.fspath(path)))  # type: ignore[arg-type]
+            other = Path(unicodedata.normalize(form, os.fspath(path)))
             if os.path.lexists(other):
                 return other
     return path
