@@ -32,6 +32,7 @@ _ASK = (
 )
 """One call that only reads for each kind of Ray's gRPC servers: control service, node, worker, agent, client server."""
 
+
 def token_facts() -> dict[str, Any]:
     """Where the token would come from, and who may read its file; never the token itself."""
     path = safety.token_path()
