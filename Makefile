@@ -11,7 +11,7 @@ help:
 	@echo "make demo       set up and run the whole path on the built-in database"
 	@echo "make test       set up and run the fast tests"
 	@echo "make test-all   set up and run every test, the fast ones first"
-	@echo "make lint       set up, then ruff and mypy"
+	@echo "make lint       set up, then ruff, mypy, import-linter and codespell"
 	@echo "make ui         open the demo's runs in MLflow on http://127.0.0.1:5000"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -30,7 +30,7 @@ test-all: $(STAMP)
 	$(BIN)/python -m pytest -q
 
 lint: $(STAMP)
-	$(BIN)/ruff check . && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache && $(BIN)/codespell
 
 ui: $(STAMP)
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --workers 1 --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/results/.tfser/mlflow.db

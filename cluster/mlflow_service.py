@@ -40,11 +40,11 @@ import psutil
 from filelock import FileLock, Timeout
 
 from tfser.errors import RequestError
-from tfser.files import Place, absolute, commit, commit_text, make_folder, move, place, read_bytes
-from tfser.mirror import redacted
-from tfser.runners.safety import is_loopback
-from tfser.streams import take_any_text
-from tfser.tracking_uri import sqlite_uri
+from tfser.execution.on_ray.open_doors import is_loopback
+from tfser.storage.passwords import redacted
+from tfser.storage.places import Place, absolute, commit, commit_text, make_folder, move, place, read_bytes
+from tfser.text.streams import take_any_text
+from tfser.tracking.uri import sqlite_uri
 
 SCRIPT = Path(__file__).resolve()
 

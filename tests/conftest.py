@@ -8,9 +8,13 @@ import pytest
 import torch
 
 from tests.helpers.tiny import SMALL, write_tiny
-from tfser import final_model, front_end, train, uncertainty
 from tfser.databases import load
-from tfser.features import FeatureStore, FrontEnd, as_tensor, audio_digests
+from tfser.evaluation import uncertainty
+from tfser.features import log_mel
+from tfser.features.segments import as_tensor
+from tfser.features.store import FeatureStore, FrontEnd, audio_digests
+from tfser.final_models import model
+from tfser.training import training
 
 pytest_plugins = ["tests.helpers.s3", "tests.helpers.tiers"]
 
@@ -51,8 +55,8 @@ def in_float64(monkeypatch):
     In float32 they do not: Adam makes steps of full size out of gradients that are 0 but for rounding, and how those are rounded
     is the processor's affair.
     """
-    made, before = (front_end._mel_spectrogram, front_end._resampler), torch.get_default_dtype()
-    for module in (train, final_model):
+    made, before = (log_mel._mel_spectrogram, log_mel._resampler), torch.get_default_dtype()
+    for module in (training, model):
         monkeypatch.setattr(module, "as_tensor", lambda frames: as_tensor(frames).double())
     for each in made:
         each.cache_clear()

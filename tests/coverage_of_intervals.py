@@ -1,9 +1,9 @@
-"""How often the 95 % intervals of ``tfser.uncertainty`` hold the truth, measured on simulated speakers.
+"""How often the 95 % intervals of ``tfser.evaluation.uncertainty`` hold the truth, measured on simulated speakers.
 
     python -m tests.coverage_of_intervals OUT [--simulations 1000] [--speakers 3 4 5 8 10 50] [--package]
 
 Writes OUT/blocks.csv (counts per 100 simulations; a later call goes on where it ended) and OUT/coverage.json and OUT/coverage.md from
-it. --package also writes tfser/interval_coverage.json, from which ``actual_coverage`` answers. Every simulation is seeded by its
+it. --package also writes tfser/evaluation/interval_coverage.json, from which ``actual_coverage`` answers. Every simulation is seeded by its
 scenario, number of speakers and number, so any block can be made again alone.
 
 Speaker s shows emotion e in n_se utterances; utterance i is recognised under seed r with probability
@@ -32,8 +32,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tfser import __version__, uncertainty
-from tfser.files import commit_text
+from tfser import __version__
+from tfser.evaluation import uncertainty
+from tfser.storage.places import commit_text
 
 SPEAKERS = (3, 4, 5, 8, 10, 50)
 BLOCK = 100
@@ -227,7 +228,7 @@ def add_up(rows: Sequence[dict[str, str]]) -> list[dict[str, object]]:
 
 
 def packaged(entries: Sequence[dict[str, object]]) -> str:
-    """tfser/interval_coverage.json: method to figure to speakers to the coverage in each scenario."""
+    """tfser/evaluation/interval_coverage.json: method to figure to speakers to the coverage in each scenario."""
     nested: dict[str, dict[str, dict[str, list[object]]]] = {}
     for e in entries:
         by_speakers = nested.setdefault(str(e["method"]), {}).setdefault(str(e["figure"]), {})
@@ -284,7 +285,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--simulations", type=int, default=1000, help=f"per scenario and number of speakers, a multiple of {BLOCK}")
     parser.add_argument("--speakers", type=int, nargs="+", default=SPEAKERS)
-    parser.add_argument("--package", action="store_true", help="also write tfser/interval_coverage.json")
+    parser.add_argument("--package", action="store_true", help="also write tfser/evaluation/interval_coverage.json")
     options = parser.parse_args()
     path = options.out / "blocks.csv"
     options.out.mkdir(parents=True, exist_ok=True)

@@ -22,13 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tfser import front_end
-from tfser.audio import Waveform
-from tfser.files import commit_text
-from tfser.front_end import FrontEnd, log_mel
+from tfser.audio.files import Waveform
+from tfser.features import log_mel as features_log_mel
+from tfser.features.log_mel import FrontEnd, log_mel
 from tfser.models import MODELS
-from tfser.numerics import settled
-from tfser.train import HYPERPARAMETERS, Training, TrialData
+from tfser.planning.settings import HYPERPARAMETERS
+from tfser.storage.places import commit_text
+from tfser.training.determinism import settled
+from tfser.training.training import Training, TrialData
 from tfser.trial import NUMERICS_VERSION
 
 STORED = Path(__file__).with_suffix(".json")
@@ -136,7 +137,7 @@ def of_trial(model: str, ablation: str, changes: Mapping[str, Any]) -> dict[str,
 @contextmanager
 def _float64() -> Iterator[None]:
     """Make windows, filters and resamplers in float64, and none of them last."""
-    made = (front_end._mel_spectrogram, front_end._resampler)
+    made = (features_log_mel._mel_spectrogram, features_log_mel._resampler)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     for each in made:
@@ -154,7 +155,9 @@ def of_front_end(wanted: FrontEnd, rate_hz: int, channels: int) -> dict[str, Any
     samples = 0.4 * pattern((channels, rate_hz // 20), 11)
     with settled(CPU), _float64():
         if rate_hz != wanted.rate_hz:
-            front_end._resampler(front_end.rate_ratio(rate_hz, wanted.rate_hz)).double()  # its filter is float32 whatever the default is
+            features_log_mel._resampler(
+                features_log_mel.rate_ratio(rate_hz, wanted.rate_hz)
+            ).double()  # its filter is float32 whatever the default is
         return {"log_mel": _rounded(log_mel(Waveform(samples, rate_hz), wanted).tolist())}
 
 

@@ -16,13 +16,13 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from tfser import finished
 from tfser.databases.folders import show
 from tfser.errors import RequestError, TfserError
-from tfser.final_model import FinalModel, Scored, read
-from tfser.front_end import FrontEnd
-from tfser.streams import take_any_text, takes
-from tfser.typed import typed_path
+from tfser.features.log_mel import FrontEnd
+from tfser.final_models import find
+from tfser.final_models.model import FinalModel, Scored, read
+from tfser.text.streams import take_any_text, takes
+from tfser.text.typed import typed_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         description="Emotion and probabilities of audio files, from a finished final trial.",
         epilog="Exit codes: 0 done, 2 the request is wrong and nothing was scored.",
     )
-    finished.add_options(p)
+    find.add_options(p)
     p.add_argument("files", nargs="*", type=typed_path, metavar="FILE", help="audio: wav, flac, aiff; another rate is resampled")
     p.add_argument("--segments", action="store_true", help="the probabilities of every segment too")
     p.add_argument("--json", action="store_true", help="one JSON object, with every digit, instead of a table in percent")
@@ -118,11 +118,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     problems = [] if arguments.files or arguments.log_model else ["no FILE; name one audio file or more"]
-    place = finished.source(arguments)
+    place = find.source(arguments)
     model = None
     try:
-        record = finished.find(arguments.run, place, finished.narrowed(arguments))
-        model = finished.load(record, place.ledger)
+        record = find.find(arguments.run, place, find.narrowed(arguments))
+        model = find.load(record, place.ledger)
     except RequestError as error:
         problems += _flat(error)
     try:
@@ -140,9 +140,9 @@ def _run(arguments: argparse.Namespace) -> int:
         else:
             print(to_text(values))
     if arguments.log_model:
-        from tfser import serving
+        from tfser.final_models import log
 
-        print(serving.log(arguments.run, record, place))
+        print(log.log(arguments.run, record, place))
     return 0
 
 

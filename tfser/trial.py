@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tfser.typed import clipped, number, whole
+from tfser.text.typed import clipped, number, whole
 
 NUMERICS_VERSION = 2
 """Bumped whenever code changes results, so that an old trial is never taken for a new one."""

@@ -12,8 +12,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from tests.helpers.results import markdown_cells
 from tests.helpers.tiny import SET_SMALL
-from tfser import uncertainty
-from tfser.report.table import percent, points
+from tfser.evaluation import uncertainty
+from tfser.report.tables.table import percent, points
 
 FAST = [*SET_SMALL, "learning_rate=0.03"]
 

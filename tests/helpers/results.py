@@ -14,11 +14,14 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from tfser import metrics, plan
-from tfser.report import published, terminal
+from tfser.evaluation import metrics
+from tfser.execution.results import Results
+from tfser.planning import settings
+from tfser.planning.configuration import Configuration
+from tfser.report import published
 from tfser.report.provenance import Provenance
-from tfser.report.result import Configuration, Results
-from tfser.report.searches import History, Tried
+from tfser.report.tables import terminal
+from tfser.search.history import History, Tried
 from tfser.trial import TrialSpec
 
 TFT, ATFNN = "time_frequency_transformer", "atfnn"
@@ -257,7 +260,7 @@ def trained(results: Results) -> Results:
             ablation=c.ablation,
             seed=seed,
             epochs=20,
-            hyperparameters=tuple(sorted(plan.published_settings(TFT).items())),
+            hyperparameters=tuple(sorted(settings.published_settings(TFT).items())),
         )
         more = {
             "spec": spec.to_dict(),

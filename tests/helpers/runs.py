@@ -5,8 +5,8 @@ import sqlite3
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from tfser import metrics
-from tfser.report.result import Configuration
+from tfser.evaluation import metrics
+from tfser.planning.configuration import Configuration
 from tfser.trial import TrialSpec
 
 EMOTIONS = ("angry", "calm", "glad", "sad")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfser.uncertainty import FoldScores
+from tfser.evaluation.uncertainty import FoldScores
 
 
 def trials(folds=4, seeds=1, emotions=3, utterances=12, seed=0, speakers=1, chance=0.5):

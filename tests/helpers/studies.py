@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 
-from tfser import plan, resources, space
-from tfser.ledger import Ledger
+from tfser.execution.schedule import Schedule
 from tfser.models import MODELS
-from tfser.schedule import Schedule
-from tfser.search import open_storage
+from tfser.planning import plan, search_space_file, settings
+from tfser.planning import request as planning_request
+from tfser.search.study import open_storage
+from tfser.storage import packaged_files
+from tfser.storage.ledger import Ledger
 
 
 def known():
-    return {model: plan.hyperparameters(model) for model in MODELS}
+    return {model: settings.hyperparameters(model) for model in MODELS}
 
 
-SPACE = space.read(resources.data_folder("search_spaces") / "demo.yaml", known())
+SPACE = search_space_file.read(packaged_files.data_folder("search_spaces") / "demo.yaml", known())
 
 MODEL = "time_frequency_transformer"
 
@@ -33,7 +35,7 @@ def train(spec):
 
 
 def make_plan(tiny, trials=5, **options):
-    request = plan.Request(models=(MODEL,), trials=trials, epochs=4, **options)
+    request = planning_request.Request(models=(MODEL,), trials=trials, epochs=4, **options)
     return plan.make(request, [tiny], lambda d: "digest", {MODEL: SPACE})
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.helpers.tiny import SMALL
-from tfser.plan import published_settings
-from tfser.runners import work
+from tfser.execution import run_trial
+from tfser.planning.settings import published_settings
 from tfser.trial import TrialSpec
 
 SPEC = TrialSpec(
@@ -39,4 +39,4 @@ def task(pack, storage, *, purpose="final", checkpoint_s=0.0):
         epochs=EPOCHS,
         hyperparameters=tuple(sorted(settings.items())),
     )
-    return work.Task(spec=spec, pack=pack.path, storage=storage, checkpoint_s=checkpoint_s)
+    return run_trial.Task(spec=spec, pack=pack.path, storage=storage, checkpoint_s=checkpoint_s)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tfser.databases import KNOWN, casia, cremad, emodb, emovo, ravdess, savee, tess
+from tfser.databases import KNOWN
+from tfser.databases.corpora import casia, cremad, emodb, emovo, ravdess, savee, tess
 
 SAMPLES = 2000
 

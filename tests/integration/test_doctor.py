@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.clusters import ROOT, Cluster, listening
 from tfser.doctor import cluster, doors
-from tfser.runners import safety
+from tfser.execution.on_ray import open_doors
 
 pytestmark = pytest.mark.full
 
@@ -69,13 +69,13 @@ def test_without_the_token_nothing_is_submitted_and_the_cluster_is_not_called_op
             gates = cluster.gates(address)
             assert not cluster.may_connect(gates)
             assert of([asdict(f) for f in cluster.gate_findings(gates)], "Ray") == [f"{address} asks for a token, and {why}"]
-            assert safety.open_to_anyone(address) is None
+            assert open_doors.open_to_anyone(address) is None
 
 
 def test_the_sockets_of_the_cluster_are_all_found_and_all_guarded(ray):
     def ours():
         processes = [p for node in ray.nodes for p in node.processes()]
-        return {p.pid for p in processes}, {port for _, ip, port in listening(processes) if not safety.is_loopback_ip(ip)}
+        return {p.pid for p in processes}, {port for _, ip, port in listening(processes) if not open_doors.is_loopback_ip(ip)}
 
     for _ in range(10):  # Ray ends idle workers meanwhile, and a busy machine may answer too late
         pids, expected = ours()

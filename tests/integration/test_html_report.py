@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from tests.helpers.results import MADE, Tables, configuration, paper_rows, record, searched, sweep, trained, with_runs
-from tfser.report import tables
-from tfser.report.result import Results
+from tfser.execution.results import Results
+from tfser.report import write
 
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 pytestmark = [
@@ -85,7 +85,7 @@ def folder(tmp_path_factory):
             results.records[row, "08", seed] = record(row, "08", seed, lacks=("sad",))
     results = with_runs(trained(Results(sweep="browser", configurations=rows, records=results.records)))
     place = tmp_path_factory.mktemp("browser")
-    tables.write(searched(results), place, made=MADE)
+    write.write(searched(results), place, made=MADE)
     (place / "probe.html").write_text(PROBE, encoding="utf-8")
     return place
 

@@ -13,7 +13,7 @@ from ray.job_submission import JobSubmissionClient
 from tests.helpers.clusters import RAY, ROOT, Cluster, wait_until
 from tests.helpers.sweeps import search_arguments as arguments
 from tests.helpers.sweeps import tables_of
-from tfser import sweep
+from tfser.sweep import command as sweep_command
 
 pytestmark = pytest.mark.full
 
@@ -31,7 +31,7 @@ def cluster():
 @pytest.fixture(scope="module")
 def undisturbed(tiny_manifest, tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed")
-    assert sweep.main(call(tiny_manifest, out, "--in-process")) == 0
+    assert sweep_command.main(call(tiny_manifest, out, "--in-process")) == 0
     return tables_of(out / "s")
 
 
@@ -113,7 +113,7 @@ def test_a_driver_of_other_code_than_the_workers_trains_nothing(cluster, tiny_ma
     folder = code_of_its_own(tmp_path / "code")
     words = call(tiny_manifest, tmp_path / "out", "--address", cluster.address)
     environment = cluster.driver_environment() | {"PYTHONPATH": str(folder)}
-    command = [sys.executable, "-c", "import sys; from tfser import sweep; sys.exit(sweep.main(sys.argv[1:]))", *words]
+    command = [sys.executable, "-c", "import sys; from tfser.sweep.command import main; sys.exit(main(sys.argv[1:]))", *words]
     done = subprocess.run(command, env=environment, cwd=Path(os.sep), capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "the driver runs tfser 9.9.9" in done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.leaks import arguments, written
-from tfser import leaks
+from tfser.leaks import command
 
 pytestmark = pytest.mark.full
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_ray_gives_the_table_of_the_in_process_runner_to_the_byte(tiny_manifest, tmp_path):
     more = ("--leak", "standardisation", "random_split")
-    assert leaks.main(arguments(tiny_manifest, tmp_path / "alone", *more, epochs="1")) == 0
+    assert command.main(arguments(tiny_manifest, tmp_path / "alone", *more, epochs="1")) == 0
     words = [word for word in arguments(tiny_manifest, tmp_path / "ray", *more, epochs="1") if word != "--in-process"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-m", "tfser.leaks", *words], capture_output=True, text=True, env=environment)

@@ -17,9 +17,9 @@ import pytest
 
 from tests.helpers.ports import free_port
 from tests.helpers.runs import DIGEST, Held, points, record, row
-from tfser import mirror, tracking
-from tfser.mirror import Mirror
-from tfser.tracking import Tracker, configuration_key
+from tfser.tracking import connection, outbox
+from tfser.tracking.outbox import Mirror
+from tfser.tracking.runs import Tracker, configuration_key
 
 pytestmark = pytest.mark.full
 
@@ -65,9 +65,9 @@ def endless_writer(uri, folder, sweep, finished):
 @pytest.fixture(scope="module")
 def processes():
     """Makes processes that have MLflow imported already."""
-    tracking.quiet_environment()
+    connection.quiet_environment()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tfser.tracking", "mlflow.store.tracking.sqlalchemy_store", "alembic.command", "PIL.ImageFont"])
+    context.set_forkserver_preload(["tfser.tracking.runs", "mlflow.store.tracking.sqlalchemy_store", "alembic.command", "PIL.ImageFont"])
     return context
 
 
@@ -124,14 +124,14 @@ def on_disk(held):
 
 
 def test_twenty_sweeps_at_once_lose_nothing_in_sqlite_whose_tables_none_of_them_has_made(processes, tmp_path):
-    sweeps = assert_writers_lose_nothing(processes, tracking.default_uri(tmp_path), tmp_path)
+    sweeps = assert_writers_lose_nothing(processes, connection.default_uri(tmp_path), tmp_path)
     held = Held(tmp_path / "mlflow.db")
     assert_all_there(held, sweeps, on_disk(held))
     assert len(held.runs) == 5 * WRITERS
 
 
 def test_a_driver_that_is_killed_again_and_again_leaves_each_run_once(processes, tmp_path):
-    uri, dice, kills = tracking.default_uri(tmp_path), random.Random(3), 0
+    uri, dice, kills = connection.default_uri(tmp_path), random.Random(3), 0
     finished = processes.Event()
     while not finished.is_set():
         process = processes.Process(target=endless_writer, args=(uri, tmp_path, "s", finished))
@@ -214,9 +214,9 @@ def server(tmp_path_factory):
 @pytest.fixture
 def impatient(monkeypatch):
     """Requests and pauses of seconds."""
-    tracking.quiet_environment()
+    connection.quiet_environment()
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")  # a busy machine needs one for a request that it does answer
-    monkeypatch.setattr(mirror, "LONGEST_PAUSE_S", 1.0)
+    monkeypatch.setattr(outbox, "LONGEST_PAUSE_S", 1.0)
 
 
 def wait_for(condition):

@@ -35,7 +35,7 @@ def test_the_wheel_carries_search_spaces_and_published_figures(installed, tmp_pa
     where = run(installed, tmp_path, "tfser", "sweep", "synthetic", "--plan")
     assert where.returncode == 0, where.stderr
     assert "12 search and 4 final trials in all" in where.stdout
-    code = f"import sys; sys.path.insert(0, {str(installed)!r}); from tfser import resources; print(resources.published())"
+    code = f"import sys; sys.path.insert(0, {str(installed)!r}); from tfser.storage.packaged_files import published; print(published())"
     found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == str(installed / "tfser" / "_data" / "published.yaml")
 
@@ -66,7 +66,8 @@ def test_importing_the_training_part_needs_neither_ray_nor_optuna_nor_mlflow():
     code = (
         "import sys\n"
         "for name in ('ray', 'optuna', 'mlflow', 'sklearn', 'matplotlib', 'pandas', 'rich', 'yaml'): sys.modules[name] = None\n"
-        "import tfser.train, tfser.models, tfser.features, tfser.folds, tfser.metrics, tfser.ledger, tfser.runners.work\n"
+        "import tfser.training.training, tfser.models, tfser.features.store, tfser.evaluation.folds, tfser.evaluation.metrics\n"
+        "import tfser.storage.ledger, tfser.execution.run_trial\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 

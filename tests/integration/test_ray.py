@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers.sweeps import runs_of, tables_of
 from tests.helpers.sweeps import search_arguments as arguments
-from tfser import sweep
+from tfser.sweep import command as sweep_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +44,7 @@ def wait_for_a_trial(driver):
 def undisturbed(tiny_manifest, tmp_path_factory):
     """The sweep in one process: the reference."""
     out = tmp_path_factory.mktemp("undisturbed")
-    assert sweep.main(arguments(tiny_manifest, out, "--in-process")) == 0
+    assert sweep_command.main(arguments(tiny_manifest, out, "--in-process")) == 0
     return out
 
 
@@ -113,7 +113,7 @@ def test_twenty_kills_at_random_moments_leave_the_table_of_an_undisturbed_search
     def words(out):
         return [*arguments(tiny_manifest, out, "--in-process", "--trials", "8", "--validation-folds", "2"), "--epochs", "30"]
 
-    assert sweep.main(words(tmp_path / "undisturbed")) == 0
+    assert sweep_command.main(words(tmp_path / "undisturbed")) == 0
     rng, kills = random.Random(1), 0
     while kills < 20:
         with started(*words(tmp_path / "killed")) as driver:

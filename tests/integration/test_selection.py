@@ -4,9 +4,9 @@ import pytest
 
 from tests.helpers.sweeps import SPACE, arguments, read, runs_of
 from tests.helpers.tiny import write_tiny
-from tfser import sweep
-from tfser.ledger import Ledger
-from tfser.runners import work
+from tfser.execution import run_trial
+from tfser.storage.ledger import Ledger
+from tfser.sweep import command
 
 SEARCH = ("--trials", "7", "--space", str(SPACE), "--fold", "carl", "--name", "s", "--ablation", "T+F")
 
@@ -25,7 +25,7 @@ def permute_labels_of(speaker, manifest):
 def decisions(folder, *more):
     """What a search over ``carl`` decides: settings tried in order of time, setting chosen, epochs, and the final weights."""
     call = arguments(folder / "tiny.csv", folder / "out", *SEARCH, *more, epochs="6")
-    assert sweep.main(call) == 0
+    assert command.main(call) == 0
     ledger = Ledger(folder / "out" / ".tfser" / "ledger")
     records = sorted((ledger.get(i) for i in ledger.ids()), key=lambda r: r["started_unix"])
     searched = [r for r in records if r["spec"]["purpose"] == "search"]
@@ -58,25 +58,25 @@ def test_permuting_the_test_speakers_labels_changes_no_setting_no_epoch_and_no_w
 
 def test_a_selector_that_looks_at_the_test_speaker_is_caught_by_that_test(tmp_path, monkeypatch):
     def leaky(pack, spec):
-        from tfser import folds
+        from tfser.evaluation import folds
 
         train, scored = folds.split(pack.utterances, spec.protocol, spec.fold, spec.validation)
         test = [i for i, u in enumerate(pack.utterances) if u.speaker == spec.fold]
         return train, test if spec.purpose == "search" else scored
 
-    monkeypatch.setattr(work, "_sides", leaky)
+    monkeypatch.setattr(run_trial, "_sides", leaky)
     honest, permuted = pair(tmp_path)
     assert honest[:4] != permuted[:4]
 
 
 def test_a_training_side_that_holds_the_test_speaker_is_caught_by_that_test(tmp_path, monkeypatch):
     def leaky(pack, spec):
-        from tfser import folds
+        from tfser.evaluation import folds
 
         train, scored = folds.split(pack.utterances, spec.protocol, spec.fold, spec.validation)
         return train + [i for i, u in enumerate(pack.utterances) if u.speaker == spec.fold], scored
 
-    monkeypatch.setattr(work, "_sides", leaky)
+    monkeypatch.setattr(run_trial, "_sides", leaky)
     honest, permuted = pair(tmp_path)
     assert honest[3] != permuted[3]
 
@@ -84,11 +84,11 @@ def test_a_training_side_that_holds_the_test_speaker_is_caught_by_that_test(tmp_
 @pytest.mark.full
 def test_the_oracle_does_look_and_says_so_everywhere(tiny_manifest, tmp_path, capsys):
     call = arguments(tiny_manifest, tmp_path, "--name", "o", "--selection", "oracle", "--ablation", "T+F", epochs="6")
-    assert sweep.main(call) == 0
+    assert command.main(call) == 0
     folds = read(tmp_path / "o", "folds.csv")
     assert set(folds.selection) == {"oracle"}
     honest = arguments(tiny_manifest, tmp_path, "--name", "h", "--ablation", "T+F", epochs="6")
-    assert sweep.main(honest) == 0
+    assert command.main(honest) == 0
     last = read(tmp_path / "h", "folds.csv")
     assert (folds.uar.to_numpy() >= last.uar.to_numpy()).all()
     assert set(folds.trial_id).isdisjoint(last.trial_id)
@@ -104,7 +104,7 @@ def test_pruning_ends_trials_that_fall_behind_and_they_reach_no_ledger_and_no_ta
     wide = tmp_path / "wide.yaml"
     wide.write_text("model: time_frequency_transformer\nsearch:\n  learning_rate: {float: [1.0e-6, 1.0e-1], scale: log}\n")
     call = arguments(tiny_manifest, tmp_path, "--name", "p", "--ablation", "T+F", "--trials", "10", "--space", str(wide), epochs="8")
-    assert sweep.main(call) == 0
+    assert command.main(call) == 0
     out = capsys.readouterr().out
     pruned = out.count("behind its study, ended after epoch")
     assert pruned
@@ -112,7 +112,7 @@ def test_pruning_ends_trials_that_fall_behind_and_they_reach_no_ledger_and_no_ta
     ledger = Ledger(tmp_path / ".tfser" / "ledger")
     assert len(ledger.ids()) == 4 * 10 + 4 - pruned
     assert len(read(tmp_path / "p", "folds.csv")) == 4
-    assert sweep.main(call) == 0
+    assert command.main(call) == 0
     assert "Trained 0 trials" in capsys.readouterr().out
-    assert sweep.main([*call, "--no-pruning", "--name", "n"]) == 0
+    assert command.main([*call, "--no-pruning", "--name", "n"]) == 0
     assert "behind its study" not in capsys.readouterr().out

@@ -20,7 +20,8 @@ import soundfile
 
 from tests.helpers.ports import free_port
 from tests.helpers.tiny import SET_SMALL
-from tfser import predict, sweep
+from tfser import predict
+from tfser.sweep import command
 
 pytestmark = pytest.mark.full
 
@@ -46,7 +47,7 @@ def done(tiny_manifest, tmp_path_factory):
         "--model",
         "time_frequency_transformer",
     ]
-    assert sweep.main([str(tiny_manifest), *words, "--set", *SET_SMALL]) == 0
+    assert command.main([str(tiny_manifest), *words, "--set", *SET_SMALL]) == 0
     return out
 
 

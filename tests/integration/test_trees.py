@@ -18,10 +18,10 @@ import soundfile
 
 from tests.helpers import trees
 from tests.helpers.tiny import SET_SMALL
-from tfser import sweep
 from tfser.databases import KNOWN, load
 from tfser.databases import command as databases_command
 from tfser.report.published import load as published_figures
+from tfser.sweep import command
 
 ROOT = Path(__file__).parents[2]
 MODEL = "time_frequency_transformer"
@@ -52,7 +52,7 @@ def finished(data, tmp_path_factory):
         if (database, protocol) not in done:
             out, storage = tmp_path_factory.mktemp(f"{database}-{protocol}"), data.parent / "storage"
             more = ["--protocol", protocol, "--in-process", "--name", f"{database}-{protocol}", "--storage", str(storage)]
-            assert sweep.main(words(database, data, out, *more)) == 0
+            assert command.main(words(database, data, out, *more)) == 0
             done[database, protocol] = out / f"{database}-{protocol}"
         return done[database, protocol]
 
@@ -130,7 +130,7 @@ def test_a_second_start_finds_everything_and_trains_nothing(data, finished, caps
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ("sweep.json", "report.html")}
     storage = data.parent / "storage"
     more = ["--in-process", "--name", "casia-speaker", "--storage", str(storage)]
-    assert sweep.main(words("casia", data, folder.parent, *more)) == 0
+    assert command.main(words("casia", data, folder.parent, *more)) == 0
     assert "Trained 0 trials" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ("sweep.json", "report.html")} == before
 
@@ -154,7 +154,7 @@ def test_a_database_that_deviates_is_refused_and_stated_where_it_is_accepted(tmp
     (root / "wangzhe" / "fear" / "207.wav").unlink()
     (root / "wangzhe" / "fear" / "extra.wav").write_bytes(trees.wav_bytes(5000))
     call = words("casia", tmp_path / "data", tmp_path / "out", "--in-process", "--fold", "wangzhe")
-    assert sweep.main(call) == 2
+    assert command.main(call) == 2
     error = capsys.readouterr().err
     assert "nothing was started" in error
     assert "expected 1200 utterances, found 1199 (-1)" in error
@@ -162,7 +162,7 @@ def test_a_database_that_deviates_is_refused_and_stated_where_it_is_accepted(tmp
     assert "extra.wav" in error
     assert "--allow-incomplete goes on with the 1199 utterances" in error
     assert not (tmp_path / "out").exists()
-    assert sweep.main([*call, "--allow-incomplete"]) == 0
+    assert command.main([*call, "--allow-incomplete"]) == 0
     assert "incomplete: 1199 of 1200 utterances" in capsys.readouterr().out
     for name in ("comparison.md", "comparison.tex", "ablation.md", "ablation.tex"):
         text = (tmp_path / "out" / "s" / name).read_text(encoding="utf-8")
@@ -208,7 +208,7 @@ def shown(path):
 def test_a_corrupted_copy_of_the_real_emodb_starts_nothing_and_every_reason_is_given(real_speech, tmp_path, capsys):
     damaged = corrupted(real_speech, tmp_path / "data")
     call = words("emodb", tmp_path / "data", tmp_path / "out", "--in-process")
-    assert sweep.main(call) == 2
+    assert command.main(call) == 2
     captured = capsys.readouterr()
     assert "Traceback" not in captured.err + captured.out
     assert "nothing was started" in captured.err
@@ -217,7 +217,7 @@ def test_a_corrupted_copy_of_the_real_emodb_starts_nothing_and_every_reason_is_g
     assert not (tmp_path / "out").exists()
     assert all(shown(path) in captured.err for path in damaged["audio"])
     # What only decoding shows is left out before anything is trained, where that is asked for, and said.
-    assert sweep.main([*call, "--allow-incomplete", "--plan"]) == 0
+    assert command.main([*call, "--allow-incomplete", "--plan"]) == 0
     planned = capsys.readouterr().out
     assert "incomplete: 529 of 535 utterances; left out: 1 empty (" in planned
     assert "1 non-finite (" in planned
@@ -232,7 +232,7 @@ def test_a_corrupted_copy_of_the_real_emodb_starts_nothing_and_every_reason_is_g
 @pytest.mark.full
 def test_the_real_emodb_in_place_trains_a_fold(real_speech, tmp_path, capsys):
     call = words("emodb", real_speech, tmp_path, "--in-process", "--fold", "08")
-    assert sweep.main(call) == 0
+    assert command.main(call) == 0
     out = capsys.readouterr().out
     assert "535 utterances" in out
     predictions = table(tmp_path / "s", "predictions.csv")

@@ -17,17 +17,17 @@ from PIL import Image
 
 from tests.helpers.equations import Weights, encode, encoder_layers, f_encoder, group_weights, linear, softmax
 from tests.helpers.tiny import SET_SMALL
-from tfser import attention, sweep
-from tfser.attention import Chosen, attend, band_centres_hz, look, nearest, over_utterance
-from tfser.audio import Waveform
+from tfser.attention import command, figure, maps
+from tfser.attention.maps import Chosen, attend, band_centres_hz, look, nearest, over_utterance
+from tfser.audio.files import Waveform
 from tfser.errors import RequestError
-from tfser.final_model import FinalModel, centre_s
-from tfser.finished import Source
-from tfser.front_end import FrontEnd, log_mel
+from tfser.features.log_mel import FrontEnd, log_mel
+from tfser.final_models.find import Source
+from tfser.final_models.model import FinalModel, centre_s
 from tfser.models import MODELS
-from tfser.numerics import settled, weights_digest
-from tfser.plan import published_settings
-from tfser.report import attention_figure
+from tfser.planning.settings import published_settings
+from tfser.sweep import command as sweep_command
+from tfser.training.determinism import settled, weights_digest
 from tfser.trial import TrialSpec
 
 TFT, ATFNN = "time_frequency_transformer", "atfnn"
@@ -199,7 +199,7 @@ def test_a_model_without_attention_is_refused():
 
 @given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 20))
 def test_a_cell_is_the_mean_of_all_segments_that_show_it(frames, length, hop):
-    from tfser.features import segment_frames
+    from tfser.features.segments import segment_frames
 
     if hop > length:
         hop = length
@@ -217,7 +217,7 @@ def test_bands_are_centred_where_the_front_ends_triangles_peak():
     fine = torchaudio.functional.melscale_fbanks(80001, 0.0, 8000.0, 80, 16000)  # every 0.1 Hz
     np.testing.assert_allclose(band_centres_hz(front_end), fine.argmax(dim=0).numpy() / 10, atol=0.2)
     # Figure 6 of the ATFNN paper: band 50 lies around 2700 Hz.
-    assert abs(band_centres_hz(front_end)[49] - attention.SPLIT_HZ) < 100
+    assert abs(band_centres_hz(front_end)[49] - maps.SPLIT_HZ) < 100
 
 
 def test_a_frames_time_is_where_a_click_is_loudest():
@@ -276,20 +276,20 @@ def shown():
 
 def test_equal_values_give_equal_bytes_whatever_a_persons_settings_are(shown, tmp_path):
     for one in shown:
-        first = attention_figure.write(one, tmp_path / "a")
+        first = figure.write(one, tmp_path / "a")
         with mpl.rc_context({"font.size": 30, "image.cmap": "jet", "savefig.dpi": 20, "text.parse_math": True}):
-            second = attention_figure.write(one, tmp_path / "b")
+            second = figure.write(one, tmp_path / "b")
         assert [p.suffix for p in first] == [".png", ".csv", ".npz"]
         assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
         with Image.open(first[0]) as image:
             assert set(image.info) <= {"dpi"}, "no date, no version"
-    assert attention_figure.file_name("a/../b c") != attention_figure.file_name("a/../b-c")
+    assert figure.file_name("a/../b c") != figure.file_name("a/../b-c")
     assert re.fullmatch(r"[A-Za-z0-9_+-]+", shown[0].name)
 
 
 def test_csv_and_npz_hold_what_is_drawn(shown, tmp_path):
     for one in shown:
-        _, table, arrays = attention_figure.write(one, tmp_path)
+        _, table, arrays = figure.write(one, tmp_path)
         with np.load(arrays, allow_pickle=False) as kept:
             np.testing.assert_array_equal(kept["log_mel"], one.log_mel)
             about = json.loads(str(kept["about"]))
@@ -308,12 +308,12 @@ def test_csv_and_npz_hold_what_is_drawn(shown, tmp_path):
 def test_the_line_at_2700_hz_lies_between_the_bands_around_it_and_only_in_atfnns_figures(shown):
     long, short = shown
     assert (long.line_hz, short.line_hz) == (2700.0, None)
-    place = attention_figure._band(long.frequency_hz, [2700.0])[0]
+    place = figure._band(long.frequency_hz, [2700.0])[0]
     below = int(place)
     assert long.frequency_hz[below] <= 2700 <= long.frequency_hz[below + 1]
     with_line, without = (
-        np.asarray(Image.open(io.BytesIO(attention_figure.to_png(one))).convert("L"), dtype=int)
-        for one in (long, attention_figure.Attention(**{f: getattr(long, f) for f in long.__slots__} | {"line_hz": None}))
+        np.asarray(Image.open(io.BytesIO(figure.to_png(one))).convert("L"), dtype=int)
+        for one in (long, figure.Attention(**{f: getattr(long, f) for f in long.__slots__} | {"line_hz": None}))
     )
     changed = np.flatnonzero((with_line != without).any(axis=1))
     assert len(changed)
@@ -327,12 +327,12 @@ def test_the_line_at_2700_hz_lies_between_the_bands_around_it_and_only_in_atfnns
 def done(tiny_manifest, tmp_path_factory):
     out = tmp_path_factory.mktemp("results")
     words = ["--out", str(out), "--in-process", "--fold", "anna", "--epochs", "1", "--name", "looked", "--model", TFT]
-    assert sweep.main([str(tiny_manifest), *words, "--set", *SET_SMALL]) == 0
+    assert sweep_command.main([str(tiny_manifest), *words, "--set", *SET_SMALL]) == 0
     return out
 
 
 def asked(capsys, *words):
-    code = attention.main([str(word) for word in words])
+    code = command.main([str(word) for word in words])
     said = capsys.readouterr()
     return code, said.out, said.err
 
@@ -380,7 +380,7 @@ def test_what_cannot_be_shown_is_refused_with_what_can(done, tmp_path, capsys):
 
 
 def test_lost_features_of_a_database_without_a_name_of_its_own_are_said(done, tmp_path, capsys):
-    trial = attention.finished.find("looked", Source(storage=done / ".tfser", results=done), {})["trial_id"]
+    trial = maps.finished.find("looked", Source(storage=done / ".tfser", results=done), {})["trial_id"]
     ledger = tmp_path / "ledger" / trial[:2]
     ledger.mkdir(parents=True)
     for ending in (".json", ".pt"):
@@ -397,16 +397,16 @@ def test_lost_features_of_a_known_database_are_made_anew(tmp_path):
     utterance = database.utterances[0]
     model, record = final(TFT, "T+F+TF", SIZES[TFT][0], database="synthetic")
     place = Source(storage=tmp_path, results=tmp_path)
-    (chosen,) = attention.utterances(model, record, [utterance.id], place, None)
+    (chosen,) = command.utterances(model, record, [utterance.id], place, None)
     with settled(torch.device("cpu")):
         np.testing.assert_array_equal(chosen.frames, log_mel(database.read(utterance), model.front_end))
     assert chosen.about == f"{utterance.emotion}, speaker {utterance.speaker} (among the training speakers)"
     right = model.score(chosen.frames).probabilities
     recorded = {**record, "utterances": [{"id": utterance.id, "p": right.tolist(), "truth": EMOTIONS[0]}]}
-    assert attention.utterances(model, recorded, [utterance.id], place, None)
+    assert command.utterances(model, recorded, [utterance.id], place, None)
     recorded["utterances"][0]["p"] = np.roll(right, 1).tolist()
     with pytest.raises(RequestError, match="its scores are not the recorded ones: this is not the audio that the trial was tested on"):
-        attention.utterances(model, recorded, [utterance.id], place, None)
+        command.utterances(model, recorded, [utterance.id], place, None)
 
 
 def test_a_folder_that_cannot_be_written_is_said(done, tmp_path, capsys):

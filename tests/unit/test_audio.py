@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from tests.helpers.trees import wav_bytes
-from tfser import audio
+from tfser.audio import files
 from tfser.errors import AudioError
 
 
@@ -27,7 +27,7 @@ def written(path: Path, samples: np.ndarray, rate_hz: int = 16_000, **options: s
 
 def refusal(path: Path) -> AudioError:
     with pytest.raises(AudioError) as error:
-        audio.read(path)
+        files.read(path)
     assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
     return error.value
 
@@ -35,14 +35,14 @@ def refusal(path: Path) -> AudioError:
 @pytest.mark.parametrize("form", ["wav", "flac", "aiff"])
 def test_samples_come_back_as_channels_by_samples(form: str, tmp_path: Path) -> None:
     sent = np.round(np.random.default_rng(1).uniform(-0.5, 0.5, (3000, 2)) * 32768) / 32768
-    waveform = audio.read(written(tmp_path / f"x.{form}", sent, 22_050))
+    waveform = files.read(written(tmp_path / f"x.{form}", sent, 22_050))
     assert (waveform.samples.dtype, waveform.samples.shape, waveform.rate_hz) == (np.float32, (2, 3000), 22_050)
     np.testing.assert_array_equal(waveform.samples, sent.T.astype(np.float32))
 
 
 def test_a_file_longer_than_one_block_is_read_whole(tmp_path: Path) -> None:
     sent = np.random.default_rng(1).uniform(-0.5, 0.5, 700_001).astype(np.float32)
-    waveform = audio.read(written(tmp_path / "x.wav", sent, subtype="FLOAT"))
+    waveform = files.read(written(tmp_path / "x.wav", sent, subtype="FLOAT"))
     np.testing.assert_array_equal(waveform.samples[0], sent)
 
 
@@ -72,10 +72,10 @@ def test_every_format_is_read_whole_and_refused_in_half_or_not_read_at_all(form:
             continue
         with contextlib.suppress(soundfile.LibsndfileError):  # a coding that this libsndfile was built without
             soundfile.write(path, sent, 16_000, format=form, subtype=subtype, endian=endian)
-            if soundfile.info(path).format not in audio.FORMATS or subtype not in audio.SUBTYPES:
+            if soundfile.info(path).format not in files.FORMATS or subtype not in files.SUBTYPES:
                 assert "convert it" in refusal(path).detail, (subtype, endian)
                 continue
-            assert audio.read(path).samples.shape == (1, 16_000), (subtype, endian)
+            assert files.read(path).samples.shape == (1, 16_000), (subtype, endian)
             content = path.read_bytes()
             for share in (4, 2):
                 path.write_bytes(content[: len(content) - len(content) // share])
@@ -116,7 +116,7 @@ def test_a_file_that_was_written_into_a_pipe_is_read_whole(form: str, name: byte
     path = tmp_path / "x"
     for length in lengths:
         path.write_bytes(with_lengths(form, name, length))
-        assert audio.read(path).samples.shape == (1, 16_000), hex(length)
+        assert files.read(path).samples.shape == (1, 16_000), hex(length)
 
 
 def test_a_piped_wav_that_ends_inside_a_sample_is_truncated(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_nist_file_without_a_count_is_read_and_one_with_another_count_is_not(t
     for count, frames in ((b"0    ", 16_000), (b"16000", 16_000), (b"16001", None)):
         path.write_bytes(content.replace(b"-i 16000\nend", b"-i " + count + b"\nend"))
         if frames:
-            assert audio.read(path).samples.shape == (1, frames)
+            assert files.read(path).samples.shape == (1, frames)
         else:
             assert "promises 16001 samples" in refusal(path).detail
 
@@ -174,10 +174,10 @@ def test_a_flac_that_promises_hours_is_too_long(tmp_path: Path) -> None:
 def test_a_file_larger_than_any_utterance_is_refused_unopened(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     with open(path, "wb") as file:
-        file.truncate(audio.LARGEST_BYTES + 1)  # sparse: takes no space
+        file.truncate(files.LARGEST_BYTES + 1)  # sparse: takes no space
     assert refusal(path).kind == "too long"
     with pytest.raises(AudioError, match="too long"):
-        audio.digest(path)
+        files.digest(path)
 
 
 @pytest.mark.parametrize(("rate", "word"), [(100, "100 Hz"), (2_000_000, "2000000 Hz")])
@@ -238,7 +238,7 @@ def test_a_named_pipe_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.wav")
     assert "not an ordinary file" in refusal(tmp_path / "x.wav").detail
     with pytest.raises(AudioError, match="not an ordinary file"):
-        audio.digest(tmp_path / "x.wav")
+        files.digest(tmp_path / "x.wav")
 
 
 def test_a_file_without_permission_is_unreadable(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_file_without_permission_is_unreadable(tmp_path: Path) -> None:
     assert "Permission denied" in refusal(path).detail
 
 
-@pytest.mark.parametrize("use", [audio.read, audio.digest])
+@pytest.mark.parametrize("use", [files.read, files.digest])
 def test_a_file_that_this_user_may_not_open_is_unreadable(use: Callable[[Path], object], tmp_path: Path) -> None:
     (tmp_path / "x.wav").write_bytes(wav_bytes(1))
 
@@ -263,7 +263,7 @@ def test_a_file_that_this_user_may_not_open_is_unreadable(use: Callable[[Path], 
             use(tmp_path / "x.wav")
 
 
-@pytest.mark.parametrize("use", [audio.read, audio.digest])
+@pytest.mark.parametrize("use", [files.read, files.digest])
 def test_a_disk_that_fails_while_it_is_read_is_unreadable(use: Callable[[Path], object], tmp_path: Path) -> None:
     (tmp_path / "x.wav").write_bytes(wav_bytes(1))
 
@@ -281,14 +281,14 @@ def test_a_disk_that_fails_while_it_is_read_is_unreadable(use: Callable[[Path], 
 def test_any_name_can_be_read(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(wav_bytes(1, 4000))
-    assert audio.read(path).samples.shape == (1, 4000)
-    assert len(audio.digest(path)) == 64
+    assert files.read(path).samples.shape == (1, 4000)
+    assert len(files.digest(path)) == 64
 
 
 def test_the_digest_follows_the_bytes(tmp_path: Path) -> None:
     for name, number in (("a", 1), ("b", 1), ("c", 2)):
         (tmp_path / name).write_bytes(wav_bytes(number))
-    a, b, c = (audio.digest(tmp_path / name) for name in "abc")
+    a, b, c = (files.digest(tmp_path / name) for name in "abc")
     assert a == b != c
     with pytest.raises(AudioError, match="missing"):
-        audio.digest(tmp_path / "absent")
+        files.digest(tmp_path / "absent")

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.helpers.tasks import EPOCHS, task
-from tfser.checkpoint import Checkpoint
-from tfser.runners import work
-from tfser.train import Training
+from tfser.execution import run_trial
+from tfser.storage.checkpoints import Checkpoint
+from tfser.training.training import Training
 
 TIMES = ("started_unix", "seconds", "resumed_at_epoch")
 
@@ -33,14 +33,14 @@ def numbers(record):
 @pytest.mark.parametrize("epoch", range(1, EPOCHS))
 def test_a_trial_that_is_interrupted_ends_with_the_same_bits(pack, tmp_path, monkeypatch, purpose, epoch):
     whole = task(pack, tmp_path / "whole", purpose=purpose, checkpoint_s=math.inf)
-    reference = work.run(whole)
+    reference = run_trial.run(whole)
     assert not (tmp_path / "whole" / "checkpoints").exists()
     broken = task(pack, tmp_path / "broken", purpose=purpose)
     with monkeypatch.context() as patch:
         interrupted_after(patch, epoch)
         with pytest.raises(KeyboardInterrupt):
-            work.run(broken)
-    resumed = work.run(broken)
+            run_trial.run(broken)
+    resumed = run_trial.run(broken)
     assert resumed["resumed_at_epoch"] == epoch
     assert numbers(resumed) == numbers(reference)
     if purpose != "search":
@@ -55,7 +55,7 @@ def test_a_checkpoint_that_cannot_be_used_counts_as_none(pack, tmp_path, monkeyp
     with monkeypatch.context() as patch:
         interrupted_after(patch, 2)
         with pytest.raises(KeyboardInterrupt):
-            work.run(asked)
+            run_trial.run(asked)
     (path,) = (tmp_path / "checkpoints").rglob("*.pt")
     content = path.read_bytes()
     if damage == "torn":
@@ -65,15 +65,15 @@ def test_a_checkpoint_that_cannot_be_used_counts_as_none(pack, tmp_path, monkeyp
     elif damage == "empty":
         path.write_bytes(b"")
     elif damage == "other version":
-        monkeypatch.setattr(work, "versions", lambda: {"torch": "1.0"})
+        monkeypatch.setattr(run_trial, "versions", lambda: {"torch": "1.0"})
     else:
-        monkeypatch.setattr(work, "_device_name", lambda: "another device")
-    assert work.run(asked)["resumed_at_epoch"] == 0
+        monkeypatch.setattr(run_trial, "_device_name", lambda: "another device")
+    assert run_trial.run(asked)["resumed_at_epoch"] == 0
 
 
 def test_a_checkpoint_that_cannot_be_written_does_not_end_the_training(pack, tmp_path):
     (tmp_path / "checkpoints").write_text("a file where the folder should be")
-    assert work.run(task(pack, tmp_path))["status"] == "done"
+    assert run_trial.run(task(pack, tmp_path))["status"] == "done"
 
 
 def test_a_checkpoint_holds_no_code(tmp_path):
@@ -86,6 +86,6 @@ def test_a_checkpoint_holds_no_code(tmp_path):
 
 def test_a_trial_that_another_attempt_has_committed_is_not_trained_again(pack, tmp_path, monkeypatch):
     asked = task(pack, tmp_path)
-    first = work.run(asked)
+    first = run_trial.run(asked)
     monkeypatch.setattr(Training, "run_epoch", lambda self: pytest.fail("trained again"))
-    assert work.run(asked) == first
+    assert run_trial.run(asked) == first

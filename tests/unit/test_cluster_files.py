@@ -334,7 +334,7 @@ def test_a_submitted_working_folder_leaves_the_tests_and_old_results_behind_but_
     assert not uploaded("tests/conftest.py")
     assert not uploaded("results/2026-11-21-emodb-first-2s-fixed/README.md")
     assert not uploaded("results/.tfser/mlflow.db")
-    assert all(uploaded(path) for path in ("tfser/sweep.py", "search_spaces/atfnn.yaml", "results/published.yaml", "cluster/mps.sh"))
+    assert all(uploaded(path) for path in ("tfser/sweep/run.py", "search_spaces/atfnn.yaml", "results/published.yaml", "cluster/mps.sh"))
 
 
 def test_the_readme_names_every_file_of_the_folder_and_every_link_leads_somewhere():

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import trees
-from tfser.databases import KNOWN, counting, examine, load
+from tfser.databases import KNOWN, examine, load, published_counts
 from tfser.databases.base import counts
-from tfser.databases.iemocap import speaker_of
+from tfser.databases.corpora.iemocap import speaker_of
 from tfser.errors import RequestError
 
 Tree = Callable[[str], Path]
@@ -356,6 +356,6 @@ def test_a_data_folder_that_is_not_there_is_said() -> None:
 def test_differences_are_spelled_out_per_speaker_and_emotion(tree: Tree) -> None:
     database = load("emodb", tree("emodb"))
     without = [u for u in database.utterances if not (u.speaker == "09" and u.emotion == "fear")]
-    text = " ".join(p.detail for p in counting.deviations(database.info, without, "x"))
+    text = " ".join(p.detail for p in published_counts.deviations(database.info, without, "x"))
     for part in ("found 534 (-1)", "fear: expected 69, found 68", "09: expected 43, found 42", "09 fear: expected 1, found 0"):
         assert part in text

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from tests.helpers import trees
-from tfser.audio import Waveform
+from tfser.audio.files import Waveform
 from tfser.databases import KNOWN, load
 from tfser.databases.base import HARMLESS_KINDS, PROBLEM_KINDS, DatabaseInfo
 from tfser.databases.checks import check, waveform_problems

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from tests.helpers.trees import wav_bytes
-from tfser.databases import examine, load, manifest, spelling
+from tfser.databases import examine, load, spelling
 from tfser.databases.base import Database, Utterance
+from tfser.databases.formats import manifest
 from tfser.errors import RequestError
 
 LINES = ["path,speaker,emotion", "wav/a.wav,anna,joy", "wav/b.wav,bert,anger", "wav/c.wav,anna,anger"]

@@ -22,12 +22,12 @@ import pytest
 import torch
 from packaging.specifiers import SpecifierSet
 
-from tfser import request
 from tfser.doctor import cluster, command, doors, machine, places, probe
 from tfser.doctor.findings import Finding, merged, ok, problem, warning
 from tfser.errors import RequestError
-from tfser.runners import safety
-from tfser.runners.ray_tune import RayTuneRunner
+from tfser.execution.on_ray import open_doors
+from tfser.execution.on_ray.tune_runner import RayTuneRunner
+from tfser.sweep import options
 
 ROOT = Path(__file__).parents[2]
 NEEDED = (">=3.11", ["torch>=2.11,<2.12", "torchaudio>=2.11,<2.12", "ray[default,tune]<2.61,>=2.60", "numpy>=2"])
@@ -243,15 +243,15 @@ def test_a_token_without_the_mode_is_a_warning(no_token, monkeypatch, mode, then
 
 
 def test_the_token_is_the_variable_then_the_named_file_then_the_usual_one(no_token, monkeypatch, tmp_path):
-    assert safety.own_token() is None
+    assert open_doors.own_token() is None
     no_token.parent.mkdir()
     no_token.write_text(" usual \n")
-    assert safety.own_token() == "usual"
+    assert open_doors.own_token() == "usual"
     (tmp_path / "named").write_text("named")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "named"))
-    assert safety.own_token() == "named"
+    assert open_doors.own_token() == "named"
     monkeypatch.setenv("RAY_AUTH_TOKEN", "variable")
-    assert safety.own_token() == "variable"
+    assert open_doors.own_token() == "variable"
 
 
 def test_what_a_ray_start_would_serve_to_anyone_depends_on_three_variables():
@@ -440,7 +440,7 @@ def rpc_server(status, needs="secret"):
 @pytest.fixture
 def far_away(monkeypatch):
     """Loopback counts as another machine."""
-    monkeypatch.setattr(safety, "is_loopback", lambda host: False)
+    monkeypatch.setattr(open_doors, "is_loopback", lambda host: False)
 
 
 @pytest.mark.parametrize(
@@ -456,7 +456,7 @@ def far_away(monkeypatch):
 )
 def test_a_job_api_is_open_unless_it_asks_for_the_token(far_away, status, reason):
     with http_server({"/api/version": (status, '{"ray_version": "2.60.0"}'), "/login": (200, "")}) as (address, asked):
-        found = safety.open_to_anyone(address)
+        found = open_doors.open_to_anyone(address)
     assert (found is None) if reason is None else (reason in found and address in found)
     assert asked == [("/api/version", None)]
 
@@ -473,7 +473,7 @@ def test_a_job_api_is_open_unless_it_asks_for_the_token(far_away, status, reason
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 def test_a_cluster_is_open_unless_its_port_asks_for_the_token(far_away, status, reason, scheme):
     with rpc_server(status) as (address, called):
-        found = safety.open_to_anyone(scheme + address)
+        found = open_doors.open_to_anyone(scheme + address)
     assert (found is None) if reason is None else (reason in found)
     assert called == ["/ray.rpc.RayletDriver/ClusterInfo" if scheme else "/ray.rpc.NodeInfoGcsService/CheckAlive"]
 
@@ -482,14 +482,14 @@ def test_a_cluster_is_open_unless_its_port_asks_for_the_token(far_away, status, 
 def test_a_busy_cluster_that_answers_late_is_asked_again_and_not_refused(far_away, monkeypatch, late, reason):
     patience = []
 
-    def rpc_status(target, method, token=None, timeout_s=safety.TIMEOUT_S):
+    def rpc_status(target, method, token=None, timeout_s=open_doors.TIMEOUT_S):
         patience.append(timeout_s)
         return "DEADLINE_EXCEEDED" if len(patience) <= late else "UNAUTHENTICATED"
 
-    monkeypatch.setattr(safety, "rpc_status", rpc_status)
-    found = safety.open_to_anyone("head:6379")
+    monkeypatch.setattr(open_doors, "rpc_status", rpc_status)
+    found = open_doors.open_to_anyone("head:6379")
     assert (found is None) if reason is None else (reason in found)
-    assert patience == [safety.TIMEOUT_S, *safety.LONGER_S][: late + 1]
+    assert patience == [open_doors.TIMEOUT_S, *open_doors.LONGER_S][: late + 1]
 
 
 def test_a_sweep_gives_an_open_remote_cluster_nothing(far_away, monkeypatch):
@@ -497,33 +497,33 @@ def test_a_sweep_gives_an_open_remote_cluster_nothing(far_away, monkeypatch):
     with rpc_server(grpc.StatusCode.OK) as (address, called):
         with pytest.raises(RequestError, match="obeys callers without a token") as refused:
             RayTuneRunner(address)
-        assert safety.ADVICE in str(refused.value)
+        assert open_doors.ADVICE in str(refused.value)
     assert called == ["/ray.rpc.NodeInfoGcsService/CheckAlive"], "more was asked of it than whether it is open"
 
 
 def test_an_open_cluster_on_loopback_may_be_used_and_is_still_seen():
     with rpc_server(grpc.StatusCode.OK) as (address, called):
-        assert safety.open_to_anyone(address) is None
+        assert open_doors.open_to_anyone(address) is None
         assert not called
-        assert "obeys callers" in safety.answers_without_token(address)
+        assert "obeys callers" in open_doors.answers_without_token(address)
 
 
 def test_where_nothing_answers_or_something_else_does_there_is_no_open_cluster(far_away):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unused.getsockname()[1]}"
-        assert safety.reachable(address) is not None
-        assert [safety.open_to_anyone(prefix + address) for prefix in ("", "ray://", "http://")] == [None] * 3
-    assert safety.open_to_anyone("local") is None
+        assert open_doors.reachable(address) is not None
+        assert [open_doors.open_to_anyone(prefix + address) for prefix in ("", "ray://", "http://")] == [None] * 3
+    assert open_doors.open_to_anyone("local") is None
     with http_server({}) as (address, _):  # HTTP where gRPC is expected: Ray cannot connect either
-        assert safety.open_to_anyone(address.removeprefix("http://")) is None
+        assert open_doors.open_to_anyone(address.removeprefix("http://")) is None
 
 
 @pytest.mark.parametrize("address", ["head", "head:x", "ftp://head:1", "", "ray://", ":6379", "head:99999"])
 def test_what_is_no_address_is_refused_with_what_is(far_away, address):
     with pytest.raises(ValueError, match=r"there are host:6379, ray://host:10001, http://host:8265"):
-        safety.parse(address)
-    assert "no address of a Ray cluster" in safety.open_to_anyone(address)
+        open_doors.parse(address)
+    assert "no address of a Ray cluster" in open_doors.open_to_anyone(address)
 
 
 def test_addresses_are_taken_apart():
@@ -533,7 +533,7 @@ def test_addresses_are_taken_apart():
         ("ray://head", "client", "head:10001"),
         ("https://head/ray", "jobs", "head:443"),
     ]:
-        place = safety.parse(text)
+        place = open_doors.parse(text)
         assert (place.kind, place.target) == (kind, target)
 
 
@@ -541,8 +541,8 @@ def test_addresses_are_taken_apart():
     ("host", "loopback"), [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("10.0.0.2", False), ("0.0.0.0", 0)]
 )
 def test_loopback_is_told_from_other_interfaces(host, loopback):
-    assert safety.is_loopback(host) == loopback
-    assert safety.is_loopback_ip("::ffff:127.0.0.1")
+    assert open_doors.is_loopback(host) == loopback
+    assert open_doors.is_loopback_ip("::ffff:127.0.0.1")
 
 
 def test_the_gates_tell_a_wrong_token_from_a_missing_and_a_right_one(no_token, monkeypatch):
@@ -829,7 +829,7 @@ def test_the_places_are_those_of_a_sweep_with_the_same_words(monkeypatch, tmp_pa
     assert (default.data, default.addresses) == (str(tmp_path / "corpora"), ())
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    sweep, doctor = request.parser().parse_args(["synthetic"]), command.parser().parse_args([])
+    sweep, doctor = options.parser().parse_args(["synthetic"]), command.parser().parse_args([])
     assert (sweep.address, str(sweep.data)) == (doctor.address, doctor.data)
     there = command.wanted(doctor)
     assert (there.addresses, there.tracking_uri) == (("head:6379",), "http://127.0.0.1:5000")

@@ -17,13 +17,14 @@ import torch
 
 from tests.helpers.sweeps import arguments, read
 from tests.helpers.tasks import SPEC, task
-from tfser import sweep
 from tfser.errors import MachineError, TfserError, TrialError
-from tfser.fused import FusedTraining
-from tfser.ledger import Ledger
-from tfser.runners import actor, ray_tune, work
-from tfser.train import Training
-from tfser.usage import Usage
+from tfser.execution import run_trial
+from tfser.execution.on_ray import tune_runner, worker
+from tfser.execution.worker_usage import Usage
+from tfser.storage.ledger import Ledger
+from tfser.sweep import command
+from tfser.training.together import FusedTraining
+from tfser.training.training import Training
 
 
 def fails(error):
@@ -40,7 +41,7 @@ def fails(error):
 def test_a_trial_that_would_fail_again_is_recorded_with_the_place_of_its_log(pack, tmp_path, monkeypatch, error, reason):  # noqa: F811
     asked = task(pack, tmp_path)
     monkeypatch.setattr(Training, "run_epoch", fails(error))
-    record = work.run(asked)
+    record = run_trial.run(asked)
     assert record["status"] == "failed"
     assert record["reason"] == reason
     assert Ledger(tmp_path / "ledger").get(asked.spec.trial_id) == record
@@ -64,14 +65,14 @@ def test_a_trial_that_would_fail_again_is_recorded_with_the_place_of_its_log(pac
 def test_a_full_memory_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch, error):  # noqa: F811
     monkeypatch.setattr(Training, "run_epoch", fails(error))
     with pytest.raises(MemoryError, match="alloc"):
-        work.run(task(pack, tmp_path))
+        run_trial.run(task(pack, tmp_path))
     assert Ledger(tmp_path / "ledger").ids() == set()
 
 
 def test_a_failing_disk_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(Training, "run_epoch", fails(OSError(5, "Input/output error")))
     with pytest.raises(OSError, match="Input/output error"):
-        work.run(task(pack, tmp_path))
+        run_trial.run(task(pack, tmp_path))
     assert Ledger(tmp_path / "ledger").ids() == set()
 
 
@@ -107,7 +108,7 @@ def test_a_fault_of_the_machine_is_no_failure_of_the_trial(pack, tmp_path, monke
     monkeypatch.setattr(FusedTraining, "until_an_epoch_ends", lambda self: fault())
     asked = task(pack, tmp_path)
     with pytest.raises(MachineError, match=words):
-        work.run_pack([replace(asked, spec=replace(asked.spec, seed=seed)) for seed in range(together)])
+        run_trial.run_pack([replace(asked, spec=replace(asked.spec, seed=seed)) for seed in range(together)])
     assert Ledger(tmp_path / "ledger").ids() == set()
     assert not (tmp_path / "logs").exists()
 
@@ -149,25 +150,25 @@ def test_a_sweep_goes_on_after_a_failed_and_a_lost_trial_and_the_next_start_trie
             raise broken[fold_of[-1]]
         real(self)
 
-    run_for_real = work.run
-    monkeypatch.setattr(work, "run", run)
+    run_for_real = run_trial.run
+    monkeypatch.setattr(run_trial, "run", run)
     monkeypatch.setattr(Training, "run_epoch", run_epoch)
     call = arguments(tiny_manifest, tmp_path, "--name", "s")
-    assert sweep.main(call) == 1
+    assert command.main(call) == 1
     out = capsys.readouterr().out
     assert "ValueError: odd; log: " in out
     assert "lost: tiny carl" in out
     assert set(read(tmp_path / "s", "folds.csv").fold) == {"anna", "dora"}
     fold_of.clear()
     broken.clear()
-    assert sweep.main(call) == 1
+    assert command.main(call) == 1
     assert list(fold_of) == ["carl"], "a lost trial is tried again, a failed one is not"
     fold_of.clear()
-    assert sweep.main([*call, "--retry-failed"]) == 0
+    assert command.main([*call, "--retry-failed"]) == 0
     assert list(fold_of) == ["bert"]
 
 
-LOW = ray_tune.LOW_ON_MEMORY
+LOW = tune_runner.LOW_ON_MEMORY
 OOM = f"1 worker(s) were killed due to the node {LOW}. Memory on the node (IP: 10.0.0.1) was ...\nRefer to the documentation on how to ..."
 """As Ray 2.60 says it, shortened."""
 
@@ -229,7 +230,7 @@ class FakeTask:
 
 
 def run_on(cluster, monkeypatch, trials=("a", "b", "c"), together=1, workers=0):
-    runner = object.__new__(ray_tune.RayTuneRunner)
+    runner = object.__new__(tune_runner.RayTuneRunner)
     runner._ray, runner._say, runner.trial_cpus, runner.trial_gpus = cluster, print, 1.0, 0.0
     runner.ledger, runner._losses, runner.usage, runner.workers = {}, Counter(), Usage(), workers
     runner.together = together
@@ -238,8 +239,8 @@ def run_on(cluster, monkeypatch, trials=("a", "b", "c"), together=1, workers=0):
         purpose, fold, seed = "final", "anna", 0
         trial_id = property(lambda self: self)
 
-    monkeypatch.setattr(actor, "pack_task", lambda task: "")
-    monkeypatch.setattr(ray_tune.RayTuneRunner, "_fit", lambda self, search, losses: cluster.fit(self, search))
+    monkeypatch.setattr(worker, "pack_task", lambda task: "")
+    monkeypatch.setattr(tune_runner.RayTuneRunner, "_fit", lambda self, search, losses: cluster.fit(self, search))
     schedule = cluster.schedule = FakeSchedule(map(Spec, trials))
     runner.run(schedule, lambda spec: FakeTask(spec, runner.ledger))
     return schedule
@@ -268,7 +269,7 @@ def test_a_pack_leaves_no_worker_idle(monkeypatch, workers, packs):
 
 
 def test_a_long_sweep_goes_on_with_another_tuner_and_trains_everything_once(monkeypatch):
-    monkeypatch.setattr(ray_tune, "TRIALS_AT_MOST", 2)
+    monkeypatch.setattr(tune_runner, "TRIALS_AT_MOST", 2)
     cluster = FakeCluster(cpus=1)
     schedule = run_on(cluster, monkeypatch, trials=("a", "b", "c", "d", "e"))
     assert cluster.shares == [1.0, 1.0, 1.0]
@@ -302,7 +303,7 @@ class FakeTrial:
 def test_a_worker_that_ray_ended_for_memory_is_tried_with_a_larger_share_and_not_with_the_same_again(tmp_path, capsys):
     spec, schedule = SPEC, FakeSchedule([SPEC])
     schedule.next_together(None, 1)
-    runner = object.__new__(ray_tune.RayTuneRunner)
+    runner = object.__new__(tune_runner.RayTuneRunner)
     runner._say, runner._losses = print, Counter()
     for error, put_back in (("The actor died.\nIts node was lost.", True), (OOM, False)):
         search = FakeSearch(spec)
@@ -317,7 +318,7 @@ def test_a_worker_that_ray_ended_for_memory_is_tried_with_a_larger_share_and_not
 def test_a_trial_that_ended_and_left_no_readable_entry_is_tried_again(tmp_path, capsys):
     schedule = FakeSchedule([SPEC])
     schedule.next_together(None, 1)
-    runner = object.__new__(ray_tune.RayTuneRunner)
+    runner = object.__new__(tune_runner.RayTuneRunner)
     runner._say, runner._losses = print, Counter()
     runner._watch_losses(schedule, FakeSearch(SPEC)).on_trial_complete(0, [], FakeTrial(tmp_path / "error.txt", ""))
     assert list(schedule.ready) == [SPEC]
@@ -352,7 +353,7 @@ def test_a_disk_that_fails_while_a_result_is_taken_in_ends_the_run_with_its_own_
             runner.ledger = FailingLedger({"a": {"status": "done"}, "c": {"status": "done"}})
             losses = runner._watch_losses(None, search)
             runner._places = lambda: 1
-            with ray_tune._said_plainly(search):
+            with tune_runner._said_plainly(search):
                 tune_steps(search, losses)
 
     cluster = Cluster(cpus=1)
@@ -373,7 +374,7 @@ def test_whatever_a_callback_of_tune_meets_ends_the_run_as_it_was_raised(monkeyp
             runner.ledger["a"] = None if broken == "put_back" else {"status": "done"}
             if broken in ("next_together", "ended", "put_back"):
                 setattr(self.schedule, broken, fails)
-            with ray_tune._said_plainly(search):
+            with tune_runner._said_plainly(search):
                 for number in ("t1", "t2"):
                     losses.on_step_begin(0, [])
                     if search.suggest(number) == "FINISHED":
@@ -393,7 +394,7 @@ def test_an_error_of_tune_itself_is_a_sentence(monkeypatch):
 
     class Cluster(FakeCluster):
         def fit(self, runner, search):
-            with ray_tune._said_plainly(search):
+            with tune_runner._said_plainly(search):
                 raise TuneError("Traceback (most recent call last):\n  ...\nOSError: [Errno 28] No space left on device\n")
 
     with pytest.raises(TfserError, match=r"Ray Tune ended before the sweep did \(OSError: \[Errno 28\] No space left on device\); run the"):
@@ -406,8 +407,8 @@ def test_a_worker_of_another_version_ends_the_sweep_and_fails_no_trial(monkeypat
 
 
 def test_a_worker_refuses_a_task_of_other_code(pack, tmp_path):  # noqa: F811
-    text = json.loads(actor.pack_task(task(pack, tmp_path)))
-    (answer,) = actor.run_packed([json.dumps({**text, "code": "0123456789ab"})])
+    text = json.loads(worker.pack_task(task(pack, tmp_path)))
+    (answer,) = worker.run_packed([json.dumps({**text, "code": "0123456789ab"})])
     assert answer["status"] == "refused"
     assert "0123456789ab" in answer["reason"]
     assert "install one version on every node" in answer["reason"]
@@ -415,8 +416,8 @@ def test_a_worker_refuses_a_task_of_other_code(pack, tmp_path):  # noqa: F811
 
 
 def test_the_code_digest_changes_with_any_source_file(tmp_path):
-    package = Path(work.__file__).parents[1]
-    script = "from tfser.resources import code_digest; print(code_digest())"
+    package = Path(run_trial.__file__).parents[1]
+    script = "from tfser.storage.packaged_files import code_digest; print(code_digest())"
 
     def digest():
         done = subprocess.run(
@@ -424,8 +425,8 @@ def test_the_code_digest_changes_with_any_source_file(tmp_path):
         )
         return done.stdout.strip()
 
-    (tmp_path / "tfser").mkdir()
-    for name in ("__init__.py", "resources.py"):
+    (tmp_path / "tfser" / "storage").mkdir(parents=True)
+    for name in ("__init__.py", "storage/__init__.py", "storage/packaged_files.py"):
         (tmp_path / "tfser" / name).write_bytes((package / name).read_bytes())
     first = digest()
     assert digest() == first

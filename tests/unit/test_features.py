@@ -15,15 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.tiny import write_tiny
-from tfser import features, files, folds
-from tfser.audio import Waveform
+from tfser.audio.files import Waveform
 from tfser.databases import load
 from tfser.databases.checks import check
 from tfser.databases.reader import harmful
 from tfser.errors import RequestError
-from tfser.features import FeatureStore, FrontEnd, Pack, audio_digests, segment_frames
-from tfser.front_end import FLOOR, LARGEST_TERM, _resampler, log_mel, rate_ratio
-from tfser.numerics import settled
+from tfser.evaluation import folds
+from tfser.features import store as features_store
+from tfser.features.log_mel import FLOOR, LARGEST_TERM, _resampler, log_mel, rate_ratio
+from tfser.features.pack import Pack
+from tfser.features.segments import segment_frames
+from tfser.features.store import FeatureStore, FrontEnd, audio_digests
+from tfser.storage import places
+from tfser.training.determinism import settled
 
 
 def numpy_log_mel(samples, front_end, dtype=np.float64):
@@ -410,7 +414,7 @@ def test_a_failed_worker_disk_is_reported_as_data_so_that_a_cluster_cannot_chang
 
 
 def test_tasks_carry_their_own_utterances_and_no_others(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "CHUNK", 10)
+    monkeypatch.setattr(features_store, "CHUNK", 10)
     sizes = []
 
     def counting(function, chunks):
@@ -419,7 +423,7 @@ def test_tasks_carry_their_own_utterances_and_no_others(tiny, tmp_path, monkeypa
 
     pack = ensure(FeatureStore(tmp_path / "a"), tiny, mapper=counting)
     assert sizes == [10, 10, 10, 6]
-    monkeypatch.setattr(features, "PART_BYTES", 5000)
+    monkeypatch.setattr(features_store, "PART_BYTES", 5000)
     np.testing.assert_array_equal(ensure(FeatureStore(tmp_path / "b"), tiny).frames(), pack.frames())
 
 
@@ -469,7 +473,7 @@ def test_front_ends_that_differ_have_different_folders():
 
 def test_a_copy_of_remote_frames_that_was_cut_short_is_fetched_again(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("TFSER_CACHE", str(tmp_path / "cache"))
-    pack = ensure(FeatureStore(files.place(f"memory://{tmp_path.name}")), tiny)
+    pack = ensure(FeatureStore(places.place(f"memory://{tmp_path.name}")), tiny)
     whole = np.array(pack.frames())
     (copy,) = (tmp_path / "cache").rglob(f"{pack.path.name}.npy")
     for content in (copy.read_bytes()[:-1000], b""):

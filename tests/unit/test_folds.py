@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import LeaveOneGroupOut
 
-from tfser import folds
 from tfser.errors import RequestError
+from tfser.evaluation import folds
 
 U = namedtuple("U", "speaker session")
 

@@ -11,13 +11,14 @@ from torch import nn
 
 from tests.helpers.tiny import SMALL
 from tfser.errors import TrialError
-from tfser.fused import OWN_SETTINGS, FusedTraining, fusion_key
-from tfser.models import MODELS, atfnn, stacked
-from tfser.models.stacked import StackedModel
-from tfser.numerics import weights_digest
-from tfser.plan import published_settings
-from tfser.runners import work
-from tfser.train import Training, TrialData
+from tfser.execution import run_trial
+from tfser.models import MODELS, atfnn
+from tfser.planning.settings import published_settings
+from tfser.training import stacked_model
+from tfser.training.determinism import weights_digest
+from tfser.training.stacked_model import StackedModel
+from tfser.training.together import OWN_SETTINGS, FusedTraining, fusion_key
+from tfser.training.training import Training, TrialData
 from tfser.trial import TrialSpec
 
 CPU = torch.device("cpu")
@@ -116,7 +117,7 @@ def test_masks_dropout_and_class_weights_are_those_of_the_training_alone(model, 
 
 
 def test_wide_encoders_which_a_cpu_computes_one_by_one_do_as_well():
-    wide = {"channels": stacked.CPU_CHANNELS}
+    wide = {"channels": stacked_model.CPU_CHANNELS}
     both = zip(
         trained_together(members("time_frequency_transformer", "F+TF", **wide)),
         members("time_frequency_transformer", "F+TF", **wide),
@@ -129,7 +130,7 @@ def test_wide_encoders_which_a_cpu_computes_one_by_one_do_as_well():
 @pytest.mark.parametrize("ablation", atfnn.ABLATIONS)
 @pytest.mark.parametrize("rows", [None, [8, 5, 2]])
 def test_the_stacked_recurrence_of_gpus_gives_the_lstms_outputs_and_gradients(monkeypatch, ablation, rows):
-    monkeypatch.setattr(stacked.StackedRecurrence, "fits", staticmethod(lambda layer: isinstance(layer, atfnn.TEncoder)))
+    monkeypatch.setattr(stacked_model.StackedRecurrence, "fits", staticmethod(lambda layer: isinstance(layer, atfnn.TEncoder)))
     settings = {**published_settings("atfnn"), "n_mels": 16, "segment_frames": 16, **SIZES["atfnn"]}
     models = [MODELS["atfnn"].build(ablation, settings, 3) for _ in range(3)]
     alone = [copy.deepcopy(model) for model in models]
@@ -319,7 +320,7 @@ def task(pack, storage, *, fold="anna", seed=0, epochs=3, purpose="final", check
         epochs=epochs,
         hyperparameters=tuple(sorted(values.items())),
     )
-    return work.Task(spec=spec, pack=pack.path, storage=storage, checkpoint_s=checkpoint_s, bar=bar)
+    return run_trial.Task(spec=spec, pack=pack.path, storage=storage, checkpoint_s=checkpoint_s, bar=bar)
 
 
 def several(pack, storage, **options):
@@ -344,9 +345,9 @@ def assert_same_entry(one, other):
 
 def test_tasks_that_are_run_together_get_the_entries_of_tasks_run_alone(pack, tmp_path):
     tasks = several(pack, tmp_path / "together")
-    records = work.run_together(tasks)
+    records = run_trial.run_together(tasks)
     for asked, record, alone in zip(tasks, records, several(pack, tmp_path / "alone"), strict=True):
-        assert_same_entry(record, work.run(alone))
+        assert_same_entry(record, run_trial.run(alone))
         assert asked.ledger.get(asked.spec.trial_id) == record
         assert record["machine"]["trained_together"] == "4"
         if asked.spec.purpose != "search":
@@ -362,7 +363,7 @@ def test_a_trial_that_fails_is_recorded_and_its_companions_go_on(pack, tmp_path,
     tasks = [task(pack, tmp_path, seed=seed) for seed in range(3)]
     real = Training.end_epoch
     monkeypatch.setattr(Training, "end_epoch", lambda self, loss: real(self, math.nan if self.seed == 1 and self.epoch == 1 else loss))
-    first, second, third = work.run_together(tasks)
+    first, second, third = run_trial.run_together(tasks)
     assert (first["status"], second["status"], third["status"]) == ("done", "failed", "done")
     assert "the loss was nan in epoch 2 of 3" in second["reason"]
     assert "TrialError" in (tmp_path / "logs" / f"{second['trial_id']}.log").read_text()
@@ -371,7 +372,7 @@ def test_a_trial_that_fails_is_recorded_and_its_companions_go_on(pack, tmp_path,
 
 def test_a_trial_below_its_bar_is_pruned_and_its_companions_go_on(pack, tmp_path):
     pruned = task(pack, tmp_path, purpose="search", seed=1, bar=(1.1, 1.1))
-    records = work.run_together([task(pack, tmp_path, purpose="search"), pruned])
+    records = run_trial.run_together([task(pack, tmp_path, purpose="search"), pruned])
     assert [(r["status"], r["epochs"]) for r in records] == [("done", 3), ("pruned", 1)]
     assert pruned.ledger.get(pruned.spec.trial_id) is None
 
@@ -390,16 +391,16 @@ def test_trials_that_are_interrupted_together_go_on_from_their_own_checkpoints(p
     with monkeypatch.context() as patch:
         patch.setattr(FusedTraining, "until_an_epoch_ends", until_an_epoch_ends)
         with pytest.raises(KeyboardInterrupt):
-            work.run_together(tasks)
+            run_trial.run_together(tasks)
     if then == "alone":
-        records = [work.run(one) for one in tasks]
+        records = [run_trial.run(one) for one in tasks]
     elif then == "together":
-        records = work.run_together(tasks)
+        records = run_trial.run_together(tasks)
     else:
-        records = [work.run_together([one, task(pack, tmp_path, fold="dora", seed=5 + i)])[0] for i, one in enumerate(tasks)]
+        records = [run_trial.run_together([one, task(pack, tmp_path, fold="dora", seed=5 + i)])[0] for i, one in enumerate(tasks)]
     for record, seed in zip(records, range(2), strict=True):
         assert record["resumed_at_epoch"] == 2
-        assert_same_entry(record, work.run(task(pack, tmp_path / "whole", seed=seed, epochs=4)))
+        assert_same_entry(record, run_trial.run(task(pack, tmp_path / "whole", seed=seed, epochs=4)))
 
 
 def test_a_trial_that_was_interrupted_alone_goes_on_together(pack, tmp_path, monkeypatch):
@@ -414,10 +415,10 @@ def test_a_trial_that_was_interrupted_alone_goes_on_together(pack, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(Training, "run_epoch", run_epoch)
         with pytest.raises(KeyboardInterrupt):
-            work.run(asked)
-    record, _ = work.run_together([asked, task(pack, tmp_path, seed=1)])
+            run_trial.run(asked)
+    record, _ = run_trial.run_together([asked, task(pack, tmp_path, seed=1)])
     assert record["resumed_at_epoch"] == 2
-    assert_same_entry(record, work.run(task(pack, tmp_path / "whole", epochs=4)))
+    assert_same_entry(record, run_trial.run(task(pack, tmp_path / "whole", epochs=4)))
 
 
 def test_too_little_memory_for_so_many_is_said_as_such(pack, tmp_path, monkeypatch):
@@ -426,7 +427,7 @@ def test_too_little_memory_for_so_many_is_said_as_such(pack, tmp_path, monkeypat
 
     monkeypatch.setattr(FusedTraining, "_step", step)
     with pytest.raises(MemoryError, match=r"Tried to allocate 2\.00 GiB"):
-        work.run_together([task(pack, tmp_path, seed=seed) for seed in range(2)])
+        run_trial.run_together([task(pack, tmp_path, seed=seed) for seed in range(2)])
 
 
 def test_an_error_that_is_no_members_own_is_settled_by_training_each_alone(pack, tmp_path, monkeypatch):
@@ -434,24 +435,24 @@ def test_an_error_that_is_no_members_own_is_settled_by_training_each_alone(pack,
         raise RuntimeError("something that only happens to several")
 
     monkeypatch.setattr(FusedTraining, "_step", step)
-    records = work.run_together([task(pack, tmp_path, seed=seed) for seed in range(2)])
+    records = run_trial.run_together([task(pack, tmp_path, seed=seed) for seed in range(2)])
     assert [record["status"] for record in records] == ["done", "done"]
     assert "trained_together" not in records[0]["machine"]
 
 
 def test_tasks_that_are_committed_already_or_asked_for_twice_are_trained_once(pack, tmp_path, monkeypatch):
     tasks = [task(pack, tmp_path, seed=seed) for seed in range(2)]
-    there = work.run(tasks[0])
-    records = work.run_together([*tasks, tasks[1]])
+    there = run_trial.run(tasks[0])
+    records = run_trial.run_together([*tasks, tasks[1]])
     assert records[0] == there
     assert records[1] is records[2]
     monkeypatch.setattr(FusedTraining, "until_an_epoch_ends", lambda self: pytest.fail("trained again"))
-    assert work.run_together(tasks) == records[:2]
+    assert run_trial.run_together(tasks) == records[:2]
 
 
 def test_tasks_of_different_shape_are_refused(pack, tmp_path):
     with pytest.raises(ValueError, match="2 trials cannot be trained together: they differ in more than learning_rate, weight_decay"):
-        work.run_together([task(pack, tmp_path), task(pack, tmp_path, batch_size=4)])
+        run_trial.run_together([task(pack, tmp_path), task(pack, tmp_path, batch_size=4)])
 
 
 def test_the_key_leaves_out_what_members_may_differ_in_and_nothing_else(pack, tmp_path):

@@ -15,14 +15,22 @@ import pytest
 import soundfile
 
 from tests.helpers.trees import wav_bytes
-from tfser import audio, leaks, plan, request, resources, space
-from tfser.databases import examine, iemocap, load, manifest
+from tfser.audio import files
+from tfser.databases import examine, load
 from tfser.databases.base import PROBLEM_KINDS
 from tfser.databases.checks import waveform_problems
-from tfser.databases.emodb import INFO
+from tfser.databases.corpora import iemocap
+from tfser.databases.corpora.emodb import INFO
+from tfser.databases.formats import manifest
 from tfser.errors import AudioError, RequestError
-from tfser.features import audio_digests
+from tfser.features.store import audio_digests
+from tfser.leaks import command
 from tfser.models import MODELS
+from tfser.planning import search_space, search_space_file
+from tfser.planning import settings as planning_settings
+from tfser.storage import packaged_files
+from tfser.sweep import options as sweep_options
+from tfser.sweep import request
 
 MOST_BYTES = 64 << 20
 """Peak of one reading: files here have some kilobytes, and a header may promise anything."""
@@ -76,7 +84,7 @@ def mutated(content: bytes, random: np.random.Generator) -> bytes:
 def read_audio(path: Path) -> str:
     refusal: AudioError | None = None
     try:
-        waveform = audio.read(path)
+        waveform = files.read(path)
     except AudioError as error:
         refusal = error
     if refusal is not None:
@@ -86,7 +94,7 @@ def read_audio(path: Path) -> str:
     assert waveform.samples.ndim == 2
     assert waveform.samples.dtype == np.float32
     assert np.isfinite(waveform.samples).all()
-    assert 0 < waveform.samples.shape[1] <= audio.LONGEST_S * waveform.rate_hz
+    assert 0 < waveform.samples.shape[1] <= files.LONGEST_S * waveform.rate_hz
     waveform_problems(waveform, INFO)
     return "accepted"
 
@@ -203,12 +211,12 @@ def one(words: Sequence[str], random: np.random.Generator) -> str:
 def searched(random: np.random.Generator) -> str:
     """A search space made of parts that are often wrong, or one that travels with tfser with a few changes."""
     if random.random() < 0.4:
-        text = one([p.read_text(encoding="utf-8") for p in sorted(resources.data_folder("search_spaces").glob("*.yaml"))], random)
+        text = one([p.read_text(encoding="utf-8") for p in sorted(packaged_files.data_folder("search_spaces").glob("*.yaml"))], random)
         for _ in range(int(random.integers(1, 4))):
             at = int(random.integers(0, len(text)))
             text = text[:at] + one(MARKS + NUMBERS, random) + text[at + int(random.integers(0, 6)) :]
         return text
-    settings = [*plan.hyperparameters("atfnn"), "[a]", "~"]
+    settings = [*planning_settings.hyperparameters("atfnn"), "[a]", "~"]
     lines = [f"  {one(settings, random)}: {one(NUMBERS, random)}" for _ in range(int(random.integers(0, 2)))]
     text = "model: atfnn\nfixed:\n" + "\n".join(lines) + "\nsearch:\n"
     for _ in range(int(random.integers(1, 4))):
@@ -220,16 +228,16 @@ def searched(random: np.random.Generator) -> str:
 
 
 def test_a_search_space_is_read_or_refused_in_words_whatever_a_person_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(space, "COMBINATIONS", 20)
-    known = {model: plan.hyperparameters(model) for model in MODELS}
+    monkeypatch.setattr(search_space, "COMBINATIONS", 20)
+    known = {model: planning_settings.hyperparameters(model) for model in MODELS}
     outcomes: Counter[str] = Counter()
     for number in range(600):
         text = searched(np.random.default_rng([3, number]))
         (tmp_path / "space.yaml").write_bytes(text.encode("utf-8"))
         try:
-            found = space.read(tmp_path / "space.yaml", known)
-            base = plan.published_settings(found.model)
-            space.refusals(found, base, lambda settings: [])
+            found = search_space_file.read(tmp_path / "space.yaml", known)
+            base = planning_settings.published_settings(found.model)
+            search_space.refusals(found, base, lambda settings: [])
             found.first(base)
             outcomes["read"] += 1
         except RequestError as error:
@@ -248,11 +256,11 @@ WORDS += ["../x", "/", "con", "हिन्दी", "\udcff", "\0", "-", "--", "
 def test_a_command_line_is_understood_or_refused_in_words_whatever_a_person_types(
     tiny_manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(space, "COMBINATIONS", 20)
+    monkeypatch.setattr(search_space, "COMBINATIONS", 20)
     digests = audio_digests(load(str(tiny_manifest), None))
     monkeypatch.setattr(request, "audio_digests", lambda database: digests)  # the only database that can be read here
     monkeypatch.setattr(sys, "stderr", io.StringIO())  # takes bytes that are no text, as a terminal's does
-    helps = request.parser().format_help() + leaks.parser().format_help()
+    helps = sweep_options.parser().format_help() + command.parser().format_help()
     options = sorted(set(re.findall(r"--[a-z][a-z-]+", helps)) - {"--help"})
     outcomes: Counter[str] = Counter()
     for number in range(400):
@@ -262,9 +270,9 @@ def test_a_command_line_is_understood_or_refused_in_words_whatever_a_person_type
             argv += [one(options, random), *(one(WORDS, random) for _ in range(int(random.choice([0, 1, 1, 1, 2]))))]
         try:
             if number % 2:
-                leaks.checked(leaks.parser().parse_args(argv))
+                command.checked(command.parser().parse_args(argv))
             else:
-                request.check(request.parser().parse_args(argv))
+                request.check(sweep_options.parser().parse_args(argv))
             outcomes["understood"] += 1
         except SystemExit as end:
             outcomes[f"ended with {end.code}"] += 1

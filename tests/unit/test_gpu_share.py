@@ -3,10 +3,10 @@
 import pytest
 
 from tests.helpers.tasks import task
-from tfser.request import parser
-from tfser.runners import gpu_share
-from tfser.runners.gpu_share import Probe, share
-from tfser.train import Training
+from tfser.execution.on_ray import gpu_share
+from tfser.execution.on_ray.gpu_share import Probe, share
+from tfser.sweep.options import parser
+from tfser.training.training import Training
 
 GIB = 2**30
 
@@ -142,7 +142,7 @@ class FakeRay:
 
 
 def settled(answer, per_gpu=16.0, together=1):
-    from tfser.runners.ray_tune import RayTuneRunner
+    from tfser.execution.on_ray.tune_runner import RayTuneRunner
 
     runner, said = object.__new__(RayTuneRunner), []
     runner._ray, runner._say, runner._cpus_per_gpu = FakeRay(answer), said.append, per_gpu

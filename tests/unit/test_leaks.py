@@ -17,18 +17,25 @@ from tests.helpers.runs import record, row
 from tests.helpers.sweeps import SPACE, tables_of
 from tests.helpers.sweeps import arguments as sweep_arguments
 from tests.helpers.tiny import SET_SMALL
-from tfser import collect, finished, leaking, leaks, plan, predict, sweep, tracking
+from tfser import collect, predict
 from tfser.databases import load
 from tfser.errors import RequestError, TfserError
-from tfser.features import FeatureStore, FrontEnd, audio_digests
-from tfser.folds import folds
-from tfser.leak_plan import ROWS, make
-from tfser.ledger import Ledger
+from tfser.evaluation import leaky_protocols
+from tfser.evaluation.folds import folds
+from tfser.execution import run_trial
+from tfser.execution.results import Results
+from tfser.features.store import FeatureStore, FrontEnd, audio_digests
+from tfser.final_models import find
+from tfser.leaks import command
+from tfser.leaks.plan import ROWS, make
 from tfser.models import MODELS
+from tfser.planning import plan
+from tfser.planning import request as planning_request
 from tfser.report import trace
-from tfser.report.result import Results
-from tfser.runners import work
-from tfser.train import Training
+from tfser.storage.ledger import Ledger
+from tfser.sweep import command as sweep_command
+from tfser.tracking import runs
+from tfser.training.training import Training
 from tfser.trial import LEAKS, TrialSpec
 
 FIGURES = ("war_pooled", "uar_pooled", "war_mean", "uar_mean")
@@ -53,9 +60,9 @@ def collected(out, folder):
 def made(tiny_manifest, tmp_path_factory):
     """A sweep and then the leaks of the same setting, in one storage: (folder, what was collected before the leaks)."""
     out = tmp_path_factory.mktemp("leaks")
-    assert sweep.main([*sweep_arguments(tiny_manifest, out, "--name", "honest"), "--set", *FAST]) == 0
+    assert sweep_command.main([*sweep_arguments(tiny_manifest, out, "--name", "honest"), "--set", *FAST]) == 0
     before = collected(out, tmp_path_factory.mktemp("before"))
-    assert leaks.main(arguments(tiny_manifest, out)) == 0
+    assert command.main(arguments(tiny_manifest, out)) == 0
     return out, before
 
 
@@ -98,7 +105,7 @@ def test_a_random_split_has_its_test_speakers_in_training_and_an_honest_fold_has
     speaker = {(u.start, u.frames): u.speaker for u in pack.utterances}
     for entry in ledger_of(out).values():
         spec = TrialSpec.from_dict(entry["spec"])
-        data = work.trial_data(pack, pack.frames(), spec)
+        data = run_trial.trial_data(pack, pack.frames(), spec)
         trained, tested = ({speaker[start, length] for start, length, _ in side} for side in (data.train, data.scored))
         assert len(data.train) + len(data.scored) == 36
         assert set(data.train).isdisjoint(data.scored)
@@ -112,10 +119,10 @@ def test_a_random_split_has_its_test_speakers_in_training_and_an_honest_fold_has
 @given(st.lists(st.sampled_from("ABCDE"), min_size=1, max_size=60), st.randoms())
 def test_the_shares_of_a_random_split_hold_every_utterance_once_whatever_their_order(speakers, dice):
     utterances = [_Utterance(f"u{i}", speaker) for i, speaker in enumerate(["F", *speakers])]
-    names = leaking.parts(len(folds(utterances, "speaker")))
+    names = leaky_protocols.parts(len(folds(utterances, "speaker")))
     shares = {}
     for name in names:
-        train, held_out = leaking.random_split(utterances, "speaker", name)
+        train, held_out = leaky_protocols.random_split(utterances, "speaker", name)
         assert sorted(train + held_out) == list(range(len(utterances)))
         shares[name] = {utterances[i].id for i in held_out}
     assert sorted(i for share in shares.values() for i in share) == sorted(u.id for u in utterances)
@@ -123,7 +130,7 @@ def test_the_shares_of_a_random_split_hold_every_utterance_once_whatever_their_o
     turned = list(utterances)
     dice.shuffle(turned)
     for name in names:
-        assert {turned[i].id for i in leaking.random_split(turned, "speaker", name)[1]} == shares[name]
+        assert {turned[i].id for i in leaky_protocols.random_split(turned, "speaker", name)[1]} == shares[name]
 
 
 class _Utterance:
@@ -135,10 +142,10 @@ class _Utterance:
 
 def test_a_share_or_leak_that_does_not_exist_is_refused(tiny):
     with pytest.raises(ValueError, match="no share named part05; there are part01 to part04"):
-        leaking.random_split(tiny.utterances, "speaker", "part05")
+        leaky_protocols.random_split(tiny.utterances, "speaker", "part05")
     spec = replace(TrialSpec.from_dict(record(row(), "anna", 0)["spec"]), leaks=("telepathy",))
     with pytest.raises(ValueError, match="no leak named telepathy; there are random_split, standardisation"):
-        leaking.beyond(spec, [1])
+        leaky_protocols.beyond(spec, [1])
 
 
 @pytest.mark.full
@@ -151,7 +158,7 @@ def test_where_the_speaker_tells_the_emotion_a_random_split_is_far_above_the_hon
             soundfile.write(tmp_path / f"{speaker}{take}.wav", wave.astype(np.float32), 16000)
             rows.append(f"{speaker}{take}.wav,{speaker},{emotion}")
     (tmp_path / "voices.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    assert leaks.main(arguments(tmp_path / "voices.csv", tmp_path, "--leak", "random_split", epochs="10")) == 0
+    assert command.main(arguments(tmp_path / "voices.csv", tmp_path, "--leak", "random_split", epochs="10")) == 0
     table = read(tmp_path, "leaks.csv").set_index("row")
     assert list(table.index) == ["honest", "random_split"]
     assert table.loc["honest"].uar_pooled < 0.6
@@ -173,8 +180,8 @@ def test_collecting_after_a_leaks_run_gives_the_same_bytes_as_before_it(made, tm
 def test_a_sweep_after_a_leaks_run_trains_and_writes_nothing_new(made, tiny_manifest, monkeypatch):
     out, _ = made
     before = tables_of(out / "honest")
-    monkeypatch.setattr(work, "run", lambda task: pytest.fail("a finished trial was trained again"))
-    assert sweep.main([*sweep_arguments(tiny_manifest, out, "--name", "honest"), "--set", *FAST]) == 0
+    monkeypatch.setattr(run_trial, "run", lambda task: pytest.fail("a finished trial was trained again"))
+    assert sweep_command.main([*sweep_arguments(tiny_manifest, out, "--name", "honest"), "--set", *FAST]) == 0
     assert tables_of(out / "honest") == before
 
 
@@ -203,7 +210,7 @@ def test_results_mlflow_and_repeat_refuse_a_leaking_trial(leak):
     with pytest.raises(TfserError, match=f"trial {entry['trial_id']} was shown its test utterances on purpose .{leak}."):
         Results(sweep="s", configurations=(row(),), records={(row(), "anna", 0): entry})
     with pytest.raises(TfserError, match="it can stand in no table but that of python -m tfser.leaks"):
-        tracking.Tracker.trial(None, row(), entry)  # before it looks at anything of its own
+        runs.Tracker.trial(None, row(), entry)  # before it looks at anything of its own
     with pytest.raises(RequestError, match=r"it leaks on purpose; the command in the leaks\.json of its table repeats it"):
         trace.repeat(entry)
 
@@ -218,14 +225,14 @@ def test_predict_does_not_take_a_leaking_trial_for_a_model(tmp_path, capsys):
 @pytest.mark.full
 def test_predict_does_not_take_a_leaks_run_for_a_sweep(made):
     out, _ = made
-    place = finished.Source(storage=out / ".tfser", results=out)
+    place = find.Source(storage=out / ".tfser", results=out)
     with pytest.raises(RequestError, match="nor a sweep with tables"):
-        finished.find("leaks-x", place, {})
+        find.find("leaks-x", place, {})
 
 
 def test_no_plan_of_a_sweep_asks_for_a_leak(tiny):
-    for selection in plan.SELECTIONS:
-        request = plan.Request(selection=selection, ablations=("all",), seeds=2)
+    for selection in planning_request.SELECTIONS:
+        request = planning_request.Request(selection=selection, ablations=("all",), seeds=2)
         planned = plan.make(request, [tiny], lambda d: "digest", {})
         specs = [spec for study in planned.studies for spec in study.final_specs(study.base, study.epochs).values()]
         assert specs
@@ -233,7 +240,7 @@ def test_no_plan_of_a_sweep_asks_for_a_leak(tiny):
 
 
 def test_no_leaking_trial_has_the_id_of_an_honest_one(tiny):
-    asked = plan.make(plan.Request(models=("atfnn",), seeds=2), [tiny], lambda d: "digest", {})
+    asked = plan.make(planning_request.Request(models=("atfnn",), seeds=2), [tiny], lambda d: "digest", {})
     specs = {
         (study.configuration.selection, *key): spec
         for study in make(asked, ROWS).plan.studies
@@ -245,7 +252,7 @@ def test_no_leaking_trial_has_the_id_of_an_honest_one(tiny):
 
 
 def test_sessions_are_held_out_and_split_as_speakers_are(tiny):
-    asked = plan.make(plan.Request(models=("atfnn",), protocol="session"), [tiny], lambda d: "digest", {})
+    asked = plan.make(planning_request.Request(models=("atfnn",), protocol="session"), [tiny], lambda d: "digest", {})
     made_of = {row.name: row for row in make(asked, ROWS).rows}
     assert made_of["honest"].folds == ("s1", "s2")
     assert made_of["random_split"].folds == made_of["together"].folds == ("part01", "part02")
@@ -260,16 +267,16 @@ def test_a_second_start_trains_nothing_and_writes_the_same_bytes(made, tiny_mani
     out, _ = made
     before = written(out)
     assert set(before) == {"leaks.csv", "leaks.md", "leaks.tex", "leaks_trials.csv"}
-    monkeypatch.setattr(work, "run", lambda task: pytest.fail("a finished trial was trained again"))
-    assert leaks.main(arguments(tiny_manifest, out)) == 0
+    monkeypatch.setattr(run_trial, "run", lambda task: pytest.fail("a finished trial was trained again"))
+    assert command.main(arguments(tiny_manifest, out)) == 0
     assert written(out) == before
 
 
 @pytest.mark.full
 def test_an_interrupted_run_ends_like_one_that_was_not(tiny_manifest, tmp_path, monkeypatch, capsys):
     more = ("--leak", "random_split")
-    assert leaks.main(arguments(tiny_manifest, tmp_path / "a", *more, epochs="1")) == 0
-    run, left = work.run, [5]
+    assert command.main(arguments(tiny_manifest, tmp_path / "a", *more, epochs="1")) == 0
+    run, left = run_trial.run, [5]
 
     def interrupted(task):
         left[0] -= 1
@@ -277,12 +284,12 @@ def test_an_interrupted_run_ends_like_one_that_was_not(tiny_manifest, tmp_path, 
             raise KeyboardInterrupt
         return run(task)
 
-    monkeypatch.setattr(work, "run", interrupted)
-    assert leaks.main(arguments(tiny_manifest, tmp_path / "b", *more, epochs="1")) == 130
+    monkeypatch.setattr(run_trial, "run", interrupted)
+    assert command.main(arguments(tiny_manifest, tmp_path / "b", *more, epochs="1")) == 130
     assert "the same command goes on from there (sweep leaks-x)" in capsys.readouterr().out
     assert list((tmp_path / "b" / "leaks-x").iterdir()) == []
-    monkeypatch.setattr(work, "run", run)
-    assert leaks.main(arguments(tiny_manifest, tmp_path / "b", *more, epochs="1")) == 0
+    monkeypatch.setattr(run_trial, "run", run)
+    assert command.main(arguments(tiny_manifest, tmp_path / "b", *more, epochs="1")) == 0
     assert written(tmp_path / "b") == written(tmp_path / "a")
     assert json.loads((tmp_path / "b" / "leaks-x" / "leaks.json").read_text())["trained"] == 8 - 5
 
@@ -302,18 +309,18 @@ def test_a_failed_training_is_not_chosen_and_a_fold_without_one_is_marked(tiny_m
     call = arguments(tiny_manifest, tmp_path, "--leak", "hyperparameters", epochs="1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Training, "run_epoch", nan)
-        assert leaks.main(call) == 1
+        assert command.main(call) == 1
     text, table = (tmp_path / "leaks-x" / "leaks.md").read_text(encoding="utf-8"), read(tmp_path, "leaks.csv").set_index("row")
     assert "5 trainings failed, and another setting was chosen there" in text
     assert (table.loc["honest"].folds_done, table.loc["hyperparameters"].folds_done) == (3, 4)
     assert f"3 of 4 folds, not the whole; missing {first} (seed 0 failed: the loss was nan" in text
     assert "--retry-failed trains failed trials again" in capsys.readouterr().out
-    assert leaks.main([*call, "--retry-failed"]) == 0
+    assert command.main([*call, "--retry-failed"]) == 0
     assert read(tmp_path, "leaks.csv").folds_done.tolist() == [4, 4]
 
 
 def test_some_folds_only_are_marked_and_give_no_unpaired_difference(tiny_manifest, tmp_path):
-    assert leaks.main(arguments(tiny_manifest, tmp_path, "--leak", "random_split", "--fold", "bert", epochs="1")) == 0
+    assert command.main(arguments(tiny_manifest, tmp_path, "--leak", "random_split", "--fold", "bert", epochs="1")) == 0
     trials, table = read(tmp_path, "leaks_trials.csv"), read(tmp_path, "leaks.csv").set_index("row")
     assert list(trials.fold) == ["bert", "part02"]
     assert np.isnan(table.loc["random_split"].uar_mean_difference)
@@ -322,9 +329,9 @@ def test_some_folds_only_are_marked_and_give_no_unpaired_difference(tiny_manifes
 
 def test_settings_are_drawn_from_the_space_with_a_seed(tiny_manifest, tmp_path, capsys):
     def drawn(*more):
-        parsed = leaks.parser().parse_args([*arguments(tiny_manifest, tmp_path), "--trials", "3", "--space", str(SPACE), *more])
+        parsed = command.parser().parse_args([*arguments(tiny_manifest, tmp_path), "--trials", "3", "--space", str(SPACE), *more])
         parsed.fixed = SET_SMALL
-        return leaks.checked(parsed)[1]
+        return command.checked(parsed)[1]
 
     once, again, other = drawn(), drawn(), drawn("--search-seed", "1")
     assert once.settings == again.settings != other.settings
@@ -332,7 +339,7 @@ def test_settings_are_drawn_from_the_space_with_a_seed(tiny_manifest, tmp_path, 
     assert once.settings[0]["learning_rate"] == MODELS["time_frequency_transformer"].published["learning_rate"]
     assert all(0.001 <= s["learning_rate"] <= 0.1 and s["dropout"] in (0.0, 0.2) for s in once.settings[1:])
     assert once.origin == "3 random draws from the search space, seed 0"
-    assert leaks.main([*arguments(tiny_manifest, tmp_path), "--plan"]) == 0
+    assert command.main([*arguments(tiny_manifest, tmp_path), "--plan"]) == 0
     out = capsys.readouterr().out
     assert "36 trials in all" in out
     assert not (tmp_path / "leaks-x").exists()
@@ -356,7 +363,7 @@ def test_settings_are_drawn_from_the_space_with_a_seed(tiny_manifest, tmp_path, 
 )
 def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(tiny_manifest, tmp_path, capsys, more, messages):
     out = tmp_path / "out"
-    assert leaks.main(arguments(tiny_manifest, out, *more)) == 2
+    assert command.main(arguments(tiny_manifest, out, *more)) == 2
     error = capsys.readouterr().err
     assert all(message in error for message in messages), error
     assert error.startswith("tfser leaks: ")
@@ -364,12 +371,12 @@ def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(tiny_ma
 
 
 def test_a_sweep_cannot_take_the_name_of_a_leaks_run(tiny_manifest, tmp_path, capsys):
-    assert sweep.main(sweep_arguments(tiny_manifest, tmp_path / "out", "--name", "leaks-x")) == 2
+    assert sweep_command.main(sweep_arguments(tiny_manifest, tmp_path / "out", "--name", "leaks-x")) == 2
     assert "--name: names that begin with leaks- are those of tfser leaks" in capsys.readouterr().err
 
 
 def test_an_entry_that_is_deleted_after_it_was_read_is_trained_again_in_the_same_start(tiny_manifest, tmp_path, monkeypatch, capsys):
-    train, gone = leaks.LeaksRun._train, []
+    train, gone = command.LeaksRun._train, []
 
     def deleted(run, schedule, *words):
         train(run, schedule, *words)
@@ -377,8 +384,8 @@ def test_an_entry_that_is_deleted_after_it_was_read_is_trained_again_in_the_same
             gone.append(run.ledger.path(next(iter(schedule.records.values()))["trial_id"]))
             gone[0].unlink()
 
-    monkeypatch.setattr(leaks.LeaksRun, "_train", deleted)
-    assert leaks.main(arguments(tiny_manifest, tmp_path, "--leak", "random_split", epochs="1")) == 0
+    monkeypatch.setattr(command.LeaksRun, "_train", deleted)
+    assert command.main(arguments(tiny_manifest, tmp_path, "--leak", "random_split", epochs="1")) == 0
     assert gone[0].exists()
     assert len(read(tmp_path, "leaks_trials.csv")) == 8
     assert "Trained 9 trials" in capsys.readouterr().out

@@ -8,25 +8,28 @@ import pandas as pd
 import pytest
 
 from tests.helpers.leaks import FIGURES, check
-from tfser import metrics, plan
-from tfser.leak_plan import ROWS, make
-from tfser.report import formats, leaks
+from tfser.evaluation import metrics
+from tfser.leaks import table as leaks_table
+from tfser.leaks.plan import ROWS, make
+from tfser.planning import plan
+from tfser.planning import request as planning_request
+from tfser.report.tables import formats
 
 pytestmark = pytest.mark.usefixtures("few_draws")
 
 
 def files_of(asked, records):
     """What the command writes: leaks.csv, leaks.md, leaks.tex and leaks_trials.csv."""
-    measured = leaks.measure(asked, records)
-    table = leaks.table(asked, measured)
-    csv_text = formats.to_csv(leaks.CSV_COLUMNS, [table])
-    return csv_text, formats.to_markdown("Leaks", [table]), formats.to_latex([table]), leaks.trials_csv(asked, measured, records)
+    measured = leaks_table.measure(asked, records)
+    table = leaks_table.table(asked, measured)
+    csv_text = formats.to_csv(leaks_table.CSV_COLUMNS, [table])
+    return csv_text, formats.to_markdown("Leaks", [table]), formats.to_latex([table]), leaks_table.trials_csv(asked, measured, records)
 
 
 @pytest.fixture(scope="module")
 def asked(tiny):
     """A plan of every row with two seeds."""
-    request = plan.Request(models=("time_frequency_transformer",), seeds=2, epochs=3)
+    request = planning_request.Request(models=("time_frequency_transformer",), seeds=2, epochs=3)
     return make(plan.make(request, [tiny], lambda d: "digest", {}), ROWS)
 
 

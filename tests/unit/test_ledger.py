@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.helpers.tasks import SPEC
-from tfser.ledger import Ledger
+from tfser.storage.ledger import Ledger
 
 RECORD = {"trial_id": SPEC.trial_id, "spec": SPEC.to_dict(), "status": "done", "uar": 0.1 + 0.2, "name": "Zoë"}
 

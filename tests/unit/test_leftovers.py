@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from tests.helpers.tasks import SPEC
-from tfser import files, leftovers, temporary
-from tfser.checkpoint import Checkpoint
-from tfser.ledger import Ledger
-from tfser.runners import ray_tune
+from tfser.execution.on_ray import tune_runner
+from tfser.storage import leftovers, places, temporary
+from tfser.storage.checkpoints import Checkpoint
+from tfser.storage.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 RECORD = {"trial_id": SPEC.trial_id, "spec": SPEC.to_dict(), "status": "done", "uar": 0.5}
@@ -94,9 +94,9 @@ def test_half_written_files_of_killed_processes_are_removed_and_those_being_writ
 
     def writing(file):
         file.write(b"whole")
-        removed.append(files.remove_unfinished(tmp_path))
+        removed.append(places.remove_unfinished(tmp_path))
 
-    files.commit(tmp_path / "ab" / "y.json", writing)
+    places.commit(tmp_path / "ab" / "y.json", writing)
     assert removed == [1]
     assert [path.name for path in (tmp_path / "ab").iterdir()] == ["y.json"]
     assert (tmp_path / "ab" / "y.json").read_bytes() == b"whole"
@@ -107,13 +107,13 @@ def test_half_written_files_without_a_lock_are_removed_when_a_day_has_passed(tmp
         (tmp_path / name).write_text("")
     aged(tmp_path / ".x.json.abcd_123", 2)
     aged(tmp_path / ".hidden", 2)
-    assert files.remove_unfinished(tmp_path) == 1
+    assert places.remove_unfinished(tmp_path) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", ".y.json.abcd_123", "x.json"]
     (tmp_path / ".z.json.abcd_123.part").write_text("")
     monkeypatch.setattr(temporary, "is_free", lambda file: None)  # a file system that has no locks
-    assert files.remove_unfinished(tmp_path) == 0
+    assert places.remove_unfinished(tmp_path) == 0
     aged(tmp_path / ".z.json.abcd_123.part", 2)
-    assert files.remove_unfinished(tmp_path) == 1
+    assert places.remove_unfinished(tmp_path) == 1
 
 
 def test_what_a_storage_needs_no_more_is_removed_and_what_is_kept_is_said(tmp_path, machine):
@@ -150,9 +150,9 @@ def test_folders_of_a_local_ray_are_removed_once_its_driver_is_gone_and_others_s
     (tmp_path / "session_latest").symlink_to(tmp_path / "session_own")
     killed(f"from tfser import temporary\nheld = temporary.hold(Path({str(tmp_path / 'session_dead')!r}))", tmp_path)
     with temporary.hold(tmp_path / "session_live"):
-        mark = ray_tune._mark_session(tmp_path / "session_own")
+        mark = tune_runner._mark_session(tmp_path / "session_own")
         left = {path.name for path in tmp_path.glob("session_*")}
         assert left == {"session_live", "session_strange", "session_own", "session_latest"}
     mark.close()
-    ray_tune._mark_session(tmp_path / "session_strange").close()
+    tune_runner._mark_session(tmp_path / "session_strange").close()
     assert {path.name for path in tmp_path.glob("session_*") if path.exists()} == {"session_strange"}

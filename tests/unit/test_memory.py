@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils import deterministic
 
-from tfser.memory import unfilled
-from tfser.train import settled
+from tfser.training.allocator import unfilled
+from tfser.training.training import settled
 
 
 def test_new_tensors_are_left_as_they_come_only_inside() -> None:
@@ -27,7 +27,7 @@ def test_new_tensors_are_left_as_they_come_only_inside() -> None:
 @pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="asks glibc")
 def test_freed_memory_is_kept_unless_the_environment_has_decided() -> None:
-    code = "from tfser.memory import keep_freed_memory; print(keep_freed_memory())"
+    code = "from tfser.training.allocator import keep_freed_memory; print(keep_freed_memory())"
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     for added, expected in (({}, "True"), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, "False")):
         done = subprocess.run([sys.executable, "-c", code], env=plain | added, capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from tfser import metrics
+from tfser.evaluation import metrics
 
 EMOTIONS = 4
 labels = st.lists(st.tuples(st.integers(0, EMOTIONS - 1), st.integers(0, EMOTIONS - 1)), min_size=1, max_size=60)

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tfser import attention, collect, files, leaks, predict, sweep
+from tfser import collect, predict
+from tfser.attention import maps
 from tfser.databases import command as databases
 from tfser.databases import load
 from tfser.doctor import command as doctor
 from tfser.errors import RequestError
-from tfser.runners import ray_environment, safety
+from tfser.execution.on_ray import environment, open_doors
+from tfser.leaks import command
+from tfser.storage import default_places, local_copies, places
+from tfser.sweep import command as sweep_command
+from tfser.sweep import run
 
 _spec = importlib.util.spec_from_file_location("mlflow_service_of_places", Path(__file__).parents[2] / "cluster" / "mlflow_service.py")
 mlflow_service = sys.modules[_spec.name] = importlib.util.module_from_spec(_spec)
@@ -24,18 +29,18 @@ SENTENCE = "no account 'no-such-account', so that '~no-such-account' stands for 
 @pytest.mark.parametrize(
     ("module", "words", "variable"),
     [
-        (sweep, ["synthetic", "--data", f"{WHO}/x"], None),
-        (sweep, ["synthetic", "--out", f"{WHO}/x"], None),
-        (sweep, ["synthetic", "--storage", f"{WHO}/x"], None),
-        (sweep, ["synthetic", "--trials", "2", "--space", f"{WHO}/x.yaml"], None),
-        (sweep, [f"{WHO}/labels.csv"], None),
-        (sweep, [f"audformat:{WHO}/x"], None),
-        (sweep, ["emodb"], "TFSER_DATA"),
-        (leaks, ["synthetic", "--model", "atfnn", "--out", f"{WHO}/x"], None),
+        (run, ["synthetic", "--data", f"{WHO}/x"], None),
+        (run, ["synthetic", "--out", f"{WHO}/x"], None),
+        (run, ["synthetic", "--storage", f"{WHO}/x"], None),
+        (run, ["synthetic", "--trials", "2", "--space", f"{WHO}/x.yaml"], None),
+        (run, [f"{WHO}/labels.csv"], None),
+        (run, [f"audformat:{WHO}/x"], None),
+        (run, ["emodb"], "TFSER_DATA"),
+        (command, ["synthetic", "--model", "atfnn", "--out", f"{WHO}/x"], None),
         (collect, ["--out", f"{WHO}/x"], None),
         (collect, ["--storage", f"{WHO}/x"], None),
         (predict, ["0123456789abcdef", "--results", f"{WHO}/x"], None),
-        (attention, ["0123456789abcdef", "--out", f"{WHO}/x"], None),
+        (maps, ["0123456789abcdef", "--out", f"{WHO}/x"], None),
         (databases, ["check", "emodb", "--data", f"{WHO}/x"], None),
         (databases, ["check", f"{WHO}/labels.csv"], None),
         (doctor, ["--data", f"{WHO}/x"], None),
@@ -65,39 +70,39 @@ def test_the_other_variables_that_hold_a_path_are_read_the_same_way(monkeypatch)
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     monkeypatch.setenv("TFSER_HOME", f"{WHO}/x")
     with pytest.raises(RequestError, match="TFSER_HOME: .*\n.*no account 'no-such-account'"):
-        collect.default_out()
+        default_places.default_out()
     monkeypatch.setenv("TFSER_CACHE", f"{WHO}/x")
     with pytest.raises(OSError, match="TFSER_CACHE: .*no account 'no-such-account'"):
-        files.cache_folder()
+        local_copies.cache_folder()
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", f"{WHO}/token")
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
-    assert safety.own_token() is None
+    assert open_doors.own_token() is None
 
 
 def test_a_home_that_cannot_be_written_is_no_place_for_copies(tmp_path, monkeypatch):
     monkeypatch.delenv("TFSER_CACHE", raising=False)
     monkeypatch.setenv("HOME", "/proc/no/home")
-    monkeypatch.setattr(files.os, "access", lambda path, mode: not str(path).startswith("/proc"))
-    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(tmp_path))
-    folder = files.cache_folder()
+    monkeypatch.setattr(places.os, "access", lambda path, mode: not str(path).startswith("/proc"))
+    monkeypatch.setattr(places.tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = local_copies.cache_folder()
     assert folder.parent == tmp_path
     assert folder.stat().st_mode & 0o777 == 0o700
     other = folder.stat().st_uid + 1
     (tmp_path / f"tfser-cache-{other}").mkdir()
-    monkeypatch.setattr(files.os, "getuid", lambda: other)
+    monkeypatch.setattr(places.os, "getuid", lambda: other)
     with pytest.raises(OSError, match="it belongs to another account; name a folder of your own with TFSER_CACHE"):
-        files.cache_folder()
+        local_copies.cache_folder()
 
 
 @pytest.mark.parametrize("name", ["what?", "50%25", "#1", "a b", "Straße 東京", "it's"])
 def test_a_file_uri_names_the_folder_that_it_was_made_from(name, tmp_path):
-    assert files.place((tmp_path / name).as_uri()) == tmp_path / name
-    assert files.place((tmp_path / name).as_uri().replace("file://", "file://localhost")) == tmp_path / name
+    assert places.place((tmp_path / name).as_uri()) == tmp_path / name
+    assert places.place((tmp_path / name).as_uri().replace("file://", "file://localhost")) == tmp_path / name
 
 
 def test_a_file_uri_of_two_slashes_is_refused_with_the_one_that_was_meant():
     with pytest.raises(ValueError, match=r"file://x/y: a file URI has three slashes before its path, as in file:///x/y"):
-        files.place("file://x/y")
+        places.place("file://x/y")
 
 
 def test_a_manifest_whose_folder_has_a_name_of_any_signs_is_read(tiny_manifest, tmp_path):
@@ -127,12 +132,12 @@ def test_an_address_that_no_sweep_can_be_driven_through_is_refused_by_the_name_o
         monkeypatch.setenv("RAY_ADDRESS", address)
     else:
         call += ["--address", address]
-    assert sweep.main(call) == 2
+    assert sweep_command.main(call) == 2
     error = capsys.readouterr().err
     assert f"{'RAY_ADDRESS' if variable else '--address'}: " in error
     assert words in error
     assert not (tmp_path / "out").exists()
-    assert sweep.main([*call, "--in-process", "--plan"]) == 0, "without Ray its address does not matter"
+    assert sweep_command.main([*call, "--in-process", "--plan"]) == 0, "without Ray its address does not matter"
 
 
 @pytest.mark.parametrize(
@@ -145,7 +150,7 @@ def test_an_address_that_no_sweep_can_be_driven_through_is_refused_by_the_name_o
     ],
 )
 def test_an_optuna_storage_that_cannot_be_one_is_refused_with_everything_else(url, words, tmp_path, capsys):
-    assert sweep.main(["synthetic", "--out", str(tmp_path / "out"), "--optuna-storage", url, "--seeds", "0"]) == 2
+    assert sweep_command.main(["synthetic", "--out", str(tmp_path / "out"), "--optuna-storage", url, "--seeds", "0"]) == 2
     error = capsys.readouterr().err
     assert words in error
     assert "--seeds" in error
@@ -162,11 +167,11 @@ def sockets_of(folder):
 def test_a_temporary_folder_that_is_too_long_for_the_sockets_of_ray_is_left_for_a_short_one(variable, tmp_path, monkeypatch):
     for name in ("TMPDIR", "RAY_TMPDIR"):
         monkeypatch.delenv(name, raising=False)
-    assert ray_environment.temp_folder() is None
+    assert environment.temp_folder() is None
     monkeypatch.setenv(variable, "/x" * 10)
-    assert ray_environment.temp_folder() is None
+    assert environment.temp_folder() is None
     monkeypatch.setenv(variable, "/" + "x" * 60)
-    folder = ray_environment.temp_folder()
+    folder = environment.temp_folder()
     try:
         assert len(sockets_of(folder)) <= 107
         assert Path(folder).stat().st_mode & 0o777 == 0o700
@@ -176,6 +181,6 @@ def test_a_temporary_folder_that_is_too_long_for_the_sockets_of_ray_is_left_for_
     def full(**named):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(ray_environment.tempfile, "mkdtemp", full)
+    monkeypatch.setattr(environment.tempfile, "mkdtemp", full)
     with pytest.raises(RequestError, match=rf"{variable}: /x+ has 61 bytes, which is too long for the paths of Ray's sockets \(37 at most"):
-        ray_environment.temp_folder()
+        environment.temp_folder()

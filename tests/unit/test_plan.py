@@ -4,22 +4,24 @@ import pytest
 
 from tests.helpers.studies import known
 from tests.helpers.tiny import SET_SMALL
-from tfser import plan, resources, space
 from tfser.databases import load
 from tfser.errors import RequestError
 from tfser.models import MODELS
+from tfser.planning import plan, search_space_file
+from tfser.planning import request as planning_request
+from tfser.storage import packaged_files
 
 FIXED = tuple(tuple(text.split("=")) for text in SET_SMALL)
 
 
 def make(database, **options):
-    request = plan.Request(**{"models": ("time_frequency_transformer",), **options})
-    assert plan.problems(request, {}) == []
+    request = planning_request.Request(**{"models": ("time_frequency_transformer",), **options})
+    assert planning_request.problems(request, {}) == []
     return plan.make(request, [database], lambda d: "digest", {})
 
 
 def test_the_default_is_every_fold_of_the_full_model_at_the_published_setting(tiny):
-    made = plan.make(plan.Request(), [tiny], lambda d: "digest", {})
+    made = plan.make(planning_request.Request(), [tiny], lambda d: "digest", {})
     assert [(c.model, c.ablation, c.selection) for c in made.configurations] == [
         ("atfnn", "ATFNN", "published"),
         ("time_frequency_transformer", "T+F+TF", "published"),
@@ -48,7 +50,7 @@ def test_an_ablation_of_one_model_leaves_the_other_out(tiny):
 
 def test_planning_twice_gives_the_same_trials_and_changed_data_gives_others(tiny):
     def ids(digest):
-        made = plan.make(plan.Request(), [tiny], lambda d: digest, {})
+        made = plan.make(planning_request.Request(), [tiny], lambda d: digest, {})
         return [spec.trial_id for study in made.studies for spec in study.final_specs(study.base, 3).values()]
 
     assert ids("a") == ids("a")
@@ -72,8 +74,8 @@ def test_a_setting_that_was_typed_is_called_fixed_and_not_published(tiny):
 
 
 def test_a_search_trial_never_holds_its_test_fold_and_validates_on_training_speakers(tiny):
-    spaces = {"time_frequency_transformer": space.read(resources.data_folder("search_spaces") / "demo.yaml", known())}
-    request = plan.Request(models=("time_frequency_transformer",), trials=2, validation_folds=2)
+    spaces = {"time_frequency_transformer": search_space_file.read(packaged_files.data_folder("search_spaces") / "demo.yaml", known())}
+    request = planning_request.Request(models=("time_frequency_transformer",), trials=2, validation_folds=2)
     made = plan.make(request, [tiny], lambda d: "digest", spaces)
     assert len(made.studies) == 4
     for study in made.studies:
@@ -88,17 +90,17 @@ def test_a_search_trial_never_holds_its_test_fold_and_validates_on_training_spea
 
 
 def test_global_selection_is_one_study_over_all_folds(tiny):
-    spaces = {"time_frequency_transformer": space.read(resources.data_folder("search_spaces") / "demo.yaml", known())}
-    request = plan.Request(models=("time_frequency_transformer",), trials=2, selection="global")
+    spaces = {"time_frequency_transformer": search_space_file.read(packaged_files.data_folder("search_spaces") / "demo.yaml", known())}
+    request = planning_request.Request(models=("time_frequency_transformer",), trials=2, selection="global")
     (study,) = plan.make(request, [tiny], lambda d: "digest", spaces).studies
     assert {s.fold for s in study.search_specs(study.base)} == set(tiny.speakers)
 
 
 def test_study_names_differ_wherever_what_is_chosen_could(tiny):
-    spaces = {"time_frequency_transformer": space.read(resources.data_folder("search_spaces") / "demo.yaml", known())}
+    spaces = {"time_frequency_transformer": search_space_file.read(packaged_files.data_folder("search_spaces") / "demo.yaml", known())}
 
     def names(digest="d", **options):
-        request = plan.Request(**{"models": ("time_frequency_transformer",), "trials": 2, **options})
+        request = planning_request.Request(**{"models": ("time_frequency_transformer",), "trials": 2, **options})
         return {study.name for study in plan.make(request, [tiny], lambda d: digest, spaces).studies}
 
     variants = [names(), names("e"), names(epochs=3), names(validation_folds=2), names(selection="global")]
@@ -126,19 +128,19 @@ def test_study_names_differ_wherever_what_is_chosen_could(tiny):
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_what_is_legal(options, message):
-    assert any(message in problem for problem in plan.problems(plan.Request(**options), {}))
+    assert any(message in problem for problem in planning_request.problems(planning_request.Request(**options), {}))
 
 
 def test_all_problems_are_told_at_once():
-    request = plan.Request(models=("crnn",), protocol="x", seeds=0, trials=-1, selection="y")
-    assert len(plan.problems(request, {})) == 5
+    request = planning_request.Request(models=("crnn",), protocol="x", seeds=0, trials=-1, selection="y")
+    assert len(planning_request.problems(request, {})) == 5
 
 
 def test_a_fold_that_does_not_exist_and_too_few_speakers_to_search_are_refused(tiny):
     with pytest.raises(RequestError, match="tiny: --fold: no 'emil'; there are anna, bert, carl, dora"):
         make(tiny, folds=("emil",))
     with pytest.raises(RequestError, match="it has 4 speakers; a search needs 3 to validate, one to test and one to train on"):
-        plan.make(plan.Request(trials=1, validation_folds=3), [tiny], lambda d: "digest", {})
+        plan.make(planning_request.Request(trials=1, validation_folds=3), [tiny], lambda d: "digest", {})
 
 
 def test_one_fold_of_four_is_planned_and_known_to_be_one_of_four(tiny):

@@ -16,13 +16,18 @@ import torch
 from mlflow import MlflowClient
 
 from tests.helpers.tiny import SET_SMALL
-from tfser import __version__, attention, finished, front_end, predict, serving, sweep, tracking
+from tfser import __version__, predict
+from tfser.attention import maps
 from tfser.errors import RequestError
-from tfser.files import place
-from tfser.final_model import FinalModel, portable, read
-from tfser.front_end import FrontEnd
-from tfser.ledger import Ledger
+from tfser.features import log_mel
+from tfser.features.log_mel import FrontEnd
+from tfser.final_models import find, mlflow_model
+from tfser.final_models.model import FinalModel, portable, read
 from tfser.models import MODELS, atfnn, time_frequency_transformer
+from tfser.storage.ledger import Ledger
+from tfser.storage.places import place
+from tfser.sweep import command as sweep_command
+from tfser.tracking import connection
 from tfser.trial import TrialSpec
 
 ROOT = Path(__file__).parents[2]
@@ -34,9 +39,9 @@ def done(tiny_manifest, tmp_path_factory):
     """Results of two sweeps: every ablation of both models, and one whose epoch was chosen on the test fold."""
     out = tmp_path_factory.mktemp("results")
     common = [str(tiny_manifest), "--out", str(out), "--in-process", "--fold", "anna", "--epochs", "2", "--set", *SET_SMALL, "channels=4"]
-    assert sweep.main([*common, *SIZES, "--name", "both", "--ablation", "all"]) == 0
+    assert sweep_command.main([*common, *SIZES, "--name", "both", "--ablation", "all"]) == 0
     oracle = ["--name", "chosen-on-test", "--model", "time_frequency_transformer", "--selection", "oracle"]
-    assert sweep.main([*common, *oracle]) == 0
+    assert sweep_command.main([*common, *oracle]) == 0
     return out
 
 
@@ -128,7 +133,7 @@ def test_scoring_leaves_the_callers_random_state_alone(done, tiny_manifest):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    model = finished.load(record, Ledger(done / ".tfser" / "ledger"))
+    model = find.load(record, Ledger(done / ".tfser" / "ledger"))
     (frames,) = read([tiny_manifest.parent / "anna" / "calm0.wav"], model.front_end)
     model.score(frames)
     assert torch.equal(torch.rand(3), expected)
@@ -153,10 +158,10 @@ def test_predicting_needs_neither_ray_nor_optuna_nor_mlflow(done, tiny_manifest)
 
 def test_a_trial_is_found_by_its_id_a_prefix_its_sweep_and_its_mlflow_runs(done, tiny_manifest, capsys):
     trial, file = trial_of(done), tiny_manifest.parent / "anna" / "calm0.wav"
-    client = MlflowClient(tracking_uri=tracking.default_uri(done / ".tfser"))
+    client = MlflowClient(tracking_uri=connection.default_uri(done / ".tfser"))
     experiments = [e.experiment_id for e in client.search_experiments(filter_string="name LIKE 'tfser/%'")]
     wanted = f"tags.`tfser.trial_id` = '{trial}' and tags.`tfser.sweep` = 'both'"
-    (run,) = tracking.search_runs(client, experiments, wanted)
+    (run,) = connection.search_runs(client, experiments, wanted)
     ways = [[trial], [trial.upper()], [trial[:8]], [run.info.run_id], [run.data.tags["mlflow.parentRunId"]]]
     ways += [["both", "--ablation", "T+F+TF"], ["both", "--model", "time_frequency_transformer", "--ablation", "T+F+TF", "--seed", "0"]]
     for words in ways:
@@ -182,7 +187,7 @@ def test_a_long_list_of_choices_is_cut(done, tmp_path, capsys):
     _, _, err = asked(capsys, "many", "x.wav", "--results", tmp_path)
     assert "it is 30 trials" in err
     assert "... and 18 more" in err
-    assert err.count("m a, seed 0") == finished.SHOWN
+    assert err.count("m a, seed 0") == find.SHOWN
 
 
 def test_a_choice_that_no_trial_fits_names_those_there_are(done, capsys):
@@ -371,7 +376,7 @@ def stored_trials(request, done, tmp_path):
     return [(trial, tmp_path / trial) for trial in trials]
 
 
-@pytest.mark.parametrize("command", [predict, attention], ids=["predict", "attention"])
+@pytest.mark.parametrize("command", [predict, maps], ids=["predict", "attention"])
 def test_a_model_whose_code_was_edited_is_refused(stored_trials, tiny_manifest, capsys, monkeypatch, command):
     """The weights fit and their checksum is right, so that nothing but the scores tells."""
     file = tiny_manifest.parent / "anna" / "calm0.wav"
@@ -388,12 +393,12 @@ def test_a_model_whose_code_was_edited_is_refused(stored_trials, tiny_manifest, 
 
 
 def test_a_front_end_that_was_edited_is_refused(done, tiny_manifest, capsys, monkeypatch):
-    made = front_end._mel_spectrogram
+    made = log_mel._mel_spectrogram
 
     def edited(wanted):
         return torch.nn.Sequential(made(wanted), torch.nn.Threshold(1e-3, 1e-3))
 
-    monkeypatch.setattr(front_end, "_mel_spectrogram", edited)
+    monkeypatch.setattr(log_mel, "_mel_spectrogram", edited)
     code, out, err = asked(capsys, trial_of(done), tiny_manifest.parent / "anna" / "calm0.wav", "--results", done)
     assert (code, out) == (2, "")
     assert "it gives a made-up sound" in err
@@ -520,7 +525,7 @@ def test_a_model_that_could_not_be_written_is_marked_and_logged_anew(done, bare,
     trial = trial_of(done, ablation="AFNN")
     words = [trial, "--log-model", "--results", done, "--tracking-uri", bare]
     with monkeypatch.context() as broken:
-        broken.setattr(serving, "save", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        broken.setattr(mlflow_model, "save", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         code, out, err = asked(capsys, *words)
     assert (code, out) == (2, "")
     assert "No space left on device" in err

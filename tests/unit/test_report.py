@@ -17,10 +17,13 @@ import pytest
 from rich.cells import cell_len
 
 from tests.helpers.results import HOSTILE, TFT, configuration, markdown_cells, paper_rows, printed, record, sweep
-from tfser import uncertainty
-from tfser.report import formats, notes, published, table, tables
-from tfser.report.result import Configuration, Results
+from tfser.evaluation import uncertainty
+from tfser.execution.results import Results
+from tfser.planning.configuration import Configuration
+from tfser.report import published
+from tfser.report import write as report_write
 from tfser.report.summary import RecordError, summarise
+from tfser.report.tables import formats, notes, table
 
 CONTRACT = {
     "summary.csv": "database protocol model ablation selection folds_done folds_total seeds "
@@ -33,7 +36,7 @@ CONTRACT = {
 
 def write(results: Results, folder: Path, *, pictures: bool = False) -> list[Path]:
     """Without the pictures unless they are what is tested: they take most of the time."""
-    return tables.write(results, folder, pictures=pictures)
+    return report_write.write(results, folder, pictures=pictures)
 
 
 def read(folder: Path, name: str) -> pd.DataFrame:

@@ -18,12 +18,17 @@ from matplotlib.text import Text
 from PIL import Image
 
 from tests.helpers.results import HOSTILE, configuration, example, histories, searched, sweep
-from tfser.report import attention_figure, confusion, curves, drawing, fold_recalls, fonts, searches, tables, thumbnail
-from tfser.report.drawing import Picture
-from tfser.report.result import Results
-from tfser.report.searches import History
+from tfser.attention import figure as attention_figure
+from tfser.execution.results import Results
+from tfser.report import write
+from tfser.report.figures import confusion, curves, drawing, fold_recalls, search
+from tfser.report.figures.drawing import Picture
 from tfser.report.summary import summarise
-from tfser.report.table import percent
+from tfser.report.tables.table import percent
+from tfser.search import history as search_history
+from tfser.search.history import History
+from tfser.text import fonts
+from tfser.tracking import confusion_thumbnail
 
 
 def pictures_of(results: Results) -> list[Picture]:
@@ -33,7 +38,7 @@ def pictures_of(results: Results) -> list[Picture]:
         confusion.to_picture(summary, "confusion_x", "heading"),
         fold_recalls.to_picture(summary, "recalls_x", "heading"),
         curves.to_picture(summary, chosen, "curves_x", "heading"),
-        *searches.pictures(histories(results)).values(),
+        *search.pictures(histories(results)).values(),
     ]
 
 
@@ -147,7 +152,7 @@ def test_learning_curves_are_thinned_to_what_can_be_seen_and_end_where_they_end(
 
 
 def test_a_record_without_curves_gives_no_curve_figure(tmp_path):
-    written = {path.name for path in tables.write(sweep(configuration()), tmp_path)}
+    written = {path.name for path in write.write(sweep(configuration()), tmp_path)}
     assert not any(name.startswith("curves_") for name in written)
     assert sum(name.startswith("recalls_") for name in written) == 1
 
@@ -162,7 +167,7 @@ def test_many_folds_and_long_names_still_make_a_figure_of_bounded_size(tmp_path)
 
 
 def test_hostile_names_are_drawn_as_they_are(tmp_path):
-    written = tables.write(sweep(HOSTILE, without=(("[2]", 0),)), tmp_path)
+    written = write.write(sweep(HOSTILE, without=(("[2]", 0),)), tmp_path)
     svgs = [path for path in written if path.suffix == ".png"]
     assert len(svgs) == 2
     (summary,) = summarise(sweep(HOSTILE))
@@ -176,18 +181,18 @@ def test_hostile_names_are_drawn_as_they_are(tmp_path):
 
 def test_histories_survive_a_trip_through_text(pictures):
     made = histories(pictures[1])
-    again = searches.from_json(searches.to_json(made))
+    again = search_history.from_json(search_history.to_json(made))
     assert again == sorted(made, key=lambda h: h.folds)
-    assert searches.to_json(again) == searches.to_json(made[::-1])
+    assert search_history.to_json(again) == search_history.to_json(made[::-1])
     bare = [dataclasses.replace(h, curve=(), tried=()) for h in made]
-    assert searches.from_json(searches.to_json(bare)) == bare
+    assert search_history.from_json(search_history.to_json(bare)) == bare
     with pytest.raises((ValueError, KeyError, TypeError)):
-        searches.from_json('[{"folds": []}]')
+        search_history.from_json('[{"folds": []}]')
 
 
 def test_a_report_with_a_search_has_its_csv_its_figure_and_both_in_the_page(tmp_path):
     results = searched(example())
-    written = {path.name: path for path in tables.write(results, tmp_path)}
+    written = {path.name: path for path in write.write(results, tmp_path)}
     (name,) = [name for name in written if name.startswith("search_")]
     assert name == "search_emodb_speaker_time_frequency_transformer_t+f+tf_nested.png"
     page = written["report.html"].read_text(encoding="utf-8")
@@ -197,16 +202,16 @@ def test_a_report_with_a_search_has_its_csv_its_figure_and_both_in_the_page(tmp_
     tried = pd.read_csv(written["search.csv"], dtype={"folds": str})
     assert tried.chosen.sum() == 3
     assert tried[tried.chosen].validation_uar.tolist() == [0.6] * 3
-    separately = searches.write(histories(results), tmp_path / "alone")
+    separately = search.write(histories(results), tmp_path / "alone")
     assert {path.name: path.read_bytes() for path in separately} == {n: written[n].read_bytes() for n in ("search.csv", name)}
 
 
 def test_too_few_settings_are_said_to_tell_no_importances(pictures):
     bare = [dataclasses.replace(h, importances={}) for h in histories(pictures[1])]
-    (shown,) = searches.pictures(bare).values()
+    (shown,) = search.pictures(bare).values()
     assert "Too few settings to tell importances." in shown.description
     nothing = [History(configuration=bare[0].configuration, folds=("03",), tried=(), importances={})]
-    (shown,) = searches.pictures(nothing).values()
+    (shown,) = search.pictures(nothing).values()
     assert "1 study tried 0 settings" in shown.description
 
 
@@ -254,14 +259,14 @@ def every_figure(emotions, folds):
     """Each kind of figure with these names in it, and the thumbnail's and the attention figure's bytes."""
     (summary,) = summarise(sweep(configuration(emotions=emotions, folds=folds), size=12))
     summary.records[folds[0], 0]["curves"] = {"train_loss": [1.0, 0.5]}
-    tried = (searches.Tried(state="finished", validation_uar=0.5, epochs=2, hyperparameters={"channels": 4}),)
-    history = searches.History(configuration=summary.configuration, folds=folds[:1], tried=tried, importances={}, curve=())
+    tried = (search_history.Tried(state="finished", validation_uar=0.5, epochs=2, hyperparameters={"channels": 4}),)
+    history = search_history.History(configuration=summary.configuration, folds=folds[:1], tried=tried, importances={}, curve=())
     return {
         "confusion": confusion.to_picture(summary, "c", f"heading {emotions[0]}"),
         "recalls": fold_recalls.to_picture(summary, "r", "heading"),
         "curves": curves.to_picture(summary, {}, "l", "heading"),
-        "search": searches.to_picture([history], "s", "heading"),
-    }, thumbnail.confusion(emotions, np.eye(len(emotions), dtype=int).tolist(), [f"on {folds[0]}"])
+        "search": search.to_picture([history], "s", "heading"),
+    }, confusion_thumbnail.confusion(emotions, np.eye(len(emotions), dtype=int).tolist(), [f"on {folds[0]}"])
 
 
 @pytest.mark.parametrize("names", [CHINESE, HINDI], ids=["Chinese", "Hindi"])
@@ -294,7 +299,7 @@ def test_names_that_no_font_has_are_numbered_in_a_png_and_said_once(only_these_f
     assert "apt-get install fonts-noto-core fonts-noto-cjk" in said
     latin, _ = every_figure(("emotion 1", "emotion 2", "emotion 3"), ("speaker 1", "speaker 2", "speaker 3"))
     assert drawn["search"].png == latin["search"].png
-    assert small == thumbnail.confusion(
+    assert small == confusion_thumbnail.confusion(
         ["emotion 1", "emotion 2", "emotion 3"], np.eye(3, dtype=int).tolist(), [fonts.drawable(f"on {names[0]}")]
     )
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from tests.helpers.results import Tables, cell_numbers, markdown_cells, papers_sweep, printed, random_results, read
-from tfser.report import tables
-from tfser.report.result import Results
+from tfser.execution.results import Results
+from tfser.report import write
 
 LATEX = {
     r"$\pm$": "±",
@@ -43,7 +43,7 @@ def sweeps() -> list[Results]:
 def folders(sweeps, tmp_path_factory) -> list[Path]:
     place = tmp_path_factory.mktemp("formats")
     for number, results in enumerate(sweeps):
-        tables.write(results, place / str(number), pictures=False)
+        write.write(results, place / str(number), pictures=False)
     return [place / str(number) for number in range(len(sweeps))]
 
 

@@ -22,9 +22,9 @@ from tests.helpers.results import (
     sweep,
     with_runs,
 )
-from tfser.report import tables
+from tfser.execution.results import Results
+from tfser.report import write as report_write
 from tfser.report.provenance import Provenance
-from tfser.report.result import Results
 
 
 class Page(HTMLParser):
@@ -81,7 +81,7 @@ class Page(HTMLParser):
 
 
 def write(results: Results, folder: Path, made: Provenance | None = None, *, pictures: bool = False) -> str:
-    tables.write(results, folder, pictures=pictures, made=made)
+    report_write.write(results, folder, pictures=pictures, made=made)
     return (folder / "report.html").read_text(encoding="utf-8")
 
 

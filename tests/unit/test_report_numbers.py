@@ -30,9 +30,10 @@ from tests.helpers.results import (
     record,
     sweep,
 )
-from tfser import uncertainty
-from tfser.report import published, tables
-from tfser.report.result import Configuration, Results
+from tfser.evaluation import uncertainty
+from tfser.execution.results import Results
+from tfser.planning.configuration import Configuration
+from tfser.report import published, write
 
 pytestmark = pytest.mark.usefixtures("few_draws")
 
@@ -341,7 +342,7 @@ def check_confusions(folder: Path, results: Results, reference: Reference) -> No
 
 def check(results: Results, folder: Path) -> int:
     """Everything that is written, against what pandas and scikit-learn make of the records; returns the number of pairs."""
-    tables.write(results, folder, pictures=False)
+    write.write(results, folder, pictures=False)
     reference = Reference(results)
     check_summary(folder, reference)
     check_folds(folder, reference)
@@ -364,7 +365,7 @@ def test_every_number_of_two_corpora_with_all_ablations_is_that_of_pandas_and_sc
 
 def test_the_terminal_prints_the_figures_of_the_files(tmp_path):
     results = papers_sweep()
-    tables.write(results, tmp_path, pictures=False)
+    write.write(results, tmp_path, pictures=False)
     text = printed(results)
     for name, column in (("comparison.csv", "uar"), ("comparison.csv", "war"), ("ablation.csv", "uar_mean")):
         values = read(tmp_path, name)[column].dropna()
@@ -380,7 +381,7 @@ def test_three_ways_to_average_are_named_and_differ_as_they_should(tmp_path):
     row = configuration(folds=("03", "08", "09", "10"))
     results = sweep(row)
     results.records[row, "08", 0] = record(row, "08", 0, lacks=("sad",))
-    tables.write(results, tmp_path, pictures=False)
+    write.write(results, tmp_path, pictures=False)
     uar = read(tmp_path, "comparison.csv").set_index("averaging").uar
     assert list(uar.index) == ["pooled", "mean of folds", "mean of folds, absent as 0"]
     assert uar["mean of folds, absent as 0"] < uar["mean of folds"]
@@ -393,7 +394,7 @@ def test_three_ways_to_average_are_named_and_differ_as_they_should(tmp_path):
 def test_with_few_speakers_the_table_says_that_nothing_can_be_claimed(tmp_path):
     for folds, claimable in ((("a", "b", "c", "d"), False), (tuple("abcdefgh"), True)):
         rows = [configuration(folds=folds), configuration(folds=folds, ablation="T+F")]
-        tables.write(sweep(*rows), tmp_path, pictures=False)
+        write.write(sweep(*rows), tmp_path, pictures=False)
         for name in ("ablation.md", "ablation.tex", "report.html"):
             text = " ".join((tmp_path / name).read_text(encoding="utf-8").split())
             assert ("No significance over 4 folds is claimable at 0.05: the smallest two-sided p is 0.125" in text) == (not claimable)
@@ -409,14 +410,14 @@ def test_rows_of_other_utterances_are_not_paired(tmp_path):
         entry = results.records[other, fold, 0]
         for utterance in entry["utterances"]:
             utterance["id"] = f"second release/{utterance['id']}"
-    tables.write(results, tmp_path, pictures=False)
+    write.write(results, tmp_path, pictures=False)
     assert read(tmp_path, "paired.csv").empty
     assert read(tmp_path, "ablation.csv").uar_difference.isna().all()
 
 
 def test_files_of_each_database_hold_its_rows_and_the_one_over_all_holds_every_one(tmp_path):
     results = papers_sweep()
-    tables.write(results, tmp_path, pictures=False)
+    write.write(results, tmp_path, pictures=False)
     for kind in ("comparison", "ablation"):
         whole = (tmp_path / f"{kind}.csv").read_text(encoding="utf-8").splitlines()
         parts = [(tmp_path / f"{kind}_{database}.csv").read_text(encoding="utf-8").splitlines() for database in ("casia", "emodb")]
@@ -438,7 +439,7 @@ def test_files_of_each_database_hold_its_rows_and_the_one_over_all_holds_every_o
 
 
 def test_columns_have_types_and_no_stray_text(tmp_path):
-    tables.write(papers_sweep(), tmp_path, pictures=False)
+    write.write(papers_sweep(), tmp_path, pictures=False)
     numeric = {
         "comparison.csv": ["folds_done", "folds_total", "seeds", "utterances", "speakers"]
         + [f"{m}{s}" for m in ("war", "uar") for s in ("", "_sd", "_seed_sd", "_low", "_high")],

@@ -12,11 +12,14 @@ import optuna
 import pytest
 
 from tests.helpers.results import TFT, configuration, is_number, markdown_cells, papers_sweep, read, sweep, with_runs
-from tfser import plan, resources, space
 from tfser.errors import RequestError
 from tfser.models import MODELS
-from tfser.report import tables, trace
-from tfser.request import check, parser
+from tfser.planning import search_space_file
+from tfser.planning import settings as planning_settings
+from tfser.report import trace, write
+from tfser.storage import packaged_files
+from tfser.sweep.options import parser
+from tfser.sweep.request import check
 from tfser.trial import TrialSpec
 
 pytestmark = pytest.mark.usefixtures("few_draws")
@@ -25,7 +28,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 def test_every_number_that_a_table_prints_can_be_asked_for_and_names_its_trials(tmp_path):
     results = with_runs(papers_sweep())
-    tables.write(results, tmp_path, pictures=False)
+    write.write(results, tmp_path, pictures=False)
     every = list(trace.entries(results))
     texts = {entry.printed for entry in every}
     asked = 0
@@ -52,7 +55,7 @@ def test_every_number_that_a_table_prints_can_be_asked_for_and_names_its_trials(
 
 def test_a_number_names_exactly_the_trials_that_it_is_made_of(tmp_path):
     results = with_runs(papers_sweep())
-    tables.write(results, tmp_path, pictures=False)
+    write.write(results, tmp_path, pictures=False)
     folds = read(tmp_path, "folds.csv")
     (pooled,) = [e for e in trace.trace(results, ["emodb", "T+F", "uar", "pooled"]) if e.what == "UAR, pooled"]
     mine = folds[(folds.database == "emodb") & (folds.ablation == "T+F")]
@@ -117,10 +120,12 @@ def trained_specs(command: str) -> dict[tuple[str, int], TrialSpec]:
 @pytest.mark.parametrize("model", sorted(MODELS))
 def test_the_command_of_a_searched_trial_trains_a_trial_of_the_same_id(model, tiny_manifest, tmp_path):
     """Whatever settings a search over the papers' space chose, and however many epochs."""
-    sampled = space.read(resources.data_folder("search_spaces") / f"{model}.yaml", {name: plan.hyperparameters(name) for name in MODELS})
+    sampled = search_space_file.read(
+        packaged_files.data_folder("search_spaces") / f"{model}.yaml", {name: planning_settings.hyperparameters(name) for name in MODELS}
+    )
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=5))
     rng = random.Random(model)
-    base = plan.published_settings(model)
+    base = planning_settings.published_settings(model)
     plain = trained_specs(f"python -m tfser.sweep {tiny_manifest} --model {model} --out {tmp_path / 'plain'}")
     digest = next(iter(plain.values())).database_digest
     seen = set()
@@ -162,7 +167,7 @@ def test_a_known_database_is_named_and_another_one_is_a_manifest():
             ablation="T+F+TF",
             seed=0,
             epochs=3,
-            hyperparameters=tuple(sorted(plan.published_settings(TFT).items())),
+            hyperparameters=tuple(sorted(planning_settings.published_settings(TFT).items())),
         )
         return {"trial_id": spec.trial_id, "spec": spec.to_dict()}
 
@@ -190,7 +195,7 @@ def test_what_cannot_be_repeated_by_itself_says_why():
         ablation="T+F+TF",
         seed=0,
         epochs=3,
-        hyperparameters=(*sorted({**plan.published_settings(TFT), "learning_rate": 1}.items()),),
+        hyperparameters=(*sorted({**planning_settings.published_settings(TFT), "learning_rate": 1}.items()),),
         numerics=0,
     )
     with pytest.raises(RequestError) as refused:
@@ -203,6 +208,6 @@ def test_what_cannot_be_repeated_by_itself_says_why():
 
 def test_every_float_that_a_search_can_choose_survives_being_typed():
     rng = np.random.default_rng(3)
-    legal = plan.hyperparameters(TFT)
+    legal = planning_settings.hyperparameters(TFT)
     for value in [*10 ** rng.uniform(-6.9, 0.9, 200), 1e-5, 1.0, 0.1 + 0.2]:
         assert legal["learning_rate"].parse(trace._typed(float(value))) == float(value)

@@ -7,19 +7,21 @@ import pytest
 
 from tests.helpers.runs import record as full_record
 from tests.helpers.studies import make_plan, train
-from tfser import estimate, plan
-from tfser.features import FeatureStore, audio_digests
-from tfser.ledger import Ledger
-from tfser.ready import AGAIN, FIRST, Ready
-from tfser.schedule import Schedule
-from tfser.search import StudyRun, open_storage
-from tfser.usage import Usage
+from tfser.execution import trial_work
+from tfser.execution.schedule import Schedule
+from tfser.execution.waiting_trials import AGAIN, FIRST, Ready
+from tfser.execution.worker_usage import Usage
+from tfser.features.store import FeatureStore, audio_digests
+from tfser.planning import plan, request
+from tfser.planning import settings as planning_settings
+from tfser.search.study import StudyRun, open_storage
+from tfser.storage.ledger import Ledger
 
 MODEL = "time_frequency_transformer"
 
 
 def fixed(tiny, **options):
-    return plan.make(plan.Request(**{"models": (MODEL,), "epochs": 2, **options}), [tiny], lambda d: "d", {})
+    return plan.make(request.Request(**{"models": (MODEL,), "epochs": 2, **options}), [tiny], lambda d: "d", {})
 
 
 def drain(schedule):
@@ -56,7 +58,11 @@ def test_the_final_trials_of_a_fold_come_before_searches_that_are_longer(tiny, t
 
 
 def test_a_study_with_more_settings_to_try_is_ahead_of_one_with_fewer(tiny):
-    specs = [spec for study in fixed(tiny, seeds=1).studies for spec in study.final_specs(plan.published_settings(MODEL), 2).values()]
+    specs = [
+        spec
+        for study in fixed(tiny, seeds=1).studies
+        for spec in study.final_specs(planning_settings.published_settings(MODEL), 2).values()
+    ]
     ready = Ready(lambda spec: 1.0)
     ready.push(specs[0])
     ready.push(specs[1], behind=1.0)
@@ -114,7 +120,11 @@ def test_handing_out_one_at_a_time_together_is_the_plain_order(tiny, tmp_path):
 
 
 def test_a_trial_that_comes_up_later_joins_others_of_its_key(tiny):
-    specs = [spec for study in fixed(tiny, seeds=3).studies for spec in study.final_specs(plan.published_settings(MODEL), 2).values()]
+    specs = [
+        spec
+        for study in fixed(tiny, seeds=3).studies
+        for spec in study.final_specs(planning_settings.published_settings(MODEL), 2).values()
+    ]
     ready = Ready(lambda spec: 1.0)
 
     def key(spec):
@@ -133,12 +143,12 @@ def test_a_trial_that_comes_up_later_joins_others_of_its_key(tiny):
 
 
 def test_work_grows_with_epochs_segments_and_what_the_model_costs(tiny, tmp_path):
-    wanted = plan.front_end(plan.published_settings(MODEL))
+    wanted = planning_settings.front_end(planning_settings.published_settings(MODEL))
     pack = FeatureStore(tmp_path).ensure(tiny, audio_digests(tiny), wanted)
-    work = estimate.Work({("tiny", wanted): pack})
+    work = trial_work.Work({("tiny", wanted): pack})
 
     def of(**options):
-        settings = {**plan.published_settings(MODEL), **options.pop("settings", {})}
+        settings = {**planning_settings.published_settings(MODEL), **options.pop("settings", {})}
         (study, *_) = fixed(tiny, **options).studies
         return work(next(iter(study.final_specs(settings, study.epochs).values())))
 
@@ -152,7 +162,7 @@ def test_work_grows_with_epochs_segments_and_what_the_model_costs(tiny, tmp_path
 
 def test_the_largest_trial_of_a_search_has_the_largest_sizes_that_it_can_sample_and_is_legal(tiny):
     made = make_plan(tiny)
-    (spec,) = estimate.largest(made.studies)
+    (spec,) = trial_work.largest(made.studies)
     assert spec.settings["batch_size"] == 32
     assert spec.settings["channels"] == 8
     assert made.studies[0].final_specs(spec.settings, spec.epochs)

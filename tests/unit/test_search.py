@@ -8,11 +8,15 @@ import sys
 import pytest
 
 from tests.helpers.studies import MODEL, KilledError, known, make_plan, outcome, run, train
-from tfser import files, journal, patience, plan, space
 from tfser.errors import RequestError, TfserError
-from tfser.ledger import Ledger
-from tfser.schedule import Schedule
-from tfser.search import best_epoch, open_storage
+from tfser.execution.schedule import Schedule
+from tfser.planning import plan, search_space_file
+from tfser.planning import request as planning_request
+from tfser.planning import settings as planning_settings
+from tfser.search import journal
+from tfser.search.study import best_epoch, open_storage
+from tfser.storage import patience, places
+from tfser.storage.ledger import Ledger
 
 
 def test_the_best_epoch_is_the_first_maximum_of_the_mean_curve():
@@ -48,7 +52,7 @@ def test_the_published_setting_is_tried_first_and_every_study_tries_the_number_a
     made = make_plan(tiny, trials=5)
     log = []
     schedule = run(made, tmp_path, log=log)
-    published = plan.published_settings(MODEL)
+    published = planning_settings.published_settings(MODEL)
     for study in made.studies:
         settings = trained_settings(schedule.ledger, study)
         assert len(settings) == 5
@@ -173,10 +177,10 @@ def test_a_lost_entry_of_the_chosen_setting_is_trained_again_before_its_final_tr
 
 
 def test_a_trial_that_two_sweeps_share_is_trained_once(tiny, tmp_path):
-    made = plan.make(plan.Request(models=(MODEL,), epochs=2), [tiny], lambda d: "d", {})
+    made = plan.make(planning_request.Request(models=(MODEL,), epochs=2), [tiny], lambda d: "d", {})
     log = []
     run(made, tmp_path, log=log)
-    wider = plan.make(plan.Request(models=(MODEL,), epochs=2, seeds=2), [tiny], lambda d: "d", {})
+    wider = plan.make(planning_request.Request(models=(MODEL,), epochs=2, seeds=2), [tiny], lambda d: "d", {})
     run(wider, tmp_path, log=log)
     assert len(log) == len(set(log)) == 8
 
@@ -188,7 +192,7 @@ def test_the_random_baseline_begins_with_a_random_setting_and_another_search_see
         schedule = run(made, tmp_path / str(seed))
         rates += [s["learning_rate"] for study in made.studies for s in trained_settings(schedule.ledger, study)]
     assert len(set(rates)) == 8
-    assert plan.published_settings(MODEL)["learning_rate"] not in rates
+    assert planning_settings.published_settings(MODEL)["learning_rate"] not in rates
 
 
 def test_the_history_names_every_setting_and_the_chosen_one(tiny, tmp_path):
@@ -204,8 +208,8 @@ def test_the_history_names_every_setting_and_the_chosen_one(tiny, tmp_path):
 def test_a_setting_that_a_study_tries_again_is_not_trained_again(tiny, tmp_path):
     few = tmp_path / "few.yaml"
     few.write_text("model: time_frequency_transformer\nsearch:\n  batch_size: {choice: [16, 32]}\n")
-    request = plan.Request(models=(MODEL,), trials=6, epochs=4)
-    made = plan.make(request, [tiny], lambda d: "digest", {MODEL: space.read(few, known())})
+    request = planning_request.Request(models=(MODEL,), trials=6, epochs=4)
+    made = plan.make(request, [tiny], lambda d: "digest", {MODEL: search_space_file.read(few, known())})
     log = []
     schedule = run(made, tmp_path, log=log)
     assert all(len(study.history(schedule.ledger.get).tried) == 6 for study in schedule.studies)
@@ -351,9 +355,9 @@ def test_a_store_that_does_not_answer_for_a_while_keeps_the_journal_waiting(tmp_
     def gone(*arguments):
         raise OSError("the network is down")
 
-    commit, away, said = files.commit, [gone, gone], []
-    written = journal.StoredJournal(files.place(f"memory://{tmp_path.name}/s.journal"), said.append)
+    commit, away, said = places.commit, [gone, gone], []
+    written = journal.StoredJournal(places.place(f"memory://{tmp_path.name}/s.journal"), said.append)
     written.append_logs([{"op_code": 0}])
-    assert list(journal.StoredJournal(files.place(f"memory://{tmp_path.name}/s.journal")).read_logs(0)) == [{"op_code": 0}]
+    assert list(journal.StoredJournal(places.place(f"memory://{tmp_path.name}/s.journal")).read_logs(0)) == [{"op_code": 0}]
     assert "the network is down" in said[0]
     assert len(said) == 2

@@ -2,32 +2,36 @@ from pathlib import Path
 
 import pytest
 
-from tfser import plan, resources, space
 from tfser.errors import RequestError
 from tfser.models import MODELS
+from tfser.planning import search_space, search_space_file
+from tfser.planning import settings as planning_settings
+from tfser.storage import packaged_files
 from tfser.trial import Hyperparameter
 
-KNOWN = {model: plan.hyperparameters(model) for model in MODELS}
+KNOWN = {model: planning_settings.hyperparameters(model) for model in MODELS}
 HEAD = "model: time_frequency_transformer\n"
 
 
 def read(tmp_path, text):
     path = tmp_path / "space.yaml"
     path.write_text(text, encoding="utf-8")
-    return space.read(path, KNOWN)
+    return search_space_file.read(path, KNOWN)
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("path", sorted(resources.data_folder("search_spaces").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(packaged_files.data_folder("search_spaces").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_space_is_legal_and_never_samples_what_the_model_refuses(path):
-    shipped = space.read(path, KNOWN)
+    shipped = search_space_file.read(path, KNOWN)
     architecture = MODELS[shipped.model]
     for ablation in architecture.ablations:
-        found = space.refusals(shipped, plan.published_settings(shipped.model), lambda s, a=ablation: architecture.problems(a, s))
+        found = search_space.refusals(
+            shipped, planning_settings.published_settings(shipped.model), lambda s, a=ablation: architecture.problems(a, s)
+        )
         assert found == []
 
 
-@pytest.mark.parametrize("path", sorted(resources.data_folder("search_spaces").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(packaged_files.data_folder("search_spaces").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_space_opens_with_its_question_and_the_command_that_runs_it(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("# Question  ")
@@ -145,7 +149,7 @@ def test_yes_and_no_are_true_and_false_for_a_setting_that_is_one_of_the_two_and_
     known = {"m": {"gated": Hyperparameter(default=True, help=""), "norm": Hyperparameter(default="on", choices=("on", "no"), help="")}}
     path = tmp_path / "space.yaml"
     path.write_text("model: m\nsearch:\n  gated: {choice: [yes, Off]}\n  norm: {choice: [on, no]}\n")
-    assert [d.values for d in space.read(path, known).dimensions] == [(True, False), ("on", "no")]
+    assert [d.values for d in search_space_file.read(path, known).dimensions] == [(True, False), ("on", "no")]
 
 
 def test_a_file_of_aliases_of_aliases_is_refused_before_it_is_followed(tmp_path):
@@ -160,25 +164,25 @@ def test_a_range_of_whole_numbers_is_never_written_out(tmp_path):
     known = {"m": {"width": Hyperparameter(default=4, help=""), "scale": Hyperparameter(default=1.0, help="")}}
     path = tmp_path / "space.yaml"
     path.write_text("model: m\nsearch:\n  width: {int: [-9007199254740992, 9007199254740992]}\n")
-    wide = space.read(path, known)
-    assert space.refusals(wide, {"width": 4}, lambda settings: []) == []
+    wide = search_space_file.read(path, known)
+    assert search_space.refusals(wide, {"width": 4}, lambda settings: []) == []
     path.write_text("model: m\nsearch:\n  scale: {float: [-1.7e308, 1.7e308]}\n")
     with pytest.raises(RequestError, match="is wider than any number"):
-        space.read(path, known)
+        search_space_file.read(path, known)
 
 
 def test_a_file_with_a_byte_order_mark_is_read_and_other_encodings_are_named(tmp_path):
     text = HEAD + "search:\n  channels: {choice: [8, 16]}\n"
     path = tmp_path / "space.yaml"
     path.write_bytes(text.encode("utf-8-sig"))
-    assert space.read(path, KNOWN).dimensions[0].values == (8, 16)
+    assert search_space_file.read(path, KNOWN).dimensions[0].values == (8, 16)
     path.write_bytes(text.encode("utf-16"))
     with pytest.raises(RequestError, match="line 1: byte 0xff is not UTF-8; save the file as UTF-8"):
-        space.read(path, KNOWN)
+        search_space_file.read(path, KNOWN)
     with pytest.raises(RequestError, match="it cannot be read: Is a directory"):
-        space.read(tmp_path, KNOWN)
+        search_space_file.read(tmp_path, KNOWN)
     with pytest.raises(RequestError, match="it is larger than 256 KiB"):
-        space.read(Path("/dev/zero"), KNOWN)
+        search_space_file.read(Path("/dev/zero"), KNOWN)
 
 
 class Fixed:
@@ -203,14 +207,14 @@ def test_a_setting_is_searched_only_where_its_condition_holds(tmp_path):
         tmp_path,
         HEAD + "search:\n  class_weights: {choice: [none, balanced]}\n  dropout: {float: [0.1, 0.5], when: {class_weights: [balanced]}}\n",
     )
-    base = plan.published_settings("time_frequency_transformer")
+    base = planning_settings.published_settings("time_frequency_transformer")
     assert read_space.sample(Fixed(class_weights="none"), base)["dropout"] == 0.0
     assert read_space.sample(Fixed(class_weights="balanced"), base)["dropout"] == 0.1
 
 
 def test_choices_that_do_not_divide_are_never_offered_and_go_under_a_name_of_their_own(tmp_path):
     read_space = read(tmp_path, HEAD + "search:\n  n_mels: {choice: [40, 80]}\n  time_heads: {choice: [1, 2, 4, 5], divides: n_mels / 4}\n")
-    base = plan.published_settings("time_frequency_transformer")
+    base = planning_settings.published_settings("time_frequency_transformer")
     narrow, wide = Fixed(n_mels=40), Fixed(n_mels=80)
     read_space.sample(narrow, base)
     read_space.sample(wide, base)
@@ -225,17 +229,19 @@ def test_a_study_begins_with_the_published_setting_or_the_legal_one_nearest_to_i
         + "search:\n  channels: {choice: [8, 48]}\n  learning_rate: {float: [2.0e-3, 1.0e-2]}\n"
         + "  batch_size: {int: [10, 60], step: 20}\n",
     )
-    first = read_space.first(plan.published_settings("time_frequency_transformer"))
+    first = read_space.first(planning_settings.published_settings("time_frequency_transformer"))
     assert first == {"channels": 48, "learning_rate": 0.002, "batch_size": 50}
-    shipped = space.read(resources.data_folder("search_spaces") / "time_frequency_transformer.yaml", KNOWN)
-    published = plan.published_settings("time_frequency_transformer")
+    shipped = search_space_file.read(packaged_files.data_folder("search_spaces") / "time_frequency_transformer.yaml", KNOWN)
+    published = planning_settings.published_settings("time_frequency_transformer")
     assert all(published[name] == value for name, value in shipped.first(published).items())
 
 
 def test_a_space_that_can_sample_what_the_model_refuses_is_found_before_a_start(tmp_path):
     read_space = read(tmp_path, HEAD + "search:\n  time_heads: {choice: [1, 3]}\n")
     problems = MODELS["time_frequency_transformer"].problems
-    found = space.refusals(read_space, plan.published_settings("time_frequency_transformer"), lambda s: problems("T+F+TF", s))
+    found = search_space.refusals(
+        read_space, planning_settings.published_settings("time_frequency_transformer"), lambda s: problems("T+F+TF", s)
+    )
     assert len(found) == 1
     assert "time_heads: 3 does not divide" in found[0]
 
@@ -244,5 +250,5 @@ def test_what_is_fixed_from_outside_is_no_longer_searched(tmp_path):
     read_space = read(tmp_path, HEAD + "search:\n  channels: {choice: [8, 16]}\n  dropout: {float: [0.0, 0.5]}\n")
     narrowed = read_space.without({"channels": 4})
     assert [d.name for d in narrowed.dimensions] == ["dropout"]
-    assert narrowed.sample(Fixed(), plan.published_settings("time_frequency_transformer"))["channels"] == 4
+    assert narrowed.sample(Fixed(), planning_settings.published_settings("time_frequency_transformer"))["channels"] == 4
     assert narrowed.digest != read_space.digest

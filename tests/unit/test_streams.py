@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from tests.helpers.tiny import SET_SMALL, write_tiny
-from tfser import streams
 from tfser.__main__ import COMMANDS
+from tfser.text import streams
 
 NAMES = {"calm": "平静", "glad": "gai é", "tense": "紧张"}
 
@@ -47,7 +47,7 @@ def manifest(tmp_path_factory):
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_a_sweep_its_tables_and_its_models_are_shown_on_any_output(manifest, tmp_path, monkeypatch, encoding):
-    monkeypatch.setattr("tfser.report.tables._pictures", lambda *arguments: {})
+    monkeypatch.setattr("tfser.report.write._pictures", lambda *arguments: {})
     fixed = ["--in-process", "--fold", "anna", "--epochs", "1", "--set", *SET_SMALL, "--name", "x"]
     model = ["--model", "time_frequency_transformer"]
     code, out, err = said(monkeypatch, encoding, "sweep", manifest, "--out", tmp_path, *fixed, *model)

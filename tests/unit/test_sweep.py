@@ -14,23 +14,28 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from tests.helpers.sweeps import SPACE, arguments, read, runs_of, tables_of
 from tests.helpers.tiny import SMALL, write_tiny
-from tfser import collect, leaks, sweep
+from tfser import collect
 from tfser.databases import load
-from tfser.features import FeatureStore, FrontEnd, audio_digests
-from tfser.lease import lease
-from tfser.ledger import Ledger
+from tfser.execution import run_trial
+from tfser.features.store import FeatureStore, FrontEnd, audio_digests
+from tfser.leaks import command as leaks_command
 from tfser.models import MODELS
-from tfser.numerics import weights_digest
-from tfser.request import check, parser
-from tfser.runners import work
-from tfser.train import Training
+from tfser.storage.ledger import Ledger
+from tfser.storage.sweep_lock import lease
+from tfser.sweep import command as sweep_command
+from tfser.sweep import run as sweep_run
+from tfser.sweep import wrap_up
+from tfser.sweep.options import parser
+from tfser.sweep.request import check
+from tfser.training.determinism import weights_digest
+from tfser.training.training import Training
 
 
 @pytest.fixture(scope="module")
 def done(tiny_manifest, tmp_path_factory):
     """A finished sweep over all ablations with two seeds; returns its folder."""
     out = tmp_path_factory.mktemp("done")
-    assert sweep.main(arguments(tiny_manifest, out, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
+    assert sweep_command.main(arguments(tiny_manifest, out, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
     return out
 
 
@@ -75,8 +80,8 @@ def test_the_files_of_the_contract_are_there(done):
 
 def test_a_second_start_trains_nothing_and_writes_the_same_bytes(done, tiny_manifest, monkeypatch):
     before = tables_of(done / "done")
-    monkeypatch.setattr(work, "run", lambda task: pytest.fail("a finished trial was trained again"))
-    assert sweep.main(arguments(tiny_manifest, done, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
+    monkeypatch.setattr(run_trial, "run", lambda task: pytest.fail("a finished trial was trained again"))
+    assert sweep_command.main(arguments(tiny_manifest, done, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
     assert tables_of(done / "done") == before
 
 
@@ -107,12 +112,12 @@ def test_collect_writes_no_table_for_an_option_that_is_empty(done, tmp_path, cap
 
 def test_the_end_of_a_sweep_says_how_much_of_the_time_its_worker_was_at_trials(tiny_manifest, tmp_path, capsys):
     call = arguments(tiny_manifest, tmp_path, "--name", "u", epochs="1")
-    assert sweep.main(call) == 0
+    assert sweep_command.main(call) == 0
     assert "of the time from the first start to the last end" in capsys.readouterr().out
     workers = json.loads((tmp_path / "u" / "sweep.json").read_text())["workers"]
     assert 0 < workers["busy_share"] <= 1
     assert workers["busy_share"] == pytest.approx(workers["busy_s"] / workers["available_s"])
-    assert sweep.main(call) == 0
+    assert sweep_command.main(call) == 0
     assert "from the first start" not in capsys.readouterr().out, "nothing was trained"
     assert json.loads((tmp_path / "u" / "sweep.json").read_text())["workers"]["busy_share"] is None
 
@@ -138,15 +143,15 @@ def test_mlflow_is_rebuilt_from_the_ledger_with_the_same_tables(done, tiny_manif
     uri = f"sqlite:///{tmp_path / 'fresh.db'}"
     more = ("--name", "done", "--ablation", "all", "--seeds", "2", "--storage", str(done / ".tfser"), "--tracking-uri", uri)
     before = tables_of(done / "done")
-    assert sweep.main(arguments(tiny_manifest, tmp_path, *more)) == 0
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, *more)) == 0
     assert tables_of(tmp_path / "done") == before
 
 
 def test_an_mlflow_that_cannot_be_written_costs_no_training(tiny_manifest, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("tfser.mirror.PATIENCE_S", 1.0)
+    monkeypatch.setattr("tfser.tracking.outbox.PATIENCE_S", 1.0)
     more = ("--name", "x", "--tracking-uri", "http://127.0.0.1:9")
-    assert sweep.main(arguments(tiny_manifest, tmp_path, *more)) == 0
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, *more)) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "MLflow could not be written" in shown
     assert "training goes on, and the next start makes up for it" in shown
@@ -156,8 +161,8 @@ def test_an_mlflow_that_cannot_be_written_costs_no_training(tiny_manifest, tmp_p
 @pytest.mark.full
 def test_an_interrupted_sweep_ends_like_one_that_was_not(tiny_manifest, tmp_path, monkeypatch, capsys):
     search = ("--space", str(SPACE), "--trials", "2")
-    assert sweep.main(arguments(tiny_manifest, tmp_path / "a", "--name", "s", *search)) == 0
-    run, left = work.run, [3]
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path / "a", "--name", "s", *search)) == 0
+    run, left = run_trial.run, [3]
 
     def interrupted(task):
         left[0] -= 1
@@ -165,12 +170,12 @@ def test_an_interrupted_sweep_ends_like_one_that_was_not(tiny_manifest, tmp_path
             raise KeyboardInterrupt
         return run(task)
 
-    monkeypatch.setattr(work, "run", interrupted)
-    assert sweep.main(arguments(tiny_manifest, tmp_path / "b", "--name", "s", *search)) == 130
+    monkeypatch.setattr(run_trial, "run", interrupted)
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path / "b", "--name", "s", *search)) == 130
     assert "the same command goes on from there" in capsys.readouterr().out
     assert list((tmp_path / "b" / "s").iterdir()) == []
-    monkeypatch.setattr(work, "run", run)
-    assert sweep.main(arguments(tiny_manifest, tmp_path / "b", "--name", "s", *search)) == 0
+    monkeypatch.setattr(run_trial, "run", run)
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path / "b", "--name", "s", *search)) == 0
     assert tables_of(tmp_path / "b" / "s") == tables_of(tmp_path / "a" / "s")
     ids = [r.data.tags["tfser.trial_id"] for r in runs_of(tmp_path / "b")[1] if r.data.tags["tfser.kind"] != "configuration"]
     assert len(ids) == len(set(ids)) == 4 * 2 + 4
@@ -193,7 +198,7 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
         starts.setdefault(utterance.speaker, utterance.start)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Training, "run_epoch", nan_for_carl)
-        assert sweep.main(call) == 1
+        assert sweep_command.main(call) == 1
     out = capsys.readouterr().out
     assert "the loss was nan in epoch 1 of 1" in out
     assert re.search(r"^Trained 3 trials in \d+ s; 1 failed\.$", out, re.MULTILINE)
@@ -201,9 +206,9 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
     assert sorted(folds.fold) == ["anna", "bert", "dora"]
     assert (summary.folds_done[0], summary.folds_total[0]) == (3, 4)
     assert "3 of 4" in (tmp_path / "f" / "comparison.md").read_text()
-    assert sweep.main(call) == 1
+    assert sweep_command.main(call) == 1
     assert re.search(r"^Trained 0 trials in \d+ s; 1 had failed before; 3 were there already\.$", capsys.readouterr().out, re.MULTILINE)
-    assert sweep.main([*call, "--retry-failed"]) == 0
+    assert sweep_command.main([*call, "--retry-failed"]) == 0
     assert re.search(r"^Trained 1 trial in \d+ s; 3 were there already\.$", capsys.readouterr().out, re.MULTILINE)
     assert len(read(tmp_path / "f", "folds.csv")) == 4
 
@@ -243,7 +248,7 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
 )
 def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(tiny_manifest, tmp_path, capsys, more, messages):
     out = tmp_path / "out"
-    assert sweep.main(arguments(tiny_manifest, out, *more)) == 2
+    assert sweep_command.main(arguments(tiny_manifest, out, *more)) == 2
     error = capsys.readouterr().err
     assert all(message in error for message in messages), error
     assert "nothing was started" in error
@@ -255,12 +260,14 @@ def test_the_head_of_a_refusal_counts_the_problems_of_every_part_of_the_request(
     manifest = tmp_path / "wrong.csv"
     manifest.write_text("path,speaker,emotion\n" + "".join(f"{number}.wav,anna,joy\n" for number in range(32)))
     assert (
-        sweep.main([str(tiny_manifest), str(manifest), "--out", str(tmp_path / "out"), "--in-process", "--epochs", "0", "--fold", "emil"])
+        sweep_command.main(
+            [str(tiny_manifest), str(manifest), "--out", str(tmp_path / "out"), "--in-process", "--epochs", "0", "--fold", "emil"]
+        )
         == 2
     )
     error = capsys.readouterr().err
     assert error.startswith("tfser sweep: 34 problems, nothing was started")
-    assert leaks.main([str(manifest), "--model", "atfnn", "--epochs", "0", "--leak", "x"]) == 2
+    assert leaks_command.main([str(manifest), "--model", "atfnn", "--epochs", "0", "--leak", "x"]) == 2
     assert capsys.readouterr().err.startswith("tfser leaks: 34 problems, nothing was started")
 
 
@@ -276,7 +283,7 @@ def test_the_head_of_a_refusal_counts_the_problems_of_every_part_of_the_request(
 )
 def test_what_is_typed_is_never_taken_for_another_number_or_for_nothing(tiny_manifest, tmp_path, capsys, more):
     with pytest.raises(SystemExit) as ended:
-        sweep.main(arguments(tiny_manifest, tmp_path / "out", *more))
+        sweep_command.main(arguments(tiny_manifest, tmp_path / "out", *more))
     assert ended.value.code == 2
     assert more[0] in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -284,7 +291,7 @@ def test_what_is_typed_is_never_taken_for_another_number_or_for_nothing(tiny_man
 
 @pytest.mark.parametrize("more", [["--epochs", "0"], ["--trials", "-1"], ["--name", ""], ["--seeds", "0"]], ids=" ".join)
 def test_the_built_in_database_never_runs_its_demo_in_place_of_what_was_typed(tmp_path, capsys, more):
-    assert sweep.main(["synthetic", "--plan", "--out", str(tmp_path), *more]) == 2
+    assert sweep_command.main(["synthetic", "--plan", "--out", str(tmp_path), *more]) == 2
     assert more[0] in capsys.readouterr().err
 
 
@@ -318,7 +325,7 @@ def test_wrong_databases_are_all_named_at_once(tmp_path, capsys):
     no_column.write_text("path,speaker\na.wav,x\n")
     gone = tmp_path / "gone.csv"
     databases = ["casla", str(gone), str(no_column), "emodb"]
-    assert sweep.main([*databases, "--data", str(tmp_path / "nothing"), "--out", str(tmp_path / "out"), "--in-process"]) == 2
+    assert sweep_command.main([*databases, "--data", str(tmp_path / "nothing"), "--out", str(tmp_path / "out"), "--in-process"]) == 2
     error = capsys.readouterr().err
     assert "no 'casla'" in error
     assert "gone.csv" in error
@@ -331,7 +338,7 @@ def test_unusable_audio_is_named_before_anything_is_trained(tmp_path, capsys):
     manifest = write_tiny(tmp_path / "corpus")
     (tmp_path / "corpus" / "anna" / "calm0.wav").write_bytes(b"")
     (tmp_path / "corpus" / "bert" / "calm0.wav").write_bytes(b"RIFF????WAVE")
-    assert sweep.main(arguments(manifest, tmp_path / "out")) == 2
+    assert sweep_command.main(arguments(manifest, tmp_path / "out")) == 2
     error = capsys.readouterr().err
     assert "anna/calm0.wav" in error
     assert "bert/calm0.wav" in error
@@ -340,7 +347,7 @@ def test_unusable_audio_is_named_before_anything_is_trained(tmp_path, capsys):
 
 def test_a_name_that_stands_for_other_options_is_refused_and_loses_nothing(done, tiny_manifest, capsys):
     before = tables_of(done / "done")
-    assert sweep.main(arguments(tiny_manifest, done, "--name", "done", epochs="3")) == 2
+    assert sweep_command.main(arguments(tiny_manifest, done, "--name", "done", epochs="3")) == 2
     assert "epochs: 2 then, 3 now; choose another --name, or ask for what it was" in capsys.readouterr().err
     assert tables_of(done / "done") == before
 
@@ -349,12 +356,12 @@ def test_a_second_driver_of_the_same_sweep_is_told_who_holds_it(tiny_manifest, t
     call = arguments(tiny_manifest, tmp_path, "--name", "one")
     asked = check(parser().parse_args(call))
     with lease(asked.storage, asked.name, print):
-        assert sweep.main(call) == 2
+        assert sweep_command.main(call) == 2
     assert "it is being run by process" in capsys.readouterr().err
 
 
 def test_the_plan_is_printed_and_nothing_is_run(tiny_manifest, tmp_path, capsys):
-    assert sweep.main(arguments(tiny_manifest, tmp_path / "out", "--plan", "--seeds", "3", "--ablation", "all")) == 0
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path / "out", "--plan", "--seeds", "3", "--ablation", "all")) == 0
     out = capsys.readouterr().out
     assert "0 search and 48 final trials" in out
     assert not (tmp_path / "out").exists()
@@ -362,9 +369,9 @@ def test_the_plan_is_printed_and_nothing_is_run(tiny_manifest, tmp_path, capsys)
 
 @pytest.mark.full
 def test_more_seeds_and_ablations_may_join_a_sweep(tiny_manifest, tmp_path):
-    assert sweep.main(arguments(tiny_manifest, tmp_path, "--name", "grow")) == 0
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--name", "grow")) == 0
     first = set(read(tmp_path / "grow", "folds.csv").trial_id)
-    assert sweep.main(arguments(tiny_manifest, tmp_path, "--name", "grow", "--seeds", "2", "--ablation", "T+F+TF", "T+F")) == 0
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--name", "grow", "--seeds", "2", "--ablation", "T+F+TF", "T+F")) == 0
     assert first < set(read(tmp_path / "grow", "folds.csv").trial_id)
     assert len(read(tmp_path / "grow", "folds.csv")) == 4 * 2 * 2
 
@@ -384,23 +391,23 @@ def test_a_disk_that_fills_up_while_tables_are_written_costs_no_trial(tiny_manif
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("tfser.report.tables.write", full)
-        assert sweep.main(arguments(tiny_manifest, tmp_path)) == 1
+        patch.setattr("tfser.report.write.write", full)
+        assert sweep_command.main(arguments(tiny_manifest, tmp_path)) == 1
     assert "No space left on device\nWhat was trained is kept." in capsys.readouterr().err
-    assert sweep.main(arguments(tiny_manifest, tmp_path)) == 0
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path)) == 0
     assert "Trained 0 trials" in capsys.readouterr().out
 
 
 def test_a_storage_that_cannot_be_made_is_refused_before_anything_starts(tiny_manifest, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert sweep.main(arguments(tiny_manifest, tmp_path, "--storage", str(tmp_path / "file" / "x"))) == 2
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--storage", str(tmp_path / "file" / "x"))) == 2
     assert "name another with --storage" in capsys.readouterr().err
 
 
 def test_passwords_are_in_no_file(tiny_manifest, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("tfser.mirror.PATIENCE_S", 1.0)
-    assert sweep.main(arguments(tiny_manifest, tmp_path, "--tracking-uri", "http://anna:s3cr3t@127.0.0.1:9", "--name", "p")) == 0
+    monkeypatch.setattr("tfser.tracking.outbox.PATIENCE_S", 1.0)
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--tracking-uri", "http://anna:s3cr3t@127.0.0.1:9", "--name", "p")) == 0
     written = [p for p in tmp_path.rglob("*") if p.is_file() and b"s3cr3t" in p.read_bytes()]
     assert written == []
     assert "http://anna:***@127.0.0.1:9" in (tmp_path / "p" / "sweep.json").read_text()
@@ -411,12 +418,12 @@ def test_places_in_the_request_are_shown_as_text_without_passwords():
         def __str__(self):
             return "ftp://anna:s3cr3t@host/x"
 
-    assert sweep._shown([Place(), "a/b", 0.5, None, True]) == ["ftp://anna:***@host/x", "a/b", 0.5, None, True]
+    assert wrap_up.shown([Place(), "a/b", 0.5, None, True]) == ["ftp://anna:***@host/x", "a/b", 0.5, None, True]
 
 
 def test_a_store_that_cannot_be_reached_when_it_is_named_is_a_clear_refusal(tiny_manifest, capsys):
     with pytest.raises(SystemExit) as ended:
-        sweep.main(arguments(tiny_manifest, "ftp://127.0.0.1:9/out"))
+        sweep_command.main(arguments(tiny_manifest, "ftp://127.0.0.1:9/out"))
     assert ended.value.code == 2
     assert "ftp://127.0.0.1:9/out: it cannot be reached" in capsys.readouterr().err
 
@@ -427,23 +434,23 @@ def test_two_corpora_whose_manifests_have_one_name_stay_apart(tmp_path, capsys):
         manifest = write_tiny(tmp_path / folder)
         if folder == "b":
             manifest.write_text(manifest.read_text().replace("carl", "karl").replace("karl/", "carl/"))
-        assert sweep.main(arguments(manifest, tmp_path / "out", epochs="1")) == 0
+        assert sweep_command.main(arguments(manifest, tmp_path / "out", epochs="1")) == 0
     assert len([p for p in (tmp_path / "out").iterdir() if p.name != ".tfser"]) == 2
     for folder, code in (("a", 0), ("b", 2)):
-        assert sweep.main(arguments(tmp_path / folder / "tiny.csv", tmp_path / "out", "--name", "one", epochs="1")) == code
+        assert sweep_command.main(arguments(tmp_path / folder / "tiny.csv", tmp_path / "out", "--name", "one", epochs="1")) == code
     assert "tiny holds other utterances, labels or audio; choose another --name" in capsys.readouterr().err
 
 
 def test_a_refused_request_leaves_nothing_that_refuses_the_corrected_one(tiny_manifest, tmp_path, capsys):
     search = ("--space", str(SPACE), "--name", "n")
-    assert sweep.main(arguments(tiny_manifest, tmp_path, *search, "--trials", "2", "--optuna-storage", "nonsense")) == 2
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, *search, "--trials", "2", "--optuna-storage", "nonsense")) == 2
     assert "--optuna-storage" in capsys.readouterr().err
-    assert sweep.main(arguments(tiny_manifest, tmp_path, *search, "--trials", "1")) == 0
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, *search, "--trials", "1")) == 0
 
 
 def test_tables_that_cannot_be_written_are_refused_before_anything_is_trained(tiny_manifest, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert sweep.main(arguments(tiny_manifest, tmp_path / "file", "--storage", str(tmp_path / "s"))) == 2
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path / "file", "--storage", str(tmp_path / "s"))) == 2
     assert "name another folder" in capsys.readouterr().err
     assert not (tmp_path / "s" / "ledger").exists()
 
@@ -452,8 +459,8 @@ def test_ctrl_c_while_tables_are_made_says_what_is_kept(tiny_manifest, tmp_path,
     def interrupted(*arguments, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tfser.report.tables.write", interrupted)
-    assert sweep.main(arguments(tiny_manifest, tmp_path)) == 130
+    monkeypatch.setattr("tfser.report.write.write", interrupted)
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path)) == 130
     assert "What was finished is kept" in capsys.readouterr().out
 
 
@@ -473,7 +480,7 @@ def test_a_printed_number_leads_to_its_trials_and_a_trial_to_the_command_that_re
     assert command[:3] == ["python", "-m", "tfser.sweep"]
     again = command[3:]
     again[again.index("--out") + 1] = str(tmp_path)
-    assert sweep.main([*again, "--in-process"]) == 0
+    assert sweep_command.main([*again, "--in-process"]) == 0
     (name,) = [path.name for path in tmp_path.iterdir() if path.name != ".tfser"]
     repeated = read(tmp_path / name, "folds.csv")
     assert list(repeated.trial_id) == [fold.trial_id]
@@ -486,8 +493,8 @@ def test_a_printed_number_leads_to_its_trials_and_a_trial_to_the_command_that_re
 @pytest.mark.usefixtures("in_float64")
 def test_trials_trained_together_give_the_printed_recalls_of_trials_trained_alone(tiny_manifest, tmp_path):
     done = tmp_path / "alone"
-    assert sweep.main(arguments(tiny_manifest, done, "--name", "done", "--ablation", "all")) == 0
-    assert sweep.main(arguments(tiny_manifest, tmp_path, "--name", "done", "--ablation", "all", "--together", "3")) == 0
+    assert sweep_command.main(arguments(tiny_manifest, done, "--name", "done", "--ablation", "all")) == 0
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--name", "done", "--ablation", "all", "--together", "3")) == 0
     for name in ("comparison.md", "ablation.md", "summary.csv", "folds.csv"):
         assert (tmp_path / "done" / name).read_bytes() == (done / "done" / name).read_bytes()
     alone, together = (read(folder / "done", "predictions.csv") for folder in (done, tmp_path))
@@ -499,9 +506,9 @@ def test_trials_trained_together_give_the_printed_recalls_of_trials_trained_alon
 
 
 def test_a_wrong_number_of_trials_together_is_refused(tiny_manifest, tmp_path, capsys):
-    assert sweep.main(arguments(tiny_manifest, tmp_path, "--together", "0")) == 2
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--together", "0")) == 2
     assert "--together: 0 is below 1" in capsys.readouterr().err
-    assert sweep.main(arguments(tiny_manifest, tmp_path, "--together", "2", "--captured")) == 2
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--together", "2", "--captured")) == 2
     assert "leave out --together, or --captured" in capsys.readouterr().err
 
 
@@ -526,7 +533,7 @@ def test_a_working_folder_of_any_name_holds_everything_and_the_printed_command_o
             "--ablation",
             "T+F",
         )
-        assert sweep.main(call) == 0
+        assert sweep_command.main(call) == 0
         said = capsys.readouterr().out
         assert collect.main(["s"]) == 0
         tables.append(tables_of(folder / "results" / "s"))
@@ -541,7 +548,7 @@ def test_a_working_folder_of_any_name_holds_everything_and_the_printed_command_o
 
 def tears_entries_after_training(patch, out, times):
     """Damages the ledger entry of carl's final trial whenever training has ended, so often; the schedule has read it by then."""
-    train, left = sweep.Run._train, [times]
+    train, left = sweep_run.Run._train, [times]
 
     def torn(run, *words):
         train(run, *words)
@@ -550,20 +557,20 @@ def tears_entries_after_training(patch, out, times):
                 left[0] -= 1
                 path.write_text("{")
 
-    patch.setattr(sweep.Run, "_train", torn)
+    patch.setattr(sweep_run.Run, "_train", torn)
 
 
 @pytest.fixture
 def deaf(monkeypatch):
     """The options of a sweep whose MLflow does not answer."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr("tfser.mirror.PATIENCE_S", 0.5)
+    monkeypatch.setattr("tfser.tracking.outbox.PATIENCE_S", 0.5)
     return ["--tracking-uri", "http://127.0.0.1:9"]
 
 
 def test_an_entry_that_is_damaged_after_it_was_read_is_trained_again_in_the_same_start(tiny_manifest, tmp_path, monkeypatch, capsys, deaf):
     tears_entries_after_training(monkeypatch, tmp_path, times=1)
-    assert sweep.main(arguments(tiny_manifest, tmp_path, "--name", "t", *deaf)) == 0
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--name", "t", *deaf)) == 0
     shown = capsys.readouterr().out
     assert len(read(tmp_path / "t", "folds.csv")) == 4
     assert "The ledger lost 1 trial that had ended; what it lost is trained again" in shown
@@ -578,29 +585,29 @@ def test_entries_that_are_damaged_again_and_again_end_with_1_and_are_no_part_of_
     call = arguments(tiny_manifest, tmp_path, "--name", "t", *deaf)
     with monkeypatch.context() as patch:
         tears_entries_after_training(patch, tmp_path, times=9)
-        assert sweep.main(call) == 1
+        assert sweep_command.main(call) == 1
     shown = capsys.readouterr().out
     assert sorted(read(tmp_path / "t", "folds.csv").fold) == ["anna", "bert", "dora"]
     assert "The tables lack 1 trial, because the ledger lost what was trained again; the same command trains what is missing" in shown
     assert "its trial is trained again by the next start that needs it" in shown
     assert "was trained again" not in shown
-    assert sweep.main(call) == 0
+    assert sweep_command.main(call) == 0
     assert "Trained 1 trial in" in capsys.readouterr().out
     assert len(read(tmp_path / "t", "folds.csv")) == 4
 
 
 def test_an_entry_that_is_deleted_while_a_whole_sweep_is_looked_through_is_trained_again(tiny_manifest, tmp_path, monkeypatch, capsys):
     call = arguments(tiny_manifest, tmp_path, "--name", "t")
-    assert sweep.main(call) == 0
-    before, entries = tables_of(tmp_path / "t"), sweep.Run._entries
+    assert sweep_command.main(call) == 0
+    before, entries = tables_of(tmp_path / "t"), sweep_run.Run._entries
 
     def deleted(run, schedule, *words):
         assert schedule.finished
         run.ledger.path(next(iter(schedule.records.values()))["trial_id"]).unlink()
         return entries(run, schedule, *words)
 
-    monkeypatch.setattr(sweep.Run, "_entries", deleted)
-    assert sweep.main(call) == 0
+    monkeypatch.setattr(sweep_run.Run, "_entries", deleted)
+    assert sweep_command.main(call) == 0
     assert "Trained 1 trial in" in capsys.readouterr().out
     assert tables_of(tmp_path / "t") == before
 
@@ -608,20 +615,20 @@ def test_an_entry_that_is_deleted_while_a_whole_sweep_is_looked_through_is_train
 def test_a_damaged_search_entry_that_its_study_knows_is_trained_again_once(tiny_manifest, tmp_path, capsys):
     call = arguments(tiny_manifest, tmp_path, "--name", "s", "--fold", "anna", "--trials", "2")
     call += ["--space", str(SPACE)]
-    assert sweep.main(call) == 0
+    assert sweep_command.main(call) == 0
     before, ledger = tables_of(tmp_path / "s"), Ledger(tmp_path / ".tfser" / "ledger")
     assert read(tmp_path / "s", "search.csv").epochs.notna().all()
     searched = [trial_id for trial_id in sorted(ledger.ids()) if ledger.get(trial_id)["spec"]["purpose"] == "search"]
     for trial_id in searched:  # the chosen setting's, and those of others
         ledger.path(trial_id).write_text("{")
         capsys.readouterr()
-        assert sweep.main(call) == 0
+        assert sweep_command.main(call) == 0
         shown = capsys.readouterr().out
         assert "its trial was trained again" in shown
         assert "Trained 1 trial in" in shown
         assert ledger.get(trial_id)["status"] == "done"
         assert tables_of(tmp_path / "s") == before
-    assert sweep.main(call) == 0
+    assert sweep_command.main(call) == 0
     shown = capsys.readouterr().out
     assert "A damaged ledger entry" not in shown
     assert "Trained 0 trials" in shown
@@ -645,7 +652,7 @@ def harm(features, damage):
 
 def harmed_before(patch, trial, act):
     """Do something when training of that trial begins, counted from 1; returns the trials that began."""
-    run, begun = work.run, []
+    run, begun = run_trial.run, []
 
     def harmed(task):
         begun.append(task.spec.fold)
@@ -653,7 +660,7 @@ def harmed_before(patch, trial, act):
             act()
         return run(task)
 
-    patch.setattr(work, "run", harmed)
+    patch.setattr(run_trial, "run", harmed)
     return begun
 
 
@@ -662,7 +669,7 @@ def test_features_that_are_harmed_under_a_live_driver_are_made_again_in_the_same
     tiny_manifest, tmp_path, monkeypatch, capsys, damage
 ):
     begun = harmed_before(monkeypatch, 2, lambda: harm(tmp_path / ".tfser" / "features", damage))
-    assert sweep.main(arguments(tiny_manifest, tmp_path, "--name", "h", epochs="1")) == 0
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--name", "h", epochs="1")) == 0
     shown = capsys.readouterr().out
     assert shown.count("they are made again") == 1
     assert "failed" not in shown
@@ -680,7 +687,7 @@ def test_features_whose_audio_has_changed_too_are_not_made_again(tmp_path, monke
         (tmp_path / "corpus" / "anna" / "calm0.wav").write_bytes((tmp_path / "corpus" / "anna" / "calm1.wav").read_bytes())
 
     begun = harmed_before(monkeypatch, 2, act)
-    assert sweep.main(arguments(manifest, out, epochs="1")) == 1
+    assert sweep_command.main(arguments(manifest, out, epochs="1")) == 1
     said = capsys.readouterr().err
     assert "cannot be made again: its audio is not what it was when this sweep began. What was trained is kept." in said
     assert "nothing was started" not in said
@@ -691,12 +698,12 @@ def test_features_that_stay_away_leave_trials_lost_and_none_failed(tiny_manifest
     call = arguments(tiny_manifest, tmp_path, "--name", "h", "--fold", "anna", "bert", epochs="1")
     with monkeypatch.context() as patch:
         begun = harmed_before(patch, 1, lambda: harm(tmp_path / ".tfser" / "features", "deleted"))
-        patch.setattr(sweep.Run, "_look_after", lambda *words: None)
-        assert sweep.main(call) == 1
+        patch.setattr(sweep_run.Run, "_look_after", lambda *words: None)
+        assert sweep_command.main(call) == 1
     assert sorted(begun) == ["anna"] * 6 + ["bert"] * 6
     assert "lost: tiny anna" in capsys.readouterr().out
     assert Ledger(tmp_path / ".tfser" / "ledger").ids() == set()
-    assert sweep.main(call) == 0
+    assert sweep_command.main(call) == 0
 
 
 def test_a_start_removes_what_killed_ones_left_and_says_so(done, tiny_manifest, capsys):
@@ -704,7 +711,7 @@ def test_a_start_removes_what_killed_ones_left_and_says_so(done, tiny_manifest, 
     left = [entry.with_suffix(".damaged"), entry.with_name(f".{entry.name}.abcd_123.part"), done / "done" / ".folds.csv.abcd_123.part"]
     for path in left:
         path.write_text("{")
-    assert sweep.main(arguments(tiny_manifest, done, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
+    assert sweep_command.main(arguments(tiny_manifest, done, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
     shown = capsys.readouterr().out
     assert "Removed what earlier starts had left: 2 half-written file(s), 1 damaged entries whose trials were trained again" in shown
     assert not any(path.exists() for path in left)

@@ -12,24 +12,26 @@ import pytest
 from PIL import Image
 
 from tests.helpers.runs import DIGEST, EMOTIONS, Held, points, record, row
-from tfser import mirror, tracking
-from tfser.mirror import Mirror
-from tfser.report import thumbnail
-from tfser.tracking import Tracker, configuration_key, prepare, redacted
+from tfser.storage.passwords import redacted
+from tfser.tracking import confusion_thumbnail, outbox
+from tfser.tracking import connection as tracking_connection
+from tfser.tracking.connection import prepare
+from tfser.tracking.outbox import Mirror
+from tfser.tracking.runs import Tracker, configuration_key
 
 
 @pytest.fixture
 def fresh(tmp_path):
     """The URI of a database that is not there yet, and its folder."""
-    return tracking.default_uri(tmp_path), tmp_path
+    return tracking_connection.default_uri(tmp_path), tmp_path
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory):
     """A database without a run: making one takes a second."""
     folder = tmp_path_factory.mktemp("tables")
-    tracking.quiet_environment()
-    prepare(tracking.default_uri(folder))
+    tracking_connection.quiet_environment()
+    prepare(tracking_connection.default_uri(folder))
     return (folder / "mlflow.db").read_bytes()
 
 
@@ -113,7 +115,7 @@ def test_confusion_pictures_lie_beside_the_record(place):
         (run,) = held.of("s", key)
         folder = Path(held.runs[run][2].removeprefix("file://"))
         with Image.open(folder / "confusion.png") as image:
-            assert image.width > 4 * thumbnail.CELL
+            assert image.width > 4 * confusion_thumbnail.CELL
         assert (folder / "confusion.csv").read_text().splitlines()[0] == "true,angry,calm,glad,sad"
     (search,) = held.of("s", record(c, "anna", 3, "search")["trial_id"])
     assert [p.name for p in Path(held.runs[search][2].removeprefix("file://")).iterdir()] == ["trial.json"]
@@ -214,7 +216,7 @@ def test_of_runs_that_exist_twice_one_stays_with_all_children(place):
 def test_a_run_whose_making_was_not_answered_in_time_is_there_once(place, monkeypatch, late):
     c, trial = row(), record(row(), "anna", 0)
     warned, on_their_way, calls = [], [], []
-    monkeypatch.setattr(mirror, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(outbox, "FIRST_PAUSE_S", 0.01)
 
     def make():
         t = tracker(place)
@@ -316,8 +318,8 @@ class Fake:
 
 @pytest.fixture
 def fake(monkeypatch):
-    monkeypatch.setattr(mirror, "FIRST_PAUSE_S", 0.005)
-    monkeypatch.setattr(mirror, "LONGEST_PAUSE_S", 0.02)
+    monkeypatch.setattr(outbox, "FIRST_PAUSE_S", 0.005)
+    monkeypatch.setattr(outbox, "LONGEST_PAUSE_S", 0.02)
     return Fake()
 
 
@@ -390,7 +392,7 @@ def test_a_write_that_is_itself_at_fault_is_given_up_alone_and_named(fake, make)
     m.close()
     assert fake.held == ["a", "b", "c"]
     assert m.lost == 1
-    assert len(tried) == mirror.REFUSALS
+    assert len(tried) == outbox.REFUSALS
     assert len(warned) == 1
     assert "trial 0123" in warned[0]
 
@@ -419,7 +421,7 @@ def test_of_many_writes_that_were_refused_some_are_named_and_the_rest_counted(fa
         m.put(lambda fake: (_ for _ in ()).throw(refusal()), f"trial {i}")
     m.close()
     assert m.lost == 12
-    assert len(warned) == mirror.NAMED + 1
+    assert len(warned) == outbox.NAMED + 1
     assert "7 more" in warned[-1]
 
 
@@ -437,8 +439,8 @@ def test_an_mlflow_that_never_comes_back_costs_its_patience_and_no_more(fake):
 
 
 def test_an_mlflow_that_was_long_gone_gets_one_last_chance_at_the_end(fake, monkeypatch):
-    monkeypatch.setattr(mirror, "LONGEST_PAUSE_S", 1000.0)
-    monkeypatch.setattr(mirror, "FIRST_PAUSE_S", 1000.0)
+    monkeypatch.setattr(outbox, "LONGEST_PAUSE_S", 1000.0)
+    monkeypatch.setattr(outbox, "FIRST_PAUSE_S", 1000.0)
     m = Mirror(fake.make, lambda text: None)
     fake.down = ConnectionRefusedError("refused")
     put(m, *"abc")
@@ -554,7 +556,7 @@ def test_pauses_grow_and_are_bounded(fake, monkeypatch):
     ],
 )
 def test_what_would_meet_every_write_is_an_outage_and_what_meets_one_is_its_own_fault(error, its_own):
-    assert mirror.refused(error()) is its_own
+    assert outbox.refused(error()) is its_own
 
 
 def MlflowError(text, code):  # noqa: N802
@@ -583,15 +585,15 @@ def test_passwords_in_uris_are_hidden():
 
 def test_a_picture_is_darker_where_more_was_recognised_and_the_same_for_the_same_counts():
     counts = [[9, 1, 0, 0], [0, 10, 0, 0], [0, 0, 0, 0], [5, 0, 0, 5]]
-    picture = thumbnail.confusion(EMOTIONS, counts, ["a heading"])
-    assert picture == thumbnail.confusion(EMOTIONS, counts, ["a heading"])
+    picture = confusion_thumbnail.confusion(EMOTIONS, counts, ["a heading"])
+    assert picture == confusion_thumbnail.confusion(EMOTIONS, counts, ["a heading"])
     pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("L"), dtype=int)
-    left = pixels.shape[1] - thumbnail.GAP - 4 * thumbnail.CELL
-    rows = np.flatnonzero(pixels[:, left + thumbnail.CELL + 5] < 60)  # the one column that holds a full cell
-    top = rows[0] - thumbnail.CELL - 1
+    left = pixels.shape[1] - confusion_thumbnail.GAP - 4 * confusion_thumbnail.CELL
+    rows = np.flatnonzero(pixels[:, left + confusion_thumbnail.CELL + 5] < 60)  # the one column that holds a full cell
+    top = rows[0] - confusion_thumbnail.CELL - 1
 
     def shade(i, j):
-        return pixels[top + i * thumbnail.CELL + 5, left + j * thumbnail.CELL + 5]
+        return pixels[top + i * confusion_thumbnail.CELL + 5, left + j * confusion_thumbnail.CELL + 5]
 
     assert shade(1, 1) < shade(0, 0) < shade(3, 0) < shade(0, 1) < shade(0, 2)
     assert shade(3, 0) == shade(3, 3)
@@ -599,5 +601,5 @@ def test_a_picture_is_darker_where_more_was_recognised_and_the_same_for_the_same
 
 
 def test_long_names_and_headings_stay_inside_the_picture():
-    picture = thumbnail.confusion(["a", "an emotion with a very long name"], [[1, 2], [3, 4]], ["x" * 500])
+    picture = confusion_thumbnail.confusion(["a", "an emotion with a very long name"], [[1, 2], [3, 4]], ["x" * 500])
     assert Image.open(io.BytesIO(picture)).width < 800

@@ -5,8 +5,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from tfser import attention, collect, predict, sweep, tracking, tracking_uri
+from tfser import collect, predict
+from tfser.attention import maps
 from tfser.doctor import command as doctor
+from tfser.sweep import run
+from tfser.tracking import connection as tracking_connection
+from tfser.tracking import uri as tracking_uri
 
 REFUSED = {
     "mlruns": "names a folder or file, and MLflow keeps no runs in folders any more (did you mean 'sqlite:////",
@@ -90,10 +94,10 @@ def test_a_database_whose_driver_is_not_installed_is_a_problem_of_every_command_
 @pytest.mark.parametrize(
     "call",
     [
-        lambda folder: (sweep, ["synthetic", "--in-process", "--out", folder / "out"]),
+        lambda folder: (run, ["synthetic", "--in-process", "--out", folder / "out"]),
         lambda folder: (collect, ["--out", folder / "out"]),
         lambda folder: (predict, ["0123456789abcdef", "x.wav", "--results", folder / "out"]),
-        lambda folder: (attention, ["0123456789abcdef", "--file", "x.wav", "--results", folder / "out"]),
+        lambda folder: (maps, ["0123456789abcdef", "--file", "x.wav", "--results", folder / "out"]),
         lambda folder: (doctor, ["--out", folder / "out"]),
     ],
     ids=["sweep", "collect", "predict", "attention", "doctor"],
@@ -115,9 +119,9 @@ def test_every_command_refuses_it_before_anything_starts_and_names_where_it_was_
 @pytest.mark.parametrize("name", ["what?", "50%25", "50%", "#1", "a b", "it's", 'say "x"', "Straße 東京", "a+b&c;d=e"])
 def test_the_database_of_a_folder_of_any_name_lies_in_it_and_nothing_lies_beside_it(name, tmp_path):
     storage = tmp_path / name / "results"
-    uri = tracking.default_uri(storage)
+    uri = tracking_connection.default_uri(storage)
     assert tracking_uri.sqlite_path(uri) == storage / "mlflow.db"
-    tracking.prepare(uri)
+    tracking_connection.prepare(uri)
     assert sqlalchemy.engine.make_url(uri).database == str(storage / "mlflow.db")
     from mlflow import MlflowClient
 

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tfser import numerics
 from tfser.errors import TrialError
 from tfser.models import MODELS
-from tfser.plan import published_settings
-from tfser.train import Training, TrialData, batches
+from tfser.planning.settings import published_settings
+from tfser.training import determinism
+from tfser.training.training import Training, TrialData, batches
 
 CPU = torch.device("cpu")
 SETTINGS = {**published_settings("time_frequency_transformer"), "n_mels": 8, "segment_frames": 8, "batch_size": 4, "learning_rate": 0.01}
@@ -126,7 +126,7 @@ def test_the_recorded_loss_is_the_mean_over_segments():
     x = training._batch(training._train.frames)
     training.model.train()
     labels = training._train.emotion[training._train.of_utterance]
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(numerics.derived_seed(0, "epoch", 0)))
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(determinism.derived_seed(0, "epoch", 0)))
     expected = sum(nn.functional.cross_entropy(training.model(x[b]), labels[b], reduction="sum").item() for b in batches(order, 4)) / len(
         labels
     )
@@ -242,6 +242,6 @@ def test_a_precision_is_set_inside_and_put_back_outside():
     kinds = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
     before = [kind.fp32_precision for kind in kinds]
     for precision, wanted in (("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")):
-        with numerics.settled(CPU, precision):
+        with determinism.settled(CPU, precision):
             assert [kind.fp32_precision for kind in kinds] == [wanted] * 3
         assert [kind.fp32_precision for kind in kinds] == before

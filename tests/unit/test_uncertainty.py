@@ -21,8 +21,8 @@ from sklearn.metrics import accuracy_score, recall_score
 
 from tests import coverage_of_intervals as coverage
 from tests.helpers.scores import trials
-from tfser import metrics, uncertainty
-from tfser.uncertainty import FIGURES, FoldScores
+from tfser.evaluation import metrics, uncertainty
+from tfser.evaluation.uncertainty import FIGURES, FoldScores
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "results" / "2026-11-22-interval-coverage"
@@ -272,7 +272,7 @@ def test_intervals_depend_on_the_data_alone(tmp_path):
     assert uncertainty.intervals(uncertainty.row(turned, 3), "speakers, utterances") == want
     np.testing.assert_array_equal(np.random.get_state()[1], before)
     code = (
-        "from tests.helpers.scores import trials; from tfser import uncertainty as u; "
+        "from tests.helpers.scores import trials; from tfser.evaluation import uncertainty as u; "
         "print({f: (i.low, i.high) for f, i in u.intervals(u.row(trials(seeds=2), 3), 'speakers, utterances').items()})"
     )
     other = subprocess.run(

@@ -13,12 +13,15 @@ import numpy as np
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from tfser import metrics, temporary, tracking
 from tfser.benchmark.figures import Figure, Scale, figure, seconds
-from tfser.collect import from_mlflow
+from tfser.evaluation import metrics
 from tfser.models import MODELS
-from tfser.report import tables
-from tfser.report.result import Configuration
+from tfser.planning.configuration import Configuration
+from tfser.report import write
+from tfser.storage import temporary
+from tfser.tracking import connection as tracking_connection
+from tfser.tracking import runs as tracking_runs
+from tfser.tracking.reading import from_mlflow
 from tfser.trial import TrialSpec
 
 EMOTIONS = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
@@ -42,7 +45,7 @@ def measure(scale: Scale) -> list[Figure]:
     bare: list[float] = []
     with temporary.Folder("benchmark") as name:
         folder = Path(name)
-        uri = tracking.default_uri(folder)
+        uri = tracking_connection.default_uri(folder)
         _log(uri, folder, rows)
         for repeat in range(scale.repeats + 1):  # the first round warms caches and does not count
             loop = seconds(lambda: _bare_loop(folder / "records"))
@@ -78,7 +81,7 @@ def _log(uri: str, folder: Path, rows: list[Configuration]) -> None:
     """Log every row with its runs as a sweep does, and leave each record in a file of its own too."""
     (folder / "records").mkdir()
     with _unsynchronised():
-        tracker = tracking.Tracker(uri, "benchmark", folder / "mlartifacts")
+        tracker = tracking_runs.Tracker(uri, "benchmark", folder / "mlartifacts")
         for row in rows:
             finals: dict[str, dict[str, str]] = {fold: {} for fold in row.folds}
             for fold in row.folds:
@@ -160,4 +163,4 @@ def _collect(uri: str, runs: int) -> None:
 def _tables(uri: str, folder: Path) -> None:
     """What ``tfser collect`` does, but for the pictures, whose number is that of the rows."""
     (results,) = from_mlflow(uri)
-    tables.write(results, folder, pictures=False)
+    write.write(results, folder, pictures=False)

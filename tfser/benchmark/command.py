@@ -11,9 +11,9 @@ from dataclasses import asdict
 
 from tfser.benchmark.figures import FULL, QUICK, Figure
 from tfser.errors import TfserError, unknown
-from tfser.files import commit_text
-from tfser.streams import take_any_text
-from tfser.typed import typed_path
+from tfser.storage.places import commit_text
+from tfser.text.streams import take_any_text
+from tfser.text.typed import typed_path
 
 MEASURES = ("features", "training", "fused", "sweeps", "scale", "collecting", "gpu")
 """Every module of figures, in the order of the table."""

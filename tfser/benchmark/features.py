@@ -10,10 +10,10 @@ import soundfile
 import torch
 import torchaudio
 
-from tfser import temporary
 from tfser.benchmark.figures import Figure, Scale, figure, one_core, seconds
 from tfser.databases import load
-from tfser.features import FeatureStore, FrontEnd, audio_digests
+from tfser.features.store import FeatureStore, FrontEnd, audio_digests
+from tfser.storage import temporary
 
 
 def measure(scale: Scale) -> list[Figure]:

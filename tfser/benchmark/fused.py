@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from tfser import train
 from tfser.benchmark.figures import Figure, Scale, figure, one_core, seconds
-from tfser.fused import FusedTraining
 from tfser.models import MODELS
-from tfser.train import Training, TrialData
+from tfser.planning import settings as planning_settings
+from tfser.training.together import FusedTraining
+from tfser.training.training import Training, TrialData
 from tfser.trial import Value
 
 NARROW: Mapping[str, Mapping[str, Value]] = {
@@ -54,7 +54,7 @@ def measure(scale: Scale) -> list[Figure]:
 def _settings(model: str, sizes: str) -> dict[str, Any]:
     """Of model and training: the published ones, or narrow ones."""
     architecture = MODELS[model]
-    known = {**train.HYPERPARAMETERS, **architecture.hyperparameters}
+    known = {**planning_settings.HYPERPARAMETERS, **architecture.hyperparameters}
     settings = {name: parameter.default for name, parameter in known.items()} | dict(architecture.published)
     if sizes == "narrow":
         settings |= {"n_mels": 16, "segment_frames": 16, "batch_size": 16, **NARROW[model]}

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tfser import train
 from tfser.benchmark.figures import Figure, Scale, figure
 from tfser.benchmark.reference import reference
 from tfser.benchmark.training import Trainer
-from tfser.fused import FusedTraining
 from tfser.models import MODELS
-from tfser.numerics import settled
-from tfser.train import Training, TrialData, batches
+from tfser.planning import settings as planning_settings
+from tfser.training.determinism import settled
+from tfser.training.together import FusedTraining
+from tfser.training.training import Training, TrialData, batches
 
 EMOTIONS = 4
 
@@ -116,7 +116,7 @@ def figures(scale: Scale, device: torch.device) -> list[Figure]:
 
 def _settings(model: str, scale: Scale) -> dict[str, Any]:
     architecture = MODELS[model]
-    settings = {key: h.default for of in (train.HYPERPARAMETERS, architecture.hyperparameters) for key, h in of.items()}
+    settings = {key: h.default for of in (planning_settings.HYPERPARAMETERS, architecture.hyperparameters) for key, h in of.items()}
     return settings | dict(architecture.published) | ({"batch_size": 2} if scale.quick else {})
 
 

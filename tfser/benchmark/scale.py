@@ -22,15 +22,18 @@ from typing import Any
 
 import optuna
 
-from tfser import plan, resources, space, temporary
 from tfser.benchmark.figures import Figure, Scale, figure, seconds
 from tfser.databases import load
-from tfser.files import commit_text
-from tfser.ledger import Ledger
-from tfser.mirror import Mirror
+from tfser.execution.schedule import Ended, Schedule
 from tfser.models import MODELS
-from tfser.schedule import Ended, Schedule
-from tfser.search import STARTUP_TRIALS, open_storage
+from tfser.planning import plan, search_space, search_space_file
+from tfser.planning import request as planning_request
+from tfser.planning import settings as planning_settings
+from tfser.search.study import STARTUP_TRIALS, open_storage
+from tfser.storage import packaged_files, temporary
+from tfser.storage.ledger import Ledger
+from tfser.storage.places import commit_text
+from tfser.tracking.outbox import Mirror
 from tfser.trial import TrialSpec
 
 MODEL = "time_frequency_transformer"
@@ -47,7 +50,7 @@ def measure(scale: Scale) -> list[Figure]:
 
 def _plan(trials: int) -> plan.Plan:
     """The built-in database's 4 folds, both models, all their ablations, and as many seeds as it takes."""
-    request = plan.Request(ablations=("all",), epochs=20, seeds=-(-trials // 32))
+    request = planning_request.Request(ablations=("all",), epochs=20, seeds=-(-trials // 32))
     return plan.make(request, [load("synthetic", None)], lambda d: "0" * 16, {})
 
 
@@ -148,9 +151,9 @@ def _searches(studies: int, settings: int, workers: int, repeats: int) -> list[F
     """The driver's work per search trial with many studies in one journal, beside Optuna alone: one study, in memory."""
     ours: list[float] = []
     bare: list[float] = []
-    demo = resources.data_folder("search_spaces") / "demo.yaml"
-    asked = space.read(demo, {name: plan.hyperparameters(name) for name in MODELS})
-    request = plan.Request(models=(MODEL,), trials=settings, epochs=8)
+    demo = packaged_files.data_folder("search_spaces") / "demo.yaml"
+    asked = search_space_file.read(demo, {name: planning_settings.hyperparameters(name) for name in MODELS})
+    request = planning_request.Request(models=(MODEL,), trials=settings, epochs=8)
     made = plan.make(request, [load("synthetic", None)], lambda d: "0" * 16, {MODEL: asked})
     many = [replace(study, search_seed=seed) for seed in range(-(-studies // len(made.studies))) for study in made.studies]
     for _ in range(repeats):
@@ -164,7 +167,7 @@ def _searches(studies: int, settings: int, workers: int, repeats: int) -> list[F
     return [figure(f"driver with {studies} studies of {settings} trials, per search trial (to Optuna alone)", "ms", ours, bare)]
 
 
-def _bare_study(asked: space.Space, study: plan.Study, settings: int) -> None:
+def _bare_study(asked: search_space.Space, study: plan.Study, settings: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     alone = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=STARTUP_TRIALS))
     for _ in range(settings):

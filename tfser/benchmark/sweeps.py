@@ -15,23 +15,26 @@ import numpy as np
 import soundfile
 import torch
 
-from tfser import plan, temporary
 from tfser.benchmark.figures import Figure, Scale, figure
 from tfser.databases import load
 from tfser.errors import TfserError
-from tfser.features import FeatureStore, audio_digests
-from tfser.files import absolute
-from tfser.ledger import Ledger
+from tfser.execution.in_process import InProcessRunner
+from tfser.execution.on_ray.tune_runner import RayTuneRunner
+from tfser.execution.run_trial import Task
+from tfser.execution.runner import Runner
+from tfser.execution.schedule import Schedule
+from tfser.execution.worker_usage import Usage
+from tfser.features.store import FeatureStore, audio_digests
 from tfser.models import MODELS
-from tfser.plan import front_end
-from tfser.runners import Runner
-from tfser.runners.in_process import InProcessRunner
-from tfser.runners.ray_tune import RayTuneRunner
-from tfser.runners.work import Task
-from tfser.schedule import Schedule
-from tfser.train import Training, TrialData
+from tfser.planning import plan
+from tfser.planning import request as planning_request
+from tfser.planning import settings as planning_settings
+from tfser.planning.settings import front_end
+from tfser.storage import temporary
+from tfser.storage.ledger import Ledger
+from tfser.storage.places import absolute
+from tfser.training.training import Training, TrialData
 from tfser.trial import TrialSpec
-from tfser.usage import Usage
 
 MODEL = "time_frequency_transformer"
 SETTINGS = (("batch_size", "32"), ("channels", "16"))
@@ -131,7 +134,7 @@ def _seconds_of(pipes: Sequence[tuple[Any, Any]]) -> float:
 
 def _train_when_told(pipe: Connection, epochs: int) -> None:
     """In a process of its own: some epochs of the full model on two batches of noise, whenever asked."""
-    settings = {**plan.published_settings(MODEL), "batch_size": 16}
+    settings = {**planning_settings.published_settings(MODEL), "batch_size": 16}
     length, count = int(settings["segment_frames"]), 32
     frames = np.random.default_rng(0).normal(size=(count * length, int(settings["n_mels"]))).astype(np.float32)
     rows = tuple((i * length, length, i % 4) for i in range(count))
@@ -167,7 +170,7 @@ class _Corpus:
 
     def plan(self, epochs: int, seeds: int) -> plan.Plan:
         """One final trial per speaker and seed."""
-        request = plan.Request(models=(MODEL,), epochs=epochs, seeds=seeds, fixed=SETTINGS)
+        request = planning_request.Request(models=(MODEL,), epochs=epochs, seeds=seeds, fixed=SETTINGS)
         return plan.make(request, [self.database], lambda d: d.digest(self.digests), {})
 
     def task(self, spec: TrialSpec, storage: str) -> Task:

@@ -1,8 +1,8 @@
 """One training step on one core: segments per second beside the plain form, the share of the core's peak, and where the time goes.
 
-What is timed is an epoch of ``tfser.train.Training`` at the published sizes and, in a process of its own that allocates memory as
-the C library does by itself, one of ``reference`` with ``torch.optim.Adam``. Processes on one core take turns, and CPU time counts,
-so that what else runs on the machine does not.
+What is timed is an epoch of ``tfser.training.training.Training`` at the published sizes and, in a process of its own that allocates
+memory as the C library does by itself, one of ``reference`` with ``torch.optim.Adam``. Processes on one core take turns, and CPU time
+counts, so that what else runs on the machine does not.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from torch.nn.functional import cross_entropy
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from tfser import train
 from tfser.benchmark.figures import Figure, Scale, figure, one_core
 from tfser.benchmark.reference import reference
-from tfser.memory import keep_freed_memory
 from tfser.models import MODELS
-from tfser.train import Training, TrialData
+from tfser.planning import settings as planning_settings
+from tfser.training.allocator import keep_freed_memory
+from tfser.training.training import Training, TrialData
 
 EMOTIONS = 4
 STEPS = 2
@@ -137,7 +137,7 @@ class Trainer:
 
     def __init__(self, name: str, kind: str, *, quick: bool) -> None:
         architecture = MODELS[name]
-        settings = {key: h.default for of in (train.HYPERPARAMETERS, architecture.hyperparameters) for key, h in of.items()}
+        settings = {key: h.default for of in (planning_settings.HYPERPARAMETERS, architecture.hyperparameters) for key, h in of.items()}
         settings |= architecture.published
         self.batch, self.edge = (2, 64) if quick else (int(settings["batch_size"]), 2048)
         settings["batch_size"] = self.batch

@@ -11,31 +11,16 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tfser.databases import (
-    abc,
-    audformat_tables,
-    casia,
-    counting,
-    cremad,
-    emodb,
-    emovo,
-    iemocap,
-    manifest,
-    nemo,
-    ravdess,
-    remote,
-    savee,
-    spelling,
-    synthetic,
-    tess,
-)
+from tfser.databases import behind_uri, published_counts, spelling
 from tfser.databases.base import Database, DatabaseInfo, Problem
+from tfser.databases.corpora import abc, casia, cremad, emodb, emovo, iemocap, nemo, ravdess, savee, synthetic, tess
+from tfser.databases.find_folder import locate
 from tfser.databases.folders import show
-from tfser.databases.locating import locate
-from tfser.databases.manifest import NAME
+from tfser.databases.formats import audformat, manifest
+from tfser.databases.formats.manifest import NAME
 from tfser.databases.reader import Reader, Reading, go_on, harmful, lines
 from tfser.errors import RequestError, unknown
-from tfser.files import RESERVED, Place, is_remote
+from tfser.storage.places import RESERVED, Place, is_remote
 
 KNOWN: dict[str, Reader] = {
     "abc": abc.READER,
@@ -159,15 +144,15 @@ def named(request: str) -> tuple[str | None, str]:
 def _examined(request: str, data: Place | None, given: str | None) -> tuple[Database, list[Problem]]:
     """``examine``, with the name that was given to it."""
     if request.startswith(AUDFORMAT):
-        root = remote.folder(request.removeprefix(AUDFORMAT), "DATABASE")
-        info, reading = audformat_tables.read(root, given, remote="://" in request)
+        root = behind_uri.folder(request.removeprefix(AUDFORMAT), "DATABASE")
+        info, reading = audformat.read(root, given, remote="://" in request)
         return _finished(_distinct(info, "audformat"), reading, root, None)
     if request in KNOWN:
         reader = KNOWN[request]
         if reader.make is not None:
             made = reader.make()
             return dataclasses.replace(made, info=dataclasses.replace(made.info, name=given or made.name)), []
-        root = locate(reader, remote.corpus(reader, data))
+        root = locate(reader, behind_uri.corpus(reader, data))
         assert reader.scan is not None, "a reader makes or scans"
         reading = reader.scan(root)
         if data is not None and is_remote(data):
@@ -179,7 +164,7 @@ def _examined(request: str, data: Place | None, given: str | None) -> tuple[Data
     if request.lower().endswith(".csv") or "/" in request or "\\" in request:
         above, _, name = request.rpartition("/")
         elsewhere = "://" in request
-        path = remote.folder(above, "DATABASE") / name if elsewhere else remote.folder(request, "DATABASE")
+        path = behind_uri.folder(above, "DATABASE") / name if elsewhere else behind_uri.folder(request, "DATABASE")
         info, reading = manifest.read(path, name=given, remote=elsewhere)
         return _finished(_distinct(info, "manifest"), reading, path.parent, None)
     others = ["or the path of a manifest (.csv with the columns path, speaker, emotion)", "or audformat:PATH, each with NAME= in front"]
@@ -205,12 +190,12 @@ def _finished(info: DatabaseInfo, reading: Reading, root: Path, expected_ids: fr
     """Counts compared with the publication, remarks put together."""
     where = show(root)
     spelt = spelling.problems(reading.utterances, where)
-    problems = reading.problems + spelt + counting.deviations(info, reading.utterances, where, expected_ids)
+    problems = reading.problems + spelt + published_counts.deviations(info, reading.utterances, where, expected_ids)
     if not reading.utterances:
         reasons = lines(problems)
         raise RequestError(f"database {info.name} in {where}", reasons or ["no utterance was found"], len(problems) - len(reasons))
-    problems += counting.absent(info, reading.utterances, where)
-    for emotion, speaker in counting.alone(reading.utterances, lambda u: u.speaker).items():
+    problems += published_counts.absent(info, reading.utterances, where)
+    for emotion, speaker in published_counts.alone(reading.utterances, lambda u: u.speaker).items():
         detail = f"{speaker} alone has {emotion}: its recall is 0 by construction where that speaker is held out"
         problems.append(Problem("note", where, detail, "alone"))
     complete = not harmful(problems)

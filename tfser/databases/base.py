@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tfser import audio
+from tfser.audio import files
 from tfser.errors import AudioError
-from tfser.files import here
+from tfser.storage.local_copies import here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ class Database:
         """Every speaker, sorted."""
         return tuple(sorted({u.speaker for u in self.utterances}))
 
-    def read(self, utterance: Utterance) -> audio.Waveform:
+    def read(self, utterance: Utterance) -> files.Waveform:
         """The utterance's audio.
 
         Raises:
@@ -149,7 +149,7 @@ class Database:
         """
         if utterance.path is None:
             raise ValueError(f"{utterance.id} has no file; its database has to override read()")
-        return audio.read(_here(utterance.path))
+        return files.read(_here(utterance.path))
 
     def audio_digest(self, utterance: Utterance) -> str:
         """SHA-256 of the audio's content: what features are stored under.
@@ -159,7 +159,7 @@ class Database:
         """
         if utterance.path is None:
             raise ValueError(f"{utterance.id} has no file; its database has to override audio_digest()")
-        return audio.digest(_here(utterance.path))
+        return files.digest(_here(utterance.path))
 
     def digest(self, audio_digests: Mapping[str, str]) -> str:
         """What a trial's id holds of the database: every id, label and audio content (not its paths).

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from tfser import folds
-from tfser.audio import Waveform
+from tfser.audio.files import Waveform
 from tfser.databases import examine
 from tfser.databases.base import Database, DatabaseInfo, Problem, Utterance, counts
 from tfser.databases.folders import show
 from tfser.databases.reader import harmful
 from tfser.errors import AudioError, RequestError
-from tfser.files import Place
+from tfser.evaluation import folds
+from tfser.storage.places import Place
 
 SILENT = 10 ** (-70 / 20)
 """Peak below which nothing can be heard: -70 dB of full scale (10 steps of a 16-bit sample)."""

@@ -19,8 +19,8 @@ from tfser.databases import KNOWN, checks
 from tfser.databases.base import HARMLESS_KINDS, PROBLEM_KINDS, DatabaseInfo, counts
 from tfser.databases.reader import line, sorts
 from tfser.errors import RequestError, unknown
-from tfser.files import Place, typed_place
-from tfser.streams import take_any_text
+from tfser.storage.places import Place, typed_place
+from tfser.text.streams import take_any_text
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tfser.doctor import machine, places, probe
 from tfser.doctor.findings import Finding, merged, note, ok, problem, warning
-from tfser.runners import safety
+from tfser.execution.on_ray import open_doors
 
 NODE_S = 90.0
 """Seconds that a node has to run a task before it counts as stuck."""
@@ -36,15 +36,15 @@ def gates(address: str) -> dict[str, Any]:
     """
     facts: dict[str, Any] = {"asked": address, "where": address, "kind": None, "silent": None, "open": None, "refused": None}
     try:
-        facts["where"] = where = safety.found(address)
+        facts["where"] = where = open_doors.found(address)
         if where is None:
             return facts
-        place, own = safety.parse(where), safety.own_token()
-        facts.update(kind=place.kind, loopback=safety.is_loopback(place.host), silent=safety.reachable(where))
+        place, own = open_doors.parse(where), open_doors.own_token()
+        facts.update(kind=place.kind, loopback=open_doors.is_loopback(place.host), silent=open_doors.reachable(where))
         if facts["silent"]:
             return facts
-        facts["open"] = safety.answers_without_token(where)
-        if not facts["open"] and not (own and safety.accepts(where, own)):
+        facts["open"] = open_doors.answers_without_token(where)
+        if not facts["open"] and not (own and open_doors.accepts(where, own)):
             facts["refused"] = "asks for a token, and " + ("the one that is here is not its own" if own else "there is none here")
     except ImportError as error:
         facts["refused"] = f"cannot be asked whether it is safe ({error})"
@@ -62,9 +62,9 @@ def gate_findings(facts: Mapping[str, Any]) -> list[Finding]:
         return [problem(topic, text, f"{command}, or name another address")]
     if facts["open"]:
         then = "" if may_connect(facts) or facts["kind"] == "jobs" else "; nothing was submitted to it"
-        return [problem(topic, facts["open"] + then, safety.ADVICE)]
+        return [problem(topic, facts["open"] + then, open_doors.ADVICE)]
     if facts["refused"]:
-        command = f"copy ~/.ray/auth_token from its head, then: chmod 600 {safety.token_path()}; export RAY_AUTH_MODE=token"
+        command = f"copy ~/.ray/auth_token from its head, then: chmod 600 {open_doors.token_path()}; export RAY_AUTH_MODE=token"
         command = machine.install_command() if "cannot be asked" in facts["refused"] else command
         return [problem(topic, f"{where} {facts['refused']}", command)]
     return [ok(topic, f"{'the job API' if facts['kind'] == 'jobs' else 'Ray'} at {where} answers, asks for the token and takes it")]
@@ -87,7 +87,7 @@ def nodes(address: str, request: Mapping[str, Any]) -> dict[str, Any]:
         ``error`` (why there is no connection), else ``nodes``: ``name``, ``alive``, ``resources`` and of a node that lives
         ``facts``, ``device``, ``clock`` or ``error``.
     """
-    if "RAY_AUTH_MODE" not in os.environ and safety.own_token():
+    if "RAY_AUTH_MODE" not in os.environ and open_doors.own_token():
         os.environ["RAY_AUTH_MODE"] = "token"  # as a sweep does
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:

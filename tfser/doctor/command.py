@@ -18,9 +18,9 @@ from typing import Any
 from tfser.doctor import doors, machine, probe
 from tfser.doctor.findings import LEVELS, Finding, note, problem
 from tfser.errors import RequestError
-from tfser.runners import safety
-from tfser.streams import take_any_text
-from tfser.typed import typed_words
+from tfser.execution.on_ray import open_doors
+from tfser.text.streams import take_any_text
+from tfser.text.typed import typed_words
 
 STYLES = {"ok": "green", "note": "dim", "warning": "yellow", "problem": "bold red"}
 
@@ -68,9 +68,10 @@ def wanted(arguments: argparse.Namespace) -> Wanted:
         RequestError: everything that is wrong with it.
         ImportError: this machine lacks what places and URIs are read with.
     """
-    from tfser import tracking, tracking_uri
-    from tfser.collect import default_out
-    from tfser.files import absolute, place
+    from tfser.storage.default_places import default_out
+    from tfser.storage.places import absolute, place
+    from tfser.tracking import connection
+    from tfser.tracking import uri as tracking_uri
 
     problems: list[str] = []
 
@@ -87,16 +88,16 @@ def wanted(arguments: argparse.Namespace) -> Wanted:
     data = named("--data", arguments.data) if arguments.data else None
     uri = tracking_uri.given(arguments.tracking_uri, problems, driver=False)
     if not uri and "://" not in storage:
-        uri = tracking.default_uri(Path(storage))
+        uri = connection.default_uri(Path(storage))
     addresses = []
     for option, address in (("--address", arguments.address), ("RAY_API_SERVER_ADDRESS", os.environ.get("RAY_API_SERVER_ADDRESS"))):
         if address and address != "local" and address not in addresses:
             addresses.append(address)
             try:
                 if address != "auto":
-                    safety.parse(address)
+                    open_doors.parse(address)
             except ValueError as error:
-                problems.append(f"{safety.option(address) if option == '--address' else option}: {error}")
+                problems.append(f"{open_doors.option(address) if option == '--address' else option}: {error}")
     if problems:
         raise RequestError("tfser doctor", problems)
     return Wanted(addresses=tuple(addresses), storage=storage, data=data, tracking_uri=uri)

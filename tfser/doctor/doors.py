@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tfser.doctor.findings import Finding, note, ok, problem, warning
-from tfser.runners import safety
+from tfser.execution.on_ray import open_doors
 
 METRICS_SHUT = "export RAY_enable_metrics_collection=0 AUTOSCALER_METRIC_PORT=-1 DASHBOARD_METRIC_PORT=-1"
 """What keeps Ray's metrics endpoints shut; before ``ray start``, on every node."""
@@ -35,10 +35,10 @@ _ASK = (
 
 def token_facts() -> dict[str, Any]:
     """Where the token would come from, and who may read its file; never the token itself."""
-    path = safety.token_path()
+    path = open_doors.token_path()
     facts: dict[str, Any] = {
         "mode": os.environ.get("RAY_AUTH_MODE"),
-        "there": safety.own_token() is not None,
+        "there": open_doors.own_token() is not None,
         "path": None if os.environ.get("RAY_AUTH_TOKEN") else str(path),
         "permissions": None,
     }
@@ -56,7 +56,7 @@ def token(facts: Mapping[str, Any]) -> list[Finding]:
     topic, path, mode = "token", facts["path"], facts["mode"]
     found = []
     if not facts["there"]:
-        where = f"neither RAY_AUTH_TOKEN nor {path or safety.token_path()}"
+        where = f"neither RAY_AUTH_TOKEN nor {path or open_doors.token_path()}"
         found.append(warning(topic, f"there is no token ({where}): `ray start` here would obey anyone who reaches it", NEW_TOKEN))
     elif mode != "token":
         then = "`ray start` here would obey anyone who reaches it" if mode else "worker nodes and `ray job submit` would not use it"
@@ -124,7 +124,7 @@ def sockets() -> list[dict[str, Any]] | None:
                     named.setdefault(held.laddr, process.pid)
     found = []
     for socket in connections:
-        if socket.status == psutil.CONN_LISTEN and socket.laddr and not safety.is_loopback_ip(socket.laddr.ip):
+        if socket.status == psutil.CONN_LISTEN and socket.laddr and not open_doors.is_loopback_ip(socket.laddr.ip):
             pid = named.get(socket.laddr, socket.pid)
             said = words.get(pid, [])
             # An IPv4 address that is mapped into IPv6 is shown as the former.
@@ -188,17 +188,17 @@ def _target(socket: Mapping[str, Any]) -> str:
 
 
 def _answer(target: str, owner: str) -> str:
-    if safety.reachable(target, 2):
+    if open_doors.reachable(target, 2):
         return "gone"  # it ended meanwhile
     path = "/api/2.0/mlflow/experiments/search?max_results=1" if owner == "mlflow" else "/metrics"
-    said = safety.http_status(f"http://{target}{path}", timeout_s=2)
+    said = open_doors.http_status(f"http://{target}{path}", timeout_s=2)
     if said is not None:
         if said[0] == 401:
             return "guarded"
         return "metrics" if said[0] == 200 and owner != "mlflow" else "open"
     for method in _ASK if owner != "mlflow" else ():
         try:
-            status = safety.rpc_status(target, f"/ray.rpc.{method}", timeout_s=2)
+            status = open_doors.rpc_status(target, f"/ray.rpc.{method}", timeout_s=2)
         except ImportError:
             return "unknown"
         if status in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
@@ -227,7 +227,7 @@ def doors(found: Sequence[Mapping[str, Any]] | None) -> list[Finding]:
     lines = {key: "; ".join(f"{name} on port {', '.join(ports)}" for name, ports in programs.items()) for key, programs in by.items()}
     findings = []
     if text := lines.get(("ray", "open")):
-        findings.append(problem(topic, f"Ray answers anyone beyond loopback: {text}", safety.ADVICE))
+        findings.append(problem(topic, f"Ray answers anyone beyond loopback: {text}", open_doors.ADVICE))
     if text := lines.get(("ray", "metrics")):
         findings.append(warning(topic, f"Ray serves metrics beyond loopback to anyone: {text}", f"{METRICS_SHUT}, and start Ray again"))
     if text := lines.get(("ray", "guarded")):

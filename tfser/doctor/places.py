@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from tfser import tracking
 from tfser.doctor import machine, probe
 from tfser.doctor.findings import Finding, note, ok, problem, warning
-from tfser.runners import safety
-from tfser.tracking_uri import install_driver, sqlite_path
+from tfser.execution.on_ray import open_doors
+from tfser.storage import passwords
+from tfser.tracking.uri import install_driver, sqlite_path
 
 CLOCK_S = 2.0
 """Seconds that two clocks may be apart without a word."""
@@ -80,7 +80,7 @@ def mlflow_facts(uri: str) -> dict[str, Any]:
     """What is behind a tracking URI; nothing is written there.
 
     Args:
-        uri: as MLflow takes it; as ``tfser.tracking_uri.given`` returns it.
+        uri: as MLflow takes it; as ``tfser.tracking.uri.given`` returns it.
     """
     scheme = uri.partition("://")[0].partition("+")[0]
     if (path := sqlite_path(uri)) is not None:
@@ -125,7 +125,7 @@ def _server(uri: str) -> dict[str, Any]:
         own = {"Authorization": f"Bearer {os.environ['MLFLOW_TRACKING_TOKEN']}"}
     question = f"{base}/api/2.0/mlflow/experiments/search?max_results=1"
     answers = {
-        name: safety.http_status(url, headers)
+        name: open_doors.http_status(url, headers)
         for name, url, headers in (
             ("health", f"{base}/health", own),
             ("version", f"{base}/version", own),
@@ -133,7 +133,7 @@ def _server(uri: str) -> dict[str, Any]:
             ("stranger", question, {}),
         )
     }
-    return {"loopback": safety.is_loopback(parts.hostname or ""), "host": host, **answers}
+    return {"loopback": open_doors.is_loopback(parts.hostname or ""), "host": host, **answers}
 
 
 def _database(uri: str) -> dict[str, str | None]:
@@ -141,7 +141,7 @@ def _database(uri: str) -> dict[str, str | None]:
     parts = urlsplit(uri)
     usual = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}.get(parts.scheme.partition("+")[0])
     if parts.hostname and (parts.port or usual):
-        silent = safety.reachable(f"{parts.hostname}:{parts.port or usual}")
+        silent = open_doors.reachable(f"{parts.hostname}:{parts.port or usual}")
         if silent:
             return {"error": f"nothing answers there: {silent}", "install": None}
     try:
@@ -155,7 +155,7 @@ def _database(uri: str) -> dict[str, str | None]:
     except ImportError as error:
         return {"error": probe.brief(error), "install": install_driver(error)}
     except Exception as error:  # every driver has errors of its own
-        return {"error": tracking.redacted(probe.brief(error)), "install": None}
+        return {"error": passwords.redacted(probe.brief(error)), "install": None}
     return {"error": None, "install": None}
 
 
@@ -166,7 +166,7 @@ def mlflow(uri: str, facts: Mapping[str, Any]) -> list[Finding]:
         uri: the tracking URI.
         facts: of ``mlflow_facts``.
     """
-    topic, shown = "MLflow", tracking.redacted(uri)
+    topic, shown = "MLflow", passwords.redacted(uri)
     if facts["kind"] == "databricks":
         return [note(topic, f"{shown} is not looked at")]
     if facts["kind"] == "server":

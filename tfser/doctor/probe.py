@@ -72,7 +72,7 @@ def tfser_facts() -> dict[str, str | None]:
         import tfser
 
         facts.update(version=tfser.__version__, folder=str(Path(tfser.__file__).resolve().parent))
-        from tfser.resources import code_digest
+        from tfser.storage.packaged_files import code_digest
 
         facts["code"] = code_digest()
     return facts
@@ -109,7 +109,7 @@ def disk(ground: str | None) -> dict[str, dict[str, Any]]:
         places["storage"] = ground
     elif ground:
         with contextlib.suppress(ImportError, OSError):
-            from tfser.files import cache_folder
+            from tfser.storage.local_copies import cache_folder
 
             places["copies of the storage"] = str(_existing(cache_folder()))
     found = {}
@@ -154,7 +154,7 @@ def _place(text: str) -> Any:
     if "://" not in text:
         return Path(text)
     try:
-        from tfser.files import place
+        from tfser.storage.places import place
     except ImportError as error:
         raise RuntimeError(f"{error}, so that URIs cannot be read") from None
     return place(text)
@@ -178,7 +178,7 @@ def touch(folder: str, own: str, marker: str | None, keep: bool = False) -> dict
         path = _place(folder) / f"{MARKER}{own}"
         begin = time.time()
         try:
-            from tfser.files import commit_text
+            from tfser.storage.places import commit_text
 
             commit_text(path, own)  # as entries are written: under another name, flushed, renamed
         except ImportError:
@@ -260,8 +260,8 @@ def training() -> str | None:
         import torch
 
         from tfser.models import MODELS
-        from tfser.plan import published_settings
-        from tfser.train import Training, TrialData
+        from tfser.planning.settings import published_settings
+        from tfser.training.training import Training, TrialData
     except ImportError:
         return None
     try:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from tfser.files import Place
-from tfser.report.result import Results, is_done
-from tfser.tracking_uri import sqlite_path, sqlite_uri
+from tfser.execution.results import Results
+from tfser.record import is_done
+from tfser.storage.places import Place
+from tfser.tracking.uri import sqlite_path, sqlite_uri
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tfser import resources, yaml_text
+from tfser.storage import packaged_files, yaml_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ def load(path: Path | None = None) -> Published:
     Args:
         path: another file of the same form; by default the one that travels with tfser.
     """
-    _, data = yaml_text.read(resources.published() if path is None else path)
+    _, data = yaml_text.read(packaged_files.published() if path is None else path)
     return Published(
         papers={key: paper["title"] for key, paper in data["papers"].items()},
         emotions={name: frozenset(database["emotions"]) for name, database in data["databases"].items()},

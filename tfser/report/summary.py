@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from tfser import metrics
 from tfser.errors import TfserError
-from tfser.report.result import Configuration, Results, is_done, matrix
-from tfser.report.settings import labels
+from tfser.evaluation import metrics
+from tfser.execution.results import Results
+from tfser.planning.configuration import Configuration
+from tfser.planning.settings_in_words import labels
+from tfser.record import is_done, matrix
 
 Record = Mapping[str, Any]
 

@@ -14,17 +14,19 @@ from itertools import groupby
 from pathlib import PurePath
 from typing import Any
 
-from tfser import metrics
 from tfser.errors import RequestError, unknown
-from tfser.files import slug
+from tfser.evaluation import metrics
+from tfser.execution.results import Results
+from tfser.planning.configuration import Configuration
+from tfser.planning.settings_in_words import labels
+from tfser.record import is_done, matrix
 from tfser.report import published
-from tfser.report.comparison import MEAN, MEAN_ZEROS, POOLED
-from tfser.report.confusion import shares
-from tfser.report.result import Configuration, Results, is_done, matrix
-from tfser.report.settings import labels
+from tfser.report.figures.confusion import shares
 from tfser.report.summary import Summary, summarise
-from tfser.report.table import known, percent, points, probability
-from tfser.report.uncertain import Rows
+from tfser.report.tables.comparison import MEAN, MEAN_ZEROS, POOLED
+from tfser.report.tables.paired import Rows
+from tfser.report.tables.table import known, percent, points, probability
+from tfser.storage.places import slug
 from tfser.trial import NUMERICS_VERSION, TrialSpec
 
 
@@ -129,7 +131,7 @@ def repeat(record: Mapping[str, Any], *, command: str = "", incomplete: bool = F
         RequestError: a search trial, which only its sweep repeats; a trial of another numerics version; a setting that cannot be typed.
     """
     from tfser.databases import KNOWN
-    from tfser.plan import hyperparameters
+    from tfser.planning.settings import hyperparameters
 
     spec = TrialSpec.from_dict(record["spec"])
     problems = []

@@ -1,0 +1,142 @@
+"""The command ``python -m tfser.attention``: finds the trial and the utterance, and writes what ``maps`` and ``figure`` make of them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from tfser.attention import figure
+from tfser.attention.maps import SAME, Chosen, look
+from tfser.databases import KNOWN
+from tfser.databases import load as load_database
+from tfser.databases.folders import show
+from tfser.databases.reader import lines
+from tfser.errors import RequestError, TfserError
+from tfser.features.pack import Pack
+from tfser.features.store import extract
+from tfser.final_models import find
+from tfser.final_models.find import Source
+from tfser.final_models.model import FinalModel, read
+from tfser.storage.places import Place, typed_place
+from tfser.text.streams import take_any_text
+from tfser.text.typed import typed_path, typed_whole
+from tfser.training.determinism import settled
+
+
+def utterances(model: FinalModel, record: Mapping[str, Any], wanted: Sequence[str], place: Source, data: Place | None) -> list[Chosen]:
+    """Utterances of the trial's database by id: from the features in the storage, else read anew from the corpus.
+
+    Raises:
+        RequestError: ids that there are not, or features and corpus that cannot be read.
+    """
+    path = model.pack(place.storage / "features")
+    try:
+        pack = Pack.open(path)
+        frames = pack.frames()
+        found = {u.id: (frames[u.start : u.start + u.frames], u.speaker, u.session, u.emotion) for u in pack.utterances}
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        found = _from_corpus(model, wanted, data, f"its features {path} cannot be read ({type(error).__name__})")
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise RequestError("--utterance", [f"{model.spec.database} has no {show(name)}; {_suggested(record)}" for name in missing])
+    chosen = []
+    for name in wanted:
+        own, speaker, session, emotion = found[name]
+        held_out = model.spec.fold == (session if model.spec.protocol == "session" else speaker)
+        seen = "held out" if held_out else "among the training speakers"
+        chosen.append(Chosen(name=name, frames=np.array(own), about=f"{emotion}, speaker {speaker} ({seen})"))
+    recorded = {u["id"]: np.array(u["p"]) for u in record["utterances"]}
+    other = [c for c in chosen if c.name in recorded and np.abs(model.score(c.frames).probabilities - recorded[c.name]).max() > SAME]
+    if other:
+        why = "its scores are not the recorded ones: this is not the audio that the trial was tested on"
+        raise RequestError(f"database {model.spec.database}", [f"{show(c.name)}: {why}" for c in other])
+    return chosen
+
+
+def _from_corpus(model: FinalModel, wanted: Sequence[str], data: Place | None, why: str) -> dict[str, Any]:
+    name = model.spec.database
+    if name not in KNOWN:
+        raise RequestError(f"database {name}", [f"{why}, and it is not known by name; name audio with --file instead of --utterance"])
+    try:
+        database = load_database(name, data, allow_incomplete=True)
+    except RequestError as error:
+        raise RequestError(error.source, [f"{why}, and the corpus neither: {problem}" for problem in error.problems], error.more) from None
+    found, problems = {}, []
+    with settled(torch.device("cpu")):
+        for u in database.utterances:
+            if u.id in wanted:
+                frames, wrong = extract(database, u, model.front_end)
+                problems += wrong
+                found[u.id] = (frames, u.speaker, u.session, u.emotion)
+    if problems:
+        raise RequestError(f"database {name}", lines(problems))
+    return found
+
+
+def _suggested(record: Mapping[str, Any]) -> str:
+    """For every emotion the test utterance that the model is surest of, among those that it recognised."""
+    best: dict[str, tuple[float, str]] = {}
+    for u in record["utterances"]:
+        truth = record["emotions"].index(u["truth"])
+        if max(u["p"]) == u["p"][truth]:
+            best[u["truth"]] = max(best.get(u["truth"], (0.0, "")), (u["p"][truth], u["id"]))
+    words = ", ".join(f"{show(name)} ({emotion})" for emotion, (_, name) in sorted(best.items()))
+    return (
+        f"of the test utterances it is surest of {words}" if words else f"it was tested on {show(record['utterances'][0]['id'])} and others"
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog="tfser attention",
+        description="The log-mel spectrogram of an utterance beside what the model of a finished final trial attends to in it.",
+        epilog="Writes a PNG, a CSV and an NPZ per utterance. Exit codes: 0 done, 2 the request is wrong and nothing was written.",
+    )
+    find.add_options(p)
+    what = p.add_argument_group("what to look at")
+    what.add_argument("--utterance", nargs="+", action="extend", default=[], metavar="ID", help="of the trial's database")
+    what.add_argument("--file", nargs="+", action="extend", type=typed_path, default=[], metavar="FILE", help="any audio file")
+    what.add_argument(
+        "--segment", type=typed_whole, default=None, metavar="N", help="one segment, counted from 1 (default: the whole utterance)"
+    )
+    what.add_argument("--data", type=typed_place, default=None, metavar="PATH", help="the corpora, where the storage has lost the features")
+    p.add_argument("--out", type=typed_place, default=None, metavar="DIR", help="where the figures go (default: RESULTS/attention)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    take_any_text()
+    arguments = parser().parse_args(argv)
+    try:
+        return _run(arguments)
+    except TfserError as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, RequestError) else 1
+    except OSError as error:
+        print(f"{error}: the figures could not be written; name another folder with --out", file=sys.stderr)
+        return 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    place = find.source(arguments)
+    record = find.find(arguments.run, place, find.narrowed(arguments))
+    model = find.load(record, place.ledger)
+    if not arguments.utterance and not arguments.file:
+        raise RequestError("tfser attention", [f"nothing to look at; name --utterance ID or --file FILE ({_suggested(record)})"])
+    chosen = utterances(model, record, arguments.utterance, place, arguments.data) if arguments.utterance else []
+    for path, frames in zip(arguments.file, read(arguments.file, model.front_end), strict=True):
+        chosen.append(Chosen(name=path.name, frames=frames, about="a file"))
+    looked = [look(model, one, arguments.segment) for one in chosen]
+    out = place.results / "attention" if arguments.out is None else arguments.out
+    for attention in looked:
+        for path in figure.write(attention, out):
+            print(path)
+    return 0

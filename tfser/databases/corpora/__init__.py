@@ -1,0 +1,1 @@
+"""One file per corpus: licence, citation, layout and published counts."""

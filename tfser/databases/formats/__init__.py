@@ -1,0 +1,1 @@
+"""Databases that a person describes: a CSV manifest, or audformat tables."""

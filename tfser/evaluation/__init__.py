@@ -1,0 +1,1 @@
+"""Folds, recalls and their uncertainty. Knows arrays and names; reads no file."""

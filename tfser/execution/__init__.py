@@ -1,0 +1,1 @@
+"""Schedule trials and run them, in this process or on Ray. Knows nothing of MLflow and tables."""

@@ -1,0 +1,58 @@
+"""One trial after another in this process: for tests, for debugging, and as the reference for every other runner."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tfser.execution import run_trial
+from tfser.execution.runner import RETRIES
+from tfser.execution.schedule import Schedule
+from tfser.execution.worker_usage import Usage
+from tfser.features.store import Mapper
+from tfser.training.together import fusion_key
+from tfser.trial import TrialSpec
+
+
+class InProcessRunner:
+    """See ``tfser.execution.runner.Runner``.
+
+    Args:
+        together: trials of one shape that are trained as one, at most.
+    """
+
+    workers = 1
+    mapper: Mapper = staticmethod(map)
+
+    def __init__(self, together: int = 1) -> None:
+        self.usage = Usage()
+        self._together = together
+
+    def settle(self, tasks: Sequence[run_trial.Task]) -> None:
+        """One trial at a time has the whole machine."""
+
+    def run(self, schedule: Schedule, task: Callable[[TrialSpec], run_trial.Task]) -> None:
+        """Train everything the schedule has. A trial whose features are gone is tried again: ``task`` may make them anew."""
+        self.usage.workers(time.time(), self.workers)
+        losses: Counter[str] = Counter()
+        while specs := schedule.next_together(fusion_key, self._together):
+            began = time.time()
+            try:
+                records: Sequence[Mapping[str, Any]] = run_trial.run_pack([task(spec) for spec in specs])
+            except MemoryError as error:
+                records = [{"status": "lost", "reason": f"out of memory: {error}"}] * len(specs)
+            except run_trial.FeaturesError as error:
+                if losses[specs[0].trial_id] < RETRIES:
+                    for spec in specs:
+                        losses[spec.trial_id] += 1
+                        schedule.put_back(spec)
+                    continue
+                records = [{"status": "lost", "reason": str(error)}] * len(specs)
+            self.usage.worked(began, time.time())
+            for spec, record in zip(specs, records, strict=True):
+                schedule.ended(spec, record)
+
+    def close(self) -> None:
+        """Nothing was started."""

@@ -1,0 +1,129 @@
+"""How many trials share a GPU: one short training of the largest trial is tried on one, and the rest is arithmetic.
+
+``share`` decides and knows only numbers. ``probe`` measures, in a process that has the GPU to itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tfser.execution import run_trial
+from tfser.features.pack import Pack
+from tfser.models import MODELS
+from tfser.training.training import SCORING_SEGMENTS, Training, TrialData
+
+HEAD_ROOM = 0.15
+"""Ours: the part of a GPU's memory that stays free, because a process that trains one trial after another keeps a little more."""
+
+MOST = 16
+"""Ours: trials that share one GPU at most; beyond that they wait for each other whatever their size."""
+
+STEPS = 3
+"""Training steps of the probe: the optimiser's state is there after the first, and the peak after the second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What one trial needs of a GPU."""
+
+    device: str
+    peak_bytes: int
+    """The most that its tensors took, and what the process needs beside them."""
+    total_bytes: int
+    """Of the device."""
+    mps: bool
+    """Whether processes that share the device compute at the same moment."""
+
+
+def share(probes: Sequence[Probe], cpus_per_gpu: float, trial_cpus: float, together: int = 1) -> float:
+    """The smallest share of a GPU at which as many trials as then share it fit.
+
+    Args:
+        probes: of the largest trials; the neediest counts.
+        cpus_per_gpu: CPUs of the cluster for each of its GPUs.
+        trial_cpus: CPUs of one trial.
+        together: trials that one process trains at once; each is counted with all that a process needs, which is a little too much.
+
+    Returns:
+        One over a whole number from 1 to ``MOST``, rounded down to the ten-thousandths that Ray counts in.
+    """
+    by_memory = min((int(p.total_bytes * (1 - HEAD_ROOM)) // max(p.peak_bytes * together, 1) for p in probes), default=1)
+    number = max(1, min(by_memory, int(cpus_per_gpu / trial_cpus + 1e-9), MOST))
+    return 10_000 // number / 10_000
+
+
+def described(probes: Sequence[Probe], chosen: float) -> str:
+    """What was found and what follows, in a line."""
+    worst = max(probes, key=lambda p: p.peak_bytes / p.total_bytes)
+    taken, total = worst.peak_bytes / 2**30, worst.total_bytes / 2**30
+    mps = "MPS is on there" if worst.mps else "MPS is not on there, so that they compute in turns"
+    return f"{int(1 / chosen)} trial(s) share a GPU: the largest takes {taken:.1f} of the {total:.1f} GiB of {worst.device}; {mps}"
+
+
+def probe(task: run_trial.Task, cuda: Any = torch.cuda) -> Probe:
+    """Train and score a trial for a few steps on this process's GPU, and see what it took.
+
+    Nothing is kept. What other processes hold of the device counts as the trial's own.
+
+    Args:
+        task: the trial; its features have to be there.
+        cuda: what is asked about the device.
+
+    Raises:
+        MemoryError: not even one such trial fits.
+        OSError, ValueError: its features cannot be read.
+    """
+    spec, pack = task.spec, Pack.open(task.pack)
+    data = run_trial.trial_data(pack, pack.frames(), spec)
+    hop = int(spec.settings["segment_hop"]) or int(spec.settings["segment_frames"])
+    data = TrialData(
+        frames=data.frames,
+        emotions=data.emotions,
+        train=_some(data.train, hop, STEPS * int(spec.settings["batch_size"])),
+        scored=_some(data.train, hop, SCORING_SEGMENTS),
+    )
+    architecture = MODELS[spec.model]
+    cuda.reset_peak_memory_stats()
+    try:
+        training = Training(
+            lambda: architecture.build(spec.ablation, spec.settings, len(data.emotions)), data, spec.settings, 0, 1, run_trial.device()
+        )
+        training.run_epoch()
+        training.score(at_once=SCORING_SEGMENTS)
+    except Exception as error:
+        if run_trial.out_of_memory(error):
+            raise MemoryError(str(error)) from error
+        raise
+    cuda.synchronize()
+    free, total = cuda.mem_get_info()
+    beside = max(total - free - cuda.memory_reserved(), 0)  # the context, and other processes
+    return Probe(device=cuda.get_device_name(0), peak_bytes=cuda.max_memory_reserved() + beside, total_bytes=total, mps=mps_is_on())
+
+
+def _some(rows: Sequence[tuple[int, int, int]], hop: int, segments: int) -> tuple[tuple[int, int, int], ...]:
+    """The first utterances that have so many segments together."""
+    count = 0
+    for number, (_, frames, _) in enumerate(rows, 1):
+        count += max(frames // hop, 1)
+        if count >= segments:
+            return tuple(rows[:number])
+    return tuple(rows)
+
+
+def mps_is_on() -> bool:
+    """Whether a CUDA MPS daemon serves this machine: it answers, or where its program is not at hand, its pipe is there."""
+    if shutil.which("nvidia-cuda-mps-control"):
+        try:
+            asked = subprocess.run(["nvidia-cuda-mps-control"], input=b"get_server_list\n", capture_output=True, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return asked.returncode == 0
+    return (Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY") or "/tmp/nvidia-mps") / "control").exists()

@@ -1,0 +1,429 @@
+"""Trials on Ray Tune: reused actors, as many at once as the cluster's CPUs or GPU shares allow.
+
+Tune places, retries and scales; it decides nothing. A small searcher hands it the schedule's next
+trial, and the worker commits the ledger entry itself, so that nothing is lost with the driver. Tune's
+own experiment state is never restored: every start plans anew (design: re-plan, never restore).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tfser.errors import RequestError, TfserError
+from tfser.execution import run_trial
+from tfser.execution.on_ray import environment, gpu_share, open_doors, worker
+from tfser.execution.runner import RETRIES
+from tfser.execution.schedule import Schedule
+from tfser.execution.worker_usage import Usage
+from tfser.storage import temporary
+from tfser.training.together import fusion_key
+from tfser.trial import TrialSpec
+
+LOW_ON_MEMORY = "running low on memory"
+"""In the error of a trial whose worker Ray ended before the system would have ended the whole node."""
+
+TRIALS_AT_MOST = 2_000
+"""Trials of one Tuner, or 20 per worker where that is more. Tune keeps about 50 kB of every trial that it has seen and goes through
+all of them again and again, so that a long sweep begins with a new Tuner now and then, and waits for the trials that still run."""
+
+PROBE_S = 300.0
+"""How long the probe of a GPU may take, a worker's start included; then the share follows from the CPUs alone."""
+
+LOOK_S = 5.0
+"""Between looks at how many workers there are."""
+
+
+class RayTuneRunner:
+    """See ``tfser.execution.runner.Runner``.
+
+    Args:
+        address: of a running cluster; ``None`` (or ``local``, as Ray calls it) starts a local one for this run.
+        trial_cpus: CPUs of one trial; it trains with one thread, so 1 where nothing else is asked.
+        trial_gpus: GPU share of one trial; ``None`` leaves it to ``settle``, and until then to the number of CPUs.
+        workers: trials at once on a local Ray; as many as there are cores where ``None``.
+        together: trials of one shape that a worker trains as one, at most.
+        say: told of lost workers.
+
+    Raises:
+        RequestError: the cluster cannot be reached.
+    """
+
+    def __init__(
+        self,
+        address: str | None,
+        *,
+        trial_cpus: float | None = None,
+        trial_gpus: float | None = None,
+        workers: int | None = None,
+        together: int = 1,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        for name, value in environment.ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        address = None if address in ("", "local") else address
+        if address is None:
+            environment.secure_local_ray()
+        elif "RAY_AUTH_MODE" not in os.environ and (os.environ.get("RAY_AUTH_TOKEN") or (Path.home() / ".ray" / "auth_token").exists()):
+            os.environ["RAY_AUTH_MODE"] = "token"
+        environment.reach(address)
+        if address is not None and (open_door := open_doors.open_to_anyone(address)):
+            raise RequestError(f"{open_doors.option(address)} {address}", [f"{open_door}; {open_doors.ADVICE}"])
+        import ray
+
+        self._ray, self._say, self.together = ray, say, together
+        self._losses: Counter[str] = Counter()
+        self._session: BinaryIO | None = None
+        self.usage = Usage()
+        try:
+            if address is None:
+                cores = workers or len(os.sched_getaffinity(0))
+                # Without a word on it, Ray would go to a cluster that somebody started on this machine.
+                alone = {"address": "local", "num_cpus": cores, "include_dashboard": False}
+                short = environment.temp_folder()
+                began = ray.init(**alone, _temp_dir=short, log_to_driver=False, logging_level="ERROR", namespace="tfser")
+                self._session = _mark_session(Path(began.address_info["session_dir"]))
+            else:
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="tfser")
+        except (OSError, RuntimeError, ValueError) as error:
+            raise RequestError(
+                f"{open_doors.option(address)} {address}" if address else "local Ray",
+                [f"{' '.join(str(error).split())[:500]}; is it running (ray status), and is RAY_AUTH_MODE=token set on both sides?"],
+            ) from None
+        resources = ray.cluster_resources()
+        cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        if address is not None and not cpus and trial_gpus is None:
+            ray.shutdown()
+            detail = "it has no worker yet, so that nothing tells which share of a GPU fits a trial; say --trial-gpus X (0 trains on CPUs)"
+            raise RequestError(f"{open_doors.option(address)} {address}", [detail])
+        self.trial_cpus = trial_cpus or 1.0
+        self._cpus_per_gpu = cpus / gpus if gpus and trial_gpus is None else None
+        """Where the share of a GPU is still to be chosen."""
+        fitted = round(min(max(gpus / max(cpus, 1.0), 0.125), 1.0), 3) if gpus else 0.0
+        self.trial_gpus = fitted if trial_gpus is None else trial_gpus
+        self.workers = self._places()
+        if address is None and not self.workers:
+            asked = f"--trial-cpus {self.trial_cpus:g} --trial-gpus {self.trial_gpus:g}"
+            raise RequestError("local Ray", [f"{asked}: this machine has {cpus:g} CPUs and {gpus:g} GPUs; ask for less"])
+        self.workers = max(1, self.workers)  # a cluster may still grow
+        self._at_once = max(16, 2 * self.workers)
+        """Pieces of work that may wait for a place: an autoscaler rents machines for them."""
+
+    def _places(self) -> int:
+        """Trials that find room at once on the nodes that are there."""
+        free = 0
+        for node in self._ray.nodes():
+            if node["Alive"]:
+                by_cpu = int(node["Resources"].get("CPU", 0.0) / self.trial_cpus + 1e-6)
+                by_gpu = int(node["Resources"].get("GPU", 0.0) / self.trial_gpus + 1e-6) if self.trial_gpus else by_cpu
+                free += min(by_cpu, by_gpu)
+        return free
+
+    def settle(self, tasks: Sequence[run_trial.Task]) -> None:
+        """Choose the share of a GPU by trying the largest trials on one; nothing happens where it was said, or without GPUs."""
+        per_gpu, self._cpus_per_gpu = self._cpus_per_gpu, None
+        if per_gpu is None or not tasks:
+            return
+        run = self._ray.remote(num_gpus=1, num_cpus=min(self.trial_cpus, per_gpu), max_retries=1)(gpu_share.probe)
+        asked = [run.remote(task) for task in tasks]
+        try:
+            probes = self._ray.get(asked, timeout=PROBE_S)
+        except Exception as error:  # whatever the cluster or the GPU raises: the share can be had without it
+            for one in asked:  # it may still wait for a GPU, and would take it from a trial
+                self._ray.cancel(one, force=True)
+            cause = getattr(error, "cause", None) or error
+            if isinstance(cause, MemoryError):
+                self.trial_gpus = 1.0
+            reason = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
+            self._say(f"How many trials fit on a GPU could not be tried ({reason}); each takes {self.trial_gpus:g} of one")
+        else:
+            self.trial_gpus = gpu_share.share(probes, per_gpu, self.trial_cpus, self.together)
+            self._say(gpu_share.described(probes, self.trial_gpus))
+        self.workers = max(1, self._places())
+        self._at_once = max(16, 2 * self.workers)
+
+    def mapper(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+        """Apply ``function`` to every item as Ray tasks; results in order."""
+        if len(items) < 2:
+            yield from map(function, items)
+            return
+        remote, under_way = self._ray.remote(function), deque[Any]()
+        for item in items:
+            if len(under_way) >= self._at_once:
+                yield self._ray.get(under_way.popleft())
+            under_way.append(remote.remote(item))
+        yield from (self._ray.get(task) for task in under_way)
+
+    def run(self, schedule: Schedule, task: Callable[[TrialSpec], run_trial.Task]) -> None:
+        """Train everything the schedule has.
+
+        Trials that ran out of memory, or whose worker was lost again and again, are tried once more: not together with others,
+        then with twice the share of a node and of a GPU, until they have one for themselves.
+        """
+        while not schedule.finished:
+            search = searcher(schedule, task, self.usage, self._pack_size, max(TRIALS_AT_MOST, 20 * self.workers))
+            self._fit(search, self._watch_losses(schedule, search))
+            if search.error is not None:
+                raise search.error
+            if search.refusal:
+                raise TfserError(search.refusal)
+            if not search.set_aside and not search.full and not schedule.finished:
+                raise TfserError("Ray Tune ended before the sweep did; run the same command again to go on")
+            grown = bool(search.set_aside) and self._grow()
+            for spec, reason in search.set_aside:
+                if grown:
+                    schedule.put_back(spec)
+                else:
+                    alone = f"alone on a node{' and its GPU' if self.trial_gpus else ''}"
+                    schedule.ended(spec, {"status": "lost", "reason": f"{reason} ({alone})"})
+
+    def _pack_size(self, waiting: int) -> int:
+        """Trials that the next worker gets, at most: no worker is to stay idle for what another has too much of."""
+        return max(1, min(self.together, -(-waiting // max(self.workers, 1))))
+
+    def _grow(self) -> bool:
+        """Each trial alone, else twice the share per trial; whether there was more to give."""
+        if self.together > 1:
+            self.together = 1
+            return True
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        most_cpus = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
+        before = self.trial_cpus, self.trial_gpus
+        self.trial_cpus = max(self.trial_cpus, min(2 * self.trial_cpus, most_cpus))
+        self.trial_gpus = max(self.trial_gpus, min(2 * self.trial_gpus, 1.0))
+        return before != (self.trial_cpus, self.trial_gpus)
+
+    def _watch_losses(self, schedule: Schedule, search: Any) -> Any:
+        """Counts the losses of each trial, and the workers, and sets aside those trials that want more memory.
+
+        Tune itself gives up at once a trial whose actor dies before it has begun.
+
+        It is Tune's callbacks that are told why, after the searcher was told that.
+        """
+        from ray import tune
+
+        class Losses(_NotCopied, tune.Callback):  # type: ignore[misc]  # Ray is not typed
+            looked = 0.0
+
+            def on_step_begin(callback, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: N805
+                if search.error is not None:
+                    raise search.error  # here it ends Tune at once; a trial that runs goes on from its checkpoint at the next start
+                if time.monotonic() - callback.looked >= LOOK_S:
+                    callback.looked = time.monotonic()
+                    self.usage.workers(time.time(), self._places())
+
+            def on_trial_error(callback, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: N805
+                with search.noted():
+                    callback.take_back(trial, "its worker or node is gone")
+
+            def on_trial_complete(callback, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: N805
+                with search.noted():
+                    callback.take_back(trial, "it left no ledger entry that can be read")
+
+            def take_back(_, trial: Any, unsaid: str) -> None:  # noqa: N805
+                specs = search.lost.pop(trial.trial_id, [])
+                said = _error_of(trial)
+                if LOW_ON_MEMORY in said:  # of dozens of lines the last one is an advice
+                    reason = "out of memory: Ray ended its worker, because the node was running low on memory"
+                    search.set_aside += [(spec, reason) for spec in specs]
+                    return
+                lines = said.splitlines() or [unsaid]
+                reason = lines[-1].strip()[:200]
+                for spec in specs:
+                    self._losses[spec.trial_id] += 1
+                    times = self._losses[spec.trial_id]
+                    if times <= RETRIES:
+                        self._say(f"lost: {spec.purpose} {spec.fold} seed {spec.seed} ({reason}); it is tried again")
+                        schedule.put_back(spec)
+                    else:
+                        search.set_aside.append((spec, f"lost {times} times, the last time: {reason}"))
+
+        return Losses()
+
+    def _fit(self, search: Any, losses: Any) -> None:
+        """Let Tune run what the searcher suggests until it says that there is nothing left."""
+        from ray import tune
+
+        # A lost worker is the cluster's ordinary life; Tune would print a traceback for each, and a sum at the end.
+        for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        # Tune stages one trial of a searcher of one's own, and an actor that is not up before the next trial ends is thrown
+        # away: short trials would all run on one worker, and an autoscaler would be asked for one node after the other.
+        os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(self._at_once))
+        # Tune's own files are the driver's and of no use to a later start; nothing of a trial goes through them.
+        with temporary.Folder("tune") as folder, _said_plainly(search):
+            tune.Tuner(
+                tune.with_resources(worker.trial_actor(), {"cpu": self.trial_cpus, "gpu": self.trial_gpus}),
+                tune_config=tune.TuneConfig(
+                    search_alg=search,
+                    num_samples=-1,
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                ),
+                run_config=tune.RunConfig(
+                    name="trials",
+                    storage_path=str(folder),
+                    verbose=0,
+                    failure_config=tune.FailureConfig(max_failures=0),
+                    callbacks=[losses],
+                ),
+            ).fit()
+
+    def close(self) -> None:
+        """Leave the cluster; a local Ray that was started for this run ends."""
+        self._ray.shutdown()
+        if self._session is not None:
+            self._session.close()
+
+
+def _mark_session(folder: Path) -> BinaryIO | None:
+    """Mark the folder of a local Ray as in use, and remove those of earlier ones that have ended: Ray removes none.
+
+    The last one stays for whoever wants to read Ray's logs.
+    """
+    mark = None
+    with contextlib.suppress(OSError):
+        mark = temporary.hold(folder)
+        for other in folder.parent.glob("session_*"):
+            if not other.is_symlink():
+                with contextlib.suppress(OSError):
+                    temporary.remove_dead(other)
+    return mark
+
+
+def _error_of(trial: Any) -> str:
+    """What Ray said of the loss of a trial, without Tune's heading; "" where it said nothing.
+
+    From the driver's own file: Tune's ``get_error`` looks where that is copied to later.
+    """
+    try:
+        text = Path(trial.error_file or "").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return text.rpartition("Failure # ")[2].partition("\n")[2].strip()
+
+
+@contextlib.contextmanager
+def _said_plainly(search: Any) -> Iterator[None]:
+    """What ends Tune is what went wrong in our callbacks, which the runner raises itself; else it is told in a sentence."""
+    from ray.tune import TuneError
+
+    try:
+        yield
+    except Exception as error:
+        if search.error is None and isinstance(error, TuneError):
+            reason = (str(error).strip().splitlines() or ["for no reason that it told"])[-1][:300]
+            raise TfserError(f"Ray Tune ended before the sweep did ({reason}); run the same command again to go on") from error
+        if search.error is None:
+            raise
+
+
+class _NotCopied:
+    """Tune copies and pickles what it is given; the schedule lives in this process and nowhere else."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _NotCopied:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (str, ("the schedule is planned anew at every start",))
+
+
+def searcher(
+    schedule: Schedule, task: Callable[[TrialSpec], run_trial.Task], usage: Usage, pack_size: Callable[[int], int], most: int
+) -> Any:
+    """The schedule as Tune sees it: suggests the next trials, passes on each one that ended, and notes how long they had a worker.
+
+    What Tune calls a trial is a pack of them: those that one worker trains together.
+
+    Args:
+        schedule: what there is to train.
+        task: makes a trial's task.
+        usage: told when workers were at trials.
+        pack_size: number of trials that wait, to the size of the next pack at most.
+        most: how many packs are suggested.
+    """
+    from ray.tune.search import Searcher
+
+    class ScheduleSearcher(_NotCopied, Searcher):  # type: ignore[misc]  # Ray is not typed
+        def __init__(self) -> None:
+            super().__init__(metric="done", mode="max")
+            self.running: dict[str, list[run_trial.Task]] = {}
+            self.lost: dict[str, list[TrialSpec]] = {}
+            """Tune's id to the trials whose worker was lost; the runner learns why, and decides."""
+            self.set_aside: list[tuple[TrialSpec, str]] = []
+            """Trials that may go well with more memory, and what went wrong."""
+            self.left = most
+            self.refusal = ""
+            """Why nothing more may be trained here."""
+            self.error: Exception | None = None
+            """What went wrong on the driver's side, first: a disk, a database. It ends the run."""
+
+        @contextlib.contextmanager
+        def noted(self) -> Iterator[None]:
+            """Keep what is raised: Tune would take it for a failure of the trial, and end with a text about itself."""
+            try:
+                yield
+            except Exception as error:
+                self.error = self.error or error
+
+        @property
+        def full(self) -> bool:
+            """Whether another Tuner has to go on."""
+            return self.left <= 0
+
+        def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+            with self.noted():
+                return self._suggested(trial_id)
+            return str(Searcher.FINISHED)
+
+        def _suggested(self, trial_id: str) -> dict[str, Any] | str | None:
+            none = self.refusal or self.full or self.error
+            specs = [] if none else schedule.next_together(fusion_key, pack_size(schedule.waiting))
+            if not specs:
+                # What was set aside is still running for the schedule; nothing that waits for it can come up now.
+                wait = self.running and not self.refusal and not self.error and not schedule.finished
+                return None if wait else str(Searcher.FINISHED)
+            self.left -= 1
+            self.running[trial_id] = [task(spec) for spec in specs]
+            return {"tasks": [worker.pack_task(one) for one in self.running[trial_id]]}
+
+        def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+            """A trial has one result, its last."""
+
+        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+            tasks, said = self.running.pop(trial_id, []), result or {}
+            if "times" in said:
+                usage.worked(*said["times"])
+            lost: list[TrialSpec] = []
+            for ended, answer in zip(tasks, said.get("trials") or [{}] * len(tasks), strict=False):
+                with self.noted():  # each by itself: the others' results are taken in all the same
+                    self._take_in(ended, answer, lost)
+            if lost:
+                self.lost[trial_id] = lost
+
+        def _take_in(self, ended: run_trial.Task, answer: dict[str, Any], lost: list[TrialSpec]) -> None:
+            record = ended.ledger.get(ended.spec.trial_id)
+            if record is not None:
+                schedule.ended(ended.spec, record)
+            elif answer.get("status") == "pruned":
+                schedule.ended(ended.spec, {"status": "pruned", "epochs": answer["pruned_after"]})
+            elif answer.get("status") == "refused":
+                self.refusal = answer["reason"]
+            elif answer.get("status") == "memory":
+                self.set_aside.append((ended.spec, answer["reason"]))
+            else:
+                lost.append(ended.spec)
+
+        def save(self, checkpoint_path: str) -> None:
+            """Nothing: the ledger and the studies are the state."""
+
+        def restore(self, checkpoint_path: str) -> None:
+            """Nothing: see ``save``."""
+
+    return ScheduleSearcher()

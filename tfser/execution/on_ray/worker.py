@@ -1,0 +1,93 @@
+"""What a Ray worker does with the tasks it is handed: the Tune trainable, and tasks as text on their way to it.
+
+Everything here runs where the driver's schedule is not; what it has to say goes back as plain values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tfser import __version__
+from tfser.execution import run_trial
+from tfser.storage import temporary
+from tfser.storage.packaged_files import code_digest
+from tfser.storage.places import place
+from tfser.trial import TrialSpec
+
+
+def trial_actor() -> type:
+    """The Tune trainable: one step is one pack of trials; the actor, its imports and its features are used again."""
+    from ray import tune
+
+    class Trials(tune.Trainable):  # type: ignore[misc]  # Ray is not typed
+        def setup(self, config: dict[str, Any]) -> None:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on a GPU
+            with contextlib.suppress(OSError):
+                temporary.clear()  # of workers that were killed on this machine
+
+        def step(self) -> dict[str, Any]:
+            began = time.time()
+            said = run_packed(self.config["tasks"])
+            return {"done": True, "trials": said, "times": [began, time.time()]}  # lists: Tune keeps a history of every number
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.config = new_config
+            return True
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            """Nothing: what is worth keeping is in the ledger."""
+
+        def load_checkpoint(self, checkpoint: Any) -> None:
+            """Nothing: a trial that is started again starts from its spec."""
+
+    return Trials
+
+
+def pack_task(task: run_trial.Task) -> str:
+    """A task as text, for Tune's configuration."""
+    values = {"spec": task.spec.to_dict(), "pack": str(task.pack), "storage": str(task.storage)}
+    return json.dumps({**_version(), **values, "checkpoint_s": task.checkpoint_s, "bar": task.bar, "captured": task.captured})
+
+
+def _version() -> dict[str, str]:
+    return {"tfser": __version__, "code": code_digest()}
+
+
+def run_packed(texts: Sequence[str]) -> list[dict[str, Any]]:
+    """In the worker: run tasks, several of them together; what another worker would repeat is a result, not an exception.
+
+    A failing disk is raised, so that the runner tries again elsewhere.
+
+    Returns:
+        For each task its ``status``, with a ``reason`` where it left no entry.
+    """
+    import ray
+
+    tasks = []
+    for values in map(json.loads, texts):
+        if {name: values[name] for name in ("tfser", "code")} != _version():
+            driver, worker = f"{values['tfser']} (code {values['code']})", f"{__version__} (code {code_digest()})"
+            which = f"the driver runs tfser {driver}, a worker on {socket.gethostname()} runs {worker}"
+            reason = f"{which}; install one version on every node, or submit with --working-dir"
+            return [{"status": "refused", "reason": reason}] * len(texts)
+        task = run_trial.Task(
+            spec=TrialSpec.from_dict(values["spec"]),
+            pack=place(values["pack"]),
+            storage=place(values["storage"]),
+            checkpoint_s=values["checkpoint_s"],
+            bar=tuple(values["bar"]),
+            captured=values["captured"],
+            machine={"node": ray.get_runtime_context().get_node_id()},
+        )
+        tasks.append(task)
+    try:
+        records = run_trial.run_pack(tasks)
+    except MemoryError as error:
+        return [{"status": "memory", "reason": f"out of memory: {' '.join(str(error).split())[:300]}"}] * len(texts)
+    return [{"status": record["status"], "pruned_after": record["epochs"] if record["status"] == "pruned" else None} for record in records]

@@ -1,0 +1,283 @@
+"""The rows that a sweep has and the trials they are made of, kept beside the ledger: tables then need no MLflow.
+
+The ledger knows trials and no sweeps. One file per sweep says which trials are in which row; ``assembled`` makes a table's
+rows of them and of what the ledger (or, where none is at hand, MLflow) holds.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tfser.execution.results import Results
+from tfser.planning.configuration import Configuration, from_dict, to_dict
+from tfser.planning.settings import fixed_settings, is_published
+from tfser.planning.settings_in_words import recorded, unrecorded
+from tfser.record import is_done
+from tfser.search import history
+from tfser.search.history import History
+from tfser.storage.places import Place, commit_text, listed, make_folder, read_text
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row without its scores."""
+
+    sweep: str
+    configuration: Configuration
+    """With the folds and seeds that were asked for last."""
+    finals: Mapping[str, Mapping[str, str]]
+    """Fold to seed to the id of the final trial, as far as they are known, those of earlier starts among them."""
+    histories: tuple[History, ...] = ()
+    """What its studies tried."""
+    command: str = ""
+    """What a person typed last for it."""
+    written_unix: float = 0.0
+    """When it was last written."""
+    run: str = ""
+    """The id of its MLflow run, where it is known."""
+
+    def after(self, earlier: Row) -> Row:
+        """The row with the trials of folds and seeds that only an earlier start of its sweep asked for."""
+        asked = {(fold, str(seed)) for fold in self.configuration.folds for seed in self.configuration.seeds}
+        finals = {fold: dict(seeds) for fold, seeds in self.finals.items()}
+        for fold, seeds in earlier.finals.items():
+            for seed, trial in seeds.items():
+                if (fold, seed) not in asked:
+                    finals.setdefault(fold, {})[seed] = trial
+        mine = {h.folds for h in self.histories}
+        return replace(self, finals=finals, histories=(*self.histories, *(h for h in earlier.histories if h.folds not in mine)))
+
+
+def merged(rows: Iterable[Row], earlier: Iterable[Row]) -> list[Row]:
+    """A sweep's rows, with what only earlier starts of it asked for."""
+    made = {row.configuration.key: row for row in earlier}
+    for row in rows:
+        key = row.configuration.key
+        made[key] = row.after(made[key]) if key in made else row
+    return [row for _, row in sorted(made.items())]
+
+
+def write(storage: Place, sweep: str, rows: Sequence[Row]) -> None:
+    """Keep a sweep's rows; they take the place of those that were kept before."""
+
+    def value(row: Row) -> dict[str, Any]:
+        histories = json.loads(history.to_json(row.histories)) if row.histories else []
+        return {"configuration": to_dict(row.configuration), "finals": row.finals, "histories": histories, "command": row.command}
+
+    values = {"sweep": sweep, "written_unix": time.time(), "rows": [value(row) for row in rows]}
+    make_folder(storage / "rows")
+    commit_text(_path(storage, sweep), json.dumps(values, sort_keys=True, ensure_ascii=True) + "\n")
+
+
+def read(storage: Place, sweep: str) -> list[Row]:
+    """A sweep's rows; none where none were kept, or where they cannot be understood."""
+    try:
+        return _read(_path(storage, sweep))
+    except FileNotFoundError:
+        return []
+
+
+def every(storage: Place) -> list[Row]:
+    """The rows of every sweep that keeps its trials there."""
+    return [row for path in listed(storage / "rows", "*.json") for row in _read(path)]
+
+
+def _read(path: Place) -> list[Row]:
+    try:
+        values = json.loads(read_text(path))
+        made = []
+        for row in values["rows"]:
+            c = from_dict(row["configuration"])
+            histories = tuple(replace(h, configuration=c) for h in history.from_json(json.dumps(row["histories"])))
+            own = {"command": row["command"], "written_unix": values["written_unix"]}
+            made.append(Row(sweep=values["sweep"], configuration=c, finals=row["finals"], histories=histories, **own))
+        return made
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []  # the next start of the sweep makes it anew
+
+
+def _path(storage: Place, sweep: str) -> Place:
+    return storage / "rows" / f"{sweep}.json"
+
+
+def identified(row: Row, records: Mapping[str, Record], digest: str = "") -> Row:
+    """A row that was kept before digest and settings were a part of it, with what its trials tell of them.
+
+    Args:
+        row: the row; one that has its settings is given back as it is.
+        records: trial id to its ledger entry.
+        digest: the database's, where it is known otherwise.
+    """
+    c = row.configuration
+    if c.settings:
+        return row
+    specs = [records[trial]["spec"] for seeds in row.finals.values() for trial in seeds.values() if "spec" in records.get(trial, {})]
+    digests = sorted({spec["database_digest"] for spec in specs} | ({digest} if digest else set()))
+    asked = {fixed_settings(spec["hyperparameters"], spec["epochs"]) for spec in specs}
+    selection, settings = c.selection, unrecorded(row.sweep)
+    if len(asked) == 1 and not row.histories and selection not in ("nested", "global"):
+        (settings,) = asked
+        if selection in ("published", "fixed"):
+            selection = "published" if is_published(c.model, settings) else "fixed"
+    c = replace(c, database_digest=c.database_digest or (digests[0] if len(digests) == 1 else ""), selection=selection, settings=settings)
+    return replace(row, configuration=c, histories=tuple(replace(h, configuration=c) for h in row.histories))
+
+
+def assembled(name: str, rows: Sequence[Row], records: Mapping[str, Record], runs: Mapping[str, str] | None = None) -> list[Results]:
+    """Tables' rows: one value, or one for each state of a database where there are several of one name.
+
+    Where a row is in several sweeps, or was asked for with other folds and seeds before, the extent counts of which the most
+    folds are done, then the one with the most seeds.
+
+    Args:
+        name: of the sweep or the database.
+        rows: what to put together.
+        records: trial id to its entry, of those that ended.
+        runs: trial id to its MLflow run.
+    """
+    by_key: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row.written_unix, row.sweep)):
+        by_key[row.configuration.key].append(row)
+    groups: dict[str, list[list[Row]]] = defaultdict(list)
+    digests: dict[str, set[str]] = defaultdict(set)
+    for database, digest, *_ in by_key:
+        digests[database].add(digest)
+    for (database, digest, *_), alike in sorted(by_key.items()):
+        groups[f"{name}-{digest[:8] or 'unknown'}" if len(digests[database]) > 1 else name].append(alike)
+    return [_results(title, group, records, runs or {}) for title, group in sorted(groups.items())]
+
+
+def _results(name: str, rows: Sequence[Sequence[Row]], records: Mapping[str, Record], runs: Mapping[str, str]) -> Results:
+    configurations: list[Configuration] = []
+    found: dict[tuple[Configuration, str, int], Record] = {}
+    found_runs: dict[tuple[Configuration, str, int], str] = {}
+    row_runs: dict[Configuration, str] = {}
+    histories: list[History] = []
+    for alike in rows:
+        trials = _trials(alike, records)
+        c = _extent(alike, {key for key, trial in trials.items() if is_done(records.get(trial))})
+        configurations.append(c)
+        for (fold, seed), trial in trials.items():
+            if fold in c.folds and seed in c.seeds:
+                if trial in records:
+                    found[c, fold, seed] = records[trial]
+                if trial in runs:
+                    found_runs[c, fold, seed] = runs[trial]
+        if run := next((row.run for row in reversed(alike) if row.run), ""):
+            row_runs[c] = run
+        tried = {h.folds: replace(h, configuration=c) for row in alike for h in row.histories}
+        histories += tried.values()
+    commands = {row.command for alike in rows for row in alike}
+    return Results(
+        sweep=name,
+        configurations=tuple(sorted(configurations, key=lambda c: c.key)),
+        records=found,
+        runs=found_runs,
+        row_runs=row_runs,
+        histories=tuple(histories),
+        command=commands.pop() if len(commands) == 1 else "",
+    )
+
+
+def _trials(alike: Sequence[Row], records: Mapping[str, Record]) -> dict[tuple[str, int], str]:
+    """(fold, seed) to its trial: the last one that is done, else the last one. Trials of two numerics versions never mix."""
+    trials: dict[tuple[str, int], str] = {}
+    for row in alike:
+        for fold, seeds in row.finals.items():
+            for seed, trial in seeds.items():
+                key = fold, int(seed)
+                if is_done(records.get(trial)) or key not in trials or not is_done(records.get(trials[key])):
+                    trials[key] = trial
+    versions = {key: records[trial].get("spec", {}).get("numerics", 0) for key, trial in trials.items() if is_done(records.get(trial))}
+    newest = max(versions.values(), default=0)
+    return {key: trial for key, trial in trials.items() if versions.get(key, newest) == newest}
+
+
+def _extent(alike: Sequence[Row], done: set[tuple[str, int]]) -> Configuration:
+    """The last row's configuration, with the folds and seeds of which the most is done."""
+    last = alike[-1].configuration
+    extents = [(row.configuration.folds, row.configuration.seeds) for row in alike]
+    folds = {fold for row in alike for fold in (*row.configuration.folds, *row.finals)}
+    seeds = {seed for row in alike for seed in (*row.configuration.seeds, *(int(s) for by_seed in row.finals.values() for s in by_seed))}
+    extents.append((last.folds if folds <= set(last.folds) else tuple(sorted(folds)), tuple(sorted(seeds))))
+
+    def size(number: int) -> tuple[int, int, int]:
+        folds, seeds = extents[number]
+        return sum(all((fold, seed) in done for seed in seeds) for fold in folds), len(seeds), number
+
+    folds_, seeds_ = extents[max(range(len(extents)), key=size)]
+    return replace(last, folds=folds_, seeds=seeds_)
+
+
+KEPT_EVERY_S = 20.0
+"""How often the rows of a sweep that is running are kept: what a killed driver leaves is then nearly all there is."""
+
+
+class Keeper:
+    """Keeps the rows of one sweep while it runs.
+
+    Args:
+        storage: holds the ledger.
+        sweep: the sweep's name.
+        command: what was typed.
+        asked: the rows that this start asks for.
+        earlier: what earlier starts kept; rows of other data by the name of a database that is asked for are left alone.
+    """
+
+    def __init__(self, storage: Place, sweep: str, command: str, asked: Sequence[Configuration], earlier: Iterable[Row]) -> None:
+        self._storage, self._sweep, self._command, self._asked = storage, sweep, command, asked
+        states = {c.database: c.database_digest for c in asked}
+        same = [row for row in earlier if states.get(row.configuration.database, "") in ("", row.configuration.database_digest)]
+        self._earlier = [_told(row, asked) for row in same]
+        self._kept = float("-inf")  # nothing was kept yet: the first trial that ends is the occasion
+
+    def rows(self, finals: Mapping[tuple[Configuration, str, int], str], histories: Sequence[History] = ()) -> list[Row]:
+        """Every row of the sweep.
+
+        Args:
+            finals: (row, fold, seed) to the trial, as far as they are known.
+            histories: what its studies tried.
+        """
+        made: dict[Configuration, dict[str, dict[str, str]]] = {c: {} for c in self._asked}
+        for (c, fold, seed), trial in finals.items():
+            made[c].setdefault(fold, {})[str(seed)] = trial
+        mine = [
+            Row(
+                sweep=self._sweep,
+                configuration=c,
+                finals=trials,
+                histories=tuple(h for h in histories if h.configuration == c),
+                command=self._command,
+                written_unix=time.time(),
+            )
+            for c, trials in made.items()
+        ]
+        return merged(mine, self._earlier)
+
+    def keep(self, rows: Sequence[Row]) -> None:
+        """Write them beside the ledger."""
+        write(self._storage, self._sweep, rows)
+        self._kept = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether they were last kept long ago."""
+        return time.monotonic() - self._kept > KEPT_EVERY_S
+
+
+def _told(row: Row, asked: Sequence[Configuration]) -> Row:
+    """A row of an earlier version whose settings were not kept: they are those of the same sweep now, which allows no others."""
+    if recorded(row.configuration.settings):
+        return row
+    same = [c for c in asked if c.words == row.configuration.words]
+    if not same:
+        return row
+    c = replace(row.configuration, database_digest=same[0].database_digest, settings=same[0].settings)
+    return replace(row, configuration=c, histories=tuple(replace(h, configuration=c) for h in row.histories))

@@ -1,0 +1,422 @@
+"""From a task to a ledger entry: what every runner does for one trial, in whichever process it runs.
+
+Knows the ledger, the packs and the training; knows nothing of Ray, Optuna or MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import sysconfig
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tfser import __version__
+from tfser.errors import MachineError, TrialError
+from tfser.evaluation import folds, leaky_protocols, metrics
+from tfser.execution import known_sound
+from tfser.features.pack import DAMAGED, Pack
+from tfser.models import MODELS
+from tfser.storage.checkpoints import Checkpoint
+from tfser.storage.ledger import Ledger
+from tfser.storage.places import Place, commit_text, make_folder
+from tfser.training.determinism import weights_digest
+from tfser.training.together import OWN_SETTINGS, FusedTraining, fusion_key
+from tfser.training.training import Training, TrialData, copied
+from tfser.trial import TrialSpec
+
+_Outcome = tuple[dict[str, Any], Mapping[str, torch.Tensor]]
+"""The entry and the weights of a trial that has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A trial and where this cluster keeps what it needs. Nothing but ``spec`` can change a number."""
+
+    spec: TrialSpec
+    pack: Place
+    """The database's frames, without suffix."""
+    storage: Place
+    """Holds the ledger, checkpoints and the logs of failed trials."""
+    checkpoint_s: float = 120.0
+    """Seconds of training between checkpoints; infinite for none."""
+    bar: tuple[float, ...] = ()
+    """Of a search trial: validation UAR that it must have reached by each epoch, else it is pruned. It says
+    whether the trial is finished, never with which numbers: a pruned trial leaves no entry."""
+    captured: bool = False
+    """Whether a training alone on a GPU replays full batches as a CUDA graph: other launches, the same kernels."""
+    machine: Mapping[str, str] = field(default_factory=dict)
+    """What the entry says of where it was trained, beside what the process knows of itself."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where the entry goes."""
+        return Ledger(self.storage / "ledger")
+
+
+class FeaturesError(OSError):
+    """The features of a trial are gone or damaged: never the trial's fault, and they can be made again."""
+
+
+def _open_pack(path: Place, database_digest: str) -> tuple[Pack, np.ndarray]:
+    """A pack and its frames.
+
+    Raises:
+        FeaturesError: they cannot be read, or are another database's.
+    """
+    try:
+        files = [path.with_suffix(suffix).stat() for suffix in (".json", ".npy")] if isinstance(path, Path) else []
+        return _opened(path, database_digest, tuple((file.st_ino, file.st_size, file.st_mtime_ns) for file in files))
+    except DAMAGED as error:
+        raise FeaturesError(f"the features {path} cannot be read: {type(error).__name__}: {error}") from error
+
+
+@lru_cache(maxsize=4)
+def _opened(path: Place, database_digest: str, state: tuple[tuple[int, ...], ...]) -> tuple[Pack, np.ndarray]:
+    """Loaded once per process, and anew where the files have changed since; the memory is shared by all processes of a machine."""
+    pack = Pack.open(path, database_digest)
+    return pack, pack.frames()
+
+
+def trial_data(pack: Pack, frames: np.ndarray, spec: TrialSpec) -> TrialData:
+    """What the trial may see; for a search trial that is no test utterance, and for a leaking one what it says.
+
+    Raises:
+        ValueError: the pack is not the spec's database.
+    """
+    if pack.database_digest != spec.database_digest:
+        raise ValueError(f"{pack.path} holds database {pack.database_digest}; the trial is about {spec.database_digest}")
+    train, scored = _sides(pack, spec)
+    index = {emotion: i for i, emotion in enumerate(pack.emotions)}
+
+    def rows(chosen: list[int]) -> tuple[tuple[int, int, int], ...]:
+        return tuple((u.start, u.frames, index[u.emotion]) for u in (pack.utterances[i] for i in chosen))
+
+    beyond = rows(leaky_protocols.beyond(spec, scored))
+    return TrialData(frames=frames, emotions=pack.emotions, train=rows(train), scored=rows(scored), beyond=beyond)
+
+
+def _sides(pack: Pack, spec: TrialSpec) -> tuple[list[int], list[int]]:
+    if "random_split" in spec.leaks:
+        return leaky_protocols.random_split(pack.utterances, spec.protocol, spec.fold)
+    return folds.split(pack.utterances, spec.protocol, spec.fold, spec.validation)
+
+
+def device() -> torch.device:
+    """The GPU where Ray or the user left one visible, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def run(task: Task) -> dict[str, Any]:
+    """Train one trial, commit its entry, and return it.
+
+    A trial that would fail again in the same way is committed as failed, with the place of its log. What may go well
+    elsewhere or later (a full disk, a store that does not answer, a full memory) is raised. A pruned trial is returned
+    and not committed. A checkpoint of an earlier attempt is taken up; the numbers are those of an attempt without one.
+
+    Raises:
+        OSError: something could not be read or written, or the machine is at fault in another way (``MachineError``).
+        MemoryError: this process or its GPU has too little memory.
+    """
+    if (there := _committed(task)) is not None:
+        return there
+    trial = _Trial(task)
+    record = trial.attempt(trial.alone)
+    assert record is not None  # a training alone goes to its end
+    return record
+
+
+def run_pack(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """Train what one worker was handed at once: one trial alone, several together; returns their entries in order.
+
+    Raises:
+        OSError: see ``run``.
+        MemoryError: see ``run``.
+    """
+    return [run(tasks[0])] if len(tasks) == 1 else run_together(tasks)
+
+
+def run_together(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """Train several trials as one, commit every one's entry as ``run`` does, and return them in the order of the tasks.
+
+    A member that fails, is pruned or has fewer epochs leaves, and the others go on. Each has checkpoints of its own, which
+    an attempt alone or among other members takes up as well as this one. An error that is no member's own, but of all of them
+    together, is settled by training each alone. ``seconds`` of an entry is the trial's share of the time.
+
+    Args:
+        tasks: of one ``tfser.training.together.fusion_key``, with features from one place.
+
+    Raises:
+        OSError: something could not be read or written. Members that have ended by then are committed.
+        MemoryError: this process or its GPU has too little memory, perhaps only for so many at once. Likewise.
+        ValueError: the tasks are not of one ``fusion_key``.
+    """
+    if len({fusion_key(task.spec) for task in tasks}) > 1:
+        raise ValueError(f"{len(tasks)} trials cannot be trained together: they differ in more than {', '.join(OWN_SETTINGS)}")
+    records: dict[str, dict[str, Any]] = {}
+    trials: dict[int, _Trial] = {}
+    for task in {task.spec.trial_id: task for task in tasks}.values():
+        if (there := _committed(task)) is not None:
+            records[task.spec.trial_id] = there
+            continue
+        trial = _Trial(task, trained_together=str(len(tasks)))
+        if (record := trial.attempt(trial.begin)) is not None:
+            records[task.spec.trial_id] = record
+        else:
+            trials[id(trial.training)] = trial
+    try:
+        _train_together(trials, records)
+    except Exception as error:
+        if isinstance(error, (OSError, MemoryError)):
+            raise
+        if out_of_memory(error):
+            raise MemoryError(str(error)) from error
+        for trial in trials.values():
+            if trial.task.spec.trial_id not in records:
+                records[trial.task.spec.trial_id] = run(trial.task)
+    return [records[task.spec.trial_id] for task in tasks]
+
+
+def _train_together(trials: Mapping[int, _Trial], records: dict[str, dict[str, Any]]) -> None:
+    """Train until every trial has its record; ``trials`` by the identity of their trainings."""
+    if not trials:
+        return
+    together = FusedTraining([trial.training for trial in trials.values()])
+    while members := together.members:
+        started = time.monotonic()
+        ended = together.until_an_epoch_ends()
+        share = (time.monotonic() - started) / len(members)
+        for member in members:
+            trials[id(member)].spent_s += share
+        for member, error in ended:
+            trial = trials[id(member)]
+            record = trial.attempt(trial.after_epoch if error is None else partial(_raise, error))
+            if record is not None:
+                records[trial.task.spec.trial_id] = record
+                together.remove(member)
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def _committed(task: Task) -> dict[str, Any] | None:
+    """The entry of another attempt: its worker may have been lost between its commit and its last word."""
+    record = task.ledger.get(task.spec.trial_id)
+    return record if record is not None and record["status"] == "done" else None
+
+
+class _Trial:
+    """A trial between its task and its entry: ``begin``, then ``after_epoch`` whenever ``training`` has trained one."""
+
+    training: Training
+    """Set by ``begin``."""
+    _pack: Pack
+    """Likewise; once begun, a trial needs the files no more: what is mapped stays where they are deleted."""
+
+    def __init__(self, task: Task, **circumstances: str) -> None:
+        self.task = task
+        self.spent_s = 0.0
+        """Of earlier attempts and of this one, so far."""
+        machine = {"host": socket.gethostname(), "device": _device_name(), "system": platform.platform(), **circumstances, **task.machine}
+        self._base: dict[str, Any] = {
+            "trial_id": task.spec.trial_id,
+            "spec": task.spec.to_dict(),
+            "started_unix": time.time(),
+            "versions": versions(),
+            "machine": machine,
+        }
+        self._checkpoint = Checkpoint(task.storage / "checkpoints", task.spec.trial_id, {**versions(), "device": _device_name()})
+        self._best: dict[str, Any] | None = None
+        self._resumed = 0
+        self._saved = time.monotonic()
+        self._since = time.monotonic()
+
+    def attempt(self, work: Callable[[], _Outcome | None]) -> dict[str, Any] | None:
+        """Do a part of the trial's work; returns the record with which it ended by that, or ``None`` where it goes on.
+
+        A record that is not of a pruned trial is committed.
+
+        Raises:
+            OSError: see ``run``.
+            MemoryError: see ``run``.
+        """
+        self._since = time.monotonic()
+        try:
+            outcome = work()
+        except OSError:
+            raise
+        except Exception as error:
+            if out_of_memory(error):
+                raise MemoryError(str(error)) from error
+            if of_the_machine(error):
+                raise MachineError(f"{type(error).__name__}: {error}") from error
+            reason = str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
+            log = str(_write_log(self.task, self._base))
+            outcome = {**self._base, "status": "failed", "reason": reason, "seconds": self._seconds(), "log": log}, {}
+        self.spent_s = self._seconds()
+        if outcome is None:
+            return None
+        record, weights = outcome
+        if record["status"] != "pruned":
+            if (there := _committed(self.task)) is not None:
+                return there
+            kept = self.task.spec.purpose != "search" and not self.task.spec.leaks and record["status"] == "done"
+            self.task.ledger.commit(record, weights if kept else None)
+        self._checkpoint.remove()
+        return record
+
+    def _seconds(self) -> float:
+        """What this trial has taken until now, the part of its work that is under way included."""
+        return self.spent_s + time.monotonic() - self._since
+
+    def alone(self) -> _Outcome:
+        """Train it to its end, with nothing beside it."""
+        outcome = self.begin()
+        while outcome is None:
+            self.training.run_epoch()
+            outcome = self.after_epoch()
+        return outcome
+
+    def begin(self) -> _Outcome | None:
+        """Make the training, and go on from a checkpoint where there is one."""
+        spec = self.task.spec
+        self._pack, frames = _open_pack(self.task.pack, spec.database_digest)
+        architecture = MODELS[spec.model]
+        self.training = Training(
+            lambda: architecture.build(spec.ablation, spec.settings, len(self._pack.emotions)),
+            trial_data(self._pack, frames, spec),
+            spec.settings,
+            spec.seed,
+            spec.epochs,
+            device(),
+            captured=self.task.captured and device().type == "cuda",
+        )
+        earlier = self._checkpoint.load()
+        if earlier is not None:
+            self.training.restore(earlier["training"])
+            self._best, self._resumed = earlier["best"], self.training.epoch
+            self.spent_s += earlier["seconds"]
+        self._saved = time.monotonic()
+        return None
+
+    def after_epoch(self) -> _Outcome | None:
+        """Score and save as the trial's purpose wants; the outcome where it has ended, by pruning or with its last epoch."""
+        training, spec, bar = self.training, self.task.spec, self.task.bar
+        pack = self._pack
+        if spec.purpose == "search":
+            training.validate()
+            reached = max(training.curves.validation_uar)
+            if bar and training.epoch < spec.epochs and reached < bar[training.epoch - 1]:
+                return {**self._base, "status": "pruned", "epochs": training.epoch, "reached": reached}, {}
+        elif spec.purpose == "oracle":
+            scores = _scores(training, pack, spec)
+            if self._best is None or scores["uar"] > self._best["scores"]["uar"]:
+                self._best = copied({"scores": scores, "weights": training.model.state_dict()})
+        if training.epoch < spec.epochs:
+            if time.monotonic() - self._saved >= self.task.checkpoint_s:
+                self._checkpoint.save({"training": training.state(), "best": self._best, "seconds": self._seconds()})
+                self._saved = time.monotonic()
+            return None
+        weights = training.model.state_dict()
+        scores = _scores(training, pack, spec)
+        if self._best is not None:
+            # The curves are those of the whole training; everything else is of the best epoch on the test fold.
+            scores, weights = {**self._best["scores"], "curves": scores["curves"]}, self._best["weights"]
+        return {**self._base, "status": "done", **scores, "resumed_at_epoch": self._resumed, "seconds": self._seconds()}, weights
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a process or its GPU has too little memory."""
+    # PyTorch raises a plain RuntimeError where the CPU's memory is used up, and where a GPU's library finds none.
+    said = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in said)
+
+
+_DEVICE_FAULTS = ("CUDA error", "CUDA driver", "CUDA-capable", "CUDA GPU", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error", "HIP error")
+"""In what PyTorch says of a GPU that does not work, or of its context, which is broken for every later trial."""
+
+_ACCOUNT_FAULTS = ("getpwuid()", "home directory")
+"""In what Python says of an account that the system does not know."""
+
+_SYSTEM_MODULES = tuple(f"{sysconfig.get_path('stdlib')}/{name}.py" for name in ("getpass", "pathlib", "posixpath", "shutil", "tempfile"))
+"""Modules that ask the system for accounts, homes and files: what is raised there says nothing of a trial."""
+
+
+def of_the_machine(error: BaseException) -> bool:
+    """Whether an error is a fault of this machine or of what is installed on it, so that it says nothing of the trial."""
+    if isinstance(error, TrialError):
+        return False
+    if isinstance(error, (OSError, ImportError)) or any(words in str(error) for words in (*_DEVICE_FAULTS, *_ACCOUNT_FAULTS)):
+        return True
+    files = {frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)}
+    return any(name.startswith("<frozen importlib.") or name in _SYSTEM_MODULES for name in files)
+
+
+def _write_log(task: Task, base: Mapping[str, Any]) -> Place:
+    """What is known of the error being handled, for a person; returns where it lies."""
+    path = task.storage / "logs" / f"{task.spec.trial_id}.log"
+    make_folder(path.parent)
+    facts = json.dumps({**base, "pid": os.getpid()}, indent=1, sort_keys=True)
+    commit_text(path, f"{traceback.format_exc()}\n{facts}\n")
+    return path
+
+
+def _scores(training: Training, pack: Pack, spec: TrialSpec) -> dict[str, Any]:
+    """What the entry says of a finished training."""
+    scores = training.score()
+    _, scored = _sides(pack, spec)
+    matrix = scores.confusion
+    recalls = metrics.recalls(matrix)
+    return {
+        "emotions": list(pack.emotions),
+        "utterances": [
+            {"id": u.id, "speaker": u.speaker, "truth": u.emotion, "p": p.tolist()}
+            for u, p in zip((pack.utterances[i] for i in scored), scores.probabilities, strict=True)
+        ],
+        "confusion": matrix.tolist(),
+        "war": metrics.war(matrix),
+        "uar": metrics.uar(matrix),
+        "recalls": {e: None if np.isnan(r) else float(r) for e, r in zip(pack.emotions, recalls, strict=True)},
+        "segments": {
+            "count": int(scores.segment_confusion.sum()),
+            "war": metrics.war(scores.segment_confusion),
+            "uar": metrics.uar(scores.segment_confusion),
+        },
+        "curves": {name: getattr(training.curves, name) for name in ("train_loss", "validation_uar", "validation_war")},
+        "epochs": training.epoch,
+        "standardisation": {"mean": training.mean.tolist(), "std": training.std.tolist()},
+        "parameters": sum(p.numel() for p in training.model.parameters()),
+        "weights_sha256": weights_digest(training.model),
+        **_known_sound(training, spec),
+    }
+
+
+def _known_sound(training: Training, spec: TrialSpec) -> dict[str, Any]:
+    """What tells later whether the weights that are kept still give the same scores."""
+    if spec.purpose == "search":
+        return {}
+    scores = known_sound.scores(training.scorer, spec.settings)
+    return {"known_sound": scores} if np.isfinite(scores).all() else {}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what can change a number."""
+    return {"tfser": __version__, "python": platform.python_version(), **{n: version(n) for n in ("torch", "torchaudio", "numpy")}}
+
+
+def _device_name() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    return platform.processor() or platform.machine()

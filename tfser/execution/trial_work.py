@@ -1,0 +1,94 @@
+"""How much work a trial is beside others, so that the longest begin first, and which one takes the most memory.
+
+Rough on purpose: it says in which order trials are handed out and never with which numbers they end. What a plan
+costs in hours is ``cost``'s.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tfser.evaluation import folds
+from tfser.features.pack import Pack
+from tfser.features.store import FrontEnd
+from tfser.planning.plan import Study
+from tfser.planning.settings import front_end
+from tfser.trial import TrialSpec
+
+RELATIVE: Mapping[str, Mapping[str, float]] = {
+    "time_frequency_transformer": {"T+F+TF": 1.0, "T+F": 0.7, "T+TF": 0.6, "F+TF": 0.7},
+    "atfnn": {"ATFNN": 1.5, "AFNN": 0.5, "ATNN": 0.3, "TFNN": 1.3},
+}
+"""Model and ablation to its cost per frame of training, beside that of the full Time-Frequency Transformer: published
+sizes, one CPU core, rounded from ``cost.segment_seconds``. On another device, or for other sizes, it is a guess."""
+
+
+class Work:
+    """A measure of work: epochs x training segments x frames of a segment x what the model costs per frame.
+
+    Args:
+        packs: (database, front end) to its features.
+    """
+
+    def __init__(self, packs: Mapping[tuple[str, FrontEnd], Pack]) -> None:
+        self._packs = packs
+        self._segments: dict[tuple[Any, ...], Counter[str]] = {}
+
+    def __call__(self, spec: TrialSpec) -> float:
+        """The work of one trial; trials without features have none."""
+        settings = spec.settings
+        wanted, length = front_end(settings), int(settings["segment_frames"])
+        key = (spec.database, wanted, spec.protocol, length, int(settings["segment_hop"]) or length)
+        if (spec.database, wanted) not in self._packs:
+            return 0.0
+        if key not in self._segments:
+            self._segments[key] = _segments(self._packs[spec.database, wanted], spec.protocol, key[-1])
+        of_group = self._segments[key]
+        trained = of_group.total() - sum(of_group[name] for name in {spec.fold, *spec.validation})
+        return spec.epochs * trained * length * RELATIVE.get(spec.model, {}).get(spec.ablation, 1.0)
+
+
+def _segments(pack: Pack, protocol: str, hop: int) -> Counter[str]:
+    """Fold to the segments of the utterances that it holds out, near enough."""
+    count: Counter[str] = Counter()
+    for utterance in pack.utterances:
+        count[folds.group(utterance, protocol)] += max(-(-utterance.frames // hop), 1)
+    return count
+
+
+_SIZES = ("batch_size", "segment_frames", "n_mels", "channels")
+"""Settings with which the memory of a trial grows."""
+
+
+class _Largest:
+    """Samples the largest size that a space allows beside what it sampled before; of everything else the first value."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return max(choices) if name.split(" of ")[0] in _SIZES else choices[0]
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        return low + (high - low) // step * step if name in _SIZES else low
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False) -> float:
+        return low
+
+
+def largest(studies: Iterable[Study]) -> list[TrialSpec]:
+    """Of each database and model, the trial that fills the most memory; of a search, with the largest setting that it can sample.
+
+    Memory grows with the values that a step holds: batch x segment x bands x channels, more of them in the full form of a model
+    than in its ablations, about as its work does.
+    """
+    found: dict[tuple[str, str], tuple[float, TrialSpec]] = {}
+    for study in studies:
+        c = study.configuration
+        settings = dict(study.base) if study.space is None else study.space.sample(_Largest(), study.base)
+        held = float(RELATIVE.get(c.model, {}).get(c.ablation, 1.0))
+        for name in _SIZES:
+            held *= float(settings.get(name, 1))
+        spec = next(iter(study.final_specs(settings, study.epochs).values()))
+        if held > found.get((c.database, c.model), (0.0, spec))[0]:
+            found[c.database, c.model] = held, spec
+    return [spec for _, spec in found.values()]

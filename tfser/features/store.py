@@ -1,0 +1,260 @@
+"""Log-mel frames, kept once per (audio content, front end) and read memory-mapped.
+
+Knows nothing of emotions as targets, folds or models. A pack holds the frames of one database, one
+utterance after another, with the table that says whose they are. How frames are made is ``front_end``'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from tfser.databases.base import Database, Problem, Utterance
+from tfser.databases.checks import duplicate, waveform_problems
+from tfser.databases.folders import show
+from tfser.databases.reader import go_on, harmful, lines
+from tfser.errors import AudioError, RequestError
+from tfser.features.log_mel import FrontEnd, log_mel
+from tfser.features.pack import DAMAGED, Pack, PackedUtterance
+from tfser.features.segments import as_tensor, segment_frames
+from tfser.storage.places import Place, listed, make_folder, remove
+
+__all__ = [
+    "FeatureStore",
+    "FrontEnd",
+    "Mapper",
+    "Pack",
+    "PackedUtterance",
+    "as_tensor",
+    "audio_digests",
+    "extract",
+    "log_mel",
+    "segment_frames",
+]
+
+
+CHUNK = 400
+"""Utterances of one task: a second of work or less, and two files flushed to disk."""
+
+PART_BYTES = 64 << 20
+"""Frames that a task gathers before it writes them down, so that long utterances do not fill the memory."""
+
+Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+"""Applies a function to every item: the built-in ``map``, or one that spreads the items over a cluster."""
+
+
+class FeatureStore:
+    """Packs under ``root``; extraction is resumable and never leaves a half-written file under a final name.
+
+    Each task commits what it extracted as a small pack of its own below ``parts/``; the parts are put together at the
+    end. A start after a kill, or after a change of some files, takes what is there from the parts and from every other pack.
+    """
+
+    def __init__(self, root: Place) -> None:
+        self.root = root
+
+    def ensure(self, database: Database, digests: Mapping[str, str], front_end: FrontEnd, mapper: Mapper = map) -> Pack:
+        """The database's pack; extracts what no earlier pack holds.
+
+        Args:
+            database: whose audio.
+            digests: its ``audio_digests``.
+            front_end: what to extract.
+            mapper: spreads the work.
+
+        Raises:
+            RequestError: audio that cannot be used (every kind named), the same audio with two speakers or emotions, or a
+                folder that cannot be written.
+        """
+        digest = database.digest(digests)
+        path = self.root / front_end.id / f"{database.name}-{digest}"
+        with contextlib.suppress(*DAMAGED):
+            return Pack.open(path, digest)
+        try:
+            return self._extract(database, digest, front_end, digests, path, mapper)
+        except OSError as error:
+            raise self._not_written(_reason(error)) from None
+
+    def _not_written(self, reason: str) -> RequestError:
+        return RequestError(f"feature store {self.root}", [f"{reason}; free space or name another folder with --storage"])
+
+    def _extract(
+        self, database: Database, database_digest: str, front_end: FrontEnd, digests: Mapping[str, str], path: Place, mapper: Mapper
+    ) -> Pack:
+        folder, parts = path.parent, path.parent / "parts"
+        make_folder(parts)
+        wanted = set(digests.values())
+        held = _frames_held(folder, wanted)
+        todo = list({digests[u.id]: u for u in database.utterances if digests[u.id] not in held}.items())
+        chunks = []
+        for begin in range(0, len(todo), CHUNK):
+            own = todo[begin : begin + CHUNK]
+            chunks.append((replace(database, utterances=tuple(u for _, u in own)), {u.id: digest for digest, u in own}, front_end, parts))
+        problems: list[Problem] = []
+        unfit: set[str] = set()
+        for bad, found, failure in mapper(_extract_chunk, chunks):
+            problems += found
+            unfit |= bad
+            if failure:
+                raise self._not_written(failure)
+        if problems:
+            left = sum(digests[u.id] not in unfit for u in database.utterances)
+            raise RequestError(f"database {database.name}", [*lines(problems)[:-1], f"{lines(problems)[-1]}\n    {_or_go_on(left)}"])
+        if todo:
+            held = _frames_held(folder, wanted)
+        entries = [(u, digests[u.id], held[digests[u.id]]) for u in database.utterances]
+        _refuse_shared(database, zip((u for u, _, _ in entries), _contents([frames for _, _, frames in entries]), strict=True))
+        Pack.write(path, database, database_digest, front_end.n_mels, entries)
+        _remove_parts(parts, wanted)
+        return Pack.open(path)
+
+
+def audio_digests(database: Database) -> dict[str, str]:
+    """Every utterance's content digest, by id.
+
+    Raises:
+        RequestError: files that cannot be opened, and audio that stands under two speakers or emotions.
+    """
+    digests: dict[str, str] = {}
+    problems = []
+    for utterance in database.utterances:
+        try:
+            digests[utterance.id] = database.audio_digest(utterance)
+        except AudioError as error:
+            problems.append(_problem(error))
+    _refuse_shared(database, ((u, digests[u.id]) for u in database.utterances if u.id in digests), problems)
+    return digests
+
+
+def _refuse_shared(database: Database, contents: Iterable[tuple[Utterance, Hashable]], problems: Sequence[Problem] = ()) -> None:
+    """Refuse equal content with two speakers or two emotions, as ``databases check`` does.
+
+    The files' bytes are compared at every start; their frames, which are equal for a wav and a flac of the same
+    samples, when a pack is made.
+    """
+    problems = list(problems)
+    first: dict[Hashable, Utterance] = {}
+    for utterance, content in contents:
+        other = first.setdefault(content, utterance)
+        if other is not utterance and harmful([problem := duplicate(utterance, other)]):
+            what = problem.about
+            names = " and ".join(f"{show(u.id)} ({what} {getattr(u, what)})" for u in (utterance, other))
+            why = "it would be trained on and tested on" if what == "speaker" else "one of the two is wrong"
+            detail = f"{names} are the same audio: {why}; correct the labels or remove one"
+            problems.append(replace(problem, path=show(utterance.id), detail=detail))
+    if problems:
+        raise RequestError(f"database {database.name}", lines(problems))
+
+
+def _or_go_on(left: int) -> str:
+    return f"(replace these files; or take them away: {go_on(left).strip('()')})"
+
+
+def _contents(arrays: Sequence[np.ndarray]) -> Iterator[bytes]:
+    """What two arrays have in common only if they are equal: some rows, or a digest of all where those are another's too."""
+    samples = [frames[:: max(1, len(frames) // 8)].tobytes() for frames in arrays]
+    count = Counter(samples)
+    for frames, sample in zip(arrays, samples, strict=True):
+        yield sample if count[sample] == 1 else hashlib.sha256(frames.data).digest()
+
+
+def _packs(folder: Place) -> Iterator[Pack]:
+    """The readable packs of a folder."""
+    for table in listed(folder, "*.json"):
+        with contextlib.suppress(*DAMAGED):
+            yield Pack.open(table.with_suffix(""))
+
+
+def _frames_held(folder: Place, wanted: set[str]) -> dict[str, np.ndarray]:
+    """Content digest to frames, of every part and pack that holds some of the wanted: a changed corpus extracts only what changed.
+
+    Parts first: a part that another process removes meanwhile is in the pack that it has written before.
+    """
+    held: dict[str, np.ndarray] = {}
+    for where in (folder / "parts", folder):
+        for pack in _packs(where):
+            rows = [row for row in pack.utterances if row.audio in wanted and row.audio not in held]
+            if rows:
+                frames = pack.frames()
+                held.update({row.audio: frames[row.start : row.start + row.frames] for row in rows})
+    return held
+
+
+def _remove_parts(parts: Place, packed: set[str]) -> None:
+    """Remove the parts all of whose audio is in the pack just written; others belong to another extraction."""
+    for part in _packs(parts):
+        if all(row.audio in packed for row in part.utterances):
+            for suffix in (".json", ".npy"):  # the table first: frames without one are never read
+                remove(part.path.with_suffix(suffix))
+
+
+def _extract_chunk(chunk: tuple[Database, Mapping[str, str], FrontEnd, Place]) -> tuple[set[str], list[Problem], str]:
+    """Extract some utterances into parts.
+
+    Both kinds of trouble are returned and not raised: an exception would reach the driver changed by the cluster.
+
+    Returns:
+        The digests of those that cannot be used, what is wrong with them, and why nothing can be written (empty if it can).
+    """
+    database, digests, front_end, parts = chunk
+    problems: list[Problem] = []
+    unfit: set[str] = set()
+    gathered: list[tuple[Utterance, str, np.ndarray]] = []
+    size = 0
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for utterance in database.utterances:
+            frames, wrong = extract(database, utterance, front_end)
+            problems += wrong
+            if frames is None:
+                unfit.add(digests[utterance.id])
+            else:
+                gathered.append((utterance, digests[utterance.id], frames))
+                size += frames.nbytes
+            if size > PART_BYTES:
+                _write_part(parts, database, front_end, gathered)
+                gathered, size = [], 0
+        _write_part(parts, database, front_end, gathered)
+    except OSError as error:
+        return unfit, problems, _reason(error)
+    finally:
+        torch.set_num_threads(threads)
+    return unfit, problems, ""
+
+
+def extract(database: Database, utterance: Utterance, front_end: FrontEnd) -> tuple[np.ndarray | None, list[Problem]]:
+    """An utterance's frames, or what is wrong with it: what ``databases check`` calls harmful."""
+    where = show(utterance.path) if utterance.path is not None else show(utterance.id)
+    try:
+        waveform = database.read(utterance)
+    except AudioError as error:
+        return None, [_problem(error)]
+    wrong = harmful(waveform_problems(waveform, database.info, where))
+    if wrong:
+        return None, wrong
+    try:
+        return log_mel(waveform, front_end), []
+    except ValueError as error:
+        return None, [Problem("too short", where, str(error))]
+
+
+def _write_part(parts: Place, database: Database, front_end: FrontEnd, gathered: Sequence[tuple[Utterance, str, np.ndarray]]) -> None:
+    if gathered:
+        name = hashlib.sha256("".join(digest for _, digest, _ in gathered).encode()).hexdigest()[:16]
+        Pack.write(parts / name, database, "", front_end.n_mels, gathered)
+
+
+def _problem(error: AudioError) -> Problem:
+    return Problem(error.kind, show(error.path), show(error.detail))
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.strerror or error} ({show(str(error.filename))})" if error.filename else str(error.strerror or error)

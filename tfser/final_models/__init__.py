@@ -1,0 +1,1 @@
+"""Final trials as models that score audio files."""

@@ -1,0 +1,302 @@
+"""A finished final trial: finding the one that a person means.
+
+By trial id, MLflow run or sweep, in the ledger below a sweep's storage. Knows nothing of Ray and Optuna, and of MLflow
+only when it is asked about one of its runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfser.errors import RequestError
+from tfser.features.pack import Pack
+from tfser.final_models.model import FinalModel, made_with
+from tfser.storage import default_places, passwords
+from tfser.storage.ledger import Ledger
+from tfser.storage.places import NAME, Place, listed, read_text, typed_place
+from tfser.text.typed import typed_words
+from tfser.tracking import connection
+from tfser.tracking import uri as tracking_uri
+
+SHOWN = 12
+"""Choices that a message lists before it says how many more there are."""
+
+COMPARED = 4
+"""Test utterances that are scored again where an entry was written before entries held the scores of a known sound."""
+
+SHORTEST_PREFIX = 6
+"""Digits of a trial id that are enough to name it, where no other begins with them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One final trial that a request can mean."""
+
+    trial_id: str
+    database: str
+    model: str
+    ablation: str
+    fold: str
+    seed: str
+
+    def __str__(self) -> str:
+        return f"{self.trial_id}  {self.database} fold {self.fold}, {self.model} {self.ablation}, seed {self.seed}"
+
+
+NARROWING = ("database", "model", "ablation", "fold", "seed")
+"""The fields of ``Choice`` that an option of the same name picks by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where finished trials are looked up."""
+
+    storage: Place
+    """Holds the ledger, the features and, by default, MLflow's database."""
+    results: Place
+    """Holds a folder of tables per sweep."""
+    tracking_uri: str | None = None
+    """Of MLflow, where a person named one."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The entries."""
+        return Ledger(self.storage / "ledger")
+
+    @property
+    def mlflow_uri(self) -> str:
+        """The tracking URI.
+
+        Raises:
+            RequestError: nobody named one, and the storage holds no database of MLflow's.
+        """
+        if self.tracking_uri:
+            return self.tracking_uri
+        if not isinstance(self.storage, Path) or not (self.storage / "mlflow.db").exists():
+            raise RequestError(f"storage {self.storage}", ["it holds no mlflow.db; name MLflow with --tracking-uri"])
+        return connection.default_uri(self.storage)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """RUN and everything that says which final trial is meant and where to look for it."""
+    parser.add_argument(
+        "run", metavar="RUN", help=f"a trial id (or its first {SHORTEST_PREFIX} digits or more), an MLflow run id, or the name of a sweep"
+    )
+    which = parser.add_argument_group("which trial of a sweep or run")
+    for name in NARROWING:
+        which.add_argument(f"--{name}", default=None, metavar=name[0].upper())
+    where = parser.add_argument_group("where")
+    where.add_argument("--results", type=typed_place, default=None, metavar="DIR", help="the --out of the sweep (default: ./results)")
+    where.add_argument(
+        "--storage", type=typed_place, default=None, metavar="PATH", help="the --storage of the sweep (default: RESULTS/.tfser)"
+    )
+    where.add_argument(
+        "--tracking-uri",
+        type=typed_words,
+        default=None,
+        metavar="U",
+        help="MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage)",
+    )
+
+
+def source(arguments: argparse.Namespace) -> Source:
+    """Where the typed options say to look.
+
+    Raises:
+        RequestError: MLflow can keep no runs behind the tracking URI.
+    """
+    results = default_places.default_out() if arguments.results is None else arguments.results
+    problems: list[str] = []
+    uri = tracking_uri.given(arguments.tracking_uri, problems)
+    if problems:
+        raise RequestError("MLflow", problems)
+    storage = results / ".tfser" if arguments.storage is None else arguments.storage
+    return Source(storage=storage, results=results, tracking_uri=uri)
+
+
+def narrowed(arguments: argparse.Namespace) -> dict[str, str]:
+    """The options that pick one of several trials, as typed."""
+    return {name: getattr(arguments, name) for name in NARROWING if getattr(arguments, name) is not None}
+
+
+def find(run: str, place: Source, only: Mapping[str, str]) -> dict[str, Any]:
+    """The ledger entry of the one final trial that a person means.
+
+    Args:
+        run: what was typed: a trial id or the beginning of one, an MLflow run id, or the name of a sweep.
+        place: where to look.
+        only: some of ``NARROWING`` to the value that it must have.
+
+    Raises:
+        RequestError: there is none, there are several (they are listed), or it is one that keeps no weights.
+    """
+    ledger = place.ledger
+    try:
+        choices = {choice.trial_id: choice for choice in _meant(run, place)}
+        nothing = "" if choices else _nothing(place)
+    except OSError as error:
+        reason = f"it cannot be looked up: {error.strerror or error}; name another folder with --results or --storage"
+        raise RequestError(f"RUN {run}", [reason]) from None
+    if nothing:
+        raise RequestError(f"RUN {run}", [nothing])
+    fitting = [c for c in choices.values() if all(getattr(c, name) == value for name, value in only.items())]
+    if not fitting:
+        options = " ".join(f"--{name} {value}" for name, value in only.items())
+        there = "; ".join(f"{name}s {', '.join(sorted({getattr(c, name) for c in choices.values()}))}" for name in only)
+        raise RequestError(f"RUN {run}", [f"none of its {len(choices)} trials fits {options}; there are {there}"])
+    if len(fitting) > 1:
+        differing = [f"--{name}" for name in NARROWING if len({getattr(c, name) for c in fitting}) > 1]
+        by = f", or pick one with {', '.join(differing)}" if differing else ""
+        lines = [f"it is {len(fitting)} trials; name one by its id{by}:", *map(str, sorted(fitting, key=_order)[:SHOWN])]
+        if len(fitting) > SHOWN:
+            lines.append(f"... and {len(fitting) - SHOWN} more")
+        raise RequestError(f"RUN {run}", ["\n      ".join(lines)])
+    return _usable(ledger, fitting[0].trial_id)
+
+
+def _meant(run: str, place: Source) -> Iterable[Choice]:
+    """Every final trial that the word can mean."""
+    word = run.lower()
+    if re.fullmatch(f"[0-9a-f]{{{SHORTEST_PREFIX},16}}", word):
+        yield from _by_id(word, place.ledger)
+    if re.fullmatch("[0-9a-f]{32}", word):
+        yield from _of_mlflow_run(word, place.mlflow_uri)
+    if NAME.fullmatch(run):
+        yield from _of_sweep(place.results / run / "folds.csv")
+
+
+def _by_id(word: str, ledger: Ledger) -> list[Choice]:
+    try:
+        ids = [word] if len(word) == 16 else sorted(i for i in ledger.ids() if i.startswith(word))
+        records = [(i, ledger.get(i)) for i in ids]
+    except OSError as error:
+        raise RequestError(f"ledger {ledger.root}", [f"{error.strerror or error}; name the sweep's storage with --storage"]) from None
+    if ledger.damaged:
+        raise RequestError(f"ledger {ledger.root}", [f"{path}: {_DAMAGED}" for path in ledger.damaged])
+    whole = [(i, record) for i, record in records if record is not None]
+    finals = [(i, record) for i, record in whole if record["spec"]["purpose"] != "search" and not record["spec"].get("leaks")]
+    # A search or leaking trial that is alone with its prefix is shown to be one; among final trials it is not what anybody means.
+    return [Choice(trial_id=i, **{name: str(record["spec"][name]) for name in NARROWING}) for i, record in finals or whole]
+
+
+_DAMAGED = "the entry was damaged and has been set aside; the command of its sweep trains that trial again"
+
+
+def _of_sweep(table: Place) -> list[Choice]:
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(table))))
+        return [Choice(trial_id=row["trial_id"], **{name: row[name] for name in NARROWING}) for row in rows]
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError, KeyError) as error:
+        reason = f"has no column {error}" if isinstance(error, KeyError) else f"cannot be read: {error}"
+        raise RequestError(str(table), [f"it {reason}; make it again with python -m tfser.collect"]) from None
+
+
+def _of_mlflow_run(run_id: str, uri: str) -> list[Choice]:
+    connection.quiet_environment()
+    from mlflow import MlflowClient
+
+    place = f"MLflow at {passwords.redacted(uri)}"
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        run = client.get_run(run_id)
+        runs = [run]
+        if run.data.tags.get("tfser.kind") == "configuration":
+            filter_string = f"tags.`mlflow.parentRunId` = '{run_id}' and tags.`tfser.kind` = 'fold'"
+            runs = list(connection.search_runs(client, [run.info.experiment_id], filter_string))
+    except Exception as error:  # MLflow passes on whatever its store raises
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise RequestError(place, [f"run {run_id}: {passwords.redacted(reason)}"]) from None
+    if "tfser.kind" not in run.data.tags:
+        raise RequestError(place, [f"run {run_id} is not one of tfser's"])
+    return [Choice(**{name: r.data.tags[f"tfser.{name}"] for name in ("trial_id", *NARROWING)}) for r in runs]
+
+
+def _nothing(place: Source) -> str:
+    """What was looked for, and where, when nothing was found."""
+    sweeps = [path.parent.name for path in listed(place.results, "*/folds.csv")]
+    there = f"there are {', '.join(sweeps[:SHOWN])}" if sweeps else "there is none"
+    return (
+        f"it is neither a trial in {place.ledger.root}, nor 32 digits of an MLflow run, nor a sweep with tables in {place.results} "
+        f"({there}); name another folder with --results or --storage"
+    )
+
+
+def _order(choice: Choice) -> tuple[str, ...]:
+    return tuple(getattr(choice, name) for name in ("database", "model", "ablation", "fold", "seed", "trial_id"))
+
+
+def _usable(ledger: Ledger, trial_id: str) -> dict[str, Any]:
+    """The entry of a final trial that is done.
+
+    Raises:
+        RequestError: it is not there, not whole, not done, or not final.
+    """
+    try:
+        record = ledger.get(trial_id)
+    except OSError as error:
+        raise RequestError(f"trial {trial_id}", [f"its entry cannot be read: {error}"]) from None
+    if record is None:
+        why = _DAMAGED if ledger.damaged else f"the ledger {ledger.root} does not hold it; name the sweep's storage with --storage"
+        raise RequestError(f"trial {trial_id}", [why])
+    spec = record["spec"]
+    if record["status"] != "done":
+        raise RequestError(f"trial {trial_id}", [f"it failed ({record['reason']}); the sweep trains it again with --retry-failed"])
+    if spec["purpose"] == "search":
+        raise RequestError(
+            f"trial {trial_id}",
+            [f"it is a search trial, trained without {', '.join(spec['validation'])} to choose a setting; only final trials keep weights"],
+        )
+    if spec.get("leaks"):
+        raise RequestError(
+            f"trial {trial_id}",
+            [f"it was shown its test utterances on purpose ({', '.join(spec['leaks'])}), to tell what that is worth; use an honest trial"],
+        )
+    return record
+
+
+def load(record: Mapping[str, Any], ledger: Ledger) -> FinalModel:
+    """The model of a final trial, which gives the scores that were recorded.
+
+    Raises:
+        RequestError: its weights are gone or damaged, or it gives other scores here.
+    """
+    trial_id = record["trial_id"]
+    path = ledger.weights_path(trial_id)
+    again = f"remove {ledger.path(trial_id)}, and the command of its sweep trains it again"
+    try:
+        model = FinalModel(record, ledger.weights(trial_id))
+    except RequestError:
+        raise
+    except FileNotFoundError:
+        raise RequestError(f"trial {trial_id}", [f"its weights {path} are not there; put them back, or {again}"]) from None
+    except Exception as error:  # torch passes on whatever its reader raises about a damaged file
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise RequestError(f"trial {trial_id}", [f"its weights {path} are damaged: {reason}; put a whole copy back, or {again}"]) from None
+    if "known_sound" not in record:
+        _compare_with_features(model, record, ledger.root.parent / "features")
+    return model
+
+
+def _compare_with_features(model: FinalModel, record: Mapping[str, Any], features: Place) -> None:
+    """Score some test utterances again: what an entry that holds no scores of the known sound can be compared with."""
+    path = model.pack(features)
+    try:
+        pack = Pack.open(path)
+        frames = pack.frames()
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        why = f"its features {path} cannot be read ({type(error).__name__})"
+        text = f"trial {model.trial_id}: {why}, so that its scores were not compared with the recorded ones; it was made with"
+        print(text, made_with(record), file=sys.stderr)
+        return
+    recorded = {u["id"]: u["p"] for u in record["utterances"][:COMPARED]}
+    model.compare({u.id: frames[u.start : u.start + u.frames] for u in pack.utterances if u.id in recorded}, recorded)

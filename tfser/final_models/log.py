@@ -1,0 +1,51 @@
+"""``predict --log-model``: a finished trial's model goes to MLflow, and how to serve it is said."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from tfser.errors import RequestError
+from tfser.final_models.find import Source
+from tfser.final_models.mlflow_model import log_model
+from tfser.storage import passwords
+from tfser.storage.places import read_bytes
+from tfser.tracking import connection
+
+
+def log(run: str, record: Mapping[str, Any], place: Source) -> str:
+    """Log a trial's model where it is not logged yet, and say in words how to serve it.
+
+    Args:
+        run: what the person named; where that is an MLflow run, the model goes there, else to the trial's newest run.
+        record: the trial's ledger entry.
+        place: where its weights and runs are.
+
+    Raises:
+        RequestError: MLflow has no run of it, or cannot be written.
+    """
+    connection.quiet_environment()
+    from mlflow import MlflowClient
+
+    uri, trial_id = place.mlflow_uri, record["trial_id"]
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        experiments = [e.experiment_id for e in client.search_experiments(filter_string="name LIKE 'tfser/%'")]
+        found = list(connection.search_runs(client, experiments, f"tags.`tfser.trial_id` = '{trial_id}'")) if experiments else []
+        runs = [r.info.run_id for r in sorted(found, key=lambda r: int(r.info.start_time))]
+        run_id = run.lower() if run.lower() in runs else runs[-1] if runs else ""
+        model_id = log_model(client, run_id, record, read_bytes(place.ledger.weights_path(trial_id))) if run_id else ""
+    except Exception as error:  # MLflow passes on whatever its store raises
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        raise RequestError(f"MLflow at {passwords.redacted(uri)}", [passwords.redacted(reason)]) from None
+    if not model_id:
+        why = f"it has no run of trial {trial_id}; the command of its sweep logs what is missing"
+        raise RequestError(f"MLflow at {passwords.redacted(uri)}", [why])
+    shown = shlex.quote(passwords.redacted(uri))
+    return (
+        f"logged as models:/{model_id}, at run {run_id}\n"
+        f"serve it:  MLFLOW_TRACKING_URI={shown} mlflow models serve -m models:/{model_id} --env-manager local --port 5001\n"
+        """ask it:    printf '{"dataframe_records": [{"audio": "%s"}]}' "$(base64 < file.wav | tr -d '\\n')" | """
+        "curl -s http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d @-"
+    )

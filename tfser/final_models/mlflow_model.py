@@ -1,0 +1,100 @@
+"""A final trial's model as an MLflow model with a signature, at the run of its trial.
+
+What is logged is the weights, what rebuilds the model (no utterance it was scored on), and ``served.py``. Knows how
+MLflow keeps models; scores nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tfser.final_models.model import portable
+from tfser.storage import temporary
+from tfser.tracking import connection
+
+NEEDED = ("soundfile", "pandas", "pyyaml", "filelock", "universal-pathlib")
+"""Packages beside torch, torchaudio, numpy and MLflow that the served model imports, with tfser itself, which no index carries
+and which is therefore not among the model's requirements."""
+
+
+def log_model(client: Any, run_id: str, record: Mapping[str, Any], weights: bytes) -> str:
+    """Log a trial's model at its run; one that is there and whole is left as it is. Returns the model's id.
+
+    Goes through ``client`` alone: MLflow's global tracking URI and active run stay as they are.
+
+    Args:
+        client: an ``MlflowClient``.
+        run_id: of the trial's run.
+        record: the trial's ledger entry.
+        weights: the file of its weights.
+
+    Raises:
+        Exception: whatever MLflow raises; a model that is begun is then marked as failed.
+    """
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    run = client.get_run(run_id)
+    for output in run.outputs.model_outputs if run.outputs else ():
+        if client.get_logged_model(output.model_id).status == LoggedModelStatus.READY:
+            return str(output.model_id)
+    spec = record["spec"]
+    named = {name: str(spec[name]) for name in ("database", "protocol", "fold", "model", "ablation", "seed", "epochs", "purpose")}
+    name = re.sub(r"[^A-Za-z0-9_+-]+", "-", f"{spec['database']}-{spec['fold']}-{spec['ablation']}-seed{spec['seed']}")
+    tags = {"tfser.trial_id": record["trial_id"], "tfser.test_uar": repr(record["uar"]), "tfser.test_war": repr(record["war"])}
+    model = client.create_logged_model(run.info.experiment_id, name, run_id, tags, named, "classifier")
+    try:
+        with temporary.Folder("model") as folder:
+            saved = folder / "model"
+            save(saved, record, weights, run_id, model)
+            client.log_model_artifacts(model.model_id, str(saved))
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    except Exception:
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
+        raise
+    return str(model.model_id)
+
+
+def save(folder: Path, record: Mapping[str, Any], weights: bytes, run_id: str | None = None, logged: Any = None) -> None:
+    """Write the model as a folder that ``mlflow models serve -m FOLDER`` serves.
+
+    Args:
+        folder: must not hold anything yet.
+        record: the trial's ledger entry.
+        weights: the file of its weights.
+        run_id: of the run that it is logged at, if any.
+        logged: MLflow's entity of the model, if any.
+    """
+    connection.quiet_environment()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # MLflow warns about type hints of its own, and that there is no input example, which would be audio. For good: filters
+    # belong to the process, and this may run in a thread.
+    for message in (".*Any type hint is inferred as AnyType", ".*An input example was not provided"):
+        warnings.filterwarnings("ignore", message=message, category=UserWarning)
+    from mlflow.models import Model, ModelSignature
+    from mlflow.pyfunc import save_model
+    from mlflow.types import ColSpec, DataType, Schema
+
+    with temporary.Folder("model") as beside:
+        spec, versions = record["spec"], record["versions"]
+        columns = [ColSpec(DataType.string, "emotion"), *(ColSpec(DataType.double, f"p_{emotion}") for emotion in record["emotions"])]
+        used = {**{name: versions[name] for name in ("torch", "torchaudio", "numpy")}, **{name: version(name) for name in NEEDED}}
+        about = {"trial_id": record["trial_id"], "trained_on": f"{spec['database']} without {spec['fold']}", "tfser": versions["tfser"]}
+        at = {"artifact_path": logged.artifact_location, "model_uuid": logged.model_id, "model_id": logged.model_id} if logged else {}
+        trial, parameters = beside / "trial.json", beside / "weights.pt"
+        trial.write_text(portable(record), encoding="utf-8")
+        parameters.write_bytes(weights)
+        save_model(
+            folder,
+            python_model=str(Path(__file__).with_name("served.py")),
+            artifacts={"trial": str(trial), "weights": str(parameters)},
+            signature=ModelSignature(Schema([ColSpec(DataType.binary, "audio")]), Schema(columns)),
+            pip_requirements=[f"{name}=={number.partition('+')[0]}" for name, number in used.items()],
+            mlflow_model=Model(run_id=run_id, metadata=about, **at),
+        )

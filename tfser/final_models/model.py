@@ -1,0 +1,220 @@
+"""The model of a final trial, rebuilt from its ledger entry and weights, and what it says of any audio.
+
+Model, front end, standardisation and emotions come from the entry, and audio goes the way that the corpus's went,
+so that an utterance gets the scores that were recorded for it, to the bit. Knows nothing of where entries lie.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tfser.databases.base import Database, DatabaseInfo, Utterance
+from tfser.databases.folders import show
+from tfser.errors import RequestError, TrialError, unknown
+from tfser.execution import known_sound
+from tfser.features.log_mel import FrontEnd
+from tfser.features.segments import as_tensor, segment_frames
+from tfser.features.store import extract
+from tfser.models import MODELS
+from tfser.planning.settings import front_end
+from tfser.storage.places import Place
+from tfser.training.determinism import settled, weights_digest
+from tfser.training.scoring import Scorer, utterance_means
+from tfser.trial import NUMERICS_VERSION, TrialSpec
+
+CPU = torch.device("cpu")
+
+PORTABLE = ("trial_id", "spec", "emotions", "standardisation", "weights_sha256", "versions")
+"""What of a ledger entry, with its device and ``known_sound``, rebuilds its model: neither the utterances that it was scored on nor
+where it was trained."""
+
+_FILES = DatabaseInfo(name="files", title="files", language="", licence="", citation="", homepage="", how_to_get="", layout="", emotions=())
+"""Files that belong to no corpus, so that they are read and checked by the same code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Class probabilities of one utterance."""
+
+    probabilities: np.ndarray
+    """float64, shape (emotions,): the mean of the segments'."""
+    segments: np.ndarray
+    """float64, shape (segments, emotions)."""
+    frames: np.ndarray
+    """int64, shape (segments, length): the utterance's frames that each segment took."""
+
+
+class FinalModel:
+    """The model of a final trial with all that turns audio into its scores.
+
+    It scores on the kind of device that the trial was scored on where this machine has that, else on the CPU;
+    only on the same kind are scores equal to the bit.
+
+    Args:
+        record: its ledger entry, or what ``portable`` made of it.
+        weights: its weights.
+
+    Raises:
+        ValueError: the weights are not the ones of the entry.
+        RequestError: this tfser does not give the scores of the one that trained it: it computes other numbers, has no such model,
+            setting or network, or its front end is another.
+    """
+
+    def __init__(self, record: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
+        self.trial_id: str = record["trial_id"]
+        self._trained = trained = made_with(record)
+        version = made_with(record, "tfser")
+        spec, numerics = record["spec"], record["spec"].get("numerics")
+        if numerics != NUMERICS_VERSION:
+            ours = f"{version} trained it with numerics {numerics}, this one computes numerics {NUMERICS_VERSION}"
+            raise self._refused(f"{ours}: its scores would differ; use {version}, or type its sweep's command again to train it anew")
+        if spec["model"] not in MODELS:
+            raise self._refused(f"{unknown('model', spec['model'], MODELS)}; use {version}, which trained it")
+        lacking = [name for name in PORTABLE if name not in record]
+        if lacking:
+            raise self._refused(f"its entry has no {', '.join(lacking)}; use {trained}, which wrote it")
+        architecture = MODELS[spec["model"]]
+        try:
+            self.spec = TrialSpec.from_dict(spec)
+            self.emotions: tuple[str, ...] = tuple(record["emotions"])
+            self.front_end: FrontEnd = front_end(self.spec.settings)
+            with settled(CPU):  # the parameters that it is built with are replaced; nobody's random state moves
+                model = architecture.build(self.spec.ablation, self.spec.settings, len(self.emotions))
+        except RequestError as error:
+            raise self._refused(f"{error.source} cannot be built: {'; '.join(error.problems)}; use {trained}, which trained it") from None
+        except (KeyError, TypeError) as error:
+            raise self._refused(f"its settings are not those of this tfser ({error}); use {trained}, which trained it") from None
+        if weights_digest(weights) != record["weights_sha256"]:
+            raise ValueError("their checksum is not the one in the entry")
+        try:
+            model.load_state_dict(dict(weights))
+        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+            why = " ".join(str(error).split())[:300]
+            raise self._refused(f"its weights are whole but do not fit the network of this tfser ({why}); use {trained}") from None
+        mean, std = (np.array(record["standardisation"][name]) for name in ("mean", "std"))
+        self.scorer = Scorer(model, mean, std, _device(record))
+        if "known_sound" in record:
+            self._compare("a made-up sound", known_sound.scores(self.scorer, self.spec.settings), record["known_sound"])
+
+    def _refused(self, why: str) -> RequestError:
+        return RequestError(f"trial {self.trial_id}", [why])
+
+    def compare(self, utterances: Mapping[str, np.ndarray], recorded: Mapping[str, Sequence[float]]) -> None:
+        """See that utterances get the scores that were recorded for them.
+
+        Args:
+            utterances: frames by id: float32, shape (frames, n_mels).
+            recorded: probabilities by id.
+
+        Raises:
+            RequestError: one gets others.
+        """
+        for name, frames in utterances.items():
+            self._compare(f"the test utterance {show(name)}", self.score(frames).probabilities.tolist(), recorded[name])
+
+    def _compare(self, what: str, found: Sequence[float], recorded: Sequence[float]) -> None:
+        if not known_sound.same(found, recorded):
+            place = int(np.argmax(np.abs(np.array(found) - recorded)))
+            now, then = (f"{100 * row[place]:.2f} %" for row in (found, recorded))
+            raise self._refused(
+                f"it gives {what} {now} for {self.emotions[place]}, where {then} was recorded: the code or the libraries are not those "
+                f"that trained it; use {self._trained}, unchanged, or take its entry out of the ledger and type its sweep's command again"
+            )
+
+    def pack(self, features: Place) -> Place:
+        """Where a feature store keeps the frames of its database, without suffix."""
+        return features / self.front_end.id / f"{self.spec.database}-{self.spec.database_digest}"
+
+    @property
+    def segment(self) -> tuple[int, int]:
+        """Frames of a segment, and frames between the starts of two."""
+        length = int(self.spec.settings["segment_frames"])
+        return length, int(self.spec.settings["segment_hop"]) or length
+
+    def score(self, frames: np.ndarray) -> Scored:
+        """The scores of one utterance, as they would be recorded for it.
+
+        Args:
+            frames: float32, shape (frames, n_mels), log-mel.
+
+        Raises:
+            TrialError: a score is not finite.
+        """
+        taken = segment_frames(0, len(frames), *self.segment)
+        segments = self.scorer.segments([self.gathered(frames, taken)])
+        if not np.isfinite(segments).all():
+            raise TrialError(f"trial {self.trial_id}: the scores are not finite")
+        return Scored(utterance_means(segments, np.zeros(len(taken), dtype=np.int64))[0], segments, taken)
+
+    def gathered(self, frames: np.ndarray, taken: np.ndarray) -> torch.Tensor:
+        """The frames of segments, where the model is: (segments, length, n_mels).
+
+        Args:
+            frames: float32, shape (frames, n_mels).
+            taken: int64, shape (segments, length).
+        """
+        return as_tensor(frames)[torch.from_numpy(taken)].to(self.scorer.device)
+
+    def span_s(self, taken: np.ndarray) -> tuple[float, float]:
+        """First and last second that the analysis windows of one segment's frames cover.
+
+        Args:
+            taken: int64, shape (length,).
+        """
+        centres = centre_s(self.front_end, taken)
+        half = self.front_end.window / 2 / self.front_end.rate_hz
+        return float(centres.min() - half), float(centres.max() + half)
+
+
+def read(paths: Sequence[Path], front_end: FrontEnd) -> list[np.ndarray]:
+    """Audio files as log-mel frames, by the code that reads a corpus: float32, shape (frames, n_mels), each.
+
+    Raises:
+        RequestError: every file that cannot be used.
+    """
+    frames, problems = [], []
+    with settled(CPU):
+        for path in paths:
+            utterance = Utterance(id=str(path), speaker="", emotion="", path=path)
+            found, wrong = extract(Database(info=_FILES, utterances=(utterance,)), utterance, front_end)
+            problems += wrong
+            if found is not None:
+                frames.append(found)
+    if problems:
+        raise RequestError("audio", [str(problem) for problem in problems])
+    return frames
+
+
+def centre_s(front_end: FrontEnd, frames: np.ndarray) -> np.ndarray:
+    """Second that the analysis window of each frame is centred at: float64, the shape of ``frames``.
+
+    A frame's FFT begins at its hop; the window is padded on both sides to the FFT's length.
+    """
+    centres: np.ndarray = (frames * front_end.hop + front_end.n_fft / 2) / front_end.rate_hz
+    return centres
+
+
+def portable(record: Mapping[str, Any]) -> str:
+    """What rebuilds a model beside its weights, as JSON text."""
+    values = {name: record[name] for name in (*PORTABLE, "known_sound") if name in record}
+    values["machine"] = {"device": record["machine"]["device"]}
+    return json.dumps(values, sort_keys=True, ensure_ascii=True, allow_nan=False)
+
+
+def made_with(record: Mapping[str, Any], *names: str) -> str:
+    """What trained a trial, in words: versions that move its numbers."""
+    versions = record.get("versions", {})
+    return ", ".join(f"{name} {versions[name]}" for name in names or ("tfser", "torch", "torchaudio") if name in versions)
+
+
+def _device(record: Mapping[str, Any]) -> torch.device:
+    if torch.cuda.is_available() and torch.cuda.get_device_name(0) == record["machine"]["device"]:
+        return torch.device("cuda")
+    return CPU

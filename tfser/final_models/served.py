@@ -1,0 +1,64 @@
+"""The file that MLflow runs to serve a final trial's model: audio in, emotion and probabilities out.
+
+MLflow copies it into every logged model (models from code), so that no class of ours is ever pickled; nothing imports it.
+It needs tfser where it is served. The model beside it is a state dictionary that is read as tensors alone, and a JSON file.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pandas as pd  # type: ignore[import-untyped]
+import torch
+
+from tfser.errors import RequestError
+from tfser.final_models.model import FinalModel, read
+from tfser.storage import temporary
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", UserWarning)  # about type hints of MLflow's own
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import set_model
+    from mlflow.pyfunc import PythonModel
+
+
+class Served(PythonModel):  # type: ignore[misc]  # MLflow has no types
+    """One column ``audio`` of files' bytes to the columns ``emotion`` and ``p_<emotion>``, a row each."""
+
+    def load_context(self, context: Any) -> None:
+        """Rebuild the model.
+
+        Raises:
+            ValueError: its weights are damaged.
+        """
+        record = json.loads(Path(context.artifacts["trial"]).read_text(encoding="utf-8"))
+        self._model = FinalModel(record, torch.load(context.artifacts["weights"], weights_only=True, map_location="cpu"))
+        self._one_at_a_time = threading.Lock()  # the server answers in threads, and torch's settings belong to the process
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """The scores of every row.
+
+        Raises:
+            MlflowException: every row that cannot be used; the server answers 400.
+        """
+        with temporary.Folder("audio") as folder, self._one_at_a_time:
+            paths = [folder / f"row {i}" for i in range(len(model_input))]
+            for path, content in zip(paths, model_input["audio"], strict=True):
+                path.write_bytes(content)
+            try:
+                utterances = read(paths, self._model.front_end)
+            except RequestError as error:
+                reasons = [problem.replace(f"{folder}/", "") for problem in error.problems]
+                raise MlflowException.invalid_parameter_value("; ".join(reasons)) from None
+            scores = [self._model.score(frames).probabilities for frames in utterances]
+        emotions = self._model.emotions
+        table = pd.DataFrame(scores, columns=[f"p_{emotion}" for emotion in emotions])
+        table.insert(0, "emotion", [emotions[int(p.argmax())] for p in scores])
+        return table
+
+
+set_model(Served())

@@ -1,0 +1,1 @@
+"""What leaks are worth: the command, its plan and its table."""

@@ -1,0 +1,171 @@
+"""What has to be trained to see what leaks are worth: one setting under the honest protocol and under wrong ones.
+
+The only place that makes a trial which sees its test utterances. Knows nothing of how trials run or where results lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tfser.errors import RequestError
+from tfser.evaluation import leaky_protocols
+from tfser.models import MODELS
+from tfser.planning.configuration import Configuration
+from tfser.planning.plan import Plan, Study
+from tfser.planning.settings import front_end, hyperparameters
+from tfser.trial import TrialSpec, Value
+
+HONEST, EPOCH, HYPERPARAMETERS, STANDARDISATION, RANDOM_SPLIT, TOGETHER = (
+    "honest",
+    "epoch",
+    "hyperparameters",
+    "standardisation",
+    "random_split",
+    "together",
+)
+ROWS = (HONEST, EPOCH, HYPERPARAMETERS, STANDARDISATION, RANDOM_SPLIT, TOGETHER)
+"""The rows of the table, in its order. The first is always there."""
+
+LEARNING_RATES = (0.3, 3.0)
+"""Times the honest row's learning rate: the settings tried beside it where no search space is asked for. Ours: half a decade up and
+down is what a person tries by hand."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakStudy(Study):
+    """Every fold and seed under one protocol with one setting; its configuration's ``selection`` is a name of its own."""
+
+    purpose: str = "final"
+    """``oracle`` where the epoch is chosen on the test fold, else ``final``."""
+    leaks: tuple[str, ...] = ()
+    """Of ``tfser.trial.LEAKS``. Without any, and with purpose ``final``, its trials are those of a sweep, by the same ids."""
+
+    def final_specs(self, settings: Mapping[str, Value], epochs: int) -> dict[tuple[str, int], TrialSpec]:
+        """(fold, seed) to the trial."""
+        # Named, since slots leave super() without its class.
+        honest = Study.final_specs(self, settings, epochs)
+        return {key: replace(spec, purpose=self.purpose, leaks=self.leaks) for key, spec in honest.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakRow:
+    """One row of the table."""
+
+    name: str
+    """One of ``ROWS``."""
+    studies: tuple[LeakStudy, ...]
+    """For each fold and seed the trial of that study counts which is best on the test fold; of equal ones the first."""
+
+    @property
+    def paired(self) -> bool:
+        """Whether it is scored on the same folds as the honest row."""
+        return all("random_split" not in study.leaks for study in self.studies)
+
+    @property
+    def folds(self) -> tuple[str, ...]:
+        """Every fold that was asked for."""
+        return self.studies[0].folds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaks:
+    """Everything that the table needs, whether or not it has been trained before."""
+
+    configuration: Configuration
+    """Of the honest row, as a sweep would have it."""
+    settings: tuple[Mapping[str, Value], ...]
+    """That of the honest row, then the others among which the rows that choose settings choose."""
+    epochs: int
+    rows: tuple[LeakRow, ...]
+    origin: str
+    """Where the other settings come from, in words."""
+
+    @property
+    def plan(self) -> Plan:
+        """Every training once."""
+        studies = {study.configuration: study for row in self.rows for study in row.studies}
+        front_ends = tuple(dict.fromkeys(front_end(study.base) for study in studies.values()))
+        return Plan(configurations=tuple(studies), studies=tuple(studies.values()), front_ends={self.configuration.database: front_ends})
+
+
+def make(asked: Plan, names: Sequence[str]) -> Leaks:
+    """The rows, and everything that has to be trained for them.
+
+    Args:
+        asked: a sweep's plan of one configuration. Its ``trials`` say how many settings are drawn from its space; 0 tries the
+            learning rates of ``LEARNING_RATES``.
+        names: which of ``ROWS``, beside the honest one.
+
+    Raises:
+        RequestError: a setting with which the model cannot be built.
+    """
+    (configuration,), first = asked.configurations, asked.studies[0]
+    settings, origin = _settings(first)
+    parts = leaky_protocols.parts(configuration.folds_total)
+    shares = tuple(parts[first.all_folds.index(fold)] for fold in configuration.folds)
+
+    def study(name: str, values: Mapping[str, Value], purpose: str = "final", leaks: tuple[str, ...] = ()) -> LeakStudy:
+        folds = shares if "random_split" in leaks else configuration.folds
+        return LeakStudy(
+            configuration=replace(configuration, selection=name, folds=folds),
+            database_digest=first.database_digest,
+            folds=folds,
+            all_folds=parts if "random_split" in leaks else first.all_folds,
+            base=values,
+            space=None,
+            trials=0,
+            epochs=first.epochs,
+            validation_folds=first.validation_folds,
+            prune=False,
+            sampler=first.sampler,
+            search_seed=first.search_seed,
+            purpose=purpose,
+            leaks=leaks,
+        )
+
+    base, every = settings[0], ("random_split", "standardisation")
+    tried = tuple(study(f"setting {i}" if i else HONEST, values) for i, values in enumerate(settings))
+    rows = {
+        HONEST: tried[:1],
+        EPOCH: (study(EPOCH, base, purpose="oracle"),),
+        HYPERPARAMETERS: tried,
+        STANDARDISATION: (study(STANDARDISATION, base, leaks=("standardisation",)),),
+        RANDOM_SPLIT: (study(RANDOM_SPLIT, base, leaks=("random_split",)),),
+        TOGETHER: tuple(study(f"{TOGETHER}, setting {i}", values, "oracle", every) for i, values in enumerate(settings)),
+    }
+    return Leaks(
+        configuration=configuration,
+        settings=settings,
+        epochs=first.epochs,
+        rows=tuple(LeakRow(name=name, studies=rows[name]) for name in ROWS if name == HONEST or name in names),
+        origin=origin,
+    )
+
+
+def _settings(study: Study) -> tuple[tuple[Mapping[str, Value], ...], str]:
+    """The honest row's setting first, then those that are tried beside it, each once; and where those come from."""
+    if study.space is None:
+        base = dict(study.base)
+        known = hyperparameters(study.configuration.model)["learning_rate"]
+        others = [{**base, "learning_rate": float(f"{float(base['learning_rate']) * factor:.12g}")} for factor in LEARNING_RATES]
+        others = [values for values in others if known.problem(values["learning_rate"]) is None]
+        origin = f"learning rates {' and '.join(f'{factor:g}' for factor in LEARNING_RATES)} times that of the first"
+    else:
+        import optuna  # a machine that only trains lacks it
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        base = {**study.base, **study.space.fixed}
+        drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=study.search_seed))
+        others = [study.space.sample(drawn.ask(), study.base) for _ in range(study.trials)]
+        origin = f"{study.trials} random draws from the search space, seed {study.search_seed}"
+    once: list[Mapping[str, Value]] = []
+    for values in [base, *others]:
+        if values not in once:
+            once.append(values)
+    c = study.configuration
+    problems = [problem for values in once for problem in MODELS[c.model].problems(c.ablation, values)]
+    if problems:
+        source = f"{study.space.source}: " if study.space else ""
+        raise RequestError("tfser leaks", [f"{source}{c.model} {c.ablation}: {problem}" for problem in dict.fromkeys(problems)])
+    return tuple(once), origin

@@ -1,0 +1,342 @@
+"""What leaks are worth, as a table: the honest row, and the same setting under protocols that show it the test utterances.
+
+Reduces records to rows and builds values; ``formats`` and ``terminal`` write them. The only part of the report that accepts
+a leaking trial.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tfser.evaluation import metrics, uncertainty
+from tfser.evaluation.uncertainty import FIGURES, Interval
+from tfser.leaks.plan import EPOCH, HONEST, HYPERPARAMETERS, RANDOM_SPLIT, STANDARDISATION, TOGETHER, LeakRow, Leaks
+from tfser.models import MODELS
+from tfser.planning.configuration import Configuration
+from tfser.planning.settings import published_settings
+from tfser.record import is_done
+from tfser.report.summary import predicted
+from tfser.report.tables import notes
+from tfser.report.tables.comparison import label
+from tfser.report.tables.formats import csv_text
+from tfser.report.tables.notes import of_coverage
+from tfser.report.tables.table import DAGGER, Beneath, Column, Row, Table, Value, exact, known
+from tfser.trial import Value as Setting
+
+Records = Mapping[tuple[Configuration, str, int], Mapping[str, Any]]
+
+CSV_COLUMNS = (
+    *("row", "leaked", "database", "database_state", "protocol", "model", "ablation", "epochs", "settings_tried"),
+    *("folds_done", "folds_total", "seeds", "utterances", "speakers", "paired"),
+    *(f"{figure}{part}" for figure in FIGURES for part in ("", "_low", "_high", "_difference", "_difference_low", "_difference_high")),
+    *("war_sd", "uar_sd"),
+)
+"""Of leaks.csv. ``_low`` and ``_high`` bound the 95 % interval over held-out speakers; ``_difference`` is this row minus the honest
+one, and ``paired`` whether that is taken on the same folds, seeds and utterances; ``_sd`` is over folds."""
+
+TRIAL_COLUMNS = ("row", "fold", "seed", "counts", "war", "uar", "epoch", "hyperparameters", "purpose", "leaks", "trial_id")
+"""Of leaks_trials.csv: every training behind every row. ``counts`` tells whether the row's numbers are made from it, rather than from
+another setting of the same fold and seed; ``epoch`` is the one that was scored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One row's numbers."""
+
+    row: LeakRow
+    counted: Mapping[tuple[str, int], Mapping[str, Any]]
+    """(done fold, seed) to the record that counts."""
+    missing: Mapping[str, str]
+    """Every other fold that was asked for, to why."""
+    failed: int
+    """Trainings that failed and so were not chosen from, of folds that are done all the same."""
+    scores: uncertainty.Row | None
+    """Over the done folds; ``None`` when there is none."""
+    figures: metrics.OverFolds | None
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    """Over held-out speakers; none where speakers are not held out."""
+
+    @property
+    def done(self) -> tuple[str, ...]:
+        """Folds of which every seed is done."""
+        return tuple(dict.fromkeys(fold for fold, _ in self.counted))
+
+
+def measure(leaks: Leaks, records: Records) -> list[Measured]:
+    """Every row's numbers, the honest one first."""
+    return [_measured(row, leaks.configuration, records) for row in leaks.rows]
+
+
+def _measured(row: LeakRow, c: Configuration, records: Records) -> Measured:
+    counted: dict[tuple[str, int], Mapping[str, Any]] = {}
+    missing: dict[str, str] = {}
+    failed = 0
+    for fold in row.folds:
+        of_fold, reasons, not_chosen = {}, [], 0
+        for seed in c.seeds:
+            ended = [records.get((study.configuration, fold, seed)) for study in row.studies]
+            done = [record for record in ended if is_done(record)]
+            open_ = sum(record is None or record["status"] == "lost" for record in ended)
+            if open_ or not done:
+                reasons.append(f"seed {seed} " + (f"not finished ({open_} of {len(ended)})" if open_ else f"failed: {_reason(ended)}"))
+                continue
+            # max takes the first of equal ones.
+            of_fold[fold, seed] = max(done, key=lambda record: metrics.uar(_confusion(record, c)))
+            not_chosen += len(ended) - len(done)
+        if reasons:
+            missing[fold] = "; ".join(reasons)
+        else:
+            counted |= of_fold
+            failed += not_chosen
+    if not counted:
+        return Measured(row=row, counted=counted, missing=missing, failed=failed, scores=None, figures=None)
+    done_folds = list(dict.fromkeys(fold for fold, _ in counted))
+    scores = uncertainty.row([_fold_scores(fold, seed, record) for (fold, seed), record in counted.items()], len(c.emotions))
+    return Measured(
+        row=row,
+        counted=counted,
+        missing=missing,
+        failed=failed,
+        scores=scores,
+        figures=metrics.over_folds_and_seeds([[_confusion(counted[fold, seed], c) for fold in done_folds] for seed in c.seeds]),
+        intervals=uncertainty.intervals(scores) if row.paired else {},
+    )
+
+
+def _reason(ended: list[Mapping[str, Any] | None]) -> str:
+    return next((str(record["reason"]) for record in ended if record is not None and "reason" in record), "no reason recorded")
+
+
+def _confusion(record: Mapping[str, Any], c: Configuration) -> np.ndarray:
+    """Counted anew from the record's scores."""
+    index = {emotion: i for i, emotion in enumerate(c.emotions)}
+    truth = [index[u["truth"]] for u in record["utterances"]]
+    return metrics.confusion(truth, [predicted(u) for u in record["utterances"]], len(index))
+
+
+def _fold_scores(fold: str, seed: int, record: Mapping[str, Any]) -> uncertainty.FoldScores:
+    utterances = record["utterances"]
+    return uncertainty.FoldScores(
+        fold=fold,
+        seed=seed,
+        utterances=[u["id"] for u in utterances],
+        speakers=[u["speaker"] for u in utterances],
+        truth=[record["emotions"].index(u["truth"]) for u in utterances],
+        predicted=[predicted(u) for u in utterances],
+    )
+
+
+def table(leaks: Leaks, measured: list[Measured]) -> Table:
+    """The table.
+
+    Args:
+        leaks: what was asked for.
+        measured: of ``measure``.
+    """
+    c = leaks.configuration
+    return Table(
+        name=label("leaks", c.database, c.protocol, c.model, c.ablation),
+        title=f"What leaks are worth: {MODELS[c.model].title} {c.ablation} on {c.database}, in percent",
+        database=c.database,
+        columns=_columns(),
+        rows=tuple(_row(one, measured[0], leaks) for one in measured),
+        notes=tuple(_notes(leaks, measured)),
+    )
+
+
+def titles(c: Configuration) -> dict[str, str]:
+    """Name of a row to what is printed for it."""
+    return {
+        HONEST: f"nothing (honest, {c.protocol_name})",
+        EPOCH: "epoch chosen on the test fold",
+        HYPERPARAMETERS: "hyperparameters chosen on the test fold",
+        STANDARDISATION: f"standardisation over all {c.unit}s",
+        RANDOM_SPLIT: "random split over utterances",
+        TOGETHER: "epoch, hyperparameters, standardisation and split together",
+    }
+
+
+def _columns() -> tuple[Column, ...]:
+    def figure(key: str, title: str, group: str, *, spread: str = "", paper: bool = True) -> Column:
+        return Column(
+            key=key,
+            title=title,
+            group=group,
+            numeric=True,
+            spread=spread,
+            paper=paper,
+            terminal=not paper,
+            width=0 if paper else 10,
+            beneath=(
+                Beneath(text="[{}, {}]", keys=(f"{key}_low", f"{key}_high")),
+                Beneath(text="{} to honest", keys=(f"{key}_difference",), form="points"),
+                Beneath(text="[{}, {}]", keys=(f"{key}_difference_low", f"{key}_difference_high"), form="points"),
+            ),
+        )
+
+    return (
+        Column(key="leaked", title="What leaked", width=26),
+        Column(key="folds", title="Folds", width=9),
+        Column(key="printed_seeds", title="Seeds", terminal=False),
+        figure("war_pooled", "WAR", "Pooled"),
+        figure("uar_pooled", "UAR", "Pooled"),
+        figure("war_mean", "WAR", "Mean of folds", spread="war_sd"),
+        figure("uar_mean", "UAR", "Mean of folds", spread="uar_sd"),
+        figure("uar_pooled", "UAR pooled", "", paper=False),
+        figure("uar_mean", "UAR mean of folds", "", spread="uar_sd", paper=False),
+    )
+
+
+def _row(one: Measured, honest: Measured, leaks: Leaks) -> Row:
+    c, done = leaks.configuration, len(one.done)
+    values: dict[str, Value] = {
+        "row": one.row.name,
+        "leaked": titles(c)[one.row.name],
+        "database": c.database,
+        "database_state": "complete" if c.complete else "incomplete",
+        "protocol": c.protocol_name if one.row.paired else RANDOM_SPLIT,
+        "model": c.model,
+        "ablation": c.ablation,
+        "epochs": leaks.epochs,
+        "settings_tried": len(one.row.studies),
+        "folds_done": done,
+        "folds_total": c.folds_total,
+        "folds": f"{done} of {c.folds_total}" + (DAGGER if done < c.folds_total else ""),
+        "seeds": len(c.seeds),
+        "printed_seeds": str(len(c.seeds)),
+        "paired": one.row.paired,
+    }
+    if one.figures is not None and one.scores is not None:
+        values |= {"utterances": len(one.scores.keys), "speakers": len({speaker for _, _, speaker, _ in one.scores.keys})}
+        for name in FIGURES:
+            values[name] = getattr(one.figures, name)
+            if name in one.intervals:
+                values |= {f"{name}_low": one.intervals[name].low, f"{name}_high": one.intervals[name].high}
+            if one is not honest:
+                values |= _difference(name, one, honest, c)
+        values |= {"war_sd": one.figures.war_sd, "uar_sd": one.figures.uar_sd}
+    return Row(ours=True, values=values, marked=done < c.folds_total)
+
+
+def _difference(figure: str, one: Measured, honest: Measured, c: Configuration) -> dict[str, Value]:
+    """This row minus the honest one: on the folds that both have, or, where the folds are not the same, whole row minus whole row."""
+    if one.scores is None or honest.scores is None or one.figures is None or honest.figures is None:
+        return {}
+    if not one.row.paired:
+        whole = len(one.done) == len(honest.done) == c.folds_total
+        return {f"{figure}_difference": getattr(one.figures, figure) - getattr(honest.figures, figure)} if whole else {}
+    if not set(one.done) & set(honest.done):
+        return {}
+    made = uncertainty.compare(*uncertainty.shared(one.scores, honest.scores), figure)
+    return {
+        f"{figure}_difference": made.difference,
+        f"{figure}_difference_low": made.interval.low,
+        f"{figure}_difference_high": made.interval.high,
+    }
+
+
+def _notes(leaks: Leaks, measured: list[Measured]) -> list[str]:
+    c, named = leaks.configuration, {one.row.name: one for one in measured}
+    said = [
+        "Only the first row is a result. The others were shown their test utterances on purpose, so that published numbers whose "
+        "protocol is known or suspected can be placed. They stand in no other table."
+    ]
+    if c.remark:
+        said.append(f"{c.database}: {c.remark}")
+    said.append(f"{c.database}: the database is complete." if c.complete else f"{c.database}: incomplete; it lacks its published counts.")
+    if c.same_texts:
+        said.append(f"{c.database}: speaker-independent at best, not text-independent; the same texts recur for every speaker.")
+    said += [notes.AVERAGING, *(f"{titles(c)[name]}: {_sentence(name, leaks)}" for name in named)]
+    if HYPERPARAMETERS in named or TOGETHER in named:
+        listed = "; ".join(f"({i}) {_words(values, leaks.settings[0])}" for i, values in enumerate(leaks.settings[1:], start=2))
+        said.append(f"Settings tried: (1) that of the first row; {listed} ({leaks.origin}). More settings would be worth more.")
+    if {EPOCH, HYPERPARAMETERS} & named.keys():
+        said.append(
+            "What is chosen by the test fold's UAR cannot have a lower mean of folds than the honest row: the last epoch and the first "
+            "setting are among the choices."
+        )
+    said += _of_intervals(measured, c)
+    if len(c.seeds) > 1:
+        said.append(f"{len(c.seeds)} seeds: means over the seeds; a choice on the test fold is made for each seed by itself.")
+    else:
+        said.append("One seed: how much another seed would change is not known.")
+    said += [text for one in measured for text in _gaps(one, c)]
+    return said
+
+
+def _sentence(name: str, leaks: Leaks) -> str:
+    """What a row is."""
+    c, count = leaks.configuration, len(leaks.settings)
+    setting = _words(leaks.settings[0], published_settings(c.model))
+    shares = f"{c.folds_total} equal shares of the shuffled utterances, one held out per fold, so that its {c.unit}s are trained on too"
+    return {
+        HONEST: f"{leaks.epochs} epochs, the last one counts; standardised with the training {c.unit}s; {setting}; nothing chosen on data.",
+        EPOCH: f"as the first row, but scored on the test fold after each of the {leaks.epochs} epochs; the one with the best UAR counts.",
+        HYPERPARAMETERS: f"as the first row, but with {count} settings; for each fold the one with the best UAR on the test fold counts.",
+        STANDARDISATION: "as the first row, but mean and deviation of each band are those of every utterance, the test fold's among them.",
+        RANDOM_SPLIT: f"as the first row, but with {shares}; one shuffle, stratified by nothing.",
+        TOGETHER: f"random split, standardisation over every utterance, and the best of {count} settings x {leaks.epochs} epochs per fold.",
+    }[name]
+
+
+def _words(values: Mapping[str, Setting], usual: Mapping[str, Setting]) -> str:
+    """A setting by what it has otherwise."""
+    other = [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items() if usual[name] != value
+    ]
+    return ", ".join(other) if other else "settings as published"
+
+
+def _of_intervals(measured: list[Measured], c: Configuration) -> Iterator[str]:
+    of_figures = [interval for one in measured for interval in one.intervals.values()]
+    yield from dict.fromkeys(f"No interval is given {interval.reason}." for interval in of_figures if interval.reason)
+    given = [interval for interval in of_figures if not interval.reason]
+    if given:
+        yield f"In brackets below a figure: 95 % interval ({uncertainty.METHODS[given[0].method]})."
+    yield from of_coverage((c.unit, interval) for interval in given)
+    if any(one.row.paired for one in measured[1:]):
+        yield (
+            "To honest: difference to the first row in percentage points, paired on the same folds, seeds and utterances, with its 95 % "
+            f"interval over held-out {c.unit}s."
+        )
+    if any(not one.row.paired for one in measured):
+        yield (
+            f"Where utterances are split at random no interval over {c.unit}s can be given, since none is held out; ± is over the shares, "
+            "and the difference to the first row is unpaired, of whole rows only."
+        )
+
+
+def _gaps(one: Measured, c: Configuration) -> Iterator[str]:
+    name = titles(c)[one.row.name]
+    if one.failed:
+        yield f"{name}: {one.failed} trainings failed, and another setting was chosen there."
+    parts = ["missing " + "; ".join(f"{fold} ({why})" for fold, why in one.missing.items())] if one.missing else []
+    if len(one.row.folds) < c.folds_total:
+        parts.append(f"{c.folds_total - len(one.row.folds)} not asked for")
+    if parts:
+        yield f"{DAGGER} {name}: {len(one.done)} of {c.folds_total} folds, not the whole; {', '.join(parts)}."
+
+
+def trials_csv(leaks: Leaks, measured: list[Measured], records: Records) -> str:
+    """leaks_trials.csv."""
+    rows: list[list[Value]] = []
+    for one in measured:
+        counted = {record["trial_id"] for record in one.counted.values()}
+        for study in one.row.studies:
+            for (fold, seed), spec in study.final_specs(study.base, study.epochs).items():
+                record = records.get((study.configuration, fold, seed))
+                matrix = _confusion(record, leaks.configuration) if is_done(record) else None
+                war, uar = (math.nan, math.nan) if matrix is None else (metrics.war(matrix), metrics.uar(matrix))
+                scored = record["epochs"] if is_done(record) else None
+                settings = json.dumps(spec.settings, sort_keys=True, ensure_ascii=False)
+                rows.append(
+                    [one.row.name, fold, seed, spec.trial_id in counted, *(exact(v) if known(v) else None for v in (war, uar)), scored]
+                    + [settings, spec.purpose, " ".join(spec.leaks), spec.trial_id]
+                )
+    return csv_text(TRIAL_COLUMNS, rows)

@@ -1,0 +1,72 @@
+"""The settings of rows in words: what tells rows apart that are otherwise alike, and what a row has beside the published setting."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from tfser.planning.configuration import Configuration
+from tfser.trial import Value
+
+
+def values(configuration: Configuration) -> dict[str, Value]:
+    """The row's settings by name; empty where they are not known."""
+    return json.loads(configuration.settings) if configuration.settings else {}
+
+
+def unrecorded(sweep: str) -> str:
+    """The settings of a row of which no more is known than that a sweep of an earlier version asked for it."""
+    return json.dumps({"sweep": sweep})
+
+
+def recorded(settings: str) -> bool:
+    """Whether they say what was asked for."""
+    return bool(settings) and not settings.startswith('{"sweep": ')
+
+
+def labels(configurations: Iterable[Configuration]) -> dict[tuple[str, ...], str]:
+    """Key of each row to what is printed for its selection.
+
+    That is the selection alone, or with the settings in which rows of one model and selection differ: ``fixed, epochs 8``.
+    """
+    alike: dict[tuple[str, ...], list[Configuration]] = defaultdict(list)
+    for c in configurations:
+        alike[c.database, c.database_digest, c.protocol, c.model, c.selection].append(c)
+    made: dict[tuple[str, ...], str] = {}
+    for rows in alike.values():
+        read = {text: values(c) for c in rows for text in [c.settings]}
+        names = sorted({name for settings in read.values() for name in settings})
+        differing = [name for name in names if len({_word(settings.get(name)) for settings in read.values()}) > 1]
+        for c in rows:
+            own = read[c.settings]
+            words = [f"{name} {_word(own[name])}" for name in differing if name in own]
+            if len(read) > 1 and not words:
+                words = ["settings not recorded"]
+            made[c.key] = ", ".join([c.selection, *words])
+    return made
+
+
+def beside_published(configuration: Configuration) -> str:
+    """A fixed row's settings in words, as far as they are not those of the paper; empty where they are not known."""
+    from tfser.models import MODELS  # here, because it takes torch along
+    from tfser.planning.settings import published_settings
+
+    own = values(configuration)
+    if "epochs" not in own or "trials" in own:
+        return ""
+    known = configuration.model in MODELS
+    theirs: Mapping[str, Value] = published_settings(configuration.model) if known else {}
+    epochs, printed = own.pop("epochs"), MODELS[configuration.model].published_epochs if known else None
+    differs = f" ({f'published: {printed}' if printed else 'the paper states none'})" if known and epochs != printed else ""
+    said = [f"{epochs} epochs{differs}"]
+    for name, value in own.items():
+        if name not in theirs:
+            said.append(f"{name} {_word(value)}")
+        elif _word(value) != _word(theirs[name]):
+            said.append(f"{name} {_word(value)} (published: {_word(theirs[name])})")
+    return ", ".join(said)
+
+
+def _word(value: Value | None) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,87 @@
+"""Learning curves as a picture: training loss of each final trial and, of a search, the validation UAR of what was chosen.
+
+A final trial is scored once, after its last epoch, so that it has no curve on the test fold: the only scores that an epoch may be
+chosen by are those of validation speakers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfser.report.figures.drawing import COLOURS, Picture, picture, thin
+from tfser.report.summary import Summary
+from tfser.report.tables.table import percent
+from tfser.text.fonts import Labels
+
+_NAMED = 12
+"""Folds up to which each has a colour and a name of its own."""
+
+
+def available(summary: Summary) -> bool:
+    """Whether any final trial of the row recorded its loss."""
+    return any(record.get("curves", {}).get("train_loss") for record in summary.records.values())
+
+
+def to_picture(summary: Summary, validation: Mapping[str, Sequence[float]], name: str, heading: str) -> Picture:
+    """The picture.
+
+    Args:
+        summary: with ``available`` curves.
+        validation: for each study by its test fold (or a word for all) the mean validation UAR after each epoch of the setting that it
+            chose, in [0, 1]; empty without a search.
+        name: of the file, without ending.
+        heading: what is shown, in words.
+    """
+    folds = summary.configuration.folds
+    colours = {fold: COLOURS[i % len(COLOURS)] if len(folds) <= _NAMED else COLOURS[0] for i, fold in enumerate(folds)}
+    names = Labels(folds, summary.configuration.unit)
+    shown = dict(zip(folds, names.shown, strict=True))
+    panels = 2 if validation else 1
+    width, height = 4.8, 0.2 + 2.3 * panels + (0.2 * -(-len(folds) // 4) if len(folds) <= _NAMED else 0.0)
+    losses = {key: record["curves"]["train_loss"] for key, record in summary.records.items() if record.get("curves", {}).get("train_loss")}
+    most = 200 if len(losses) <= 30 else 60
+
+    def draw(figure: Any) -> None:
+        panes = figure.subplots(panels, 1, squeeze=False)[:, 0]
+        named: set[str] = set()
+        for (fold, _), values in sorted(losses.items()):
+            label = shown[fold] if fold not in named else None
+            named.add(fold)
+            panes[0].plot(*thin(values, most), color=colours[fold], linewidth=1.0, alpha=0.85, label=label)
+        panes[0].set_ylabel("training loss, nats", fontsize=9)
+        for study, scores in sorted(validation.items()):
+            epochs, values = thin([100 * score for score in scores], most)
+            colour = colours.get(study, COLOURS[0])
+            panes[-1].plot(epochs, values, color=colour, linewidth=1.0, alpha=0.85)
+            best = max(range(len(scores)), key=lambda i: scores[i])
+            panes[-1].plot([best + 1], [100 * scores[best]], "o", color=colour, markersize=4)
+        if validation:
+            panes[-1].set_ylabel("validation UAR, %\n(dot: chosen epoch)", fontsize=9)
+        for pane in panes:
+            pane.set_xlabel("epoch", fontsize=9)
+            pane.xaxis.get_major_locator().set_params(integer=True)
+            pane.tick_params(labelsize=8.5)
+            pane.grid(color="#888888", alpha=0.3, linewidth=0.6)
+            for side in ("top", "right"):
+                pane.spines[side].set_visible(False)
+        if len(folds) <= _NAMED:
+            figure.legend(loc="outside upper center", ncols=4, fontsize=8, frameon=False, handlelength=1.4)
+
+    return picture(
+        name, "Learning curves", heading, describe(summary, validation), (width, height), draw, constrained=True, labels=(names,)
+    )
+
+
+def describe(summary: Summary, validation: Mapping[str, Sequence[float]]) -> str:
+    """The figure in words: where the losses begin and end, and what the chosen settings reached."""
+    losses = [r["curves"]["train_loss"] for r in summary.records.values() if r.get("curves", {}).get("train_loss")]
+    first, last = [values[0] for values in losses], [values[-1] for values in losses]
+    said = (
+        f"Training loss of {len(losses)} final trials: after the first epoch {min(first):.2f} to {max(first):.2f}, "
+        f"after the last {min(last):.2f} to {max(last):.2f} nats."
+    )
+    if validation:
+        best = [max(scores) for scores in validation.values()]
+        said += f" Validation UAR of the chosen settings: at best {percent(min(best))} to {percent(max(best))} %."
+    return said

@@ -1,0 +1,138 @@
+"""What a search did, for a person: every setting that was tried, the one chosen per fold, and two figures.
+
+Is given histories and draws them; opens no study and chooses nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tfser.execution.results import KEY_COLUMNS
+from tfser.planning.configuration import Configuration
+from tfser.planning.settings_in_words import labels
+from tfser.report.figures.drawing import COLOURS, Picture, picture
+from tfser.report.file_names import row_names
+from tfser.report.tables.formats import csv_text
+from tfser.report.tables.table import Value, exact, percent
+from tfser.search.history import History, in_order
+from tfser.storage import places
+from tfser.storage.places import Place
+from tfser.text.fonts import Labels
+
+_NAMED = 12
+"""Studies up to which each has a colour and a name of its own."""
+
+COLUMNS = (
+    *KEY_COLUMNS,
+    "folds",
+    "setting",
+    "state",
+    "validation_uar",
+    "epochs",
+    "chosen",
+    "hyperparameters",
+)
+"""``setting`` counts a study's settings from 1; ``epochs`` is the best epoch of a finished one."""
+
+
+def write(histories: Sequence[History], folder: Place) -> list[Place]:
+    """Write ``search.csv`` and a figure per configuration below ``folder``; equal histories give equal bytes."""
+    if not histories:
+        return []
+    places.make_folder(folder)
+    contents: dict[str, bytes] = {"search.csv": to_csv(histories).encode("utf-8")}
+    contents |= {f"{drawn.name}.png": drawn.png for drawn in pictures(histories).values()}
+    for name, content in contents.items():
+        places.commit(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
+    return [folder / name for name in contents]
+
+
+def to_csv(histories: Sequence[History]) -> str:
+    """search.csv: a row per setting that was tried."""
+    return csv_text(COLUMNS, [row for history in in_order(histories) for row in _rows(history)])
+
+
+def pictures(histories: Sequence[History]) -> dict[Configuration, Picture]:
+    """A figure for each configuration that searched."""
+    ordered = in_order(histories)
+    names = row_names(h.configuration.key for h in ordered)
+    selections = labels(h.configuration for h in ordered)
+    made = {}
+    for c in dict.fromkeys(h.configuration for h in ordered):
+        heading = f"{c.database}, {c.protocol_name}, {c.model} {c.ablation}, selection {selections[c.key]}"
+        made[c] = to_picture([h for h in ordered if h.configuration == c], f"search_{names[c.key]}", heading)
+    return made
+
+
+def _rows(history: History) -> list[list[Value]]:
+    rows: list[list[Value]] = []
+    for index, tried in enumerate(history.tried):
+        score = None if tried.validation_uar is None else exact(tried.validation_uar)
+        settings = json.dumps(dict(tried.hyperparameters), sort_keys=True)
+        place: list[Value] = [*history.configuration.key, " ".join(history.folds), index + 1]
+        rows.append([*place, tried.state, score, tried.epochs, index == history.chosen, settings])
+    return rows
+
+
+def to_picture(histories: Sequence[History], name: str, heading: str) -> Picture:
+    """Best validation UAR so far for each study of one configuration, and the importance of each searched setting."""
+    settings = sorted({setting for h in histories for setting in h.importances})
+    legend = -(-len(histories) // 4) if len(histories) <= _NAMED else 0
+    names = Labels([history.label for history in histories], histories[0].configuration.unit)
+    below = 0.65 + 0.22 * len(settings) if settings else 0.0
+    size = (4.8, 0.5 + 0.2 * legend + 2.4 + below)
+
+    def draw(figure: Any) -> None:
+        panes = figure.subplots(2 if settings else 1, 1, squeeze=False, height_ratios=(2.4, below) if settings else (1,))[:, 0]
+        top = panes[0]
+        for index, history in enumerate(histories):
+            scores = [np.nan if t.validation_uar is None else 100 * t.validation_uar for t in history.tried]
+            colour = COLOURS[index % len(COLOURS)] if legend else COLOURS[0]
+            tried = np.arange(1, len(scores) + 1)
+            top.step(tried, np.fmax.accumulate(scores), where="post", color=colour, linewidth=1.2, label=names.shown[index])
+            top.plot(tried, scores, ".", color=colour, alpha=0.6, markersize=5)
+        top.set_xlabel("settings tried, in order", fontsize=9)
+        top.set_ylabel("validation UAR, %\n(line: best so far)", fontsize=9)
+        top.xaxis.get_major_locator().set_params(integer=True)
+        if legend:
+            small = {"fontsize": 8, "title_fontsize": 8, "handlelength": 1.4}
+            figure.legend(title="test fold", loc="outside upper center", ncols=4, frameon=False, **small)
+        if settings:
+            shares = np.array([[100 * h.importances.get(setting, 0.0) for setting in settings] for h in histories if h.importances])
+            order = np.argsort(shares.mean(axis=0), kind="stable")
+            panes[1].barh(range(len(settings)), shares.mean(axis=0)[order], color="#8fb3d9", height=0.7)
+            for row in shares:
+                panes[1].plot(row[order], range(len(settings)), ".", color="black", alpha=0.5, markersize=4)
+            panes[1].set_yticks(range(len(settings)), [settings[i] for i in order], fontsize=8)
+            panes[1].set_xlabel("PED-ANOVA importance, % (dots: studies)", fontsize=9)
+        for pane in panes:
+            pane.tick_params(labelsize=8.5)
+            pane.grid(color="#888888", alpha=0.3, linewidth=0.6)
+            pane.set_axisbelow(True)
+            for side in ("top", "right"):
+                pane.spines[side].set_visible(False)
+
+    return picture(name, "Search: history and importances", heading, describe(histories), size, draw, constrained=True, labels=(names,))
+
+
+def describe(histories: Sequence[History]) -> str:
+    """The figure in words: how many settings were tried, what was reached, and which setting mattered most."""
+    states = Counter(tried.state for history in histories for tried in history.tried)
+    counted = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    chosen = [history.tried[history.chosen].validation_uar or 0.0 for history in histories if history.chosen is not None]
+    said = f"{len(histories)} {'study' if len(histories) == 1 else 'studies'} tried {sum(states.values())} settings ({counted})."
+    if chosen:
+        said += f" Best validation UAR of a study: {percent(min(chosen))} to {percent(max(chosen))} %."
+    shares: dict[str, list[float]] = {}
+    for history in histories:
+        for setting, share in history.importances.items():
+            shares.setdefault(setting, []).append(share)
+    if shares:
+        first = max(sorted(shares), key=lambda setting: float(np.mean(shares[setting])))
+        return f"{said} The setting that mattered most is {first} ({percent(float(np.mean(shares[first])))} % on average)."
+    return f"{said} Too few settings to tell importances."

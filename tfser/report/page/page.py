@@ -1,0 +1,325 @@
+"""report.html: one page that a person can read, send and print, made of the same values as the tables.
+
+It needs nothing outside itself (no script, no font, no picture from elsewhere); only its links lead away. What differs from run
+to run (run ids, dates, durations, commands) comes in through ``Provenance`` alone and stands in the section "How it was made", in the
+lists of trials and behind links; without a ``Provenance``, equal results give equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from tfser.errors import RequestError
+from tfser.evaluation import metrics
+from tfser.execution.results import Results
+from tfser.planning.configuration import Configuration
+from tfser.record import is_done, matrix
+from tfser.report import provenance, trace
+from tfser.report.figures.drawing import Picture
+from tfser.report.provenance import Provenance
+from tfser.report.published import Published
+from tfser.report.summary import Summary
+from tfser.report.tables.paired import Rows
+from tfser.report.tables.table import Column, Row, Table, beneath, known, percent, shown
+from tfser.storage.places import Place
+from tfser.text.streams import one_line
+
+_META = frozenset({"reference", "printed_protocol", "printed_selection", "averaging", "printed_seeds", "seeds", "folds", "whose", "second"})
+"""Columns that a narrow page shows below the row's name instead; so it does with check marks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """Everything that the page shows."""
+
+    results: Results
+    summaries: Sequence[Summary]
+    published: Published
+    rows: Rows
+    compared: Sequence[Table]
+    ablated: Sequence[Table]
+    paired: Sequence[Table]
+    pictures: Mapping[tuple[str, ...], Sequence[Picture]] = field(default_factory=dict)
+    """Key of a configuration to its figures."""
+
+
+def page(content: Content, made: Provenance | None, folder: Place) -> str:
+    """The page.
+
+    Args:
+        content: what is shown.
+        made: what differs from run to run; ``None`` leaves it out.
+        folder: where the page will lie, which commands are given for.
+    """
+    links = _Links(content, made)
+    return _template().render(
+        title=f"Sweep {content.results.sweep}",
+        question=_question(content),
+        answers=[_answer(summary, content, links) for summary in _whole(content)],
+        missing=_missing(content),
+        compared=[_table(table, links) for table in content.compared],
+        ablated=[_table(table, links) for table in content.ablated],
+        paired=[_table(table, links) for table in content.paired],
+        figures=[figures for summary in content.summaries if (figures := _figures(summary, content))["pictures"]],
+        trials=[_trials(summary, content, links, made) for summary in content.summaries],
+        made=_made(content, made, folder) if made else None,
+        digests=provenance.digests(content.results),
+    )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tfser.report.page", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html.jinja")
+
+
+class _Links:
+    """Where a number's link leads: to its MLflow run where a server shows it, else to its trials in the page."""
+
+    def __init__(self, content: Content, made: Provenance | None) -> None:
+        self._results, self._made = content.results, made
+        self._numbers: dict[tuple[str, ...], tuple[int, Configuration]] = {
+            s.configuration.key: (i, s.configuration) for i, s in enumerate(content.summaries, start=1)
+        }
+
+    def anchor(self, key: tuple[str, ...]) -> str:
+        return f"trials-{self._numbers[key][0]}"
+
+    def of_row(self, key: tuple[str, ...]) -> str:
+        run = self._results.row_runs.get(self._numbers[key][1])
+        return (self._made.run_link(run) if self._made else "") or f"#{self.anchor(key)}"
+
+    def of_trial(self, configuration: Configuration, fold: str, seed: int) -> str:
+        return self._made.run_link(self._results.runs.get((configuration, fold, seed))) if self._made else ""
+
+
+def _heading(summary: Summary, published: Published) -> str:
+    c = summary.configuration
+    return f"{published.row_title(c.model, c.ablation)} on {c.database}, {c.protocol_name}, selection {summary.selection}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    once = list(dict.fromkeys(names))
+    return once[0] if len(once) == 1 else f"{', '.join(once[:-1])} and {once[-1]}"
+
+
+def _question(content: Content) -> str:
+    """What the sweep asks, in a sentence."""
+    configurations = [s.configuration for s in content.summaries]
+    if not configurations:
+        return "Nothing was asked: this sweep has no rows."
+    models = _listed([content.published.model_title(c.model) for c in configurations])
+    units = _listed([f"a {c.unit}" for c in configurations]).replace(" and ", " or ")
+    do = "does" if len({c.model for c in configurations}) == 1 else "do"
+    databases = _listed([c.database for c in configurations])
+    text = f"How well {do} {models} recognise emotion on {databases} from {units} never heard in training"
+    if len({(c.model, c.ablation) for c in configurations}) > len({c.model for c in configurations}):
+        text += ", and what does each part of the model contribute"
+    return f"{text}?"
+
+
+def _whole(content: Content) -> list[Summary]:
+    """The rows that the answer names: the whole models where there are any, else every row."""
+    whole = [s for s in content.summaries if content.published.is_full(s.configuration.model, s.configuration.ablation)]
+    return whole or list(content.summaries)
+
+
+def _answer(summary: Summary, content: Content, links: _Links) -> dict[str, str]:
+    """One row in a sentence: its UAR, how sure it is, and what guessing would give."""
+    c, figures = summary.configuration, summary.figures
+    said = {"name": _heading(summary, content.published), "link": links.of_row(c.key), "pooled": "", "about": "", "mean": ""}
+    if figures is None:
+        return said | {"rest": "No fold is done yet."}
+    interval = content.rows.intervals[c.key]["uar_pooled"]
+    guess = percent(1 / int((summary.confusion.sum(axis=1) > 0).sum()))
+    rest = f"Guessing reaches {guess} %."
+    if summary.incomplete:
+        rest += f" Only {summary.folds} folds are in: this is not the whole result."
+    if not c.complete:
+        rest += " The database is incomplete."
+    if c.selection == "oracle":
+        rest += " The epoch was chosen on the test speakers: an upper bound, not a result."
+    return said | {
+        "pooled": f"{percent(figures.uar_pooled)} %",
+        "about": f"95 % interval {percent(interval.low)} to {percent(interval.high)} %" if known(interval.low) else "",
+        "mean": f"{percent(figures.uar_mean)}{f' ± {percent(figures.uar_sd)}' if known(figures.uar_sd) else ''} %",
+        "rest": rest,
+    }
+
+
+def _missing(content: Content) -> list[dict[str, Any]]:
+    """Whatever a reader could take for done and is not: folds with their reasons, and databases that are not whole."""
+    found: list[dict[str, Any]] = []
+    for summary in content.summaries:
+        c = summary.configuration
+        reasons = [f"{c.unit} {fold}: {why}" for fold, why in summary.missing.items()]
+        unasked = c.folds_total - len(c.folds)
+        if unasked > 0:
+            reasons.append(f"{unasked} of {c.folds_total} folds were not asked for")
+        if reasons:
+            found.append({"name": f"{_heading(summary, content.published)}: {summary.folds} folds", "reasons": reasons})
+    for database in dict.fromkeys(s.configuration.database for s in content.summaries):
+        members = [s.configuration for s in content.summaries if s.configuration.database == database]
+        reasons = [] if all(c.complete for c in members) else ["this copy of the database does not have the published counts"]
+        reasons += dict.fromkeys(c.remark for c in members if c.remark)
+        if reasons:
+            found.append({"name": f"Database {database}", "reasons": reasons})
+    return found
+
+
+def _table(table: Table, links: _Links) -> dict[str, Any]:
+    """A table as the template takes it."""
+    head, *rest = [c for c in table.columns if c.paper]
+    meta = {c.key: c.key in _META or any(isinstance(row.values.get(c.key), bool) for row in table.rows) for c in rest}
+    groups: list[dict[str, Any]] = []
+    for column in rest:
+        if groups and (groups[-1]["name"], groups[-1]["meta"]) == (column.group, meta[column.key]):
+            groups[-1]["span"] += 1
+        else:
+            groups.append({"name": column.group, "meta": meta[column.key], "span": 1})
+    rows = []
+    for row in table.rows:
+        about = {c.key: row.about_keys.get(c.key, row.about) for c in rest}
+        rows.append(
+            {
+                "ours": row.ours,
+                "name": shown(head, row),
+                "meta": " · ".join(said for c in rest if meta[c.key] and (said := _said(c, row))),
+                "cells": [_cell(c, row, links.of_row(about[c.key]) if about[c.key] else "", meta[c.key]) for c in rest],
+            }
+        )
+    return {
+        "id": table.name,
+        "title": table.title,
+        "groups": groups if any(group["name"] for group in groups) else [],
+        "head": head.title,
+        "columns": [{"title": c.title, "kind": _kind(c, meta[c.key])} for c in rest],
+        "rows": rows,
+        "notes": table.paper_notes,
+    }
+
+
+def _kind(column: Column, meta: bool, mark: bool = False) -> str:
+    """Names of the cell's classes."""
+    return " ".join(name for name, is_so in (("n", column.numeric), ("meta", meta), ("mark", mark)) if is_so)
+
+
+def _cell(column: Column, row: Row, link: str, meta: bool) -> dict[str, Any]:
+    value = row.values.get(column.key)
+    return {
+        "text": shown(column, row),
+        "beneath": beneath(column, row),
+        "best": column.key in row.best,
+        "link": link if column.numeric and not column.published and known(value) else "",
+        "kind": _kind(column, meta, isinstance(value, bool)),
+        "mark": {True: "with", False: "without"}[value] if isinstance(value, bool) else "",
+    }
+
+
+def _said(column: Column, row: Row) -> str:
+    """A cell in words that need no column title; empty for an empty one."""
+    text, value = shown(column, row), row.values.get(column.key)
+    if isinstance(value, bool):
+        return f"{column.title} {text}"
+    if column.key in ("printed_seeds", "seeds") and text:
+        return f"{text} seed" if text == "1" else f"{text} seeds"
+    if column.key == "folds" and text[:1].isdigit():
+        return f"{text} folds"
+    if column.key == "second":
+        return f"minus {text}"
+    return f"{column.title.lower()} not stated" if text == "not stated" else text
+
+
+def _figures(summary: Summary, content: Content) -> dict[str, Any]:
+    pictures = content.pictures.get(summary.configuration.key, ())
+    return {
+        "name": _heading(summary, content.published),
+        # Drawn here, with every name escaped by matplotlib.
+        "pictures": [{"kind": p.kind, "description": p.description, "svg": Markup(p.svg), "file": f"{p.name}.png"} for p in pictures],
+    }
+
+
+def _trials(summary: Summary, content: Content, links: _Links, made: Provenance | None) -> dict[str, Any]:
+    """Every final trial of a row: its recalls, and with a provenance its run, its minutes and the command that repeats it."""
+    c, results = summary.configuration, content.results
+    rows, commands = [], []
+    for fold in c.folds:
+        for seed in c.seeds:
+            record = results.records.get((c, fold, seed))
+            nothing = dict.fromkeys(("war", "uar", "utterances", "epochs", "reason", "minutes", "run", "trial"), "")
+            row: dict[str, Any] = {**nothing, "fold": fold, "seed": seed, "link": links.of_trial(c, fold, seed), "recalls": []}
+            row["trial"] = record.get("trial_id", "") if record else ""
+            if is_done(record):
+                counts = matrix(record)
+                recalls = [percent(float(r)) if known(float(r)) else "absent" for r in metrics.recalls(counts)]
+                row |= {"war": percent(metrics.war(counts)), "uar": percent(metrics.uar(counts)), "recalls": recalls}
+                row |= {"utterances": len(record["utterances"]), "epochs": record["epochs"]}
+            else:
+                row["reason"] = "not finished" if record is None else f"failed: {record.get('reason', 'no reason recorded')}"
+            if made:
+                row["run"] = results.runs.get((c, fold, seed), "")
+                row["minutes"] = f"{record['seconds'] / 60:.1f}" if record and "seconds" in record else ""
+                command = _repeat(record, c, results.command)
+                commands += [command] if command else []
+            rows.append(row)
+    return {
+        "name": _heading(summary, content.published),
+        "id": links.anchor(c.key),
+        "emotions": c.emotions,
+        "unit": c.unit,
+        "rows": rows,
+        "commands": commands,
+        "run": results.row_runs.get(c, "") if made else "",
+    }
+
+
+def _repeat(record: Mapping[str, Any] | None, c: Configuration, command: str) -> str:
+    """The command that repeats the trial; empty for one that cannot be repeated by itself."""
+    if record is None or "numerics" not in record.get("spec", {}):
+        return ""
+    try:
+        return trace.repeat(record, command=command, incomplete=not c.complete)
+    except RequestError as error:
+        return f"# trial {record['trial_id']}: {'; '.join(error.problems)}"
+
+
+def _made(content: Content, made: Provenance, folder: Place) -> dict[str, Any]:
+    """How it was made, as far as it is known."""
+    results = content.results
+    starts = [r["started_unix"] for r in results.records.values() if "started_unix" in r]
+    ends = [r["started_unix"] + r["seconds"] for r in results.records.values() if "started_unix" in r and "seconds" in r]
+    cost = provenance.cost(results)
+    versions = {name: ", ".join(values) for name, values in provenance.versions(results).items()}
+    systems = sorted({r["machine"]["system"] for r in results.records.values() if "system" in r.get("machine", {})})
+    return {
+        "command": results.command,
+        "server": made.server_command(folder),
+        "ui": made.ui,
+        "tracking_uri": made.tracking_uri if made.ui else "",
+        "first": _day(min(starts)) if starts else "",
+        "last": _day(max(ends)) if ends else "",
+        "versions": {**versions, **made.versions},
+        "systems": systems,
+        "costs": [{"device": d, "trials": cost.trials[d], "hours": f"{cost.hours[d]:.2f}"} for d in sorted(cost.hours)],
+        "hours": f"{sum(cost.hours.values()):.2f}",
+        "unrecorded": cost.unrecorded,
+    }
+
+
+def _day(unix: float) -> str:
+    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M UTC")

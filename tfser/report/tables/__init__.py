@@ -1,0 +1,1 @@
+"""Tables of a sweep: content, formats and notes."""

@@ -1,0 +1,219 @@
+"""The comparison table: for each database, every published row and ours, each with its protocol named.
+
+Builds values only; ``formats`` and ``terminal`` write them.
+
+A row of ours stands twice, pooled and as mean of folds, since the papers do not say which of the two they
+print: a reader can then compare like with like whichever it was.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from tfser.evaluation.uncertainty import Interval
+from tfser.report.published import Published, PublishedRow
+from tfser.report.summary import Summary
+from tfser.report.tables import notes
+from tfser.report.tables.paired import Rows
+from tfser.report.tables.table import DAGGER, OTHER_PROTOCOL, Beneath, Column, Row, Table, Value, with_best
+
+CSV_COLUMNS = (
+    "database",
+    "database_digest",
+    "database_state",
+    "method",
+    "source",
+    "protocol",
+    "model",
+    "ablation",
+    "selection",
+    "settings",
+    "averaging",
+    "absent_emotions",
+    "folds_done",
+    "folds_total",
+    "seeds",
+    "utterances",
+    "speakers",
+    "war",
+    "war_sd",
+    "war_seed_sd",
+    "war_low",
+    "war_high",
+    "uar",
+    "uar_sd",
+    "uar_seed_sd",
+    "uar_low",
+    "uar_high",
+)
+"""Of comparison.csv. ``source`` is a paper's key or ``ours``; ``_sd`` is over folds, ``_seed_sd`` over seeds, ``_low`` and ``_high``
+bound the 95 % interval."""
+
+NOT_STATED = "not stated"
+
+POOLED, MEAN, MEAN_ZEROS = "pooled", "mean of folds", "mean of folds, absent as 0"
+"""How a row of ours averages over folds; the last counts an emotion that a fold never shows as a recall of 0."""
+
+
+def beneath(name: str) -> tuple[Beneath, ...]:
+    """The lines below a figure of ours: its interval, and its spread over seeds.
+
+    Args:
+        name: ``war``, or the key of another figure.
+    """
+    return (
+        Beneath(text="[{}, {}]", keys=(f"{name}_low", f"{name}_high")),
+        Beneath(text="seeds ± {}", keys=(f"{name}_seed_sd",)),
+    )
+
+
+_COLUMNS = (
+    Column(key="printed_method", title="Method", terminal=False, width=28),
+    Column(key="terminal_method", title="Method", paper=False, width=26),
+    Column(key="reference", title="Source", terminal=False),
+    Column(key="printed_protocol", title="Protocol", width=12),
+    Column(key="printed_selection", title="Selection", terminal=False, width=24),
+    Column(key="averaging", title="Averaging", terminal=False, width=14),
+    Column(key="printed_seeds", title="Seeds", terminal=False),
+    Column(key="folds", title="Folds"),
+    Column(key="war", title="WAR (%)", numeric=True, spread="war_sd", beneath=beneath("war")),
+    Column(key="uar", title="UAR (%)", numeric=True, spread="uar_sd", beneath=beneath("uar")),
+)
+
+
+def label(*parts: str) -> str:
+    """A word for a LaTeX label: letters, digits and ``-`` only."""
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
+
+
+def tables(summaries: Sequence[Summary], published: Published, rows: Rows) -> list[Table]:
+    """One table per database and state of it, in the order of the summaries (which are sorted)."""
+    by_database = groupby(summaries, key=lambda s: (s.configuration.database, s.configuration.database_digest))
+    return [_table(database, list(group), published, rows) for (database, _), group in by_database]
+
+
+def _table(database: str, summaries: list[Summary], published: Published, uncertain: Rows) -> Table:
+    theirs = [row for row in published.comparison if row.database == database]
+    protocols = {s.configuration.protocol_name for s in summaries}
+    rows = [_published_row(row, protocols, published) for row in theirs]
+    for summary in summaries:
+        rows += _our_rows(summary, published, uncertain.intervals[summary.configuration.key])
+    return Table(
+        name=label("comparison", database),
+        database=database,
+        title=f"WAR and UAR on {uncertain.database(summaries[0].configuration)}, in percent",
+        columns=_COLUMNS,
+        rows=with_best(rows, _COLUMNS, "printed_method"),
+        notes=tuple(_notes(database, summaries, theirs, protocols, published, uncertain)),
+        best_note=notes.BEST,
+    )
+
+
+def _numbers(published: Published) -> dict[str, str]:
+    return {paper: f"[{number}]" for number, paper in enumerate(published.papers, start=1)}
+
+
+def _published_row(row: PublishedRow, protocols: set[str], published: Published) -> Row:
+    protocol = row.protocol or NOT_STATED
+    other = row.protocol is not None and row.protocol not in protocols
+    reference = _numbers(published)[row.paper]
+    return Row(
+        ours=False,
+        nothing="N/A",
+        values={
+            "database": row.database,
+            "method": row.method,
+            "printed_method": row.method,
+            "terminal_method": f"{row.method} {reference}",
+            "source": row.paper,
+            "reference": reference,
+            "protocol": protocol,
+            "printed_protocol": f"{protocol}{OTHER_PROTOCOL}" if other else protocol,
+            "averaging": NOT_STATED,
+            "absent_emotions": NOT_STATED,
+            "database_state": NOT_STATED,
+            "war": row.war,
+            "uar": row.uar,
+        },
+    )
+
+
+def _our_rows(summary: Summary, published: Published, intervals: Mapping[str, Interval]) -> list[Row]:
+    configuration, figures = summary.configuration, summary.figures
+    method = published.row_title(configuration.model, configuration.ablation)
+    shared: dict[str, Value] = {
+        "database": configuration.database,
+        "database_digest": configuration.database_digest,
+        "database_state": "complete" if configuration.complete else "incomplete",
+        "method": method,
+        "printed_method": f"{method} (ours)",
+        "source": "ours",
+        "reference": "ours",
+        "protocol": configuration.protocol_name,
+        "printed_protocol": configuration.protocol_name,
+        "model": configuration.model,
+        "ablation": configuration.ablation,
+        "selection": configuration.selection,
+        "printed_selection": summary.selection,
+        "settings": configuration.settings,
+        "absent_emotions": "left out",
+        "folds_done": len(summary.done),
+        "folds_total": configuration.folds_total,
+        "folds": f"{summary.folds}{DAGGER}" if summary.incomplete else summary.folds,
+        "seeds": len(configuration.seeds),
+        "printed_seeds": str(len(configuration.seeds)),
+        "utterances": summary.utterances,
+        "speakers": len(summary.speakers),
+    }
+    short = f"{method}\n(ours, {summary.selection}"  # a terminal has no room for columns that say so
+    pooled: dict[str, Value] = {"averaging": POOLED, "terminal_method": f"{short}, pooled)"}
+    mean: dict[str, Value] = {"averaging": MEAN, "terminal_method": f"{short}, mean)"}
+    made = [pooled, mean]
+    if figures is not None:
+        pooled |= {"war": figures.war_pooled, "uar": figures.uar_pooled}
+        mean |= {"war": figures.war_mean, "war_sd": figures.war_sd, "uar": figures.uar_mean, "uar_sd": figures.uar_sd}
+        for values, kind in ((pooled, "pooled"), (mean, "mean")):
+            for name in ("war", "uar"):
+                figure = f"{name}_{kind}"
+                values |= {f"{name}_low": intervals[figure].low, f"{name}_high": intervals[figure].high}
+                values[f"{name}_seed_sd"] = summary.seed_sd(figure)
+        if summary.zeros_differ:
+            zeros: dict[str, Value] = {"averaging": MEAN_ZEROS, "terminal_method": f"{short}, mean, absent as 0)"}
+            made.append(zeros | {"absent_emotions": "zero", "uar": summary.uar_mean_zeros, "uar_sd": summary.uar_sd_zeros})
+    able = comparable(summary)
+    return [
+        Row(
+            ours=True,
+            about=configuration.key,
+            values=shared | own,
+            marked=summary.incomplete,
+            comparable=able and own["averaging"] != MEAN_ZEROS,
+        )
+        for own in made
+    ]
+
+
+def comparable(summary: Summary) -> bool:
+    """Whether the row is a whole result: every fold, a whole database, nothing chosen on the test speakers."""
+    return not summary.incomplete and summary.configuration.complete and summary.configuration.selection != "oracle"
+
+
+def _notes(
+    database: str, summaries: list[Summary], theirs: list[PublishedRow], protocols: set[str], published: Published, uncertain: Rows
+) -> list[str]:
+    said = notes.of_database(summaries, published)
+    if not theirs:
+        said.append(f"Neither paper gives a figure for {database}: the rows are ours only.")
+    said += notes.of_measurement(summaries, published, uncertain)
+    if theirs:
+        said.append(
+            "Published figures are as printed. How they average over folds and how their settings were chosen is not stated; "
+            "a protocol is given where the paper names it."
+        )
+        if any(row.protocol and row.protocol not in protocols for row in theirs):
+            said.append(f"{OTHER_PROTOCOL} Another protocol than ours here ({', '.join(sorted(protocols))}).")
+    papers = [paper for paper in published.papers if any(row.paper == paper for row in theirs)]
+    said += [f"{_numbers(published)[paper]} {paper}: {published.papers[paper]}" for paper in papers]
+    return said

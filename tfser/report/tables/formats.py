@@ -1,0 +1,201 @@
+r"""The written forms of a table: CSV, Markdown and LaTeX. Knows no metric, database or model.
+
+CSV holds the rows' typed values (fractions, true/false, nothing where there is no number); Markdown and LaTeX
+hold what ``table.shown`` prints, escaped. LaTeX needs ``booktabs`` and nothing else.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import textwrap
+import unicodedata
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from rich.cells import cell_len
+
+from tfser.report.tables.table import Column, Row, Table, Value, beneath, exact, known, shown
+from tfser.text.streams import one_line
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
+    r"""One header row and typed rows, ``\n`` at each end of line.
+
+    A float is written with ``repr``, so that reading it gives the same float; ``None`` and NaN are empty;
+    true and false are ``true`` and ``false``.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow([_csv_value(value) for value in row])
+    return out.getvalue()
+
+
+def _csv_value(value: Value) -> str:
+    if value is None or not known(value):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def to_csv(keys: Sequence[str], tables: Sequence[Table]) -> str:
+    """The rows of all tables below one header; floats that are measured are rounded by ``table.exact``."""
+    rows = (row for table in tables for row in table.rows)
+    values = ([row.values.get(key) for key in keys] for row in rows)
+    return csv_text(keys, ([exact(v) if isinstance(v, float) and known(v) else v for v in row] for row in values))
+
+
+def escape_markdown(text: str) -> str:
+    """So that GitHub-flavoured Markdown prints the text as it is, inside a table too."""
+    text = re.sub(r"([\\`*\[\]<>|~$#])", r"\\\1", one_line(text))
+    text = re.sub(r"&(?=#?\w+;)", r"\\&", text)  # only where it would be read as an entity
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # an underscore within a word is an underscore
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+    '"': "''",  # \textquotedbl is missing from LaTeX's default encoding
+    "[": "{[}",  # right after \\ a bracket or star would be read as its argument
+    "]": "{]}",
+    "*": "{*}",
+    "±": r"$\pm$",
+    "†": r"$^{\dagger}$",
+    "‡": r"$^{\ddagger}$",
+    "✓": r"$\checkmark$",
+    "✗": r"$\times$",
+    "–": "--",
+    "−": "$-$",
+    "’": "'",
+}
+
+
+def escape_latex(text: str) -> str:
+    """So that LaTeX prints the text as it is."""
+    return "".join(_LATEX.get(character, character) for character in one_line(text))
+
+
+def _beyond_pdflatex(text: str) -> bool:
+    """Whether a character is neither ASCII nor an accented Latin letter, for which pdfLaTeX has no glyph by itself."""
+    return any(ord(c) > 127 and ord(unicodedata.normalize("NFD", c)[0]) > 127 for c in text if c not in "ßæøåœÆØÅŒ§©®°·")
+
+
+def to_markdown(heading: str, tables: Sequence[Table]) -> str:
+    """A heading, then each table with its notes; columns are aligned in the source too."""
+    parts = [f"# {escape_markdown(heading)}\n"]
+    parts += [_markdown(table) for table in tables]
+    if not tables:
+        parts.append("No rows.\n")
+    return "\n".join(parts)
+
+
+def _markdown(table: Table) -> str:
+    columns = [c for c in table.columns if c.paper]
+    # Markdown has one header row, so that a group's name goes before each of its titles.
+    header = [escape_markdown(f"{c.group}: {c.title}" if c.group else c.title) for c in columns]
+    body = []
+    for row in table.rows:
+        body.append([_markdown_cell(c, row) for c in columns])
+    widths = [max(3, *(cell_len(line[i]) for line in [header, *body])) for i in range(len(columns))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = []
+        for column, cell, width in zip(columns, cells, widths, strict=True):
+            space = " " * (width - cell_len(cell))
+            padded.append(space + cell if column.numeric else cell + space)
+        return f"| {' | '.join(padded)} |"
+
+    rule = [("-" * (w - 1) + ":") if c.numeric else "-" * w for c, w in zip(columns, widths, strict=True)]
+    lines = [f"## {escape_markdown(table.title)}", "", line(header), line(rule), *map(line, body)]
+    if table.paper_notes:
+        lines += ["", *(f"- {escape_markdown(note)}" for note in table.paper_notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_cell(column: Column, row: Row) -> str:
+    first = escape_markdown(shown(column, row))
+    # The further lines are numbers and words of ours, in which nothing has to be escaped.
+    return " ".join([f"**{first}**" if column.key in row.best else first, *beneath(column, row)])
+
+
+def to_latex(tables: Sequence[Table]) -> str:
+    """One ``table`` environment each: for a document that loads booktabs, and a document by itself where it is compiled alone."""
+    body = "\n".join(_latex(table) for table in tables) or "% no rows\n"
+    head = [
+        r"% \input this into a document that loads booktabs (wide: in two columns make it table*), or compile it as it is",
+        r"\makeatletter\ifx\@nodocument\relax\else",
+        r"\documentclass{article}\usepackage{booktabs,amssymb}\usepackage[margin=15mm]{geometry}\begin{document}\def\tfseralone{\end{document}}\fi\makeatother",
+    ]
+    if r"\checkmark" in body:
+        head.append("% with \\usepackage{amssymb} the check marks are check marks, without it root signs")
+        head.append(r"\providecommand{\checkmark}{\surd}")
+    if _beyond_pdflatex(body):
+        head.append("% holds characters that pdfLaTeX has no glyph for: compile with XeLaTeX or LuaLaTeX and a font that has them")
+    return "\n".join([*head, "", body, r"\ifdefined\tfseralone\expandafter\tfseralone\fi", ""])
+
+
+def _latex(table: Table) -> str:
+    columns = [c for c in table.columns if c.paper]
+    marks = [any(isinstance(row.values.get(c.key), bool) for row in table.rows) for c in columns]
+    alignment = "".join("c" if mark else "r" if c.numeric else "l" for c, mark in zip(columns, marks, strict=True))
+    lines = [
+        r"\begin{table}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{escape_latex(table.title)}}}",
+        rf"\label{{tab:{table.name}}}",
+        r"\makebox[\linewidth][c]{%  centred where it is wider than the text",
+        rf"\begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
+        r"\toprule",
+    ]
+    if any(c.group for c in columns):
+        lines += _latex_groups(columns)
+    lines += [" & ".join(escape_latex(c.title) for c in columns) + r" \\", r"\midrule"]
+    for previous, row in zip([None, *table.rows], table.rows, strict=False):
+        if table.ruled and previous is not None and previous.ours != row.ours:
+            lines.append(r"\midrule")
+        cells = [_latex_cell(c, row) for c in columns]
+        lines.append(" & ".join(cells) + (r" \\\addlinespace" if any(r"\\" in cell for cell in cells) else r" \\"))
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    if table.paper_notes:
+        notes = [escape_latex(note) + r"\par" for note in table.paper_notes]
+        lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}\raggedright\scriptsize", *notes, r"\end{minipage}"]
+    lines += [r"\end{table}", ""]
+    return "\n".join(lines)
+
+
+def _latex_cell(column: Column, row: Row) -> str:
+    text = one_line(shown(column, row))
+    wrapped = [escape_latex(part) for part in (textwrap.wrap(text, column.width) if column.width else [text])] or [""]
+    first = [rf"\textbf{{{line}}}" if column.key in row.best else line for line in wrapped]
+    lines = [*first, *(rf"{{\scriptsize {escape_latex(line)}}}" for line in beneath(column, row))]
+    if len(lines) == 1:
+        return lines[0]
+    return rf"\begin{{tabular}}[t]{{@{{}}{'r' if column.numeric else 'l'}@{{}}}}" + r"\\".join(lines) + r"\end{tabular}"
+
+
+def _latex_groups(columns: Sequence[Column]) -> list[str]:
+    heads, rules, start = [], [], 1
+    for group, members in groupby(columns, key=lambda c: c.group):
+        span = len(list(members))
+        if group:
+            heads.append(rf"\multicolumn{{{span}}}{{c}}{{{escape_latex(group)}}}")
+            rules.append(rf"\cmidrule(lr){{{start}-{start + span - 1}}}")
+        else:
+            heads.extend([""] * span)
+        start += span
+    return [" & ".join(heads) + r" \\", "".join(rules)]

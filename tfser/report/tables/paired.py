@@ -1,0 +1,253 @@
+"""Rows in the form that ``tfser.evaluation.uncertainty`` takes, and every paired comparison of two rows.
+
+Draws no random number itself. Rows are compared where they were measured on the same test utterances: within one
+database and protocol, on the folds and seeds that both have.
+
+An ablation is compared with the whole model of its own table, and those comparisons are one family for Holm's correction. Other
+pairs are written uncorrected, since which of them a reader looks at is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, groupby
+
+from tfser.evaluation import uncertainty
+from tfser.execution.results import KEY_COLUMNS
+from tfser.planning.configuration import Configuration
+from tfser.planning.settings_in_words import labels
+from tfser.report.published import Published
+from tfser.report.summary import Summary, predicted
+from tfser.report.tables.formats import csv_text
+from tfser.report.tables.table import Beneath, Column, Row, Table, Value, exact, known
+
+COLUMNS = (
+    *KEY_COLUMNS,
+    "other_model",
+    "other_ablation",
+    "other_selection",
+    "other_settings",
+    "figure",
+    "folds",
+    "seeds",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_smallest",
+    "comparisons",
+    "p_holm",
+)
+"""Of paired.csv. ``difference`` is the first row's figure minus the other's, ``p_smallest`` the smallest p that so many folds can
+give, ``p_holm`` the p corrected for the ``comparisons`` of one ablation table; empty for a pair that stands in none."""
+
+
+COMPARED = ("uar_mean", "war_mean")
+"""The figures that rows are compared in: pairing is over held-out folds, which the pooled figures weigh by their utterances."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One figure of two rows, on what both have."""
+
+    first: Configuration
+    second: Configuration
+    figure: str
+    """One of ``COMPARED``."""
+    comparison: uncertainty.Comparison
+    folds: tuple[str, ...]
+    """The folds that both have."""
+    seeds: tuple[int, ...]
+    """The seeds that both have."""
+    comparisons: int = 1
+    """How many comparisons the ablation table holds that this one stands in; 1 where it stands in none."""
+    p_holm: float | None = None
+    """Corrected for those; ``None`` where it stands in no ablation table."""
+
+    @property
+    def no_claim(self) -> str:
+        """Why no significance is claimable whatever the scores; empty where one is."""
+        return uncertainty.no_claim(self.comparison.folds, self.comparisons)
+
+
+def scores(summary: Summary) -> uncertainty.Row | None:
+    """The row's test predictions over its done folds; ``None`` when there is none."""
+    index = {emotion: i for i, emotion in enumerate(summary.configuration.emotions)}
+    trials = []
+    for fold, seed in summary.matrices:
+        utterances = summary.records[fold, seed]["utterances"]
+        trials.append(
+            uncertainty.FoldScores(
+                fold=fold,
+                seed=seed,
+                utterances=[u["id"] for u in utterances],
+                speakers=[u["speaker"] for u in utterances],
+                truth=[index[u["truth"]] for u in utterances],
+                predicted=[predicted(u) for u in utterances],
+            )
+        )
+    return uncertainty.row(trials, len(index)) if trials else None
+
+
+class Rows:
+    """The summaries' rows with their intervals and comparisons, each made when it is first asked for.
+
+    Args:
+        summaries: sorted by key.
+        published: which ablation is the whole model.
+    """
+
+    def __init__(self, summaries: Sequence[Summary], published: Published) -> None:
+        self._configurations = [s.configuration for s in summaries]
+        self._published = published
+        self._scores = {s.configuration.key: scores(s) for s in summaries}
+        self._compared: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[Pair, ...]] = {}
+        self._tables: dict[tuple[tuple[str, ...], str], dict[tuple[str, ...], Pair]] = {}
+        self.intervals: Mapping[tuple[str, ...], Mapping[str, uncertainty.Interval]] = {
+            key: uncertainty.intervals(row) if row else {} for key, row in self._scores.items()
+        }
+        """Key of a configuration to the interval of each figure; nothing where no fold is done."""
+
+    def database(self, configuration: Configuration) -> str:
+        """The name of a row's database, with its digest where there are rows of another state of it."""
+        c = configuration
+        states = {other.database_digest for other in self._configurations if other.database == c.database}
+        return f"{c.database} ({c.database_digest or 'digest not recorded'})" if len(states) > 1 else c.database
+
+    def against_whole(self, configuration: Configuration, figure: str) -> Pair | None:
+        """The comparison of an ablation with the whole model of its table, where there is one."""
+        whole = next((c for c in self._configurations if self._is_whole_of(c, configuration)), None)
+        if whole is None:
+            return None
+        if (whole.key, figure) not in self._tables:
+            others = [c for c in self._configurations if self._is_whole_of(whole, c)]
+            pairs = [pair for c in others for pair in self._compare(c, whole) if pair.figure == figure]
+            adjusted = uncertainty.holm([pair.comparison.p for pair in pairs])
+            self._tables[whole.key, figure] = {
+                pair.first.key: replace(pair, comparisons=len(pairs), p_holm=float(p)) for pair, p in zip(pairs, adjusted, strict=True)
+            }
+        return self._tables[whole.key, figure].get(configuration.key)
+
+    def pairs(self) -> list[Pair]:
+        """Every two rows of one state of a database and one protocol, sorted; an ablation before the whole model of its table."""
+        made: list[Pair] = []
+        for one, other in combinations(self._configurations, 2):
+            if (one.database, one.database_digest, one.protocol) != (other.database, other.database_digest, other.protocol):
+                continue
+            turned = self._is_whole_of(one, other) or (self._whole(one) and not self._whole(other))
+            first, second = (other, one) if turned else (one, other)
+            for pair in self._compare(first, second):
+                made.append((self.against_whole(first, pair.figure) if self._is_whole_of(second, first) else None) or pair)
+        return sorted(made, key=lambda p: (p.first.key, p.second.key, p.figure))
+
+    def _whole(self, c: Configuration) -> bool:
+        return self._published.is_full(c.model, c.ablation)
+
+    def _is_whole_of(self, whole: Configuration, c: Configuration) -> bool:
+        """Whether ``whole`` is the whole model of the ablation table that ``c`` stands in."""
+        same = replace(c, ablation=whole.ablation).key == whole.key
+        return same and self._whole(whole) and c.key != whole.key
+
+    def _compare(self, first: Configuration, second: Configuration) -> tuple[Pair, ...]:
+        key = (first.key, second.key)
+        if key not in self._compared:
+            self._compared[key] = self._made(first, second)
+        return self._compared[key]
+
+    def _made(self, first: Configuration, second: Configuration) -> tuple[Pair, ...]:
+        one, other = self._scores[first.key], self._scores[second.key]
+        if one is None or other is None or first.emotions != second.emotions:
+            return ()
+        if not set(one.folds) & set(other.folds) or not set(one.seeds) & set(other.seeds):
+            return ()
+        one, other = uncertainty.shared(one, other)
+        if one.keys != other.keys:  # two states of a database by one name
+            return ()
+        return tuple(
+            Pair(
+                first=first,
+                second=second,
+                figure=figure,
+                comparison=uncertainty.compare(one, other, figure),
+                folds=one.folds,
+                seeds=one.seeds,
+            )
+            for figure in COMPARED
+        )
+
+
+def tables(pairs: Sequence[Pair], published: Published) -> list[Table]:
+    """Every paired comparison, one table per database and protocol."""
+    selections = labels(c for pair in pairs for c in (pair.first, pair.second))
+
+    def place(pair: Pair) -> tuple[str, str, str]:
+        return pair.first.database, pair.first.database_digest, pair.first.protocol
+
+    def name(c: Configuration) -> str:
+        return f"{published.row_title(c.model, c.ablation)}, {selections[c.key]}"
+
+    made: list[Table] = []
+    for (database, *_), members in groupby(sorted(pairs, key=place), key=place):
+        rows: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, Value]] = {}
+        together = list(members)
+        for pair in together:
+            values = rows.setdefault((pair.first.key, pair.second.key), {"first": name(pair.first), "second": name(pair.second)})
+            values |= {"folds": str(len(pair.folds)), "seeds": str(len(pair.seeds))}
+            measure, numbers = pair.figure.partition("_")[0], pair.comparison
+            values |= {f"{measure}_difference": numbers.difference, f"{measure}_p": numbers.p, f"{measure}_p_holm": pair.p_holm}
+            values |= {f"{measure}_low": numbers.interval.low, f"{measure}_high": numbers.interval.high}
+        said = [
+            "Difference of the means of folds in percentage points, the first row minus the second, paired on the same folds, seeds and "
+            "utterances, with its 95 % interval; p: two-sided sign-flip permutation test over folds, uncorrected; Holm: corrected for the "
+            "comparisons of the ablation table that it stands in."
+        ]
+        said += dict.fromkeys(pair.no_claim for pair in together if pair.no_claim)
+        protocol_name = together[0].first.protocol_name
+        made.append(
+            Table(
+                name=f"paired-{len(made) + 1}",
+                title=f"Paired comparisons on {database}, {protocol_name}, in percentage points",
+                database=database,
+                columns=_TABLE_COLUMNS,
+                rows=tuple(Row(ours=True, about=first, values=values) for (first, _), values in rows.items()),
+                notes=tuple(said),
+            )
+        )
+    return made
+
+
+def _difference(measure: str) -> Column:
+    return Column(
+        key=f"{measure}_difference",
+        title=measure.upper(),
+        numeric=True,
+        form="points",
+        beneath=(
+            Beneath(text="[{}, {}]", keys=(f"{measure}_low", f"{measure}_high"), form="points"),
+            Beneath(text="p {}", keys=(f"{measure}_p",), form="probability"),
+            Beneath(text="Holm {}", keys=(f"{measure}_p_holm",), form="probability"),
+        ),
+    )
+
+
+_TABLE_COLUMNS = (
+    Column(key="first", title="Row"),
+    Column(key="second", title="Minus"),
+    Column(key="seeds", title="Seeds"),
+    Column(key="folds", title="Folds"),
+    _difference("uar"),
+    _difference("war"),
+)
+
+
+def to_csv(pairs: Sequence[Pair]) -> str:
+    """paired.csv."""
+    rows: list[list[Value]] = []
+    for pair in pairs:
+        other, made = pair.second, pair.comparison
+        numbers = [made.difference, made.interval.low, made.interval.high, made.p, uncertainty.smallest_p(made.folds)]
+        in_table = [pair.comparisons, exact(pair.p_holm)] if pair.p_holm is not None else [None, None]
+        others = (other.model, other.ablation, other.selection, other.settings, pair.figure)
+        rows.append([*pair.first.key, *others, made.folds, made.seeds, *(exact(n) if known(n) else None for n in numbers), *in_table])
+    return csv_text(COLUMNS, rows)

@@ -1,0 +1,98 @@
+"""The tables in a terminal of 80 columns, and as plain text where the output is no terminal.
+
+Prints only; the tables come from ``comparison`` and ``ablation``, the latter where more than one ablation was run.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from tfser.execution.results import Results
+from tfser.report import published
+from tfser.report.summary import summarise
+from tfser.report.tables import ablation, comparison
+from tfser.report.tables.paired import Rows
+from tfser.report.tables.table import Column, Row, Table, beneath, shown
+from tfser.text.streams import one_line
+
+_ASCII = str.maketrans({"±": "+-", "−": "-", "†": "*", "‡": "**", "✓": "yes", "✗": "no", "–": "-", "’": "'", "…": "..."})
+
+
+def show(results: Results, console: Console) -> None:
+    """Print one table per database, ours in bold, with missing folds marked and named below.
+
+    Args:
+        results: the sweep's rows and records.
+        console: where to; without colour and with ASCII lines and marks where it cannot show others.
+
+    Raises:
+        RecordError: a record contradicts itself or its row.
+    """
+    summaries, figures = summarise(results), published.load()
+    rows = Rows(summaries, figures)
+    tables = comparison.tables(summaries, figures, rows)
+    several = [table for table in ablation.tables(summaries, figures, rows) if sum(bool(row.about) for row in table.rows) > 1]
+    show_tables([*tables, *several], console)
+    if not tables:
+        console.print("No rows to show.")
+
+
+def show_tables(tables: Sequence[Table], console: Console) -> None:
+    """Print some tables, each with its notes below.
+
+    Args:
+        tables: in this order.
+        console: where to; see ``show``.
+    """
+    for table in tables:
+        console.print(_rich(table, console))
+        for note in table.notes if table.terminal_notes is None else table.terminal_notes:
+            console.print(Text(_text(note, console), style="dim"), soft_wrap=not console.is_terminal)
+        console.print()
+
+
+def _text(text: str, console: Console) -> str:
+    clean = one_line(text)
+    if console.encoding.lower().startswith("utf"):
+        return clean
+    return clean.translate(_ASCII).encode("ascii", "replace").decode("ascii")
+
+
+def _rich(table: Table, console: Console) -> RichTable:
+    columns = [c for c in table.columns if c.terminal]
+    grid = RichTable(
+        title=_text(table.title, console),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,  # rich takes an ASCII box by itself where the console has no other characters
+        show_edge=False,
+        padding=0,
+    )
+    for column in columns:
+        title = "\n".join(_text(line, console) for line in _broken(column.title, column.width))
+        grid.add_column(title, justify="right" if column.numeric else "left", no_wrap=column.numeric, overflow="fold")
+    for index, row in enumerate(table.rows):
+        end_of_theirs = index + 1 < len(table.rows) and table.rows[index + 1].ours != row.ours
+        grid.add_row(*(_cell(column, row, console) for column in columns), end_section=end_of_theirs)
+    return grid
+
+
+def _broken(title: str, width: int) -> list[str]:
+    """A title in lines of about ``width``, broken at spaces and, unlike textwrap, at any hyphen."""
+    if not width or len(title) <= width:
+        return [title]
+    return textwrap.wrap(title.replace("-", "- "), width, break_long_words=False, break_on_hyphens=False)
+
+
+def _cell(column: Column, row: Row, console: Console) -> Text:
+    lines = [_text(line, console) for line in [*shown(column, row).split("\n"), *beneath(column, row)]]
+    if column.width and not column.numeric:
+        # textwrap breaks a long word at its hyphens, rich only anywhere: leave-one- / speaker-out.
+        lines = [part for line in lines for part in textwrap.wrap(line, column.width)]
+    return Text("\n".join(lines), style="bold" if row.ours else "")

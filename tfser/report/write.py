@@ -1,0 +1,284 @@
+"""Every file of a report, written below one folder.
+
+The columns of summary.csv, folds.csv and predictions.csv are a contract with other tools (design.md). Equal results
+give equal bytes: rows are sorted, nothing is dated, and neither the sweep's name nor the order of its records
+is in a file; report.html alone is named after the sweep, and holds what differs from run to run where it is given
+that (``tfser.report.page.page``). Recalls are fractions in CSV, rounded to 12 decimals; a score ``p_<emotion>`` stands with every digit.
+
+Names can look like numbers: pandas keeps the fold ``03`` and the id ``12345678e1234567`` only when it is told
+``dtype={"trial_id": str, "fold": str, "speaker": str}``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, BinaryIO
+
+from tfser.errors import TfserError
+from tfser.evaluation import metrics
+from tfser.execution.results import KEY_COLUMNS, Results
+from tfser.planning.configuration import Configuration
+from tfser.planning.settings_in_words import recorded
+from tfser.record import is_done, matrix
+from tfser.report import published
+from tfser.report.figures import confusion, curves, fold_recalls, search
+from tfser.report.figures.drawing import Picture
+from tfser.report.file_names import file_names, row_names
+from tfser.report.page import page
+from tfser.report.provenance import Provenance
+from tfser.report.published import Published
+from tfser.report.summary import Summary, predicted, summarise
+from tfser.report.tables import ablation, comparison, formats, paired
+from tfser.report.tables.paired import Rows
+from tfser.report.tables.table import DAGGER, Table, Value, exact
+from tfser.search.history import History
+from tfser.storage import places
+from tfser.storage.places import Place
+from tfser.text.streams import one_line
+
+SUMMARY_COLUMNS = (
+    *KEY_COLUMNS,
+    "folds_done",
+    "folds_total",
+    "seeds",
+    "war_pooled",
+    "uar_pooled",
+    "war_mean",
+    "war_sd",
+    "uar_mean",
+    "uar_sd",
+)
+"""``seeds`` is their number; with several, see ``tfser.report.summary`` for what is a mean over them. The figures are
+those of the done folds, and empty where there is none."""
+
+_FOLDS_BEFORE = (*KEY_COLUMNS, "fold", "seed", "war", "uar")
+_FOLDS_AFTER = ("utterances", "epochs", "hyperparameters", "trial_id")
+_PREDICTIONS_BEFORE = ("trial_id", "utterance", "speaker", "truth", "predicted")
+
+
+class LessError(TfserError):
+    """The tables that are there know more than those that would take their place; the text says what."""
+
+
+Final = tuple[Configuration, str, int, Mapping[str, Any]]
+"""A finished final trial: its row, fold, seed and record."""
+
+
+def write(
+    results: Results,
+    folder: Place,
+    *,
+    pictures: bool = True,
+    made: Provenance | None = None,
+) -> list[Place]:
+    """Write tables, figures and the page.
+
+    Args:
+        results: the sweep's rows, the records of its final trials (a failed trial's counts as missing) and its searches.
+        folder: made if it is not there; files of the same names are replaced, others left alone.
+        pictures: whether to draw figures too, which takes longer than all the rest.
+        made: what differs from run to run; it goes into report.html and nowhere else.
+
+    Returns:
+        What was written, sorted.
+
+    Raises:
+        RecordError: a record contradicts itself or its row; nothing is written.
+        LessError: tables are there that hold folds which these lack; they are left as they are.
+        OSError: the folder cannot be written.
+    """
+    figures = published.load()
+    summaries = summarise(results)
+    if lost := lacking(folder, {s.configuration: len(s.done) for s in summaries}):
+        raise LessError(
+            f"the tables in {folder} are left as they are, because they hold folds that these would lack:\n  - "
+            + "\n  - ".join(lost)
+            + "\nName another folder with --out, another sweep with --name, or remove that folder."
+        )
+    finals = sorted(_finals(results), key=lambda final: (*final[0].key, final[1], final[2]))
+    emotions = sorted({emotion for configuration in results.configurations for emotion in configuration.emotions})
+    rows = Rows(summaries, figures)
+    pairs = rows.pairs()
+    compared = comparison.tables(summaries, figures, rows)
+    ablated = ablation.tables(summaries, figures, rows)
+    drawn = _pictures(summaries, figures, results.histories) if pictures else {}
+
+    contents: dict[str, str | bytes] = {
+        "summary.csv": formats.csv_text(SUMMARY_COLUMNS, map(_summary_row, summaries)),
+        "folds.csv": formats.csv_text(
+            (*_FOLDS_BEFORE, *(f"recall_{e}" for e in emotions), *_FOLDS_AFTER), (_fold_row(final, emotions) for final in finals)
+        ),
+        "predictions.csv": formats.csv_text((*_PREDICTIONS_BEFORE, *(f"p_{e}" for e in emotions)), _prediction_rows(finals, emotions)),
+        "paired.csv": paired.to_csv(pairs),
+        **_written("comparison", "Comparison with the published figures", comparison.CSV_COLUMNS, compared, []),
+        **_written("ablation", "Ablations", ablation.csv_columns(figures), ablated, ablation.overviews(summaries, figures)),
+    }
+    names = row_names(s.configuration.key for s in summaries)
+    contents |= {f"confusion_{names[s.configuration.key]}.csv": confusion.to_csv(s) for s in summaries if s.done}
+    contents |= {f"{picture.name}.png": picture.png for several in drawn.values() for picture in several}
+    if results.histories:
+        contents["search.csv"] = search.to_csv(results.histories)
+    content = page.Content(
+        results=results,
+        summaries=summaries,
+        published=figures,
+        rows=rows,
+        compared=compared,
+        ablated=[*ablation.overviews(summaries, figures), *ablated],
+        paired=paired.tables(pairs, figures),
+        pictures=drawn,
+    )
+    contents["report.html"] = page.page(content, made, folder)
+
+    places.make_folder(folder)
+    for name, text in contents.items():
+        places.commit(folder / name, partial(_put, text.encode("utf-8") if isinstance(text, str) else text))
+    return sorted(folder / name for name in contents)
+
+
+def lacking(folder: Place, done: Mapping[Configuration, int]) -> list[str]:
+    """What the tables in a folder hold that others would lack, a line per row.
+
+    Args:
+        folder: where tables may be.
+        done: the others' rows to how many of their folds are done.
+    """
+    try:
+        before = list(csv.DictReader(io.StringIO(places.read_text(folder / "summary.csv"))))
+        held = [(row, int(row["folds_done"])) for row in before]
+    except (FileNotFoundError, ValueError, KeyError, TypeError, csv.Error):
+        return []  # none, or none that can be understood
+    lines = []
+    for row, folds in held:
+        own = [count for c, count in done.items() if _same_row(row, c)]
+        if folds > max(own, default=0):
+            words = " / ".join(row.get(name) or "?" for name in _WORDS)
+            rest = ", ".join(f"{name} {row[name]}" for name in ("database_digest", "settings") if row.get(name))
+            now = f"{max(own)} here" if own else "no such row here"
+            lines.append(f"{words}{f' ({rest})' if rest else ''}: {folds} folds there, {now}")
+    return lines
+
+
+_WORDS = ("database", "protocol", "model", "ablation", "selection")
+
+
+def _same_row(row: Mapping[str, str], c: Configuration) -> bool:
+    """Whether a line of summary.csv is about that row; one of an earlier version has neither digest nor settings."""
+    chosen_by_none = ("published", "fixed")  # of which an earlier version called our own epochs published
+    if (row.get("database"), row.get("protocol"), row.get("model"), row.get("ablation")) != c.words[:4]:
+        return False
+    if row.get("selection") != c.selection and not {row.get("selection"), c.selection} <= set(chosen_by_none):
+        return False
+    digest, text = row.get("database_digest"), row.get("settings")
+    return (not digest or digest == c.database_digest) and (not text or not recorded(text) or text == c.settings)
+
+
+def _written(
+    name: str, heading: str, columns: Sequence[str], tables: Sequence[Table], overviews: Sequence[Table]
+) -> dict[str, str | bytes]:
+    """The files of some tables: one over all databases, and one for each."""
+    databases = list(dict.fromkeys(table.database for table in tables))
+    parts = file_names((database,) for database in databases)
+    made: dict[str, str | bytes] = {}
+    for stem, wanted, over in [
+        (name, tables, overviews),
+        *((f"{name}_{parts[database,]}", [t for t in tables if t.database == database], []) for database in databases),
+    ]:
+        made[f"{stem}.csv"] = formats.to_csv(columns, wanted)
+        made[f"{stem}.md"] = formats.to_markdown(heading, [*over, *wanted])
+        made[f"{stem}.tex"] = formats.to_latex([*over, *wanted])
+    return made
+
+
+def _pictures(summaries: Sequence[Summary], figures: Published, histories: Sequence[History]) -> dict[tuple[str, ...], list[Picture]]:
+    """Key of a configuration to its figures."""
+    names = row_names(s.configuration.key for s in summaries)
+    searched = {c.key: picture for c, picture in search.pictures(histories).items()}
+    drawn: dict[tuple[str, ...], list[Picture]] = {}
+    for summary in summaries:
+        c, made = summary.configuration, drawn.setdefault(summary.configuration.key, [])
+        name, heading = names[c.key], _heading(summary, figures)
+        if summary.done:
+            made.append(confusion.to_picture(summary, f"confusion_{name}", heading))
+            made.append(fold_recalls.to_picture(summary, f"recalls_{name}", heading))
+        if curves.available(summary):
+            chosen = {h.label: h.curve for h in histories if h.configuration.key == c.key and h.curve}
+            made.append(curves.to_picture(summary, chosen, f"curves_{name}", heading))
+        if c.key in searched:
+            made.append(searched[c.key])
+    return drawn
+
+
+def _heading(summary: Summary, figures: Published) -> str:
+    """What a picture says above: all that its numbers depend on, and what is missing."""
+    c = summary.configuration
+    words = [c.database, c.protocol_name, figures.row_title(c.model, c.ablation), f"selection {summary.selection}"]
+    if len(c.seeds) > 1:
+        words.append(f"{len(c.seeds)} seeds")
+    if summary.incomplete:
+        words.append(f"{DAGGER} {summary.folds} folds")
+    if not c.complete:
+        words.append("incomplete database")
+    return ", ".join(words) + (f"\n{one_line(c.remark)}" if c.remark else "")
+
+
+def _put(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
+
+
+def _finals(results: Results) -> Iterator[Final]:
+    for configuration in results.configurations:
+        for fold in configuration.folds:
+            for seed in configuration.seeds:
+                record = results.records.get((configuration, fold, seed))
+                if is_done(record):
+                    yield configuration, fold, seed, record
+
+
+def _summary_row(summary: Summary) -> list[Value]:
+    configuration, figures = summary.configuration, summary.figures
+    row: list[Value] = [*configuration.key, len(summary.done), configuration.folds_total, len(configuration.seeds)]
+    if figures is None:
+        return row + [None] * 6
+    numbers = (figures.war_pooled, figures.uar_pooled, figures.war_mean, figures.war_sd, figures.uar_mean, figures.uar_sd)
+    return row + [exact(number) for number in numbers]
+
+
+def _fold_row(final: Final, emotions: list[str]) -> list[Value]:
+    configuration, fold, seed, record = final
+    counts = matrix(record)
+    recalls = dict(zip(configuration.emotions, metrics.recalls(counts).tolist(), strict=True))
+    spec = record["spec"]
+    return [
+        *configuration.key,
+        fold,
+        seed,
+        exact(metrics.war(counts)),
+        exact(metrics.uar(counts)),
+        *(exact(recalls[e]) if e in recalls else None for e in emotions),
+        len(record["utterances"]),
+        record["epochs"],
+        json.dumps(spec["hyperparameters"], sort_keys=True, ensure_ascii=False),
+        record["trial_id"],
+    ]
+
+
+def _prediction_rows(finals: list[Final], emotions: list[str]) -> Iterator[list[Value]]:
+    # By trial id: one trial can stand in two rows of a sweep, but its predictions are needed once.
+    records = {record["trial_id"]: record for *_, record in finals}
+    for trial_id, record in sorted(records.items()):
+        names = record["emotions"]
+        for utterance in sorted(record["utterances"], key=lambda u: u["id"]):
+            scores = dict(zip(names, utterance["p"], strict=True))
+            yield [
+                trial_id,
+                utterance["id"],
+                utterance["speaker"],
+                utterance["truth"],
+                names[predicted(utterance)],
+                *(float(scores[e]) if e in scores else None for e in emotions),
+            ]

@@ -1,0 +1,1 @@
+"""Optuna studies that never see the test speaker."""

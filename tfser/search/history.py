@@ -1,0 +1,92 @@
+"""What a study tried and chose, as a value and as JSON. Knows no Optuna."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tfser.planning.configuration import Configuration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """One setting that a study tried."""
+
+    state: str
+    """``finished``, ``pruned`` or ``failed``."""
+    validation_uar: float | None
+    """Highest mean validation UAR, in [0, 1]; ``None`` unless finished."""
+    epochs: int | None
+    """The epoch of that UAR; ``None`` unless finished."""
+    hyperparameters: Mapping[str, Any]
+    """The searched settings alone."""
+    seconds: float | None = None
+    """Training time of its trials; ``None`` where that was not kept (a pruned trial leaves no entry)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """One study, in the order in which its settings were tried."""
+
+    configuration: Configuration
+    folds: tuple[str, ...]
+    """The test folds that use what it chose."""
+    tried: tuple[Tried, ...]
+    importances: Mapping[str, float]
+    """Share of the variance of the validation UAR that each searched setting explains; empty where it cannot be told."""
+    curve: tuple[float, ...] = ()
+    """Mean validation UAR after each epoch of the chosen setting, in [0, 1]; empty where it was not kept."""
+
+    @property
+    def label(self) -> str:
+        """The test fold that it is for, or that it is for all."""
+        return self.folds[0] if len(self.folds) == 1 else "all folds"
+
+    @property
+    def chosen(self) -> int | None:
+        """Which setting was best, counted from 0, the first on ties; ``None`` where none finished."""
+        scores = [-1.0 if t.validation_uar is None else t.validation_uar for t in self.tried]
+        return int(np.argmax(scores)) if scores and max(scores) >= 0 else None
+
+
+def to_json(histories: Sequence[History]) -> str:
+    """The histories as text, for whoever keeps them beside the trials; the inverse of ``from_json``."""
+
+    def value(history: History) -> dict[str, Any]:
+        return {
+            "configuration": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(history.configuration).items()},
+            "folds": list(history.folds),
+            "tried": [asdict(tried) for tried in history.tried],
+            "importances": dict(history.importances),
+            "curve": list(history.curve),
+        }
+
+    return json.dumps([value(history) for history in in_order(histories)], sort_keys=True, ensure_ascii=False)
+
+
+def from_json(text: str) -> list[History]:
+    """What ``to_json`` wrote.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is not that.
+    """
+
+    def history(value: Mapping[str, Any]) -> History:
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value["configuration"].items()}
+        return History(
+            configuration=Configuration(**fields),
+            folds=tuple(value["folds"]),
+            tried=tuple(Tried(**tried) for tried in value["tried"]),
+            importances=value["importances"],
+            curve=tuple(value["curve"]),
+        )
+
+    return [history(value) for value in json.loads(text)]
+
+
+def in_order(histories: Sequence[History]) -> list[History]:
+    return sorted(histories, key=lambda h: (h.configuration.key, h.folds))

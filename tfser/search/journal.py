@@ -1,0 +1,115 @@
+"""Where a sweep's studies are kept: Optuna's journal, read without looking at what was read before.
+
+The format is Optuna's, and ``optuna-dashboard`` opens the file. Knows nothing of studies, spaces or trials.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from optuna.storages.journal import JournalFileBackend
+
+from tfser.storage import temporary
+from tfser.storage.patience import Patience
+from tfser.storage.places import Place, commit, exists, read_bytes
+
+SYNC_S = 1.0
+"""Between waits for the disk, at least."""
+
+PART_BYTES = 1 << 18
+"""A journal behind a URI is stored in parts of about this size."""
+
+
+class Journal(JournalFileBackend):
+    """A journal file.
+
+    Optuna's own backend keeps the place of every line in memory, opens the file for every question, waits for the disk after
+    every line (six of them for a setting) and trips over a line that a killed process left half written. This one knows where
+    it stopped reading, waits for the disk once a second, and cuts such a line off when it opens the file, which is safe because
+    the caller holds the sweep's lease. A machine that loses power may so take the last second's lines with it: those settings
+    are then asked for again, from the same seeds, and what was trained for them is in the ledger.
+    """
+
+    def __init__(self, path: Path) -> None:
+        for lock in path.parent.glob(f"{path.name}.lock*"):
+            lock.unlink(missing_ok=True)
+        super().__init__(str(path))
+        self._local = path
+        self._read = 0, 0
+        """Lines and bytes that were read."""
+        self._on_disk = float("-inf")
+        """When the disk was last waited for, by ``time.monotonic``."""
+        content = path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # theirs is a generator
+        """The lines from that number on."""
+        number, offset = self._read if log_number_from == self._read[0] else (0, 0)
+        if os.stat(self._local).st_size == offset:
+            return
+        with open(self._local, "rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):  # somebody else is writing it
+                    return
+                number, offset = number + 1, offset + len(line)
+                self._read = number, offset
+                if number > log_number_from:
+                    yield json.loads(line)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write lines."""
+        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        self._lock.acquire()  # a dashboard may write, too
+        try:
+            with open(self._local, "ab") as file:
+                file.write(text.encode("utf-8"))
+                file.flush()
+                if time.monotonic() - self._on_disk >= SYNC_S:
+                    os.fsync(file.fileno())
+                    self._on_disk = time.monotonic()
+        finally:
+            self._lock.release()
+
+
+class StoredJournal(Journal):
+    """A journal behind a URI: a local file that is stored after every line, in parts, because objects cannot grow.
+
+    Only the last part is stored again, so that a line costs the same however long the journal has become.
+    """
+
+    def __init__(self, path: Place, say: Callable[[str], None] = lambda text: None) -> None:
+        self._path, self._patience = path, Patience(f"the journal of the studies, {path},", lambda error: isinstance(error, OSError), say)
+        folder = temporary.Folder("journal")
+        weakref.finalize(self, folder.remove)
+        local, self._part, self._begin = folder.path / path.name, 0, 0
+        with local.open("wb") as file:
+            while exists(self._place):
+                self._begin = file.tell()
+                file.write(read_bytes(self._place))
+                self._part += 1
+        self._part = max(self._part - 1, 0)
+        super().__init__(local)
+
+    @property
+    def _place(self) -> Place:
+        """Where the part is that is written now."""
+        return self._path if self._part == 0 else self._path.with_name(f"{self._path.name}.{self._part:04d}")
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write lines to the local file and to the store."""
+        size = self._local.stat().st_size
+        if size - self._begin >= PART_BYTES:
+            self._part, self._begin = self._part + 1, size
+        super().append_logs(logs)
+        with self._local.open("rb") as file:
+            file.seek(self._begin)
+            content = file.read()
+        self._patience(lambda again: commit(self._place, lambda stored: stored.write(content)))

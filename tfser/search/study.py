@@ -1,0 +1,333 @@
+"""Optuna studies on the driver: which setting to try next, and which one is chosen.
+
+Selection is given validation scores of search trials and nothing else; a search trial's data hold no
+test utterance, so nothing here can see the test speaker. Knows nothing of Ray.
+
+The sampler is seeded anew for every ask, from what was requested and the number of settings asked so
+far. A study that was interrupted therefore goes on as if it had not been, and a study that tries one
+setting at a time is the same whatever the order in which other studies' trials end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.trial import TrialState
+
+from tfser.errors import RequestError, TfserError
+from tfser.planning.plan import Study
+from tfser.search.history import History, Tried
+from tfser.search.journal import Journal, StoredJournal
+from tfser.storage.passwords import redacted
+from tfser.storage.patience import Patience
+from tfser.storage.places import Place, make_folder
+from tfser.training.determinism import derived_seed
+from tfser.trial import TrialSpec, Value
+
+STARTUP_TRIALS = 4
+"""Settings tried, the published one among them, before the sampler models the scores and a trial can be pruned."""
+
+
+def open_storage(path: Place, url: str | None = None, say: Callable[[str], None] = lambda text: None) -> BaseStorage:
+    """Where a sweep's studies are kept; ``optuna-dashboard`` opens it too.
+
+    The caller holds the sweep's lease, so a lock left behind by a killed driver is stale.
+
+    Args:
+        path: of the journal file.
+        url: of a database instead, as Optuna takes it.
+        say: told when the database or the store is waited for.
+
+    Raises:
+        RequestError: the database cannot be opened.
+        OSError: the journal cannot be read or written.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if url is not None:
+        what = f"--optuna-storage {redacted(url)}"
+        try:
+            opened = Patience(what, _is_locked, say)(lambda again: optuna.storages.get_storage(url))
+        except Exception as error:  # Optuna passes on whatever the database's driver raises
+            reason = str(error) if isinstance(error, TfserError) else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise RequestError("--optuna-storage", [redacted(reason)]) from None
+        return _patient(opened, Patience(what, _passes, say))
+    make_folder(path.parent)
+    return JournalStorage(Journal(path) if isinstance(path, Path) else StoredJournal(path, say))
+
+
+def _passes(error: Exception) -> bool:
+    """Whether a database may answer later: it is locked, it is started again, the network is away."""
+    from sqlalchemy import exc
+
+    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+    return isinstance(cause, (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError, OSError))
+
+
+def _is_locked(error: Exception) -> bool:
+    """Whether a database is there and only busy: one that does not answer when a sweep begins may not be there at all."""
+    return _passes(error) and "locked" in f"{error} {error.__cause__}"
+
+
+def _patient(storage: BaseStorage, patience: Patience) -> BaseStorage:
+    """Let every question to the database wait for its answer."""
+
+    def asking(method: Callable[..., Any]) -> Callable[..., Any]:
+        def ask(*arguments: Any, **named: Any) -> Any:
+            def once(again: bool) -> Any:
+                try:
+                    return method(*arguments, **named)
+                except optuna.exceptions.UpdateFinishedTrialError:
+                    if again:  # it was written when the answer was lost
+                        return True
+                    raise
+
+            return patience(once)
+
+        return ask
+
+    for name, _ in inspect.getmembers(BaseStorage, inspect.isfunction):
+        if not name.startswith("_"):
+            setattr(storage, name, asking(getattr(storage, name)))
+    return storage
+
+
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """The best of a curve by each epoch, as the few steps in which it rises: a study holds that of every setting."""
+
+    begin: np.ndarray
+    """int32: the epoch, from 0, at which each step begins."""
+    height: np.ndarray
+    """float64."""
+    epochs: int
+
+    @classmethod
+    def of(cls, curve: Sequence[float]) -> _Steps:
+        best = np.maximum.accumulate(curve)
+        begin = np.flatnonzero(np.diff(best, prepend=-np.inf))
+        return cls(begin.astype(np.int32), best[begin], len(best))
+
+    def whole(self) -> np.ndarray:
+        """The best by each epoch: float64, shape (epochs,)."""
+        return np.repeat(self.height, np.diff(self.begin, append=self.epochs))
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a study ends with."""
+
+    settings: dict[str, Value]
+    """Every setting of the best trial."""
+    score: float
+    """Its highest mean validation UAR, in [0, 1]."""
+    specs: tuple[TrialSpec, ...]
+    """Its search trials; their curves say how many epochs to train."""
+
+
+@dataclass(slots=True)
+class OpenTrial:
+    """A setting that is being tried: the trials it needs and those that have ended."""
+
+    number: int
+    specs: tuple[TrialSpec, ...]
+    ends: dict[str, tuple[str, Sequence[float]]] = field(default_factory=dict)
+    """Trial id to its status and its curve of validation UAR (empty unless it is done)."""
+
+
+class StudyRun:
+    """One study under way."""
+
+    def __init__(self, study: Study, storage: BaseStorage, owner: str = "") -> None:
+        assert study.space is not None
+        self.study, self.space = study, study.space
+        self._optuna = optuna.create_study(study_name=study.name + owner, storage=storage, direction="maximize", load_if_exists=True)
+        self.open: dict[int, OpenTrial] = {}
+        self.lost = 0
+        """Settings whose trials were lost with a worker, a disk or a memory; the next start takes them up."""
+        self._reached: dict[int, _Steps | None] = {}
+        """Trial number to the best validation UAR by each epoch; ``None`` where its entry is gone."""
+        trials = self._optuna.get_trials(deepcopy=False)
+        self.ended = sum(t.state in _ENDED and (t.state != TrialState.FAIL or "settings" in t.user_attrs) for t in trials)
+        """Settings that have a score or failed. Counted here: Optuna would go through all of them each time."""
+        for trial in trials:
+            if trial.state == TrialState.RUNNING:
+                self._take_up(trial)
+        begun = any("settings" in t.user_attrs or t.state == TrialState.WAITING for t in trials)
+        if study.sampler != "random" and not begun:
+            self._optuna.enqueue_trial(self.space.first(study.base))
+
+    def _take_up(self, trial: optuna.trial.FrozenTrial) -> None:
+        """A trial that a killed driver left running goes on; one killed while being asked is given up."""
+        if "settings" in trial.user_attrs:
+            self._opened(trial.number, self._settings(trial))
+        else:
+            self._optuna.tell(trial.number, state=TrialState.FAIL)
+
+    def _settings(self, trial: optuna.trial.FrozenTrial) -> dict[str, Value]:
+        """Every setting of a trial; stored are those that differ from the study's base."""
+        return {**self.study.base, **trial.user_attrs["settings"]}
+
+    @property
+    def left(self) -> int:
+        """Settings that have not been asked for."""
+        return max(self.study.trials - self.ended - self.lost - len(self.open), 0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every setting has been tried, or been lost in this start."""
+        return self.ended + self.lost >= self.study.trials
+
+    @property
+    def told(self) -> list[tuple[TrialSpec, bool]]:
+        """The trials of the settings that have ended, each once, and whether it has to have an entry: a pruned one left none."""
+        ended = [t for t in self._optuna.get_trials(deepcopy=False, states=_ENDED) if "settings" in t.user_attrs]
+        # What left an entry comes last, so that it counts where two settings are the same.
+        ended.sort(key=lambda t: t.state != TrialState.PRUNED)
+        each = [(spec, t.state != TrialState.PRUNED) for t in ended for spec in self.study.search_specs(self._settings(t))]
+        return list({spec.trial_id: (spec, left) for spec, left in each}.values())
+
+    def can_ask(self, at_once: int) -> bool:
+        """Whether another setting may be tried now."""
+        return len(self.open) < at_once and self.left > 0
+
+    def ask(self) -> OpenTrial:
+        """The next setting to try."""
+        asked = self.ended + self.lost + len(self.open)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            seed = derived_seed(self.study.question, asked) % 2**32
+            if self.study.sampler == "random":
+                self._optuna.sampler = optuna.samplers.RandomSampler(seed=seed)
+            else:
+                self._optuna.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+            trial = self._optuna.ask()
+            settings = self.space.sample(trial, self.study.base)
+        base = self.study.base
+        own = {k: v for k, v in settings.items() if k not in base or v != base[k] or type(v) is not type(base[k])}
+        trial.set_user_attr("settings", own)
+        return self._opened(trial.number, settings)
+
+    def bars(self, record_of: Callable[[str], Mapping[str, Any] | None]) -> list[tuple[float, ...]]:
+        """For each search trial of a setting, the validation UAR that it must have reached by each epoch to go on.
+
+        The bar at an epoch is the lower quartile, over the settings of this study that were tried to the end,
+        of the best UAR they had reached by then. It is known before the trial starts, so that a worker needs
+        no word from the driver. Their median would be far stricter than Optuna's MedianPruner, which counts
+        pruned settings too: it ended 34 of 40 settings on EmoDB (results/2026-11-22-emodb-first-2s-nested).
+        Ours: no bar before a quarter of the epochs, nor before ``STARTUP_TRIALS`` settings have ended, nor
+        where a setting is several trials (global selection, several validation folds): one bad fold says
+        little about their mean.
+
+        Args:
+            record_of: trial id to its ledger entry.
+        """
+        free = (0.0,) * self.study.epochs
+        complete = self._optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        places = len(self.study.search_specs(self.study.base))
+        if not self.study.prune or places > 1 or len(complete) < STARTUP_TRIALS:
+            return [free] * places
+        for trial in complete:
+            if trial.number not in self._reached:  # of an earlier start
+                record = record_of(self.study.search_specs(self._settings(trial))[0].trial_id)
+                done = record is not None and record["status"] == "done"
+                self._reached[trial.number] = _Steps.of(record["curves"]["validation_uar"]) if record and done else None
+        curves = [steps.whole() for trial in complete if (steps := self._reached[trial.number]) is not None]
+        warm_up = -(-self.study.epochs // 4)
+        return [(*free[:warm_up], *np.quantile(curves, 0.25, axis=0)[warm_up:].tolist())] if curves else [free]
+
+    def _opened(self, number: int, settings: Mapping[str, Value]) -> OpenTrial:
+        opened = OpenTrial(number, tuple(self.study.search_specs(settings)))
+        self.open[number] = opened
+        return opened
+
+    def ended_trial(self, opened: OpenTrial, record: Mapping[str, Any]) -> None:
+        """Take in one ended trial of a setting; the setting is told when its last one has ended."""
+        status = record["status"]
+        opened.ends[record["trial_id"]] = status, record["curves"]["validation_uar"] if status == "done" else ()
+        if len(opened.ends) < len({spec.trial_id for spec in opened.specs}):
+            return
+        ends = [opened.ends[spec.trial_id] for spec in opened.specs]
+        states = {status for status, _ in ends}
+        if "lost" in states:
+            self.lost += 1
+        elif "failed" in states:
+            self._optuna.tell(opened.number, state=TrialState.FAIL)
+        elif "pruned" in states:
+            self._optuna.tell(opened.number, state=TrialState.PRUNED)
+        else:
+            curves = [curve for _, curve in ends]
+            if self.study.prune and len(curves) == 1:
+                self._reached[opened.number] = _Steps.of(curves[0])
+            self._optuna.tell(opened.number, best_epoch(curves)[1])
+        self.ended += "lost" not in states
+        del self.open[opened.number]
+
+    def chosen(self) -> Chosen | None:
+        """The best setting, the first on ties; ``None`` when every one failed."""
+        complete = self._optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not complete:
+            return None
+        best = max(complete, key=lambda t: (t.value, -t.number))
+        settings = self._settings(best)
+        return Chosen(settings, float(best.value or 0.0), tuple(self.study.search_specs(settings)))
+
+    def history(self, record_of: Callable[[str], Mapping[str, Any] | None]) -> History:
+        """Every setting that was tried, in order, and which settings mattered.
+
+        Args:
+            record_of: trial id to its ledger entry.
+        """
+        states = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+        searched = [d.name for d in self.space.dimensions]
+        tried: list[Tried] = []
+        means: list[tuple[float, ...]] = []
+        for trial in self._optuna.get_trials(deepcopy=False):
+            if trial.state not in states or "settings" not in trial.user_attrs:
+                continue
+            settings = self._settings(trial)
+            records = [record_of(spec.trial_id) for spec in self.study.search_specs(settings)]
+            whole = [r for r in records if r is not None] if all(records) else []
+            curves = [r["curves"]["validation_uar"] for r in whole] if trial.state == TrialState.COMPLETE else []
+            tried.append(
+                Tried(
+                    state=states[trial.state],
+                    validation_uar=trial.value,
+                    epochs=best_epoch(curves)[0] if curves else None,
+                    hyperparameters={name: settings[name] for name in searched},
+                    seconds=sum(r["seconds"] for r in whole) if whole else None,
+                )
+            )
+            means.append(tuple(np.mean(curves, axis=0).tolist()) if curves else ())
+        importances: dict[str, float] = {}
+        with warnings.catch_warnings(), contextlib.suppress(ValueError, RuntimeError):
+            warnings.simplefilter("ignore")
+            importances = optuna.importance.get_param_importances(self._optuna)
+        c = self.study.configuration
+        history = History(configuration=c, folds=self.study.folds, tried=tuple(tried), importances=importances)
+        return history if history.chosen is None else replace(history, curve=means[history.chosen])
+
+
+def best_epoch(curves: Sequence[Sequence[float]]) -> tuple[int, float]:
+    """The epoch with the highest mean validation UAR, counted from 1, the first on ties; and that mean.
+
+    Args:
+        curves: one UAR curve per validation trial of a setting, equally long.
+
+    >>> best_epoch([[0.2, 0.6, 0.6], [0.4, 0.4, 0.4]])
+    (2, 0.5)
+    """
+    mean = np.mean(np.asarray(curves, dtype=np.float64), axis=0)
+    epoch = int(mean.argmax())
+    return epoch + 1, float(mean[epoch])

@@ -1,0 +1,1 @@
+"""Files and URIs: places, ledger, checkpoints, the sweep lock, packaged files."""

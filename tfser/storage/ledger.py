@@ -1,0 +1,96 @@
+"""One file per finished trial: the truth that tables and MLflow are made from.
+
+An entry is committed atomically and carries a checksum, so a torn or edited file is found, set aside
+and trained again. Entries are found by trial id alone; the ledger knows nothing of sweeps, because a
+trial that two sweeps ask for is trained once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from tfser.storage.places import Place, commit, commit_text, listed, make_folder, move, read_bytes, read_text
+from tfser.trial import TrialSpec
+
+
+class Ledger:
+    """The entries under ``root``."""
+
+    def __init__(self, root: Place) -> None:
+        self.root = root
+        self.damaged: list[Place] = []
+        """Entries that were set aside because their content does not match their checksum or name."""
+
+    def path(self, trial_id: str) -> Place:
+        """Where the entry of that trial is or would be."""
+        return self.root / trial_id[:2] / f"{trial_id}.json"
+
+    def weights_path(self, trial_id: str) -> Place:
+        """Where the weights of that final trial are or would be."""
+        return self.root / trial_id[:2] / f"{trial_id}.pt"
+
+    def ids(self) -> set[str]:
+        """Every trial that has an entry (not yet verified)."""
+        return {path.stem for path in listed(self.root, "[0-9a-f][0-9a-f]/*.json")}
+
+    def commit(self, record: Mapping[str, Any], weights: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Write one entry; the weights first, so that an entry never names weights that are not there.
+
+        Args:
+            record: JSON values with ``trial_id`` and ``spec``.
+            weights: the model's state, stored beside the entry.
+
+        Raises:
+            OSError: the entry could not be written; there is then none.
+            ValueError: the record holds a number that is not finite.
+        """
+        path = self.path(record["trial_id"])
+        make_folder(path.parent)
+        if weights is not None:
+            buffer = io.BytesIO()
+            torch.save(dict(weights), buffer)
+            commit(self.weights_path(record["trial_id"]), lambda file: file.write(buffer.getvalue()))
+        text = json.dumps({**record, "checksum": _checksum(record)}, sort_keys=True, ensure_ascii=True, allow_nan=False)
+        commit_text(path, text)
+
+    def get(self, trial_id: str) -> dict[str, Any] | None:
+        """The entry, or ``None`` where there is none; a damaged one is set aside and counts as none."""
+        path = self.path(trial_id)
+        try:
+            record: dict[str, Any] = json.loads(read_text(path))
+            checksum = record.pop("checksum")
+            sound = checksum == _checksum(record) and TrialSpec.from_dict(record["spec"]).trial_id == trial_id
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            sound = False
+        if not sound:
+            aside = path.with_suffix(".damaged")
+            with contextlib.suppress(FileNotFoundError):  # another thread, which writes to MLflow, found it too
+                move(path, aside)
+                self.damaged.append(aside)
+            return None
+        return record
+
+    def weights(self, trial_id: str) -> dict[str, torch.Tensor]:
+        """The weights of a final trial.
+
+        Raises:
+            FileNotFoundError: it has none.
+        """
+        state: dict[str, torch.Tensor] = torch.load(
+            io.BytesIO(read_bytes(self.weights_path(trial_id))), weights_only=True, map_location="cpu"
+        )
+        return state
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

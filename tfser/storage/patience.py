@@ -1,0 +1,67 @@
+"""Waiting for a database or a store that does not answer for a while, instead of ending a sweep of days."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from tfser.errors import TfserError
+from tfser.storage.passwords import redacted
+
+FIRST_PAUSE_S = 0.5
+PATIENCE_S = 60.0
+"""How long the driver waits for it. Nothing is lost: the ledger has what was trained, and the next start tells the studies."""
+
+LONGEST_PAUSE_S = 5.0
+
+Answer = TypeVar("Answer")
+
+
+class Patience:
+    """Asks again, with growing pauses, while what is asked cannot answer.
+
+    Args:
+        what: what is asked, for a person.
+        passing: whether an error may pass by itself.
+        say: told when it is waited for, and when it is back.
+    """
+
+    def __init__(self, what: str, passing: Callable[[Exception], bool], say: Callable[[str], None]) -> None:
+        self._what, self._passing, self._say = redacted(what), passing, say
+        self._lost = ""
+        """Why it was given up."""
+
+    def __call__(self, ask: Callable[[bool], Answer]) -> Answer:
+        """Return what ``ask`` returns.
+
+        Args:
+            ask: given whether it was asked before: what it wanted may then have been done all the same.
+
+        Raises:
+            TfserError: it did not answer for ``PATIENCE_S``.
+        """
+        since, pause, again = time.monotonic(), FIRST_PAUSE_S, False
+        while True:
+            if self._lost:
+                raise TfserError(self._lost)
+            try:
+                answer = ask(again)
+            except Exception as error:
+                if not self._passing(error):
+                    raise
+                cause = error.__cause__ or error
+                reason = redacted(f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}")
+            else:
+                if again:
+                    self._say(f"{self._what} answers again")
+                return answer
+            if time.monotonic() - since >= PATIENCE_S:
+                lines = f"{self._what} has not answered for {PATIENCE_S:.0f} s ({reason})"
+                self._lost = f"{lines}; what was trained is kept, and the same command goes on from there"
+            elif not again:
+                self._say(f"{self._what} does not answer ({reason}); waiting up to {PATIENCE_S:.0f} s for it")
+            again = True
+            if not self._lost:
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -1,0 +1,157 @@
+"""Only one driver at a time writes a sweep; the second one is told who the first is.
+
+On a local or shared folder the lease is a lock of the operating system, which ends with its process. Behind a
+URI there are no locks: there it is an object that its holder renews, and that may be taken over when it has not
+been renewed for ``LIFETIME_S``. Knows nothing of what a sweep does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tfser.errors import RequestError
+from tfser.storage import places
+
+RENEW_S = 10.0
+"""Seconds between renewals of a lease behind a URI."""
+
+LIFETIME_S = 45.0
+"""Seconds without a renewal after which such a lease may be taken over."""
+
+
+@contextlib.contextmanager
+def lease(storage: places.Place, sweep: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lease of a sweep.
+
+    Args:
+        storage: the sweep's storage folder.
+        sweep: its name.
+        say: told when a lease that may be stale is waited for, and when one was lost.
+
+    Raises:
+        RequestError: another process holds it, or the folder cannot be written.
+    """
+    folder = storage / "sweeps"
+    try:
+        places.make_folder(folder)
+        held = _Lock(folder / f"{sweep}.lock") if isinstance(folder, Path) else _Renewed(folder / f"{sweep}.lease", say)
+    except OSError as error:
+        detail = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}; name another with --storage"
+        raise RequestError(f"storage {storage}", [detail]) from None
+    except _HeldError as other:
+        raise RequestError(f"sweep {sweep}", [f"it is being run by {other}"]) from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+class _HeldError(Exception):
+    """Who holds the lease."""
+
+
+def _who() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+
+
+class _Lock:
+    """On a file system."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  # held until the sweep ends
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.seek(0)
+            holder = self._file.read().strip()
+            self._file.close()
+            raise _HeldError(holder or "another process") from None
+        self._file.truncate(0)
+        self._file.write(_who() + "\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        self._file.close()
+
+
+class _Renewed:
+    """Behind a URI. Whoever finds that the lease is not its own any more ends its sweep as Ctrl-C would."""
+
+    def __init__(self, path: places.Place, say: Callable[[str], None]) -> None:
+        self._path, self._say = path, say
+        self._holder, self._token = _who(), secrets.token_hex(8)
+        self._released = threading.Event()
+        if not places.create_text(path, self._text()):
+            self._take_over()
+        # Not SIGINT: a shell lets what it starts in the background ignore that.
+        self._before = signal.signal(signal.SIGUSR1, _stop)
+        self._thread = threading.Thread(target=self._renew, name="tfser-lease", daemon=True)
+        self._thread.start()
+
+    def _text(self) -> str:
+        return json.dumps({"holder": self._holder, "token": self._token, "renewed_unix": time.time()})
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            values: dict[str, Any] = json.loads(places.read_text(self._path))
+            return values
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def _take_over(self) -> None:
+        """Wait for a sign of life, then for the end of the lease; clocks of two machines are never compared."""
+        first = self._read()
+        holder = first.get("holder", "unknown")
+        self._say(f"Another driver may hold this sweep ({holder}); waiting up to {LIFETIME_S:.0f} s for a sign of it")
+        begin = time.monotonic()
+        while time.monotonic() - begin < LIFETIME_S:
+            time.sleep(min(1.0, RENEW_S))
+            now = self._read()
+            if not now:
+                break
+            if now != first:
+                raise _HeldError(str(now.get("holder", "another process")))
+        places.remove(self._path)
+        places.create_text(self._path, self._text())
+        time.sleep(min(2.0, RENEW_S))  # a third driver may have taken it over in the same moment; the last one to write holds it
+        now = self._read()
+        if now.get("token") != self._token:
+            raise _HeldError(str(now.get("holder", "another process")))
+
+    def _renew(self) -> None:
+        renewed = time.monotonic()
+        while not self._released.wait(RENEW_S):
+            try:
+                own = self._read().get("token") == self._token
+                if own:
+                    places.commit_text(self._path, self._text())
+                    renewed = time.monotonic()
+            except OSError:
+                own = time.monotonic() - renewed < LIFETIME_S - RENEW_S  # from then on another one may take it over
+            if not own and not self._released.is_set():
+                self._say("This driver lost its lease: the storage could not be reached, or another driver took the sweep over")
+                os.kill(os.getpid(), signal.SIGUSR1)
+                return
+
+    def release(self) -> None:
+        self._released.set()
+        self._thread.join(RENEW_S)  # a renewal under way would bring back what is removed here
+        signal.signal(signal.SIGUSR1, self._before)
+        with contextlib.suppress(OSError):
+            if self._read().get("token") == self._token:
+                places.remove(self._path)

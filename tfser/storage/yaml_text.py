@@ -1,0 +1,175 @@
+"""YAML that a person wrote, read as it is meant and never longer than it looks.
+
+YAML 1.1, which PyYAML reads, takes ``1e-4`` for a word, ``010`` for 8, ``1:30`` for 90, ``no`` for false and ``2020-01-02`` for a
+date. Here ``1e-4`` is a number, and whatever two readers of YAML would take for different things stays the word that was typed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import yaml
+
+from tfser.storage.places import Place, read_start
+
+LARGEST_BYTES = 256 << 10
+"""A larger file is refused: the largest one that travels with tfser has a tenth of it."""
+
+MOST_VALUES = 20_000
+"""Values in a file after every alias has been followed. A few lines of aliases of aliases can stand for billions."""
+
+DEEPEST = 50
+"""Levels of lists and mappings in each other."""
+
+_LARGEST = 2**53
+"""Whole numbers up to here survive the way through a float, as in Optuna."""
+
+_TAG = "tag:yaml.org,2002:"
+
+
+class YamlError(ValueError):
+    """A text that is not read, with the line and the reason."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's loader with plain types only: mappings, lists, words, numbers, true, false and null."""
+
+    yaml_implicit_resolvers = {}
+    yaml_constructors: ClassVar[dict[Any, Any]] = {
+        tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (f"{_TAG}map", f"{_TAG}seq", f"{_TAG}str", f"{_TAG}null", None)
+    }
+
+    def number(self, node: yaml.ScalarNode) -> int | float:
+        """A number, whole where it is written so."""
+        text = str(node.value)
+        try:
+            if node.tag == f"{_TAG}float":
+                return float(re.sub(r"\.(inf|nan)$", r"\1", text.lower()))
+            value = int(text.replace("_", ""), 0) if len(text) < 40 else _LARGEST + 1
+        except ValueError:
+            raise yaml.constructor.ConstructorError(None, None, f"{text[:40]!r} is not a number", node.start_mark) from None
+        if abs(value) > _LARGEST:
+            raise yaml.constructor.ConstructorError(None, None, f"{text[:40]} is beyond {_LARGEST}", node.start_mark)
+        return value
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse merge keys: what they bring in has no line, and gives way to other keys without a word."""
+        for key, _ in node.value:
+            if key.value == "<<":
+                problem = "<< (a merge key) is not read; write out what it would bring in"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+
+    def truth(self, node: yaml.ScalarNode) -> bool:
+        """True or false."""
+        if node.value.lower() not in ("true", "false"):
+            raise yaml.constructor.ConstructorError(None, None, f"{node.value[:40]!r} is not true or false", node.start_mark)
+        return bool(node.value.lower() == "true")
+
+
+_PLAIN = (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("int", r"[-+]?(0|[1-9][0-9]*|[1-9][0-9]{0,2}(_[0-9]{3})+|0x[0-9a-fA-F]+|0o[0-7]+|0b[01]+)", "-+0123456789"),
+    ("float", r"[-+]?(([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(inf|Inf|INF))|\.(nan|NaN|NAN)", "-+.0123456789"),
+)
+for _name, _pattern, _first in _PLAIN:
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), list(_first))
+_Loader.add_constructor(f"{_TAG}int", _Loader.number)
+_Loader.add_constructor(f"{_TAG}float", _Loader.number)
+_Loader.add_constructor(f"{_TAG}bool", _Loader.truth)
+
+
+def read(path: Place) -> tuple[yaml.Node | None, Any]:
+    """Read a file.
+
+    Returns:
+        the nodes, which know their lines, and the same as plain values.
+
+    Raises:
+        OSError: it is not there or cannot be read.
+        YamlError: it is not read as YAML.
+    """
+    content = read_start(path, LARGEST_BYTES + 1)
+    if len(content) > LARGEST_BYTES:
+        raise YamlError(f"it is larger than {LARGEST_BYTES >> 10} KiB")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise YamlError(f"line {line}: byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8") from None
+    return parse(text)
+
+
+def parse(text: str) -> tuple[yaml.Node | None, Any]:
+    """``read`` for a text.
+
+    Raises:
+        YamlError: it is not read as YAML.
+    """
+    check_size(text, MOST_VALUES)
+    with _in_words():
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            return node, None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+
+
+def check_size(text: str, most: int) -> None:
+    """Refuse a text on which a reader of YAML would hang, end its process or run code.
+
+    Args:
+        text: not yet read by anything.
+        most: values that it may hold, where an alias counts as all that it stands for.
+
+    Raises:
+        YamlError: it holds more, holds itself, is nested too deeply, makes Python objects, or is no YAML.
+    """
+    sizes: dict[str, int] = {}  # of what has an anchor
+    entered: list[str | None] = []
+    counts = [0]
+    with _in_words():
+        # The events come one by one, however deep they go; libyaml's own composer ends the process on a deep text.
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            tag: str = getattr(event, "tag", None) or ""
+            if "python/" in tag:
+                raise YamlError(f"line {line}: could not determine a constructor for the tag {tag!r}: Python objects are not made")
+            if isinstance(event, yaml.CollectionStartEvent):
+                entered.append(event.anchor)
+                counts.append(0)
+                if len(entered) > DEEPEST:
+                    raise YamlError(f"line {line}: it is nested more than {DEEPEST} levels deep, where recursion ends")
+                continue
+            if isinstance(event, yaml.CollectionEndEvent):
+                anchor, size = entered.pop(), counts.pop() + 1
+            elif isinstance(event, yaml.AliasEvent):
+                if event.anchor in entered:
+                    raise YamlError(f"line {line}: it holds itself; write it without anchors")
+                anchor, size = None, sizes.get(event.anchor or "", 1)
+            elif isinstance(event, yaml.ScalarEvent):
+                anchor, size = event.anchor, 1
+            else:
+                continue
+            if anchor is not None:
+                sizes[anchor] = size
+            counts[-1] += size
+            if counts[-1] > most:
+                raise YamlError(f"line {line}: it holds more than {most} values (an alias counts as all that it stands for)")
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """PyYAML's errors as one line."""
+    try:
+        yield
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        reason = ", ".join(part for part in (error.context, error.problem) if part)
+        raise YamlError(f"line {mark.line + 1}: {reason}" if mark else reason) from None
+    except yaml.YAMLError as error:
+        raise YamlError(" ".join(str(error).split())) from None

@@ -1,0 +1,1 @@
+"""``python -m tfser.sweep``: plan, train what is missing, collect."""

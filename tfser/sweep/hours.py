@@ -1,0 +1,71 @@
+"""What a plan costs on this machine: a few training steps are timed, the rest is arithmetic. Trains nothing to keep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import soundfile
+import torch
+
+from tfser.databases.base import Database, Utterance
+from tfser.models import MODELS
+from tfser.planning.plan import Plan, Study
+from tfser.training.training import Training, TrialData
+
+
+def seconds(database: Database, utterance: Utterance) -> float:
+    """Length of an utterance, from its header where it has a file; 0 for one that cannot be read."""
+    if utterance.path is None:
+        waveform = database.read(utterance)
+        return float(waveform.samples.shape[1] / waveform.rate_hz)
+    try:
+        return float(soundfile.info(utterance.path).duration)
+    except (OSError, RuntimeError):
+        return 0.0
+
+
+def segment_seconds(study: Study) -> float:
+    """Seconds on one CPU core for training on one segment: the better of two timed epochs of one batch of noise.
+
+    The study's own base settings are used; what a search will sample may cost more or less.
+    """
+    c, settings = study.configuration, study.base if study.space is None else {**study.base, **study.space.fixed}
+    batch = min(int(settings["batch_size"]), 32)
+    length = int(settings["segment_frames"])
+    frames = np.random.default_rng(0).normal(size=(batch * length, int(settings["n_mels"]))).astype(np.float32)
+    rows = tuple((i * length, length, i % len(c.emotions)) for i in range(batch))
+    data = TrialData(frames=frames, emotions=c.emotions, train=rows, scored=rows[:1])
+
+    def build() -> torch.nn.Module:
+        return MODELS[c.model].build(c.ablation, settings, len(c.emotions))
+
+    training = Training(build, data, {**settings, "segment_hop": 0}, 0, 3, torch.device("cpu"))
+    training.run_epoch()
+    times = []
+    for _ in range(2):
+        started = time.perf_counter()
+        training.run_epoch()
+        times.append(time.perf_counter() - started)
+    return min(times) / batch
+
+
+def core_hours(plan: Plan, databases: Mapping[str, Database]) -> float:
+    """Hours of one CPU core for every trial of the plan, were none in the ledger and none pruned.
+
+    Ours, and rough: every trial is taken to train on all but one fold's share of the segments.
+    """
+    lengths = {name: np.array([seconds(d, u) for u in d.utterances]) for name, d in databases.items()}
+    probed: dict[tuple[str, str, str], float] = {}
+    total = 0.0
+    for study in plan.studies:
+        c = study.configuration
+        key = (c.database, c.model, c.ablation)
+        if key not in probed:
+            hop_s = int(study.base["segment_hop"] or study.base["segment_frames"]) / 100
+            segments = np.ceil(np.maximum(lengths[c.database] / hop_s, 1)).sum()
+            probed[key] = segment_seconds(study) * segments * (1 - 1 / c.folds_total)
+        trials = len(study.folds) * (study.trials * study.validation_folds + len(c.seeds))
+        total += probed[key] * study.epochs * trials
+    return total / 3600

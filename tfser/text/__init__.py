@@ -1,0 +1,1 @@
+"""What a person types, what a terminal prints, and the fonts that have its letters."""

@@ -1,0 +1,65 @@
+"""What makes the same work give the same numbers in whichever process it is done: threads, kernels, precision, random state.
+
+Knows PyTorch and nothing of trials. How a process gets and gives back its memory is in ``tfser.training.allocator``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tfser import name_the_account
+from tfser.training.allocator import keep_freed_memory, unfilled
+
+
+@contextlib.contextmanager
+def settled(device: torch.device, precision: str = "float32") -> Iterator[None]:
+    """One thread, deterministic kernels, one precision and a private random state, whatever this process did before or does next.
+
+    Args:
+        device: where the work is done.
+        precision: ``float32``, or ``tf32`` for rounded inputs of matrix products on a GPU. PyTorch's own default there is
+            a mixture: convolutions and LSTMs round, matrix products do not.
+    """
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn: Any = torch.backends.cudnn  # its parts are missing in torch's stubs
+    products: tuple[Any, ...] = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
+    before = [kind.fp32_precision for kind in products]
+    torch.set_num_threads(1)
+    if "torch._inductor" not in sys.modules:
+        name_the_account()  # it is imported by the next line, and asks for the name
+    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+    for kind in products:
+        kind.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    if device.type == "cpu":
+        keep_freed_memory()
+    try:
+        with unfilled(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        for kind, was in zip(products, before, strict=True):
+            kind.fp32_precision = was
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
+def derived_seed(*parts: object) -> int:
+    """A 63-bit seed from what it is for: the same in every process, unlike ``hash``."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+def weights_digest(weights: nn.Module | Mapping[str, Tensor]) -> str:
+    """SHA-256 over every parameter and buffer of a model, or of its state dictionary: equal models, equal digest."""
+    digest = hashlib.sha256()
+    for name, tensor in (weights.state_dict() if isinstance(weights, nn.Module) else weights).items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,313 @@
+"""One trial in one process: epochs of Adam on segments, and scores per utterance.
+
+Knows nothing of Ray, Optuna, MLflow or files: it is given frames, indices and settings, and returns
+numbers. Every random choice comes from the seed and the epoch alone, so that neither the trials that
+ran before in this process nor an interruption changes a result.
+
+Ours, where the papers are silent: a last batch of a single segment joins the batch before it (batch
+normalisation needs two values per channel); weight decay is decoupled (AdamW, which without decay is
+Adam); an utterance's score is the mean of its segments' class probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchaudio
+from torch import Tensor, nn
+
+from tfser.errors import TrialError
+from tfser.evaluation import metrics
+from tfser.features.segments import as_tensor, segment_frames
+from tfser.training.determinism import derived_seed, settled
+from tfser.training.scoring import Scorer, Scores, utterance_means
+
+SCORING_SEGMENTS = 256
+"""Segments at once when validation curves are scored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialData:
+    """What one trial may see: frames, and the utterances to train on and to score on.
+
+    A search trial's value holds no test utterance at all.
+    """
+
+    frames: np.ndarray
+    """float32, shape (frames, n_mels): log-mel of a whole database, memory-mapped, never written to."""
+    emotions: tuple[str, ...]
+    train: tuple[tuple[int, int, int], ...]
+    """(first frame, frames, emotion index) of each training utterance."""
+    scored: tuple[tuple[int, int, int], ...]
+    """The same of each utterance that is scored."""
+    beyond: tuple[tuple[int, int, int], ...] = ()
+    """The same of each utterance whose frames enter the standardisation although it is not trained on: a leak, and in no
+    honest trial (``tfser.evaluation.leaky_protocols``)."""
+
+
+@dataclass(slots=True)
+class Curves:
+    """What is known after each epoch, in order."""
+
+    train_loss: list[float] = field(default_factory=list)
+    """Mean cross-entropy per training segment, nats."""
+    validation_uar: list[float] = field(default_factory=list)
+    validation_war: list[float] = field(default_factory=list)
+
+
+class Segments:
+    """The segments of some utterances: which frames, whose, and with which emotion.
+
+    What every step reads lies on ``device``, so that no step waits for a copy.
+    """
+
+    def __init__(self, utterances: Sequence[tuple[int, int, int]], length: int, hop: int, device: torch.device) -> None:
+        pieces = [segment_frames(start, frames, length, hop) for start, frames, _ in utterances]
+        self.frames = torch.from_numpy(np.concatenate(pieces)).to(device)
+        """int64, shape (segments, length)."""
+        self.of_utterance = np.repeat(np.arange(len(pieces)), [len(p) for p in pieces])
+        """int64, shape (segments,), ascending."""
+        self.emotion = torch.tensor([emotion for *_, emotion in utterances])
+        """int64, shape (utterances,), on the CPU."""
+        self.labels = self.emotion[self.of_utterance].to(device)
+        """int64, shape (segments,): each segment's emotion."""
+
+
+def band_statistics(frames: np.ndarray, utterances: Sequence[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each mel band over the frames of some utterances: float64, shape (n_mels,)."""
+    total, count = np.zeros(frames.shape[1]), 0
+    for start, length, _ in utterances:
+        total += frames[start : start + length].sum(axis=0, dtype=np.float64)
+        count += length
+    mean = total / count
+    square = np.zeros(frames.shape[1])
+    for start, length, _ in utterances:
+        square += np.square(frames[start : start + length] - mean).sum(axis=0)
+    return mean, np.maximum(np.sqrt(square / count), 1e-5)
+
+
+class Forward(nn.Module):
+    """A model under a precision, in one place because a captured graph holds both: its input to logits of float32 or wider."""
+
+    def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:
+        super().__init__()
+        self.model, self.device, self.precision = model, device, precision
+
+    def forward(self, *inputs: Any) -> Tensor:
+        """The model's logits, shape (segments, emotions): float32, or float64 where the model is."""
+        # Without autocast's cache of rounded weights: each is used once in a pass, and a captured graph must not keep them.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False):
+            logits: Tensor = self.model(*inputs)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def captured(self, like: Tensor) -> nn.Module:
+        """The same as a CUDA graph, in training, for inputs shaped as ``like`` alone: one launch instead of hundreds.
+
+        Capturing needs passes to warm up; what those did to the running statistics is undone.
+        """
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+        graphed = torch.cuda.make_graphed_callables(Forward(self.model, self.device, self.precision).train(), (like,))
+        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)  # in place: the graph reads and writes these very tensors
+        assert isinstance(graphed, nn.Module)
+        return graphed
+
+
+class Training:
+    """A trial under way: ``run_epoch`` until ``epoch`` is ``epochs``, then ``score``.
+
+    Args:
+        build: makes the model; called under the seed.
+        data: what this trial may see.
+        settings: every hyperparameter by name.
+        seed: of initialisation, order, augmentation and dropout.
+        epochs: how many there will be.
+        device: where to train.
+        captured: whether full batches go through a captured CUDA graph; no other result, fewer launches.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], nn.Module],
+        data: TrialData,
+        settings: Mapping[str, Any],
+        seed: int,
+        epochs: int,
+        device: torch.device,
+        *,
+        captured: bool = False,
+    ) -> None:
+        self.data, self.settings, self.seed, self.epochs, self.device = data, settings, seed, epochs, device
+        self._precision = str(settings["precision"])
+        self.epoch = 0
+        self.curves = Curves()
+        length = int(settings["segment_frames"])
+        hop = int(settings["segment_hop"]) or length
+        self._train = Segments(data.train, length, hop, device)
+        self._scored = Segments(data.scored, length, hop, device)
+        self.mean, self.std = band_statistics(data.frames, (*data.train, *data.beyond))
+        self._frames = as_tensor(data.frames)
+        if device.type != "cpu":
+            self._frames = self._frames.to(device)
+        with settled(device):
+            torch.manual_seed(derived_seed(seed, "initialisation"))
+            self.scorer = Scorer(build(), self.mean, self.std, device)
+        self.model = self.scorer.model
+        self._forward = Forward(self.model, device, self._precision)
+        self._captured: nn.Module | None = None
+        self._capture = captured
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True
+        )
+        self._weights = self._class_weights()
+        self._masks = [
+            mask(width)
+            for mask, width in (
+                (torchaudio.transforms.FrequencyMasking, int(settings["frequency_mask"])),
+                (torchaudio.transforms.TimeMasking, int(settings["time_mask"])),
+            )
+            if width
+        ]
+
+    def _class_weights(self) -> Tensor | None:
+        if self.settings["class_weights"] == "none":
+            return None
+        labels = self._train.labels
+        dtype = next(self.model.parameters()).dtype
+        counts = torch.bincount(labels.cpu(), minlength=len(self.data.emotions)).to(dtype)
+        present = (counts > 0).sum()
+        return torch.where(counts > 0, len(labels) / (present * counts.clamp(min=1)), 0.0).to(self.device)
+
+    def _gathered(self, frames: Tensor) -> Tensor:
+        """(segments, length) frame numbers to (segments, length, n_mels)."""
+        return self._frames[frames]
+
+    def _batch(self, frames: Tensor) -> Tensor:
+        """Standardised segments: (segments, length) frame numbers to (segments, 1, n_mels, length)."""
+        return self.scorer.prepared(self._gathered(frames))
+
+    def run_epoch(self) -> None:
+        """Train one epoch.
+
+        Raises:
+            TrialError: the loss is not finite; named with its epoch.
+        """
+        size = int(self.settings["batch_size"])
+        with settled(self.device, self._precision):
+            self.model.train()
+            if self._capture and self._captured is None and len(self._train.frames) >= size:
+                self._captured = self._forward.captured(self._batch(self._train.frames[:size]))
+            order = self.begin_epoch()
+            total = torch.zeros((), dtype=torch.float64, device=self.device)
+            for chosen in batches(order, size):
+                x = self._batch(self._train.frames[chosen])
+                for mask in self._masks:
+                    x = mask(x)
+                forward = self._captured if self._captured is not None and len(chosen) == size else self._forward
+                loss = F.cross_entropy(forward(x), self._train.labels[chosen], weight=self._weights)
+                self.optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                self.optimizer.step()
+                total += loss.detach() * len(chosen)
+            mean_loss = float(total) / len(order)
+        self.end_epoch(mean_loss)
+
+    def share_frames(self, other: Training) -> None:
+        """Read the frames where another training of the same data has them, so that a GPU holds them once."""
+        if other.data.frames is self.data.frames:
+            self._frames = other._frames
+
+    def forget_capture(self) -> None:
+        """Capture anew when it is next needed: a captured graph knows the parameters by where they lay."""
+        self._captured = None
+
+    def begin_epoch(self) -> Tensor:
+        """Seed PyTorch's random state for the coming epoch; returns its segments in the order of training."""
+        torch.manual_seed(derived_seed(self.seed, "epoch", self.epoch))
+        return torch.randperm(len(self._train.frames)).to(self.device)
+
+    def end_epoch(self, mean_loss: float) -> None:
+        """Count an epoch that was trained.
+
+        Raises:
+            TrialError: the loss is not finite; named with its epoch.
+        """
+        self.epoch += 1
+        if not np.isfinite(mean_loss):
+            raise TrialError(f"the loss was {mean_loss} in epoch {self.epoch} of {self.epochs}; a smaller learning_rate may help")
+        self.curves.train_loss.append(mean_loss)
+
+    def validate(self) -> None:
+        """Score the scored utterances as they are after this epoch and append to the curves (search trials)."""
+        matrix = self.score(at_once=SCORING_SEGMENTS).confusion
+        self.curves.validation_uar.append(metrics.uar(matrix))
+        self.curves.validation_war.append(metrics.war(matrix))
+
+    def score(self, at_once: int | None = None) -> Scores:
+        """Class probabilities of every scored utterance.
+
+        Args:
+            at_once: segments per forward pass. The default takes one utterance at a time, so that its
+                scores depend on nothing but itself, to the bit.
+
+        Raises:
+            TrialError: a probability is not finite.
+        """
+        of_utterance = self._scored.of_utterance
+        one_by_one = np.flatnonzero(np.diff(of_utterance, prepend=-1))
+        pieces = one_by_one if at_once is None else np.arange(0, len(of_utterance), at_once)
+        chunks = np.split(np.arange(len(of_utterance)), pieces[1:])
+        segments = self.scorer.segments(self._gathered(self._scored.frames[chunk]) for chunk in chunks)
+        if not np.isfinite(segments).all():
+            raise TrialError(f"the scores are not finite after epoch {self.epoch}")
+        truth = self._scored.emotion.numpy()
+        return Scores(
+            utterance_means(segments, of_utterance),
+            truth,
+            metrics.confusion(truth[of_utterance], segments.argmax(axis=1), segments.shape[1]),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a later process needs to go on from this epoch, as tensors and plain values."""
+        return {
+            "epoch": self.epoch,
+            "model": copied(self.model.state_dict()),
+            "optimizer": copied(self.optimizer.state_dict()),
+            "curves": {name: list(getattr(self.curves, name)) for name in Curves.__slots__},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state``; the result is the one of a training that was never interrupted."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.curves = Curves(**state["curves"])
+        self.epoch = state["epoch"]
+
+
+def copied(value: Any) -> Any:
+    """Mappings and lists of tensors and plain values with every tensor copied alone.
+
+    A deep copy would take the whole memory that a tensor is a view of, which is that of many trainings where they are fused.
+    """
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, Mapping):
+        return {key: copied(part) for key, part in value.items()}
+    return [copied(part) for part in value] if isinstance(value, list) else value
+
+
+def batches(order: Tensor, size: int) -> list[Tensor]:
+    """``order`` in pieces of ``size``; a last piece of one joins the piece before it.
+
+    >>> [len(piece) for piece in batches(torch.arange(9), 4)]
+    [4, 5]
+    """
+    pieces = list(torch.split(order, size))
+    if len(pieces) > 1 and len(pieces[-1]) == 1:
+        pieces[-2:] = [torch.cat(pieces[-2:])]
+    return pieces
