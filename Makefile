@@ -1,17 +1,18 @@
-# make demo: set up, then the whole path on the built-in database. make test: set up, then the tests.
+# make demo: set up, then the whole path on the built-in database. make test: set up, then the fast tests.
 # Everything is installed into .venv here, once; it is reused until pyproject.toml or constraints.txt change.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint ui
+.PHONY: help demo test test-all lint ui
 
 help:
-	@echo "make demo   set up and run the whole path on the built-in database"
-	@echo "make test   set up and run the tests"
-	@echo "make lint   set up, then ruff and mypy"
-	@echo "make ui     open the demo's runs in MLflow on http://127.0.0.1:5000"
+	@echo "make demo       set up and run the whole path on the built-in database"
+	@echo "make test       set up and run the fast tests"
+	@echo "make test-all   set up and run every test, the fast ones first"
+	@echo "make lint       set up, then ruff and mypy"
+	@echo "make ui         open the demo's runs in MLflow on http://127.0.0.1:5000"
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tfser needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
@@ -23,6 +24,9 @@ demo: $(STAMP)
 	$(BIN)/python -m tfser.sweep synthetic
 
 test: $(STAMP)
+	$(BIN)/python -m pytest -q -m 'not full and not slow and not gpu and not latex'
+
+test-all: $(STAMP)
 	$(BIN)/python -m pytest -q
 
 lint: $(STAMP)

@@ -1,7 +1,7 @@
-"""MLflow on the head of a cluster: a server on loopback, started again when it dies, its database copied to durable storage.
+"""MLflow on the head of a cluster: a server on loopback, its database copied to durable storage.
 
     python cluster/mlflow_service.py start      in the background; does nothing where it runs already
-    python cluster/mlflow_service.py run        in the foreground, for a container or systemd
+    python cluster/mlflow_service.py run        in the foreground, for a container; ends when MLflow does
     python cluster/mlflow_service.py status
     python cluster/mlflow_service.py stop
 
@@ -9,15 +9,16 @@ SQLite needs a local disk, and a head's local disk does not outlive the head. So
 to the storage every minute and at SIGTERM, and comes back from there on a new head. Artifacts go to the storage directly. With
 --database postgresql://... nothing is copied. Everything after a lone ``--`` is passed on to ``mlflow server``.
 
-Knows nothing of sweeps and trials: training does not wait for MLflow, and a sweep writes what MLflow missed at its next start.
+Starting again what died is left to others: to systemd (a user unit) where your units outlive your login, to the container
+runtime, and to ``restart.sh`` elsewhere. Knows nothing of sweeps and trials: training does not wait for MLflow, and a sweep
+writes what MLflow missed at its next start.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
-import ipaddress
+import hashlib
 import json
 import os
 import re
@@ -30,23 +31,31 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+from filelock import FileLock, Timeout
+
 from tfser.errors import RequestError
-from tfser.files import Place, commit, commit_text, place
+from tfser.files import Place, absolute, commit, commit_text, make_folder, move, place, read_bytes
+from tfser.mirror import redacted
+from tfser.runners.safety import is_loopback
 from tfser.streams import take_any_text
+from tfser.tracking_uri import sqlite_uri
 
-LONGEST_DELAY_S = 60.0
-"""Most seconds between two starts of a server that keeps dying; a server that lived that long starts again at once."""
+SCRIPT = Path(__file__).resolve()
 
-LOG_BYTES = 10_000_000
-"""A server's log that has grown past this is set aside at the next start."""
+PATIENCE_S = 60.0
+"""How long ``stop`` waits for the last copy and the end of the server."""
 
 MARK = "TFSER_MLFLOW_SERVICE"
-"""In the environment of every server process: how a service finds the processes that one before it left behind."""
+"""In the environment of every process of a service: its folder."""
+
+UNIT = {"Restart": "on-failure", "RestartSec": "1", "RestartSteps": "6", "RestartMaxDelaySec": "60", "StartLimitIntervalSec": "0"}
+"""How systemd 254 or newer starts the service again: ever more seldom, and without end. An older one refuses these."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +70,6 @@ class Options:
     """A database server's URI; ``None`` is SQLite in ``folder``."""
     host: str
     port: int
-    workers: int
     every_s: float
     """Seconds between two copies of the database."""
     more: tuple[str, ...]
@@ -83,9 +91,14 @@ class Options:
         """Its copy."""
         return self.storage / "mlflow.db"
 
+    @property
+    def unit(self) -> str:
+        """The name of its unit in systemd."""
+        return f"tfser-mlflow-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}.service"
+
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     p = argparse.ArgumentParser(prog="mlflow_service.py", description=(__doc__ or "").splitlines()[0])
     p.add_argument("action", choices=("start", "run", "status", "stop"))
     p.add_argument("--storage", help="folder or URI for the copy of the database and for artifacts; default: mlflow/ under TFSER_HOME")
@@ -94,13 +107,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--host", default="127.0.0.1", help="interface to listen on; default: 127.0.0.1")
     p.add_argument("--beyond-loopback", action="store_true", help="allow a --host that others reach; MLflow asks nobody for a password")
     p.add_argument("--port", type=int, default=5000, help="default: 5000")
-    p.add_argument("--workers", type=int, default=2, help="server processes; default: 2")
     p.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="between two copies of the database; default: 60")
     return p
 
 
 def check(typed: Sequence[str]) -> tuple[str, Options]:
-    """The action and its options.
+    """Return the action and its options.
 
     Raises:
         RequestError: with everything that is wrong with them.
@@ -121,7 +133,7 @@ def check(typed: Sequence[str]) -> tuple[str, Options]:
     storage: Place = Path()
     if a.storage or home:
         try:
-            storage = place(a.storage or f"{str(home).rstrip('/')}/mlflow")
+            storage = absolute(place(a.storage or f"{str(home).rstrip('/')}/mlflow"))
         except ValueError as error:
             problems.append(str(error))
     elif a.action in ("start", "run"):
@@ -129,51 +141,30 @@ def check(typed: Sequence[str]) -> tuple[str, Options]:
     database = a.database or os.environ.get("TFSER_MLFLOW_DATABASE") or None
     if database and not re.match(r"(postgresql|mysql|mssql)(\+\w+)?://", database):
         problems.append(f"--database {redacted(database)}: a database server is meant (postgresql://...); SQLite needs no option")
-    if not _is_loopback(a.host) and not a.beyond_loopback:
-        problems.append(
-            f"--host {a.host}: MLflow would answer others, and it asks nobody for a password. Leave it at 127.0.0.1 and tunnel "
-            f"(ssh -L {a.port}:127.0.0.1:{a.port} HEAD), or say --beyond-loopback"
-        )
+    tunnel = f"Leave it at 127.0.0.1 and tunnel (ssh -L {a.port}:127.0.0.1:{a.port} HEAD), or say --beyond-loopback"
+    if not is_loopback(a.host) and not a.beyond_loopback:
+        problems.append(f"--host {a.host}: MLflow would answer others, and it asks nobody for a password. {tunnel}")
+    for given in re.findall(r"(?:^|(?<=[\s='\"]))(?:-[hb]|--(?:host|bind|listen)\b)", " ".join(more)) if not a.beyond_loopback else ():
+        problems.append(f"{given} behind --: MLflow could answer others, and it asks nobody for a password. {tunnel}")
     if not 0 < a.port < 65536:
         problems.append(f"--port {a.port}: from 1 to 65535")
-    if a.workers < 1:
-        problems.append(f"--workers {a.workers}: 1 or more")
     if not a.every > 0:
         problems.append(f"--every {a.every:g}: more than 0 seconds")
     if problems:
         raise RequestError("mlflow_service.py " + redacted(" ".join(words)), problems)
-    storage = storage.resolve() if isinstance(storage, Path) else storage
     return a.action, Options(
         folder=Path(str(folder_place)).resolve(),
         storage=storage,
         database=database,
         host=a.host,
         port=a.port,
-        workers=a.workers,
         every_s=a.every,
         more=tuple(more),
     )
 
 
-def redacted(text: str) -> str:
-    """The text with every password in a URI hidden.
-
-    >>> redacted("--database postgresql://anna:secret@db/mlflow")
-    '--database postgresql://anna:***@db/mlflow'
-    """
-    text = re.sub(r"(://[^:/@\s]*):[^/\s]+@", r"\1:***@", text)
-    return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s'\"]+", r"\1***", text)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def restore(options: Options) -> bool:
-    """Bring the database back from the storage where this machine has none; whether it did.
+    """Bring the database back from the storage where this machine has none; return whether it did.
 
     A damaged copy is set aside in the storage and counts as none: MLflow is a view, and the sweeps write it anew.
 
@@ -182,32 +173,26 @@ def restore(options: Options) -> bool:
     """
     if options.sqlite.exists():
         return False
+    found = options.folder / "restoring.db"
     try:
-        with options.backup.open("rb") as source, open(options.folder / "restoring.db", "wb") as target:
-            shutil.copyfileobj(source, target)
+        found.write_bytes(read_bytes(options.backup))
     except FileNotFoundError:
         return False
-    except OSError:
-        raise
-    except Exception as error:  # a store's own kinds
-        raise OSError(f"{options.backup} cannot be read: {error}") from error
-    found = options.folder / "restoring.db"
     if not _is_sound(found):
         aside = options.storage / "mlflow.damaged.db"
-        with open(found, "rb") as damaged:
-            commit(aside, lambda file: shutil.copyfileobj(damaged, file))
+        move(options.backup, aside)
         found.unlink()
         say(f"the copy {options.backup} is damaged; it is kept as {aside}, and an empty database takes its place")
         return False
-    os.replace(found, options.sqlite)
+    found.replace(options.sqlite)
     return True
 
 
 def back_up(options: Options) -> None:
-    """Copy the database to the storage as it is at one moment, while the server writes; the copy is whole or the one before.
+    """Copy the database as it is between two transactions, while a server may be writing.
 
     Raises:
-        OSError: the storage does not answer, or a disk is full.
+        OSError: the storage cannot be written; the copy in it is as it was.
         sqlite3.Error: the database cannot be read.
     """
     copy = options.folder / "copying.db"
@@ -232,50 +217,8 @@ def _is_sound(database: Path) -> bool:
         return False
 
 
-class Server:
-    """``mlflow server`` and its processes, as one group."""
-
-    def __init__(self, options: Options) -> None:
-        self.log = options.folder / "server.log"
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
-        command = [sys.executable, "-m", "mlflow", "server", "--host", options.host, "--port", str(options.port)]
-        command += ["--workers", str(options.workers), "--serve-artifacts"]
-        command += ["--artifacts-destination", str(options.storage / "mlartifacts"), *options.more]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")}
-        environment |= {
-            # Not in the command line, which every user of the machine can read.
-            "MLFLOW_BACKEND_STORE_URI": options.database or f"sqlite:///{options.sqlite}",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            MARK: str(options.folder),
-        }
-        with open(self.log, "ab") as log:
-            self._process = subprocess.Popen(
-                command, cwd=options.folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        self.started = time.monotonic()
-
-    @property
-    def ended(self) -> int | None:
-        """The exit code of the first process; ``None`` while it runs."""
-        return self._process.poll()
-
-    def end(self, grace_s: float = 5.0) -> None:
-        """End every process of the group; those that a dead first process left behind, too (they would hold the port)."""
-        self._signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(grace_s)
-        self._signal(signal.SIGKILL)
-        self._process.wait()
-
-    def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
-
-
 class Service:
-    """Keeps a server alive and its database copied until it is told to stop."""
+    """A server and the copies of its database, until either is told to stop or the server ends."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -283,9 +226,7 @@ class Service:
         self._copying = threading.Lock()
         self._copied: object = None
         self._state: dict[str, Any] = {
-            "pid": os.getpid(),
             "url": options.url,
-            "starts": 0,
             "copied_unix": None,
             "copy_problem": None,
             "storage": redacted(str(options.storage)),
@@ -293,38 +234,49 @@ class Service:
         }
 
     def __call__(self) -> int:
-        """Run until ``stopping`` is set; returns the exit code.
+        """Run; return the exit code, 0 where it was told to stop.
 
         Raises:
             RequestError: the storage cannot be written, or the port is taken.
         """
-        ended = _end_leftovers(self.options)
-        self._probe(port_patience_s=10.0 if ended else 0.0)
+        end_leftovers(self.options)
+        probe(self.options)
         if self.options.database is None and restore(self.options):
             say(f"the database came back from {self.options.backup}")
             self._copied = self._stamp()
-        copier = threading.Thread(target=self._copy_now_and_then, name="copies", daemon=True)
-        copier.start()
-        delay_s = 1.0
-        while not self.stopping.is_set():
-            server = Server(self.options)
-            self._note(starts=self._state["starts"] + 1)
-            say(f"MLflow starts on {self.options.url}; its log is {server.log}")
-            while server.ended is None and not self.stopping.wait(0.2):
-                pass
-            code, lived_s = server.ended, time.monotonic() - server.started
-            if self.stopping.is_set():
-                self.copy()  # whoever stops us may not wait for the server to end
-                server.end()
-                break
-            server.end()
-            delay_s = 1.0 if lived_s > LONGEST_DELAY_S else delay_s
-            say(f"MLflow ended with {code} after {lived_s:.0f} s (see {server.log}); it starts again in {delay_s:g} s")
-            self.stopping.wait(delay_s)
-            delay_s = min(2 * delay_s, LONGEST_DELAY_S)
+        self._note()
+        server, log = self._server()
+        say(f"MLflow starts on {self.options.url}; its log is {log}")
+        threading.Thread(target=self._copy_now_and_then, name="copies", daemon=True).start()
+        while server.poll() is None and not self.stopping.wait(0.2):
+            pass
+        code = server.poll()
+        self.copy()  # whoever stops us may not wait for the server to end
+        for sign, grace_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, None)):  # those too that a dead first process left behind
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(server.pid, sign)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(grace_s)
         self.copy()
-        say("stopped")
-        return 0
+        say("stopped" if self.stopping.is_set() else f"MLflow ended with {code}; see {log}")
+        return 0 if self.stopping.is_set() else 1
+
+    def _server(self) -> tuple[subprocess.Popen[bytes], Path]:
+        """Start ``mlflow server`` as the first process of a group; return it and its log."""
+        o, log = self.options, self.options.folder / "server.log"
+        command = [sys.executable, "-m", "mlflow", "server", "--host", o.host, "--port", str(o.port), "--workers", "2"]
+        command += ["--serve-artifacts", "--artifacts-destination", str(o.storage / "mlartifacts"), *o.more]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")}
+        environment |= {
+            # Not in the command line, which every user of the machine can read.
+            "MLFLOW_BACKEND_STORE_URI": o.database or sqlite_uri(o.sqlite),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
+        with open(log, "ab") as file:
+            return subprocess.Popen(
+                command, cwd=o.folder, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            ), log
 
     def copy(self) -> None:
         """Copy the database if it changed; a failure is said and tried again the next time."""
@@ -350,190 +302,178 @@ class Service:
             self.copy()
 
     def _stamp(self) -> object:
-        """Differs whenever the database does."""
+        """Return what differs whenever the database does."""
         files = (self.options.sqlite, self.options.sqlite.with_name("mlflow.db-wal"))
-        return tuple((s.st_mtime_ns, s.st_size) if (s := _stat(f)) else None for f in files)
+        return [(f.stat().st_mtime_ns, f.stat().st_size) for f in files if f.exists()]
 
     def _note(self, **changed: Any) -> None:
         self._state |= changed
         commit_text(self.options.folder / "service.json", json.dumps(self._state, indent=1) + "\n")
 
-    def _probe(self, port_patience_s: float) -> None:
-        """Storage that cannot be written, and a port that is taken, show before anything starts."""
-        problems = []
-        for pause_s in (1, 3, None):  # a new machine's credentials and names can be seconds late
-            try:
-                if isinstance(self.options.storage, Path):
-                    self.options.storage.mkdir(parents=True, exist_ok=True)
-                commit_text(self.options.storage / "service.json", json.dumps({"host": socket.gethostname()}) + "\n")
-                break
-            except Exception as error:
-                if pause_s is None:
-                    reason = " ".join(str(error).split())[:300] or type(error).__name__
-                    problems.append(f"{redacted(str(self.options.storage))} cannot be written: {reason}; name another with --storage")
-                else:
-                    time.sleep(pause_s)
-        until = time.monotonic() + port_patience_s
-        while (taken := _port_problem(self.options)) is not None and time.monotonic() < until:
-            time.sleep(0.1)
-        if taken is not None:
-            problems.append(f"{self.options.host}:{self.options.port} cannot be had: {taken}; name another with --port")
-        if problems:
-            raise RequestError("mlflow_service.py", problems)
 
+def probe(options: Options) -> None:
+    """Refuse storage that cannot be written, and a port that is taken, before anything starts.
 
-def _stat(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except FileNotFoundError:
-        return None
-
-
-def _port_problem(options: Options) -> str | None:
-    """Why the server could not listen there; ``None`` where it could."""
+    Raises:
+        RequestError: with what is wrong.
+    """
+    problems = []
+    for pause_s in (1, 3, None):  # a new machine's credentials and names can be seconds late
+        try:
+            make_folder(options.storage)
+            commit_text(options.storage / "service.json", json.dumps({"host": socket.gethostname()}) + "\n")
+            break
+        except Exception as error:
+            if pause_s is None:
+                reason = " ".join(str(error).split())[:300] or type(error).__name__
+                problems.append(f"{redacted(str(options.storage))} cannot be written: {reason}; name another with --storage")
+            else:
+                time.sleep(pause_s)
     with socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((options.host, options.port))
         except OSError as error:
-            return error.strerror or str(error)
-    return None
+            problems.append(f"{options.host}:{options.port} cannot be had: {error.strerror or error}; name another with --port")
+    if problems:
+        raise RequestError("mlflow_service.py", problems)
 
 
-def _end_leftovers(options: Options) -> int:
-    """End server processes whose service was killed: they hold the port and the database. Needs Linux's /proc.
-
-    Returns:
-        how many there were.
-    """
-    count = 0
-    mark = f"{MARK}={options.folder}".encode()
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if mark in environment.read_bytes().split(b"\0") and int(environment.parent.name) != os.getpid():
-                os.kill(int(environment.parent.name), signal.SIGKILL)
-                say(f"ended process {environment.parent.name}, a server whose service is gone")
-                count += 1
-    return count
+def marked(options: Options) -> tuple[list[psutil.Process], list[psutil.Process]]:
+    """Return the other processes of this folder's service: what runs it or starts it again, and its servers."""
+    service: list[psutil.Process] = []
+    servers: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == str(options.folder) and process.pid != os.getpid():
+                (service if str(SCRIPT) in process.cmdline() else servers).append(process)
+    return service, servers
 
 
-@contextlib.contextmanager
-def locked(options: Options) -> Iterator[None]:
-    """Hold the folder for this process.
-
-    Raises:
-        BlockingIOError: another service holds it.
-    """
-    options.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(options.folder / "service.lock", "a+", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        yield
+def end_leftovers(options: Options) -> None:
+    """End servers whose service was killed: they hold the port and the database. Call it where no service runs."""
+    _, servers = marked(options)
+    for process in servers:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+            say(f"ended process {process.pid}, a server whose service is gone")
+    psutil.wait_procs(servers, timeout=10)
 
 
-def holder(options: Options) -> int | None:
-    """The process id of the service that holds the folder."""
+def running(options: Options) -> str | None:
+    """Name what runs this folder's service or waits to start it again; ``None`` where nothing does."""
+    if _said("systemctl", "--user", "show", "--property=ActiveState", "--value", options.unit) in ("active", "activating", "deactivating"):
+        return f"unit {options.unit}"
+    service, _ = marked(options)
+    return f"process {service[0].pid}" if service else None
+
+
+def _said(*command: str, timeout_s: float = 10.0) -> str | None:
+    """Return what a command prints; ``None`` where there is no such command, or it fails."""
     try:
-        with open(options.folder / "service.lock", "r+", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return None
-    except FileNotFoundError:
+        return subprocess.run(command, capture_output=True, check=True, text=True, timeout=timeout_s).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
         return None
-    except BlockingIOError:
-        return int((options.folder / "service.lock").read_text(encoding="utf-8") or 0)
-
-
-def _state(options: Options) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = json.loads((options.folder / "service.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return state
 
 
 def say(text: str) -> None:
-    """One line of the service's log."""
+    """Print one line of the service's log."""
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", flush=True)
 
 
-def run(options: Options) -> int:
-    """In the foreground, until SIGTERM or Ctrl-C."""
+def run(options: Options, typed: Sequence[str]) -> int:
+    """Run in the foreground until SIGTERM, Ctrl-C or MLflow's end; return the exit code."""
+    if os.environ.get(MARK) != str(options.folder):  # others read the mark in the environment that a process begins with
+        os.execve(sys.executable, [sys.executable, str(SCRIPT), *typed], {**os.environ, MARK: str(options.folder)})
+    options.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        with locked(options):
+        with FileLock(options.folder / "service.lock", blocking=False):
             service = Service(options)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: service.stopping.set())
             return service()
-    except BlockingIOError:
-        print(f"The MLflow service runs already (process {holder(options)}); its folder is {options.folder}")
+    except Timeout:
+        print(f"The MLflow service runs already; its folder is {options.folder}")
         return 0
 
 
 def start(options: Options, typed: Sequence[str]) -> int:
-    """In the background, detached from this terminal; returns when the server has been started or the service has given up."""
-    if (pid := holder(options)) is not None:
-        print(f"The MLflow service runs already (process {pid}): {_state(options).get('url', options.folder)}")
+    """Start it in the background, detached from this terminal; return the exit code.
+
+    Raises:
+        RequestError: see ``probe``.
+    """
+    if (there := running(options)) is not None:
+        print(f"The MLflow service runs already ({there}): {options.url}")
         return 0
+    end_leftovers(options)
+    probe(options)
     options.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    words = list(typed)
-    words[words.index("start")] = "run"
+    (options.folder / "service.json").unlink(missing_ok=True)
     log = options.folder / "service.log"
-    at = log.stat().st_size if log.exists() else 0
-    with open(log, "ab") as file:
-        service = subprocess.Popen(
-            [sys.executable, os.path.abspath(__file__), *words],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-        )
-    while _state(options).get("pid") != service.pid:
-        if (code := service.poll()) is not None:
-            with open(log, encoding="utf-8", errors="replace") as file:
-                file.seek(at)
-                print(file.read().strip(), file=sys.stderr if code else sys.stdout)
-            return code
-        time.sleep(0.1)
-    print(f"The MLflow service starts (process {service.pid}): {options.url}, in half a minute or so; its log is {log}")
+    words = [sys.executable, str(SCRIPT), *typed]
+    words[words.index("start")] = "run"
+    environment = {**os.environ, MARK: str(options.folder)}
+    # A unit lives as long as your login, unless you let it linger; one that outlived its Slurm job would be nobody's.
+    lingers = "SLURM_JOB_ID" not in os.environ and _said("loginctl", "show-user", str(os.getuid()), "--property=Linger", "--value") == "yes"
+    if lingers and _unit(options, words, environment, log):
+        by = f"unit {options.unit}"
+    else:
+        with open(log, "ab") as file:
+            loop = ["bash", str(SCRIPT.with_name("restart.sh")), *words]
+            made = subprocess.Popen(loop, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
+        by = f"process {made.pid}"
+    print(f"The MLflow service starts ({by}): {options.url}, in half a minute or so; its log is {log}")
     return 0
 
 
+def _unit(options: Options, words: Sequence[str], environment: dict[str, str], log: Path) -> bool:
+    """Have systemd run a command as a unit of this user; return whether it does."""
+    kept = {**UNIT, "StandardOutput": f"append:{log}", "StandardError": f"append:{log}"}
+    asked = ["systemd-run", "--user", "--collect", "--same-dir", f"--unit={options.unit}"]
+    asked += [f"--property={name}={value}" for name, value in kept.items()]
+    asked += [f"--setenv={name}" for name in environment if name.isidentifier()]  # without values: some are secret
+    return subprocess.run([*asked, "--", *words], env=environment, capture_output=True).returncode == 0
+
+
 def status(options: Options) -> int:
-    """Whether it runs, answers and is copied; 0 where all is well."""
-    pid, state = holder(options), _state(options)
-    if pid is None:
+    """Print whether it runs, answers and is copied; return 0 where all is well."""
+    there = running(options)
+    if there is None:
         print(f"No MLflow service runs here ({options.folder}); start it with: python {os.path.relpath(__file__)} start")
         return 1
-    url = state.get("url", options.url)
+    state: dict[str, Any] = {"url": options.url, "database": "not known yet"}
+    with contextlib.suppress(FileNotFoundError):
+        state = json.loads((options.folder / "service.json").read_text(encoding="utf-8"))
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:
+        with urllib.request.urlopen(f"{state['url']}/health", timeout=10) as answer:
             answers = "answers" if answer.status == 200 else f"answers with {answer.status}"
     except OSError as error:
         answers = f"does not answer ({error}); see {options.folder / 'server.log'}"
-    print(f"process {pid}: {url} {answers}; started {state.get('starts', 0)} time(s); database {state.get('database')}")
-    if "://" not in str(state.get("database")):
-        copied, problem = state.get("copied_unix"), state.get("copy_problem")
+    print(f"{there}: {state['url']} {answers}; database {state['database']}")
+    copied, problem = state.get("copied_unix"), state.get("copy_problem")
+    if "storage" in state and "://" not in state["database"]:
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(copied)) if copied else "not yet"
-        print(f"copied to {state.get('storage')}: {stamp}" + (f"; now it fails: {problem}" if problem else ""))
-    return 0 if answers == "answers" and not state.get("copy_problem") else 1
+        print(f"copied to {state['storage']}: {stamp}" + (f"; now it fails: {problem}" if problem else ""))
+    return 0 if answers == "answers" and not problem else 1
 
 
-def stop(options: Options, patience_s: float = 60.0) -> int:
-    """End the service and its server, after a last copy."""
-    pid = holder(options)
-    if pid is None:
+def stop(options: Options) -> int:
+    """End the service and its server, after a last copy; return the exit code."""
+    if running(options) is None:
         print(f"No MLflow service runs here ({options.folder})")
         return 0
-    os.kill(pid, signal.SIGTERM)
-    until = time.monotonic() + patience_s
-    while holder(options) == pid:
+    _said("systemctl", "--user", "stop", options.unit, timeout_s=PATIENCE_S)  # fails where systemd does not know it
+    until = time.monotonic() + PATIENCE_S
+    while left := marked(options)[0]:  # again and again: one may have been starting another
         if time.monotonic() > until:
             log = options.folder / "service.log"
-            print(f"The MLflow service (process {pid}) still runs after {patience_s:g} s; see {log}", file=sys.stderr)
+            print(f"The MLflow service (process {left[0].pid}) still runs after {PATIENCE_S:g} s; see {log}", file=sys.stderr)
             return 1
-        time.sleep(0.1)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        psutil.wait_procs(left, timeout=1.0)
     print("The MLflow service has stopped")
     return 0
 
@@ -544,10 +484,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     typed = list(sys.argv[1:] if argv is None else argv)
     try:
         action, options = check(typed)
-        if action == "run":
-            return run(options)
-        if action == "start":
-            return start(options, typed)
+        if action in ("start", "run"):
+            return (start if action == "start" else run)(options, typed)
         return status(options) if action == "status" else stop(options)
     except RequestError as error:
         print(error, file=sys.stderr)

@@ -12,7 +12,7 @@ from tfser import final_model, front_end, train, uncertainty
 from tfser.databases import load
 from tfser.features import FeatureStore, FrontEnd, as_tensor, audio_digests
 
-pytest_plugins = ["tests.helpers.s3"]
+pytest_plugins = ["tests.helpers.s3", "tests.helpers.tiers"]
 
 # Tests start Ray and MLflow in processes of their own; nothing of theirs may phone home.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -9,7 +9,7 @@ import os
 __version__ = "0.1.0"
 
 
-def _name_the_account() -> None:
+def name_the_account() -> None:
     """Give an account that the system does not know (``docker run --user``, Kubernetes) a name and a home in the environment.
 
     torch and MLflow ask for the name, and fail where there is none; others write into the home, which Docker says is ``/``.
@@ -41,4 +41,4 @@ def _own_home() -> str:
     return "/nonexistent"  # as for nobody: who would write there finds that it cannot
 
 
-_name_the_account()
+name_the_account()

@@ -33,6 +33,7 @@ from tfser import finished
 from tfser.databases import KNOWN
 from tfser.databases import load as load_database
 from tfser.databases.folders import show
+from tfser.databases.reader import lines
 from tfser.errors import RequestError, TfserError
 from tfser.features import Pack, extract
 from tfser.files import Place, typed_place
@@ -283,7 +284,7 @@ def _from_corpus(model: FinalModel, wanted: Sequence[str], data: Place | None, w
                 problems += wrong
                 found[u.id] = (frames, u.speaker, u.session, u.emotion)
     if problems:
-        raise RequestError(f"database {name}", problems)
+        raise RequestError(f"database {name}", lines(problems))
     return found
 
 

@@ -2,14 +2,17 @@
 
 Everything a file can do wrong ends in an ``AudioError`` with a kind and a sentence for its owner. A
 header is a promise that is not believed: files are decoded in bounded blocks, and what was decoded is compared
-with what was promised, because libsndfile quietly shortens a truncated wav to what is there.
+with what was promised, because libsndfile quietly shortens a truncated file to what is there. Programs that write
+into a pipe cannot go back and fill in a length: what they write instead promises nothing, and what is there is read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterator
@@ -37,7 +40,10 @@ LOUDEST = 16.0
 """Samples of a floating-point file beyond this multiple of full scale are a broken file or integers written as floats."""
 
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "AIFF", "NIST")
-"""What is read, in libsndfile's words. Lossless only: an mp3 has no exact length to check, and coding changes features."""
+"""What is read, in libsndfile's words. Lossless only: an mp3 has no exact length to check, and coding changes features.
+
+A WAV may have either byte order (RIFF, RIFX), an AIFF may be an AIFC. Of every one the promised length is checked.
+"""
 
 SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
 """Sample codings that are read, in libsndfile's words."""
@@ -65,13 +71,13 @@ def read(path: Path) -> Waveform:
         if size == 0:
             raise AudioError("empty", str(path), "the file has 0 bytes; copy it again")
         try:
-            with soundfile.SoundFile(descriptor, closefd=False) as file:
+            with _sound(descriptor, size) as file:
                 _believable(file, path)
                 promised = file.frames
                 samples = _decoded(file)
                 rate, form = file.samplerate, file.format
-            if form in ("WAV", "WAVEX"):
-                promised = _promised_by_riff(descriptor, size, promised)
+            if form != "FLAC":  # libsndfile holds a FLAC to its promise
+                promised = max(promised, _PROMISES[form](descriptor, size, samples.shape))
         except (soundfile.SoundFileError, RuntimeError, OSError, ValueError, OverflowError) as error:
             raise AudioError("unreadable", str(path), f"cannot be decoded: {_reason(error)}") from None
     found = samples.shape[1]
@@ -155,6 +161,9 @@ def _believable(file: soundfile.SoundFile, path: Path) -> None:
         detail = f"its header says {file.channels} channels; at most {MOST_CHANNELS} are believed: the header is broken"
         raise AudioError("unreadable", str(path), detail)
     seconds = file.frames / file.samplerate
+    if file.format == "FLAC" and file.frames > 1 << 36:  # the field has 36 bits; libsndfile's largest number stands for "unknown"
+        detail = "its header does not say how many samples it holds (it was written to a pipe), so that no truncation could be seen"
+        raise AudioError("unreadable", str(path), f"{detail}; write it again, to a file")
     if seconds > LONGEST_S:
         raise AudioError("too long", str(path), f"its header promises {seconds:.0f} s; at most {LONGEST_S:.0f} s are read")
 
@@ -179,25 +188,139 @@ def _decoded(file: soundfile.SoundFile) -> np.ndarray:
     return np.ascontiguousarray(whole.T)
 
 
-def _promised_by_riff(descriptor: int, size: int, otherwise: int) -> int:
-    """Frames that a wav's ``data`` chunk claims, or ``otherwise`` where the chunks cannot be followed.
+@dataclass(frozen=True, slots=True)
+class _Riff:
+    """The chunks of a RIFF, RIFX or RF64 file, as far as the samples."""
 
-    libsndfile reports what fits in the file instead of what the header claims, and so hides a truncation.
-    """
-    offset, frame_bytes = 12, 0
+    order: str
+    """Byte order, in ``struct``'s words."""
+    at: int
+    """Where the samples begin."""
+    promised: int
+    """Bytes of samples, as the header says."""
+    length_at: int
+    """Where that length is written."""
+    long: bool
+    """Whether it has 64 bits."""
+    frame_bytes: int
+
+    def unknown(self, size: int) -> bool:
+        """Tell whether the length is what a program writes that does not know it."""
+        if self.long:
+            return self.promised in (0, (1 << 63) - 1, (1 << 64) - 1) and size > self.at
+        return self.promised in _UNKNOWN or self.promised >> 24 == 0x7F
+
+    def there(self, size: int) -> int:
+        """Return the bytes from the first sample to the end of the file, without a byte that only fills up."""
+        rest = size - self.at
+        return rest - 1 if self.frame_bytes % 2 and rest % self.frame_bytes == 1 and not rest % 2 else rest
+
+
+_UNKNOWN = (0xFFFFFFFF, 0xFFFFFFFF - 36, 0x80000000)
+"""Lengths in bytes that ffmpeg and arecord write into a pipe; sox and others write some number that begins with 0x7F."""
+
+
+_NOT_FOLLOWED = "its chunks cannot be followed to the samples, so that no truncation could be seen; write it again"
+
+
+def _riff(descriptor: int) -> _Riff | None:
+    """Follow the chunks of a file to its samples; ``None`` where that cannot be done, or where it is another format."""
+    kind = os.pread(descriptor, 12, 0)
+    if len(kind) < 12 or kind[:4] not in (b"RIFF", b"RIFX", b"RF64") or kind[8:] != b"WAVE":
+        return None
+    order = ">" if kind[:4] == b"RIFX" else "<"
+    offset, frame_bytes, in_ds64 = 12, 0, None
     for _ in range(1000):  # a chain of empty chunks must end
         head = os.pread(descriptor, 8, offset)
         if len(head) < 8:
-            return otherwise
-        name, length = struct.unpack("<4sI", head)
-        if name == b"fmt ":
-            body = os.pread(descriptor, 16, offset + 8)
-            if len(body) == 16:
-                frame_bytes = struct.unpack_from("<H", body, 12)[0]
+            return None
+        name, length = struct.unpack(f"{order}4sI", head)
+        if name == b"fmt " and len(body := os.pread(descriptor, 16, offset + 8)) == 16:
+            frame_bytes = struct.unpack_from(f"{order}H", body, 12)[0]
+        elif name == b"ds64" and len(body := os.pread(descriptor, 16, offset + 8)) == 16:
+            in_ds64 = offset + 16, struct.unpack_from("<Q", body, 8)[0]
         elif name == b"data":
-            return max(otherwise, length // frame_bytes) if frame_bytes and offset + 8 + length > size else otherwise
+            if kind[:4] == b"RF64" and in_ds64 and length == 0xFFFFFFFF:
+                return _Riff(order, offset + 8, in_ds64[1], in_ds64[0], True, frame_bytes)
+            return _Riff(order, offset + 8, length, offset + 4, False, frame_bytes)
+        offset += 8 + length
+        if length % 2 and os.pread(descriptor, 1, offset) == b"\0":  # some writers leave the filling byte out
+            offset += 1
+    return None
+
+
+def _sound(descriptor: int, size: int) -> soundfile.SoundFile:
+    """Open a file. Where its length is written as 0 and samples follow, libsndfile is shown a copy with the true length."""
+    chunks = _riff(descriptor)
+    if chunks is None or chunks.at == size or not (chunks.promised == 0 or (chunks.long and chunks.unknown(size))):
+        return soundfile.SoundFile(descriptor, closefd=False)
+    if not chunks.long and _only_chunks(descriptor, chunks, size):
+        return soundfile.SoundFile(descriptor, closefd=False)
+    content = bytearray(os.pread(descriptor, size, 0))
+    struct.pack_into("<Q" if chunks.long else f"{chunks.order}I", content, chunks.length_at, chunks.there(size))
+    return soundfile.SoundFile(io.BytesIO(content))
+
+
+def _only_chunks(descriptor: int, chunks: _Riff, size: int) -> bool:
+    """Tell whether what follows an empty ``data`` chunk are other chunks, and no samples."""
+    offset = chunks.at
+    while offset < size:
+        head = os.pread(descriptor, 8, offset)
+        if len(head) < 8 or not head[:4].isascii() or not head[:4].decode().isprintable():
+            return False
+        offset += 8 + (length := struct.unpack(f"{chunks.order}4xI", head)[0]) + (length & 1)
+    return offset in (size, size + 1)
+
+
+def _promised_by_riff(descriptor: int, size: int, found: tuple[int, ...]) -> int:
+    """Return the frames that a wav's ``data`` chunk promises.
+
+    Raises:
+        ValueError: nothing can be compared with what was decoded.
+    """
+    chunks = _riff(descriptor)
+    if chunks is None or not chunks.frame_bytes:
+        raise ValueError(_NOT_FOLLOWED)
+    if chunks.promised == 0 or chunks.unknown(size):
+        return -(-chunks.there(size) // chunks.frame_bytes) if found[1] else 0
+    return chunks.promised // chunks.frame_bytes if chunks.at + chunks.promised > size else 0
+
+
+def _promised_by_aiff(descriptor: int, size: int, found: tuple[int, ...]) -> int:
+    """Return the frames that an AIFF or AIFC file promises; 0 where its header does not know.
+
+    Raises:
+        ValueError: nothing can be compared with what was decoded.
+    """
+    offset = 12
+    for _ in range(1000):
+        head = os.pread(descriptor, 8, offset)
+        if len(head) < 8:
+            break
+        name, length = struct.unpack(">4sI", head)
+        if name == b"COMM" and len(body := os.pread(descriptor, 8, offset + 8)) == 8:
+            channels, frames, bits = struct.unpack(">HIH", body)
+            piped = frames == 0xFFFFFFFF or frames == 0x7F000000 or frames * channels * (bits // 8) >> 24 >= 0x7E
+            return 0 if piped else frames
         offset += 8 + length + (length & 1)
-    return otherwise
+    raise ValueError(_NOT_FOLLOWED)
+
+
+def _promised_by_nist(descriptor: int, size: int, found: tuple[int, ...]) -> int:
+    """Return the samples of a channel that a NIST SPHERE header promises; 0 where it does not say, as in a pipe."""
+    header = os.pread(descriptor, 4096, 0)
+    match = re.search(rb"^sample_count -i (\d{1,18})", header.partition(b"end_head")[0], re.MULTILINE)
+    count = int(match[1]) if match else 0
+    return 0 if count == found[0] * found[1] else count  # some writers count the samples of all channels
+
+
+_PROMISES = {
+    "WAV": _promised_by_riff,
+    "WAVEX": _promised_by_riff,
+    "RF64": _promised_by_riff,
+    "AIFF": _promised_by_aiff,
+    "NIST": _promised_by_nist,
+}
 
 
 def _reason(error: Exception) -> str:

@@ -18,10 +18,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from tfser.databases.base import Database, Utterance
-from tfser.databases.checks import waveform_problems
+from tfser.databases.base import Database, Problem, Utterance
+from tfser.databases.checks import duplicate, waveform_problems
 from tfser.databases.folders import show
-from tfser.databases.reader import harmful
+from tfser.databases.reader import go_on, harmful, lines
 from tfser.errors import AudioError, RequestError
 from tfser.files import Place, commit, commit_text, here, is_remote, listed, make_folder, read_text, remove, size
 from tfser.front_end import FrontEnd, log_mel
@@ -76,15 +76,21 @@ class Pack:
         return frames
 
     @classmethod
-    def open(cls, path: Place) -> Pack:
+    def open(cls, path: Place, database_digest: str | None = None) -> Pack:
         """Read a pack's table and see that the frames it tells of are there.
 
+        Args:
+            path: without suffix.
+            database_digest: what it has to be of; ``None`` takes any.
+
         Raises:
-            OSError, ValueError, KeyError, TypeError, EOFError: it is missing or damaged.
+            OSError, ValueError, KeyError, TypeError, AttributeError, EOFError: it is missing or damaged, or another database's.
         """
         table = json.loads(read_text(path.with_suffix(".json")))
         rows = tuple(PackedUtterance(*row) for row in table["utterances"])
         pack = cls(path, table["database"], table["database_digest"], tuple(table["emotions"]), rows)
+        if database_digest not in (None, pack.database_digest):
+            raise ValueError(f"{path} holds database {pack.database_digest}, not {database_digest}")
         told = sum(row.frames for row in rows), table["n_mels"]
         if is_remote(path):  # copied by who trains on it; an object is whole or not there
             bytes_there = size(path.with_suffix(".npy"))
@@ -135,7 +141,7 @@ class Pack:
 _LONGEST_HEADER = 4096
 """Bytes before the values of an ``.npy`` file: more than NumPy writes."""
 
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError)
+DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError)
 """What ``Pack.open`` raises; such a pack is as good as none."""
 
 CHUNK = 400
@@ -168,13 +174,13 @@ class FeatureStore:
             mapper: spreads the work.
 
         Raises:
-            RequestError: audio that cannot be used (every file named), two speakers with the same audio, or a
+            RequestError: audio that cannot be used (every kind named), the same audio with two speakers or emotions, or a
                 folder that cannot be written.
         """
         digest = database.digest(digests)
         path = self.root / front_end.id / f"{database.name}-{digest}"
-        with contextlib.suppress(*_DAMAGED):
-            return Pack.open(path)
+        with contextlib.suppress(*DAMAGED):
+            return Pack.open(path, digest)
         try:
             return self._extract(database, digest, front_end, digests, path, mapper)
         except OSError as error:
@@ -195,16 +201,16 @@ class FeatureStore:
         for begin in range(0, len(todo), CHUNK):
             own = todo[begin : begin + CHUNK]
             chunks.append((replace(database, utterances=tuple(u for _, u in own)), {u.id: digest for digest, u in own}, front_end, parts))
-        problems: list[str] = []
-        for found, failure in mapper(_extract_chunk, chunks):
+        problems: list[Problem] = []
+        unfit: set[str] = set()
+        for bad, found, failure in mapper(_extract_chunk, chunks):
             problems += found
+            unfit |= bad
             if failure:
                 raise self._not_written(failure)
         if problems:
-            problems[-1] += (
-                "\n    (replace these files; or take them away, which a database with published counts allows with --allow-incomplete only)"
-            )
-            raise RequestError(f"database {database.name}", problems)
+            left = sum(digests[u.id] not in unfit for u in database.utterances)
+            raise RequestError(f"database {database.name}", [*lines(problems)[:-1], f"{lines(problems)[-1]}\n    {_or_go_on(left)}"])
         if todo:
             held = _frames_held(folder, wanted)
         entries = [(u, digests[u.id], held[digests[u.id]]) for u in database.utterances]
@@ -218,7 +224,7 @@ def audio_digests(database: Database) -> dict[str, str]:
     """Every utterance's content digest, by id.
 
     Raises:
-        RequestError: files that cannot be opened, and audio that stands under two speakers.
+        RequestError: files that cannot be opened, and audio that stands under two speakers or emotions.
     """
     digests: dict[str, str] = {}
     problems = []
@@ -226,13 +232,13 @@ def audio_digests(database: Database) -> dict[str, str]:
         try:
             digests[utterance.id] = database.audio_digest(utterance)
         except AudioError as error:
-            problems.append(_said(error))
+            problems.append(_problem(error))
     _refuse_shared(database, ((u, digests[u.id]) for u in database.utterances if u.id in digests), problems)
     return digests
 
 
-def _refuse_shared(database: Database, contents: Iterable[tuple[Utterance, Hashable]], problems: Sequence[str] = ()) -> None:
-    """Refuse equal content under two speakers.
+def _refuse_shared(database: Database, contents: Iterable[tuple[Utterance, Hashable]], problems: Sequence[Problem] = ()) -> None:
+    """Refuse equal content with two speakers or two emotions, as ``databases check`` does.
 
     The files' bytes are compared at every start; their frames, which are equal for a wav and a flac of the same
     samples, when a pack is made.
@@ -241,13 +247,18 @@ def _refuse_shared(database: Database, contents: Iterable[tuple[Utterance, Hasha
     first: dict[Hashable, Utterance] = {}
     for utterance, content in contents:
         other = first.setdefault(content, utterance)
-        if other.speaker != utterance.speaker:
-            problems.append(
-                f"{show(utterance.id)} (speaker {utterance.speaker}) and {show(other.id)} (speaker {other.speaker}) are the same audio: "
-                "it would be trained on and tested on; correct the labels or remove one"
-            )
+        if other is not utterance and harmful([problem := duplicate(utterance, other)]):
+            what = problem.about
+            names = " and ".join(f"{show(u.id)} ({what} {getattr(u, what)})" for u in (utterance, other))
+            why = "it would be trained on and tested on" if what == "speaker" else "one of the two is wrong"
+            detail = f"{names} are the same audio: {why}; correct the labels or remove one"
+            problems.append(replace(problem, path=show(utterance.id), detail=detail))
     if problems:
-        raise RequestError(f"database {database.name}", problems)
+        raise RequestError(f"database {database.name}", lines(problems))
+
+
+def _or_go_on(left: int) -> str:
+    return f"(replace these files; or take them away: {go_on(left).strip('()')})"
 
 
 def _contents(arrays: Sequence[np.ndarray]) -> Iterator[bytes]:
@@ -261,7 +272,7 @@ def _contents(arrays: Sequence[np.ndarray]) -> Iterator[bytes]:
 def _packs(folder: Place) -> Iterator[Pack]:
     """The readable packs of a folder."""
     for table in listed(folder, "*.json"):
-        with contextlib.suppress(*_DAMAGED):
+        with contextlib.suppress(*DAMAGED):
             yield Pack.open(table.with_suffix(""))
 
 
@@ -288,16 +299,17 @@ def _remove_parts(parts: Place, packed: set[str]) -> None:
                 remove(part.path.with_suffix(suffix))
 
 
-def _extract_chunk(chunk: tuple[Database, Mapping[str, str], FrontEnd, Place]) -> tuple[list[str], str]:
+def _extract_chunk(chunk: tuple[Database, Mapping[str, str], FrontEnd, Place]) -> tuple[set[str], list[Problem], str]:
     """Extract some utterances into parts.
 
     Both kinds of trouble are returned and not raised: an exception would reach the driver changed by the cluster.
 
     Returns:
-        What is wrong with those that cannot be used, and why nothing can be written (empty if it can).
+        The digests of those that cannot be used, what is wrong with them, and why nothing can be written (empty if it can).
     """
     database, digests, front_end, parts = chunk
-    problems: list[str] = []
+    problems: list[Problem] = []
+    unfit: set[str] = set()
     gathered: list[tuple[Utterance, str, np.ndarray]] = []
     size = 0
     threads = torch.get_num_threads()
@@ -306,7 +318,9 @@ def _extract_chunk(chunk: tuple[Database, Mapping[str, str], FrontEnd, Place]) -
         for utterance in database.utterances:
             frames, wrong = extract(database, utterance, front_end)
             problems += wrong
-            if frames is not None:
+            if frames is None:
+                unfit.add(digests[utterance.id])
+            else:
                 gathered.append((utterance, digests[utterance.id], frames))
                 size += frames.nbytes
             if size > PART_BYTES:
@@ -314,26 +328,26 @@ def _extract_chunk(chunk: tuple[Database, Mapping[str, str], FrontEnd, Place]) -
                 gathered, size = [], 0
         _write_part(parts, database, front_end, gathered)
     except OSError as error:
-        return problems, _reason(error)
+        return unfit, problems, _reason(error)
     finally:
         torch.set_num_threads(threads)
-    return problems, ""
+    return unfit, problems, ""
 
 
-def extract(database: Database, utterance: Utterance, front_end: FrontEnd) -> tuple[np.ndarray | None, list[str]]:
+def extract(database: Database, utterance: Utterance, front_end: FrontEnd) -> tuple[np.ndarray | None, list[Problem]]:
     """An utterance's frames, or what is wrong with it: what ``databases check`` calls harmful."""
     where = show(utterance.path) if utterance.path is not None else show(utterance.id)
     try:
         waveform = database.read(utterance)
     except AudioError as error:
-        return None, [_said(error)]
-    wrong = [str(problem) for problem in harmful(waveform_problems(waveform, database.info, where))]
+        return None, [_problem(error)]
+    wrong = harmful(waveform_problems(waveform, database.info, where))
     if wrong:
         return None, wrong
     try:
         return log_mel(waveform, front_end), []
     except ValueError as error:
-        return None, [f"{where}: too short: {error}"]
+        return None, [Problem("too short", where, str(error))]
 
 
 def _write_part(parts: Place, database: Database, front_end: FrontEnd, gathered: Sequence[tuple[Utterance, str, np.ndarray]]) -> None:
@@ -342,8 +356,8 @@ def _write_part(parts: Place, database: Database, front_end: FrontEnd, gathered:
         Pack.write(parts / name, database, "", front_end.n_mels, gathered)
 
 
-def _said(error: AudioError) -> str:
-    return f"{show(error.path)}: {error.kind}: {show(error.detail)}"
+def _problem(error: AudioError) -> Problem:
+    return Problem(error.kind, show(error.path), show(error.detail))
 
 
 def _reason(error: OSError) -> str:

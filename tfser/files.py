@@ -9,16 +9,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import fcntl
+import glob
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from urllib.parse import unquote
 
 from filelock import FileLock
 
+from tfser import temporary
 from tfser.typed import given
 
 if TYPE_CHECKING:  # a machine that only trains on local files does not need it
@@ -117,8 +121,9 @@ def absolute(path: Place) -> Place:
 def commit(path: Place, write: Callable[[BinaryIO], object]) -> None:
     """Write a file whole or not at all.
 
-    Locally: under a temporary name beside ``path``, flushed to disk, then renamed. Behind a URI: gathered in a local
-    temporary file, then stored as one object, which appears when it is complete.
+    Locally: under a temporary name beside ``path``, flushed to disk, then renamed; locked meanwhile, so that
+    ``remove_unfinished`` can tell what a killed process has left. Behind a URI: gathered in a local temporary file, then
+    stored as one object, which appears when it is complete.
 
     Args:
         path: the final name; its folder has to exist.
@@ -128,13 +133,13 @@ def commit(path: Place, write: Callable[[BinaryIO], object]) -> None:
         OSError: a full disk, a read-only folder, a store that does not answer; ``path`` is then as it was.
     """
     if not isinstance(path, Path):
-        with tempfile.NamedTemporaryFile(prefix="tfser-") as gathered:
-            write(cast(BinaryIO, gathered))
-            gathered.flush()
+        with temporary.Folder("commit") as folder:
+            with open(folder / "gathered", "wb") as gathered:
+                write(gathered)
             with _as_os_error(path):
-                path.fs.put_file(gathered.name, path.path)
+                path.fs.put_file(str(folder / "gathered"), path.path)
         return
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+    handle, name = _unfinished(path)
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
@@ -147,6 +152,41 @@ def commit(path: Place, write: Callable[[BinaryIO], object]) -> None:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
+
+
+_PART = ".part"
+"""At the end of the name of a file that is being written."""
+
+_UNMARKED = re.compile(r"\..+\.[a-z0-9_]{8}")
+"""What an earlier version called it, without a lock."""
+
+
+def _unfinished(path: Path) -> tuple[int, str]:
+    """An open, locked temporary file beside ``path``, and its name."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=_PART)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, name
+        os.close(handle)  # it was taken for a leftover before it was locked
+
+
+def remove_unfinished(folder: Path) -> int:
+    """Remove what processes that were killed in ``commit`` left below a folder; returns how many files.
+
+    A file without a lock that could tell is removed a day after it was last written to.
+    """
+    removed = 0
+    for path in folder.rglob(".*"):
+        if not (path.name.endswith(_PART) or _UNMARKED.fullmatch(path.name)) or path.is_symlink() or not path.is_file():
+            continue
+        with contextlib.suppress(OSError), open(path, "r+b") as file:
+            free = temporary.is_free(file) if path.name.endswith(_PART) else None
+            if free or free is None and time.time() - os.fstat(file.fileno()).st_mtime > temporary.DAY_S:
+                path.unlink()
+                removed += 1
+    return removed
 
 
 def _flush_folder(folder: Path) -> None:
@@ -422,6 +462,9 @@ def _copied(source: UPath, target: Path) -> Path:
             if _is_version(target, version):
                 return target
             with FileLock(_note(target).with_suffix(".lock")):  # the trials of a machine begin together
+                for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
+                    if time.time() - left.stat().st_mtime > temporary.DAY_S:  # of a process that was killed while it copied
+                        left.unlink(missing_ok=True)
                 if not _is_version(target, version):
                     _fetch(source, {target: (source.path, version)})
     raise _replaced(source)
@@ -449,8 +492,10 @@ def _version(info: Mapping[str, Any]) -> str:
 
 
 def _is_version(path: Path, version: str) -> bool:
+    """Whether a copy is whole and of that version; a disk that filled up or a person may have cut it short since."""
     try:
-        return path.exists() and _note(path).read_text(encoding="utf-8") == version
+        told = version.partition(" ")[0]
+        return told in ("None", str(path.stat().st_size)) and _note(path).read_text(encoding="utf-8") == version
     except FileNotFoundError:
         return False
 

@@ -69,12 +69,13 @@ class FinalModel:
     def __init__(self, record: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
         self.trial_id: str = record["trial_id"]
         self._trained = trained = made_with(record)
+        version = made_with(record, "tfser")
         spec, numerics = record["spec"], record["spec"].get("numerics")
         if numerics != NUMERICS_VERSION:
-            ours = f"{made_with(record, 'tfser')} trained it with numerics {numerics}, this one computes numerics {NUMERICS_VERSION}"
-            raise self._refused(f"{ours}: its scores would differ; use {trained}, or type its sweep's command again to train it anew")
+            ours = f"{version} trained it with numerics {numerics}, this one computes numerics {NUMERICS_VERSION}"
+            raise self._refused(f"{ours}: its scores would differ; use {version}, or type its sweep's command again to train it anew")
         if spec["model"] not in MODELS:
-            raise self._refused(f"{unknown('model', spec['model'], MODELS)}; use {trained}, which trained it")
+            raise self._refused(f"{unknown('model', spec['model'], MODELS)}; use {version}, which trained it")
         lacking = [name for name in PORTABLE if name not in record]
         if lacking:
             raise self._refused(f"its entry has no {', '.join(lacking)}; use {trained}, which wrote it")
@@ -186,7 +187,7 @@ def read(paths: Sequence[Path], front_end: FrontEnd) -> list[np.ndarray]:
             if found is not None:
                 frames.append(found)
     if problems:
-        raise RequestError("audio", problems)
+        raise RequestError("audio", [str(problem) for problem in problems])
     return frames
 
 

@@ -139,7 +139,7 @@ def find(run: str, place: Source, only: Mapping[str, str]) -> dict[str, Any]:
     ledger = place.ledger
     try:
         choices = {choice.trial_id: choice for choice in _meant(run, place)}
-        nothing = "" if choices else _nothing(run, place)
+        nothing = "" if choices else _nothing(place)
     except OSError as error:
         reason = f"it cannot be looked up: {error.strerror or error}; name another folder with --results or --storage"
         raise RequestError(f"RUN {run}", [reason]) from None
@@ -219,7 +219,7 @@ def _of_mlflow_run(run_id: str, uri: str) -> list[Choice]:
     return [Choice(**{name: r.data.tags[f"tfser.{name}"] for name in ("trial_id", *NARROWING)}) for r in runs]
 
 
-def _nothing(run: str, place: Source) -> str:
+def _nothing(place: Source) -> str:
     """What was looked for, and where, when nothing was found."""
     sweeps = [path.parent.name for path in listed(place.results, "*/folds.csv")]
     there = f"there are {', '.join(sweeps[:SHOWN])}" if sweeps else "there is none"

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from typing import Any
 
 from optuna.storages.journal import JournalFileBackend
 
+from tfser import temporary
 from tfser.files import Place, commit, exists, read_bytes
 from tfser.patience import Patience
 
@@ -88,9 +87,9 @@ class StoredJournal(Journal):
 
     def __init__(self, path: Place, say: Callable[[str], None] = lambda text: None) -> None:
         self._path, self._patience = path, Patience(f"the journal of the studies, {path},", lambda error: isinstance(error, OSError), say)
-        folder = Path(tempfile.mkdtemp(prefix="tfser-journal-"))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        local, self._part, self._begin = folder / path.name, 0, 0
+        folder = temporary.Folder("journal")
+        weakref.finalize(self, folder.remove)
+        local, self._part, self._begin = folder.path / path.name, 0, 0
         with local.open("wb") as file:
             while exists(self._place):
                 self._begin = file.tell()

@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from rich.console import Console
 
@@ -29,10 +28,9 @@ from tfser.leak_plan import LEARNING_RATES, ROWS, Leaks, make
 from tfser.models import MODELS
 from tfser.report import formats, terminal
 from tfser.report import leaks as report
-from tfser.report.result import Configuration
-from tfser.request import DATABASE_HELP, LEAKS_PREFIX, Sweep, add_places, add_training, check, probe_out, recall, remember
+from tfser.request import DATABASE_HELP, LEAKS_PREFIX, Sweep, add_places, add_training, check, probe_out, recall
 from tfser.runners.work import versions
-from tfser.schedule import Schedule
+from tfser.schedule import Key, Record, Schedule
 from tfser.streams import take_any_text
 from tfser.sweep import Run, start, tally
 from tfser.trial import NUMERICS_VERSION
@@ -143,17 +141,12 @@ class LeaksRun(Run):
         view = View(self.sweep.plan, self.console)
         schedule = Schedule(self.sweep.plan, self.ledger, None, watch=view.ended, retry_failed=self.arguments.retry_failed)
         view.schedule = schedule
-        if schedule.finished:
-            remember(self.sweep, memory)
-        else:
-            self._train(schedule, view, memory, None)
-        for path in self.ledger.damaged:
-            self._say(f"A damaged ledger entry was set aside as {path}; its trial was trained again", "yellow")
-        self._write(schedule)
-        return 1 if schedule.failures else 0
+        records, _ = self._entries(schedule, view, memory, None)
+        whole = self._whole(schedule)
+        self._write(schedule, records)
+        return 0 if whole else 1
 
-    def _write(self, schedule: Schedule) -> None:
-        records = self._entries_of(schedule)
+    def _write(self, schedule: Schedule, records: Mapping[Key, Record]) -> None:
         measured = report.measure(self.leaks, records)
         table = report.table(self.leaks, measured)
         made = {
@@ -178,12 +171,6 @@ class LeaksRun(Run):
         self._say(tally(schedule, time.time() - self._started))
         self._say(f"Table: {absolute(folder)}")
         self._say(f"Ledger, features: {absolute(self.sweep.storage)}")
-
-    def _entries_of(self, schedule: Schedule) -> dict[tuple[Configuration, str, int], Mapping[str, Any]]:
-        """The ledger's entries of trials that are done; of the others what is known of them."""
-        ended = schedule.records.items()
-        found = {key: self.ledger.get(record["trial_id"]) if record["status"] == "done" else record for key, record in ended}
-        return {key: record for key, record in found.items() if record is not None}
 
     def _of_this_run(self, schedule: Schedule) -> dict[str, object]:
         """What differs from run to run; the other files hold only what the numbers fill."""

@@ -120,10 +120,7 @@ class Mirror:
             left = self._stop()
             refused = self._refused
         if left:
-            self._warn(
-                f"MLflow has not answered for {patience:.0f} s, so {left} record(s) are not in it; "
-                "the ledger holds them all, and the next start makes up for it"
-            )
+            self._warn(f"MLflow has not answered for {patience:.0f} s, so {left} record(s) are not in it; the next start makes up for it")
         if refused > NAMED:
             self._warn(f"MLflow could not take {refused - NAMED} more record(s); the next start tries them again")
 

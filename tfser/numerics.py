@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tfser import name_the_account
 from tfser.memory import keep_freed_memory, unfilled
 
 
@@ -32,6 +34,8 @@ def settled(device: torch.device, precision: str = "float32") -> Iterator[None]:
     products: tuple[Any, ...] = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
     before = [kind.fp32_precision for kind in products]
     torch.set_num_threads(1)
+    if "torch._inductor" not in sys.modules:
+        name_the_account()  # it is imported by the next line, and asks for the name
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
     for kind in products:
         kind.fp32_precision = "tf32" if precision == "tf32" else "ieee"

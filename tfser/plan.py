@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tfser import folds, train
+from tfser.databases import counting
 from tfser.databases.base import Database
 from tfser.errors import RequestError, unknown
 from tfser.features import FrontEnd
@@ -297,6 +298,7 @@ def make(request: Request, databases: Sequence[Database], digest: Callable[[Data
     for database in databases:
         every = folds.folds(database.utterances, request.protocol, database.name)
         chosen = tuple(f for f in every if not request.folds or f in request.folds)
+        remark = "; ".join([database.remark] * bool(database.remark) + _alone(request.protocol, database))
         for model in request.models:
             space, base = spaces.get(model), _base(model, request)
             for settings in _front_end_settings(space, base):
@@ -317,7 +319,7 @@ def make(request: Request, databases: Sequence[Database], digest: Callable[[Data
                     seeds=tuple(range(request.seeds)),
                     complete=database.complete,
                     same_texts=database.info.same_texts,
-                    remark=database.remark,
+                    remark=remark,
                 )
                 configurations.append(configuration)
                 together = [chosen] if request.trials and request.selection == "global" else [(fold,) for fold in chosen]
@@ -350,6 +352,13 @@ def _epochs(request: Request, model: str) -> int:
     if request.epochs is not None:
         return request.epochs
     return MODELS[model].published_epochs or EPOCHS_WHERE_SILENT
+
+
+def _alone(protocol: str, database: Database) -> list[str]:
+    """Return what tables say of emotions that are trained on in no trial that tests them."""
+    alone = counting.alone(database.utterances, lambda utterance: folds.group(utterance, protocol))
+    why = f"its recall is 0 by construction where that {protocol} is held out"
+    return [f"{fold} alone has {emotion}: {why}" for emotion, fold in alone.items()]
 
 
 def _selection(request: Request, model: str) -> str:

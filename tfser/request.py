@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +220,9 @@ def check(arguments: argparse.Namespace) -> Sweep:
                 problems.append(f"{requested}: a database called {database.name} is already asked for; name it otherwise: NAME={requested}")
             databases[database.name] = database
             audio[database.name] = audio_digests(database)
+            if copies := len(audio[database.name]) - len(set(audio[database.name].values())):
+                said = f"{copies} recordings are there twice, with the same labels"
+                databases[database.name] = replace(database, remark="; ".join([database.remark] * bool(database.remark) + [said]))
             digests[database.name] = database.digest(audio[database.name])
             problems.extend(planning.fold_problems(request, database))
         except RequestError as error:

@@ -45,8 +45,3 @@ def code_digest() -> str:
 def published() -> Path:
     """The file of published figures."""
     return data_folder("published.yaml")
-
-
-def search_spaces() -> Path:
-    """The folder of search spaces."""
-    return data_folder("search_spaces")

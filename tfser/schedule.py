@@ -8,7 +8,7 @@ of processes, Ray or MLflow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -114,10 +114,9 @@ class Schedule:
                 assert storage is not None
                 run = StudyRun(study, storage, owner)
                 self.studies.append(run)
-                self._searching[run] = self._due[run] = None
-                self._announce_told(run)
-                for opened in list(run.open.values()):
-                    self._want_setting(run, opened)
+                self._searching[run] = None
+                gone = self._announce_told(run)
+                self._again(run, gone, partial(self._go_on, run))
         self._advance()
 
     @property
@@ -148,6 +147,18 @@ class Schedule:
     def weigh(self, work: Callable[[TrialSpec], float]) -> None:
         """Order the trials by another measure of work: who knows the features knows how many segments each trains on."""
         self._ready.weigh(work)
+
+    def ask_again(self, gone: Container[str]) -> None:
+        """Ask once more for what has ended and whose entry has gone since: deleted, or found damaged and set aside.
+
+        Args:
+            gone: ids of trials without an entry; those that need none are passed over.
+        """
+        for key, record in self.records.items():
+            if record["status"] == "done" and record["trial_id"] in gone:
+                self._want((self.finals[key], key[0], partial(self._keep, key)), FIRST, again=True)
+        for run in self.studies:
+            self._again(run, [spec for spec, left in run.told if left and spec.trial_id in gone])
 
     def put_back(self, spec: TrialSpec) -> None:
         """A trial that was handed out and left nothing is handed out once more."""
@@ -236,9 +247,14 @@ class Schedule:
         self._watch(Ended(spec, configuration, record, trained))
         then(record)
 
-    def _announce_told(self, run: StudyRun) -> None:
-        """Who watches may have missed what ended in an earlier start; what failed there is a failure of this one too."""
-        for spec in run.told:
+    def _announce_told(self, run: StudyRun) -> list[TrialSpec]:
+        """Who watches may have missed what ended in an earlier start; what failed there is a failure of this one too.
+
+        Returns:
+            Trials that the study was told of and whose entries are gone since.
+        """
+        gone = []
+        for spec, left in run.told:
             record = self.ledger.get(spec.trial_id)
             if record is not None:
                 if record["status"] == "failed":
@@ -246,6 +262,36 @@ class Schedule:
                 else:
                     self.there.add(spec.trial_id)
                 self._watch(Ended(spec, run.study.configuration, record, False))
+            elif left:
+                gone.append(spec)
+        return gone
+
+    def _again(self, run: StudyRun, specs: Sequence[TrialSpec], then: Callable[[], None] = lambda: None) -> None:
+        """Train search trials again that a study was told of, for the ledger; Optuna keeps what it was told.
+
+        Args:
+            run: the study.
+            specs: the trials.
+            then: called when all of them have ended.
+        """
+        left = {spec.trial_id for spec in specs}
+        self.failures = [failed for failed in self.failures if failed.spec.trial_id not in left]
+
+        def ended(record: Record) -> None:
+            left.discard(record["trial_id"])
+            if not left:
+                then()
+
+        for spec in specs:
+            self._want((spec, run.study.configuration, ended), FIRST, again=True)
+        if not specs:
+            then()
+
+    def _go_on(self, run: StudyRun) -> None:
+        """Take up a study: settings that were being tried, then new ones. The bars of both come from entries of earlier ones."""
+        for opened in list(run.open.values()):
+            self._want_setting(run, opened)
+        self._due[run] = None
 
     def _want_finals(self, study: Study, settings: Mapping[str, Any], epochs: int, urgency: int = ANY) -> None:
         configuration = study.configuration

@@ -190,12 +190,13 @@ class StudyRun:
         return self.ended + self.lost >= self.study.trials
 
     @property
-    def told(self) -> list[TrialSpec]:
-        """The trials of the settings that have ended, each once."""
-        ended = self._optuna.get_trials(deepcopy=False, states=_ENDED)
-        settings = [self._settings(t) for t in ended if "settings" in t.user_attrs]
-        specs = [spec for chosen in settings for spec in self.study.search_specs(chosen)]
-        return list({spec.trial_id: spec for spec in specs}.values())
+    def told(self) -> list[tuple[TrialSpec, bool]]:
+        """The trials of the settings that have ended, each once, and whether it has to have an entry: a pruned one left none."""
+        ended = [t for t in self._optuna.get_trials(deepcopy=False, states=_ENDED) if "settings" in t.user_attrs]
+        # What left an entry comes last, so that it counts where two settings are the same.
+        ended.sort(key=lambda t: t.state != TrialState.PRUNED)
+        each = [(spec, t.state != TrialState.PRUNED) for t in ended for spec in self.study.search_specs(self._settings(t))]
+        return list({spec.trial_id: (spec, left) for spec, left in each}.values())
 
     def can_ask(self, at_once: int) -> bool:
         """Whether another setting may be tried now."""

@@ -7,7 +7,6 @@ It needs tfser where it is served. The model beside it is a state dictionary tha
 from __future__ import annotations
 
 import json
-import tempfile
 import threading
 import warnings
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import pandas as pd  # type: ignore[import-untyped]
 import torch
 
+from tfser import temporary
 from tfser.errors import RequestError
 from tfser.final_model import FinalModel, read
 
@@ -45,8 +45,8 @@ class Served(PythonModel):  # type: ignore[misc]  # MLflow has no types
         Raises:
             MlflowException: every row that cannot be used; the server answers 400.
         """
-        with tempfile.TemporaryDirectory() as folder, self._one_at_a_time:
-            paths = [Path(folder) / f"row {i}" for i in range(len(model_input))]
+        with temporary.Folder("audio") as folder, self._one_at_a_time:
+            paths = [folder / f"row {i}" for i in range(len(model_input))]
             for path, content in zip(paths, model_input["audio"], strict=True):
                 path.write_bytes(content)
             try:

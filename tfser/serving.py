@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import tempfile
 import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tfser import tracking
+from tfser import temporary, tracking
 from tfser.errors import RequestError
 from tfser.files import read_bytes
 from tfser.final_model import portable
@@ -90,8 +89,8 @@ def log_model(client: Any, run_id: str, record: Mapping[str, Any], weights: byte
     tags = {"tfser.trial_id": record["trial_id"], "tfser.test_uar": repr(record["uar"]), "tfser.test_war": repr(record["war"])}
     model = client.create_logged_model(run.info.experiment_id, name, run_id, tags, named, "classifier")
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            saved = Path(folder) / "model"
+        with temporary.Folder("model") as folder:
+            saved = folder / "model"
             save(saved, record, weights, run_id, model)
             client.log_model_artifacts(model.model_id, str(saved))
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
@@ -122,13 +121,13 @@ def save(folder: Path, record: Mapping[str, Any], weights: bytes, run_id: str | 
     from mlflow.pyfunc import save_model
     from mlflow.types import ColSpec, DataType, Schema
 
-    with tempfile.TemporaryDirectory() as temporary:
+    with temporary.Folder("model") as beside:
         spec, versions = record["spec"], record["versions"]
         columns = [ColSpec(DataType.string, "emotion"), *(ColSpec(DataType.double, f"p_{emotion}") for emotion in record["emotions"])]
         used = {**{name: versions[name] for name in ("torch", "torchaudio", "numpy")}, **{name: version(name) for name in NEEDED}}
         about = {"trial_id": record["trial_id"], "trained_on": f"{spec['database']} without {spec['fold']}", "tfser": versions["tfser"]}
         at = {"artifact_path": logged.artifact_location, "model_uuid": logged.model_id, "model_id": logged.model_id} if logged else {}
-        trial, parameters = Path(temporary) / "trial.json", Path(temporary) / "weights.pt"
+        trial, parameters = beside / "trial.json", beside / "weights.pt"
         trial.write_text(portable(record), encoding="utf-8")
         parameters.write_bytes(weights)
         save_model(

@@ -25,9 +25,9 @@ from typing import Any
 
 from rich.console import Console
 
-from tfser import collect, cost, estimate, rows, tracking
+from tfser import collect, cost, estimate, leftovers, rows, tracking
 from tfser.errors import RequestError, TfserError, counted
-from tfser.features import FeatureStore, FrontEnd, Pack
+from tfser.features import DAMAGED, FeatureStore, FrontEnd, Pack, audio_digests
 from tfser.files import absolute, commit_text, exists, read_bytes
 from tfser.lease import lease
 from tfser.ledger import Ledger
@@ -43,13 +43,16 @@ from tfser.rows import Keeper, Row
 from tfser.runners import Runner
 from tfser.runners.in_process import InProcessRunner
 from tfser.runners.work import Task, versions
-from tfser.schedule import Ended, Key, Schedule
+from tfser.schedule import Ended, Key, Record, Schedule
 from tfser.search import open_storage
 from tfser.streams import take_any_text
 from tfser.tracking_uri import sqlite_path
 from tfser.trial import NUMERICS_VERSION, TrialSpec
 from tfser.usage import Usage
 from tfser.view import View, duration
+
+ROUNDS = 3
+"""How often in one start trials are trained again whose ledger entries are gone by the end, the first look included."""
 
 
 def describe(sweep: Sweep) -> list[str]:
@@ -80,6 +83,8 @@ class Run:
         self.ledger = Ledger(sweep.storage / "ledger")
         self.features = FeatureStore(sweep.storage / "features")
         self._packs: dict[tuple[str, FrontEnd], Pack] = {}
+        self._handed_out: set[str] = set()
+        """Trials that a worker was given since their features were looked at."""
         self._usage = Usage()
         self._started = time.time()
         self._said = False
@@ -87,6 +92,9 @@ class Run:
     def __call__(self) -> int:
         """Train what is missing and write the tables; returns the exit code."""
         try:
+            with contextlib.suppress(OSError):  # it can wait; what is wrong with the storage will show soon
+                for line in leftovers.clear(self.sweep.storage, self.sweep.out / self.sweep.name, self.ledger):
+                    self._say(line)
             return self._run()
         except KeyboardInterrupt:
             self._interrupted()
@@ -127,21 +135,15 @@ class Run:
             owner=f" of {sweep.name} {owner}" if self.arguments.optuna_storage else "",
         )
         view.schedule = schedule
-        if schedule.finished:
-            remember(sweep, memory)
-        else:
-            try:
-                self._train(schedule, view, memory, mirror)
-            except KeyboardInterrupt:
-                with contextlib.suppress(OSError):
-                    keeper.keep(keeper.rows(_finals(schedule)))
-                raise
-        for path in self.ledger.damaged:
-            self._say(f"A damaged ledger entry was set aside as {path}; its trial was trained again", "yellow")
-        histories = [study.history(self.ledger.get) for study in schedule.studies]
+        try:
+            records, histories = self._entries(schedule, view, memory, mirror)
+        except KeyboardInterrupt:
+            with contextlib.suppress(OSError):
+                keeper.keep(keeper.rows(_finals(schedule)))
+            raise
         kept = keeper.rows(_finals(schedule), histories)
         keeper.keep(kept)
-        results = replace(self._results(schedule, kept), command=self._command)
+        results = replace(self._results(records, kept), command=self._command)
         runs = self._mirror_rows(results, mirror)
         mirror.close()
         results = results if mirror.lost else self._with_runs(results)
@@ -151,8 +153,9 @@ class Run:
         console.print()
         terminal.show(results, console)
         self._say_chosen(histories)
+        whole = self._whole(schedule)
         self._say_where(schedule)
-        return 1 if schedule.failures or schedule.undecided else 0
+        return 0 if whole else 1
 
     def _log(self, configuration: Configuration, trial_id: str, status: str, tracker: tracking.Tracker) -> None:
         """Bring a trial to MLflow. Its entry is read when its turn comes, so that those that wait fill no memory."""
@@ -166,9 +169,41 @@ class Run:
         except FileNotFoundError:
             return None
 
+    def _entries(
+        self, schedule: Schedule, view: View, memory: Mapping[str, Any], mirror: tracking.Mirror | None
+    ) -> tuple[dict[Key, Record], list[History]]:
+        """Train what is missing, and again what is gone by the end; returns what tables are made from, read once.
+
+        Returns:
+            The ledger's entries of final trials that are done, of the others what is known of them; and what every study tried.
+        """
+        if schedule.finished:
+            remember(self.sweep, memory)
+        else:
+            self._train(schedule, view, memory, mirror)
+        for left in reversed(range(ROUNDS)):
+            gone: set[str] = set()
+            entry = partial(self._entry, gone)
+            found = {key: entry(kept["trial_id"]) if kept["status"] == "done" else kept for key, kept in schedule.records.items()}
+            histories = [study.history(entry) for study in schedule.studies]
+            schedule.ask_again(gone)
+            if schedule.finished or not left:
+                break
+            self._say(f"The ledger lost {counted(schedule.waiting, 'trial')} that had ended; what it lost is trained again", "yellow")
+            view.again(schedule.waiting)
+            self._train(schedule, view, memory, mirror)
+        return {key: record for key, record in found.items() if record is not None}, histories
+
+    def _entry(self, gone: set[str], trial_id: str) -> Record | None:
+        """A trial's entry; notes where there is none."""
+        record = self.ledger.get(trial_id)
+        if record is None:
+            gone.add(trial_id)
+        return record
+
     def _train(self, schedule: Schedule, view: View, memory: Mapping[str, Any], mirror: tracking.Mirror | None) -> None:
         runner = self._runner()
-        self._usage = runner.usage
+        runner.usage = self._usage
         remember(self.sweep, memory)
         # Ray replaces a SIGTERM handler that was there before it; this one ends the sweep as Ctrl-C does.
         signal.signal(signal.SIGTERM, _interrupt)
@@ -183,13 +218,15 @@ class Run:
             if not self.arguments.deterministic and self.sweep.plan.studies:
                 schedule.settings_at_once = -(-runner.workers // len(self.sweep.plan.studies))
             self._say(f"Training, {counted(runner.workers, 'trial')} at once")
+            self._handed_out.clear()
             with view:
                 runner.run(schedule, lambda spec: self._task(spec, schedule.bar(spec)))
-        except KeyboardInterrupt:
+        except BaseException as error:
             # Said before anything is given back: whoever stops a Ray job kills it after three seconds.
-            self._interrupted()
+            if isinstance(error, KeyboardInterrupt):
+                self._interrupted()
             if mirror and (left := mirror.abandon()):
-                self._say(f"{left} record(s) are not in MLflow yet; the next start logs them.")
+                self._say(f"not yet in MLflow: {counted(left, 'record')}; the next start logs what is missing.")
             raise
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -206,9 +243,33 @@ class Run:
 
     def _task(self, spec: TrialSpec, bar: tuple[float, ...]) -> Task:
         pack = self._packs[spec.database, front_end(spec.settings)]
+        if spec.trial_id in self._handed_out:
+            self._look_after(pack, front_end(spec.settings))  # it comes back because its worker was lost, or what it reads
+        self._handed_out.add(spec.trial_id)
         storage = absolute(self.sweep.storage)
         how = {"checkpoint_s": self.arguments.checkpoint, "captured": self.arguments.captured, "bar": bar}
         return Task(spec=spec, pack=absolute(pack.path), storage=storage, **how)
+
+    def _look_after(self, pack: Pack, wanted: FrontEnd) -> None:
+        """Make features again that were deleted or damaged since they were made.
+
+        Raises:
+            TfserError: their audio has changed too, or they cannot be made.
+        """
+        try:
+            Pack.open(pack.path, pack.database_digest)
+            return
+        except DAMAGED as error:
+            why = f"{type(error).__name__}: {error}"
+        database, digests = self.sweep.databases[pack.database], self.sweep.audio_digests[pack.database]
+        self._say(f"The features {pack.path} are gone or damaged ({why}); they are made again", "yellow")
+        try:
+            if audio_digests(database) != digests:
+                raise RequestError(f"database {database.name}", ["its audio is not what it was when this sweep began"])
+            self.features.ensure(database, digests, wanted)  # by itself: workers have trials
+        except RequestError as error:
+            reason = "; ".join(error.problems)
+            raise TfserError(f"The features {pack.path} cannot be made again: {reason}. What was trained is kept.") from None
 
     @property
     def _command(self) -> str:
@@ -275,9 +336,9 @@ class Run:
             mirror.put(write, f"the row {' / '.join(c.words)}")
         return runs
 
-    def _results(self, schedule: Schedule, kept: Sequence[Row]) -> Results:
+    def _results(self, entries: Mapping[Key, Record], kept: Sequence[Row]) -> Results:
         """What the tables are made from: the ledger's entries; of trials that have none, what is known of them."""
-        records: dict[str, Mapping[str, Any]] = {r["trial_id"]: r for r in schedule.records.values() if r["status"] != "done"}
+        records: dict[str, Mapping[str, Any]] = {record["trial_id"]: record for record in entries.values()}
         for row in kept:
             for trial in (trial for seeds in row.finals.values() for trial in seeds.values()):
                 if trial not in records and (record := self.ledger.get(trial)) is not None:
@@ -326,6 +387,16 @@ class Run:
                 folds = history.folds[0] if len(history.folds) == 1 else "all folds"
                 score = f"validation UAR {100 * (best.validation_uar or 0):.2f} % at epoch {best.epochs}"
                 self._say(f"chosen for {c.database} {folds} {c.ablation}: {settings} ({score})")
+
+    def _whole(self, schedule: Schedule) -> bool:
+        """Whether everything that was asked for is there; what happened to the ledger meanwhile is said."""
+        for path in tuple(self.ledger.damaged):
+            again = "was trained again" if self.ledger.get(path.stem) else "is trained again by the next start that needs it"
+            self._say(f"A damaged ledger entry was set aside as {path}; its trial {again}", "yellow")
+        if not schedule.finished:
+            left = f"The tables lack {counted(schedule.waiting, 'trial')}, because the ledger lost what was trained again"
+            self._say(f"{left}; the same command trains what is missing", "red")
+        return schedule.finished and not schedule.failures and not schedule.undecided
 
     def _say_where(self, schedule: Schedule) -> None:
         for ended in schedule.failures:

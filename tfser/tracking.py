@@ -19,7 +19,6 @@ import os
 import re
 import sqlite3
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from urllib.parse import unquote, urlparse
 
 from filelock import FileLock
 
+from tfser import temporary
 from tfser.files import Place, absolute
 from tfser.mirror import Mirror as Mirror
 from tfser.mirror import redacted as redacted
@@ -420,7 +420,7 @@ class Tracker:
         return artifacts
 
     def _artifacts_of(self, run: _Run, artifacts: Mapping[str, str | bytes]) -> None:
-        with tempfile.TemporaryDirectory(prefix="tfser-mlflow-") as folder:
+        with temporary.Folder("mlflow") as folder:
             for name, content in artifacts.items():
                 Path(folder, name).write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
             self._ask(self._client.log_artifacts, run.id, folder)
@@ -578,7 +578,7 @@ def artifact_text(uri: str, run: Any, name: str, beside: Sequence[Path] = ()) ->
         return None
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    with tempfile.TemporaryDirectory(prefix="tfser-mlflow-") as folder:
+    with temporary.Folder("mlflow") as folder:
         path = Path(folder, name)
         try:
             # MLflow's own download first asks for the run and what it holds: three requests for one file.

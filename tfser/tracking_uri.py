@@ -22,7 +22,8 @@ SCHEMES = ("databricks", "http", "https", *DATABASES)
 LEGAL = "legal are http://HOST:PORT, https://HOST, sqlite:////A/LOCAL/FILE.db, postgresql://, mysql://, mssql:// and databricks"
 
 _SQLITE_OPTIONS = {"mode", "cache", "uri", "timeout", "check_same_thread", "isolation_level", "detect_types", "nolock", "immutable", "vfs"}
-_DRIVERS = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient", "pymysql": "pymysql", "pyodbc": "pyodbc", "psycopg": "psycopg[binary]"}
+_DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
+"""Modules to the packages that have them, where the names differ."""
 
 
 def given(typed: str | None, problems: list[str], *, driver: bool = True) -> str | None:
@@ -69,6 +70,12 @@ def sqlite_path(uri: str) -> Path | None:
     scheme, _, rest = uri.partition(":///")
     name = unquote(rest.partition("?")[0])
     return Path(name) if scheme.partition("+")[0] == "sqlite" and name not in ("", ":memory:") else None
+
+
+def install_driver(error: ImportError) -> str:
+    """Return the command that installs the module that was missing."""
+    name = error.name or "the driver of that database"
+    return f"pip install {_DRIVERS.get(name, name)}"
 
 
 def _problem(uri: str) -> str | None:
@@ -171,6 +178,5 @@ def _no_driver(uri: str) -> str | None:
         scheme = uri.partition("://")[0]
         return unknown("", f"{scheme}://", [f"{name}://" for name in DATABASES]).removeprefix(": ")
     except ImportError as error:
-        package = _DRIVERS.get(error.name or "", error.name or "its driver")
-        return f"{uri!r}: {error}; install what it is reached with: pip install {package}"
+        return f"{uri!r}: {error}; install what it is reached with: {install_driver(error)}"
     return None

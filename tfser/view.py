@@ -62,6 +62,10 @@ class View:
             self._live.stop()
             self._live = None
 
+    def again(self, trials: int) -> None:
+        """Take back so many trials that had ended."""
+        self._done -= trials
+
     def ended(self, ended: Ended) -> None:
         """Take in one trial that ended."""
         self._done += 1

@@ -37,7 +37,7 @@ class YamlError(ValueError):
 class _Loader(yaml.SafeLoader):
     """PyYAML's loader with plain types only: mappings, lists, words, numbers, true, false and null."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+    yaml_implicit_resolvers = {}
     yaml_constructors: ClassVar[dict[Any, Any]] = {
         tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (f"{_TAG}map", f"{_TAG}seq", f"{_TAG}str", f"{_TAG}null", None)
     }
@@ -135,9 +135,10 @@ def check_size(text: str, most: int) -> None:
     with _in_words():
         # The events come one by one, however deep they go; libyaml's own composer ends the process on a deep text.
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            line = event.start_mark.line + 1
-            if "python/" in (getattr(event, "tag", None) or ""):
-                raise YamlError(f"line {line}: could not determine a constructor for the tag {event.tag!r}: Python objects are not made")
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            tag: str = getattr(event, "tag", None) or ""
+            if "python/" in tag:
+                raise YamlError(f"line {line}: could not determine a constructor for the tag {tag!r}: Python objects are not made")
             if isinstance(event, yaml.CollectionStartEvent):
                 entered.append(event.anchor)
                 counts.append(0)
@@ -149,7 +150,7 @@ def check_size(text: str, most: int) -> None:
             elif isinstance(event, yaml.AliasEvent):
                 if event.anchor in entered:
                     raise YamlError(f"line {line}: it holds itself; write it without anchors")
-                anchor, size = None, sizes.get(event.anchor, 1)
+                anchor, size = None, sizes.get(event.anchor or "", 1)
             elif isinstance(event, yaml.ScalarEvent):
                 anchor, size = event.anchor, 1
             else:

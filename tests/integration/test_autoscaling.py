@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 import yaml
 
 from tests.helpers.clusters import Cluster, wait_until
 from tests.helpers.disturbances import tables_of, undisturbed, words
+
+pytestmark = pytest.mark.full
 
 UP = Path(__file__).parents[2] / "cluster" / "up.yaml"
 HEAD = "ray.head.default"  # the fake provider's name for the type of the head

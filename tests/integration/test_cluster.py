@@ -17,6 +17,8 @@ import pytest
 from tests.helpers.clusters import Cluster, MlflowServer
 from tests.helpers.disturbances import KINDS, DisturbedSweep, tables_of, undisturbed, words
 
+pytestmark = pytest.mark.full
+
 LONG_ABLATIONS = ("T+F", "F+TF", "T+TF", "T+F+TF")
 LONG_DISTURBANCES = 50
 

@@ -11,6 +11,8 @@ from tests.helpers.clusters import ROOT, Cluster, listening
 from tfser.doctor import cluster, doors
 from tfser.runners import safety
 
+pytestmark = pytest.mark.full
+
 
 @pytest.fixture(scope="module")
 def ray():

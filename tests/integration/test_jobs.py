@@ -15,6 +15,8 @@ from tests.helpers.sweeps import search_arguments as arguments
 from tests.helpers.sweeps import tables_of
 from tfser import sweep
 
+pytestmark = pytest.mark.full
+
 INTERRUPTED = "What was finished is kept; the same command goes on from there"
 
 

@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.leaks import arguments, written
 from tfser import leaks
+
+pytestmark = pytest.mark.full
 
 ROOT = Path(__file__).parents[2]
 

@@ -21,6 +21,8 @@ from tfser import mirror, tracking
 from tfser.mirror import Mirror
 from tfser.tracking import Tracker, configuration_key
 
+pytestmark = pytest.mark.full
+
 WRITERS = 20
 EPOCHS = 100
 """Points of each curve; a search trial has three curves."""
@@ -277,7 +279,6 @@ def test_a_server_that_is_killed_and_started_again_is_caught_up_with_in_the_same
     assert_all_there(held, ["killed"], server.content(held))
 
 
-@pytest.mark.slow
 def test_a_server_that_is_disturbed_at_random_moments_ends_with_each_run_once(server, impatient):
     dice = random.Random(5)
     for turn in range(10):

@@ -28,6 +28,7 @@ def run(installed, tmp_path, *words):
     return subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.full
 def test_the_wheel_carries_search_spaces_and_published_figures(installed, tmp_path):
     shipped = {p.name for p in (ROOT / "search_spaces").glob("*.yaml")}
     assert {p.name for p in (installed / "tfser" / "_data" / "search_spaces").glob("*.yaml")} == shipped
@@ -39,10 +40,12 @@ def test_the_wheel_carries_search_spaces_and_published_figures(installed, tmp_pa
     assert found.stdout.strip() == str(installed / "tfser" / "_data" / "published.yaml")
 
 
+@pytest.mark.full
 def test_the_wheel_holds_no_tests_and_no_results(installed):
     assert {p.name for p in installed.iterdir() if not p.name.endswith(".dist-info")} == {"tfser"}
 
 
+@pytest.mark.full
 def test_tfser_alone_names_its_commands_and_a_wrong_one_is_refused(installed, tmp_path):
     shown = run(installed, tmp_path, "tfser")
     assert shown.returncode == 0
@@ -50,6 +53,13 @@ def test_tfser_alone_names_its_commands_and_a_wrong_one_is_refused(installed, tm
     wrong = run(installed, tmp_path, "tfser", "sweap")
     assert wrong.returncode == 2
     assert "no command 'sweap'" in wrong.stderr
+
+
+def test_a_wrong_command_is_refused_with_those_that_there_are():
+    wrong = subprocess.run([sys.executable, "-m", "tfser", "sweap"], cwd=ROOT, capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "no command 'sweap'" in wrong.stderr
+    assert "sweep" in wrong.stderr
 
 
 def test_importing_the_training_part_needs_neither_ray_nor_optuna_nor_mlflow():
@@ -61,6 +71,7 @@ def test_importing_the_training_part_needs_neither_ray_nor_optuna_nor_mlflow():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+@pytest.mark.full
 def test_the_training_part_of_the_benchmark_runs_with_torch_torchaudio_numpy_and_soundfile_alone(tmp_path):
     """And with what these bring along themselves."""
     code = (

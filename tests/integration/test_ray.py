@@ -48,6 +48,7 @@ def undisturbed(tiny_manifest, tmp_path_factory):
     return out
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("address", [None, "local"])
 def test_a_local_ray_is_one_of_its_own_whatever_cluster_was_started_on_the_machine(address):
     code = f"""
@@ -65,7 +66,7 @@ runner.close()
         assert not (Path(folder) / ".ray").exists(), "a token that others may read was left behind"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.full), 2])
 def test_ray_gives_the_scores_of_the_in_process_runner_to_the_bit(undisturbed, tiny_manifest, tmp_path, workers):
     cores = len(os.sched_getaffinity(0))
     # A relative folder, as the default --out is.
@@ -94,6 +95,7 @@ def test_a_killed_driver_loses_nothing_and_the_table_is_the_undisturbed_one(undi
     assert len(ids) == len(set(ids)) == 2 * 4 * 3
 
 
+@pytest.mark.full
 def test_sigterm_ends_a_sweep_with_a_word_on_how_to_go_on(tiny_manifest, tmp_path):
     with started(*arguments(tiny_manifest, tmp_path)) as driver:
         wait_for_a_trial(driver)
@@ -104,7 +106,7 @@ def test_sigterm_ends_a_sweep_with_a_word_on_how_to_go_on(tiny_manifest, tmp_pat
     assert "Traceback" not in out
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_twenty_kills_at_random_moments_leave_the_table_of_an_undisturbed_search(tiny_manifest, tmp_path):
     """One process per start, so that the kill takes the driver in the middle of asking, training, committing or telling."""
 

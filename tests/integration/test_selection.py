@@ -45,7 +45,11 @@ def pair(tmp_path, *more):
     return found
 
 
-@pytest.mark.parametrize("more", [(), ("--validation-folds", "2"), ("--selection", "global")], ids=lambda m: " ".join(m) or "nested")
+@pytest.mark.parametrize(
+    "more",
+    [(), *(pytest.param(more, marks=pytest.mark.full) for more in (("--validation-folds", "2"), ("--selection", "global")))],
+    ids=lambda m: " ".join(m) or "nested",
+)
 def test_permuting_the_test_speakers_labels_changes_no_setting_no_epoch_and_no_weight(tmp_path, more):
     honest, permuted = pair(tmp_path, *more)
     assert honest[:4] == permuted[:4]
@@ -77,6 +81,7 @@ def test_a_training_side_that_holds_the_test_speaker_is_caught_by_that_test(tmp_
     assert honest[3] != permuted[3]
 
 
+@pytest.mark.full
 def test_the_oracle_does_look_and_says_so_everywhere(tiny_manifest, tmp_path, capsys):
     call = arguments(tiny_manifest, tmp_path, "--name", "o", "--selection", "oracle", "--ablation", "T+F", epochs="6")
     assert sweep.main(call) == 0
@@ -94,6 +99,7 @@ def test_the_oracle_does_look_and_says_so_everywhere(tiny_manifest, tmp_path, ca
     assert {t["tfser.selection"] for t in tags} == {"oracle"}
 
 
+@pytest.mark.full
 def test_pruning_ends_trials_that_fall_behind_and_they_reach_no_ledger_and_no_table(tiny_manifest, tmp_path, capsys):
     wide = tmp_path / "wide.yaml"
     wide.write_text("model: time_frequency_transformer\nsearch:\n  learning_rate: {float: [1.0e-6, 1.0e-1], scale: log}\n")

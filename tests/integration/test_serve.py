@@ -22,6 +22,8 @@ from tests.helpers.ports import free_port
 from tests.helpers.tiny import SET_SMALL
 from tfser import predict, sweep
 
+pytestmark = pytest.mark.full
+
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 240
 """How long a busy machine may take to start the server."""
@@ -92,7 +94,6 @@ def ask(address, contents):
             return error.code, json.loads(error.read())
 
 
-@pytest.mark.slow
 def test_a_served_model_answers_audio_with_the_scores_that_predict_prints(done, tiny_manifest, tmp_path, capsys):
     assert predict.main(["served", "--log-model", "--results", str(done)]) == 0
     said = capsys.readouterr().out

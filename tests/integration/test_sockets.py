@@ -18,6 +18,8 @@ from tests.helpers.clusters import MARK, RAY, Cluster, MlflowServer, environment
 from tests.helpers.ports import free_port
 from tests.helpers.tiny import SET_SMALL
 
+pytestmark = pytest.mark.full
+
 ROOT = Path(__file__).parents[2]
 LOOPBACK = ("127.", "::1", "::ffff:127.")
 METHODS = (

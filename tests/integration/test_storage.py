@@ -220,6 +220,7 @@ def tables_behind(uri):
     return {path.name: files.read_bytes(path) for path in files.listed(files.place(uri), "*") if path.name not in of_a_run}
 
 
+@pytest.mark.full
 def test_a_search_that_lies_wholly_behind_uris_gives_the_tables_of_one_on_disk(
     on_disk, bucket, tiny_manifest, tmp_path, capsys, monkeypatch
 ):
@@ -247,6 +248,7 @@ def test_a_search_that_lies_wholly_behind_uris_gives_the_tables_of_one_on_disk(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.full
 def test_ray_workers_read_and_write_behind_uris(on_disk, bucket, tiny_manifest, tmp_path):
     upload(tiny_manifest.parent, f"{bucket}/corpus")
     call = words(f"{bucket}/corpus/tiny.csv", f"{bucket}/out", "--deterministic", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")

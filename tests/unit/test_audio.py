@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import itertools
 import os
 import pickle
 import struct
@@ -55,6 +58,97 @@ def test_a_truncated_flac_is_unreadable(tmp_path: Path) -> None:
     path = written(tmp_path / "x.flac", np.random.default_rng(1).uniform(-0.5, 0.5, 16_000))
     path.write_bytes(path.read_bytes()[:9000])
     assert refusal(path).kind == "unreadable"
+
+
+FORMS = sorted(set(soundfile.available_formats()) - {"RAW", "SD2"})
+"""Every format that libsndfile writes, but those without a header in the file."""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_format_is_read_whole_and_refused_in_half_or_not_read_at_all(form: str, tmp_path: Path) -> None:
+    path, sent = tmp_path / "x", np.random.default_rng(1).uniform(-0.5, 0.5, 16_000)
+    for subtype, endian in itertools.product(soundfile.available_subtypes(form), ("FILE", "LITTLE", "BIG")):
+        if not soundfile.check_format(form, subtype, endian):
+            continue
+        with contextlib.suppress(soundfile.LibsndfileError):  # a coding that this libsndfile was built without
+            soundfile.write(path, sent, 16_000, format=form, subtype=subtype, endian=endian)
+            if soundfile.info(path).format not in audio.FORMATS or subtype not in audio.SUBTYPES:
+                assert "convert it" in refusal(path).detail, (subtype, endian)
+                continue
+            assert audio.read(path).samples.shape == (1, 16_000), (subtype, endian)
+            content = path.read_bytes()
+            for share in (4, 2):
+                path.write_bytes(content[: len(content) - len(content) // share])
+                assert refusal(path).kind == "unreadable", (subtype, endian)
+
+
+def with_lengths(form: str, name: bytes, length: int) -> bytes:
+    """A file of 1 s that was written into a pipe: ``length`` stands for what the program did not know."""
+    with io.BytesIO() as file:
+        endian = {"RIFX": "BIG"}.get(form, "FILE")
+        sent = np.random.default_rng(1).uniform(-0.5, 0.5, 16_000)
+        soundfile.write(file, sent, 16_000, format={"RIFX": "WAV"}.get(form, form), subtype="PCM_16", endian=endian)
+        content = bytearray(file.getvalue())
+    order = "<" if form in ("WAV", "RF64") else ">"
+    at = content.index(name) + 4
+    match form:
+        case "AIFF":
+            struct.pack_into(">I", content, content.index(b"COMM") + 10, length)
+            struct.pack_into(">I", content, at, min(2 * length + 8 * (length > 0), 0xFFFFFFFF))
+        case "RF64":
+            struct.pack_into("<QQQ", content, 20, length, length, length)
+        case _:
+            struct.pack_into(f"{order}I", content, at, length)
+    struct.pack_into(f"{order}I", content, 4, 0xFFFFFFFF if form == "RF64" else min(length + 36 * (length > 0), 0xFFFFFFFF))
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "lengths"),
+    [
+        ("WAV", b"data", (0, 0xFFFFFFFF, 0xFFFFFFDB, 0x7FFFF000, 0x7FFFFFFF, 0x7FFFFF00, 0x80000000)),
+        ("RIFX", b"data", (0, 0xFFFFFFFF, 0x7FFFF000)),
+        ("RF64", b"ds64", (0, (1 << 63) - 1, (1 << 64) - 1)),
+        ("AIFF", b"SSND", (0, 0x7F000000, 0x3F800000)),
+    ],
+)
+def test_a_file_that_was_written_into_a_pipe_is_read_whole(form: str, name: bytes, lengths: tuple[int, ...], tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    for length in lengths:
+        path.write_bytes(with_lengths(form, name, length))
+        assert audio.read(path).samples.shape == (1, 16_000), hex(length)
+
+
+def test_a_piped_wav_that_ends_inside_a_sample_is_truncated(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    path.write_bytes(with_lengths("WAV", b"data", 0xFFFFFFFF)[:-3])
+    assert "truncated" in refusal(path).detail
+
+
+def test_a_nist_file_without_a_count_is_read_and_one_with_another_count_is_not(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.sph", np.random.default_rng(1).uniform(-0.5, 0.5, 16_000), format="NIST", subtype="PCM_16")
+    content = path.read_bytes()
+    for count, frames in ((b"0    ", 16_000), (b"16000", 16_000), (b"16001", None)):
+        path.write_bytes(content.replace(b"-i 16000\nend", b"-i " + count + b"\nend"))
+        if frames:
+            assert audio.read(path).samples.shape == (1, frames)
+        else:
+            assert "promises 16001 samples" in refusal(path).detail
+
+
+def test_a_flac_without_a_length_is_refused_for_that(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.flac", np.zeros(4000))
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    assert "does not say how many samples" in refusal(path).detail
+
+
+def test_a_wav_without_samples_before_other_chunks_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    path.write_bytes(wav_bytes(1, 4000)[:40] + bytes(4) + b"LIST" + struct.pack("<I", 4) + b"INFO")
+    assert refusal(path).kind == "empty"
 
 
 def test_a_header_that_promises_gigabytes_costs_no_memory(tmp_path: Path) -> None:

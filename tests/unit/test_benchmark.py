@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 KEYS = {"name", "value", "unit", "baseline", "ratio", "n", "spread"}
 
 
+@pytest.mark.full
 def test_the_quick_run_writes_one_object_per_figure(tmp_path):
     file = tmp_path / "new" / "figures.json"
     # In a process of its own: it starts a Ray, whose token a process reads once.
@@ -34,6 +35,7 @@ def test_the_quick_run_writes_one_object_per_figure(tmp_path):
     assert len({figure["name"] for figure in written}) == len(written)
 
 
+@pytest.mark.full
 def test_measuring_leaves_the_process_as_it_was(capsys):
     threads, cores = torch.get_num_threads(), os.sched_getaffinity(0)
     assert command.main(["--quick", "--only", "features", "training"]) == 0

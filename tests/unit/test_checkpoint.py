@@ -29,7 +29,7 @@ def numbers(record):
     return {name: value for name, value in record.items() if name not in TIMES}
 
 
-@pytest.mark.parametrize("purpose", ["final", "search", "oracle"])
+@pytest.mark.parametrize("purpose", ["final", *(pytest.param(purpose, marks=pytest.mark.full) for purpose in ("search", "oracle"))])
 @pytest.mark.parametrize("epoch", range(1, EPOCHS))
 def test_a_trial_that_is_interrupted_ends_with_the_same_bits(pack, tmp_path, monkeypatch, purpose, epoch):
     whole = task(pack, tmp_path / "whole", purpose=purpose, checkpoint_s=math.inf)

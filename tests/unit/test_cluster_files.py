@@ -160,6 +160,7 @@ def launched(monkeypatch, home, change=lambda config: None):
         return machines, let_in, {r["RoleName"] for r in iam.list_roles()["Roles"]}
 
 
+@pytest.mark.full
 def test_the_launcher_makes_these_machines_and_lets_nobody_in_by_itself(monkeypatch, tmp_path):
     machines, let_in, roles = launched(monkeypatch, tmp_path)
     assert machines == {"m6i.xlarge": (None, {"tfser"}), "g5.2xlarge": ("spot", {"tfser"})}
@@ -167,6 +168,7 @@ def test_the_launcher_makes_these_machines_and_lets_nobody_in_by_itself(monkeypa
     assert roles == set(), "Ray made a role of its own, with every right on EC2 and S3"
 
 
+@pytest.mark.full
 def test_without_the_group_of_the_file_the_launcher_would_let_everybody_ssh(monkeypatch, tmp_path):
     def forget(config):
         for node in config["available_node_types"].values():
@@ -234,7 +236,8 @@ def test_a_retry_of_the_kubernetes_job_is_a_new_cluster_that_plans_anew():
 
 def test_the_kubernetes_pods_share_one_home_and_the_trials_of_a_worker_fit_its_gpu():
     documents, head, (worker,) = kuberay()
-    containers = {c["name"]: c for t in (head, worker) for c in t["spec"]["containers"]}
+    pods = [t["spec"] for t in (head, worker)]
+    containers = {c["name"]: c for pod in pods for c in (*pod.get("initContainers", ()), *pod["containers"])}
     assert len({c["image"] for c in containers.values()}) == 1
     for name, container in containers.items():
         environment = {e["name"]: e["value"] for e in container["env"]}
@@ -259,8 +262,9 @@ def test_the_kubernetes_pods_let_only_each_other_and_kuberay_in():
     assert among == {"from": [{"podSelector": {"matchLabels": selected}}]}
     assert outside["ports"] == [{"protocol": "TCP", "port": 8265}], "others reach more than the dashboard, which asks for the token"
     assert all(source.get("podSelector") for source in outside["from"])
-    (mlflow,) = [c for c in head["spec"]["containers"] if c["name"] == "mlflow"]
+    (mlflow,) = head["spec"]["initContainers"]
     assert "--host" not in mlflow["command"], "MLflow listens on loopback unless it is told otherwise"
+    assert mlflow["restartPolicy"] == "Always", "nothing would start it again"
     names = {d["metadata"]["namespace"] for d in documents.values()}
     assert len(names) == 1
     assert len({d["metadata"]["name"] for d in documents.values()}) == 1  # the policy names the job
@@ -298,7 +302,7 @@ def test_a_wheel_can_be_built_from_what_the_container_file_copies(tmp_path):
     )
     assert built.returncode == 0, built.stdout + built.stderr
     assert [p.name for p in (tmp_path / "dist").glob("*.whl")] == [f"tfser-{__version__}-py3-none-any.whl"]
-    assert {p.name for p in tmp_path.iterdir() if p.is_file()} == {"constraints.txt", "mlflow_service.py", "mps.sh"}
+    assert {p.name for p in tmp_path.iterdir() if p.is_file()} == {"constraints.txt", "mlflow_service.py", "mps.sh", "restart.sh"}
 
 
 def test_the_image_installs_pinned_versions_and_holds_the_scripts_that_the_launch_files_call():

@@ -107,6 +107,19 @@ def test_shellcheck_finds_nothing_in_the_script(script):
     assert found.stdout == ""
 
 
+# Starting again
+
+
+def test_a_command_that_keeps_failing_is_started_ever_more_seldom_and_one_that_ends_well_is_not_started_again(lab):
+    fake(lab.bin, "sleep", "note()\n")
+    fake(lab.bin, "failing", "note()\nsys.exit(3 if open(os.environ['FAKE_NOTES']).read().count('failing') < 10 else 0)\n")
+    done = lab.run(CLUSTER / "restart.sh", "failing", "as typed")
+    assert done.returncode == 0
+    assert [call["words"] for call in lab.calls("failing")] == [["as typed"]] * 10
+    assert [call["words"] for call in lab.calls("sleep")] == [[str(s)] for s in (1, 2, 4, 8, 16, 32, 60, 60, 60)]
+    assert done.stdout.count("ended with 3 after ") == 9
+
+
 # CUDA MPS
 
 

@@ -124,6 +124,22 @@ def test_one_missing_utterance_is_refused_with_the_difference_and_accepted_on_re
     assert f"incomplete: {expected - 1} of {expected} utterances" in partial.remark
 
 
+def test_what_only_decoding_shows_is_left_out_where_that_is_allowed_and_the_counts_are_whole_without_it(copied: Tree) -> None:
+    root = copied("savee")
+    silent = load("savee", root).utterances[3]
+    assert silent.path is not None
+    content = silent.path.read_bytes()
+    silent.path.unlink()
+    silent.path.write_bytes(content[:44] + bytes(len(content) - 44))
+    assert load("savee", root).complete
+    kept = load("savee", root, allow_incomplete=True, decode=True)
+    assert not kept.complete
+    assert kept.remark == f"incomplete: 479 of 480 utterances; left out: 1 silent ({silent.id})"
+    assert silent.id not in {u.id for u in kept.utterances}
+    whole = copied("emovo")
+    assert load("emovo", whole, allow_incomplete=True, decode=True) == load("emovo", whole)
+
+
 @pytest.mark.parametrize("name", ["casia", "cremad", "emovo", "ravdess", "savee"])
 def test_where_the_corpus_is_a_grid_the_missing_utterance_is_named(name: str, tree: Tree) -> None:
     root = tree(name)

@@ -13,8 +13,11 @@ import threading
 import time
 from concurrent import futures
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import grpc
+import psutil
 import pytest
 import torch
 from packaging.specifiers import SpecifierSet
@@ -289,14 +292,8 @@ def listener(folder, name, host, status):
             process.terminate()
 
 
-def needs_proc():
-    if not Path("/proc/net/tcp").exists():
-        pytest.skip("no /proc/net/tcp: sockets are read on Linux only")
-
-
 @pytest.mark.parametrize(("status", "level"), [(200, "problem"), (404, "problem"), (401, "note")])
 def test_an_mlflow_that_listens_on_every_interface_is_named_and_asked(tmp_path, status, level):
-    needs_proc()
     with listener(tmp_path, "mlflow", "0.0.0.0", status) as (port, pid):
         own = [s for s in doors.sockets() if s["pid"] == pid]
         assert own == [{"address": "0.0.0.0", "port": port, "pid": pid, "program": "mlflow", "owner": "mlflow"}]
@@ -307,7 +304,6 @@ def test_an_mlflow_that_listens_on_every_interface_is_named_and_asked(tmp_path, 
 
 
 def test_another_program_on_every_interface_is_a_note_and_one_on_loopback_is_nothing(tmp_path):
-    needs_proc()
     with listener(tmp_path, "notebook.py", "0.0.0.0", 200) as (port, pid), listener(tmp_path, "mlflow", "127.0.0.1", 200) as (_, hidden):
         found = doors.sockets()
         own = [s for s in found if s["pid"] == pid]
@@ -316,26 +312,49 @@ def test_another_program_on_every_interface_is_a_note_and_one_on_loopback_is_not
         assert f"notebook.py on port {port}" in doors.doors(doors.ask(own))[1].found
 
 
-def test_the_kernels_tables_are_read_in_both_families(tmp_path):
-    (tmp_path / "net").mkdir()
-    head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-    row = "   0: {}:1F90 {}:0000 {} 00000000:00000000 00:00000000 00000000     0        0 {} 1\n"
-    (tmp_path / "net" / "tcp").write_text(
-        head
-        + row.format("0100007F", "00000000", "0A", 1)  # 127.0.0.1
-        + row.format("0200000A", "00000000", "0A", 2)  # 10.0.0.2
-        + row.format("00000000", "00000000", "01", 3)  # a connection
-    )
-    mapped, loopback, every = "0000000000000000FFFF00000200000A", "00000000000000000000000001000000", 32 * "0"
-    rows = [row.format(address, 32 * "0", "0A", inode) for inode, address in enumerate((mapped, loopback, every), 4)]
-    (tmp_path / "net" / "tcp6").write_text(head + "".join(rows))
-    found = doors.sockets(tmp_path)
-    assert sorted((s["address"], s["port"]) for s in found) == [("10.0.0.2", 8080), ("10.0.0.2", 8080), ("::", 8080)]
-    (tmp_path / "net" / "tcp6").unlink()  # IPv6 is off
-    assert [s["address"] for s in doors.sockets(tmp_path)] == ["10.0.0.2"]
-    (tmp_path / "net" / "tcp").unlink()
-    assert doors.sockets(tmp_path) is None
-    assert levels(doors.doors(None)) == ["note"]
+FAMILY = """
+import socket, subprocess, sys
+listener = socket.create_server(("0.0.0.0", 0))
+print(listener.getsockname()[1], flush=True)
+subprocess.run([sys.executable, "-c", "print('up', flush=True); input()"], pass_fds=[listener.fileno()])
+"""
+
+
+def test_a_servers_socket_is_its_own_though_its_workers_hold_it_too(tmp_path):
+    (tmp_path / "mlflow").write_text(FAMILY)
+    with subprocess.Popen([sys.executable, str(tmp_path / "mlflow")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        port = int(server.stdout.readline())
+        assert server.stdout.readline() == "up\n"
+        (found,) = [s for s in doors.sockets() if s["port"] == port]
+        server.stdin.write("\n")
+    assert found == {"address": "0.0.0.0", "port": port, "pid": server.pid, "program": "mlflow", "owner": "mlflow"}
+
+
+class Address(NamedTuple):
+    ip: str
+    port: int
+
+
+def connection(ip, status="LISTEN"):
+    return SimpleNamespace(laddr=Address(ip, 1), status=status, pid=None)
+
+
+def test_sockets_of_other_users_and_of_both_families_are_listed_and_those_on_loopback_are_not(monkeypatch):
+    loopback = [connection(ip) for ip in ("127.0.0.1", "::1", "::ffff:127.0.0.1")]
+    others = [connection(ip) for ip in ("10.0.0.2", "::ffff:10.0.0.3", "::")]
+    monkeypatch.setattr(psutil, "net_connections", lambda kind: [*loopback, *others, connection("10.0.0.4", "ESTABLISHED")])
+    nobody = {"port": 1, "pid": None, "program": None, "owner": None}
+    assert doors.sockets() == [{"address": address, **nobody} for address in ("10.0.0.2", "10.0.0.3", "::")]
+
+
+@pytest.mark.parametrize("error", [psutil.AccessDenied(1), FileNotFoundError("/proc/net/tcp")])
+def test_a_system_that_does_not_tell_its_sockets_is_a_note_with_what_would(monkeypatch, error):
+    def refuse(kind):
+        raise error
+
+    monkeypatch.setattr(psutil, "net_connections", refuse)
+    assert doors.sockets() is None
+    assert only(doors.doors(None), "note").command.startswith("lsof ")
 
 
 def test_one_guarded_port_of_a_process_speaks_for_those_that_cannot_be_told(monkeypatch):

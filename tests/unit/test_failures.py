@@ -1,5 +1,6 @@
 """What goes wrong while training is told apart: what would fail again is recorded once, what may go well elsewhere is tried again."""
 
+import contextlib
 import getpass
 import importlib
 import json
@@ -56,6 +57,8 @@ def test_a_trial_that_would_fail_again_is_recorded_with_the_place_of_its_log(pac
         MemoryError("malloc"),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        RuntimeError("CUDA error: out of memory; CUBLAS could not allocate"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`: no alloc"),
     ],
 )
 def test_a_full_memory_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch, error):  # noqa: F811
@@ -74,6 +77,7 @@ def test_a_failing_disk_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch):
 
 def no_account(monkeypatch):
     """As in a container that runs with the number of an account that its system does not know."""
+    importlib.import_module("torch._inductor.config")  # which asks for the name
 
     def unknown(number):
         raise KeyError(f"getpwuid(): uid not found: {number}")
@@ -231,11 +235,12 @@ def run_on(cluster, monkeypatch, trials=("a", "b", "c"), together=1, workers=0):
     runner.together = together
 
     class Spec(str):
+        purpose, fold, seed = "final", "anna", 0
         trial_id = property(lambda self: self)
 
     monkeypatch.setattr(actor, "pack_task", lambda task: "")
     monkeypatch.setattr(ray_tune.RayTuneRunner, "_fit", lambda self, search, losses: cluster.fit(self, search))
-    schedule = FakeSchedule(map(Spec, trials))
+    schedule = cluster.schedule = FakeSchedule(map(Spec, trials))
     runner.run(schedule, lambda spec: FakeTask(spec, runner.ledger))
     return schedule
 
@@ -279,6 +284,9 @@ def test_a_trial_that_does_not_fit_into_a_whole_node_is_reported_and_not_tried_f
 
 
 class FakeSearch:
+    error = None
+    noted = staticmethod(contextlib.nullcontext)
+
     def __init__(self, spec):
         self.lost, self.set_aside = {"t1": [spec]}, []
 
@@ -304,6 +312,92 @@ def test_a_worker_that_ray_ended_for_memory_is_tried_with_a_larger_share_and_not
         if put_back:
             assert "(Its node was lost.); it is tried again" in capsys.readouterr().out
             schedule.next_together(None, 1)
+
+
+def test_a_trial_that_ended_and_left_no_readable_entry_is_tried_again(tmp_path, capsys):
+    schedule = FakeSchedule([SPEC])
+    schedule.next_together(None, 1)
+    runner = object.__new__(ray_tune.RayTuneRunner)
+    runner._say, runner._losses = print, Counter()
+    runner._watch_losses(schedule, FakeSearch(SPEC)).on_trial_complete(0, [], FakeTrial(tmp_path / "error.txt", ""))
+    assert list(schedule.ready) == [SPEC]
+    assert "(it left no ledger entry that can be read); it is tried again" in capsys.readouterr().out
+
+
+class FailingLedger(dict):
+    """A ledger on a disk that fails for the entry of ``b``."""
+
+    def get(self, spec):
+        if spec == "b":
+            raise OSError(116, "Stale file handle")
+        return super().get(spec)
+
+
+def tune_steps(search, losses):
+    """Hand out packs of trials and end each, as Tune does: what its callbacks raise comes back as a failure of the trial."""
+    for number in map(str, range(20)):
+        losses.on_step_begin(0, [])
+        if search.suggest(number) == "FINISHED":
+            return
+        try:
+            search.on_trial_complete(number, {"trials": [{"status": "done"}] * len(search.running[number]), "times": [0.0, 1.0]})
+        except Exception:
+            search.on_trial_complete(number, error=True)
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_a_disk_that_fails_while_a_result_is_taken_in_ends_the_run_with_its_own_error_and_keeps_the_others(monkeypatch, together):
+    class Cluster(FakeCluster):
+        def fit(self, runner, search):
+            runner.ledger = FailingLedger({"a": {"status": "done"}, "c": {"status": "done"}})
+            losses = runner._watch_losses(None, search)
+            runner._places = lambda: 1
+            with ray_tune._said_plainly(search):
+                tune_steps(search, losses)
+
+    cluster = Cluster(cpus=1)
+    with pytest.raises(OSError, match="Stale file handle"):
+        run_on(cluster, monkeypatch, together=together)
+    assert list(cluster.schedule.records) == (["a"] if together == 1 else ["a", "c"])
+
+
+@pytest.mark.parametrize("broken", ["next_together", "task", "ended", "put_back", "_places"])
+def test_whatever_a_callback_of_tune_meets_ends_the_run_as_it_was_raised(monkeypatch, tmp_path, broken):
+    def fails(*words, **named):
+        raise OSError(5, "Input/output error")
+
+    class Cluster(FakeCluster):
+        def fit(self, runner, search):
+            losses = runner._watch_losses(self.schedule, search)
+            runner._places = fails if broken == "_places" else lambda: 1
+            runner.ledger["a"] = None if broken == "put_back" else {"status": "done"}
+            if broken in ("next_together", "ended", "put_back"):
+                setattr(self.schedule, broken, fails)
+            with ray_tune._said_plainly(search):
+                for number in ("t1", "t2"):
+                    losses.on_step_begin(0, [])
+                    if search.suggest(number) == "FINISHED":
+                        return
+                    search.on_trial_complete(number, error=broken == "put_back")
+                    if broken == "put_back":
+                        losses.on_trial_error(0, [], FakeTrial(tmp_path / "error.txt", "gone"))
+
+    if broken == "task":
+        monkeypatch.setattr(sys.modules[__name__], "FakeTask", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        run_on(Cluster(cpus=1), monkeypatch, trials=("a",))
+
+
+def test_an_error_of_tune_itself_is_a_sentence(monkeypatch):
+    from ray.tune import TuneError
+
+    class Cluster(FakeCluster):
+        def fit(self, runner, search):
+            with ray_tune._said_plainly(search):
+                raise TuneError("Traceback (most recent call last):\n  ...\nOSError: [Errno 28] No space left on device\n")
+
+    with pytest.raises(TfserError, match=r"Ray Tune ended before the sweep did \(OSError: \[Errno 28\] No space left on device\); run the"):
+        run_on(Cluster(cpus=1), monkeypatch)
 
 
 def test_a_worker_of_another_version_ends_the_sweep_and_fails_no_trial(monkeypatch):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.tiny import write_tiny
-from tfser import features, folds
+from tfser import features, files, folds
 from tfser.audio import Waveform
 from tfser.databases import load
 from tfser.databases.checks import check
@@ -216,10 +216,24 @@ def test_every_unusable_file_is_named_at_once_and_no_pack_is_left(tmp_path):
     with pytest.raises(RequestError) as caught:
         ensure(FeatureStore(tmp_path / "store"), database)
     kinds = [problem.split(": ")[1] for problem in caught.value.problems]
-    assert kinds == ["empty", "too short", "silent", "silent", "non-finite"]  # 100 zeros are both
+    assert kinds == ["empty", "too short", "silent", "non-finite"]
+    assert f"(2 of this kind; also {paths[2]})" in caught.value.problems[2]  # 100 zeros are both
     assert all(str(path) in str(caught.value) for path in paths[:4])
     assert "replace these files; or take them away" in str(caught.value)
     assert not packs_in(tmp_path / "store")
+
+
+def test_allow_incomplete_goes_on_without_what_the_refusal_named(tmp_path):
+    database = load(str(manifest := write_tiny(tmp_path / "corpus")), None)
+    paths = [u.path for u in database.utterances]
+    paths[0].write_bytes(b"")
+    soundfile.write(paths[2], np.full(6000, 1e-6), 16000)
+    with pytest.raises(RequestError, match="--allow-incomplete goes on with the 34 utterances"):
+        ensure(FeatureStore(tmp_path / "store"), database)
+    kept = load(str(manifest), None, allow_incomplete=True, decode=True)
+    assert not kept.complete
+    assert kept.remark == "incomplete: 34 utterances; left out: 1 empty (anna/calm0.wav), 1 silent (anna/calm2.wav)"
+    assert len(ensure(FeatureStore(tmp_path / "store"), kept).utterances) == 34
 
 
 @given(st.sampled_from(["silent", "short", "empty", "clipped", "slow", "stereo", "fine"]))
@@ -258,6 +272,27 @@ def test_the_same_audio_under_two_speakers_is_refused(tmp_path):
         audio_digests(database)
 
 
+@pytest.mark.parametrize("form", ["wav", "flac"])
+def test_the_same_recording_with_two_emotions_is_refused_where_it_is_checked_and_where_it_is_swept(form, tmp_path):
+    manifest = write_tiny(tmp_path / "corpus")
+    samples, rate_hz = soundfile.read(tmp_path / "corpus" / "anna" / "calm0.wav", dtype="int16")
+    soundfile.write(tmp_path / "corpus" / f"copy.{form}", samples, rate_hz)
+    text = manifest.read_text()
+    for emotion, refused in (("calm", False), ("glad", True)):
+        manifest.write_text(f"{text}copy.{form},anna,{emotion},s1\n")
+        report = check(str(manifest), None)
+        assert [p.kind for p in report.problems] == ["duplicate" if refused else "note"]
+        database, store = load(str(manifest), None), FeatureStore(tmp_path / emotion)
+        if not refused:
+            assert len(ensure(store, database).utterances) == 37
+            continue
+        with pytest.raises(RequestError, match=rf"copy.{form} \(emotion glad\) and anna/calm0.wav \(emotion calm\) are the same audio"):
+            ensure(store, database)
+        kept = load(str(manifest), None, allow_incomplete=True, decode=True)
+        assert len(ensure(store, kept).utterances) == 35  # neither label is known to be right
+        assert kept.remark.startswith("incomplete: 35 utterances; left out: 2 duplicate (")
+
+
 def test_the_same_samples_as_wav_and_flac_under_two_speakers_are_refused_with_both_names(tmp_path):
     manifest = write_tiny(tmp_path / "corpus")
     samples, rate_hz = soundfile.read(tmp_path / "corpus" / "anna" / "calm0.wav", dtype="int16")
@@ -293,7 +328,8 @@ def test_no_speaker_session_or_duplicate_audio_is_ever_on_both_sides_of_a_fold(d
         (folder / "m.csv").write_text("\n".join(rows) + "\n")
         database = load(str(folder / "m.csv"), None)
         content = {f"{n}.{form}": sound for n, (sound, form) in enumerate(zip(sounds, forms, strict=True))}
-        shared = len({(owner, sound) for owner, sound in zip(owners, sounds, strict=True)}) != len(set(sounds))
+        labels = [(owner, number % 2, sound) for number, (owner, sound) in enumerate(zip(owners, sounds, strict=True))]
+        shared = len(set(labels)) != len(set(sounds))
         if shared:
             with pytest.raises(RequestError, match="are the same audio"):
                 ensure(FeatureStore(folder / "store"), database)
@@ -429,3 +465,14 @@ def test_a_torn_pack_table_is_extracted_anew(tiny, tmp_path):
 def test_front_ends_that_differ_have_different_folders():
     assert FrontEnd().id == FrontEnd().id
     assert len({FrontEnd().id, FrontEnd(n_mels=40).id, FrontEnd(preemphasis=0.97).id, replace(FrontEnd(), hop=80).id}) == 4
+
+
+def test_a_copy_of_remote_frames_that_was_cut_short_is_fetched_again(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFSER_CACHE", str(tmp_path / "cache"))
+    pack = ensure(FeatureStore(files.place(f"memory://{tmp_path.name}")), tiny)
+    whole = np.array(pack.frames())
+    (copy,) = (tmp_path / "cache").rglob(f"{pack.path.name}.npy")
+    for content in (copy.read_bytes()[:-1000], b""):
+        copy.unlink()  # another file: the first one is mapped
+        copy.write_bytes(content)
+        np.testing.assert_array_equal(pack.frames(), whole)

@@ -99,7 +99,9 @@ def assert_equal_but_for_rounding(one, other):
     assert one.score().confusion.tolist() == other.score().confusion.tolist()
 
 
-@pytest.mark.parametrize(("model", "ablation"), EVERY_ABLATION)
+@pytest.mark.parametrize(
+    ("model", "ablation"), [pytest.param(*each, marks=[] if each in FULL else pytest.mark.full) for each in EVERY_ABLATION]
+)
 def test_every_member_equals_its_training_alone(model, ablation):
     for together, alone in zip(trained_together(members(model, ablation)), members(model, ablation), strict=True):
         assert_equal_but_for_rounding(together, trained_alone(alone))
@@ -189,6 +191,7 @@ def test_learning_rates_and_decays_are_each_members_own():
         assert_equal_but_for_rounding(together, trained_alone(training(model, ablation, **own)))
 
 
+@pytest.mark.full
 def test_recalls_are_equal_to_the_printed_digit_after_tens_of_epochs():
     model, ablation = FULL[0]
     runs = [(0, 0, 30), (1, 1, 30)]
@@ -373,6 +376,7 @@ def test_a_trial_below_its_bar_is_pruned_and_its_companions_go_on(pack, tmp_path
     assert pruned.ledger.get(pruned.spec.trial_id) is None
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("then", ["alone", "together", "with another"])
 def test_trials_that_are_interrupted_together_go_on_from_their_own_checkpoints(pack, tmp_path, monkeypatch, then):
     tasks = [task(pack, tmp_path, seed=seed, epochs=4, checkpoint_s=0.0) for seed in range(2)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -171,7 +172,7 @@ def test_mutations_end_in_a_reading_or_a_clear_error(tmp_path: Path) -> None:
         assert len(counts) > 1, name
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.usefixtures("traced")
 def test_ten_thousand_mutations_end_in_a_reading_or_a_clear_error(tmp_path: Path) -> None:
     before = peak_resident_bytes()
@@ -245,11 +246,12 @@ WORDS += ["../x", "/", "con", "हिन्दी", "\udcff", "\0", "-", "--", "
 
 
 def test_a_command_line_is_understood_or_refused_in_words_whatever_a_person_types(
-    tiny_manifest: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(space, "COMBINATIONS", 20)
     digests = audio_digests(load(str(tiny_manifest), None))
     monkeypatch.setattr(request, "audio_digests", lambda database: digests)  # the only database that can be read here
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # takes bytes that are no text, as a terminal's does
     helps = request.parser().format_help() + leaks.parser().format_help()
     options = sorted(set(re.findall(r"--[a-z][a-z-]+", helps)) - {"--help"})
     outcomes: Counter[str] = Counter()

@@ -59,6 +59,7 @@ def made(tiny_manifest, tmp_path_factory):
     return out, before
 
 
+@pytest.mark.full
 def test_every_number_of_a_run_follows_from_the_scores_in_its_ledger(made, tiny):
     names = ("leaks.csv", "leaks.md", "leaks.tex", "leaks_trials.csv")
     texts = [(made[0] / "leaks-x" / name).read_text(encoding="utf-8") for name in names]
@@ -74,6 +75,7 @@ def test_every_number_of_a_run_follows_from_the_scores_in_its_ledger(made, tiny)
 # --- each leak leaks what it says -------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_the_statistics_hold_the_frames_of_the_test_fold_in_the_rows_that_leak_them_and_in_no_other(made, tiny):
     out, _ = made
     pack = FeatureStore(out / ".tfser" / "features").ensure(tiny, audio_digests(tiny), FrontEnd(n_mels=16, preemphasis=0.97))
@@ -89,6 +91,7 @@ def test_the_statistics_hold_the_frames_of_the_test_fold_in_the_rows_that_leak_t
     assert seen == {("final",), ("oracle",), ("standardisation", "final"), ("random_split", "final"), (*LEAKS, "oracle")}
 
 
+@pytest.mark.full
 def test_a_random_split_has_its_test_speakers_in_training_and_an_honest_fold_has_not(made, tiny):
     out, _ = made
     pack = FeatureStore(out / ".tfser" / "features").ensure(tiny, audio_digests(tiny), FrontEnd(n_mels=16, preemphasis=0.97))
@@ -138,6 +141,7 @@ def test_a_share_or_leak_that_does_not_exist_is_refused(tiny):
         leaking.beyond(spec, [1])
 
 
+@pytest.mark.full
 def test_where_the_speaker_tells_the_emotion_a_random_split_is_far_above_the_honest_row(tmp_path):
     rng, rows = np.random.default_rng(3), ["path,speaker,emotion"]
     for number, (speaker, emotion) in enumerate(zip(("a", "b", "c", "d"), ("calm", "glad", "calm", "glad"), strict=True)):
@@ -157,6 +161,7 @@ def test_where_the_speaker_tells_the_emotion_a_random_split_is_far_above_the_hon
 # --- such a trial gets nowhere else -----------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_collecting_after_a_leaks_run_gives_the_same_bytes_as_before_it(made, tmp_path):
     out, before = made
     assert collected(out, tmp_path) == before
@@ -164,6 +169,7 @@ def test_collecting_after_a_leaks_run_gives_the_same_bytes_as_before_it(made, tm
     assert {e.name for e in client.search_experiments()} == {"Default", "tfser/tiny/speaker"}
 
 
+@pytest.mark.full
 def test_a_sweep_after_a_leaks_run_trains_and_writes_nothing_new(made, tiny_manifest, monkeypatch):
     out, _ = made
     before = tables_of(out / "honest")
@@ -172,6 +178,7 @@ def test_a_sweep_after_a_leaks_run_trains_and_writes_nothing_new(made, tiny_mani
     assert tables_of(out / "honest") == before
 
 
+@pytest.mark.full
 def test_honest_trials_are_shared_with_the_sweep_and_leaking_ones_keep_no_weights(made):
     out, _ = made
     said = json.loads((out / "leaks-x" / "leaks.json").read_text())
@@ -201,12 +208,16 @@ def test_results_mlflow_and_repeat_refuse_a_leaking_trial(leak):
         trace.repeat(entry)
 
 
-def test_predict_does_not_take_a_leaking_trial_for_a_model(made, capsys):
+def test_predict_does_not_take_a_leaking_trial_for_a_model(tmp_path, capsys):
+    entry = leaking_record()
+    Ledger(tmp_path / ".tfser" / "ledger").commit(entry)
+    assert predict.main([entry["trial_id"], "x.wav", "--results", str(tmp_path)]) == 2
+    assert f"trial {entry['trial_id']}: it was shown its test utterances on purpose (standardisation)" in capsys.readouterr().err
+
+
+@pytest.mark.full
+def test_predict_does_not_take_a_leaks_run_for_a_sweep(made):
     out, _ = made
-    trials = read(out, "leaks_trials.csv")
-    trial_id = trials[trials["row"] == "standardisation"].trial_id.iloc[0]
-    assert predict.main([trial_id, "x.wav", "--results", str(out)]) == 2
-    assert f"trial {trial_id}: it was shown its test utterances on purpose (standardisation)" in capsys.readouterr().err
     place = finished.Source(storage=out / ".tfser", results=out)
     with pytest.raises(RequestError, match="nor a sweep with tables"):
         finished.find("leaks-x", place, {})
@@ -244,6 +255,7 @@ def test_sessions_are_held_out_and_split_as_speakers_are(tiny):
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_a_second_start_trains_nothing_and_writes_the_same_bytes(made, tiny_manifest, monkeypatch):
     out, _ = made
     before = written(out)
@@ -253,6 +265,7 @@ def test_a_second_start_trains_nothing_and_writes_the_same_bytes(made, tiny_mani
     assert written(out) == before
 
 
+@pytest.mark.full
 def test_an_interrupted_run_ends_like_one_that_was_not(tiny_manifest, tmp_path, monkeypatch, capsys):
     more = ("--leak", "random_split")
     assert leaks.main(arguments(tiny_manifest, tmp_path / "a", *more, epochs="1")) == 0
@@ -353,3 +366,19 @@ def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(tiny_ma
 def test_a_sweep_cannot_take_the_name_of_a_leaks_run(tiny_manifest, tmp_path, capsys):
     assert sweep.main(sweep_arguments(tiny_manifest, tmp_path / "out", "--name", "leaks-x")) == 2
     assert "--name: names that begin with leaks- are those of tfser leaks" in capsys.readouterr().err
+
+
+def test_an_entry_that_is_deleted_after_it_was_read_is_trained_again_in_the_same_start(tiny_manifest, tmp_path, monkeypatch, capsys):
+    train, gone = leaks.LeaksRun._train, []
+
+    def deleted(run, schedule, *words):
+        train(run, schedule, *words)
+        if not gone:
+            gone.append(run.ledger.path(next(iter(schedule.records.values()))["trial_id"]))
+            gone[0].unlink()
+
+    monkeypatch.setattr(leaks.LeaksRun, "_train", deleted)
+    assert leaks.main(arguments(tiny_manifest, tmp_path, "--leak", "random_split", epochs="1")) == 0
+    assert gone[0].exists()
+    assert len(read(tmp_path, "leaks_trials.csv")) == 8
+    assert "Trained 9 trials" in capsys.readouterr().out

@@ -137,6 +137,7 @@ def test_a_disk_that_fails_at_any_point_leaves_exactly_the_committed_trials(tmp_
         assert len(holds(ledger)) == 3
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_process_that_is_killed_at_any_point_of_a_commit_leaves_whole_entries_only(tmp_path, monkeypatch, operation):
     for call in range(1, 9):

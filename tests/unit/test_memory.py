@@ -24,6 +24,7 @@ def test_new_tensors_are_left_as_they_come_only_inside() -> None:
     assert deterministic.fill_uninitialized_memory == before
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="asks glibc")
 def test_freed_memory_is_kept_unless_the_environment_has_decided() -> None:
     code = "from tfser.memory import keep_freed_memory; print(keep_freed_memory())"

@@ -32,14 +32,6 @@ def test_confusion_recalls_war_and_uar_are_those_of_scikit_learn(pairs):
         assert metrics.uar(matrix) == pytest.approx(reference.balanced_accuracy_score(truth, guess), abs=1e-15)
 
 
-@given(labels)
-@settings(deadline=None)
-def test_the_order_of_utterances_changes_nothing(pairs):
-    there = metrics.confusion([p[0] for p in pairs], [p[1] for p in pairs], EMOTIONS)
-    back = metrics.confusion([p[0] for p in reversed(pairs)], [p[1] for p in reversed(pairs)], EMOTIONS)
-    np.testing.assert_array_equal(there, back)
-
-
 def test_an_emotion_that_is_only_ever_recognised_has_no_recall_but_costs_war():
     matrix = metrics.confusion([0, 0, 0, 1], [0, 0, 1, 2], 3)
     np.testing.assert_array_equal(metrics.recalls(matrix), [2 / 3, 0, np.nan])
@@ -79,14 +71,6 @@ def test_pooled_and_mean_of_folds_are_the_two_different_numbers_that_their_names
     sample = math.sqrt(((0.625 - mean) ** 2 + (1 - mean) ** 2 + (0.3 - mean) ** 2) / 2)  # n - 1
     assert figures.war_sd == pytest.approx(sample, abs=1e-15)
     assert figures.uar_sd == pytest.approx(sample, abs=1e-15)
-
-
-@pytest.mark.parametrize("left_out", [0, 1, 2])
-def test_leaving_out_any_fold_shows_in_every_number(left_out):
-    folds = [A, B, C]
-    whole, part = metrics.over_folds(folds), metrics.over_folds([m for i, m in enumerate(folds) if i != left_out])
-    for name in ("war_pooled", "uar_pooled", "war_mean", "war_sd", "uar_mean", "uar_sd"):
-        assert abs(getattr(whole, name) - getattr(part, name)) > 1e-3, name
 
 
 def test_one_fold_has_no_spread():

@@ -4,7 +4,6 @@ A stand-in serves instead of MLflow, except in the last test.
 """
 
 import contextlib
-import doctest
 import http.server
 import importlib.util
 import json
@@ -19,12 +18,14 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.helpers.ports import free_port
 from tfser.errors import RequestError
 
-SCRIPT = Path(__file__).parents[2] / "cluster" / "mlflow_service.py"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "cluster" / "mlflow_service.py"
 _spec = importlib.util.spec_from_file_location("mlflow_service", SCRIPT)
 service = importlib.util.module_from_spec(_spec)
 sys.modules["mlflow_service"] = service
@@ -64,33 +65,37 @@ def wait_for(true, seconds=60):
     return value
 
 
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def group_of(pid):
     """The processes of a server that are still there."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[2]) == pid and fields[0] != "Z":
-                found.append(int(stat.parent.name))
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
     return found
 
 
-def commands():
-    """The command line of every process, by its id."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            yield int(path.parent.name), path.read_text().split("\0")
+def ran_by(said):
+    """The process that `start` names."""
+    return psutil.Process(int(re.search(r"process (\d+)", said)[1]))
+
+
+SYSTEMD = f"""#!{sys.executable} -S
+import json, os, sys
+what, notes = os.path.basename(sys.argv[0]), os.environ["FAKE_NOTES"] + ".systemd"
+with open(notes, "a") as file:
+    file.write(json.dumps([what, sys.argv[1:], os.environ.get("TFSER_MLFLOW_DATABASE")]) + "\\n")
+if what == "loginctl":
+    print(os.environ.get("FAKE_LINGER", "no"))
+if what == "systemd-run":
+    sys.exit("Unknown assignment: RestartSteps=6" if os.environ.get("FAKE_OLD") else 0)
+if what == "systemctl" and "show" in sys.argv:
+    print("activating" if "systemd-run" in open(notes).read() and not os.environ.get("FAKE_OLD") else "inactive")
+"""
 
 
 class Head:
-    """A machine with a local folder, a storage and a stand-in for MLflow."""
+    """A machine with a local folder, a storage and stand-ins for MLflow and systemd."""
 
     def __init__(self, folder):
         self.local, self.storage, self.notes = folder / "local", folder / "storage", folder / "notes"
@@ -98,9 +103,13 @@ class Head:
         (folder / "fakes" / "mlflow" / "__init__.py").touch()
         (folder / "fakes" / "mlflow" / "__main__.py").write_text(MLFLOW)
         self.notes.touch()
+        for name in ("loginctl", "systemctl", "systemd-run"):
+            (folder / "fakes" / name).write_text(SYSTEMD)
+            (folder / "fakes" / name).chmod(0o755)
         self.port = free_port()
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("TFSER_", "MLFLOW_"))}
-        self.environment = environment | {"PYTHONPATH": str(folder / "fakes"), "FAKE_NOTES": str(self.notes)}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("TFSER_", "MLFLOW_", "SLURM_"))}
+        self.environment = environment | {"PYTHONPATH": f"{folder / 'fakes'}:{ROOT}", "FAKE_NOTES": str(self.notes)}
+        self.environment["PATH"] = f"{folder / 'fakes'}:{environment['PATH']}"
 
     def words(self, *more):
         return [*more, "--folder", str(self.local), "--storage", str(self.storage), "--port", str(self.port), "--every", "0.2"]
@@ -111,6 +120,9 @@ class Head:
 
     def servers(self):
         return [json.loads(line) for line in self.notes.read_text().splitlines()]
+
+    def asked_of_systemd(self):
+        return [json.loads(line) for line in Path(f"{self.notes}.systemd").read_text().splitlines()]
 
     def answers(self):
         with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as answer:
@@ -134,7 +146,9 @@ def head(tmp_path):
 
 def options(folder, storage, **more):
     given = ["run", "--folder", str(folder), "--storage", str(storage), *(w for k, v in more.items() for w in (f"--{k}", str(v)))]
-    folder.mkdir(exist_ok=True)
+    for path in (folder, storage):
+        if isinstance(path, Path):
+            path.mkdir(exist_ok=True)
     return service.check(given)[1]
 
 
@@ -178,6 +192,9 @@ def test_a_second_start_does_nothing_and_says_so(head):
     assert (first.returncode, second.returncode) == (0, 0)
     pid = re.search(r"process (\d+)", first.stdout)[1]
     assert second.stdout == f"The MLflow service runs already (process {pid}): http://127.0.0.1:{head.port}\n"
+    wait_for(head.answers)
+    in_front = head("run")
+    assert (in_front.returncode, in_front.stdout) == (0, f"The MLflow service runs already; its folder is {head.local}\n")
     assert len(head.servers()) == 1
 
 
@@ -190,7 +207,7 @@ def test_a_server_that_dies_is_started_again_and_leaves_no_process_behind(head):
     wait_for(lambda: len(head.servers()) == 2 and head.answers())
     assert group_of(first) == [], "its worker still holds the port"
     assert "MLflow ended with -9" in (head.local / "service.log").read_text()
-    assert "started 2 time(s)" in head("status").stdout
+    assert head("status").returncode == 0
 
 
 def test_a_server_that_keeps_dying_is_started_ever_more_seldom(head):
@@ -204,39 +221,57 @@ def test_a_server_that_keeps_dying_is_started_ever_more_seldom(head):
     assert head("stop").returncode == 0
 
 
-def test_a_service_that_was_killed_leaves_nothing_in_the_way_of_the_next(head):
-    assert head("start").returncode == 0
+@pytest.mark.parametrize("all_of_it", [True, False])
+def test_a_service_that_was_killed_leaves_nothing_in_the_way_of_the_next(head, all_of_it):
+    loop = ran_by(head("start").stdout)
     wait_for(head.answers)
     first = head.servers()[0]["pid"]
-    os.kill(int((head.local / "service.lock").read_text()), signal.SIGKILL)
-    wait_for(lambda: head("status").returncode == 1)
+    (service_,) = loop.children()
+    for process in [loop, service_] if all_of_it else [service_]:
+        process.kill()
     assert group_of(first), "this test needs a server that outlived its service"
-    again = head("start")
-    assert again.returncode == 0, again.stderr
+    if all_of_it:
+        wait_for(lambda: head("status").returncode == 1)
+        assert head("start").returncode == 0
     wait_for(lambda: len(head.servers()) == 2 and head.answers())
     assert group_of(first) == []
 
 
-def test_sigterm_copies_what_was_written_last_and_ends_every_process(head):
-    environment = head.environment
-    running = subprocess.Popen([sys.executable, SCRIPT, *head.words("run"), "--every", "3600"], env=environment, stdout=subprocess.DEVNULL)
+def test_systemd_starts_it_again_where_units_outlive_the_login_and_no_secret_is_in_its_command_line(head):
+    secret = {"TFSER_MLFLOW_DATABASE": "postgresql://anna:hush@db/mlflow", "FAKE_LINGER": "yes"}
+    started = head("start", **secret)
+    unit = re.search(r"starts \(unit (tfser-mlflow-[0-9a-f]{8}\.service)\)", started.stdout)[1]
+    asked = head.asked_of_systemd()
+    ((_, words, database),) = [call for call in asked if call[0] == "systemd-run"]
+    assert {"--user", f"--unit={unit}", "--property=Restart=on-failure", "--property=RestartMaxDelaySec=60"} <= set(words)
+    assert {"--setenv=TFSER_MLFLOW_DATABASE", "--setenv=TFSER_MLFLOW_SERVICE", "--setenv=PATH"} <= set(words)
+    assert words[words.index("--") + 1 :] == [sys.executable, str(SCRIPT), *head.words("run")]
+    assert database == secret["TFSER_MLFLOW_DATABASE"]
+    assert "hush" not in json.dumps([call[1] for call in asked])
+    assert head.servers() == [], "a loop was started too"
+    assert f"runs already (unit {unit})" in head("start", **secret).stdout, "systemd waits to start it again"
+    assert head("stop", **secret).returncode == 0
+    assert ["systemctl", ["--user", "stop", unit]] in [call[:2] for call in head.asked_of_systemd()]
+
+
+@pytest.mark.parametrize("environment", [{}, {"FAKE_LINGER": "yes", "SLURM_JOB_ID": "7"}, {"FAKE_LINGER": "yes", "FAKE_OLD": "1"}])
+def test_a_loop_starts_it_again_where_systemd_cannot_and_in_a_slurm_job_which_a_unit_would_outlive(head, environment):
+    assert ran_by(head("start", **environment).stdout).name() == "bash"
+    wait_for(head.answers)
+
+
+def test_sigterm_copies_what_was_written_last_before_the_server_ends_and_then_ends_every_process(head):
+    Path(f"{head.notes}.stubborn").touch()
+    words = [sys.executable, SCRIPT, *head.words("run"), "--every", "3600"]
+    running = subprocess.Popen(words, env=head.environment, stdout=subprocess.DEVNULL)
     wait_for(head.answers)
     fill(head.local / "mlflow.db", [42])
-    running.terminate()
-    assert running.wait(60) == 0
-    assert rows_of(head.storage / "mlflow.db") == [42]
-    assert group_of(head.servers()[0]["pid"]) == []
-
-
-def test_a_copy_is_made_before_a_server_that_takes_its_time_to_end(head):
-    Path(f"{head.notes}.stubborn").touch()
-    environment = head.environment
-    running = subprocess.Popen([sys.executable, SCRIPT, *head.words("run"), "--every", "3600"], env=environment, stdout=subprocess.DEVNULL)
-    wait_for(head.answers)
     running.terminate()
     wait_for((head.storage / "mlflow.db").exists)
     assert head.answers(), "whoever stops the service may kill it before such a server has ended"
     assert running.wait(60) == 0
+    assert rows_of(head.storage / "mlflow.db") == [42]
+    assert group_of(head.servers()[0]["pid"]) == []
 
 
 def test_a_new_head_goes_on_with_the_database_of_the_one_before(head, tmp_path):
@@ -256,7 +291,6 @@ def test_a_new_head_goes_on_with_the_database_of_the_one_before(head, tmp_path):
 
 def test_a_copy_made_while_others_write_is_whole(tmp_path):
     made = options(tmp_path / "local", tmp_path / "storage")
-    (tmp_path / "storage").mkdir()
     with contextlib.closing(sqlite3.connect(made.sqlite)) as connection:
         connection.execute("CREATE TABLE pairs (a, b)")
         connection.commit()
@@ -293,7 +327,6 @@ def test_a_copy_made_while_others_write_is_whole(tmp_path):
 
 def test_a_database_that_did_not_change_is_not_copied_again(tmp_path):
     made = options(tmp_path / "local", tmp_path / "storage")
-    (tmp_path / "storage").mkdir()
     fill(made.sqlite)
     running = service.Service(made)
     running.copy()
@@ -307,7 +340,6 @@ def test_a_database_that_did_not_change_is_not_copied_again(tmp_path):
 
 def test_a_storage_that_fails_keeps_the_copy_before_and_is_said_once_and_tried_again(tmp_path, capsys, monkeypatch):
     made = options(tmp_path / "local", tmp_path / "storage")
-    (tmp_path / "storage").mkdir()
     fill(made.sqlite)
     running = service.Service(made)
     running.copy()
@@ -331,7 +363,6 @@ def test_a_storage_that_fails_keeps_the_copy_before_and_is_said_once_and_tried_a
 
 def test_a_damaged_database_does_not_replace_a_sound_copy(tmp_path):
     made = options(tmp_path / "local", tmp_path / "storage")
-    (tmp_path / "storage").mkdir()
     fill(made.sqlite, range(5000))
     service.back_up(made)
     torn = bytearray(made.sqlite.read_bytes())
@@ -344,7 +375,6 @@ def test_a_damaged_database_does_not_replace_a_sound_copy(tmp_path):
 
 def test_a_copy_comes_back_only_where_there_is_no_database(tmp_path):
     made = options(tmp_path / "local", tmp_path / "storage")
-    (tmp_path / "storage").mkdir()
     assert not service.restore(made), "there is no copy yet"
     fill(made.sqlite)
     service.back_up(made)
@@ -358,7 +388,6 @@ def test_a_copy_comes_back_only_where_there_is_no_database(tmp_path):
 
 def test_a_damaged_copy_is_kept_aside_and_counts_as_none(tmp_path, capsys):
     made = options(tmp_path / "local", tmp_path / "storage")
-    (tmp_path / "storage").mkdir()
     (tmp_path / "storage" / "mlflow.db").write_bytes(b"SQLite format 3\0" + os.urandom(9000))
     assert not service.restore(made)
     assert not made.sqlite.exists()
@@ -368,7 +397,7 @@ def test_a_damaged_copy_is_kept_aside_and_counts_as_none(tmp_path, capsys):
 
 def test_a_storage_that_does_not_answer_is_no_reason_to_begin_with_an_empty_database(tmp_path):
     made = options(tmp_path / "local", tmp_path / "storage")
-    (tmp_path / "storage" / "mlflow.db").mkdir(parents=True)  # cannot be read as a file
+    (tmp_path / "storage" / "mlflow.db").mkdir()  # cannot be read as a file
     with pytest.raises(OSError, match="directory"):
         service.restore(made)
     assert not made.sqlite.exists()
@@ -395,7 +424,10 @@ def test_a_copy_in_a_bucket_comes_back_on_a_new_machine(bucket, tmp_path):  # no
         (["--storage", "x", "--database", "mysqlite://x"], "a database server is meant"),
         (["--storage", "x", "--port", "70000"], "from 1 to 65535"),
         (["--storage", "x", "--every", "0"], "more than 0 seconds"),
-        (["--storage", "x", "--workers", "0"], "1 or more"),
+        (["--storage", "x", "--", "--host", "0.0.0.0"], "--host behind --"),
+        (["--storage", "x", "--", "-h0.0.0.0"], "-h behind --"),
+        (["--storage", "x", "--", "--uvicorn-opts=--host 0.0.0.0"], "--host behind --"),
+        (["--storage", "x", "--", "--gunicorn-opts", "-b :5000"], "-b behind --"),
         (["--storage", "x", "--folder", "s3://b/x"], "needs a local folder"),
         (["--storage", "nosuch://b/x"], "nosuch"),
         ([], "TFSER_HOME"),
@@ -443,12 +475,7 @@ def test_status_and_stop_of_a_service_that_does_not_run_say_so(head):
     assert head("stop").returncode == 0
 
 
-def test_the_examples_in_the_service_hold():
-    assert doctest.testmod(service).failed == 0
-    assert doctest.testmod(service).attempted > 0
-
-
-@pytest.mark.slow
+@pytest.mark.full
 def test_mlflow_itself_is_killed_and_comes_back_and_so_do_its_runs_on_a_new_head(head, tmp_path):
     from mlflow import MlflowClient
 
@@ -461,7 +488,7 @@ def test_mlflow_itself_is_killed_and_comes_back_and_so_do_its_runs_on_a_new_head
     run = client.create_run(client.create_experiment("tfser/synthetic/speaker")).info.run_id
     client.log_metric(run, "test/uar", 0.25)
     client.log_text(run, "fold", "trial.json")
-    (first,) = [pid for pid, words in commands() if words[2:4] == ["mlflow", "server"] and str(head.port) in words]
+    (first,) = [p.pid for p in psutil.process_iter(["cmdline"]) if {"mlflow", "server", str(head.port)} <= set(p.info["cmdline"] or ())]
     os.kill(first, signal.SIGKILL)
     wait_for(lambda: group_of(first) == [])
     wait_for(head.answers, 120)

@@ -217,6 +217,7 @@ def trains(module: nn.Module, values: dict[str, Any]) -> bool:
     return logits.shape == (2, 3) and all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
 
 
+@pytest.mark.full
 @every_ablation
 @drawn_often
 @given(data=st.data())
@@ -226,6 +227,7 @@ def test_settings_that_fit_together_train_whatever_the_sizes(model: str, ablatio
     assert trains(MODELS[model].build(ablation, values, 3), values)
 
 
+@pytest.mark.full
 @every_ablation
 @drawn_often
 @given(data=st.data())
@@ -254,6 +256,7 @@ def test_gradients_reach_every_parameter(model: str, ablation: str) -> None:
     assert [name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
+@pytest.mark.full
 @every_ablation
 @pytest.mark.parametrize("level", [0.0, 1.0, -80.0])
 def test_constant_input_gives_finite_gradients(model: str, ablation: str, level: float) -> None:

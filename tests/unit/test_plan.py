@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from tests.helpers.studies import known
@@ -51,6 +53,17 @@ def test_planning_twice_gives_the_same_trials_and_changed_data_gives_others(tiny
 
     assert ids("a") == ids("a")
     assert set(ids("a")).isdisjoint(ids("b"))
+
+
+def test_an_emotion_of_one_fold_alone_is_said_wherever_its_rows_are_shown(tiny):
+    kept = [u for u in tiny.utterances if u.emotion != "tense" or u.speaker == "dora" or (u.speaker == "carl" and u.session == "s2")]
+    database = replace(tiny, utterances=tuple(kept), remark="a copy")
+    assert make(database, protocol="speaker").configurations[0].remark == "a copy"
+    remark = "a copy; s2 alone has tense: its recall is 0 by construction where that session is held out"
+    assert make(database, protocol="session").configurations[0].remark == remark
+    database = replace(tiny, utterances=tuple(u for u in kept if u.emotion != "tense" or u.speaker == "dora"))
+    remark = "dora alone has tense: its recall is 0 by construction where that speaker is held out"
+    assert make(database, protocol="speaker").configurations[0].remark == remark
 
 
 def test_a_setting_that_was_typed_is_called_fixed_and_not_published(tiny):

@@ -134,6 +134,7 @@ def test_scoring_leaves_the_callers_random_state_alone(done, tiny_manifest):
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.full
 def test_predicting_needs_neither_ray_nor_optuna_nor_mlflow(done, tiny_manifest):
     file = tiny_manifest.parent / "anna" / "calm0.wav"
     code = (

@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.results import Tables, cell_numbers, markdown_cells, papers_sweep, printed, random_results, read
 from tfser.report import tables
-from tfser.report.result import Results
+from tfser.report.result import KEY_COLUMNS, Results
 
 LATEX = {
     r"$\pm$": "±",

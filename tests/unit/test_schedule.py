@@ -263,3 +263,66 @@ def test_trials_that_fill_the_time_are_all_of_it():
         for _ in range(2):
             usage.worked(begin, begin + 1)
     assert usage.share == 1.0
+
+
+def test_a_study_goes_on_only_when_damaged_entries_that_it_was_told_of_are_there_again(tiny, tmp_path):
+    made = make_plan(tiny, trials=8, folds=("anna",))
+
+    def trained(folder, most):
+        """Train that many trials with the bars that they are given; the schedule, and the trials with their bars."""
+        schedule, asked = Schedule(made, Ledger(folder / "ledger"), open_storage(folder / "studies.journal")), []
+        while len(asked) < most and (spec := schedule.next()) is not None:
+            asked.append((spec.trial_id, schedule.bar(spec)))
+            schedule.ledger.commit({**train(spec), "started_unix": 1.0})
+            schedule.ended(spec, {**train(spec), "started_unix": 1.0})
+        return schedule, asked
+
+    _, whole = trained(tmp_path / "a", 99)
+    assert any(any(bar) for _, bar in whole)
+    schedule, begun = trained(tmp_path / "b", 5)
+    damaged = [trial_id for trial_id, _ in begun[1:4]]
+    for trial_id in damaged:
+        schedule.ledger.path(trial_id).write_text("{")
+    schedule, rest = trained(tmp_path / "b", 99)
+    assert rest[:3] == [(trial_id, ()) for trial_id in damaged], "to the end, as the study was told"
+    assert begun + rest[3:] == whole
+    assert schedule.finished
+    assert not schedule.failures
+
+
+def test_what_failed_and_whose_entry_is_gone_is_tried_again_and_is_one_failure(tiny, tmp_path):
+    made = make_plan(tiny, trials=2, folds=("anna",))
+
+    def start(failing=()):
+        schedule = Schedule(made, Ledger(tmp_path / "ledger"), open_storage(tmp_path / "studies.journal"))
+        ids = []
+        while (spec := schedule.next()) is not None:
+            ids.append(spec.trial_id)
+            entry = {**train(spec), "started_unix": 1.0}
+            if not ids[1:] and spec.purpose == "search":
+                entry = {"trial_id": spec.trial_id, "spec": spec.to_dict(), "status": "failed", "reason": "odd", "seconds": 1.0}
+            schedule.ledger.commit(entry)
+            schedule.ended(spec, entry)
+        return schedule, ids
+
+    schedule, ids = start()
+    schedule.ask_again(set(ids[:1]))
+    assert schedule.finished, "it is there"
+    schedule.ledger.path(ids[0]).unlink()
+    schedule.ask_again({ids[0]})
+    assert schedule.waiting == 1
+    assert not schedule.failures
+    again, anew = start()
+    assert anew == ids[:1]
+    assert [ended.spec.trial_id for ended in again.failures] == ids[:1]
+
+
+def test_a_pruned_trial_of_an_earlier_start_is_not_missed(tiny, tmp_path):
+    made = make_plan(tiny, trials=2, folds=("anna",))
+    schedule = Schedule(made, Ledger(tmp_path / "ledger"), open_storage(tmp_path / "studies.journal"))
+    pruned = schedule.next()
+    schedule.ended(pruned, {"status": "pruned", "epochs": 1})
+    again = Schedule(made, Ledger(tmp_path / "ledger"), open_storage(tmp_path / "studies.journal"))
+    assert pruned not in drain(again)
+    again.ask_again({pruned.trial_id})
+    assert again.finished

@@ -64,6 +64,7 @@ def test_a_study_is_the_same_whatever_the_order_in_which_other_trials_end(tiny, 
         assert found == expected
 
 
+@pytest.mark.full
 def test_killing_the_driver_at_any_moment_changes_nothing_and_trains_nothing_twice(tiny, tmp_path):
     made = make_plan(tiny, trials=4)
     expected = outcome(run(made, tmp_path / "undisturbed"))
@@ -82,6 +83,7 @@ def test_killing_the_driver_at_any_moment_changes_nothing_and_trains_nothing_twi
         assert len(log) == len(set(log)) == 4 * 4 + 4
 
 
+@pytest.mark.full
 def test_a_new_process_asks_for_the_same_settings(tiny, tiny_manifest, tmp_path):
     code = f"""
 from pathlib import Path

@@ -17,6 +17,7 @@ def read(tmp_path, text):
     return space.read(path, KNOWN)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("path", sorted(resources.data_folder("search_spaces").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_shipped_space_is_legal_and_never_samples_what_the_model_refuses(path):
     shipped = space.read(path, KNOWN)

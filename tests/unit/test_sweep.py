@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from pathlib import Path
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -133,6 +133,7 @@ def test_mlflow_shows_one_run_per_configuration_and_one_child_per_trial(done):
             assert {"test/uar_pooled", "test/uar_mean", "folds_done"} <= run.data.metrics.keys()
 
 
+@pytest.mark.full
 def test_mlflow_is_rebuilt_from_the_ledger_with_the_same_tables(done, tiny_manifest, tmp_path):
     uri = f"sqlite:///{tmp_path / 'fresh.db'}"
     more = ("--name", "done", "--ablation", "all", "--seeds", "2", "--storage", str(done / ".tfser"), "--tracking-uri", uri)
@@ -152,6 +153,7 @@ def test_an_mlflow_that_cannot_be_written_costs_no_training(tiny_manifest, tmp_p
     assert len(read(tmp_path / "x", "folds.csv")) == 4
 
 
+@pytest.mark.full
 def test_an_interrupted_sweep_ends_like_one_that_was_not(tiny_manifest, tmp_path, monkeypatch, capsys):
     search = ("--space", str(SPACE), "--trials", "2")
     assert sweep.main(arguments(tiny_manifest, tmp_path / "a", "--name", "s", *search)) == 0
@@ -358,6 +360,7 @@ def test_the_plan_is_printed_and_nothing_is_run(tiny_manifest, tmp_path, capsys)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.full
 def test_more_seeds_and_ablations_may_join_a_sweep(tiny_manifest, tmp_path):
     assert sweep.main(arguments(tiny_manifest, tmp_path, "--name", "grow")) == 0
     first = set(read(tmp_path / "grow", "folds.csv").trial_id)
@@ -418,6 +421,7 @@ def test_a_store_that_cannot_be_reached_when_it_is_named_is_a_clear_refusal(tiny
     assert "ftp://127.0.0.1:9/out: it cannot be reached" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_two_corpora_whose_manifests_have_one_name_stay_apart(tmp_path, capsys):
     for folder in ("a", "b"):
         manifest = write_tiny(tmp_path / folder)
@@ -453,6 +457,7 @@ def test_ctrl_c_while_tables_are_made_says_what_is_kept(tiny_manifest, tmp_path,
     assert "What was finished is kept" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_a_printed_number_leads_to_its_trials_and_a_trial_to_the_command_that_repeats_it(done, tmp_path, capsys):
     uri = ["--tracking-uri", f"sqlite:///{done}/.tfser/mlflow.db"]
     fold = read(done / "done", "folds.csv").iloc[0]
@@ -477,6 +482,7 @@ def test_a_printed_number_leads_to_its_trials_and_a_trial_to_the_command_that_re
     assert "no final trial or run 0123456789abcdef" in capsys.readouterr().err
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("in_float64")
 def test_trials_trained_together_give_the_printed_recalls_of_trials_trained_alone(tiny_manifest, tmp_path):
     done = tmp_path / "alone"
@@ -516,7 +522,7 @@ def test_a_working_folder_of_any_name_holds_everything_and_the_printed_command_o
             "--trials",
             "2",
             "--space",
-            str(Path(__file__).with_name("tiny_space.yaml")),
+            str(SPACE),
             "--ablation",
             "T+F",
         )
@@ -531,3 +537,175 @@ def test_a_working_folder_of_any_name_holds_everything_and_the_printed_command_o
         assert sqlalchemy.engine.make_url(uri).database == str(folder / "results" / ".tfser" / "mlflow.db")
     assert tables[0] == tables[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plain", "what?50%25 #1 it's Straße"]
+
+
+def tears_entries_after_training(patch, out, times):
+    """Damages the ledger entry of carl's final trial whenever training has ended, so often; the schedule has read it by then."""
+    train, left = sweep.Run._train, [times]
+
+    def torn(run, *words):
+        train(run, *words)
+        for path in (out / ".tfser" / "ledger").glob("*/*.json"):
+            if left[0] and (spec := json.loads(path.read_text())["spec"])["fold"] == "carl" and spec["purpose"] == "final":
+                left[0] -= 1
+                path.write_text("{")
+
+    patch.setattr(sweep.Run, "_train", torn)
+
+
+@pytest.fixture
+def deaf(monkeypatch):
+    """The options of a sweep whose MLflow does not answer."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("tfser.mirror.PATIENCE_S", 0.5)
+    return ["--tracking-uri", "http://127.0.0.1:9"]
+
+
+def test_an_entry_that_is_damaged_after_it_was_read_is_trained_again_in_the_same_start(tiny_manifest, tmp_path, monkeypatch, capsys, deaf):
+    tears_entries_after_training(monkeypatch, tmp_path, times=1)
+    assert sweep.main(arguments(tiny_manifest, tmp_path, "--name", "t", *deaf)) == 0
+    shown = capsys.readouterr().out
+    assert len(read(tmp_path / "t", "folds.csv")) == 4
+    assert "The ledger lost 1 trial that had ended; what it lost is trained again" in shown
+    assert shown.count("its trial was trained again") == 1
+    assert "Trained 5 trials" in shown
+    assert "holds them all" not in shown
+
+
+def test_entries_that_are_damaged_again_and_again_end_with_1_and_are_no_part_of_what_is_said_to_be_there(
+    tiny_manifest, tmp_path, monkeypatch, capsys, deaf
+):
+    call = arguments(tiny_manifest, tmp_path, "--name", "t", *deaf)
+    with monkeypatch.context() as patch:
+        tears_entries_after_training(patch, tmp_path, times=9)
+        assert sweep.main(call) == 1
+    shown = capsys.readouterr().out
+    assert sorted(read(tmp_path / "t", "folds.csv").fold) == ["anna", "bert", "dora"]
+    assert "The tables lack 1 trial, because the ledger lost what was trained again; the same command trains what is missing" in shown
+    assert "its trial is trained again by the next start that needs it" in shown
+    assert "was trained again" not in shown
+    assert sweep.main(call) == 0
+    assert "Trained 1 trial in" in capsys.readouterr().out
+    assert len(read(tmp_path / "t", "folds.csv")) == 4
+
+
+def test_an_entry_that_is_deleted_while_a_whole_sweep_is_looked_through_is_trained_again(tiny_manifest, tmp_path, monkeypatch, capsys):
+    call = arguments(tiny_manifest, tmp_path, "--name", "t")
+    assert sweep.main(call) == 0
+    before, entries = tables_of(tmp_path / "t"), sweep.Run._entries
+
+    def deleted(run, schedule, *words):
+        assert schedule.finished
+        run.ledger.path(next(iter(schedule.records.values()))["trial_id"]).unlink()
+        return entries(run, schedule, *words)
+
+    monkeypatch.setattr(sweep.Run, "_entries", deleted)
+    assert sweep.main(call) == 0
+    assert "Trained 1 trial in" in capsys.readouterr().out
+    assert tables_of(tmp_path / "t") == before
+
+
+def test_a_damaged_search_entry_that_its_study_knows_is_trained_again_once(tiny_manifest, tmp_path, capsys):
+    call = arguments(tiny_manifest, tmp_path, "--name", "s", "--fold", "anna", "--trials", "2")
+    call += ["--space", str(SPACE)]
+    assert sweep.main(call) == 0
+    before, ledger = tables_of(tmp_path / "s"), Ledger(tmp_path / ".tfser" / "ledger")
+    assert read(tmp_path / "s", "search.csv").epochs.notna().all()
+    searched = [trial_id for trial_id in sorted(ledger.ids()) if ledger.get(trial_id)["spec"]["purpose"] == "search"]
+    for trial_id in searched:  # the chosen setting's, and those of others
+        ledger.path(trial_id).write_text("{")
+        capsys.readouterr()
+        assert sweep.main(call) == 0
+        shown = capsys.readouterr().out
+        assert "its trial was trained again" in shown
+        assert "Trained 1 trial in" in shown
+        assert ledger.get(trial_id)["status"] == "done"
+        assert tables_of(tmp_path / "s") == before
+    assert sweep.main(call) == 0
+    shown = capsys.readouterr().out
+    assert "A damaged ledger entry" not in shown
+    assert "Trained 0 trials" in shown
+
+
+def harm(features, damage):
+    """Do something to the only pack of a storage."""
+    (frames,), (table,) = features.glob("*/*.npy"), features.glob("*/*.json")
+    match damage:
+        case "deleted":
+            shutil.rmtree(features)
+        case "frames deleted":
+            frames.unlink()
+        case "frames cut":
+            frames.write_bytes(frames.read_bytes()[:-1000])
+        case "table torn":
+            table.write_text(table.read_text()[:100])
+        case "another database's":
+            table.write_text(json.dumps({**json.loads(table.read_text()), "database_digest": "0" * 16}))
+
+
+def harmed_before(patch, trial, act):
+    """Do something when training of that trial begins, counted from 1; returns the trials that began."""
+    run, begun = work.run, []
+
+    def harmed(task):
+        begun.append(task.spec.fold)
+        if len(begun) == trial:
+            act()
+        return run(task)
+
+    patch.setattr(work, "run", harmed)
+    return begun
+
+
+@pytest.mark.parametrize("damage", ["deleted", "frames deleted", "frames cut", "table torn", "another database's"])
+def test_features_that_are_harmed_under_a_live_driver_are_made_again_in_the_same_start(
+    tiny_manifest, tmp_path, monkeypatch, capsys, damage
+):
+    begun = harmed_before(monkeypatch, 2, lambda: harm(tmp_path / ".tfser" / "features", damage))
+    assert sweep.main(arguments(tiny_manifest, tmp_path, "--name", "h", epochs="1")) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("they are made again") == 1
+    assert "failed" not in shown
+    assert begun[1] == begun[2], "the trial that met it is tried again"
+    assert len(begun) == 5
+    assert len(read(tmp_path / "h", "folds.csv")) == 4
+    assert not (tmp_path / ".tfser" / "logs").exists()
+
+
+def test_features_whose_audio_has_changed_too_are_not_made_again(tmp_path, monkeypatch, capsys):
+    manifest, out = write_tiny(tmp_path / "corpus"), tmp_path / "out"
+
+    def act():
+        harm(out / ".tfser" / "features", "deleted")
+        (tmp_path / "corpus" / "anna" / "calm0.wav").write_bytes((tmp_path / "corpus" / "anna" / "calm1.wav").read_bytes())
+
+    begun = harmed_before(monkeypatch, 2, act)
+    assert sweep.main(arguments(manifest, out, epochs="1")) == 1
+    said = capsys.readouterr().err
+    assert "cannot be made again: its audio is not what it was when this sweep began. What was trained is kept." in said
+    assert "nothing was started" not in said
+    assert len(begun) == 2
+
+
+def test_features_that_stay_away_leave_trials_lost_and_none_failed(tiny_manifest, tmp_path, monkeypatch, capsys):
+    call = arguments(tiny_manifest, tmp_path, "--name", "h", "--fold", "anna", "bert", epochs="1")
+    with monkeypatch.context() as patch:
+        begun = harmed_before(patch, 1, lambda: harm(tmp_path / ".tfser" / "features", "deleted"))
+        patch.setattr(sweep.Run, "_look_after", lambda *words: None)
+        assert sweep.main(call) == 1
+    assert sorted(begun) == ["anna"] * 6 + ["bert"] * 6
+    assert "lost: tiny anna" in capsys.readouterr().out
+    assert Ledger(tmp_path / ".tfser" / "ledger").ids() == set()
+    assert sweep.main(call) == 0
+
+
+def test_a_start_removes_what_killed_ones_left_and_says_so(done, tiny_manifest, capsys):
+    before, entry = tables_of(done / "done"), next((done / ".tfser" / "ledger").glob("*/*.json"))
+    left = [entry.with_suffix(".damaged"), entry.with_name(f".{entry.name}.abcd_123.part"), done / "done" / ".folds.csv.abcd_123.part"]
+    for path in left:
+        path.write_text("{")
+    assert sweep.main(arguments(tiny_manifest, done, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
+    shown = capsys.readouterr().out
+    assert "Removed what earlier starts had left: 2 half-written file(s), 1 damaged entries whose trials were trained again" in shown
+    assert not any(path.exists() for path in left)
+    assert tables_of(done / "done") == before

@@ -76,7 +76,7 @@ def test_a_database_whose_driver_is_not_installed_is_a_problem_of_every_command_
     def gone():
         raise ModuleNotFoundError("No module named 'psycopg2'", name="psycopg2")
 
-    monkeypatch.setattr("sqlalchemy.dialects.postgresql.psycopg2.PGDialect_psycopg2.import_dbapi", staticmethod(gone))
+    monkeypatch.setattr(sqlalchemy.engine.make_url("postgresql://x/y").get_dialect(), "import_dbapi", staticmethod(gone))
     problems = []
     tracking_uri.given("postgresql://anna:s3cr3t@host/db", problems, driver=False)
     assert problems == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from tfser import metrics, tracking
+from tfser import metrics, temporary, tracking
 from tfser.benchmark.figures import Figure, Scale, figure, seconds
 from tfser.collect import from_mlflow
 from tfser.models import MODELS
@@ -41,7 +40,7 @@ def measure(scale: Scale) -> list[Figure]:
     collected: list[float] = []
     written: list[float] = []
     bare: list[float] = []
-    with tempfile.TemporaryDirectory(prefix="tfser-benchmark-") as name:
+    with temporary.Folder("benchmark") as name:
         folder = Path(name)
         uri = tracking.default_uri(folder)
         _log(uri, folder, rows)

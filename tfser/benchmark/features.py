@@ -10,6 +10,7 @@ import soundfile
 import torch
 import torchaudio
 
+from tfser import temporary
 from tfser.benchmark.figures import Figure, Scale, figure, one_core, seconds
 from tfser.databases import load
 from tfser.features import FeatureStore, FrontEnd, audio_digests
@@ -24,7 +25,7 @@ def measure(scale: Scale) -> list[Figure]:
     first: list[float] = []
     second: list[float] = []
     bare: list[float] = []
-    with one_core(), tempfile.TemporaryDirectory(prefix="tfser-benchmark-") as name:
+    with one_core(), temporary.Folder("benchmark") as name:
         manifest = _corpus(Path(name), utterances)
         for repeat in range(scale.repeats + 1):  # the first round warms caches and does not count
             loop = seconds(lambda: _bare_loop(manifest.parent))

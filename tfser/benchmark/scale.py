@@ -12,7 +12,6 @@ import os
 import random
 import resource
 import sys
-import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from typing import Any
 
 import optuna
 
-from tfser import plan, resources, space
+from tfser import plan, resources, space, temporary
 from tfser.benchmark.figures import Figure, Scale, figure, seconds
 from tfser.databases import load
 from tfser.files import commit_text
@@ -56,7 +55,7 @@ def _planning(trials: int, repeats: int) -> list[Figure]:
     """From the request to the first trial, in CPU time. Baselines: hashing as many specs, and the bytes of their texts."""
     made_s, bare_s, held, texts = [], [], [], []
     for _ in range(repeats):
-        with tempfile.TemporaryDirectory(prefix="tfser-benchmark-") as folder:
+        with temporary.Folder("benchmark") as folder:
             ledger = Ledger(Path(folder) / "ledger")
             made_s.append(_cpu_seconds(lambda: Schedule(_plan(trials), ledger, None).next()))  # noqa: B023  # called at once
             tracemalloc.start()
@@ -116,7 +115,7 @@ def _finals(trials: int, workers: int, repeats: int) -> list[Figure]:
     early: list[float] = []
     late: list[float] = []
     for _ in range(repeats):
-        with tempfile.TemporaryDirectory(prefix="tfser-benchmark-") as name:
+        with temporary.Folder("benchmark") as name:
             folder, clock = Path(name), Clock()
             ledger = Ledger(folder / "ledger")
 
@@ -155,7 +154,7 @@ def _searches(studies: int, settings: int, workers: int, repeats: int) -> list[F
     made = plan.make(request, [load("synthetic", None)], lambda d: "0" * 16, {MODEL: asked})
     many = [replace(study, search_seed=seed) for seed in range(-(-studies // len(made.studies))) for study in made.studies]
     for _ in range(repeats):
-        with tempfile.TemporaryDirectory(prefix="tfser-benchmark-") as name:
+        with temporary.Folder("benchmark") as name:
             clock = Clock()
             wide = plan.Plan(configurations=made.configurations, studies=tuple(many))
             schedule = Schedule(wide, Ledger(Path(name) / "ledger"), open_storage(Path(name) / "studies.journal"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 import soundfile
 import torch
 
-from tfser import plan
+from tfser import plan, temporary
 from tfser.benchmark.figures import Figure, Scale, figure
 from tfser.databases import load
 from tfser.errors import TfserError
@@ -42,7 +41,7 @@ def measure(scale: Scale) -> list[Figure]:
     """Two trials against one; then, on a Ray of two workers, empty trials, and trials of about 10 s (once: they take minutes)."""
     figures = [_side_by_side(1 if scale.quick else 20, scale.repeats)]
     trials, seeds, each_s, repeats = (6, 1, 0.2, scale.repeats) if scale.quick else (300, 10, 10.0, 1)
-    with tempfile.TemporaryDirectory(prefix="tfser-benchmark-") as name:
+    with temporary.Folder("benchmark") as name:
         corpus = _Corpus(Path(name))
         specs = list(_schedule(corpus, 1, -(-trials // 4), "empty").finals.values())[:trials]
         for spec in specs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tfser.databases import (
@@ -24,6 +25,7 @@ from tfser.databases import (
     ravdess,
     remote,
     savee,
+    spelling,
     synthetic,
     tess,
 )
@@ -31,9 +33,9 @@ from tfser.databases.base import Database, DatabaseInfo, Problem
 from tfser.databases.folders import show
 from tfser.databases.locating import locate
 from tfser.databases.manifest import NAME
-from tfser.databases.reader import Reader, Reading, harmful, lines
+from tfser.databases.reader import Reader, Reading, go_on, harmful, lines
 from tfser.errors import RequestError, unknown
-from tfser.files import RESERVED, Place
+from tfser.files import RESERVED, Place, is_remote
 
 KNOWN: dict[str, Reader] = {
     "abc": abc.READER,
@@ -61,29 +63,65 @@ def load(request: str, data: Place | None, *, allow_incomplete: bool = False, de
         request: a known name, the path of a manifest CSV, or ``audformat:PATH``; each with ``NAME=`` in front where a person
             names it.
         data: the folder (or URI) that holds the corpora, each in a folder of its name, or the corpus's own folder.
-        allow_incomplete: go on with what can be read when files, labels or counts are not as published; the
+        allow_incomplete: go on with what can be used when files, labels or counts are not as published; the
             result then has ``complete=False`` and its remark says so.
         decode: where the database is refused, decode every file that can be found too, so that its owner gets
-            one complete report instead of a second one after the first is dealt with.
+            one complete report instead of a second one after the first is dealt with. With ``allow_incomplete``
+            utterances whose audio cannot be used are left out.
 
     Raises:
         RequestError: with every problem.
     """
     database, problems = examine(request, data)
     bad = harmful(problems)
-    if not bad:
+    if not bad and not (allow_incomplete and decode):
         return database
-    if not allow_incomplete:
-        if decode:
-            from tfser.databases.checks import audio_problems  # which imports this module
+    unfit: dict[str, str] = {}
+    if decode and database.root is not None:
+        from tfser.databases import checks  # which imports this module
 
-            bad += harmful(audio_problems(database))
+        report = checks.listen(database)
+        bad += harmful(report.problems)
+        unfit = report.unfit
+    if allow_incomplete:
+        return _without(database, unfit, bad)
+    reasons = lines(bad)
+    reasons[-1] += "\n    " + go_on(len(database.utterances) - len(unfit))
+    raise RequestError(f"database {database.name}", reasons, len(bad) - len(reasons))
+
+
+def _without(database: Database, unfit: Mapping[str, str], bad: Sequence[Problem]) -> Database:
+    """Leave out the utterances whose audio cannot be used, and say so wherever a result is shown.
+
+    Raises:
+        RequestError: nothing is left.
+    """
+    if not unfit:
+        return database
+    kept = tuple(u for u in database.utterances if u.id not in unfit)
+    if not kept:
         reasons = lines(bad)
-        reasons[-1] += (
-            f"\n    (--allow-incomplete goes on with the {len(database.utterances)} utterances that can be read; every table then says so)"
-        )
         raise RequestError(f"database {database.name}", reasons, len(bad) - len(reasons))
-    return database
+    info = database.info
+    if not info.expected_emotions:
+        shown = {u.emotion for u in kept}
+        info = dataclasses.replace(info, emotions=tuple(e for e in info.emotions if e in shown))
+    kinds: dict[str, list[str]] = {}
+    for name, kind in unfit.items():
+        kinds.setdefault(kind, []).append(name)
+    left_out = ", ".join(f"{len(names)} {kind} ({_few(names)})" for kind, names in sorted(kinds.items()))
+    before = database.remark.removesuffix(_incomplete(info, len(database.utterances))).removesuffix("; ")
+    remark = "; ".join([before] * bool(before) + [_incomplete(info, len(kept)), f"left out: {left_out}"])
+    return dataclasses.replace(database, info=info, utterances=kept, complete=False, remark=remark)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(map(show, names[:3])) + (", ..." if len(names) > 3 else "")
+
+
+def _incomplete(info: DatabaseInfo, count: int) -> str:
+    of = f" of {info.expected_utterances}" if info.expected_utterances else ""
+    return f"incomplete: {count}{of} utterances"
 
 
 def examine(request: str, data: Place | None) -> tuple[Database, list[Problem]]:
@@ -122,7 +160,7 @@ def _examined(request: str, data: Place | None, given: str | None) -> tuple[Data
     """``examine``, with the name that was given to it."""
     if request.startswith(AUDFORMAT):
         root = remote.folder(request.removeprefix(AUDFORMAT), "DATABASE")
-        info, reading = audformat_tables.read(root, given)
+        info, reading = audformat_tables.read(root, given, remote="://" in request)
         return _finished(_distinct(info, "audformat"), reading, root, None)
     if request in KNOWN:
         reader = KNOWN[request]
@@ -131,14 +169,18 @@ def _examined(request: str, data: Place | None, given: str | None) -> tuple[Data
             return dataclasses.replace(made, info=dataclasses.replace(made.info, name=given or made.name)), []
         root = locate(reader, remote.corpus(reader, data))
         assert reader.scan is not None, "a reader makes or scans"
+        reading = reader.scan(root)
+        if data is not None and is_remote(data):
+            _keep_inside(reading, root)
         info = dataclasses.replace(reader.info, name=given or reader.info.name)
-        return _finished(info, reader.scan(root), root, reader.expected_ids() if reader.expected_ids else None)
+        return _finished(info, reading, root, reader.expected_ids() if reader.expected_ids else None)
     if request.lower() in KNOWN:
         raise RequestError("DATABASE", [f"{request!r} is written {request.lower()!r}"])
     if request.lower().endswith(".csv") or "/" in request or "\\" in request:
         above, _, name = request.rpartition("/")
-        path = remote.folder(above, "DATABASE") / name if "://" in request else remote.folder(request, "DATABASE")
-        info, reading = manifest.read(path, name=given)
+        elsewhere = "://" in request
+        path = remote.folder(above, "DATABASE") / name if elsewhere else remote.folder(request, "DATABASE")
+        info, reading = manifest.read(path, name=given, remote=elsewhere)
         return _finished(_distinct(info, "manifest"), reading, path.parent, None)
     others = ["or the path of a manifest (.csv with the columns path, speaker, emotion)", "or audformat:PATH, each with NAME= in front"]
     raise RequestError("DATABASE", [unknown("DATABASE", show(request), KNOWN) + ", " + ", ".join(others)])
@@ -149,19 +191,33 @@ def _distinct(info: DatabaseInfo, suffix: str) -> DatabaseInfo:
     return dataclasses.replace(info, name=f"{info.name}-{suffix}") if info.name in KNOWN else info
 
 
+def _keep_inside(reading: Reading, root: Path) -> None:
+    """Drop what a manifest inside a mirrored corpus names elsewhere on this machine."""
+    own = os.path.abspath(root)
+    outside = [u for u in reading.utterances if u.path is None or os.path.commonpath([os.path.abspath(u.path), own]) != own]
+    reading.utterances = [u for u in reading.utterances if u not in outside]
+    for utterance in outside:
+        detail = "a manifest that was read from a URI may name only what lies below it"
+        reading.problems.append(Problem("label", show(utterance.path or utterance.id), detail, "local file"))
+
+
 def _finished(info: DatabaseInfo, reading: Reading, root: Path, expected_ids: frozenset[str] | None) -> tuple[Database, list[Problem]]:
     """Counts compared with the publication, remarks put together."""
     where = show(root)
-    problems = reading.problems + counting.deviations(info, reading.utterances, where, expected_ids)
+    spelt = spelling.problems(reading.utterances, where)
+    problems = reading.problems + spelt + counting.deviations(info, reading.utterances, where, expected_ids)
     if not reading.utterances:
         reasons = lines(problems)
         raise RequestError(f"database {info.name} in {where}", reasons or ["no utterance was found"], len(problems) - len(reasons))
     problems += counting.absent(info, reading.utterances, where)
+    for emotion, speaker in counting.alone(reading.utterances, lambda u: u.speaker).items():
+        detail = f"{speaker} alone has {emotion}: its recall is 0 by construction where that speaker is held out"
+        problems.append(Problem("note", where, detail, "alone"))
     complete = not harmful(problems)
     remarks = [remark for remark in (info.remark, reading.remark) if remark]
+    remarks += spelling.remark(spelt)
     if not complete:
-        of = f" of {info.expected_utterances}" if info.expected_utterances else ""
-        remarks.append(f"incomplete: {len(reading.utterances)}{of} utterances")
+        remarks.append(_incomplete(info, len(reading.utterances)))
     database = Database(info=info, utterances=tuple(reading.utterances), root=root, complete=complete, remark="; ".join(remarks))
     return database, problems
 

@@ -72,7 +72,7 @@ def scan(root: Path) -> Reading:
         emotion = SPELLINGS.get(utterance.emotion.lower())
         if emotion is None:
             detail = f"emotion {utterance.emotion!r} of {show(utterance.id)} is not one of {', '.join(INFO.emotions)}"
-            reading.problems.append(Problem("label", show(tables[0]), detail))
+            reading.problems.append(Problem("label", show(tables[0]), detail, "emotion"))
         else:
             kept.append(dataclasses.replace(utterance, emotion=emotion))
     reading.utterances = kept

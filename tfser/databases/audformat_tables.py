@@ -1,12 +1,10 @@
 """A database in audformat, the format of audEERING's tools and of the public audb repository.
 
-Why the ``audformat`` package reads it and not code of ours: a database is a YAML header with schemes, plus one CSV
-or Parquet table per view of it, filewise or segmented, whose cells are typed by the schemes; a second reader would get
-corners of that wrong without a word. It is MIT-licensed and imported only when such a database is asked for.
+The ``audformat`` package reads the YAML header. It is MIT-licensed and imported only when such a database is asked for.
+The tables are read here, as text: the package types their cells, which turns the speakers ``3`` and ``03`` into one,
+a missing cell turns ``3`` into ``3.0``, and a value outside its scheme turns into no value.
 
-Its tables may also lie beside the others as pickles, which audformat would prefer and which can run
-code while they are read. They are never opened: the header and the plain tables are shown to audformat in a
-temporary folder of links.
+Tables may also lie beside the others as pickles, which can run code while they are read. They are never opened.
 
 Read are columns called ``emotion``, ``speaker`` and optionally ``session`` (or with a scheme of that name), in any
 tables; several tables may say the same of a file, not different things. Nothing here decodes audio.
@@ -15,7 +13,6 @@ tables; several tables may say the same of a file, not different things. Nothing
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,13 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 from tfser.databases.base import DatabaseInfo, Problem, Utterance
 from tfser.databases.folders import show
-from tfser.databases.manifest import composed, label_problem, name_of, relative_path
+from tfser.databases.manifest import composed, label_problems, name_of
 from tfser.databases.reader import Reading
+from tfser.databases.typed_paths import locate_all
 from tfser.errors import RequestError
 from tfser.yaml_text import check_size
 
 if TYPE_CHECKING:
     import audformat
+    import pandas as pd  # type: ignore[import-untyped]
 
 MOST_VALUES = 5_000_000
 """Values in a header: the largest public databases have some 100,000."""
@@ -38,12 +37,13 @@ MOST_VALUES = 5_000_000
 COLUMNS = ("emotion", "speaker", "session")
 
 
-def read(root: Path, name: str | None = None) -> tuple[DatabaseInfo, Reading]:
+def read(root: Path, name: str | None = None, *, remote: bool = False) -> tuple[DatabaseInfo, Reading]:
     """Read the folder that holds ``db.yaml``.
 
     Args:
         root: the folder.
         name: of the database, from a person; that in its header where absent.
+        remote: whether it came from a URI; its tables then may not name other files of this machine.
 
     Raises:
         RequestError: the package is absent, or the folder cannot be read as such a database.
@@ -57,14 +57,15 @@ def read(root: Path, name: str | None = None) -> tuple[DatabaseInfo, Reading]:
     except ImportError:
         raise RequestError(source, ["the package audformat is not installed: pip install audformat"]) from None
     try:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pandas warns audformat's authors of deprecations; a user can do nothing about them
-            pickled = _linked(root, Path(folder))
+            database = audformat.Database.load(str(root))
+            pickled = sorted(show(name) for name in database.tables if not _plain(root, name) and (root / f"db.{name}.pkl").exists())
             if pickled:
                 detail = f"{', '.join(pickled)} exist as pickles only, which are not opened; save the database with storage_format='csv'"
                 raise RequestError(source, [detail])
-            database = audformat.Database.load(folder, load_data=True)
-            values = {column: _values(database, column, source) for column in COLUMNS}
+            reading = Reading()
+            values = {column: _values(database, root, column, source, reading) for column in COLUMNS}
     except RequestError:
         raise
     except Exception as error:  # the package raises whatever YAML, pandas and its own checks raise
@@ -73,7 +74,7 @@ def read(root: Path, name: str | None = None) -> tuple[DatabaseInfo, Reading]:
     if absent:
         tables = "; ".join(f"{name}: {', '.join(database.tables[name].columns)}" for name in database.tables)
         raise RequestError(source, [f"{reason}; there are {show(tables)}" for reason in absent])
-    reading = _utterances(root, values, source)
+    _add_utterances(reading, root, values, source, remote)
     return _info(database, name or name_of(Path(f"{database.name}.yaml")), reading), reading
 
 
@@ -85,79 +86,128 @@ def _check_header(path: Path, source: str) -> None:
         raise RequestError(source, [f"{show(path)} cannot be read: {show(str(error))}"]) from None
 
 
-def _linked(root: Path, folder: Path) -> list[str]:
-    """Link the header and plain tables into ``folder``; the tables that exist as pickles only."""
-    plain, pickles = set(), set()
-    for path in sorted(root.iterdir()):
-        if path.name == "db.yaml" or (path.name.startswith("db.") and path.suffix in (".csv", ".parquet")):
-            os.symlink(path.resolve(), folder / path.name)
-            plain.add(path.stem)
-        elif path.name.startswith("db.") and path.suffix == ".pkl":
-            pickles.add(path.stem)
-    return sorted(show(name) for name in pickles - plain)
+def _plain(root: Path, name: str) -> Path | None:
+    """Return the file of a table that is not a pickle; as the package does, Parquet before CSV."""
+    return next((path for kind in ("parquet", "csv") if (path := root / f"db.{name}.{kind}").exists()), None)
 
 
-def _values(database: audformat.Database, column: str, source: str) -> dict[str, dict[str, list[str]]]:
-    """File to value to the tables that say so."""
+def _values(database: audformat.Database, root: Path, column: str, source: str, reading: Reading) -> dict[str, dict[str, list[str]]]:
+    """Return file to value to the tables that say so; a value outside its scheme is a problem of the reading."""
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name, table in database.tables.items():
         chosen = [key for key, c in table.columns.items() if key == column] or [
             key for key, c in table.columns.items() if c.scheme_id == column
         ]
         for key in chosen[:1]:
-            for file, value in _rows(table, key, name, source):
+            legal = _legal(database, root, table.columns[key].scheme_id)
+            for file, value in _rows(table, _cells(root, name), key, name, source):
                 found[file][value].append(name)
+                if value and legal is not None and value not in legal:
+                    reading.problems.append(_outside(f"{source} {show(file)}", column, value, name, table.columns[key].scheme_id, legal))
     return found
 
 
-def _rows(table: Any, column: str, name: str, source: str) -> Iterator[tuple[str, str]]:
-    """(file, value) of every row; an empty cell is the empty text."""
-    series = table.df[column]
-    text = ["" if missing else composed(str(value)) for value, missing in zip(series, series.isna(), strict=True)]
-    if table.is_segmented:
-        starts = series.index.get_level_values("start").total_seconds()
-        ends = series.index.get_level_values("end")
-        if (starts != 0).any() or ends.notna().any():
-            detail = f"table {show(name)} holds parts of files; cut them into files of their own, or give a filewise table of {column}"
-            raise RequestError(source, [detail])
-    yield from zip((str(file) for file in series.index.get_level_values("file")), text, strict=True)
+def _legal(database: audformat.Database, root: Path, scheme: str | None) -> list[str] | None:
+    """Return the labels of a scheme as text, or ``None`` where it has no list of them."""
+    labels = database.schemes[scheme].labels if scheme in database.schemes else None
+    if labels is None:
+        return None
+    if isinstance(labels, str):  # the name of a table, whose first column holds them
+        cells = _cells(root, labels)
+        return [composed(label) for label in _text(cells[cells.columns[0]])]
+    return [composed(str(label)) for label in labels]
 
 
-def _utterances(root: Path, values: dict[str, dict[str, dict[str, list[str]]]], source: str) -> Reading:
-    """One utterance for every file that has an emotion."""
-    reading = Reading()
+def _outside(where: str, column: str, value: str, table: str, scheme: str, legal: list[str]) -> Problem:
+    """Return what is said of a value that its scheme does not list."""
+    hint = ""
+    if {"True", "False"} & set(legal) and value.lower() in ("yes", "no", "on", "off", "true", "false", "y", "n"):
+        hint = f"; YAML reads a bare {value} as true or false: write it in quotes in db.yaml"
+    elif "None" in legal and value.lower() in ("null", "none", "~"):
+        hint = f"; YAML reads a bare {value} as nothing: write it in quotes in db.yaml"
+    detail = f"{column} {show(value)!r} in table {show(table)} is not a label of the scheme {scheme} ({show(', '.join(legal))}){hint}"
+    return Problem("label", where, detail, f"{column} outside its scheme")
+
+
+def _cells(root: Path, name: str) -> pd.DataFrame:
+    """Return a table as it is written; a CSV file's cells are text and never a number or a missing value."""
+    import pandas as pd
+
+    path = _plain(root, name)
+    if path is None:
+        raise FileNotFoundError(f"db.{name}.csv is not there, nor db.{name}.parquet")
+    if path.suffix == ".csv":
+        return pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False)
+    table = pd.read_parquet(path)
+    return table.reset_index() if "file" not in table.columns and "file" in table.index.names else table
+
+
+def _text(column: pd.Series) -> list[str]:
+    """Return cells as text: a missing one is empty, and a whole number that was stored as a float has no decimals."""
+    missing = column.isna()
+    whole = [isinstance(value, float) and value.is_integer() for value in column]
+    return [
+        "" if nothing else str(int(value) if number else value).strip()
+        for value, nothing, number in zip(column, missing, whole, strict=True)
+    ]
+
+
+def _rows(table: Any, cells: pd.DataFrame, column: str, name: str, source: str) -> Iterator[tuple[str, str]]:
+    """Yield (file, value) of every row; an empty cell is the empty text."""
+    absent = [key for key in ("file", column) if key not in cells.columns]
+    if absent:
+        there = ", ".join(map(str, cells.columns))
+        raise RequestError(source, [f"table {show(name)} has no column {absent[0]!r}, which db.yaml names; there are {show(there)}"])
+    if table.is_segmented and not ({_seconds(v) for v in cells["start"]} <= {0.0} and {_seconds(v) for v in cells["end"]} <= {None}):
+        detail = f"table {show(name)} holds parts of files; cut them into files of their own, or give a filewise table of {column}"
+        raise RequestError(source, [detail])
+    yield from zip(_text(cells["file"]), map(composed, _text(cells[column])), strict=True)
+
+
+def _seconds(value: Any) -> float | None:
+    """Return a time in seconds, or ``None`` for an empty cell: the end of the file."""
+    import pandas as pd
+
+    time = pd.to_timedelta(value or None)
+    return None if pd.isna(time) else float(time.total_seconds())
+
+
+def _add_utterances(reading: Reading, root: Path, values: dict[str, dict[str, dict[str, list[str]]]], source: str, remote: bool) -> None:
+    """Add one utterance for every file that has an emotion."""
+    files = sorted(values["emotion"])
+    refused = {problem.path for problem in reading.problems}
     unlabelled = 0
-    for file in sorted(values["emotion"]):
+    for file, found in zip(files, locate_all(files, root, remote=remote), strict=True):
+        where = f"{source} {show(file)}"
         labels: dict[str, str] = {}
         wrong = []
         for column in COLUMNS:
             said = {value: tables for value, tables in values[column].get(file, {}).items() if value}
             if len(said) > 1:
-                wrong.append(f"{column} is " + " but ".join(f"{show(v)} in {', '.join(t)}" for v, t in sorted(said.items())))
+                texts = " but ".join(f"{show(v)} in {', '.join(t)}" for v, t in sorted(said.items()))
+                wrong.append((f"{column} twice", f"{column} is {texts}"))
             labels[column] = next(iter(said), "")
         if not labels["emotion"]:
             unlabelled += 1
             continue
-        relative, why = relative_path(file)
-        wrong += [why] if why else []
+        if found.refusal:
+            wrong.append((found.about, found.refusal))
         wanted = COLUMNS if values["session"] else COLUMNS[:2]
-        wrong += [f"{column} {reason}" for column in wanted if (reason := label_problem(labels[column]))]
+        wrong += label_problems({column: labels[column] for column in wanted})
         if wrong:
-            reading.problems.append(Problem("label", f"{source} {show(file)}", "; ".join(wrong)))
-        elif not os.path.exists(root / relative):
-            reading.problems.append(Problem("missing", show(root / relative), "named in the tables, but not there"))
+            reading.problems += [Problem("label", where, detail, about) for about, detail in wrong]
+        elif where in refused:
+            continue
+        elif not os.path.exists(found.path):
+            reading.problems.append(Problem("missing", show(found.path), "named in the tables, but not there"))
         else:
-            utterance = Utterance(
-                id=relative,
-                speaker=labels["speaker"],
-                emotion=labels["emotion"],
-                session=labels["session"] or None,
-                path=root / relative,
+            session = labels["session"] or None
+            reading.utterances.append(
+                Utterance(id=found.id, speaker=labels["speaker"], emotion=labels["emotion"], session=session, path=found.path)
             )
-            reading.utterances.append(utterance)
     if unlabelled:
-        reading.problems.append(Problem("note", source, f"{unlabelled} files have no emotion and are not used"))
-    return reading
+        reading.remark = f"{unlabelled} files have no emotion and are not used"
+        reading.problems.append(Problem("note", source, reading.remark, "unlabelled"))
 
 
 def _info(database: audformat.Database, name: str, reading: Reading) -> DatabaseInfo:

@@ -44,6 +44,8 @@ class Problem:
     """The file, folder or line it concerns, as text (never decoded again)."""
     detail: str
     """What is wrong, what was expected and what to do."""
+    about: str = ""
+    """Which sort of its kind it is; problems of one kind and sort are printed as one line."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.kind}: {self.detail}"
@@ -60,7 +62,7 @@ PROBLEM_KINDS = {
     "too long": "longer than any utterance can be",
     "rate": "another sampling rate than the corpus is published with (it is resampled)",
     "channels": "several channels (they are averaged)",
-    "duplicate": "the same audio under two names",
+    "duplicate": "the same audio with two labels, or one name twice",
     "label": "an emotion, speaker or session that cannot be read or is not on the list",
     "count": "another number of utterances than published",
     "note": "worth knowing; not an error",

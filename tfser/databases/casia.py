@@ -49,15 +49,15 @@ def parse(file: Found) -> Labels:
     emotion = _one("emotion", {_EMOTIONS[word] for word in words if word in _EMOTIONS}, EMOTIONS)
     numbers = re.findall(r"(?<![0-9])[0-9]{3}(?![0-9])", file.stem.replace("相同文本300", ""))
     if len(numbers) != 1 or int(numbers[0]) not in TEXTS:
-        raise LabelError(f"the name {file.stem!r} holds no text number from {TEXTS[0]} to {TEXTS[-1]}")
+        raise LabelError("text", f"the name {file.stem!r} holds no text number from {TEXTS[0]} to {TEXTS[-1]}")
     return Labels(id=f"{speaker}/{emotion}/{numbers[0]}", speaker=speaker, emotion=emotion)
 
 
 def _one(what: str, found: set[str], legal: tuple[str, ...]) -> str:
     if len(found) > 1:
-        raise LabelError(f"its path names {len(found)} {what}s ({', '.join(sorted(found))})")
+        raise LabelError(f"{what}s", f"its path names {len(found)} {what}s ({', '.join(sorted(found))})")
     if not found:
-        raise LabelError(f"its path names no {what}; there are {', '.join(legal)}")
+        raise LabelError(what, f"its path names no {what}; there are {', '.join(legal)}")
     return found.pop()
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from tfser import folds
 from tfser.audio import Waveform
 from tfser.databases import examine
 from tfser.databases.base import Database, DatabaseInfo, Problem, Utterance, counts
 from tfser.databases.folders import show
 from tfser.databases.reader import harmful
-from tfser.errors import AudioError
+from tfser.errors import AudioError, RequestError
 from tfser.files import Place
 
 SILENT = 10 ** (-70 / 20)
@@ -46,6 +47,8 @@ class Report:
     """Durations of the utterances that could be decoded."""
     rates_hz: Counter[int] = field(default_factory=Counter)
     """Utterances per sampling rate."""
+    unfit: dict[str, str] = field(default_factory=dict)
+    """Utterances whose audio cannot be used, and why (a kind of problem)."""
 
     @property
     def complete(self) -> bool:
@@ -98,15 +101,30 @@ def check(request: str, data: Place | None) -> Report:
         RequestError: nothing of the database can be read.
     """
     report = Report(*examine(request, data))
+    report.problems += _fold_problems(report.database)
     _decode(report)
     return report
 
 
-def audio_problems(database: Database) -> list[Problem]:
-    """Decode every file; what is wrong with the audio, whatever its labels."""
+def listen(database: Database) -> Report:
+    """Decode every file, and report what is wrong with the audio."""
     report = Report(database)
     _decode(report)
-    return report.problems
+    return report
+
+
+def _fold_problems(database: Database) -> list[Problem]:
+    """Return why a sweep would refuse to hold out speakers, or sessions where there are some."""
+    found = []
+    where = show(database.root) if database.root is not None else database.name
+    sessions = any(utterance.session is not None for utterance in database.utterances)
+    for protocol in ("speaker", "session") if sessions else ("speaker",):
+        try:
+            folds.folds(database.utterances, protocol)
+        except RequestError as error:
+            kind = "count" if protocol == "speaker" else "note"
+            found += [Problem(kind, where, f"--protocol {protocol}: {problem}", "folds") for problem in error.problems]
+    return found
 
 
 def _decode(report: Report) -> None:
@@ -119,13 +137,20 @@ def _decode(report: Report) -> None:
             waveform = database.read(utterance)
         except AudioError as error:
             report.problems.append(Problem(error.kind, where, show(error.detail)))
+            report.unfit[utterance.id] = error.kind
             continue
         report.seconds.append(waveform.samples.shape[1] / waveform.rate_hz)
         report.rates_hz[waveform.rate_hz] += 1
-        report.problems += waveform_problems(waveform, database.info, where)
+        found = waveform_problems(waveform, database.info, where)
+        report.problems += found
+        if wrong := harmful(found):
+            report.unfit[utterance.id] = wrong[-1].kind
         same = first.setdefault(_content(waveform), utterance)
         if same is not utterance:
-            report.problems.append(Problem("duplicate", where, _duplicate(utterance, same)))
+            problem = duplicate(utterance, same, where)
+            report.problems.append(problem)
+            if harmful([problem]):
+                report.unfit |= {utterance.id: problem.kind, same.id: problem.kind}
 
 
 def waveform_problems(waveform: Waveform, info: DatabaseInfo, where: str = "") -> list[Problem]:
@@ -158,17 +183,35 @@ def waveform_problems(waveform: Waveform, info: DatabaseInfo, where: str = "") -
 
 
 def _content(waveform: Waveform) -> bytes:
-    """Equal for equal samples at an equal rate, whatever the file's format."""
-    content = hashlib.blake2b(f"{waveform.rate_hz} {waveform.samples.shape} ".encode(), digest_size=16)
-    content.update(np.ascontiguousarray(waveform.samples).data)
+    """Return what is equal for equal audio, whatever the file's format.
+
+    Compared is what features are made of: the mean of the channels, without a last part that fills no analysis frame.
+    """
+    samples = waveform.samples.mean(axis=0)
+    window, hop = round(SHORTEST_S * waveform.rate_hz), max(1, waveform.rate_hz // 100)
+    if len(samples) > window:
+        samples = samples[: window + (len(samples) - window) // hop * hop]
+    content = hashlib.blake2b(f"{waveform.rate_hz} {len(samples)} ".encode(), digest_size=16)
+    content.update(np.ascontiguousarray(samples).data)
     return content.digest()
 
 
-def _duplicate(utterance: Utterance, same: Utterance) -> str:
-    """Why the same audio under two names matters."""
+def duplicate(utterance: Utterance, same: Utterance, where: str = "") -> Problem:
+    """Return what is said of the same audio under two names: harmful where the labels contradict each other.
+
+    Args:
+        utterance: the second.
+        same: the first.
+        where: what the problem names, as text.
+    """
     text = f"the same audio as {show(same.id)}"
     if utterance.speaker != same.speaker:
-        return f"{text}, but of another speaker ({utterance.speaker}, there {same.speaker}): it would be trained on and tested on"
+        detail = (
+            f"{text}, but of another speaker ({utterance.speaker}, there {same.speaker}): "
+            "it would be trained on and tested on; correct the labels or remove one"
+        )
+        return Problem("duplicate", where, detail, "speaker")
     if utterance.emotion != same.emotion:
-        return f"{text}, but with another emotion ({utterance.emotion}, there {same.emotion})"
-    return f"{text}; remove one of the two"
+        detail = f"{text}, but with another emotion ({utterance.emotion}, there {same.emotion}); correct the labels or remove one"
+        return Problem("duplicate", where, detail, "emotion")
+    return Problem("note", where, f"{text}, with the same labels: it counts twice", "copy")

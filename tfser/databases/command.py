@@ -17,7 +17,7 @@ from rich.table import Table
 
 from tfser.databases import KNOWN, checks
 from tfser.databases.base import HARMLESS_KINDS, PROBLEM_KINDS, DatabaseInfo, counts
-from tfser.databases.reader import SHOWN
+from tfser.databases.reader import line, sorts
 from tfser.errors import RequestError, unknown
 from tfser.files import Place, typed_place
 from tfser.streams import take_any_text
@@ -147,11 +147,10 @@ def _check(console: Console, name: str, data: Place | None, as_json: bool) -> in
         console.print()
         weight = "" if kind not in HARMLESS_KINDS else ", harmless"
         console.print(f"{kind} ({kinds[kind]}{weight}): {PROBLEM_KINDS[kind]}")
-        chosen = [problem for problem in report.problems if problem.kind == kind]
-        for problem in chosen[:SHOWN]:
-            console.print(f"  {problem.path}: {problem.detail}")
-        if len(chosen) > SHOWN:
-            console.print(f"  ... and {len(chosen) - SHOWN} more (--json lists all)")
+        for same in sorts(problem for problem in report.problems if problem.kind == kind):
+            console.print(f"  {line(*same)}")
+    if len(report.problems) > len(sorts(report.problems)):
+        console.print("\n--json lists every problem.")
     console.print()
     console.print(f"{database.name}: " + ("complete" if report.complete else "readable, with problems"))
     return code

@@ -6,7 +6,7 @@ Nothing here reads a file.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tfser.databases.base import DatabaseInfo, Problem, Utterance, counts
 
@@ -26,15 +26,16 @@ def deviations(
         expected_ids: every published utterance id, where it is known.
     """
     table = counts(utterances)
-    details: list[str] = []
+    details: list[tuple[str, str]] = []
     expected = info.expected_utterances
     if expected is not None and expected != len(utterances):
-        details.append(f"expected {expected} utterances, found {len(utterances)} ({len(utterances) - expected:+d})")
+        details.append(("utterances", f"expected {expected} utterances, found {len(utterances)} ({len(utterances) - expected:+d})"))
     if info.expected_emotions:
         details += _differences("emotions", info.expected_emotions, Counter(u.emotion for u in utterances))
     speakers = Counter({speaker: sum(row.values()) for speaker, row in table.items()})
     if info.expected_speaker_count is not None and info.expected_speaker_count != len(speakers):
-        details.append(f"expected {info.expected_speaker_count} speakers, found {len(speakers)}: {', '.join(sorted(speakers)) or 'none'}")
+        names = ", ".join(sorted(speakers)) or "none"
+        details.append(("speakers", f"expected {info.expected_speaker_count} speakers, found {len(speakers)}: {names}"))
     if info.expected_speakers:
         details += _differences("speakers", info.expected_speakers, speakers)
     if info.expected_speaker_emotions:
@@ -43,9 +44,9 @@ def deviations(
         details += _differences("speakers and emotions", cells, found)
     if expected_ids is not None:
         ids = {u.id for u in utterances}
-        details += [f"missing: {_named(expected_ids - ids)}"] if expected_ids - ids else []
-        details += [f"not among the published: {_named(ids - expected_ids)}"] if ids - expected_ids else []
-    return [Problem("count", where, detail) for detail in details]
+        details += [("missing", f"missing: {_named(expected_ids - ids)}")] if expected_ids - ids else []
+        details += [("extra", f"not among the published: {_named(ids - expected_ids)}")] if ids - expected_ids else []
+    return [Problem("count", where, detail, about) for about, detail in details]
 
 
 def absent(info: DatabaseInfo, utterances: Sequence[Utterance], where: str) -> list[Problem]:
@@ -56,11 +57,24 @@ def absent(info: DatabaseInfo, utterances: Sequence[Utterance], where: str) -> l
         if missing:
             left = len(info.emotions) - len(missing)
             detail = f"speaker {speaker} has no {', '.join(missing)}: the UAR of this fold averages over {left} emotions"
-            notes.append(Problem("note", where, detail))
+            notes.append(Problem("note", where, detail, "absent"))
     return notes
 
 
-def _differences(what: str, expected: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
+def alone(utterances: Iterable[Utterance], unit: Callable[[Utterance], str]) -> dict[str, str]:
+    """Return each emotion that a single speaker (or session) shows, and who: held out, nobody is left to learn it from.
+
+    Args:
+        utterances: of one database.
+        unit: an utterance's speaker, or its session.
+    """
+    shown: dict[str, set[str]] = {}
+    for utterance in utterances:
+        shown.setdefault(utterance.emotion, set()).add(unit(utterance))
+    return {emotion: who.pop() for emotion, who in sorted(shown.items()) if len(who) == 1}
+
+
+def _differences(what: str, expected: Mapping[str, int], found: Mapping[str, int]) -> list[tuple[str, str]]:
     """One line that lists every key whose numbers differ."""
     keys = list(expected) + sorted(set(found) - set(expected))
     pairs = [(key, expected.get(key, 0), found.get(key, 0)) for key in keys]
@@ -68,7 +82,7 @@ def _differences(what: str, expected: Mapping[str, int], found: Mapping[str, int
     if not wrong:
         return []
     more = f"; ... and {len(wrong) - 2 * _NAMED} more" if len(wrong) > 2 * _NAMED else ""
-    return [f"{what} that differ: {'; '.join(wrong[: 2 * _NAMED])}{more}"]
+    return [(what, f"{what} that differ: {'; '.join(wrong[: 2 * _NAMED])}{more}")]
 
 
 def _named(ids: frozenset[str] | set[str]) -> str:

@@ -69,13 +69,13 @@ def parse(file: Found) -> Labels:
     """The labels in a file's name."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
-        raise LabelError(f"the name {file.stem!r} is not like 1001_DFA_ANG_XX (actor, sentence, emotion, level)")
+        raise LabelError("name", f"the name {file.stem!r} is not like 1001_DFA_ANG_XX (actor, sentence, emotion, level)")
     actor, sentence, code, _ = match.groups()
     for what, value, legal in (("sentence", sentence, SENTENCES), ("emotion", code, tuple(CODES))):
         if value not in legal:
-            raise LabelError(f"{what} {value} is not one of {', '.join(legal)}")
+            raise LabelError(what, f"{what} {value} is not one of {', '.join(legal)}")
     if actor not in INFO.expected_speakers:
-        raise LabelError(f"actor {actor} is not one of {ACTORS[0]} to {ACTORS[-1]}")
+        raise LabelError("speaker", f"actor {actor} is not one of {ACTORS[0]} to {ACTORS[-1]}")
     return Labels(id=file.stem, speaker=actor, emotion=CODES[code])
 
 

@@ -65,12 +65,12 @@ def parse(file: Found) -> Labels:
     """The labels in a file's name."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
-        raise LabelError(f"the name {file.stem!r} is not like 03a01Fa (speaker, text, one of {''.join(LETTERS)}, take)")
+        raise LabelError("name", f"the name {file.stem!r} is not like 03a01Fa (speaker, text, one of {''.join(LETTERS)}, take)")
     speaker, text, letter, _ = match.groups()
     if speaker not in _TABLE:
-        raise LabelError(f"speaker {speaker} is not one of {', '.join(_TABLE)}")
+        raise LabelError("speaker", f"speaker {speaker} is not one of {', '.join(_TABLE)}")
     if text not in TEXTS:
-        raise LabelError(f"text {text} is not one of {', '.join(TEXTS)}")
+        raise LabelError("text", f"text {text} is not one of {', '.join(TEXTS)}")
     return Labels(id=file.stem, speaker=speaker, emotion=LETTERS[letter])
 
 

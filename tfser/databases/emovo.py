@@ -47,13 +47,13 @@ def parse(file: Found) -> Labels:
     """The labels in a file's name."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
-        raise LabelError(f"the name {file.stem!r} is not like dis-m3-b1 (one of {', '.join(CODES)}; f1 to m3; sentence)")
+        raise LabelError("name", f"the name {file.stem!r} is not like dis-m3-b1 (one of {', '.join(CODES)}; f1 to m3; sentence)")
     code, speaker, sentence = match.groups()
     if sentence not in SENTENCES:
-        raise LabelError(f"sentence {sentence} is not one of {', '.join(SENTENCES)}")
+        raise LabelError("sentence", f"sentence {sentence} is not one of {', '.join(SENTENCES)}")
     folder = file.parts[-2] if len(file.parts) > 1 else ""
     if folder.lower() in SPEAKERS and folder.lower() != speaker:
-        raise LabelError(f"the name says speaker {speaker}, the folder says {folder}")
+        raise LabelError("folder", f"the name says speaker {speaker}, the folder says {folder}")
     return Labels(id=file.stem, speaker=speaker, emotion=CODES[code])
 
 

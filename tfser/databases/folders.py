@@ -78,7 +78,7 @@ def listing(root: Path, extensions: tuple[str, ...], depth: int = DEEPEST, at_mo
             with os.scandir(folder) as entries:
                 members = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            problems.append(Problem("unreadable", show(folder), f"the folder cannot be listed: {error.strerror or error}"))
+            problems.append(Problem("unreadable", show(folder), f"the folder cannot be listed: {error.strerror or error}", "folder"))
             continue
         for entry in members:
             if entry.name.startswith("."):
@@ -96,7 +96,7 @@ def listing(root: Path, extensions: tuple[str, ...], depth: int = DEEPEST, at_mo
             elif not audio:
                 continue
             elif not decodable(entry.name):
-                problems.append(Problem("label", show(entry.path), "the name is not valid UTF-8 and is not used; rename the file"))
+                problems.append(Problem("label", show(entry.path), "the name is not valid UTF-8 and is not used; rename the file", "bytes"))
             elif is_file:
                 found.append(Found(Path(entry.path), relative))
             else:

@@ -123,7 +123,7 @@ def _turns(path: Path, reading: Reading) -> Iterator[tuple[str, str, str]]:
         match = _LINE.fullmatch(line.strip())
         if match is None:
             detail = f"{show(line.strip()[:80])!r} is not [start - end] turn label [valence, activation, dominance]; the turn is not used"
-            reading.problems.append(Problem("label", where, detail))
+            reading.problems.append(Problem("label", where, detail, "line"))
             continue
         yield where, match[3], match[4]
 
@@ -134,19 +134,19 @@ def _add(reading: Reading, session: Path, session_name: str, where: str, turn: s
         return
     if label not in KEPT:
         detail = f"label {show(label[:20])!r} is not one of {', '.join([*KEPT, *sorted(LEFT_OUT)])}; the turn is not used"
-        reading.problems.append(Problem("label", where, detail))
+        reading.problems.append(Problem("label", where, detail, "emotion"))
         return
     try:
         speaker = speaker_of(turn)
     except ValueError as error:
-        reading.problems.append(Problem("label", where, f"{error}; it is not used"))
+        reading.problems.append(Problem("label", where, f"{error}; it is not used", "turn"))
         return
     if turn.rpartition("_")[0] != dialog or not speaker.startswith(session_name):
         detail = f"turn {turn} belongs to another dialog than {show(dialog)} in {session_name}; it is not used"
-        reading.problems.append(Problem("label", where, detail))
+        reading.problems.append(Problem("label", where, detail, "dialog"))
         return
     if turn in first:
-        reading.problems.append(Problem("duplicate", where, f"turn {turn} is already in {first[turn]}"))
+        reading.problems.append(Problem("duplicate", where, f"turn {turn} is already in {first[turn]}", "id"))
         return
     first[turn] = where
     path = session / "sentences" / "wav" / dialog / f"{turn}.wav"

@@ -1,8 +1,9 @@
 """A database from a CSV manifest: ``path, speaker, emotion`` and optionally ``session``.
 
 Any other column is ignored. Paths are relative to the manifest's folder, so that ids are the same on every
-machine. Nothing here decodes audio. What is read is data from anyone: every cell is checked before it
-becomes a name in a table or a file.
+machine; absolute ones are taken where one folder holds them all, or where a column ``id`` names the utterances.
+Nothing here decodes audio. What is read is data from anyone: every cell is checked before it becomes a name in a
+table or a file.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from __future__ import annotations
 import csv
 import io
 import os
-import posixpath
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tfser.databases.base import DatabaseInfo, Problem, Utterance
 from tfser.databases.folders import show
 from tfser.databases.reader import Reading
+from tfser.databases.typed_paths import locate_all
 from tfser.errors import RequestError
 from tfser.files import RESERVED
 
@@ -76,13 +77,21 @@ def composed(value: str) -> str:
     return unicodedata.normalize("NFC", value.strip())
 
 
-def read(path: Path, info: DatabaseInfo | None = None, name: str | None = None) -> tuple[DatabaseInfo, Reading]:
+def label_problems(labels: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return (sort of problem, what is wrong) for every label, by column, that is refused."""
+    return [
+        (f"{column} {'name' if value else 'empty'}", f"{column} {why}") for column, value in labels.items() if (why := label_problem(value))
+    ]
+
+
+def read(path: Path, info: DatabaseInfo | None = None, name: str | None = None, *, remote: bool = False) -> tuple[DatabaseInfo, Reading]:
     """Read a manifest.
 
     Args:
         path: the CSV file.
         info: what is known of the corpus (ABC); made from the file where absent.
         name: of the database, from a person; that of the file where absent.
+        remote: whether the file came from a URI; it then may not name other files of this machine.
 
     Raises:
         RequestError: the file cannot be read as a manifest at all. A line that cannot be used is a problem
@@ -91,31 +100,30 @@ def read(path: Path, info: DatabaseInfo | None = None, name: str | None = None) 
     reading = Reading()
     rows = list(_rows(path, reading))
     _check_sessions(path, rows, reading)
+    ids = [cells["id"] for _, cells in rows] if rows and "id" in rows[0][1] else None
+    located = locate_all([cells["path"] for _, cells in rows], path.parent, ids, remote=remote)
     first: dict[str, int] = {}
-    for line, cells in rows:
+    for (line, cells), found in zip(rows, located, strict=True):
         where = f"{show(path)} line {line}"
-        wrong = [f"{column} {why}" for column in ("speaker", "emotion") if (why := label_problem(cells[column]))]
-        if cells.get("session") and (why := label_problem(cells["session"])):
-            wrong.append(f"session {why}")
-        relative, why = relative_path(cells["path"])
-        if why:
-            wrong.append(why)
+        columns = ("speaker", "emotion", "session") if cells.get("session") else ("speaker", "emotion")
+        wrong = label_problems({column: cells[column] for column in columns})
+        if found.refusal:
+            wrong.append((found.about, found.refusal))
         if wrong:
-            reading.problems.append(Problem("label", where, "; ".join(wrong)))
+            reading.problems += [Problem("label", where, detail, about) for about, detail in wrong]
             continue
-        if relative in first:
-            reading.problems.append(Problem("duplicate", where, f"{show(relative)} is already on line {first[relative]}"))
+        if found.id in first:
+            detail = f"{show(found.id)} is already on line {first[found.id]}"
+            reading.problems.append(Problem("duplicate", where, detail, "id"))
             continue
-        first[relative] = line
-        file = path.parent / relative
-        if not os.path.exists(file):
-            reading.problems.append(Problem("missing", where, _missing(file, cells["path"])))
+        first[found.id] = line
+        if not os.path.exists(found.path):
+            reading.problems.append(Problem("missing", where, _missing(found.path)))
             continue
-        utterance = Utterance(
-            id=relative, speaker=cells["speaker"], emotion=cells["emotion"], session=cells.get("session") or None, path=file
+        session = cells.get("session") or None
+        reading.utterances.append(
+            Utterance(id=found.id, speaker=cells["speaker"], emotion=cells["emotion"], session=session, path=found.path)
         )
-        reading.utterances.append(utterance)
-    reading.problems += _case_variants(path, reading.utterances)
     return info or _info(path, name or name_of(path), reading.utterances), reading
 
 
@@ -145,7 +153,8 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
             problem = f"line {begun}: {error}; it and what follows cannot be read"
             if header is None:
                 raise RequestError(show(path), [problem]) from None
-            reading.problems.append(Problem("label", f"{show(path)} line {begun}", f"{error}; it and what follows cannot be read"))
+            detail = f"{error}; it and what follows cannot be read"
+            reading.problems.append(Problem("label", f"{show(path)} line {begun}", detail, "quotes"))
             return
         if cells is None:
             break
@@ -153,14 +162,12 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
             continue
         if header is None:
             header = _header(path, cells)
-        elif len(cells) != len(header):
+        elif len(cells) != len(header) and (len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :])):
             detail = f"{len(cells)} cells, but the header has {len(header)}; a name with a comma needs quotes"
-            reading.problems.append(Problem("label", f"{show(path)} line {begun}", detail))
+            reading.problems.append(Problem("label", f"{show(path)} line {begun}", detail, "cells"))
         else:
-            yield (
-                begun,
-                {column: cell.strip() if column == "path" else composed(cell) for column, cell in zip(header, cells, strict=True)},
-            )
+            labels = {column: cell.strip() if column == "path" else composed(cell) for column, cell in zip(header, cells, strict=False)}
+            yield begun, labels
     if header is None:
         raise RequestError(show(path), [f"it is empty; the first line has to name the columns {', '.join(REQUIRED)}"])
 
@@ -177,23 +184,11 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     return header
 
 
-def relative_path(cell: str) -> tuple[str, str | None]:
-    """A path below (or beside) the manifest's folder in one spelling, or why it is refused."""
-    if not cell:
-        return "", "path is empty"
-    if "\0" in cell:
-        return "", "path holds a zero byte"
-    if cell.startswith(("/", "~")) or re.match(r"[A-Za-z]:[\\/]", cell):
-        return "", f"path {show(cell)} is absolute; write it relative to the manifest, so that ids are the same on every machine"
-    return posixpath.normpath(cell), None
-
-
-def _missing(file: Path, cell: str) -> str:
-    """What is not there."""
+def _missing(file: Path) -> str:
+    """Return what is not there."""
     if os.path.islink(file):
         return f"{show(file)} is a link whose target is not there"
-    hint = "; folders are separated by / here" if "\\" in cell else ""
-    return f"{show(file)} is not there{hint}"
+    return f"{show(file)} is not there"
 
 
 def _check_sessions(path: Path, rows: list[tuple[int, dict[str, str]]], reading: Reading) -> None:
@@ -201,22 +196,7 @@ def _check_sessions(path: Path, rows: list[tuple[int, dict[str, str]]], reading:
     without = [line for line, cells in rows if not cells.get("session")]
     if without and len(without) < len(rows):
         detail = f"no session, while {len(rows) - len(without)} other lines have one"
-        reading.problems += [Problem("label", f"{show(path)} line {line}", detail) for line in without]
-
-
-def _case_variants(path: Path, utterances: list[Utterance]) -> list[Problem]:
-    """Names that differ by case only are one person or one emotion typed twice."""
-    problems = []
-    for what in ("speaker", "emotion"):
-        spellings: dict[str, set[str]] = {}
-        for utterance in utterances:
-            value = getattr(utterance, what)
-            spellings.setdefault(value.casefold(), set()).add(value)
-        for variants in spellings.values():
-            if len(variants) > 1:
-                detail = f"{what}s {', '.join(sorted(variants))} differ by case only; write them the same"
-                problems.append(Problem("label", show(path), detail))
-    return problems
+        reading.problems += [Problem("label", f"{show(path)} line {line}", detail, "no session") for line in without]
 
 
 def _info(path: Path, name: str, utterances: list[Utterance]) -> DatabaseInfo:

@@ -47,12 +47,12 @@ def parse(file: Found) -> Labels:
     """The labels in a file's name."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
-        raise LabelError(f"the name {file.stem!r} is not like EB0_anger_1 (speaker, one of {', '.join(EMOTIONS)}, sentence)")
+        raise LabelError("name", f"the name {file.stem!r} is not like EB0_anger_1 (speaker, one of {', '.join(EMOTIONS)}, sentence)")
     speaker, emotion, sentence = match.groups()
     if speaker not in _TABLE:
-        raise LabelError(f"speaker {speaker} is not one of {', '.join(_TABLE)}")
+        raise LabelError("speaker", f"speaker {speaker} is not one of {', '.join(_TABLE)}")
     if int(sentence) > 90:
-        raise LabelError(f"sentence {sentence} is not one of 1 to 90")
+        raise LabelError("sentence", f"sentence {sentence} is not one of 1 to 90")
     return Labels(id=file.stem, speaker=speaker, emotion=emotion)
 
 

@@ -53,19 +53,19 @@ def parse(file: Found) -> Labels | None:
     """The labels in a file's name; ``None`` for a song."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
-        raise LabelError(f"the name {file.stem!r} is not seven numbers of two digits, like 03-01-06-01-02-01-12")
+        raise LabelError("name", f"the name {file.stem!r} is not seven numbers of two digits, like 03-01-06-01-02-01-12")
     modality, channel, emotion, _, _, _, actor = match.groups()
     if modality == "03" and channel == "02":
         return None
     if (modality, channel) != ("03", "01"):
-        raise LabelError(f"modality {modality} and channel {channel}; audio-only speech is 03-01")
+        raise LabelError("modality", f"modality {modality} and channel {channel}; audio-only speech is 03-01")
     if emotion not in EMOTIONS:
-        raise LabelError(f"emotion {emotion} is not one of {', '.join(EMOTIONS)}")
+        raise LabelError("emotion", f"emotion {emotion} is not one of {', '.join(EMOTIONS)}")
     if actor not in ACTORS:
-        raise LabelError(f"actor {actor} is not one of 01 to 24")
+        raise LabelError("speaker", f"actor {actor} is not one of 01 to 24")
     folders = {part.lower() for part in file.parts[:-1] if re.fullmatch(r"actor_\d\d", part.lower())}
     if folders - {f"actor_{actor}"}:
-        raise LabelError(f"the name says actor {actor}, the folder says {', '.join(sorted(folders))}")
+        raise LabelError("folder", f"the name says actor {actor}, the folder says {', '.join(sorted(folders))}")
     return Labels(id=file.stem, speaker=actor, emotion=EMOTIONS[emotion])
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from tfser.databases.base import HARMLESS_KINDS, Database, DatabaseInfo, Problem, Utterance
 from tfser.databases.folders import Found, listing, show
 
-SHOWN = 20
-"""Lines of one kind that a message shows before it says how many more there are."""
+NAMED = 12
+"""Places that a line of a message names before it says how many more there are."""
 
 
 @dataclass(slots=True)
@@ -55,7 +55,18 @@ class Labels:
 
 
 class LabelError(Exception):
-    """A name that does not follow the corpus's code; the text says what was expected."""
+    """A name that does not follow the corpus's code.
+
+    Args:
+        about: the part of the code that it does not follow.
+        text: what was read and what was expected.
+    """
+
+    def __init__(self, about: str, text: str) -> None:
+        super().__init__(about, text)
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 def scan_names(root: Path, parse: Callable[[Found], Labels | None], extensions: tuple[str, ...] = (".wav", ".flac")) -> Reading:
@@ -73,13 +84,13 @@ def scan_names(root: Path, parse: Callable[[Found], Labels | None], extensions: 
         try:
             labels = parse(file)
         except LabelError as error:
-            reading.problems.append(Problem("label", show(file.path), f"{error}; it is not used"))
+            reading.problems.append(Problem("label", show(file.path), f"{error}; it is not used", str(error.args[0])))
             continue
         if labels is None:
             continue
         if labels.id in seen:
             detail = f"{labels.id} is also {show(seen[labels.id].relative)}; keep one of the two, or name the folder that holds one copy"
-            reading.problems.append(Problem("duplicate", show(file.path), detail))
+            reading.problems.append(Problem("duplicate", show(file.path), detail, "id"))
             continue
         seen[labels.id] = file
         utterance = Utterance(id=labels.id, speaker=labels.speaker, emotion=labels.emotion, session=labels.session, path=file.path)
@@ -122,13 +133,31 @@ def harmful(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def lines(problems: Iterable[Problem]) -> list[str]:
-    """One line a problem, at most ``SHOWN`` of one kind, then how many more."""
-    shown: list[str] = []
-    by_kind: dict[str, int] = {}
+    """Return a line for every kind and sort of problem: the first of it, how many there are, and where the others are."""
+    return [line(*same) for same in sorts(problems)]
+
+
+def sorts(problems: Iterable[Problem]) -> list[list[Problem]]:
+    """Group problems of the same kind and sort, in the order in which each was first met."""
+    groups: dict[tuple[str, str], list[Problem]] = {}
     for problem in problems:
-        by_kind[problem.kind] = by_kind.get(problem.kind, 0) + 1
-        if by_kind[problem.kind] <= SHOWN:
-            shown.append(str(problem))
-    more = {kind: count - SHOWN for kind, count in by_kind.items() if count > SHOWN}
-    shown += [f"... and {count} more of kind {kind!r}" for kind, count in more.items()]
-    return shown
+        groups.setdefault((problem.kind, problem.about), []).append(problem)
+    return list(groups.values())
+
+
+def line(first: Problem, *others: Problem) -> str:
+    """Return the line of problems of one kind and sort."""
+    if not others:
+        return str(first)
+    places = [place for place in dict.fromkeys(p.path for p in others) if place != first.path]
+    stem, in_lines, _ = first.path.rpartition(" line ")
+    if in_lines and all(place.startswith(f"{stem} line ") for place in places):
+        places = [place.removeprefix(f"{stem} ") for place in places]
+    more = [f"{len(places) - NAMED} more"] if len(places) > NAMED else []
+    also = f"; also {', '.join(places[:NAMED] + more)}" if places else ""
+    return f"{first} ({1 + len(others)} of this kind{also})"
+
+
+def go_on(utterances: int) -> str:
+    """Return how to go on with a database that is refused."""
+    return f"(--allow-incomplete goes on with the {utterances} utterances that can be read; every table then says so)"

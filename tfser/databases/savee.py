@@ -44,14 +44,14 @@ def parse(file: Found) -> Labels:
     """The labels in a file's name and its folder."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
-        raise LabelError(f"the name {file.stem!r} is not like a01 or DC_a01 (letters {', '.join(LETTERS)}, two digits)")
+        raise LabelError("name", f"the name {file.stem!r} is not like a01 or DC_a01 (letters {', '.join(LETTERS)}, two digits)")
     named, letters, number = match.groups()
     speakers = {part for part in (named, *file.path.parts[:-1][-1:]) if part in SPEAKERS}
     if len(speakers) != 1:
         what = "names no speaker" if not speakers else f"names two speakers ({', '.join(sorted(speakers))})"
-        raise LabelError(f"its path {what}; there are {', '.join(SPEAKERS)}, as a folder or before the _")
+        raise LabelError("speaker", f"its path {what}; there are {', '.join(SPEAKERS)}, as a folder or before the _")
     if not 1 <= int(number) <= (30 if letters == "n" else 15):
-        raise LabelError(f"sentence {number} is not one of 01 to {30 if letters == 'n' else 15} of {LETTERS[letters]}")
+        raise LabelError("sentence", f"sentence {number} is not one of 01 to {30 if letters == 'n' else 15} of {LETTERS[letters]}")
     speaker = speakers.pop()
     return Labels(id=f"{speaker}_{letters}{number}", speaker=speaker, emotion=LETTERS[letters])
 

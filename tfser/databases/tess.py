@@ -53,11 +53,11 @@ def parse(file: Found) -> Labels:
     stem = MISNAMED.get(file.stem, file.stem)
     match = _NAME.fullmatch(stem)
     if match is None:
-        raise LabelError(f"the name {stem!r} is not like OAF_back_angry (OAF or YAF, word, one of {', '.join(CODES)})")
+        raise LabelError("name", f"the name {stem!r} is not like OAF_back_angry (OAF or YAF, word, one of {', '.join(CODES)})")
     speaker, _, code = match.groups()
     folder = (file.parts[-2] if len(file.parts) > 1 else "").upper()
     if folder.startswith(("OAF_", "YAF_")) and not folder.startswith(speaker):
-        raise LabelError(f"the name says speaker {speaker}, the folder says {folder[:3]}")
+        raise LabelError("folder", f"the name says speaker {speaker}, the folder says {folder[:3]}")
     return Labels(id=stem, speaker=speaker, emotion=CODES[code])
 
 

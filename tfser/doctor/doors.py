@@ -1,6 +1,6 @@
 """Who can get in: the token, the sockets that listen beyond this machine, and what a ``ray start`` here would open.
 
-Sockets are read from Linux's ``/proc``, and those of Ray and MLflow are asked something that changes nothing, without
+Sockets are those that psutil shows, and those of Ray and MLflow are asked something that changes nothing, without
 a token. The other functions take facts and give findings.
 """
 
@@ -31,9 +31,6 @@ _ASK = (
     "RayletDriver/ClusterInfo",
 )
 """One call that only reads for each kind of Ray's gRPC servers: control service, node, worker, agent, client server."""
-
-_LISTEN = "0A"  # a state in the kernel's tables
-
 
 def token_facts() -> dict[str, Any]:
     """Where the token would come from, and who may read its file; never the token itself."""
@@ -100,63 +97,39 @@ def ray_start(environment: Mapping[str, str], guarded: bool) -> list[Finding]:
     return found
 
 
-def sockets(proc: Path = Path("/proc")) -> list[dict[str, Any]] | None:
-    """Every TCP socket that listens beyond loopback, as far as this user may see whose it is; ``None`` where the system does not tell.
+def sockets() -> list[dict[str, Any]] | None:
+    """Return every TCP socket that listens beyond loopback, as far as this user may see whose it is.
 
     Returns:
-        ``address``, ``port``, ``pid`` and ``program`` (``None`` where unknown), ``owner`` (``ray``, ``mlflow``, ``tfser`` or ``None``).
+        ``address``, ``port``, ``pid`` and ``program`` (``None`` where unknown), ``owner`` (``ray``, ``mlflow``, ``tfser`` or ``None``);
+        ``None`` where the system does not tell.
     """
-    inodes: dict[str, tuple[str, int]] = {}
     try:
-        lines = (proc / "net" / "tcp").read_text(encoding="ascii").splitlines()[1:]
-    except OSError:
+        import psutil
+    except ImportError:  # the doctor runs before everything is installed, too
         return None
-    with contextlib.suppress(OSError):  # IPv6 can be off
-        lines += (proc / "net" / "tcp6").read_text(encoding="ascii").splitlines()[1:]
-    for fields in map(str.split, lines):
-        if fields[3] == _LISTEN:
-            address, number = fields[1].split(":")
-            inodes[fields[9]] = (_ip(address), int(number, 16))
-    beyond = {inode: place for inode, place in inodes.items() if not safety.is_loopback_ip(place[0])}
-    holders: dict[str, list[tuple[int, list[str]]]] = {}
-    for folder in proc.iterdir() if beyond else ():
-        if folder.name.isdigit():
-            for inode in _held(folder) & beyond.keys():
-                holders.setdefault(inode, []).append((int(folder.name), _words(folder)))
+    try:
+        connections: list[Any] = psutil.net_connections("tcp")
+    except (OSError, psutil.Error):  # as on macOS, for all but root
+        return None
+    # A server's workers hold its socket too; the first process whose name says what it is speaks for them.
+    named: dict[Any, int] = {}
+    words: dict[int | None, list[str]] = {None: []}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # it ended, or belongs to another user
+            words[process.pid] = [word for word in process.cmdline() if word]
+            for held in process.net_connections("tcp") if owner(words[process.pid]) else ():
+                if held.status == psutil.CONN_LISTEN:
+                    named.setdefault(held.laddr, process.pid)
     found = []
-    for inode, (ip, port) in beyond.items():
-        # A server's workers hold its socket too; the one whose name says what it is speaks for them.
-        held = sorted(holders.get(inode, [(0, [])]), key=lambda h: (owner(h[1]) is None, h[0]))
-        pid, words = held[0]
-        found.append({"address": ip, "port": port, "pid": pid or None, "program": program(words) if pid else None, "owner": owner(words)})
+    for socket in connections:
+        if socket.status == psutil.CONN_LISTEN and socket.laddr and not safety.is_loopback_ip(socket.laddr.ip):
+            pid = named.get(socket.laddr, socket.pid)
+            said = words.get(pid, [])
+            # An IPv4 address that is mapped into IPv6 is shown as the former.
+            place = {"address": socket.laddr.ip.removeprefix("::ffff:"), "port": socket.laddr.port}
+            found.append({**place, "pid": pid, "program": program(said) if pid else None, "owner": owner(said)})
     return sorted(found, key=lambda s: (s["port"], s["address"]))
-
-
-def _ip(hexadecimal: str) -> str:
-    """An address as the kernel prints it: 32-bit words in the machine's byte order."""
-    import ipaddress
-
-    raw = bytes.fromhex(hexadecimal)
-    data = b"".join(raw[i : i + 4][::-1] for i in range(0, len(raw), 4))
-    ip = ipaddress.ip_address(data)
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return str(mapped or ip)
-
-
-def _held(folder: Path) -> set[str]:
-    held = set()
-    with contextlib.suppress(OSError):  # it ended, or belongs to another user
-        for link in (folder / "fd").iterdir():
-            with contextlib.suppress(OSError):
-                if (match := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(link))) is not None:
-                    held.add(match[1])
-    return held
-
-
-def _words(folder: Path) -> list[str]:
-    with contextlib.suppress(OSError):
-        return [w for w in (folder / "cmdline").read_bytes().decode("utf-8", "replace").split("\0") if w]
-    return []
 
 
 def owner(words: Sequence[str]) -> str | None:

@@ -15,7 +15,7 @@ from tfser import tracking
 from tfser.doctor import machine, probe
 from tfser.doctor.findings import Finding, note, ok, problem, warning
 from tfser.runners import safety
-from tfser.tracking_uri import sqlite_path
+from tfser.tracking_uri import install_driver, sqlite_path
 
 CLOCK_S = 2.0
 """Seconds that two clocks may be apart without a word."""
@@ -89,7 +89,7 @@ def mlflow_facts(uri: str) -> dict[str, Any]:
         return {"kind": "server", **_server(uri)}
     if scheme == "databricks":
         return {"kind": "databricks"}
-    return {"kind": "database", "error": _database(uri)}
+    return {"kind": "database", **_database(uri)}
 
 
 def _sqlite(path: Path) -> dict[str, Any]:
@@ -136,14 +136,14 @@ def _server(uri: str) -> dict[str, Any]:
     return {"loopback": safety.is_loopback(parts.hostname or ""), "host": host, **answers}
 
 
-def _database(uri: str) -> str | None:
-    """Why a database server cannot be used; ``None`` where it can."""
+def _database(uri: str) -> dict[str, str | None]:
+    """``error``: why a database server cannot be used, ``None`` where it can; ``install``: what installs a driver that is missing."""
     parts = urlsplit(uri)
     usual = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}.get(parts.scheme.partition("+")[0])
     if parts.hostname and (parts.port or usual):
         silent = safety.reachable(f"{parts.hostname}:{parts.port or usual}")
         if silent:
-            return f"nothing answers there: {silent}"
+            return {"error": f"nothing answers there: {silent}", "install": None}
     try:
         import sqlalchemy
 
@@ -152,9 +152,11 @@ def _database(uri: str) -> str | None:
             engine.connect().close()
         finally:
             engine.dispose()
-    except Exception as error:  # every driver has errors of its own, and may be missing
-        return tracking.redacted(probe.brief(error))
-    return None
+    except ImportError as error:
+        return {"error": probe.brief(error), "install": install_driver(error)}
+    except Exception as error:  # every driver has errors of its own
+        return {"error": tracking.redacted(probe.brief(error)), "install": None}
+    return {"error": None, "install": None}
 
 
 def mlflow(uri: str, facts: Mapping[str, Any]) -> list[Finding]:
@@ -173,8 +175,8 @@ def mlflow(uri: str, facts: Mapping[str, Any]) -> list[Finding]:
         command = "name another with --tracking-uri or MLFLOW_TRACKING_URI"
         if "locked" in facts["error"]:
             return [warning(topic, f"{shown} is being written by another process ({facts['error']})", f"fuser -v {facts['path']}")]
-        if "No module named" in facts["error"]:
-            command = "pip install psycopg2-binary" if shown.startswith("postgres") else "pip install the driver of that database"
+        if facts.get("install"):
+            command = str(facts["install"])
         return [problem(topic, f"{shown} cannot be used ({facts['error']}); a sweep would train and leave its runs out of MLflow", command)]
     found = [ok(topic, f"{shown} can be written" + ("" if facts.get("exists", True) else " (it does not exist yet)"))]
     if facts.get("file_system") in probe.NETWORK_FILE_SYSTEMS:

@@ -70,7 +70,7 @@ def tables(summaries: Sequence[Summary], published: Published, rows: Rows) -> li
     return [_table(list(members), published, rows) for _, members in groupby(sorted(summaries, key=group), key=group)]
 
 
-def overviews(summaries: Sequence[Summary], published: Published, rows: Rows) -> list[Table]:
+def overviews(summaries: Sequence[Summary], published: Published) -> list[Table]:
     """As the papers print them, databases side by side, with ours below theirs: a table per protocol, model, selection and settings.
 
     Only where there is more than one database; what a figure leaves out is said beside that database's own table.

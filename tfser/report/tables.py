@@ -109,7 +109,7 @@ def write(
         "predictions.csv": formats.csv_text((*_PREDICTIONS_BEFORE, *(f"p_{e}" for e in emotions)), _prediction_rows(finals, emotions)),
         "paired.csv": uncertain.to_csv(pairs),
         **_written("comparison", "Comparison with the published figures", comparison.CSV_COLUMNS, compared, []),
-        **_written("ablation", "Ablations", ablation.csv_columns(figures), ablated, ablation.overviews(summaries, figures, rows)),
+        **_written("ablation", "Ablations", ablation.csv_columns(figures), ablated, ablation.overviews(summaries, figures)),
     }
     names = row_names(s.configuration.key for s in summaries)
     contents |= {f"confusion_{names[s.configuration.key]}.csv": confusion.to_csv(s) for s in summaries if s.done}
@@ -122,7 +122,7 @@ def write(
         published=figures,
         rows=rows,
         compared=compared,
-        ablated=[*ablation.overviews(summaries, figures, rows), *ablated],
+        ablated=[*ablation.overviews(summaries, figures), *ablated],
         paired=uncertain.tables(pairs, figures),
         pictures=drawn,
     )

@@ -13,6 +13,10 @@ if TYPE_CHECKING:  # nothing here needs them to run, and a machine that only tra
     from tfser.usage import Usage
 
 
+RETRIES = 5
+"""How often a trial is started again after its worker, its node or what it read was lost."""
+
+
 class Runner(Protocol):
     """Trains until the schedule is finished."""
 

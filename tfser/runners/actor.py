@@ -5,6 +5,7 @@ Everything here runs where the driver's schedule is not; what it has to say goes
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -12,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from tfser import __version__
+from tfser import __version__, temporary
 from tfser.files import place
 from tfser.resources import code_digest
 from tfser.runners import work
@@ -26,6 +27,8 @@ def trial_actor() -> type:
     class Trials(tune.Trainable):  # type: ignore[misc]  # Ray is not typed
         def setup(self, config: dict[str, Any]) -> None:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on a GPU
+            with contextlib.suppress(OSError):
+                temporary.clear()  # of workers that were killed on this machine
 
         def step(self) -> dict[str, Any]:
             began = time.time()

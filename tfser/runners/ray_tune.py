@@ -7,24 +7,22 @@ own experiment state is never restored: every start plans anew (design: re-plan,
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import tempfile
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from tfser import temporary
 from tfser.errors import RequestError, TfserError
 from tfser.fused import fusion_key
-from tfser.runners import actor, gpu_share, ray_environment, safety, work
+from tfser.runners import RETRIES, actor, gpu_share, ray_environment, safety, work
 from tfser.schedule import Schedule
 from tfser.trial import TrialSpec
 from tfser.usage import Usage
-
-RETRIES = 5
-"""How often a trial is started again elsewhere after its worker, its node or what it read was lost."""
 
 LOW_ON_MEMORY = "running low on memory"
 """In the error of a trial whose worker Ray ended before the system would have ended the whole node."""
@@ -74,23 +72,26 @@ class RayTuneRunner:
             os.environ["RAY_AUTH_MODE"] = "token"
         ray_environment.reach(address)
         if address is not None and (open_door := safety.open_to_anyone(address)):
-            raise RequestError(f"--address {address}", [f"{open_door}; {safety.ADVICE}"])
+            raise RequestError(f"{safety.option(address)} {address}", [f"{open_door}; {safety.ADVICE}"])
         import ray
 
         self._ray, self._say, self.together = ray, say, together
         self._losses: Counter[str] = Counter()
+        self._session: BinaryIO | None = None
         self.usage = Usage()
         try:
             if address is None:
                 cores = workers or len(os.sched_getaffinity(0))
                 # Without a word on it, Ray would go to a cluster that somebody started on this machine.
                 alone = {"address": "local", "num_cpus": cores, "include_dashboard": False}
-                ray.init(**alone, _temp_dir=ray_environment.temp_folder(), log_to_driver=False, logging_level="ERROR", namespace="tfser")
+                short = ray_environment.temp_folder()
+                began = ray.init(**alone, _temp_dir=short, log_to_driver=False, logging_level="ERROR", namespace="tfser")
+                self._session = _mark_session(Path(began.address_info["session_dir"]))
             else:
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="tfser")
         except (OSError, RuntimeError, ValueError) as error:
             raise RequestError(
-                f"--address {address}" if address else "local Ray",
+                f"{safety.option(address)} {address}" if address else "local Ray",
                 [f"{' '.join(str(error).split())[:500]}; is it running (ray status), and is RAY_AUTH_MODE=token set on both sides?"],
             ) from None
         resources = ray.cluster_resources()
@@ -98,7 +99,7 @@ class RayTuneRunner:
         if address is not None and not cpus and trial_gpus is None:
             ray.shutdown()
             detail = "it has no worker yet, so that nothing tells which share of a GPU fits a trial; say --trial-gpus X (0 trains on CPUs)"
-            raise RequestError(f"--address {address}", [detail])
+            raise RequestError(f"{safety.option(address)} {address}", [detail])
         self.trial_cpus = trial_cpus or 1.0
         self._cpus_per_gpu = cpus / gpus if gpus and trial_gpus is None else None
         """Where the share of a GPU is still to be chosen."""
@@ -166,6 +167,8 @@ class RayTuneRunner:
         while not schedule.finished:
             search = searcher(schedule, task, self.usage, self._pack_size, max(TRIALS_AT_MOST, 20 * self.workers))
             self._fit(search, self._watch_losses(schedule, search))
+            if search.error is not None:
+                raise search.error
             if search.refusal:
                 raise TfserError(search.refusal)
             if not search.set_aside and not search.full and not schedule.finished:
@@ -207,18 +210,28 @@ class RayTuneRunner:
             looked = 0.0
 
             def on_step_begin(callback, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: N805
+                if search.error is not None:
+                    raise search.error  # here it ends Tune at once; a trial that runs goes on from its checkpoint at the next start
                 if time.monotonic() - callback.looked >= LOOK_S:
                     callback.looked = time.monotonic()
                     self.usage.workers(time.time(), self._places())
 
-            def on_trial_error(_, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: N805
+            def on_trial_error(callback, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: N805
+                with search.noted():
+                    callback.take_back(trial, "its worker or node is gone")
+
+            def on_trial_complete(callback, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: N805
+                with search.noted():
+                    callback.take_back(trial, "it left no ledger entry that can be read")
+
+            def take_back(_, trial: Any, unsaid: str) -> None:  # noqa: N805
                 specs = search.lost.pop(trial.trial_id, [])
                 said = _error_of(trial)
                 if LOW_ON_MEMORY in said:  # of dozens of lines the last one is an advice
                     reason = "out of memory: Ray ended its worker, because the node was running low on memory"
                     search.set_aside += [(spec, reason) for spec in specs]
                     return
-                lines = said.splitlines() or ["its worker or node is gone"]
+                lines = said.splitlines() or [unsaid]
                 reason = lines[-1].strip()[:200]
                 for spec in specs:
                     self._losses[spec.trial_id] += 1
@@ -242,7 +255,7 @@ class RayTuneRunner:
         # away: short trials would all run on one worker, and an autoscaler would be asked for one node after the other.
         os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(self._at_once))
         # Tune's own files are the driver's and of no use to a later start; nothing of a trial goes through them.
-        with tempfile.TemporaryDirectory(prefix="tfser-tune-", ignore_cleanup_errors=True) as folder:
+        with temporary.Folder("tune") as folder, _said_plainly(search):
             tune.Tuner(
                 tune.with_resources(actor.trial_actor(), {"cpu": self.trial_cpus, "gpu": self.trial_gpus}),
                 tune_config=tune.TuneConfig(
@@ -253,7 +266,7 @@ class RayTuneRunner:
                 ),
                 run_config=tune.RunConfig(
                     name="trials",
-                    storage_path=folder,
+                    storage_path=str(folder),
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=0),
                     callbacks=[losses],
@@ -263,6 +276,23 @@ class RayTuneRunner:
     def close(self) -> None:
         """Leave the cluster; a local Ray that was started for this run ends."""
         self._ray.shutdown()
+        if self._session is not None:
+            self._session.close()
+
+
+def _mark_session(folder: Path) -> BinaryIO | None:
+    """Mark the folder of a local Ray as in use, and remove those of earlier ones that have ended: Ray removes none.
+
+    The last one stays for whoever wants to read Ray's logs.
+    """
+    mark = None
+    with contextlib.suppress(OSError):
+        mark = temporary.hold(folder)
+        for other in folder.parent.glob("session_*"):
+            if not other.is_symlink():
+                with contextlib.suppress(OSError):
+                    temporary.remove_dead(other)
+    return mark
 
 
 def _error_of(trial: Any) -> str:
@@ -275,6 +305,21 @@ def _error_of(trial: Any) -> str:
     except OSError:
         return ""
     return text.rpartition("Failure # ")[2].partition("\n")[2].strip()
+
+
+@contextlib.contextmanager
+def _said_plainly(search: Any) -> Iterator[None]:
+    """What ends Tune is what went wrong in our callbacks, which the runner raises itself; else it is told in a sentence."""
+    from ray.tune import TuneError
+
+    try:
+        yield
+    except Exception as error:
+        if search.error is None and isinstance(error, TuneError):
+            reason = (str(error).strip().splitlines() or ["for no reason that it told"])[-1][:300]
+            raise TfserError(f"Ray Tune ended before the sweep did ({reason}); run the same command again to go on") from error
+        if search.error is None:
+            raise
 
 
 class _NotCopied:
@@ -312,6 +357,16 @@ def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task], usage: 
             self.left = most
             self.refusal = ""
             """Why nothing more may be trained here."""
+            self.error: Exception | None = None
+            """What went wrong on the driver's side, first: a disk, a database. It ends the run."""
+
+        @contextlib.contextmanager
+        def noted(self) -> Iterator[None]:
+            """Keep what is raised: Tune would take it for a failure of the trial, and end with a text about itself."""
+            try:
+                yield
+            except Exception as error:
+                self.error = self.error or error
 
         @property
         def full(self) -> bool:
@@ -319,11 +374,16 @@ def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task], usage: 
             return self.left <= 0
 
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-            none = self.refusal or self.full
+            with self.noted():
+                return self._suggested(trial_id)
+            return str(Searcher.FINISHED)
+
+        def _suggested(self, trial_id: str) -> dict[str, Any] | str | None:
+            none = self.refusal or self.full or self.error
             specs = [] if none else schedule.next_together(fusion_key, pack_size(schedule.waiting))
             if not specs:
                 # What was set aside is still running for the schedule; nothing that waits for it can come up now.
-                wait = self.running and not self.refusal and not schedule.finished
+                wait = self.running and not self.refusal and not self.error and not schedule.finished
                 return None if wait else str(Searcher.FINISHED)
             self.left -= 1
             self.running[trial_id] = [task(spec) for spec in specs]
@@ -333,24 +393,28 @@ def searcher(schedule: Schedule, task: Callable[[TrialSpec], work.Task], usage: 
             """A trial has one result, its last."""
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            tasks, said = self.running.pop(trial_id), result or {}
+            tasks, said = self.running.pop(trial_id, []), result or {}
             if "times" in said:
                 usage.worked(*said["times"])
-            lost = []
-            for ended, answer in zip(tasks, said.get("trials", [{}] * len(tasks)), strict=True):
-                record = ended.ledger.get(ended.spec.trial_id)
-                if record is not None:
-                    schedule.ended(ended.spec, record)
-                elif answer.get("status") == "pruned":
-                    schedule.ended(ended.spec, {"status": "pruned", "epochs": answer["pruned_after"]})
-                elif answer.get("status") == "refused":
-                    self.refusal = answer["reason"]
-                elif answer.get("status") == "memory":
-                    self.set_aside.append((ended.spec, answer["reason"]))
-                else:
-                    lost.append(ended.spec)
+            lost: list[TrialSpec] = []
+            for ended, answer in zip(tasks, said.get("trials") or [{}] * len(tasks), strict=False):
+                with self.noted():  # each by itself: the others' results are taken in all the same
+                    self._take_in(ended, answer, lost)
             if lost:
                 self.lost[trial_id] = lost
+
+        def _take_in(self, ended: work.Task, answer: dict[str, Any], lost: list[TrialSpec]) -> None:
+            record = ended.ledger.get(ended.spec.trial_id)
+            if record is not None:
+                schedule.ended(ended.spec, record)
+            elif answer.get("status") == "pruned":
+                schedule.ended(ended.spec, {"status": "pruned", "epochs": answer["pruned_after"]})
+            elif answer.get("status") == "refused":
+                self.refusal = answer["reason"]
+            elif answer.get("status") == "memory":
+                self.set_aside.append((ended.spec, answer["reason"]))
+            else:
+                lost.append(ended.spec)
 
         def save(self, checkpoint_path: str) -> None:
             """Nothing: the ledger and the studies are the state."""

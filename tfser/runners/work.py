@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ import torch
 from tfser import __version__, folds, known_sound, leaking, metrics
 from tfser.checkpoint import Checkpoint
 from tfser.errors import MachineError, TrialError
-from tfser.features import Pack
+from tfser.features import DAMAGED, Pack
 from tfser.files import Place, commit_text, make_folder
 from tfser.fused import OWN_SETTINGS, FusedTraining, fusion_key
 from tfser.ledger import Ledger
@@ -62,10 +63,27 @@ class Task:
         return Ledger(self.storage / "ledger")
 
 
+class FeaturesError(OSError):
+    """The features of a trial are gone or damaged: never the trial's fault, and they can be made again."""
+
+
+def _open_pack(path: Place, database_digest: str) -> tuple[Pack, np.ndarray]:
+    """A pack and its frames.
+
+    Raises:
+        FeaturesError: they cannot be read, or are another database's.
+    """
+    try:
+        files = [path.with_suffix(suffix).stat() for suffix in (".json", ".npy")] if isinstance(path, Path) else []
+        return _opened(path, database_digest, tuple((file.st_ino, file.st_size, file.st_mtime_ns) for file in files))
+    except DAMAGED as error:
+        raise FeaturesError(f"the features {path} cannot be read: {type(error).__name__}: {error}") from error
+
+
 @lru_cache(maxsize=4)
-def _open_pack(path: Place) -> tuple[Pack, np.ndarray]:
-    """Loaded once per process; the frames are memory-mapped, so a machine holds them once."""
-    pack = Pack.open(path)
+def _opened(path: Place, database_digest: str, state: tuple[tuple[int, ...], ...]) -> tuple[Pack, np.ndarray]:
+    """Loaded once per process, and anew where the files have changed since; the memory is shared by all processes of a machine."""
+    pack = Pack.open(path, database_digest)
     return pack, pack.frames()
 
 
@@ -202,6 +220,8 @@ class _Trial:
 
     training: Training
     """Set by ``begin``."""
+    _pack: Pack
+    """Likewise; once begun, a trial needs the files no more: what is mapped stays where they are deleted."""
 
     def __init__(self, task: Task, **circumstances: str) -> None:
         self.task = task
@@ -270,11 +290,11 @@ class _Trial:
     def begin(self) -> _Outcome | None:
         """Make the training, and go on from a checkpoint where there is one."""
         spec = self.task.spec
-        pack, frames = _open_pack(self.task.pack)
+        self._pack, frames = _open_pack(self.task.pack, spec.database_digest)
         architecture = MODELS[spec.model]
         self.training = Training(
-            lambda: architecture.build(spec.ablation, spec.settings, len(pack.emotions)),
-            trial_data(pack, frames, spec),
+            lambda: architecture.build(spec.ablation, spec.settings, len(self._pack.emotions)),
+            trial_data(self._pack, frames, spec),
             spec.settings,
             spec.seed,
             spec.epochs,
@@ -292,7 +312,7 @@ class _Trial:
     def after_epoch(self) -> _Outcome | None:
         """Score and save as the trial's purpose wants; the outcome where it has ended, by pruning or with its last epoch."""
         training, spec, bar = self.training, self.task.spec, self.task.bar
-        pack, _ = _open_pack(self.task.pack)
+        pack = self._pack
         if spec.purpose == "search":
             training.validate()
             reached = max(training.curves.validation_uar)
@@ -317,8 +337,9 @@ class _Trial:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a process or its GPU has too little memory."""
-    # PyTorch raises a plain RuntimeError where the CPU's memory is used up.
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+    # PyTorch raises a plain RuntimeError where the CPU's memory is used up, and where a GPU's library finds none.
+    said = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in said)
 
 
 _DEVICE_FAULTS = ("CUDA error", "CUDA driver", "CUDA-capable", "CUDA GPU", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error", "HIP error")

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Runs a command, and again whenever it fails: at first after a second, ever more seldom while it keeps failing.
+#
+#   bash cluster/restart.sh COMMAND...     ends when the command ends with 0
+set -u
+
+delay=1
+until SECONDS=0; "$@"; do
+  code=$?
+  if [ "$SECONDS" -ge 60 ]; then delay=1; fi
+  echo "$(date '+%F %T') ended with $code after $SECONDS s; starts again in $delay s"
+  sleep "$delay"
+  delay=$((delay < 30 ? 2 * delay : 60))
+done

@@ -1,0 +1,160 @@
+"""One name in two spellings: the check that the speakers, emotions and sessions of every database pass.
+
+A speaker who is written in two ways is on both sides of a fold, and a mistyped emotion is a class of its own. Nothing
+is corrected here: labels are kept as they were typed.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median
+
+from tfser.databases.base import Problem, Utterance
+from tfser.databases.folders import show
+
+COLUMNS = ("speaker", "emotion", "session")
+"""What is compared."""
+
+SHARE = 10
+"""A label with fewer than one utterance for so many of its neighbour's is rare."""
+
+FEW = 3
+"""Utterances that are rare beside five times as many."""
+
+_STEPS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("case", str.casefold),
+    ("Unicode form", lambda text: unicodedata.normalize("NFKC", text).casefold()),
+    ("blanks, - and _", lambda text: re.sub(r"[\s_-]+", " ", text).strip()),
+    ("the form of a number", lambda text: re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"(?<=\d)\.0+$", "", text))),
+)
+"""What makes no other name, and how a name is written without it; each step works on what the one before it left."""
+
+
+def problems(utterances: Sequence[Utterance], where: str) -> list[Problem]:
+    """Return every pair of labels that seems to be one label in two spellings.
+
+    Args:
+        utterances: of one database.
+        where: the folder or file, as text.
+    """
+    found = []
+    for what in COLUMNS:
+        of: dict[str, list[Utterance]] = defaultdict(list)
+        for utterance in utterances:
+            if (name := getattr(utterance, what)) is not None:
+                of[name].append(utterance)
+        found += [Problem("label", where, detail, f"spelling of a {what}") for detail in _variants(what, of)]
+        found += [Problem("label", where, detail, f"near {what}") for detail in _near(what, of)]
+    return found
+
+
+def remark(found: Iterable[Problem]) -> list[str]:
+    """Return what tables say where labels were taken as they are, problems or not."""
+    said = [p.detail.partition(";")[0] for p in found if p.about.startswith(("spelling of", "near "))]
+    more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
+    return [f"labels taken as typed: {said[0]}{more}"] if said else []
+
+
+def _variants(what: str, names: Iterable[str]) -> list[str]:
+    """Name the spellings of one name, and what they differ by."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[_plain(name)[-1]].append(name)
+    details = []
+    for variants in groups.values():
+        if len(variants) > 1:
+            forms = [_plain(name) for name in sorted(variants)]
+            step = next(i for i in range(len(_STEPS)) if len({form[i] for form in forms}) == 1)
+            written = ", ".join(ascii(name) if step == 1 else show(name) for name in sorted(variants))
+            details.append(f"{what}s {written} differ by {_STEPS[step][0]} only; write them the same")
+    return details
+
+
+def _plain(name: str) -> list[str]:
+    """Return a name after each of the steps."""
+    forms = []
+    for _, step in _STEPS:
+        name = step(name)
+        forms.append(name)
+    return forms
+
+
+def _near(what: str, of: dict[str, list[Utterance]]) -> list[str]:
+    """Name the labels that look mistyped: rare, or of one speaker alone, and a letter or two from another label."""
+    counts = {name: len(own) for name, own in of.items()}
+    speakers = {name: {u.speaker for u in own} for name, own in of.items()}
+    suspects = _suspects(what, counts)
+    details = []
+    for name in suspects:
+        neighbours = [other for other in suspects[name] if near(name, other, ending=what == "emotion")]
+        if what == "emotion":
+            alone = len(speakers[name]) == 1
+            neighbours = [o for o in neighbours if _rare(counts[name], counts[o]) or (alone and speakers[o] - speakers[name])]
+        if neighbours:
+            meant = max(neighbours, key=lambda other: (counts[other], other))
+            has = _number(counts[name], "utterance") + (f" of {_number(len(speakers[name]), 'speaker')}" if what != "speaker" else "")
+            details.append(
+                f"{what} {show(name)} has {has} and is near {show(meant)} ({counts[meant]}); "
+                f"did you mean {show(meant)!r}? If not, --allow-incomplete goes on with both"
+            )
+    return details
+
+
+def _suspects(what: str, counts: dict[str, int]) -> dict[str, list[str]]:
+    """Return what each label may be mistyped for, before their letters are looked at.
+
+    Speakers and sessions have names that lie near each other by nature (Anna, Anne): of those only the few that are
+    rare beside the usual one are compared, and only with the common ones.
+    """
+    names = sorted(counts)
+    if what == "emotion":
+        return {name: [other for other in names if other != name] for name in names}
+    usual = median(counts.values()) if counts else 0
+    rare = [name for name in names if SHARE * counts[name] <= usual]
+    common = {name: [other for other in names if SHARE * counts[name] <= counts[other]] for name in rare}
+    return common if len(rare) <= FEW else {}
+
+
+def _rare(count: int, other: int) -> bool:
+    return SHARE * count <= other or (count <= FEW and 5 * count <= other)
+
+
+def _number(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def near(one: str, other: str, *, ending: bool = True) -> bool:
+    """Tell whether a slip of the hand turns one label into the other, or (with ``ending``) another ending.
+
+    Labels that differ in their digits count something (level1, level2), and a prefix of two letters turns a word into
+    its opposite (happy, unhappy).
+    """
+    a, b = sorted((_plain(one)[-1], _plain(other)[-1]), key=len)
+    if a == b or re.findall(r"\d+", a) != re.findall(r"\d+", b) or len(a) < 3:
+        return False
+    if ending and b.startswith(a):
+        return True
+    if b.endswith(a) and len(b) - len(a) > 1:
+        return False
+    edits = _edits(a, b)
+    if edits == 1:
+        return len(a) > 3 or len(a) != len(b) or sorted(a) == sorted(b)  # sad and mad are two words
+    return ending and edits == 2 and len(a) > 4 and a[0] == b[0]
+
+
+def _edits(a: str, b: str) -> int:
+    """Count the letters inserted, left out, replaced, or swapped with their neighbour; 3 stands for more."""
+    if len(b) - len(a) > 2:
+        return 3
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, start=1):
+        older, before, row = before, row, [i]
+        for j, y in enumerate(b, start=1):
+            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (x != y)))
+            if i > 1 and j > 1 and x == b[j - 2] and y == a[i - 2]:
+                row[j] = min(row[j], older[j - 2] + 1)
+    return min(row[-1], 3)
