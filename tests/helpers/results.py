@@ -30,6 +30,8 @@ TFT, ATFNN = "time_frequency_transformer", "atfnn"
 def configuration(**changes) -> Configuration:
     values = {
         "database": "emodb",
+        "database_digest": "0a1b2c3d",
+        "settings": '{"epochs": 5}',
         "protocol": "speaker",
         "model": TFT,
         "ablation": "T+F+TF",
@@ -204,6 +206,7 @@ def random_results(number: int) -> Results:
                 model=model,
                 ablation=rng.choice(ABLATIONS[model]),
                 selection=rng.choice(["nested", "nested", "fixed", "oracle"]),
+                settings=f'{{"epochs": {rng.choice([5, 5, 8])}}}',
                 protocol=rng.choice(["speaker", "speaker", "session"]),
                 emotions=emotions,
                 folds=tuple(sorted(asked)),

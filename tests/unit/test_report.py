@@ -26,9 +26,9 @@ from tfser.report.summary import RecordError, summarise
 from tfser.report.tables import formats, notes, table
 
 CONTRACT = {
-    "summary.csv": "database protocol model ablation selection folds_done folds_total seeds "
+    "summary.csv": "database database_digest protocol model ablation selection settings folds_done folds_total seeds "
     "war_pooled uar_pooled war_mean war_sd uar_mean uar_sd",
-    "folds.csv": "database protocol fold model ablation selection seed war uar recall_glad recall_mad recall_sad "
+    "folds.csv": "database database_digest protocol model ablation selection settings fold seed war uar recall_glad recall_mad recall_sad "
     "utterances epochs hyperparameters trial_id",
     "predictions.csv": "trial_id utterance speaker truth predicted p_glad p_mad p_sad",
 }
@@ -99,7 +99,7 @@ def test_the_columns_are_those_that_other_tools_read_and_pandas_gives_them_their
     assert [str(folds[c].dtype) for c in ("seed", "utterances", "epochs", "war")] == ["int64"] * 3 + ["float64"]
     assert summary[["war_pooled", "uar_mean"]].max().max() <= 1
     assert {text and json.dumps(json.loads(text)) for text in folds.hyperparameters} == {'{"channels": 16, "learning_rate": 0.0005}'}
-    keys = list(zip(folds.database, folds.protocol, folds.fold, folds.model, folds.ablation, strict=True))
+    keys = list(zip(folds.database, folds.protocol, folds.model, folds.ablation, folds.fold, strict=True))
     assert keys == sorted(keys)
     comparison, ablation = read(tmp_path, "comparison.csv"), read(tmp_path, "ablation.csv")
     assert str(comparison.war.dtype) == str(ablation.war_pooled.dtype) == "float64"

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from tests.helpers.results import Tables, cell_numbers, markdown_cells, papers_sweep, printed, random_results, read
-from tfser.execution.results import Results
+from tfser.execution.results import KEY_COLUMNS, Results
 from tfser.report import write
 
 LATEX = {
@@ -94,7 +94,7 @@ def test_the_pages_paired_comparisons_are_those_of_paired_csv(folders):
         parser.feed((folder / "report.html").read_text(encoding="utf-8"))
         shown = [row for name, rows in parser.tables.items() if name.startswith("paired-") for row in rows[1:]]
         pairs = read(folder, "paired.csv")
-        key = ["database", "protocol", "model", "ablation", "selection", "other_model", "other_ablation", "other_selection"]
+        key = [*KEY_COLUMNS, "other_model", "other_ablation", "other_selection", "other_settings"]
         grouped = [part.set_index("figure") for _, part in pairs.groupby(key, sort=False)]
         assert len(shown) == len(grouped)
         for row, part in zip(shown, grouped, strict=True):

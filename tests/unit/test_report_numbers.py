@@ -31,7 +31,7 @@ from tests.helpers.results import (
     sweep,
 )
 from tfser.evaluation import uncertainty
-from tfser.execution.results import Results
+from tfser.execution.results import KEY_COLUMNS, Results
 from tfser.planning.configuration import Configuration
 from tfser.report import published, write
 
@@ -142,7 +142,7 @@ def check_summary(folder: Path, reference: Reference) -> None:
     summary = read(folder, "summary.csv")
     assert len(summary) == len(reference.rows)
     for line in summary.itertuples():
-        row = reference.rows[line.database, line.protocol, line.model, line.ablation, line.selection]
+        row = reference.rows[tuple(getattr(line, name) for name in KEY_COLUMNS)]
         assert line.folds_done == len(row.done)
         for name in ("war_pooled", "uar_pooled", "war_mean", "war_sd", "uar_mean", "uar_sd"):
             assert same(getattr(line, name), row.numbers.get(name, np.nan)), (line, name)
@@ -152,7 +152,7 @@ def check_folds(folder: Path, reference: Reference) -> None:
     folds = read(folder, "folds.csv")
     assert len(folds) == len(reference.trials)
     for line in folds.to_dict("records"):
-        key = tuple(line[name] for name in ("database", "protocol", "model", "ablation", "selection"))
+        key = tuple(line[name] for name in KEY_COLUMNS)
         trial = reference.trials[key, line["fold"], line["seed"]]
         assert same(line["war"], trial.war)
         assert same(line["uar"], trial.uar)
@@ -173,7 +173,7 @@ def check_comparison(folder: Path, results: Results, wanted: dict[tuple, Expecte
     assert len(cells) == len(ours)
     seen = set()
     for line, cell in zip(ours.to_dict("records"), cells, strict=True):
-        key = (line["database"], protocol[line["protocol"]], line["model"], line["ablation"], line["selection"])
+        key = tuple(protocol[line[name]] if name == "protocol" else line[name] for name in KEY_COLUMNS)
         row, c = wanted[key], names[key]
         seen.add((key, line["averaging"]))
         assert (line["database_state"] == "complete") == c.complete
@@ -213,7 +213,7 @@ def check_ablation(folder: Path, results: Results, wanted: dict[tuple, Expected]
     protocol = {c.protocol_name: c.protocol for c in results.configurations}
     known = {(a.model, a.ablation): a for a in published.load().ablations}
     for line in written.to_dict("records"):
-        key = (line["database"], protocol[line["protocol"]], line["model"], line["ablation"], line["selection"])
+        key = tuple(protocol[line[name]] if name == "protocol" else line[name] for name in KEY_COLUMNS)
         ours, theirs = wanted.get(key), known.get((line["model"], line["ablation"]))
         war, uar = theirs.figures.get(line["database"], (None, None)) if theirs else (None, None)
         assert same(line["war_published"], np.nan if war is None else war)
@@ -226,7 +226,7 @@ def check_ablation(folder: Path, results: Results, wanted: dict[tuple, Expected]
                 assert same(line[f"{figure}{end}"], numbers.get(f"{figure}{end}", np.nan)), (key, figure, end)
         assert same(line["uar_mean_zeros"], numbers.get("zeros", np.nan))
         assert same(line["uar_sd"], numbers.get("uar_sd", np.nan))
-    rows = {(line.database, protocol[line.protocol], line.model, line.ablation, line.selection) for line in written.itertuples()}
+    rows = {tuple(protocol[line[n]] if n == "protocol" else line[n] for n in KEY_COLUMNS) for line in written.to_dict("records")}
     assert {c.key for c in results.configurations if f"{name}" == "ablation" or c.database in set(written.database)} <= rows
 
 
@@ -237,9 +237,8 @@ def check_pairs(folder: Path, results: Results, reference: Reference) -> int:
     families: dict[tuple, list[tuple[float, float]]] = {}
     seeds_of = {c.key: set(c.seeds) for c in results.configurations}
     for line in pairs.to_dict("records"):
-        place = (line["database"], line["protocol"])
-        one = (*place, line["model"], line["ablation"], line["selection"])
-        other = (*place, line["other_model"], line["other_ablation"], line["other_selection"])
+        one = tuple(line[name] for name in KEY_COLUMNS)
+        other = tuple(line[f"other_{name}" if f"other_{name}" in line else name] for name in KEY_COLUMNS)
         folds = sorted(set(wanted[one].done) & set(wanted[other].done))
         seeds = seeds_of[one] & seeds_of[other]
         score = attrgetter(line["figure"].removesuffix("_mean"))
@@ -250,7 +249,7 @@ def check_pairs(folder: Path, results: Results, reference: Reference) -> int:
         p = np.mean(np.abs(flips) >= abs(differences.sum()) - 1e-12)
         assert same(line["p"], p)
         assert line["p"] >= line["p_smallest"] - 1e-12 == 2 / 2 ** len(folds) - 1e-12
-        in_table = one[2] == other[2] and one[4] == other[4] and whole.get(one[2]) == other[3]
+        in_table = (one[3], *one[5:]) == (other[3], *other[5:]) and whole.get(one[3]) == other[4]
         assert in_table == (not pd.isna(line["p_holm"]))
         if in_table:
             families.setdefault((other, line["figure"]), []).append((line["p"], line["p_holm"]))

@@ -1,0 +1,284 @@
+"""Tables from the ledger and from MLflow: nothing that is finished is mixed, replaced or lost."""
+
+import json
+import shutil
+import sqlite3
+import tarfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from tests.helpers.sweeps import SPACE, arguments, read, runs_of, tables_of
+from tests.helpers.tiny import write_tiny
+from tfser import collect
+from tfser.execution import rows, run_trial
+from tfser.storage.ledger import Ledger
+from tfser.sweep import command
+from tfser.trial import NUMERICS_VERSION
+
+OLD_STORE = Path(__file__).parents[1] / "helpers" / "old_store.tar.xz"
+"""What the first version whose rows had neither digest nor settings left of two sweeps, ``fixed`` and ``search``: made of ``write_tiny``
+with ``--epochs 2`` and ``SET_SMALL``, the second with ``--trials 2`` and tiny_space.yaml; without features, weights and pictures."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Three sweeps of manifests called labels.csv in one storage: two of the same data, one of other labels; returns the folder."""
+    folder = tmp_path_factory.mktemp("collect")
+    for name in ("a", "b"):
+        manifest = write_tiny(folder / name)
+        text = manifest.read_text()
+        manifest.with_name("labels.csv").write_text(text if name == "a" else text.replace(",carl,glad,", ",carl,tense,", 1))
+    for name, labels, epochs, more in (
+        ("long", "a", "2", ("--ablation", "T+F+TF", "T+F")),
+        ("short", "a", "1", ()),
+        ("other", "b", "2", ()),
+    ):
+        assert command.main(arguments(folder / labels / "labels.csv", folder / "out", "--name", name, *more, epochs=epochs)) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    """A copy of its results under another name, as a person renames or copies them."""
+    return Path(shutil.copytree(made / "out", tmp_path / "copied"))
+
+
+def run(*words):
+    return collect.main([str(word) for word in words])
+
+
+def only_mlflow(out):
+    """Take away everything but MLflow's database and artifacts."""
+    for name in ("ledger", "rows"):
+        shutil.rmtree(out / ".tfser" / name)
+
+
+def test_two_states_of_a_database_have_tables_of_their_own_and_no_row_takes_the_place_of_another(copied, capsys):
+    assert run("labels", "--out", copied) == 0
+    folders = sorted(copied.glob("labels-*"), key=lambda folder: -len(read(folder, "summary.csv")))
+    first, second = (read(folder, "summary.csv") for folder in folders)
+    assert [folder.name.removeprefix("labels-") for folder in folders] == [s.database_digest[0][:8] for s in (first, second)]
+    assert first.database_digest.nunique() == second.database_digest.nunique() == 1
+    settings = [json.loads(text)["epochs"] for text in first.settings]
+    assert sorted(zip(first.ablation, settings, strict=True)) == [("T+F", 2), ("T+F+TF", 1), ("T+F+TF", 2)]
+    assert (first.folds_done == 4).all()
+    assert len(second) == 1
+    numbers = pd.concat([read(copied / name, "folds.csv") for name in ("long", "short")])
+    assert sorted(read(folders[0], "folds.csv").trial_id) == sorted(numbers.trial_id)
+    assert read(folders[1], "folds.csv").equals(read(copied / "other", "folds.csv"))
+    pairs = read(folders[0], "paired.csv")
+    assert len(pairs) == 3 * 2
+    assert (folders[1] / "paired.csv").read_text().count("\n") == 1
+    text = (folders[0] / "comparison.md").read_text()
+    assert "fixed, epochs 1 |" in text
+    assert "fixed, epochs 2 |" in text
+    assert "fixed, epochs 1: 1 epochs (published: 1000), batch_size 8 (published: 64)" in text
+    capsys.readouterr()
+
+
+def test_from_mlflow_alone_the_same_rows_come(copied):
+    assert run("labels", "--out", copied) == 0
+    wanted = {folder.name: tables_of(folder) for folder in copied.glob("labels-*")}
+    shutil.move(copied, copied.with_name("renamed"))
+    out = copied.with_name("renamed")
+    only_mlflow(out)
+    for folder in out.glob("labels-*"):
+        shutil.rmtree(folder)
+    assert run("labels", "--out", out) == 0
+    assert {folder.name: tables_of(folder) for folder in out.glob("labels-*")} == wanted
+
+
+@pytest.mark.parametrize("without", ["mlflow.db", "mlartifacts"])
+def test_a_renamed_folder_gives_the_same_tables_whatever_mlflow_has_lost(copied, made, without):
+    path = copied / ".tfser" / without
+    path.unlink() if path.is_file() else shutil.rmtree(path)
+    assert run("long", "--out", copied) == 0
+    assert tables_of(copied / "long") == tables_of(made / "out" / "long")
+
+
+def test_artifacts_that_are_nowhere_are_named_and_the_tables_stay(copied, made, capsys, monkeypatch):
+    only_mlflow(copied)
+    shutil.move(copied / ".tfser" / "mlartifacts", copied / "elsewhere")
+    hidden = made / "out" / ".tfser" / "mlartifacts"
+    hidden.rename(hidden.with_name("hidden"))
+    try:
+        assert run("long", "short", "--out", copied) == 1
+    finally:
+        hidden.with_name("hidden").rename(hidden)
+    error = capsys.readouterr().err
+    assert "long: its tables are left as they are" in error
+    assert "2 x configuration.json of a row" in error
+    assert str(copied / ".tfser" / "mlartifacts") in error
+    assert str(hidden) in error
+    assert "Traceback" not in error
+    assert tables_of(copied / "long") == tables_of(made / "out" / "long")
+
+
+def test_trials_that_are_nowhere_are_counted_and_the_tables_stay(copied, made, capsys):
+    only_mlflow(copied)
+    for path in (copied / ".tfser" / "mlartifacts").rglob("trial.json"):
+        path.unlink()
+    hidden = made / "out" / ".tfser" / "mlartifacts"
+    hidden.rename(hidden.with_name("hidden"))
+    try:
+        assert run("long", "--out", copied) == 1
+    finally:
+        hidden.with_name("hidden").rename(hidden)
+    assert "8 x trial.json of a final trial" in capsys.readouterr().err
+    assert tables_of(copied / "long") == tables_of(made / "out" / "long")
+
+
+def test_a_table_is_never_replaced_by_one_that_knows_less(copied, made, capsys):
+    ledger = Ledger(copied / ".tfser" / "ledger")
+    lost = read(copied / "long", "folds.csv").trial_id[0]
+    ledger.path(lost).unlink()
+    (copied / ".tfser" / "mlflow.db").unlink()
+    assert run("long", "--out", copied) == 1
+    error = capsys.readouterr().err
+    assert "left as they are, because they hold folds that these would lack" in error
+    assert "4 folds there, 3 here" in error
+    assert tables_of(copied / "long") == tables_of(made / "out" / "long")
+    assert run("long", "--storage", copied / ".tfser", "--out", copied / "new") == 0
+    assert sorted(read(copied / "new" / "long", "summary.csv").folds_done) == [3, 4]
+
+
+def test_a_sweep_that_would_replace_tables_of_other_settings_is_refused_before_it_trains(copied, made, capsys, monkeypatch):
+    monkeypatch.setattr(run_trial, "run", lambda task: pytest.fail("it trained"))
+    call = arguments(made / "a" / "labels.csv", copied, "--name", "long", "--storage", copied / "fresh", epochs="1")
+    assert command.main([str(word) for word in call]) == 2
+    error = capsys.readouterr().err
+    assert "4 folds there, no such row here; name another sweep with --name" in error
+    assert tables_of(copied / "long") == tables_of(made / "out" / "long")
+
+
+def test_a_deleted_run_of_a_row_loses_no_fold_and_is_made_again_with_its_children(copied, made, monkeypatch):
+    uri = f"sqlite:///{copied / '.tfser' / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri)
+    _, runs = runs_of(copied)
+    mine = [r for r in runs if r.data.tags["tfser.sweep"] == "long"]
+    parents = [r.info.run_id for r in mine if r.data.tags["tfser.kind"] == "configuration"]
+    child = next(r.info.run_id for r in mine if r.data.tags["tfser.kind"] == "fold")
+    for run_id in (*parents, child):
+        client.delete_run(run_id)
+    assert run("long", "--out", copied) == 0
+    assert tables_of(copied / "long") == tables_of(made / "out" / "long")
+    monkeypatch.setattr(run_trial, "run", lambda task: pytest.fail("a finished trial was trained again"))
+    call = arguments(made / "a" / "labels.csv", copied, "--name", "long", "--ablation", "T+F+TF", "T+F")
+    assert command.main(call) == 0
+    assert tables_of(copied / "long") == tables_of(made / "out" / "long")
+    now = [r for r in runs_of(copied)[1] if r.data.tags["tfser.sweep"] == "long"]
+    repaired = {r.info.run_id: r for r in now if r.data.tags["tfser.kind"] == "configuration"}
+    folds = [r for r in now if r.data.tags["tfser.kind"] == "fold"]
+    assert len(repaired) == 2
+    assert len(folds) == len({r.data.tags["tfser.trial_id"] for r in folds}) == 8
+    for fold in folds:
+        assert repaired[fold.data.tags["mlflow.parentRunId"]].data.tags["tfser.ablation"] == fold.data.tags["tfser.ablation"]
+    only_mlflow(copied)
+    assert run("long", "--out", copied) == 0
+    assert tables_of(copied / "long") == tables_of(made / "out" / "long")
+
+
+def test_a_copy_goes_on_in_its_own_folder(copied, made):
+    """MLflow keeps absolute paths; what a copy writes must not end in the original."""
+    before = {p: p.stat().st_mtime_ns for p in (made / "out").rglob("*") if p.is_file()}
+    call = arguments(made / "a" / "labels.csv", copied, "--name", "short", "--ablation", "F+TF", "T+F+TF", epochs="1")
+    assert command.main(call) == 0
+    assert {p: p.stat().st_mtime_ns for p in (made / "out").rglob("*") if p.is_file()} == before
+    with sqlite3.connect(copied / ".tfser" / "mlflow.db") as connection:
+        places = [place for (place,) in connection.execute("SELECT artifact_uri FROM runs")]
+    connection.close()
+    assert all(place.startswith(f"file://{copied}/") for place in places)
+
+
+def test_folds_and_models_that_an_earlier_start_asked_for_stay_in_the_table(made, tmp_path):
+    for fold, ablation in (("anna", "T+F"), ("bert", "T+F"), ("bert", "T+F+TF")):
+        more = ("--name", "grow", "--fold", fold, "--ablation", ablation)
+        assert command.main(arguments(made / "a" / "labels.csv", tmp_path, *more, epochs="1")) == 0
+    folds = read(tmp_path / "grow", "folds.csv")
+    assert sorted(zip(folds.ablation, folds.fold, strict=True)) == [("T+F", "anna"), ("T+F", "bert"), ("T+F+TF", "bert")]
+    before = tables_of(tmp_path / "grow")
+    assert run("grow", "--out", tmp_path) == 0
+    assert tables_of(tmp_path / "grow") == before
+
+
+def test_what_was_finished_before_an_interruption_can_be_collected(made, tmp_path, monkeypatch, capsys):
+    train, left = run_trial.run, [2]
+
+    def interrupted(task):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return train(task)
+
+    monkeypatch.setattr(run_trial, "run", interrupted)
+    assert command.main(arguments(made / "a" / "labels.csv", tmp_path, "--name", "cut", epochs="1")) == 130
+    assert run("cut", "--out", tmp_path) == 0
+    assert read(tmp_path / "cut", "summary.csv").folds_done.tolist() == [2]
+    assert "not finished" in capsys.readouterr().out
+
+
+# A store of an earlier version.
+
+
+@pytest.fixture
+def old(tmp_path):
+    """Its folder, and the manifest that it was made of."""
+    if NUMERICS_VERSION != 2:
+        pytest.skip("the store holds trials of numerics version 2")
+    with tarfile.open(OLD_STORE) as archive:
+        archive.extractall(tmp_path / "old", filter="data")
+    return tmp_path / "old", write_tiny(tmp_path / "tiny")
+
+
+NUMBERS = ["folds_done", "folds_total", "seeds", "war_pooled", "uar_pooled", "war_mean", "war_sd", "uar_mean", "uar_sd"]
+
+
+def test_a_store_of_an_earlier_version_is_read_with_the_same_numbers(old, capsys):
+    out, _ = old
+    before = {name: read(out / name, "summary.csv")[NUMBERS] for name in ("fixed", "search")}
+    assert run("--out", out) == 0
+    for name, numbers in before.items():
+        pd.testing.assert_frame_equal(read(out / name, "summary.csv")[NUMBERS], numbers)
+    fixed = read(out / "fixed", "summary.csv").iloc[0]
+    assert fixed.database_digest == read(out / "search", "summary.csv").database_digest[0]
+    assert {"epochs": 2, "channels": 2}.items() <= json.loads(fixed.settings).items()
+    assert run("tiny", "--out", out) == 0
+    assert len(read(out / "tiny", "summary.csv")) == 2
+    capsys.readouterr()
+
+
+def test_a_sweep_of_an_earlier_version_goes_on_without_a_second_run_of_anything(old, monkeypatch, capsys):
+    out, manifest = old
+    monkeypatch.setattr(run_trial, "run", lambda task: pytest.fail("a finished trial was trained again"))
+    before = {name: read(out / name, "folds.csv") for name in ("fixed", "search")}
+    keys = sorted(r.data.tags["tfser.trial_id"] for r in runs_of(out)[1] if "tfser.trial_id" in r.data.tags)
+    ids = {r.info.run_id for r in runs_of(out)[1]}
+    assert command.main(arguments(manifest, out, "--name", "fixed")) == 0
+    search = ("--name", "search", "--trials", "2", "--space", str(SPACE))
+    assert command.main(arguments(manifest, out, *search)) == 0
+    runs = runs_of(out)[1]
+    assert {r.info.run_id for r in runs} == ids, "a run was made although there was one"
+    assert sorted(r.data.tags["tfser.trial_id"] for r in runs if "tfser.trial_id" in r.data.tags) == keys
+    parents = [r for r in runs if r.data.tags["tfser.kind"] == "configuration"]
+    assert all(json.loads(r.data.tags["tfser.settings"])["epochs"] == 2 and r.data.tags["tfser.database_digest"] for r in parents)
+    for name, folds in before.items():
+        now = read(out / name, "folds.csv")
+        pd.testing.assert_frame_equal(now[folds.columns.drop("hyperparameters")], folds.drop(columns="hyperparameters"))
+    assert {row.sweep for row in rows.every(out / ".tfser")} == {"fixed", "search"}
+    only_mlflow(out)
+    assert run("tiny", "--out", out) == 0
+    assert read(out / "tiny", "summary.csv").folds_done.tolist() == [4, 4]
+    capsys.readouterr()
+
+
+def test_an_old_table_is_not_replaced_by_one_that_lacks_its_rows(old, capsys):
+    out, manifest = old
+    text = (out / "fixed" / "summary.csv").read_text()
+    (out / "fixed" / "summary.csv").write_text(text + text.splitlines()[1].replace("T+F+TF", "F+TF") + "\n")
+    assert command.main(arguments(manifest, out, "--name", "fixed")) == 2
+    assert "tiny / speaker / time_frequency_transformer / F+TF / fixed: 4 folds there, no such row here" in capsys.readouterr().err
+    assert run("fixed", "--out", out) == 1
+    assert "F+TF / fixed: 4 folds there, no such row here" in capsys.readouterr().err
