@@ -9,6 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from mlflow.utils.validation import _validate_metric_name
 from PIL import Image
 
 from tests.helpers.runs import DIGEST, EMOTIONS, Held, points, record, row
@@ -17,7 +20,7 @@ from tfser.tracking import confusion_thumbnail, outbox
 from tfser.tracking import connection as tracking_connection
 from tfser.tracking.connection import prepare
 from tfser.tracking.outbox import Mirror
-from tfser.tracking.runs import Tracker, configuration_key
+from tfser.tracking.runs import Tracker, configuration_key, recall_name
 
 
 @pytest.fixture
@@ -603,3 +606,20 @@ def test_a_picture_is_darker_where_more_was_recognised_and_the_same_for_the_same
 def test_long_names_and_headings_stay_inside_the_picture():
     picture = confusion_thumbnail.confusion(["a", "an emotion with a very long name"], [[1, 2], [3, 4]], ["x" * 500])
     assert Image.open(io.BytesIO(picture)).width < 800
+
+
+NAMES = st.text(st.sampled_from("ab愤怒哀हिं+(&:.;/- _é\u0301") | st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20)
+
+
+@given(st.lists(NAMES.map(str.strip).filter(bool), min_size=2, max_size=6, unique=True), st.integers(0, 300))
+@example(["愤怒", "悲伤"], 0)
+@example(["a+b", "a:2b:b", "a(b", "a-b"], 0)
+@settings(deadline=None)
+def test_every_emotion_has_a_metric_of_its_own_that_mlflow_takes(emotions, longer):
+    names = [recall_name("test", "愤" * longer + emotion) for emotion in emotions]
+    assert len(set(names)) == len(emotions)
+    for name in names:
+        _validate_metric_name(name)
+    assert {name for name, emotion in zip(names, emotions, strict=True) if emotion.isalnum() and not longer} == {
+        f"test/recall/{emotion}" for emotion in emotions if emotion.isalnum() and not longer
+    }
