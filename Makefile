@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-all lint ui
+.PHONY: help demo test test-all lint docs ui
 
 help:
 	@echo "make demo       set up and run the whole path on the built-in database"
 	@echo "make test       set up and run the fast tests"
 	@echo "make test-all   set up and run every test, the fast ones first"
 	@echo "make lint       set up, then ruff, mypy, import-linter and codespell"
+	@echo "make docs       set up and build docs/ into docs/_build, warnings as errors"
 	@echo "make ui         open the demo's runs in MLflow on http://127.0.0.1:5000"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -31,6 +32,9 @@ test-all: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache && $(BIN)/codespell
+
+docs: $(STAMP)
+	$(BIN)/sphinx-build -qW --keep-going docs docs/_build
 
 ui: $(STAMP)
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --workers 1 --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/results/.tfser/mlflow.db

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
+from tfser import __version__
 from tfser.text.streams import take_any_text
 
 COMMANDS = {
@@ -26,6 +27,9 @@ def main() -> int:
     if words and words[0] in COMMANDS:
         module = importlib.import_module(COMMANDS[words[0]][0])
         return int(module.main(words[1:]))
+    if words == ["--version"]:
+        print(f"tfser {__version__}")
+        return 0
     text = "usage: tfser COMMAND ...\n" + "\n".join(f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items())
     asked = not words or words[0] in ("-h", "--help")
     print(text if asked else f"tfser: no command {words[0]!r}\n{text}", file=sys.stdout if asked else sys.stderr)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tfser import __version__
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -53,6 +55,11 @@ def test_tfser_alone_names_its_commands_and_a_wrong_one_is_refused(installed, tm
     wrong = run(installed, tmp_path, "tfser", "sweap")
     assert wrong.returncode == 2
     assert "no command 'sweap'" in wrong.stderr
+
+
+def test_the_version_is_the_one_of_the_package():
+    shown = subprocess.run([sys.executable, "-m", "tfser", "--version"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stdout == f"tfser {__version__}\n"
 
 
 def test_a_wrong_command_is_refused_with_those_that_there_are():
