@@ -23,7 +23,7 @@ from tfser.space import Space, refusals
 from tfser.trial import NUMERICS_VERSION, Hyperparameter, TrialSpec, Value
 
 EPOCHS_WHERE_SILENT = 100
-"""Ours: epochs without --epochs for a model whose paper does not state them (ATFNN)."""
+"""Ours: epochs without --epochs for a model whose paper does not state them (ATFNN). Its rows are ``fixed``, not ``published``."""
 
 MOST_SEEDS, MOST_TRIALS, MOST_EPOCHS = 10_000, 1_000_000, 10_000_000
 """Ours: beyond any use, and small enough that a slip of the finger is refused instead of filling the memory with a plan."""
