@@ -22,7 +22,7 @@ from tfser.attention.maps import Chosen, attend, band_centres_hz, look, nearest,
 from tfser.audio.files import Waveform
 from tfser.errors import RequestError
 from tfser.features.log_mel import FrontEnd, log_mel
-from tfser.final_models.find import Source
+from tfser.final_models.find import Source, find
 from tfser.final_models.model import FinalModel, centre_s
 from tfser.models import MODELS
 from tfser.planning.settings import published_settings
@@ -380,7 +380,7 @@ def test_what_cannot_be_shown_is_refused_with_what_can(done, tmp_path, capsys):
 
 
 def test_lost_features_of_a_database_without_a_name_of_its_own_are_said(done, tmp_path, capsys):
-    trial = maps.finished.find("looked", Source(storage=done / ".tfser", results=done), {})["trial_id"]
+    trial = find("looked", Source(storage=done / ".tfser", results=done), {})["trial_id"]
     ledger = tmp_path / "ledger" / trial[:2]
     ledger.mkdir(parents=True)
     for ending in (".json", ".pt"):

@@ -351,6 +351,46 @@ def test_a_file_name_without_a_letter_cannot_name_a_database(file: str) -> None:
         manifest.name_of(Path(file))
 
 
+def test_a_person_can_name_a_manifest_and_any_other_database(folder: Path) -> None:
+    path = write(folder, LINES, "labels.csv")
+    plain, named = load(str(path), None), load(f"mine={path}", None)
+    assert (plain.name, named.name) == ("labels", "mine")
+    assert named.utterances == plain.utterances
+    assert load(f"a_1={write(folder, LINES, '语音.csv')}", None).name == "a_1"
+    assert load("toy=synthetic", None).name == "toy"
+    assert load("synthetic=synthetic", None).name == "synthetic"
+
+
+def test_a_sign_in_a_path_is_no_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder, LINES, "a=b.csv")
+    assert load(str(folder / "a=b.csv"), None).name == "a-b"
+    monkeypatch.chdir(folder)
+    assert load("a=b.csv", None).name == "a-b"
+
+
+@pytest.mark.parametrize("name", ["", "../x", "My Corpus", "a" * 65, "-a", "con", "语音", "casia", "a.b"])
+def test_a_name_is_checked_before_it_becomes_a_path_and_takes_nobody_elses(name: str, folder: Path) -> None:
+    path = write(folder, LINES, "labels.csv")
+    with pytest.raises(RequestError) as caught:
+        load(f"{name}={path}", None)
+    said = "is the name of a database" if name == "casia" else "" if "/" in name else "becomes a part of folders"
+    assert said in str(caught.value)
+
+
+def test_an_audformat_database_can_be_named(folder: Path) -> None:
+    audformat = pytest.importorskip("audformat")
+    write(folder, LINES)
+    database = audformat.Database("spoken")
+    table = pd.read_csv(folder / "mine.csv")
+    database["files"] = audformat.Table(audformat.filewise_index([str(p) for p in table.path]))
+    for column in ("emotion", "speaker"):
+        database["files"][column] = audformat.Column()
+        database["files"][column].set(table[column].astype(str).to_list())
+    database.save(str(folder))
+    assert load(f"audformat:{folder}", None).name == "spoken"
+    assert load(f"mine=audformat:{folder}", None).name == "mine"
+
+
 def test_a_manifest_never_takes_the_name_of_a_reader(folder: Path) -> None:
     assert load(write(folder, LINES, "emodb.csv"), None).name == "emodb-manifest"
 

@@ -152,3 +152,46 @@ def test_one_fold_of_four_is_planned_and_known_to_be_one_of_four(tiny):
 def test_the_session_protocol_has_a_fold_per_session():
     made = make(load("synthetic", None), protocol="session")
     assert len(made.configurations[0].folds) == 2
+
+
+def test_what_is_published_is_what_the_paper_prints_however_it_was_asked_for(tiny):
+    def selection(**options):
+        (row,) = make(tiny, **options).configurations
+        return row.selection
+
+    assert selection() == selection(epochs=1000) == selection(fixed=(("channels", "64"),)) == "published"
+    assert selection(epochs=999) == selection(fixed=(("channels", "32"),)) == "fixed"
+    assert selection(models=("atfnn",)) == "fixed"  # its paper states no epochs: 100 are ours
+
+
+def test_rows_of_other_data_settings_or_searches_have_other_keys_and_equal_requests_the_same(tiny):
+    demo = search_space_file.read(packaged_files.data_folder("search_spaces") / "demo.yaml", known())
+    spaces = {"time_frequency_transformer": demo}
+
+    def key(digest="d", found=spaces, **options):
+        request = planning_request.Request(**{"models": ("time_frequency_transformer",), **options})
+        (row,) = plan.make(request, [tiny], lambda d: digest, found if request.trials else {}).configurations
+        return row.key
+
+    requests = [
+        {},
+        {"digest": "e"},
+        {"epochs": 8},
+        {"epochs": 1},
+        {"fixed": FIXED},
+        {"trials": 2},
+        {"trials": 3},
+        {"trials": 2, "epochs": 8},
+        {"trials": 2, "validation_folds": 2},
+        {"trials": 2, "prune": False},
+        {"trials": 2, "sampler": "random"},
+        {"trials": 2, "search_seed": 1},
+        {"trials": 2, "fixed": (("channels", "32"),)},
+        {"trials": 2, "found": {"time_frequency_transformer": demo.without({demo.dimensions[0].name: 1})}},
+        {"trials": 2, "selection": "global"},
+        {"selection": "oracle"},
+    ]
+    keys = [key(**request) for request in requests]
+    assert len(set(keys)) == len(requests)
+    assert [key(**request) for request in requests] == keys
+    assert key(seeds=3) == key(folds=("anna",)) == key()

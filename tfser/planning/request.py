@@ -15,7 +15,7 @@ from tfser.planning.settings import fixed_settings, hyperparameters, is_publishe
 from tfser.trial import Value
 
 EPOCHS_WHERE_SILENT = 100
-"""Ours: epochs without --epochs for a model whose paper does not state them (ATFNN)."""
+"""Ours: epochs without --epochs for a model whose paper does not state them (ATFNN). Its rows are ``fixed``, not ``published``."""
 
 
 MOST_SEEDS, MOST_TRIALS, MOST_EPOCHS = 10_000, 1_000_000, 10_000_000

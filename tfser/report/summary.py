@@ -119,9 +119,8 @@ def summarise(results: Results) -> list[Summary]:
     configurations = sorted(results.configurations, key=lambda c: c.key)
     for first, second in zip(configurations, configurations[1:], strict=False):
         if first.key == second.key:
-            raise RecordError(
-                f"two rows are both {' / '.join(first.words)}, {first.settings or 'settings not recorded'}; a table holds each once"
-            )
+            settings = first.settings or "settings not recorded"
+            raise RecordError(f"two rows are both {' / '.join(first.words)}, {settings}; a table holds each once")
     selections = labels(configurations)
     return [_summary(results, configuration, selections[configuration.key]) for configuration in configurations]
 

@@ -6,7 +6,9 @@ ran before in this process nor an interruption changes a result.
 
 Ours, where the papers are silent: a last batch of a single segment joins the batch before it (batch
 normalisation needs two values per channel); weight decay is decoupled (AdamW, which without decay is
-Adam); an utterance's score is the mean of its segments' class probabilities.
+Adam); an utterance's score is the mean of its segments' class probabilities. Ours too, and in neither paper: segments are
+standardised per mel band with the mean and standard deviation of the training utterances. That is worth something: ten folds of
+EmoDB, a narrow Time-Frequency Transformer and a few epochs gave 6.6 points of UAR less without it, ATFNN no difference.
 """
 
 from __future__ import annotations
