@@ -21,7 +21,7 @@ from tfser.tracking import confusion_thumbnail, outbox
 from tfser.tracking import connection as tracking_connection
 from tfser.tracking.connection import prepare
 from tfser.tracking.outbox import Mirror
-from tfser.tracking.runs import Tracker, configuration_key
+from tfser.tracking.runs import Tracker, configuration_key, recall_name
 
 
 @pytest.fixture
