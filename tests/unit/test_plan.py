@@ -186,7 +186,7 @@ def test_rows_of_other_data_settings_or_searches_have_other_keys_and_equal_reque
         {"trials": 2, "prune": False},
         {"trials": 2, "sampler": "random"},
         {"trials": 2, "search_seed": 1},
-        {"trials": 2, "fixed": (("channels", "32"),)},
+        {"trials": 2, "fixed": (("dropout", "0.1"),)},
         {"trials": 2, "found": {"time_frequency_transformer": demo.without({demo.dimensions[0].name: 1})}},
         {"trials": 2, "selection": "global"},
         {"selection": "oracle"},
