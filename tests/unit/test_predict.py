@@ -13,7 +13,7 @@ import soundfile
 import torch
 from mlflow import MlflowClient
 
-from tests.conftest import SET_SMALL
+from tests.conftest import SMALL
 from tfser import finished, predict, serving, sweep, tracking
 from tfser.errors import RequestError
 from tfser.files import place
@@ -30,7 +30,8 @@ SIZES = ["band_group=4", "frame_group=8", "lstm_hidden=4", "lstm_layers=1", "enc
 def done(tiny_manifest, tmp_path_factory):
     """Results of two sweeps: every ablation of both models, and one whose epoch was chosen on the test fold."""
     out = tmp_path_factory.mktemp("results")
-    common = [str(tiny_manifest), "--out", str(out), "--in-process", "--fold", "anna", "--epochs", "2", "--set", *SET_SMALL, "channels=4"]
+    settings = [f"{name}={value}" for name, value in {**SMALL, "channels": 4}.items()]
+    common = [str(tiny_manifest), "--out", str(out), "--in-process", "--fold", "anna", "--epochs", "2", "--set", *settings]
     assert sweep.main([*common, *SIZES, "--name", "both", "--ablation", "all"]) == 0
     oracle = ["--name", "chosen-on-test", "--model", "time_frequency_transformer", "--selection", "oracle"]
     assert sweep.main([*common, *oracle]) == 0
