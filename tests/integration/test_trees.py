@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from tests.helpers import trees
-from tests.helpers.tiny import SET_SMALL
+from tests.helpers.tiny import SMALL
 from tfser.databases import KNOWN, load
 from tfser.databases import command as databases_command
 from tfser.report.published import load as published_figures
@@ -39,7 +39,8 @@ def data(tmp_path_factory):
 
 
 def words(database, data, out, *more):
-    model = ["--model", MODEL, "--epochs", "1", "--name", "s", "--set", *SET_SMALL, "batch_size=256"]
+    settings = [f"{name}={value}" for name, value in {**SMALL, "batch_size": 256}.items()]
+    model = ["--model", MODEL, "--epochs", "1", "--name", "s", "--set", *settings]
     return [database, "--data", str(data), "--out", str(out), *model, *more]
 
 

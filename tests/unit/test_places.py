@@ -7,16 +7,15 @@ from pathlib import Path
 import pytest
 
 from tfser import collect, predict
-from tfser.attention import maps
+from tfser.attention import command as attention
 from tfser.databases import command as databases
 from tfser.databases import load
 from tfser.doctor import command as doctor
 from tfser.errors import RequestError
 from tfser.execution.on_ray import environment, open_doors
-from tfser.leaks import command
+from tfser.leaks import command as leaks
 from tfser.storage import default_places, local_copies, places
-from tfser.sweep import command as sweep_command
-from tfser.sweep import run
+from tfser.sweep import command as sweep
 
 _spec = importlib.util.spec_from_file_location("mlflow_service_of_places", Path(__file__).parents[2] / "cluster" / "mlflow_service.py")
 mlflow_service = sys.modules[_spec.name] = importlib.util.module_from_spec(_spec)
@@ -29,18 +28,18 @@ SENTENCE = "no account 'no-such-account', so that '~no-such-account' stands for 
 @pytest.mark.parametrize(
     ("module", "words", "variable"),
     [
-        (run, ["synthetic", "--data", f"{WHO}/x"], None),
-        (run, ["synthetic", "--out", f"{WHO}/x"], None),
-        (run, ["synthetic", "--storage", f"{WHO}/x"], None),
-        (run, ["synthetic", "--trials", "2", "--space", f"{WHO}/x.yaml"], None),
-        (run, [f"{WHO}/labels.csv"], None),
-        (run, [f"audformat:{WHO}/x"], None),
-        (run, ["emodb"], "TFSER_DATA"),
-        (command, ["synthetic", "--model", "atfnn", "--out", f"{WHO}/x"], None),
+        (sweep, ["synthetic", "--data", f"{WHO}/x"], None),
+        (sweep, ["synthetic", "--out", f"{WHO}/x"], None),
+        (sweep, ["synthetic", "--storage", f"{WHO}/x"], None),
+        (sweep, ["synthetic", "--trials", "2", "--space", f"{WHO}/x.yaml"], None),
+        (sweep, [f"{WHO}/labels.csv"], None),
+        (sweep, [f"audformat:{WHO}/x"], None),
+        (sweep, ["emodb"], "TFSER_DATA"),
+        (leaks, ["synthetic", "--model", "atfnn", "--out", f"{WHO}/x"], None),
         (collect, ["--out", f"{WHO}/x"], None),
         (collect, ["--storage", f"{WHO}/x"], None),
         (predict, ["0123456789abcdef", "--results", f"{WHO}/x"], None),
-        (maps, ["0123456789abcdef", "--out", f"{WHO}/x"], None),
+        (attention, ["0123456789abcdef", "--out", f"{WHO}/x"], None),
         (databases, ["check", "emodb", "--data", f"{WHO}/x"], None),
         (databases, ["check", f"{WHO}/labels.csv"], None),
         (doctor, ["--data", f"{WHO}/x"], None),
@@ -132,12 +131,12 @@ def test_an_address_that_no_sweep_can_be_driven_through_is_refused_by_the_name_o
         monkeypatch.setenv("RAY_ADDRESS", address)
     else:
         call += ["--address", address]
-    assert sweep_command.main(call) == 2
+    assert sweep.main(call) == 2
     error = capsys.readouterr().err
     assert f"{'RAY_ADDRESS' if variable else '--address'}: " in error
     assert words in error
     assert not (tmp_path / "out").exists()
-    assert sweep_command.main([*call, "--in-process", "--plan"]) == 0, "without Ray its address does not matter"
+    assert sweep.main([*call, "--in-process", "--plan"]) == 0, "without Ray its address does not matter"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +149,7 @@ def test_an_address_that_no_sweep_can_be_driven_through_is_refused_by_the_name_o
     ],
 )
 def test_an_optuna_storage_that_cannot_be_one_is_refused_with_everything_else(url, words, tmp_path, capsys):
-    assert sweep_command.main(["synthetic", "--out", str(tmp_path / "out"), "--optuna-storage", url, "--seeds", "0"]) == 2
+    assert sweep.main(["synthetic", "--out", str(tmp_path / "out"), "--optuna-storage", url, "--seeds", "0"]) == 2
     error = capsys.readouterr().err
     assert words in error
     assert "--seeds" in error

@@ -15,9 +15,9 @@ import soundfile
 import torch
 from mlflow import MlflowClient
 
-from tests.helpers.tiny import SET_SMALL
+from tests.helpers.tiny import SMALL
 from tfser import __version__, predict
-from tfser.attention import maps
+from tfser.attention import command as attention
 from tfser.errors import RequestError
 from tfser.features import log_mel
 from tfser.features.log_mel import FrontEnd
@@ -38,7 +38,8 @@ SIZES = ["band_group=4", "frame_group=8", "lstm_hidden=4", "lstm_layers=1", "enc
 def done(tiny_manifest, tmp_path_factory):
     """Results of two sweeps: every ablation of both models, and one whose epoch was chosen on the test fold."""
     out = tmp_path_factory.mktemp("results")
-    common = [str(tiny_manifest), "--out", str(out), "--in-process", "--fold", "anna", "--epochs", "2", "--set", *SET_SMALL, "channels=4"]
+    settings = [f"{name}={value}" for name, value in {**SMALL, "channels": 4}.items()]
+    common = [str(tiny_manifest), "--out", str(out), "--in-process", "--fold", "anna", "--epochs", "2", "--set", *settings]
     assert sweep_command.main([*common, *SIZES, "--name", "both", "--ablation", "all"]) == 0
     oracle = ["--name", "chosen-on-test", "--model", "time_frequency_transformer", "--selection", "oracle"]
     assert sweep_command.main([*common, *oracle]) == 0
@@ -376,7 +377,7 @@ def stored_trials(request, done, tmp_path):
     return [(trial, tmp_path / trial) for trial in trials]
 
 
-@pytest.mark.parametrize("command", [predict, maps], ids=["predict", "attention"])
+@pytest.mark.parametrize("command", [predict, attention], ids=["predict", "attention"])
 def test_a_model_whose_code_was_edited_is_refused(stored_trials, tiny_manifest, capsys, monkeypatch, command):
     """The weights fit and their checksum is right, so that nothing but the scores tells."""
     file = tiny_manifest.parent / "anna" / "calm0.wav"

@@ -6,9 +6,9 @@ import pytest
 import sqlalchemy
 
 from tfser import collect, predict
-from tfser.attention import maps
+from tfser.attention import command as attention
 from tfser.doctor import command as doctor
-from tfser.sweep import run
+from tfser.sweep import command as sweep
 from tfser.tracking import connection as tracking_connection
 from tfser.tracking import uri as tracking_uri
 
@@ -94,10 +94,10 @@ def test_a_database_whose_driver_is_not_installed_is_a_problem_of_every_command_
 @pytest.mark.parametrize(
     "call",
     [
-        lambda folder: (run, ["synthetic", "--in-process", "--out", folder / "out"]),
+        lambda folder: (sweep, ["synthetic", "--in-process", "--out", folder / "out"]),
         lambda folder: (collect, ["--out", folder / "out"]),
         lambda folder: (predict, ["0123456789abcdef", "x.wav", "--results", folder / "out"]),
-        lambda folder: (maps, ["0123456789abcdef", "--file", "x.wav", "--results", folder / "out"]),
+        lambda folder: (attention, ["0123456789abcdef", "--file", "x.wav", "--results", folder / "out"]),
         lambda folder: (doctor, ["--out", folder / "out"]),
     ],
     ids=["sweep", "collect", "predict", "attention", "doctor"],
