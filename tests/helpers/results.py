@@ -255,7 +255,7 @@ def trained(results: Results) -> Results:
     for (c, fold, seed), entry in results.records.items():
         spec = TrialSpec(
             database=c.database,
-            database_digest="aa89826c681275f1",
+            database_digest=c.database_digest,
             protocol=c.protocol,
             fold=fold,
             purpose="final",

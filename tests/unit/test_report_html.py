@@ -222,7 +222,7 @@ def test_how_it_was_made_is_all_there(drawn):
     made = page.words[page.words.rindex("How it was made") :]
     for text in (
         COMMAND,
-        "aa89826c681275f1",
+        "0a1b2c3d",
         "torch 2.11.0",
         "ray 2.60.0",
         "2023-11-14 22:13 UTC to 2023-11-14 22:14 UTC",
