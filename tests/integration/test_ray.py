@@ -52,7 +52,7 @@ def undisturbed(tiny_manifest, tmp_path_factory):
 @pytest.mark.parametrize("address", [None, "local"])
 def test_a_local_ray_is_one_of_its_own_whatever_cluster_was_started_on_the_machine(address):
     code = f"""
-from tfser.runners.ray_tune import RayTuneRunner
+from tfser.execution.on_ray.tune_runner import RayTuneRunner
 runner = RayTuneRunner({address!r}, workers=1)
 print("workers", runner.workers, [node["NodeManagerHostname"] for node in runner._ray.nodes()] != [])
 runner.close()

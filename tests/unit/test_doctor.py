@@ -893,7 +893,21 @@ sys.exit(main(["--storage", sys.argv[1], "--json"]))
 
 
 def test_a_machine_with_torch_and_soundfile_alone_is_told_what_is_missing(tmp_path):
-    names = {"ray", "mlflow", "optuna", "pandas", "rich", "yaml", "sklearn", "matplotlib", "grpc", "upath", "sqlalchemy", "psutil"}
+    names = {
+        "ray",
+        "mlflow",
+        "optuna",
+        "pandas",
+        "rich",
+        "yaml",
+        "sklearn",
+        "matplotlib",
+        "grpc",
+        "upath",
+        "sqlalchemy",
+        "psutil",
+        "filelock",
+    }
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "MLFLOW_", "TFSER_"))}
     words = [sys.executable, "-c", BARE.format(names=names), str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=ROOT)

@@ -124,7 +124,7 @@ from tfser.doctor import machine, probe
 assert probe.training() is None, probe.training()
 from mlflow.tracking.context.default_context import DefaultRunContext
 assert DefaultRunContext().tags()["mlflow.user"].startswith("uid")
-from tfser.files import cache_folder
+from tfser.storage.local_copies import cache_folder
 assert cache_folder().is_relative_to({str(tmp_path)!r}), cache_folder()
 (said,) = (f for f in machine.training({{"account": probe.account(), "training": None}}))
 assert said.level == "note" and "no name for the account" in said.found

@@ -588,7 +588,7 @@ def test_entries_that_are_damaged_again_and_again_end_with_1_and_are_no_part_of_
         assert sweep_command.main(call) == 1
     shown = capsys.readouterr().out
     assert sorted(read(tmp_path / "t", "folds.csv").fold) == ["anna", "bert", "dora"]
-    assert "The tables lack 1 trial, because the ledger lost what was trained again; the same command trains what is missing" in shown
+    assert "The tables lack 1 trial, because the ledger lost it again; the same command trains what is missing" in shown
     assert "its trial is trained again by the next start that needs it" in shown
     assert "was trained again" not in shown
     assert sweep_command.main(call) == 0

@@ -380,7 +380,7 @@ class Run:
             again = "was trained again" if self.ledger.get(path.stem) else "is trained again by the next start that needs it"
             self._say(f"A damaged ledger entry was set aside as {path}; its trial {again}", "yellow")
         if not schedule.finished:
-            left = f"The tables lack {counted(schedule.waiting, 'trial')}, because the ledger lost what was trained again"
+            left = f"The tables lack {counted(schedule.waiting, 'trial')}, because the ledger lost it again"
             self._say(f"{left}; the same command trains what is missing", "red")
         return schedule.finished and not schedule.failures and not schedule.undecided
 
