@@ -25,7 +25,6 @@ from tfser.databases.formats.manifest import composed, label_problems, name_of
 from tfser.databases.reader import Reading
 from tfser.databases.typed_paths import locate_all
 from tfser.errors import RequestError
-from tfser.storage.yaml_text import check_size
 
 if TYPE_CHECKING:
     import audformat
@@ -80,6 +79,8 @@ def read(root: Path, name: str | None = None, *, remote: bool = False) -> tuple[
 
 def _check_header(path: Path, source: str) -> None:
     """Refuse a header on which audformat's YAML reader would hang, end the process, or run code that it holds."""
+    from tfser.storage.yaml_text import check_size  # here, because a machine that only trains has no PyYAML
+
     try:
         check_size(path.read_text(encoding="utf-8"), MOST_VALUES)
     except (OSError, ValueError) as error:
