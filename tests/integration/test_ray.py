@@ -14,6 +14,7 @@ import pytest
 
 from tests.helpers.sweeps import runs_of, tables_of
 from tests.helpers.sweeps import search_arguments as arguments
+from tfser.errors import counted
 from tfser.sweep import command as sweep_command
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +74,7 @@ def test_ray_gives_the_scores_of_the_in_process_runner_to_the_bit(undisturbed, t
     words = arguments(tiny_manifest, "results", "--deterministic", "--trial-cpus", str(cores / workers))
     done = command(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"Training, {workers} trials at once" in done.stdout
+    assert f"Training, {counted(workers, 'trial')} at once" in done.stdout
     assert tables_of(tmp_path / "results" / "s") == tables_of(undisturbed / "s")
     assert "Traceback" not in done.stderr
 
