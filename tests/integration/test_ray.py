@@ -107,7 +107,7 @@ def test_sigterm_ends_a_sweep_with_a_word_on_how_to_go_on(tiny_manifest, tmp_pat
     assert "Traceback" not in out
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_twenty_kills_at_random_moments_leave_the_table_of_an_undisturbed_search(tiny_manifest, tmp_path):
     """One process per start, so that the kill takes the driver in the middle of asking, training, committing or telling."""
 
