@@ -63,6 +63,7 @@ def test_wrong_words_end_with_2(capsys):
     assert "--quick" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_a_machine_without_a_gpu_is_told_so_and_what_needs_one_runs_on_its_cpu(capsys):
     if not torch.cuda.is_available():
         assert gpu.measure(figures.QUICK) == []

@@ -110,6 +110,7 @@ def test_collect_writes_no_table_for_an_option_that_is_empty(done, tmp_path, cap
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.full
 def test_the_end_of_a_sweep_says_how_much_of_the_time_its_worker_was_at_trials(tiny_manifest, tmp_path, capsys):
     call = arguments(tiny_manifest, tmp_path, "--name", "u", epochs="1")
     assert sweep_command.main(call) == 0
@@ -147,6 +148,7 @@ def test_mlflow_is_rebuilt_from_the_ledger_with_the_same_tables(done, tiny_manif
     assert tables_of(tmp_path / "done") == before
 
 
+@pytest.mark.full
 def test_an_mlflow_that_cannot_be_written_costs_no_training(tiny_manifest, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("tfser.tracking.outbox.PATIENCE_S", 1.0)
@@ -386,6 +388,7 @@ def test_the_weights_of_final_trials_are_kept_and_are_those_that_were_scored(don
     assert np.isfinite(record["standardisation"]["std"]).all()
 
 
+@pytest.mark.full
 def test_a_disk_that_fills_up_while_tables_are_written_costs_no_trial(tiny_manifest, tmp_path, monkeypatch, capsys):
     def full(*arguments, **named):
         raise OSError(28, "No space left on device")
@@ -404,6 +407,7 @@ def test_a_storage_that_cannot_be_made_is_refused_before_anything_starts(tiny_ma
     assert "name another with --storage" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_passwords_are_in_no_file(tiny_manifest, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("tfser.tracking.outbox.PATIENCE_S", 1.0)
@@ -441,6 +445,7 @@ def test_two_corpora_whose_manifests_have_one_name_stay_apart(tmp_path, capsys):
     assert "tiny holds other utterances, labels or audio; choose another --name" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_a_refused_request_leaves_nothing_that_refuses_the_corrected_one(tiny_manifest, tmp_path, capsys):
     search = ("--space", str(SPACE), "--name", "n")
     assert sweep_command.main(arguments(tiny_manifest, tmp_path, *search, "--trials", "2", "--optuna-storage", "nonsense")) == 2
@@ -455,6 +460,7 @@ def test_tables_that_cannot_be_written_are_refused_before_anything_is_trained(ti
     assert not (tmp_path / "s" / "ledger").exists()
 
 
+@pytest.mark.full
 def test_ctrl_c_while_tables_are_made_says_what_is_kept(tiny_manifest, tmp_path, monkeypatch, capsys):
     def interrupted(*arguments, **named):
         raise KeyboardInterrupt
@@ -694,6 +700,7 @@ def test_features_whose_audio_has_changed_too_are_not_made_again(tmp_path, monke
     assert len(begun) == 2
 
 
+@pytest.mark.full
 def test_features_that_stay_away_leave_trials_lost_and_none_failed(tiny_manifest, tmp_path, monkeypatch, capsys):
     call = arguments(tiny_manifest, tmp_path, "--name", "h", "--fold", "anna", "bert", epochs="1")
     with monkeypatch.context() as patch:

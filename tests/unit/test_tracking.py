@@ -371,6 +371,7 @@ def test_the_run_that_an_earlier_version_made_of_a_row_is_taken_over_where_it_is
     assert Held(place[1] / "mlflow.db").of("s", configuration_key(c)) == [run]
 
 
+@pytest.mark.full
 def test_a_start_that_was_killed_while_it_made_the_database_leaves_none_behind(fresh, monkeypatch):
     path = fresh[1] / "mlflow.db"
     (fresh[1] / ".mlflow.db.partial").write_text("half a database")
