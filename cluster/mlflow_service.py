@@ -54,7 +54,13 @@ PATIENCE_S = 60.0
 MARK = "TFSER_MLFLOW_SERVICE"
 """In the environment of every process of a service: its folder."""
 
-UNIT = {"Restart": "on-failure", "RestartSec": "1", "RestartSteps": "6", "RestartMaxDelaySec": "60", "StartLimitIntervalSec": "0"}
+UNIT = {
+    "Restart": "on-failure",
+    "RestartSec": "1",
+    "RestartSteps": "6",
+    "RestartMaxDelaySec": "60",
+    "StartLimitIntervalSec": "0",
+}
 """How systemd 254 or newer starts the service again: ever more seldom, and without end. An older one refuses these."""
 
 
@@ -101,13 +107,27 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     p = argparse.ArgumentParser(prog="mlflow_service.py", description=(__doc__ or "").splitlines()[0])
     p.add_argument("action", choices=("start", "run", "status", "stop"))
-    p.add_argument("--storage", help="folder or URI for the copy of the database and for artifacts; default: mlflow/ under TFSER_HOME")
-    p.add_argument("--folder", help="local folder of the database and the logs; default: TFSER_MLFLOW_FOLDER, else ~/.tfser-mlflow")
-    p.add_argument("--database", help="postgresql://... instead of SQLite; better in TFSER_MLFLOW_DATABASE, where ps does not show it")
+    p.add_argument(
+        "--storage",
+        help="folder or URI for the copy of the database and for artifacts; default: mlflow/ under TFSER_HOME",
+    )
+    p.add_argument(
+        "--folder", help="local folder of the database and the logs; default: TFSER_MLFLOW_FOLDER, else ~/.tfser-mlflow"
+    )
+    p.add_argument(
+        "--database",
+        help="postgresql://... instead of SQLite; better in TFSER_MLFLOW_DATABASE, where ps does not show it",
+    )
     p.add_argument("--host", default="127.0.0.1", help="interface to listen on; default: 127.0.0.1")
-    p.add_argument("--beyond-loopback", action="store_true", help="allow a --host that others reach; MLflow asks nobody for a password")
+    p.add_argument(
+        "--beyond-loopback",
+        action="store_true",
+        help="allow a --host that others reach; MLflow asks nobody for a password",
+    )
     p.add_argument("--port", type=int, default=5000, help="default: 5000")
-    p.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="between two copies of the database; default: 60")
+    p.add_argument(
+        "--every", type=float, default=60.0, metavar="SECONDS", help="between two copies of the database; default: 60"
+    )
     return p
 
 
@@ -137,14 +157,22 @@ def check(typed: Sequence[str]) -> tuple[str, Options]:
         except ValueError as error:
             problems.append(str(error))
     elif a.action in ("start", "run"):
-        problems.append("no storage; name one with --storage, or set TFSER_HOME (a folder or a URI such as s3://bucket/tfser)")
+        problems.append(
+            "no storage; name one with --storage, or set TFSER_HOME (a folder or a URI such as s3://bucket/tfser)"
+        )
     database = a.database or os.environ.get("TFSER_MLFLOW_DATABASE") or None
     if database and not re.match(r"(postgresql|mysql|mssql)(\+\w+)?://", database):
-        problems.append(f"--database {redacted(database)}: a database server is meant (postgresql://...); SQLite needs no option")
+        problems.append(
+            f"--database {redacted(database)}: a database server is meant (postgresql://...); SQLite needs no option"
+        )
     tunnel = f"Leave it at 127.0.0.1 and tunnel (ssh -L {a.port}:127.0.0.1:{a.port} HEAD), or say --beyond-loopback"
     if not is_loopback(a.host) and not a.beyond_loopback:
         problems.append(f"--host {a.host}: MLflow would answer others, and it asks nobody for a password. {tunnel}")
-    for given in re.findall(r"(?:^|(?<=[\s='\"]))(?:-[hb]|--(?:host|bind|listen)\b)", " ".join(more)) if not a.beyond_loopback else ():
+    for given in (
+        re.findall(r"(?:^|(?<=[\s='\"]))(?:-[hb]|--(?:host|bind|listen)\b)", " ".join(more))
+        if not a.beyond_loopback
+        else ()
+    ):
         problems.append(f"{given} behind --: MLflow could answer others, and it asks nobody for a password. {tunnel}")
     if not 0 < a.port < 65536:
         problems.append(f"--port {a.port}: from 1 to 65535")
@@ -252,7 +280,10 @@ class Service:
             pass
         code = server.poll()
         self.copy()  # whoever stops us may not wait for the server to end
-        for sign, grace_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, None)):  # those too that a dead first process left behind
+        for sign, grace_s in (
+            (signal.SIGTERM, 5.0),
+            (signal.SIGKILL, None),
+        ):  # those too that a dead first process left behind
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(server.pid, sign)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -275,7 +306,13 @@ class Service:
         }
         with open(log, "ab") as file:
             return subprocess.Popen(
-                command, cwd=o.folder, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+                command,
+                cwd=o.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
             ), log
 
     def copy(self) -> None:
@@ -326,7 +363,9 @@ def probe(options: Options) -> None:
         except Exception as error:
             if pause_s is None:
                 reason = " ".join(str(error).split())[:300] or type(error).__name__
-                problems.append(f"{redacted(str(options.storage))} cannot be written: {reason}; name another with --storage")
+                problems.append(
+                    f"{redacted(str(options.storage))} cannot be written: {reason}; name another with --storage"
+                )
             else:
                 time.sleep(pause_s)
     with socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET) as listener:
@@ -334,7 +373,9 @@ def probe(options: Options) -> None:
         try:
             listener.bind((options.host, options.port))
         except OSError as error:
-            problems.append(f"{options.host}:{options.port} cannot be had: {error.strerror or error}; name another with --port")
+            problems.append(
+                f"{options.host}:{options.port} cannot be had: {error.strerror or error}; name another with --port"
+            )
     if problems:
         raise RequestError("mlflow_service.py", problems)
 
@@ -362,7 +403,11 @@ def end_leftovers(options: Options) -> None:
 
 def running(options: Options) -> str | None:
     """Name what runs this folder's service or waits to start it again; ``None`` where nothing does."""
-    if _said("systemctl", "--user", "show", "--property=ActiveState", "--value", options.unit) in ("active", "activating", "deactivating"):
+    if _said("systemctl", "--user", "show", "--property=ActiveState", "--value", options.unit) in (
+        "active",
+        "activating",
+        "deactivating",
+    ):
         return f"unit {options.unit}"
     service, _ = marked(options)
     return f"process {service[0].pid}" if service else None
@@ -383,7 +428,9 @@ def say(text: str) -> None:
 
 def run(options: Options, typed: Sequence[str]) -> int:
     """Run in the foreground until SIGTERM, Ctrl-C or MLflow's end; return the exit code."""
-    if os.environ.get(MARK) != str(options.folder):  # others read the mark in the environment that a process begins with
+    if os.environ.get(MARK) != str(
+        options.folder
+    ):  # others read the mark in the environment that a process begins with
         os.execve(sys.executable, [sys.executable, str(SCRIPT), *typed], {**os.environ, MARK: str(options.folder)})
     options.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -415,13 +462,18 @@ def start(options: Options, typed: Sequence[str]) -> int:
     words[words.index("start")] = "run"
     environment = {**os.environ, MARK: str(options.folder)}
     # A unit lives as long as your login, unless you let it linger; one that outlived its Slurm job would be nobody's.
-    lingers = "SLURM_JOB_ID" not in os.environ and _said("loginctl", "show-user", str(os.getuid()), "--property=Linger", "--value") == "yes"
+    lingers = (
+        "SLURM_JOB_ID" not in os.environ
+        and _said("loginctl", "show-user", str(os.getuid()), "--property=Linger", "--value") == "yes"
+    )
     if lingers and _unit(options, words, environment, log):
         by = f"unit {options.unit}"
     else:
         with open(log, "ab") as file:
             loop = ["bash", str(SCRIPT.with_name("restart.sh")), *words]
-            made = subprocess.Popen(loop, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
+            made = subprocess.Popen(
+                loop, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            )
         by = f"process {made.pid}"
     print(f"The MLflow service starts ({by}): {options.url}, in half a minute or so; its log is {log}")
     return 0
@@ -440,7 +492,9 @@ def status(options: Options) -> int:
     """Print whether it runs, answers and is copied; return 0 where all is well."""
     there = running(options)
     if there is None:
-        print(f"No MLflow service runs here ({options.folder}); start it with: python {os.path.relpath(__file__)} start")
+        print(
+            f"No MLflow service runs here ({options.folder}); start it with: python {os.path.relpath(__file__)} start"
+        )
         return 1
     state: dict[str, Any] = {"url": options.url, "database": "not known yet"}
     with contextlib.suppress(FileNotFoundError):
@@ -468,7 +522,10 @@ def stop(options: Options) -> int:
     while left := marked(options)[0]:  # again and again: one may have been starting another
         if time.monotonic() > until:
             log = options.folder / "service.log"
-            print(f"The MLflow service (process {left[0].pid}) still runs after {PATIENCE_S:g} s; see {log}", file=sys.stderr)
+            print(
+                f"The MLflow service (process {left[0].pid}) still runs after {PATIENCE_S:g} s; see {log}",
+                file=sys.stderr,
+            )
             return 1
         for process in left:
             with contextlib.suppress(psutil.Error):

@@ -36,7 +36,9 @@ def tiny(tiny_manifest):
 @pytest.fixture(scope="module")
 def pack(tiny, tmp_path_factory):
     """The features of the small database."""
-    return FeatureStore(tmp_path_factory.mktemp("features")).ensure(tiny, audio_digests(tiny), FrontEnd(n_mels=SMALL["n_mels"]))
+    return FeatureStore(tmp_path_factory.mktemp("features")).ensure(
+        tiny, audio_digests(tiny), FrontEnd(n_mels=SMALL["n_mels"])
+    )
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,19 @@ BLOCK = 100
 DRAWS = {"speakers": 2000, "speakers, utterances": 1000, "utterances": 1000, uncertainty.DIFFERENCE: 1000}
 """Replicates per interval: fewer than in a report, which moves the coverage by far less than 1000 simulations can tell."""
 
-COLUMNS = ("scenario", "speakers", "block", "method", "figure", "simulations", "held", "truth_below", "truth_above", "width", "seconds")
+COLUMNS = (
+    "scenario",
+    "speakers",
+    "block",
+    "method",
+    "figure",
+    "simulations",
+    "held",
+    "truth_below",
+    "truth_above",
+    "width",
+    "seconds",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +171,9 @@ def simulate(name: str, speakers: int, number: int) -> tuple[uncertainty.Row, un
     u = rng.normal(0, scenario.utterance, len(truth))
     rows, endless = [], {}
     for second in (False, True):
-        mean = np.array(scenario.mu) + second * np.array(scenario.gain) + a + rng.normal(0, scenario.manner, counts.shape)
+        mean = (
+            np.array(scenario.mu) + second * np.array(scenario.gain) + a + rng.normal(0, scenario.manner, counts.shape)
+        )
         models = rng.normal(0, scenario.model, (scenario.seeds, speakers, 1))
         if not second:
             endless = figures(over_normal(mean + models, scenario.utterance).mean(axis=0), counts)
@@ -201,10 +215,21 @@ def measure(name: str, speakers: int, block: int, methods: Sequence[str] = tuple
                 truth -= other[figure] if method == uncertainty.DIFFERENCE else 0.0
                 if not interval.reason:  # one that cannot be given holds nothing, and counts as missing the truth
                     held = interval.low <= truth <= interval.high
-                    counts[method, figure] += held, truth < interval.low, truth > interval.high, interval.high - interval.low
+                    counts[method, figure] += (
+                        held,
+                        truth < interval.low,
+                        truth > interval.high,
+                        interval.high - interval.low,
+                    )
     seconds = round(time.process_time() - begun, 1)
     return [
-        dict(zip(COLUMNS, (name, speakers, block, *key, BLOCK, *(int(n) for n in c[:3]), round(float(c[3]), 6), seconds), strict=True))
+        dict(
+            zip(
+                COLUMNS,
+                (name, speakers, block, *key, BLOCK, *(int(n) for n in c[:3]), round(float(c[3]), 6), seconds),
+                strict=True,
+            )
+        )
         for key, c in counts.items()
     ]
 
@@ -220,9 +245,26 @@ def add_up(rows: Sequence[dict[str, str]]) -> list[dict[str, object]]:
     for r in rows:
         values = [float(r[c]) for c in ("simulations", "held", "truth_below", "truth_above", "width")]
         sums[r["scenario"], int(r["speakers"]), r["method"], r["figure"]] += values
-    names = ("scenario", "speakers", "method", "figure", "simulations", "held", "truth_below", "truth_above", "coverage", "mean_width")
+    names = (
+        "scenario",
+        "speakers",
+        "method",
+        "figure",
+        "simulations",
+        "held",
+        "truth_below",
+        "truth_above",
+        "coverage",
+        "mean_width",
+    )
     return [
-        dict(zip(names, (*key, *(int(n) for n in c[:4]), round(c[1] / c[0], 4), round(c[4] / c[1:4].sum(), 4)), strict=True))
+        dict(
+            zip(
+                names,
+                (*key, *(int(n) for n in c[:4]), round(c[1] / c[0], 4), round(c[4] / c[1:4].sum(), 4)),
+                strict=True,
+            )
+        )
         for key, c in sorted(sums.items(), key=lambda item: (list(SCENARIOS).index(item[0][0]), *item[0][1:]))
     ]
 
@@ -257,9 +299,15 @@ def to_markdown(entries: Sequence[dict[str, object]]) -> str:
         ]
         for method in DRAWS:
             for scenario in SCENARIOS:
-                cells = {e["speakers"]: e for e in entries if (e["method"], e["figure"], e["scenario"]) == (method, figure, scenario)}
+                cells = {
+                    e["speakers"]: e
+                    for e in entries
+                    if (e["method"], e["figure"], e["scenario"]) == (method, figure, scenario)
+                }
                 texts = [
-                    f"{100 * float(str(cells[n]['coverage'])):.1f} ({100 * float(str(cells[n]['mean_width'])):.1f})" if n in cells else ""
+                    f"{100 * float(str(cells[n]['coverage'])):.1f} ({100 * float(str(cells[n]['mean_width'])):.1f})"
+                    if n in cells
+                    else ""
                     for n in speakers
                 ]
                 out.append(f"| {method} | {scenario} | {' | '.join(texts)} |")
@@ -283,7 +331,9 @@ def machine() -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--simulations", type=int, default=1000, help=f"per scenario and number of speakers, a multiple of {BLOCK}")
+    parser.add_argument(
+        "--simulations", type=int, default=1000, help=f"per scenario and number of speakers, a multiple of {BLOCK}"
+    )
     parser.add_argument("--speakers", type=int, nargs="+", default=SPEAKERS)
     parser.add_argument("--package", action="store_true", help="also write tfser/evaluation/interval_coverage.json")
     options = parser.parse_args()
@@ -295,7 +345,9 @@ def main() -> None:
         for speakers in options.speakers:
             for name in SCENARIOS:
                 if (name, speakers, block) not in done:
-                    rows += [{key: str(value) for key, value in line.items()} for line in measure(name, speakers, block)]
+                    rows += [
+                        {key: str(value) for key, value in line.items()} for line in measure(name, speakers, block)
+                    ]
                     commit_text(
                         path,
                         "".join(

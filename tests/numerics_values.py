@@ -60,7 +60,12 @@ TRAINING = {"class_weights": "balanced", "weight_decay": 0.1, "frequency_mask": 
 """Whatever a training can do beside its plain steps; without dropout, whose random numbers differ between builds of torch."""
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "time_frequency_transformer": {"time_layers": 2, "frequency_layers": 2, "time_frequency_layers": 2, "time_frequency_heads": 2},
+    "time_frequency_transformer": {
+        "time_layers": 2,
+        "frequency_layers": 2,
+        "time_frequency_layers": 2,
+        "time_frequency_heads": 2,
+    },
     "atfnn": {"time_attention_from": "encoding", "lstm_layers": 1, "heads": 4, "encoder_kernel": 3},
 }
 
@@ -111,7 +116,12 @@ def of_trial(model: str, ablation: str, changes: Mapping[str, Any]) -> dict[str,
     own = {name: h.default for name, h in {**HYPERPARAMETERS, **architecture.hyperparameters}.items()}
     settings = {**own, **architecture.published, **SIZES[model], **COMMON, **changes}
     last = SCORED[-1]
-    data = TrialData(frames=2 * pattern((last[0] + last[1], settings["n_mels"]), 99) - 5, emotions=EMOTIONS, train=TRAIN, scored=SCORED)
+    data = TrialData(
+        frames=2 * pattern((last[0] + last[1], settings["n_mels"]), 99) - 5,
+        emotions=EMOTIONS,
+        train=TRAIN,
+        scored=SCORED,
+    )
 
     def build() -> nn.Module:
         return architecture.build(ablation, settings, len(EMOTIONS))
@@ -182,7 +192,11 @@ def differences(found: Any, stored: Any, where: str = "") -> list[str]:
     if isinstance(stored, dict):
         if not isinstance(found, dict) or found.keys() != stored.keys():
             return [f"{where}: has {', '.join(sorted(found))}; stored are {', '.join(sorted(stored))}"]
-        return [line for name in stored for line in differences(found[name], stored[name], f"{where}: {name}" if where else name)]
+        return [
+            line
+            for name in stored
+            for line in differences(found[name], stored[name], f"{where}: {name}" if where else name)
+        ]
     one, other = np.array(found), np.array(stored)
     if one.shape != other.shape:
         return [f"{where}: shape {one.shape}; stored is {other.shape}"]
@@ -207,12 +221,17 @@ def main() -> int:
     before = stored() if STORED.exists() else {"numerics": None, "cases": {}}
     if before["numerics"] == NUMERICS_VERSION:
         problems = [
-            line for name, value in before["cases"].items() if name in values for line in differences({name: values[name]}, {name: value})
+            line
+            for name, value in before["cases"].items()
+            if name in values
+            for line in differences({name: values[name]}, {name: value})
         ]
         if problems:
             print("\n".join([*problems, AGAIN]), file=sys.stderr)
             return 1
-    lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in sorted(values.items()))
+    lines = ",\n".join(
+        f" {json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in sorted(values.items())
+    )
     commit_text(STORED, f'{{"numerics": {NUMERICS_VERSION}, "cases": {{\n{lines}\n}}}}\n')
     return 0
 

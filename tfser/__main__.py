@@ -11,9 +11,15 @@ from tfser.text.streams import take_any_text
 COMMANDS = {
     "sweep": ("tfser.sweep.command", "plan, run what is missing, collect"),
     "collect": ("tfser.collect", "MLflow runs to tables and figures"),
-    "leaks": ("tfser.leaks.command", "the same setting under the wrong protocols that are common in print, beside the honest one"),
+    "leaks": (
+        "tfser.leaks.command",
+        "the same setting under the wrong protocols that are common in print, beside the honest one",
+    ),
     "predict": ("tfser.predict", "emotions of audio files, from a finished final trial"),
-    "attention": ("tfser.attention.command", "what a finished model attends to in an utterance, as figures and numbers"),
+    "attention": (
+        "tfser.attention.command",
+        "what a finished model attends to in an utterance, as figures and numbers",
+    ),
     "databases": ("tfser.databases.command", "what is known, what is on disk, what is wrong with it"),
     "doctor": ("tfser.doctor.command", "what this machine or cluster can run, and what is unsafe about it"),
     "benchmark": ("tfser.benchmark.command", "performance figures, as ratios measured in one run"),

@@ -35,15 +35,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False, prog="tfser collect", description="What was trained -> tables and figures under results/."
     )
     parser.add_argument("names", nargs="*", metavar="SWEEP or DATABASE", help="default: every sweep")
-    parser.add_argument("--out", type=typed_place, default=None, help="where tables go, in a folder per name (default: ./results)")
-    parser.add_argument("--storage", type=typed_place, default=None, help="the sweep's storage folder (default: OUT/.tfser)")
     parser.add_argument(
-        "--tracking-uri", type=typed_words, default=None, help="default: MLFLOW_TRACKING_URI, else SQLite in the storage folder"
+        "--out", type=typed_place, default=None, help="where tables go, in a folder per name (default: ./results)"
+    )
+    parser.add_argument(
+        "--storage", type=typed_place, default=None, help="the sweep's storage folder (default: OUT/.tfser)"
+    )
+    parser.add_argument(
+        "--tracking-uri",
+        type=typed_words,
+        default=None,
+        help="default: MLFLOW_TRACKING_URI, else SQLite in the storage folder",
     )
     ask = parser.add_mutually_exclusive_group()
     behind = "print the trials and runs behind a printed number, and write nothing"
     ask.add_argument("--trace", nargs="+", action="extend", metavar="WORD", help=behind)
-    ask.add_argument("--repeat", metavar="TRIAL", help="print the command that trains a final trial again, by its id or run; write nothing")
+    ask.add_argument(
+        "--repeat",
+        metavar="TRIAL",
+        help="print the command that trains a final trial again, by its id or run; write nothing",
+    )
     parser.add_argument("--json", action="store_true", help="with --trace: as JSON")
     arguments = parser.parse_args(argv)
     console = Console()
@@ -60,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             uri = connection.default_uri(storage)
         at_hand = exists(storage / "rows") or exists(storage / "ledger")
         if uri is None and not at_hand:
-            raise RequestError(f"storage {storage}", ["it holds no mlflow.db; run a sweep first, or name --storage or --tracking-uri"])
+            raise RequestError(
+                f"storage {storage}", ["it holds no mlflow.db; run a sweep first, or name --storage or --tracking-uri"]
+            )
 
         def warn(text: str) -> None:
             print(text, file=sys.stderr)
@@ -70,7 +83,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             for text in missing:
                 warn(text)
             if collected:
-                print(_traced(collected, arguments) if arguments.trace is not None else _repeated(collected, arguments.repeat), end="")
+                print(
+                    _traced(collected, arguments)
+                    if arguments.trace is not None
+                    else _repeated(collected, arguments.repeat),
+                    end="",
+                )
             return 0 if collected else 1
         for results in collected:
             folder = out / results.sweep  # a sweep's name and a database's are fit for a folder
@@ -98,7 +116,9 @@ def _traced(collected: Sequence[Results], arguments: argparse.Namespace) -> str:
     for results in collected:
         try:
             found = trace.trace(results, arguments.trace)
-            texts.append(trace.to_json(found) if arguments.json else f"{results.sweep}\n{trace.to_text(found, results)}")
+            texts.append(
+                trace.to_json(found) if arguments.json else f"{results.sweep}\n{trace.to_text(found, results)}"
+            )
         except RequestError as error:
             refused.append(error)
     if refused and not texts:
@@ -111,9 +131,7 @@ def _repeated(collected: Sequence[Results], word: str) -> str:
     places = [(results, key, record) for results in collected for key, record in results.records.items()]
     found = next((p for p in places if word in (p[2]["trial_id"], p[0].runs.get(p[1]))), None)
     if found is None:
-        reason = (
-            f"no final trial or run {word or 'without a name'}; the column trial_id of folds.csv has the trials, --trace prints their runs"
-        )
+        reason = f"no final trial or run {word or 'without a name'}; the column trial_id of folds.csv has the trials, --trace prints their runs"
         raise RequestError("--repeat", [reason])
     results, (configuration, *_), record = found
     if "spec" not in record:

@@ -42,19 +42,31 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 2 the request is wrong and nothing was scored.",
     )
     find.add_options(p)
-    p.add_argument("files", nargs="*", type=typed_path, metavar="FILE", help="audio: wav, flac, aiff; another rate is resampled")
+    p.add_argument(
+        "files", nargs="*", type=typed_path, metavar="FILE", help="audio: wav, flac, aiff; another rate is resampled"
+    )
     p.add_argument("--segments", action="store_true", help="the probabilities of every segment too")
-    p.add_argument("--json", action="store_true", help="one JSON object, with every digit, instead of a table in percent")
-    p.add_argument("--log-model", action="store_true", help="log the model to the trial's MLflow run, and say how to serve it")
+    p.add_argument(
+        "--json", action="store_true", help="one JSON object, with every digit, instead of a table in percent"
+    )
+    p.add_argument(
+        "--log-model", action="store_true", help="log the model to the trial's MLflow run, and say how to serve it"
+    )
     return p
 
 
 def to_dict(record: dict[str, Any], model: FinalModel, answers: Sequence[Answer], segments: bool) -> dict[str, Any]:
     """What ``--json`` prints: the trial, and per file its emotion and probabilities, unrounded."""
     spec = model.spec
-    named = {name: getattr(spec, name) for name in ("database", "protocol", "fold", "model", "ablation", "seed", "purpose")}
+    named = {
+        name: getattr(spec, name) for name in ("database", "protocol", "fold", "model", "ablation", "seed", "purpose")
+    }
     trial = {"trial_id": model.trial_id, **named, "uar": record["uar"], "war": record["war"]}
-    return {"trial": trial, "emotions": list(model.emotions), "files": [_file(model, answer, segments) for answer in answers]}
+    return {
+        "trial": trial,
+        "emotions": list(model.emotions),
+        "files": [_file(model, answer, segments) for answer in answers],
+    }
 
 
 def _file(model: FinalModel, answer: Answer, segments: bool) -> dict[str, Any]:
@@ -91,7 +103,8 @@ def to_text(values: dict[str, Any]) -> str:
     lines = []
     for row in rows:
         padded = [
-            cell + " " * (w - cell_len(cell)) if i < 2 else " " * (w - cell_len(cell)) + cell for i, (cell, w) in _columns(row, widths)
+            cell + " " * (w - cell_len(cell)) if i < 2 else " " * (w - cell_len(cell)) + cell
+            for i, (cell, w) in _columns(row, widths)
         ]
         lines.append("  ".join(padded).rstrip())
     return "\n".join([head, "", *lines])

@@ -53,12 +53,19 @@ class Hyperparameter:
             return None if isinstance(value, bool) else f"{clipped(value)} is not true or false"
         if kind is str:
             return None if value in self.choices else f"{clipped(value)} is not one of {', '.join(self.choices)}"
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind is int and not isinstance(value, int)):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or (kind is int and not isinstance(value, int))
+        ):
             return f"{clipped(value)} is not {'a whole number' if kind is int else 'a number'}"
         if isinstance(value, float) and not math.isfinite(value):
             return f"{clipped(value)} is not a finite number"
         if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
-            low, high = ("-inf" if self.low is None else f"{self.low:g}"), ("inf" if self.high is None else f"{self.high:g}")
+            low, high = (
+                ("-inf" if self.low is None else f"{self.low:g}"),
+                ("inf" if self.high is None else f"{self.high:g}"),
+            )
             return f"{clipped(value)} is not within {low} to {high}"
         return None
 

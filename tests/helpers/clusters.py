@@ -127,7 +127,9 @@ class Node:
 
         def up() -> bool:
             if self.process.poll() is not None:
-                raise RuntimeError(f"node {self.number} ended with {self.process.returncode}:\n{self.log.read_text()[-3000:]}")
+                raise RuntimeError(
+                    f"node {self.number} ended with {self.process.returncode}:\n{self.log.read_text()[-3000:]}"
+                )
             return "--block" in self.log.read_text() and bool(self._raylets())
 
         wait_until(up, f"node {self.number} is up ({self.log})", limit_s)
@@ -188,13 +190,21 @@ class Cluster:
         self._numbers = itertools.count()
         self.nodes: list[Node] = []
         try:
-            ports = [f"--port={self.gcs_port}", f"--dashboard-port={self.dashboard_port}", f"--ray-client-server-port={self.client_port}"]
+            ports = [
+                f"--port={self.gcs_port}",
+                f"--dashboard-port={self.dashboard_port}",
+                f"--ray-client-server-port={self.client_port}",
+            ]
             if autoscaling is not None:
                 file = self.folder / "autoscaling.yaml"
                 address = f"{get_node_ip_address()}:{self.gcs_port}"
-                file.write_text(yaml.safe_dump({**autoscaling, "provider": {**autoscaling["provider"], "gcs_address": address}}))
+                file.write_text(
+                    yaml.safe_dump({**autoscaling, "provider": {**autoscaling["provider"], "gcs_address": address}})
+                )
                 ports.append(f"--autoscaling-config={file}")
-            self.head = self._start("--head", *ports, "--num-cpus=0", "--num-gpus=0", f"--include-dashboard={str(dashboard).lower()}")
+            self.head = self._start(
+                "--head", *ports, "--num-cpus=0", "--num-gpus=0", f"--include-dashboard={str(dashboard).lower()}"
+            )
             self.head.wait()
             # `ray start` does not wait for this one.
             wait_until(lambda: self._listens(self.client_port), f"Ray's client server listens ({self.folder})", 300)
@@ -223,7 +233,13 @@ class Cluster:
         number = next(self._numbers)
         # Agents of several nodes of one machine would otherwise want one port, and all but one take no job.
         agent = f"--dashboard-agent-listen-port={free_port()}"
-        fixed = ["--block", "--disable-usage-stats", agent, "--object-store-memory=90000000", f"--temp-dir={self.folder}/{number}"]
+        fixed = [
+            "--block",
+            "--disable-usage-stats",
+            agent,
+            "--object-store-memory=90000000",
+            f"--temp-dir={self.folder}/{number}",
+        ]
         (self.folder / str(number)).mkdir()
         node = Node(number, [*RAY, "start", *words, *fixed], self.env, self.folder / f"node{number}.log")
         self.nodes.append(node)
@@ -273,7 +289,14 @@ class MlflowServer:
         folder.mkdir(parents=True, exist_ok=True)
         own = ["--port", str(self.port), "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
         own += ["--artifacts-destination", str(folder / "artifacts")]
-        self._call = [sys.executable, "-m", "mlflow", "server", *words, *own]  # of an option that is there twice the last one holds
+        self._call = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            *words,
+            *own,
+        ]  # of an option that is there twice the last one holds
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 

@@ -55,7 +55,11 @@ def undisturbed(ablations: tuple[str, ...] = ("T+F",)) -> Path:
 
 def tables_of(out: Path) -> dict[str, bytes]:
     """Every file that the numbers fill."""
-    return {path.name: path.read_bytes() for path in sorted((out / NAME).iterdir()) if path.name not in ("sweep.json", "report.html")}
+    return {
+        path.name: path.read_bytes()
+        for path in sorted((out / NAME).iterdir())
+        if path.name not in ("sweep.json", "report.html")
+    }
 
 
 @dataclass(slots=True)
@@ -115,7 +119,13 @@ class DisturbedSweep:
     """
 
     def __init__(
-        self, number: int, cluster: Cluster, server: MlflowServer, out: Path, rng: random.Random, ablations: Sequence[str] = ("T+F",)
+        self,
+        number: int,
+        cluster: Cluster,
+        server: MlflowServer,
+        out: Path,
+        rng: random.Random,
+        ablations: Sequence[str] = ("T+F",),
     ) -> None:
         self.number, self.cluster, self.server, self.out, self._rng = number, cluster, server, out, rng
         more = ["--address", cluster.address, "--tracking-uri", server.uri]
@@ -167,11 +177,15 @@ class DisturbedSweep:
         client = MlflowClient(tracking_uri=self.server.uri)
         runs = client.search_runs([e.experiment_id for e in client.search_experiments()], max_results=10_000)
         counted = Counter(run.data.tags["tfser.trial_id"] for run in runs if "tfser.trial_id" in run.data.tags)
-        problems.extend(f"trial {trial} has {count} runs in MLflow" for trial, count in sorted(counted.items()) if count > 1)
+        problems.extend(
+            f"trial {trial} has {count} runs in MLflow" for trial, count in sorted(counted.items()) if count > 1
+        )
         entries = set(self.ledger.seen)
         problems.extend(f"trial {trial} is not in MLflow" for trial in sorted(entries - set(counted)))
         problems.extend(f"trial {trial} is in MLflow and not in the ledger" for trial in sorted(set(counted) - entries))
-        problems.extend(f"run {run.info.run_id} is {run.info.status} in MLflow" for run in runs if run.info.status != "FINISHED")
+        problems.extend(
+            f"run {run.info.run_id} is {run.info.status} in MLflow" for run in runs if run.info.status != "FINISHED"
+        )
         return problems
 
     def nodes_seen(self) -> set[str]:
@@ -180,7 +194,9 @@ class DisturbedSweep:
 
     def _started(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
-            return subprocess.Popen(self._call, env=self.cluster.driver_environment(), stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen(
+                self._call, env=self.cluster.driver_environment(), stdout=log, stderr=log, start_new_session=True
+            )
 
     def _sleep(self, seconds: float) -> bool:
         """Whether the sweep still runs after that time."""
@@ -191,11 +207,15 @@ class DisturbedSweep:
 
     def _wait(self, limit_s: float = 900.0) -> None:
         if self._sleep(limit_s):
-            raise TimeoutError(f"the sweep did not end within {limit_s:g} s:\n{self.log.read_text(encoding='utf-8')[-3000:]}")
+            raise TimeoutError(
+                f"the sweep did not end within {limit_s:g} s:\n{self.log.read_text(encoding='utf-8')[-3000:]}"
+            )
 
     def _training(self) -> list[tuple[Node, psutil.Process]]:
         """The worker processes that train at this moment."""
-        return [(node, process) for node in self.cluster.workers for process in node.workers("ray::ResourceTrainable.train")]
+        return [
+            (node, process) for node in self.cluster.workers for process in node.workers("ray::ResourceTrainable.train")
+        ]
 
     def _disturb(self, kind: str) -> bool:
         """Do it; false where the sweep ended before."""

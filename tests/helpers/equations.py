@@ -47,7 +47,9 @@ def convolution(x_BIFT: Array, w: Weights, stride: tuple[int, int], padding: tup
     out = np.zeros((x.shape[0], weight_OIUV.shape[0], rows, columns))
     for u in range(U):
         for v in range(V):
-            seen = x[:, :, u : u + rows * stride[0] : stride[0], v : v + columns * stride[1] : stride[1]][:, :, :rows, :columns]
+            seen = x[:, :, u : u + rows * stride[0] : stride[0], v : v + columns * stride[1] : stride[1]][
+                :, :, :rows, :columns
+            ]
             out += np.einsum("biyz,oi->boyz", seen, weight_OIUV[:, :, u, v], optimize=True)
     bias = w.get("bias")
     return out + (bias[:, None, None] if isinstance(bias, np.ndarray) else bias)
@@ -159,7 +161,10 @@ def f_encoder(x_B1FT: Array, w: Weights, heads: int) -> Array:
     for t in range(x_B1FT.shape[3]):
         lifted_BFC = x_B1FT[:, 0, :, t, None] * w["lift.weight"][:, 0] + w["lift.bias"]
         layer = w("layer")
-        m_BFC = layer_norm(attention(lifted_BFC, lifted_BFC, lifted_BFC, layer("attention"), heads) + lifted_BFC, layer("attention_norm"))
+        m_BFC = layer_norm(
+            attention(lifted_BFC, lifted_BFC, lifted_BFC, layer("attention"), heads) + lifted_BFC,
+            layer("attention_norm"),
+        )
         m_BC1F = m_BFC.transpose(0, 2, 1)[:, :, None]
         hidden = np.maximum(convolution(m_BC1F, layer("mlp.conv_1"), (1, 1), (0, kernel // 2)), 0)
         out_BFC = convolution(hidden, layer("mlp.conv_2"), (1, 1), (0, kernel // 2))[:, :, 0].transpose(0, 2, 1)

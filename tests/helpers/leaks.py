@@ -87,15 +87,21 @@ def check(csv_text, markdown, latex, trials_csv, entries, emotions):
     table = pd.read_csv(io.StringIO(csv_text)).set_index("row")
     chosen = best_trials(trials_csv, entries)
     trials = pd.read_csv(io.StringIO(trials_csv), dtype={"trial_id": str})
-    frames = {name: [(fold, seed, c[2]) for (row, fold, seed), c in chosen.items() if row == name] for name in table.index}
-    frames = {n: [f for f in own if len([1 for g in own if g[0] == f[0]]) == table.loc[n].seeds] for n, own in frames.items()}
+    frames = {
+        name: [(fold, seed, c[2]) for (row, fold, seed), c in chosen.items() if row == name] for name in table.index
+    }
+    frames = {
+        n: [f for f in own if len([1 for g in own if g[0] == f[0]]) == table.loc[n].seeds] for n, own in frames.items()
+    }
     printed = dict(zip(table.index, markdown_cells(markdown)[2:], strict=True))
     honest = frames["honest"]
     for name, got in table.iterrows():
         own, figures = frames[name], figures_of(frames[name])
         counted = trials[(trials["row"] == name) & trials.counts]
         done = {fold for fold, _, _ in own}
-        assert sorted(counted.trial_id) == sorted(c[1] for (row, fold, _), c in chosen.items() if row == name and fold in done)
+        assert sorted(counted.trial_id) == sorted(
+            c[1] for (row, fold, _), c in chosen.items() if row == name and fold in done
+        )
         assert (got.folds_done, got.folds_total) == (len(done), 4)
         assert got.utterances == len({(fold, i) for fold, _, frame in own for i in frame.id})
         intervals = uncertainty.intervals(row_of(own, emotions))
@@ -103,14 +109,18 @@ def check(csv_text, markdown, latex, trials_csv, entries, emotions):
         mine, theirs = ([f for f in some if f[0] in both] for some in (own, honest))
         for figure, cell in zip(FIGURES, printed[name][3:], strict=True):
             assert got[figure] == pytest.approx(figures[figure], abs=1e-11)
-            numbers = [percent(figures[figure]) + ("†" if "†" in printed[name][1] and not figure.endswith("mean") else "")]
+            numbers = [
+                percent(figures[figure]) + ("†" if "†" in printed[name][1] and not figure.endswith("mean") else "")
+            ]
             if figure.endswith("mean"):
                 spread = figure.replace("mean", "sd")
                 assert got[spread] == pytest.approx(figures[spread], abs=1e-11)
                 numbers[0] += f" ± {percent(figures[spread])}" + ("†" if "†" in printed[name][1] else "")
             low, high = got[f"{figure}_low"], got[f"{figure}_high"]
             if got.paired:
-                assert (low, high) == pytest.approx((intervals[figure].low, intervals[figure].high), abs=1e-11, nan_ok=True)
+                assert (low, high) == pytest.approx(
+                    (intervals[figure].low, intervals[figure].high), abs=1e-11, nan_ok=True
+                )
             else:
                 assert np.isnan([low, high]).all()
             numbers += [f"[{percent(low)}, {percent(high)}]"] if low == low else []

@@ -10,7 +10,13 @@ from torch import nn
 from tfser.models import MODELS, Architecture
 
 SMALL: dict[str, dict[str, Any]] = {
-    "time_frequency_transformer": {"n_mels": 16, "segment_frames": 16, "channels": 4, "feed_forward": 8, "time_frequency_feed_forward": 8},
+    "time_frequency_transformer": {
+        "n_mels": 16,
+        "segment_frames": 16,
+        "channels": 4,
+        "feed_forward": 8,
+        "time_frequency_feed_forward": 8,
+    },
     "atfnn": {"n_mels": 10, "segment_frames": 16, "encoder_channels": 6, "lstm_hidden": 5},
 }
 """A small model that differs from the published one in size only."""
@@ -26,4 +32,6 @@ def small(model: str, ablation: str, seed: int = 0, **changes: Any) -> nn.Module
 
 
 def segments(model: str, batch: int, seed: int = 7) -> torch.Tensor:
-    return torch.randn(batch, 1, SMALL[model]["n_mels"], SMALL[model]["segment_frames"], generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        batch, 1, SMALL[model]["n_mels"], SMALL[model]["segment_frames"], generator=torch.Generator().manual_seed(seed)
+    )

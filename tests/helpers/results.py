@@ -53,7 +53,10 @@ def record(row: Configuration, fold: str, seed: int, *, lacks: tuple[str, ...] =
     utterances, pairs = [], []
     for number in range(size + len(fold) * 3 + said.randrange(9)):  # folds of unequal size, so that the averages differ
         truth = said.choice(truths)
-        p = rng.dirichlet(np.ones(len(row.emotions))) + 0.35 * np.eye(len(row.emotions))[row.emotions.index(truth)] * rng.random()
+        p = (
+            rng.dirichlet(np.ones(len(row.emotions)))
+            + 0.35 * np.eye(len(row.emotions))[row.emotions.index(truth)] * rng.random()
+        )
         p = p / p.sum()
         utterances.append({"id": f"{fold}/{number:03d}", "speaker": fold, "truth": truth, "p": p.tolist()})
         pairs.append((row.emotions.index(truth), int(np.argmax(p))))
@@ -109,7 +112,10 @@ HOSTILE = configuration(
 
 def printed(results: Results, *, width: int = 80, is_terminal: bool = False, encoding: str = "utf-8") -> str:
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
-    terminal.show(results, Console(file=out, width=width, force_terminal=is_terminal, color_system="standard" if is_terminal else None))
+    terminal.show(
+        results,
+        Console(file=out, width=width, force_terminal=is_terminal, color_system="standard" if is_terminal else None),
+    )
     out.flush()
     return out.buffer.getvalue().decode(encoding)
 
@@ -117,7 +123,9 @@ def printed(results: Results, *, width: int = 80, is_terminal: bool = False, enc
 def with_runs(results: Results) -> Results:
     runs = {key: f"run of {entry['trial_id']}" for key, entry in results.records.items()}
     rows = {c: f"row of {' '.join(c.key)}" for c in results.configurations}
-    return Results(sweep=results.sweep, configurations=results.configurations, records=results.records, runs=runs, row_runs=rows)
+    return Results(
+        sweep=results.sweep, configurations=results.configurations, records=results.records, runs=runs, row_runs=rows
+    )
 
 
 ABLATIONS = {TFT: ("T+F+TF", "T+F", "T+TF", "F+TF"), ATFNN: ("ATFNN", "AFNN", "ATNN", "TFNN"), "own": ("whole", "half")}
@@ -176,7 +184,14 @@ def is_number(cell: str) -> bool:
 def papers_sweep() -> Results:
     """Both models with all ablations on two corpora, two seeds, one speaker without sadness, one failed trial."""
     rows = [
-        configuration(database=database, model=model, ablation=ablation, folds=folds, seeds=(0, 1), emotions=("glad", "mad", "sad"))
+        configuration(
+            database=database,
+            model=model,
+            ablation=ablation,
+            folds=folds,
+            seeds=(0, 1),
+            emotions=("glad", "mad", "sad"),
+        )
         for database, folds in (("casia", ("a", "b", "c", "d")), ("emodb", ("03", "08", "09", "10", "11", "12")))
         for model in (TFT, ATFNN)
         for ablation in ABLATIONS[model]
@@ -186,14 +201,20 @@ def papers_sweep() -> Results:
         if row.database == "emodb":
             for seed in row.seeds:
                 results.records[row, "08", seed] = record(row, "08", seed, lacks=("sad",))
-    results.records[rows[1], "b", 1] = {"trial_id": "f" * 16, "status": "failed", "reason": "the loss was not finite in epoch 3 of 20"}
+    results.records[rows[1], "b", 1] = {
+        "trial_id": "f" * 16,
+        "status": "failed",
+        "reason": "the loss was not finite in epoch 3 of 20",
+    }
     return results
 
 
 def random_results(number: int) -> Results:
     """A valid ledger with gaps of every kind, the same for the same number."""
     rng = random.Random(number)
-    corpora = rng.choice([("emodb",), ("casia",), ("casia", "iemocap", "abc"), ("emodb", "casia", "own data"), ("iemocap",)])
+    corpora = rng.choice(
+        [("emodb",), ("casia",), ("casia", "iemocap", "abc"), ("emodb", "casia", "own data"), ("iemocap",)]
+    )
     rows: dict[tuple, Configuration] = {}
     for database in corpora:
         emotions = tuple(sorted(published.load().emotions.get(database, ("calm", "glad", "tense"))))
@@ -218,7 +239,9 @@ def random_results(number: int) -> Results:
             )
             rows[row.key] = row
     size = rng.choice([6, 12])
-    absent = {(database, fold): rng.sample(published_emotions(rows, database), 1) for database in corpora for fold in "abc"}
+    absent = {
+        (database, fold): rng.sample(published_emotions(rows, database), 1) for database in corpora for fold in "abc"
+    }
     records = {}
     for row in rows.values():
         gap = rng.choice([0.0, 0.0, 0.2, 1.0 if rng.random() < 0.3 else 0.4])
@@ -283,7 +306,11 @@ def example() -> Results:
     for seed in (0, 1):
         results.records[whole, "08", seed] = record(whole, "08", seed, lacks=("sad",))
         results.records[part, "08", seed] = record(part, "08", seed, lacks=("sad",))
-    results.records[part, "03", 0] = {"trial_id": "f" * 16, "status": "failed", "reason": "the loss was not finite in epoch 3"}
+    results.records[part, "03", 0] = {
+        "trial_id": "f" * 16,
+        "status": "failed",
+        "reason": "the loss was not finite in epoch 3",
+    }
     return with_runs(trained(results))
 
 
@@ -295,7 +322,9 @@ def histories(results: Results) -> list[History]:
         Tried(state="finished", validation_uar=0.6, epochs=3, hyperparameters={"learning_rate": 0.002}, seconds=60.0),
     )
     return [
-        History(configuration=whole, folds=(fold,), tried=tried, importances={"learning_rate": 1.0}, curve=(0.3, 0.5, 0.6))
+        History(
+            configuration=whole, folds=(fold,), tried=tried, importances={"learning_rate": 1.0}, curve=(0.3, 0.5, 0.6)
+        )
         for fold in whole.folds
     ]
 

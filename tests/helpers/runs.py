@@ -45,7 +45,10 @@ def record(configuration, fold, seed, purpose="final", epochs=20, utterances=24)
     )
     dice = random.Random(spec.trial_id)
     size = len(configuration.emotions)
-    scores, truth = [[dice.random() for _ in range(size)] for _ in range(utterances)], [i % size for i in range(utterances)]
+    scores, truth = (
+        [[dice.random() for _ in range(size)] for _ in range(utterances)],
+        [i % size for i in range(utterances)],
+    )
     counts = metrics.confusion(truth, [s.index(max(s)) for s in scores], size)
     curves = {"train_loss": [dice.random() for _ in range(epochs)], "validation_uar": [], "validation_war": []}
     if purpose == "search":
@@ -88,7 +91,11 @@ def points(record):
         ("parameters", 0): float(record["parameters"]),
     }
     wanted |= {(f"{scored}/recall/{e}", 0): value for e, value in record["recalls"].items()}
-    for curve, name in (("train_loss", "train/loss"), ("validation_uar", "validation/uar"), ("validation_war", "validation/war")):
+    for curve, name in (
+        ("train_loss", "train/loss"),
+        ("validation_uar", "validation/uar"),
+        ("validation_war", "validation/war"),
+    ):
         wanted |= {(f"{name}_curve", epoch): value for epoch, value in enumerate(record["curves"][curve], 1)}
     return wanted
 
@@ -104,7 +111,9 @@ class Held:
                     "SELECT run_uuid, experiment_id, status, artifact_uri FROM runs WHERE lifecycle_stage = 'active'"
                 )
             }
-            self.experiments = [name for (name,) in connection.execute("SELECT name FROM experiments WHERE name LIKE 'tfser/%'")]
+            self.experiments = [
+                name for (name,) in connection.execute("SELECT name FROM experiments WHERE name LIKE 'tfser/%'")
+            ]
             self.tags, self.params, self.metrics, self.inputs = (defaultdict(dict) for _ in range(4))
             for run, key, value in connection.execute("SELECT run_uuid, key, value FROM tags"):
                 self.tags[run][key] = value
@@ -123,4 +132,6 @@ class Held:
 
     def of(self, sweep, key):
         """The runs of a sweep for a trial id or a configuration's key."""
-        return [run for run in self.runs if self.tags[run]["tfser.sweep"] == sweep and self.tags[run]["tfser.key"] == key]
+        return [
+            run for run in self.runs if self.tags[run]["tfser.sweep"] == sweep and self.tags[run]["tfser.key"] == key
+        ]

@@ -28,7 +28,13 @@ def draw(*parts):
 
 def train(spec):
     """A ledger entry as a training would leave it: a function of the spec alone."""
-    record = {"trial_id": spec.trial_id, "spec": spec.to_dict(), "status": "done", "seconds": 1.0, "uar": draw(spec.trial_id)}
+    record = {
+        "trial_id": spec.trial_id,
+        "spec": spec.to_dict(),
+        "status": "done",
+        "seconds": 1.0,
+        "uar": draw(spec.trial_id),
+    }
     quality = -abs(spec.settings["learning_rate"] - 0.003)
     curve = [quality + draw(spec.fold, spec.validation, epoch) / 10 for epoch in range(spec.epochs)]
     return {**record, "curves": {"validation_uar": curve, "validation_war": curve, "train_loss": curve}}

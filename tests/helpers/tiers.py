@@ -13,7 +13,10 @@ clock = time.monotonic
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--minutes", type=float, metavar="M", help="start no test later than M minutes after the first; name those that were not reached"
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="start no test later than M minutes after the first; name those that were not reached",
     )
 
 

@@ -28,7 +28,12 @@ def wav_bytes(number: int, samples: int = SAMPLES, rate_hz: int = 16_000) -> byt
     begin = 2 * (number * 131 % 60_000)
     body = bytearray((_NOISE * (1 + 2 * samples // (len(_NOISE) // 2)))[begin : begin + 2 * samples])
     body[-16:] = struct.pack("<8h", *((number >> shift & 0xFF) * 16 for shift in range(0, 64, 8)))
-    head = b"RIFF" + struct.pack("<I", 36 + len(body)) + b"WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, rate_hz, 2 * rate_hz, 2, 16)
+    head = (
+        b"RIFF"
+        + struct.pack("<I", 36 + len(body))
+        + b"WAVEfmt "
+        + struct.pack("<IHHIIHH", 16, 1, 1, rate_hz, 2 * rate_hz, 2, 16)
+    )
     return head + b"data" + struct.pack("<I", len(body)) + bytes(body)
 
 
@@ -116,7 +121,10 @@ def iemocap(data: Path, samples: int = SAMPLES, folder: str = "IEMOCAP_full_rele
         labels = f"{session}/dialog/EmoEvaluation"
         write.text(f"{labels}/{dialog}.txt", "\n".join(lines))
         write.text(f"{labels}/Categorical/{dialog}_e1_cat.txt", "".join(f"{turn} :Anger; ()\n" for turn, _ in turns))
-        write.text(f"{labels}/Attribute/{dialog}_e1_atr.txt", "".join(f"{turn} :act 3; :val 3; :dom  3; ()\n" for turn, _ in turns))
+        write.text(
+            f"{labels}/Attribute/{dialog}_e1_atr.txt",
+            "".join(f"{turn} :act 3; :val 3; :dom  3; ()\n" for turn, _ in turns),
+        )
         (root / labels / f"._{dialog}.txt").write_bytes(_APPLE_DOUBLE)
         (root / session / "sentences" / "wav" / dialog / f"._{turns[0][0]}.wav").write_bytes(_APPLE_DOUBLE)
     return root
@@ -219,7 +227,11 @@ def emovo_tree(data: Path, samples: int = SAMPLES) -> Path:
 def tess_tree(data: Path, samples: int = SAMPLES) -> Path:
     """Folders as published, with their changing spellings and the one misnamed file. The words are made up."""
     write = _Writer(data / "TESS Toronto emotional speech set data", "tess", samples)
-    words = ["back", "bite", *("".join(letters) for letters in itertools.islice(itertools.product("bcdfgh", "aeiou", "lmnprst", "k"), 198))]
+    words = [
+        "back",
+        "bite",
+        *("".join(letters) for letters in itertools.islice(itertools.product("bcdfgh", "aeiou", "lmnprst", "k"), 198)),
+    ]
     folders = {
         "OAF": {"fear": "OAF_Fear", "ps": "OAF_Pleasant_surprise", "sad": "OAF_Sad"},
         "YAF": {"ps": "YAF_pleasant_surprised"},

@@ -52,7 +52,12 @@ def fake(up, worker):
         "head_node_type": HEAD,
         "available_node_types": {
             HEAD: {**types[up["head_node_type"]], "node_config": {}},
-            worker: {**types[worker], "node_config": {}, "resources": resources, "max_workers": min(2, types[worker]["max_workers"])},
+            worker: {
+                **types[worker],
+                "node_config": {},
+                "resources": resources,
+                "max_workers": min(2, types[worker]["max_workers"]),
+            },
         },
     }
 
@@ -71,7 +76,9 @@ def test_the_shipped_cluster_grows_from_no_worker_to_two_and_back_and_gives_the_
     reference = undisturbed()
     up = yaml.safe_load(UP.read_text(encoding="utf-8"))
     (worker,) = set(up["available_node_types"]) - {up["head_node_type"]}
-    assert up["available_node_types"][up["head_node_type"]]["resources"] == {"CPU": 0, "GPU": 0}, "the head would run trials"
+    assert up["available_node_types"][up["head_node_type"]]["resources"] == {"CPU": 0, "GPU": 0}, (
+        "the head would run trials"
+    )
     # The environment that the file gives to every process, the driver's included.
     given = dict(re.findall(r"-e ((?:RAY|TUNE|AUTOSCALER|DASHBOARD)_\w+)=(\S+)", " ".join(up["docker"]["run_options"])))
     fakes = {"RAY_FAKE_CLUSTER": "1", "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID, "RAY_CLOUD_INSTANCE_ID": HEAD_ID}
@@ -81,7 +88,10 @@ def test_the_shipped_cluster_grows_from_no_worker_to_two_and_back_and_gives_the_
     # Four trials can be trained at once, so halves of a worker need two.
     cpus, gpus = (up["available_node_types"][worker]["resources"][kind] / 2 for kind in ("CPU", "GPU"))
     call = [sys.executable, "-m", "tfser.sweep", *words(tmp_path, "--trial-cpus", str(cpus), "--trial-gpus", str(gpus))]
-    with Cluster(autoscaling=fake(up, worker), **given, **fakes, **quick) as cluster, open(tmp_path / "log", "w+") as log:
+    with (
+        Cluster(autoscaling=fake(up, worker), **given, **fakes, **quick) as cluster,
+        open(tmp_path / "log", "w+") as log,
+    ):
         assert fake_workers(cluster) == set()
         env = cluster.driver_environment(**{**given, "RAY_ADDRESS": cluster.address})
         driver = subprocess.Popen(call, env=env, stdout=log, stderr=log)
@@ -98,12 +108,16 @@ def test_the_shipped_cluster_grows_from_no_worker_to_two_and_back_and_gives_the_
         finally:
             driver.kill()
             driver.wait()
-        said = (tmp_path / "log").read_text() + "".join(p.read_text()[-3000:] for p in cluster.folder.glob("**/logs/monitor.err"))
+        said = (tmp_path / "log").read_text() + "".join(
+            p.read_text()[-3000:] for p in cluster.folder.glob("**/logs/monitor.err")
+        )
         assert driver.returncode == 0, said
         assert at_once == 2, said
         entries = [json.loads(path.read_text()) for path in (tmp_path / ".tfser" / "ledger").glob("*/*.json")]
         trained_on = {entry["machine"]["node"] for entry in entries}
         assert trained_on, said
-        assert trained_on <= seen, "a trial ran on the head"  # on a busy machine the second worker may come up when all is done
+        assert trained_on <= seen, (
+            "a trial ran on the head"
+        )  # on a busy machine the second worker may come up when all is done
         assert tables_of(tmp_path) == tables_of(reference)
         wait_until(lambda: not fake_workers(cluster), "both workers are gone", 120)

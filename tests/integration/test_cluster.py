@@ -51,7 +51,9 @@ def test_trials_run_on_every_node_and_the_tables_are_those_of_one_process(cluste
     assert tables_of(tmp_path) == reference
 
 
-def test_killing_a_node_a_worker_the_driver_and_mlflow_changes_no_byte_and_trains_nothing_twice(cluster, reference, tmp_path):
+def test_killing_a_node_a_worker_the_driver_and_mlflow_changes_no_byte_and_trains_nothing_twice(
+    cluster, reference, tmp_path
+):
     seed = int(os.environ.get("TFSER_TEST_SEED", "0"))
     rng = random.Random(seed)
     kinds = rng.sample(KINDS, k=len(KINDS))
@@ -85,7 +87,11 @@ def test_fifty_disturbances_over_repeated_sweeps_change_no_byte(cluster, tmp_pat
             waiting[:10] = sweep.run(at_once, pause_s=(1.0, 10.0))
             problems = sweep.problems(reference)
         happened += sweep.happened
-        outcome = {"disturbances": len(sweep.happened), "seconds": round(time.monotonic() - begun), "trials": len(sweep.ledger.seen)}
+        outcome = {
+            "disturbances": len(sweep.happened),
+            "seconds": round(time.monotonic() - begun),
+            "trials": len(sweep.ledger.seen),
+        }
         sweeps.append({"sweep": number, **outcome, "nodes": len(sweep.nodes_seen()), "problems": problems})
         _record(seed, started, sweeps, [asdict(event) for event in happened])
         assert problems == [], sweep.happened
@@ -99,7 +105,10 @@ def _record(seed, started, sweeps, happened):
         summary = {
             "seed": seed,
             "seconds": round(time.time() - started),
-            "versions": {"python": platform.python_version(), **{n: version(n) for n in ("tfser", "ray", "optuna", "mlflow", "torch")}},
+            "versions": {
+                "python": platform.python_version(),
+                **{n: version(n) for n in ("tfser", "ray", "optuna", "mlflow", "torch")},
+            },
             "machine": {"system": platform.platform(), "cores": len(os.sched_getaffinity(0))},
             "kinds": dict(sorted(Counter(event["kind"] for event in happened).items())),
             "sweeps": sweeps,

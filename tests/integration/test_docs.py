@@ -12,10 +12,22 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.full
 def test_every_page_builds_without_a_warning(tmp_path):
-    words = [sys.executable, "-m", "sphinx", "-qW", "--keep-going", "-d", tmp_path / "trees", ROOT / "docs", tmp_path / "html"]
+    words = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-qW",
+        "--keep-going",
+        "-d",
+        tmp_path / "trees",
+        ROOT / "docs",
+        tmp_path / "html",
+    ]
     done = subprocess.run(words, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert {page.stem for page in (tmp_path / "html").glob("*.html")} >= {page.stem for page in (ROOT / "docs").glob("*.md")}
+    assert {page.stem for page in (tmp_path / "html").glob("*.html")} >= {
+        page.stem for page in (ROOT / "docs").glob("*.md")
+    }
 
 
 def test_every_file_and_folder_of_the_code_that_a_page_names_is_there():
@@ -25,8 +37,14 @@ def test_every_file_and_folder_of_the_code_that_a_page_names_is_there():
 
 
 def test_the_rooms_that_the_design_lists_are_those_of_the_package():
-    listed = re.search(r"\| room \| holds \|\n(.*?)\n\n", (ROOT / "docs" / "design.md").read_text(encoding="utf-8"), re.DOTALL)
+    listed = re.search(
+        r"\| room \| holds \|\n(.*?)\n\n", (ROOT / "docs" / "design.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     assert listed is not None
-    named = {name.rstrip("/") for line in listed[1].splitlines()[1:] for name in re.findall(r"`([\w.]+/?)`", line.split("|")[1])}
+    named = {
+        name.rstrip("/")
+        for line in listed[1].splitlines()[1:]
+        for name in re.findall(r"`([\w.]+/?)`", line.split("|")[1])
+    }
     there = {path.name for path in (ROOT / "tfser").iterdir() if path.name[0].islower() and path.name != "py.typed"}
     assert named == there

@@ -44,9 +44,13 @@ def test_every_node_of_a_guarded_cluster_is_visited_and_nothing_is_left_behind(r
     environment = ray.driver_environment()
     shared = doctor(environment, "--address", ray.address, "--storage", storage, "--data", ROOT / "tests")
     client = f"ray://{ray.host}:{ray.client_port}"
-    for _ in range(3):  # a client's server has a port from 23000 on, which another Ray of this machine may take in the same moment
+    for _ in range(
+        3
+    ):  # a client's server has a port from 23000 on, which another Ray of this machine may take in the same moment
         # Not shared: each process has a memory of its own.
-        split = said(doctor(environment, "--address", client, "--storage", "memory://doctor", "--tracking-uri", "sqlite:///x.db"))
+        split = said(
+            doctor(environment, "--address", client, "--storage", "memory://doctor", "--tracking-uri", "sqlite:///x.db")
+        )
         if not any("no connection" in text for text in of(split, "Ray")):
             break
     fine = said(shared)
@@ -68,14 +72,18 @@ def test_without_the_token_nothing_is_submitted_and_the_cluster_is_not_called_op
         for address in (ray.address, f"ray://{ray.host}:{ray.client_port}"):
             gates = cluster.gates(address)
             assert not cluster.may_connect(gates)
-            assert of([asdict(f) for f in cluster.gate_findings(gates)], "Ray") == [f"{address} asks for a token, and {why}"]
+            assert of([asdict(f) for f in cluster.gate_findings(gates)], "Ray") == [
+                f"{address} asks for a token, and {why}"
+            ]
             assert open_doors.open_to_anyone(address) is None
 
 
 def test_the_sockets_of_the_cluster_are_all_found_and_all_guarded(ray):
     def ours():
         processes = [p for node in ray.nodes for p in node.processes()]
-        return {p.pid for p in processes}, {port for _, ip, port in listening(processes) if not open_doors.is_loopback_ip(ip)}
+        return {p.pid for p in processes}, {
+            port for _, ip, port in listening(processes) if not open_doors.is_loopback_ip(ip)
+        }
 
     for _ in range(10):  # Ray ends idle workers meanwhile, and a busy machine may answer too late
         pids, expected = ours()

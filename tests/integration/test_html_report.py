@@ -18,7 +18,9 @@ from tests.helpers.results import MADE, Tables, configuration, paper_rows, recor
 from tfser.execution.results import Results
 from tfser.report import write
 
-BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+BROWSER = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
 pytestmark = [
     pytest.mark.full,
     pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine (Debian: apt-get install chromium)"),
@@ -64,7 +66,12 @@ def browse(folder: Path, name: str, *flags: str) -> str:
     command = [
         *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
         *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"),
-        *("--host-resolver-rules=MAP * ~NOTFOUND", "--allow-file-access-from-files", f"--user-data-dir={profile}", *flags),
+        *(
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--allow-file-access-from-files",
+            f"--user-data-dir={profile}",
+            *flags,
+        ),
         (folder / name).as_uri(),
     ]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("DBUS")}
@@ -107,7 +114,9 @@ def colour(text: str) -> np.ndarray:
 
 def luminance(rgb: np.ndarray) -> float:
     scaled = rgb / 255
-    return float(np.where(scaled <= 0.03928, scaled / 12.92, ((scaled + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+    return float(
+        np.where(scaled <= 0.03928, scaled / 12.92, ((scaled + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+    )
 
 
 def test_what_is_rendered_are_the_numbers_of_the_files(folder):
@@ -180,7 +189,9 @@ def test_it_prints_with_every_fold_on_paper_and_without_its_screen_parts(folder,
     assert paper.read_bytes().startswith(b"%PDF")
     reader = shutil.which("pdftotext")
     if reader is None:
-        pytest.skip("no pdftotext on this machine to read the printed page with (Debian: apt-get install poppler-utils)")
+        pytest.skip(
+            "no pdftotext on this machine to read the printed page with (Debian: apt-get install poppler-utils)"
+        )
     text = subprocess.run([reader, "-layout", paper, "-"], capture_output=True, text=True, check=True).stdout
     assert "What is missing" in text
     assert "Every fold" in text
@@ -189,4 +200,6 @@ def test_it_prints_with_every_fold_on_paper_and_without_its_screen_parts(folder,
         assert row in text
     trials = re.findall(r"\be5[0-9a-f]{14}\b", text)
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert set(trials) == set(re.findall(r"<code>(e5[0-9a-f]{14})</code>", page))  # the folded lists are unfolded on paper
+    assert set(trials) == set(
+        re.findall(r"<code>(e5[0-9a-f]{14})</code>", page)
+    )  # the folded lists are unfolded on paper

@@ -45,7 +45,10 @@ def call(manifest, out, *more):
 def ray_job(cluster, *words):
     address = f"http://127.0.0.1:{cluster.dashboard_port}"
     done = subprocess.run(
-        [*RAY, "job", *words[:1], "--address", address, *words[1:]], env=cluster.driver_environment(), capture_output=True, text=True
+        [*RAY, "job", *words[:1], "--address", address, *words[1:]],
+        env=cluster.driver_environment(),
+        capture_output=True,
+        text=True,
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -55,7 +58,9 @@ def submit(cluster, job, manifest, home, *options, wait=False):
     words = call(manifest, "OUT")
     del words[words.index("--out") : words.index("--out") + 2]
     variables = {"env_vars": {"TFSER_HOME": str(home)}}
-    how = [*options, "--runtime-env-json", json.dumps(variables), "--submission-id", job] + ([] if wait else ["--no-wait"])
+    how = [*options, "--runtime-env-json", json.dumps(variables), "--submission-id", job] + (
+        [] if wait else ["--no-wait"]
+    )
 
     def submitted():
         answer = ray_job(cluster, "submit", *how, "--", sys.executable, "-m", "tfser.sweep", *words)
@@ -79,7 +84,9 @@ def test_a_job_that_is_stopped_says_how_to_go_on_and_the_next_one_does(cluster, 
     """With Ray's own three seconds between SIGTERM and SIGKILL, and the package as it is installed on the nodes."""
     code, said = submit(cluster, "stopped", tiny_manifest, tmp_path)
     assert code == 0, said
-    jobs = JobSubmissionClient(f"http://127.0.0.1:{cluster.dashboard_port}", headers={"Authorization": f"Bearer {cluster.token}"})
+    jobs = JobSubmissionClient(
+        f"http://127.0.0.1:{cluster.dashboard_port}", headers={"Authorization": f"Bearer {cluster.token}"}
+    )
 
     def third_trial_ended():
         assert jobs.get_job_status("stopped") in ("PENDING", "RUNNING"), jobs.get_job_logs("stopped")
@@ -113,7 +120,12 @@ def test_a_driver_of_other_code_than_the_workers_trains_nothing(cluster, tiny_ma
     folder = code_of_its_own(tmp_path / "code")
     words = call(tiny_manifest, tmp_path / "out", "--address", cluster.address)
     environment = cluster.driver_environment() | {"PYTHONPATH": str(folder)}
-    command = [sys.executable, "-c", "import sys; from tfser.sweep.command import main; sys.exit(main(sys.argv[1:]))", *words]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from tfser.sweep.command import main; sys.exit(main(sys.argv[1:]))",
+        *words,
+    ]
     done = subprocess.run(command, env=environment, cwd=Path(os.sep), capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "the driver runs tfser 9.9.9" in done.stderr

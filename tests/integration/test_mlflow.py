@@ -41,7 +41,10 @@ def log(uri, folder, sweep, *, warn=lambda text: None, epochs=EPOCHS):
     for trial in records:
         m.put(lambda tracker, trial=trial: tracker.trial(c, trial), trial["trial_id"])
     finals = {t["spec"]["fold"]: {"0": t["trial_id"]} for t in records if t["spec"]["purpose"] == "final"}
-    m.put(lambda tracker: tracker.configuration(c, finals, {"test/uar_pooled": 0.4}, 1_700_000_000_000, digest=DIGEST), "the row")
+    m.put(
+        lambda tracker: tracker.configuration(c, finals, {"test/uar_pooled": 0.4}, 1_700_000_000_000, digest=DIGEST),
+        "the row",
+    )
     return m
 
 
@@ -67,7 +70,9 @@ def processes():
     """Makes processes that have MLflow imported already."""
     connection.quiet_environment()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tfser.tracking.runs", "mlflow.store.tracking.sqlalchemy_store", "alembic.command", "PIL.ImageFont"])
+    context.set_forkserver_preload(
+        ["tfser.tracking.runs", "mlflow.store.tracking.sqlalchemy_store", "alembic.command", "PIL.ImageFont"]
+    )
     return context
 
 
@@ -157,11 +162,29 @@ class Server:
         self.process = None
 
     def start(self):
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db", "--artifacts-destination", str(self.folder / "artifacts")]
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--workers",
+            "1",
+        ]
+        command += [
+            "--backend-store-uri",
+            f"sqlite:///{self.folder}/server.db",
+            "--artifacts-destination",
+            str(self.folder / "artifacts"),
+        ]
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with open(self.folder / "server.log", "ab") as log_file:
-            self.process = subprocess.Popen(command, env=environment, stdout=log_file, stderr=log_file, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=log_file, stderr=log_file, start_new_session=True
+            )
         until = time.monotonic() + 240
         while not self.answers():
             assert self.process.poll() is None, (self.folder / "server.log").read_text()
@@ -198,7 +221,9 @@ class Server:
 
     def content(self, held):
         """Reads artifacts of runs where the server keeps them."""
-        return lambda run, name: (self.folder / "artifacts" / held.runs[run][2].removeprefix("mlflow-artifacts:/") / name).read_text()
+        return lambda run, name: (
+            self.folder / "artifacts" / held.runs[run][2].removeprefix("mlflow-artifacts:/") / name
+        ).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +271,9 @@ def test_a_server_that_stops_in_the_middle_is_caught_up_with_in_the_same_start(s
     assert_all_there(held, ["stopped"], server.content(held))
 
 
-def test_a_server_that_never_comes_back_costs_no_more_than_the_patience_and_the_next_start_makes_up_for_it(server, impatient):
+def test_a_server_that_never_comes_back_costs_no_more_than_the_patience_and_the_next_start_makes_up_for_it(
+    server, impatient
+):
     said = []
     with server.stopped():
         started = time.monotonic()

@@ -58,7 +58,9 @@ def test_tfser_alone_names_its_commands_and_a_wrong_one_is_refused(installed, tm
 
 
 def test_the_version_is_the_one_of_the_package():
-    shown = subprocess.run([sys.executable, "-m", "tfser", "--version"], cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-m", "tfser", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert shown.stdout == f"tfser {__version__}\n"
 
 

@@ -26,7 +26,9 @@ def environment():
 
 
 def command(*words, **named):
-    return subprocess.run([sys.executable, "-m", "tfser.sweep", *words], capture_output=True, text=True, env=environment(), **named)
+    return subprocess.run(
+        [sys.executable, "-m", "tfser.sweep", *words], capture_output=True, text=True, env=environment(), **named
+    )
 
 
 def started(*words):
@@ -60,7 +62,9 @@ runner.close()
 """
     with tempfile.TemporaryDirectory(prefix="tfr", dir="/tmp") as folder:  # short: Ray keeps Unix sockets below
         (Path(folder) / "ray").mkdir()
-        (Path(folder) / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")  # as `ray start` notes it, and leaves it when it is killed
+        (Path(folder) / "ray" / "ray_current_cluster").write_text(
+            "127.0.0.1:1"
+        )  # as `ray start` notes it, and leaves it when it is killed
         env = environment() | {"RAY_TMPDIR": folder, "HOME": folder}
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
         assert done.stdout == "workers 1 True\n", done.stdout + done.stderr
@@ -112,7 +116,11 @@ def test_twenty_kills_at_random_moments_leave_the_table_of_an_undisturbed_search
     """One process per start, so that the kill takes the driver in the middle of asking, training, committing or telling."""
 
     def words(out):
-        return [*arguments(tiny_manifest, out, "--in-process", "--trials", "8", "--validation-folds", "2"), "--epochs", "30"]
+        return [
+            *arguments(tiny_manifest, out, "--in-process", "--trials", "8", "--validation-folds", "2"),
+            "--epochs",
+            "30",
+        ]
 
     assert sweep_command.main(words(tmp_path / "undisturbed")) == 0
     rng, kills = random.Random(1), 0
@@ -127,5 +135,9 @@ def test_twenty_kills_at_random_moments_leave_the_table_of_an_undisturbed_search
     assert tables_of(tmp_path / "killed" / "s") == tables_of(tmp_path / "undisturbed" / "s")
     searched = pd.read_csv(tmp_path / "killed" / "s" / "search.csv")
     assert set(searched.groupby(["ablation", "folds"]).size()) == {8}
-    ids = [r.data.tags["tfser.trial_id"] for r in runs_of(tmp_path / "killed")[1] if r.data.tags["tfser.kind"] != "configuration"]
+    ids = [
+        r.data.tags["tfser.trial_id"]
+        for r in runs_of(tmp_path / "killed")[1]
+        if r.data.tags["tfser.kind"] != "configuration"
+    ]
     assert len(ids) == len(set(ids))

@@ -47,7 +47,13 @@ def pair(tmp_path, *more):
 
 @pytest.mark.parametrize(
     "more",
-    [(), *(pytest.param(more, marks=pytest.mark.full) for more in (("--validation-folds", "2"), ("--selection", "global")))],
+    [
+        (),
+        *(
+            pytest.param(more, marks=pytest.mark.full)
+            for more in (("--validation-folds", "2"), ("--selection", "global"))
+        ),
+    ],
     ids=lambda m: " ".join(m) or "nested",
 )
 def test_permuting_the_test_speakers_labels_changes_no_setting_no_epoch_and_no_weight(tmp_path, more):
@@ -102,8 +108,12 @@ def test_the_oracle_does_look_and_says_so_everywhere(tiny_manifest, tmp_path, ca
 @pytest.mark.full
 def test_pruning_ends_trials_that_fall_behind_and_they_reach_no_ledger_and_no_table(tiny_manifest, tmp_path, capsys):
     wide = tmp_path / "wide.yaml"
-    wide.write_text("model: time_frequency_transformer\nsearch:\n  learning_rate: {float: [1.0e-6, 1.0e-1], scale: log}\n")
-    call = arguments(tiny_manifest, tmp_path, "--name", "p", "--ablation", "T+F", "--trials", "10", "--space", str(wide), epochs="8")
+    wide.write_text(
+        "model: time_frequency_transformer\nsearch:\n  learning_rate: {float: [1.0e-6, 1.0e-1], scale: log}\n"
+    )
+    call = arguments(
+        tiny_manifest, tmp_path, "--name", "p", "--ablation", "T+F", "--trials", "10", "--space", str(wide), epochs="8"
+    )
     assert command.main(call) == 0
     out = capsys.readouterr().out
     pruned = out.count("behind its study, ended after epoch")

@@ -56,17 +56,28 @@ def serving(model, uri):
     """The address of a server of that model, typed as a person types it."""
     port = free_port()
     scripts = Path(sys.executable).parent
-    environment = os.environ | {"MLFLOW_TRACKING_URI": uri, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": uri,
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
     words = ["models", "serve", "-m", model, "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     server = subprocess.Popen(
-        [str(scripts / "mlflow"), *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        [str(scripts / "mlflow"), *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         started = time.monotonic()
         while True:
             assert server.poll() is None, server.stdout.read().decode()
             assert time.monotonic() - started < PATIENCE_S, "the server did not start"
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5) as answer:
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5) as answer,
+            ):
                 assert answer.status == 200
                 break
             time.sleep(0.5)
@@ -85,7 +96,10 @@ def ask(address, contents):
     """(status, answer) for the bytes of audio files."""
     records = [{"audio": base64.b64encode(content).decode()} for content in contents]
     request = urllib.request.Request(
-        address, json.dumps({"dataframe_records": records}).encode(), {"Content-Type": "application/json"}, method="POST"
+        address,
+        json.dumps({"dataframe_records": records}).encode(),
+        {"Content-Type": "application/json"},
+        method="POST",
     )
     try:
         with urllib.request.urlopen(request, timeout=120) as answer:
@@ -101,11 +115,15 @@ def test_a_served_model_answers_audio_with_the_scores_that_predict_prints(done, 
     (model,) = set(re.findall(r"models:/m-[0-9a-f]+", said))
     (uri,) = re.findall(r"MLFLOW_TRACKING_URI=(\S+)", said)
     wave, rate = soundfile.read(tiny_manifest.parent / "carl" / "glad1.wav")
-    soundfile.write(tmp_path / "other.flac", np.interp(np.arange(0, len(wave), 0.5), np.arange(len(wave)), wave), 2 * rate)
+    soundfile.write(
+        tmp_path / "other.flac", np.interp(np.arange(0, len(wave), 0.5), np.arange(len(wave)), wave), 2 * rate
+    )
     files = [*sorted((tiny_manifest.parent / "bert").glob("*.wav")), tmp_path / "other.flac"]
     assert predict.main(["served", *map(str, files), "--json", "--results", str(done)]) == 0
     printed = json.loads(capsys.readouterr().out)["files"]
-    expected = [{"emotion": file["emotion"], **{f"p_{emotion}": p for emotion, p in file["p"].items()}} for file in printed]
+    expected = [
+        {"emotion": file["emotion"], **{f"p_{emotion}": p for emotion, p in file["p"].items()}} for file in printed
+    ]
     contents = [file.read_bytes() for file in files]
     with serving(model, uri) as address:
         assert ask(address, contents) == (200, {"predictions": expected})

@@ -14,7 +14,18 @@ import grpc
 import pytest
 import yaml
 
-from tests.helpers.clusters import MARK, RAY, Cluster, MlflowServer, environment, http_status, kill, listening, marked, wait_until
+from tests.helpers.clusters import (
+    MARK,
+    RAY,
+    Cluster,
+    MlflowServer,
+    environment,
+    http_status,
+    kill,
+    listening,
+    marked,
+    wait_until,
+)
 from tests.helpers.ports import free_port
 from tests.helpers.tiny import SET_SMALL
 
@@ -71,7 +82,10 @@ def asked(host, port):
     refused = {token for (_, token), answer in answers.items() if answer == "UNAUTHENTICATED"}
     if refused == {None, "0" * 64} and health in (SERVING, "UNIMPLEMENTED", "UNAUTHENTICATED"):
         return done, ""
-    return done, f"is not known to ask for a token: {sorted({str(answer) for answer in (*answers.values(), health, *statuses.values())})}"
+    return (
+        done,
+        f"is not known to ask for a token: {sorted({str(answer) for answer in (*answers.values(), health, *statuses.values())})}",
+    )
 
 
 def open_doors(processes):
@@ -137,11 +151,23 @@ def test_the_probes_notice_servers_that_answer_anybody():
 
 
 def test_the_ray_that_a_sweep_starts_refuses_callers_without_its_token(tiny_manifest, tmp_path):
-    words = [str(tiny_manifest), "--out", str(tmp_path), "--model", "time_frequency_transformer", "--epochs", "100000", "--set", *SET_SMALL]
+    words = [
+        str(tiny_manifest),
+        "--out",
+        str(tmp_path),
+        "--model",
+        "time_frequency_transformer",
+        "--epochs",
+        "100000",
+        "--set",
+        *SET_SMALL,
+    ]
     mark = f"sweep-{tmp_path.name}-{free_port()}"
     with open(tmp_path / "log", "w+") as log:
         env = environment(**{MARK: mark})
-        driver = subprocess.Popen([sys.executable, "-m", "tfser.sweep", *words], env=env, stdout=log, stderr=log, start_new_session=True)
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "tfser.sweep", *words], env=env, stdout=log, stderr=log, start_new_session=True
+        )
     try:
 
         def trains():
@@ -172,7 +198,9 @@ def test_the_job_interface_listens_on_loopback_alone_and_refuses_without_the_tok
     url = f"http://127.0.0.1:{head.dashboard_port}"
     jobs = f"{url}/api/jobs/"
     assert [http_status(jobs), http_status(jobs, "0" * 64), http_status(jobs, head.token)] == [401, 403, 200]
-    submitted = subprocess.run([*RAY, "job", "submit", "--address", url, "--", "true"], env=environment(), capture_output=True, text=True)
+    submitted = subprocess.run(
+        [*RAY, "job", "submit", "--address", url, "--", "true"], env=environment(), capture_output=True, text=True
+    )
     assert submitted.returncode != 0
     assert "401" in submitted.stdout + submitted.stderr or "Unauthorized" in submitted.stdout + submitted.stderr
 
@@ -180,7 +208,9 @@ def test_the_job_interface_listens_on_loopback_alone_and_refuses_without_the_tok
 def test_no_driver_and_no_ray_client_connects_without_the_token(head):
     driver, client = head.address, f"ray://{head.host}:{head.client_port}"
     without, wrong = (said_by(head, [(driver, token), (client, token)]) for token in (None, "0" * 64))
-    for _ in range(3):  # a client's server has a port from 23000 on, which another Ray of this machine may take in the same moment
+    for _ in range(
+        3
+    ):  # a client's server has a port from 23000 on, which another Ray of this machine may take in the same moment
         right = said_by(head, [(driver, head.token), (client, head.token)])
         if all("connected" in text for text in right):
             break
@@ -217,7 +247,9 @@ def said_by(head, callers):
 
 def test_mlflow_as_make_ui_starts_it_listens_on_loopback_alone(tmp_path):
     # Without what make says of directories: the tests themselves are run by make.
-    dry = subprocess.run(["make", "-n", "--no-print-directory", "ui"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    dry = subprocess.run(
+        ["make", "-n", "--no-print-directory", "ui"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     words = shlex.split(dry.replace("\\\n", " ").strip().splitlines()[-1])
     assert "--disable-security-middleware" not in words
     with MlflowServer(tmp_path, words[words.index("server") + 1 :]) as server:

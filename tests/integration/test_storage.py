@@ -33,14 +33,20 @@ FRONT_END = FrontEnd(n_mels=16)
 @pytest.fixture(params=["disk", "s3"])
 def root(request, tmp_path):
     """A storage folder of each kind."""
-    return tmp_path / "storage" if request.param == "disk" else places.place(request.getfixturevalue("bucket") + "/storage")
+    return (
+        tmp_path / "storage"
+        if request.param == "disk"
+        else places.place(request.getfixturevalue("bucket") + "/storage")
+    )
 
 
 def upload(folder, uri):
     target = places.place(uri)
     for path in folder.rglob("*"):
         if path.is_file():
-            places.commit(target / path.relative_to(folder).as_posix(), lambda file, path=path: file.write(path.read_bytes()))
+            places.commit(
+                target / path.relative_to(folder).as_posix(), lambda file, path=path: file.write(path.read_bytes())
+            )
 
 
 def test_the_ledger_keeps_entries_and_weights_and_sets_damaged_ones_aside(root):
@@ -74,7 +80,9 @@ def test_a_commit_that_fails_leaves_what_was_there(root):
 def test_of_many_that_make_the_same_file_one_succeeds(root):
     places.make_folder(root)
     made = []
-    threads = [threading.Thread(target=lambda n=n: made.append(places.create_text(root / "lease", str(n)))) for n in range(8)]
+    threads = [
+        threading.Thread(target=lambda n=n: made.append(places.create_text(root / "lease", str(n)))) for n in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -151,7 +159,9 @@ def test_frames_are_extracted_again_where_a_store_lost_them(root, tiny):
 def test_the_workers_of_a_node_fetch_features_once_and_map_the_same_file(bucket, tiny, monkeypatch):
     pack = FeatureStore(places.place(f"{bucket}/storage")).ensure(tiny, audio_digests(tiny), FRONT_END)
     fetch, fetched, maps = local_copies._fetch, [], []
-    monkeypatch.setattr(local_copies, "_fetch", lambda source, wanted: (fetched.extend(wanted), time.sleep(0.2), fetch(source, wanted)))
+    monkeypatch.setattr(
+        local_copies, "_fetch", lambda source, wanted: (fetched.extend(wanted), time.sleep(0.2), fetch(source, wanted))
+    )
     workers = [threading.Thread(target=lambda: maps.append(pack.frames())) for _ in range(6)]
     for worker in workers:
         worker.start()
@@ -206,7 +216,21 @@ def test_of_a_folder_of_corpora_only_the_one_asked_for_is_copied(bucket, tmp_pat
 
 def words(manifest, out, *more):
     model = ["--model", "time_frequency_transformer", "--ablation", "T+F+TF", "T+F", "--name", "s"]
-    return [manifest, "--out", out, *model, "--trials", "2", "--space", str(SPACE), "--epochs", "2", "--set", *SET_SMALL, *more]
+    return [
+        manifest,
+        "--out",
+        out,
+        *model,
+        "--trials",
+        "2",
+        "--space",
+        str(SPACE),
+        "--epochs",
+        "2",
+        "--set",
+        *SET_SMALL,
+        *more,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +243,11 @@ def on_disk(tiny_manifest, tmp_path_factory):
 def tables_behind(uri):
     """As ``tables_of``."""
     of_a_run = ("sweep.json", "report.html")
-    return {path.name: places.read_bytes(path) for path in places.listed(places.place(uri), "*") if path.name not in of_a_run}
+    return {
+        path.name: places.read_bytes(path)
+        for path in places.listed(places.place(uri), "*")
+        if path.name not in of_a_run
+    }
 
 
 @pytest.mark.full
@@ -253,7 +281,13 @@ def test_a_search_that_lies_wholly_behind_uris_gives_the_tables_of_one_on_disk(
 @pytest.mark.full
 def test_ray_workers_read_and_write_behind_uris(on_disk, bucket, tiny_manifest, tmp_path):
     upload(tiny_manifest.parent, f"{bucket}/corpus")
-    call = words(f"{bucket}/corpus/tiny.csv", f"{bucket}/out", "--deterministic", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
+    call = words(
+        f"{bucket}/corpus/tiny.csv",
+        f"{bucket}/out",
+        "--deterministic",
+        "--tracking-uri",
+        f"sqlite:///{tmp_path}/mlflow.db",
+    )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
     cpus = ["--trial-cpus", str(len(os.sched_getaffinity(0)))]
     command = [sys.executable, "-m", "tfser.sweep", *call, *cpus]
@@ -264,7 +298,13 @@ def test_ray_workers_read_and_write_behind_uris(on_disk, bucket, tiny_manifest, 
 
 
 def test_a_store_that_is_not_there_is_a_clear_refusal(bucket, tiny_manifest, tmp_path, capsys):
-    call = words(str(tiny_manifest), "s3://no-such-bucket/out", "--in-process", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
+    call = words(
+        str(tiny_manifest),
+        "s3://no-such-bucket/out",
+        "--in-process",
+        "--tracking-uri",
+        f"sqlite:///{tmp_path}/mlflow.db",
+    )
     assert sweep_command.main(call) == 2
     error = capsys.readouterr().err
     assert "s3://no-such-bucket/out" in error
@@ -287,14 +327,19 @@ def test_a_lease_behind_a_uri_keeps_a_second_driver_out_and_ends_with_its_holder
     storage = places.place(bucket)
     told = []
     with sweep_lock.lease(storage, "s", told.append):
-        with pytest.raises(RequestError, match=r"it is being run by process \d+ on "), sweep_lock.lease(storage, "s", told.append):
+        with (
+            pytest.raises(RequestError, match=r"it is being run by process \d+ on "),
+            sweep_lock.lease(storage, "s", told.append),
+        ):
             pass
         with sweep_lock.lease(storage, "another", told.append):
             pass
     assert places.listed(storage / "sweeps", "*") == []
     assert "waiting up to 60 s" in told[0]
     monkeypatch.setattr(sweep_lock, "LIFETIME_S", 3.0)
-    places.commit_text(storage / "sweeps" / "s.lease", json.dumps({"holder": "process 1 on a dead machine", "token": "x"}))
+    places.commit_text(
+        storage / "sweeps" / "s.lease", json.dumps({"holder": "process 1 on a dead machine", "token": "x"})
+    )
     begin = time.monotonic()
     with sweep_lock.lease(storage, "s", told.append):
         assert time.monotonic() - begin >= 3.0, "it was taken over before it could have been renewed"
@@ -312,4 +357,6 @@ def test_a_driver_whose_lease_was_taken_over_stops(bucket, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         drive()
-    assert json.loads(places.read_text(storage / "sweeps" / "s.lease"))["token"] == "x", "another driver's lease was removed"
+    assert json.loads(places.read_text(storage / "sweeps" / "s.lease"))["token"] == "x", (
+        "another driver's lease was removed"
+    )

@@ -52,7 +52,15 @@ def finished(data, tmp_path_factory):
     def get(database, protocol):
         if (database, protocol) not in done:
             out, storage = tmp_path_factory.mktemp(f"{database}-{protocol}"), data.parent / "storage"
-            more = ["--protocol", protocol, "--in-process", "--name", f"{database}-{protocol}", "--storage", str(storage)]
+            more = [
+                "--protocol",
+                protocol,
+                "--in-process",
+                "--name",
+                f"{database}-{protocol}",
+                "--storage",
+                str(storage),
+            ]
             assert command.main(words(database, data, out, *more)) == 0
             done[database, protocol] = out / f"{database}-{protocol}"
         return done[database, protocol]
@@ -84,7 +92,9 @@ def test_every_utterance_is_scored_once_in_the_fold_of_its_own_speaker(database,
         assert fold_of[row.trial_id] == (own.speaker if protocol == "speaker" else own.session)
     counted = dict(Counter(predictions.speaker))
     assert counted == (info.expected_speakers or counted)
-    assert dict(zip(folds.fold, folds.utterances, strict=True)) == dict(Counter(fold_of[i] for i in predictions.trial_id))
+    assert dict(zip(folds.fold, folds.utterances, strict=True)) == dict(
+        Counter(fold_of[i] for i in predictions.trial_id)
+    )
 
 
 @pytest.mark.full
@@ -128,26 +138,39 @@ def test_published_rows_and_ablations_stand_beside_ours(database, protocol, fini
 @pytest.mark.full
 def test_a_second_start_finds_everything_and_trains_nothing(data, finished, capsys):
     folder = finished("casia", "speaker")
-    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ("sweep.json", "report.html")}
+    before = {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ("sweep.json", "report.html")
+    }
     storage = data.parent / "storage"
     more = ["--in-process", "--name", "casia-speaker", "--storage", str(storage)]
     assert command.main(words("casia", data, folder.parent, *more)) == 0
     assert "Trained 0 trials" in capsys.readouterr().out
-    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ("sweep.json", "report.html")} == before
+    assert {
+        path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ("sweep.json", "report.html")
+    } == before
 
 
 @pytest.mark.full
 def test_the_command_runs_with_the_local_ray_it_starts(data, finished, tmp_path):
     """``python -m tfser.sweep casia``: a new process, features and trials as Ray tasks, and the tables of one process."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT), "TFSER_DATA": str(data)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
+        "PYTHONPATH": str(ROOT),
+        "TFSER_DATA": str(data),
+    }
     one_worker = ["--trial-cpus", str(len(os.sched_getaffinity(0)))]  # each imports PyTorch
-    call = [w for w in words("casia", data, tmp_path, "--name", "casia-speaker", *one_worker) if w not in ("--data", str(data))]
+    call = [
+        w
+        for w in words("casia", data, tmp_path, "--name", "casia-speaker", *one_worker)
+        if w not in ("--data", str(data))
+    ]
     done = subprocess.run([sys.executable, "-m", "tfser.sweep", *call], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert "casia: 1200 utterances" in done.stdout
     for name in ("summary.csv", "folds.csv", "predictions.csv", "comparison.md", "ablation.md"):
-        assert (tmp_path / "casia-speaker" / name).read_bytes() == (finished("casia", "speaker") / name).read_bytes(), name
+        assert (tmp_path / "casia-speaker" / name).read_bytes() == (finished("casia", "speaker") / name).read_bytes(), (
+            name
+        )
 
 
 def test_a_database_that_deviates_is_refused_and_stated_where_it_is_accepted(tmp_path, capsys):
@@ -186,7 +209,11 @@ def corrupted(source, target):
         path.write_bytes(content(real))
         return path
 
-    truncated, empty, text = next_file(lambda b: b[: len(b) // 2]), next_file(lambda b: b""), next_file(lambda b: b"text\n" * 900)
+    truncated, empty, text = (
+        next_file(lambda b: b[: len(b) // 2]),
+        next_file(lambda b: b""),
+        next_file(lambda b: b"text\n" * 900),
+    )
     folder, broken = next(files), next(files)
     folder.unlink()
     folder.mkdir()
@@ -239,4 +266,6 @@ def test_the_real_emodb_in_place_trains_a_fold(real_speech, tmp_path, capsys):
     predictions = table(tmp_path / "s", "predictions.csv")
     assert set(predictions.speaker) == {"08"}
     assert len(predictions) == 58
-    assert "disgust" in (tmp_path / "s" / "comparison.md").read_text(encoding="utf-8")  # speaker 08 has none, and it is said
+    assert "disgust" in (tmp_path / "s" / "comparison.md").read_text(
+        encoding="utf-8"
+    )  # speaker 08 has none, and it is said

@@ -34,13 +34,36 @@ TFT, ATFNN = "time_frequency_transformer", "atfnn"
 EMOTIONS = ("calm", "glad", "tense")
 SIZES = {
     TFT: [
-        {"n_mels": 16, "segment_frames": 20, "channels": 3, "time_frequency_heads": 1, "feed_forward": 7, "time_frequency_feed_forward": 5},
-        {"n_mels": 11, "segment_frames": 13, "channels": 2, "kernel": 3, "time_heads": 3, "time_frequency_heads": 2, "feed_forward": 7}
+        {
+            "n_mels": 16,
+            "segment_frames": 20,
+            "channels": 3,
+            "time_frequency_heads": 1,
+            "feed_forward": 7,
+            "time_frequency_feed_forward": 5,
+        },
+        {
+            "n_mels": 11,
+            "segment_frames": 13,
+            "channels": 2,
+            "kernel": 3,
+            "time_heads": 3,
+            "time_frequency_heads": 2,
+            "feed_forward": 7,
+        }
         | {"time_frequency_feed_forward": 6, "time_layers": 2, "frequency_layers": 2, "time_frequency_layers": 3},
     ],
     ATFNN: [
         {"n_mels": 10, "segment_frames": 16, "lstm_hidden": 3, "lstm_layers": 1, "time_attention_from": "spectrogram"},
-        {"n_mels": 9, "segment_frames": 12, "band_group": 3, "frame_group": 4, "channels": 6, "heads": 3, "lstm_hidden": 2}
+        {
+            "n_mels": 9,
+            "segment_frames": 12,
+            "band_group": 3,
+            "frame_group": 4,
+            "channels": 6,
+            "heads": 3,
+            "lstm_hidden": 2,
+        }
         | {"lstm_layers": 1, "time_attention_from": "encoding"},
     ],
 }
@@ -76,9 +99,14 @@ def frames_of(model, count, seed=1):
 def prepared(model, record, frames, taken):
     """The model's input and its weights, in NumPy: (segments, 1, bands, frames), float64."""
     mean, std = (np.array(record["standardisation"][name]) for name in ("mean", "std"))
-    offset, scale = mean.astype(np.float32), (1 / std).astype(np.float32)  # as the model has them, whatever its weights are
+    offset, scale = (
+        mean.astype(np.float32),
+        (1 / std).astype(np.float32),
+    )  # as the model has them, whatever its weights are
     x = (frames.astype(np.float64)[taken] - offset) * scale
-    return x.transpose(0, 2, 1)[:, None], Weights({k: v.double().numpy() for k, v in model.scorer.model.state_dict().items()})
+    return x.transpose(0, 2, 1)[:, None], Weights(
+        {k: v.double().numpy() for k, v in model.scorer.model.state_dict().items()}
+    )
 
 
 def softmax_of(q, k, w, heads):
@@ -122,17 +150,25 @@ def test_the_transformers_maps_are_those_of_its_equations(ablation, sizes):
         q = linear(q_hat.transpose(0, 2, 1), w("time_map"))
     if "F" in ablation.split("+"):
         tokens = encode(x, w("frequency_encoder"), (1, stride))  # (4)
-        below = encoder_layers(tokens, None, None, w("frequency_transformer"), s["frequency_layers"] - 1, s["frequency_heads"])
+        below = encoder_layers(
+            tokens, None, None, w("frequency_transformer"), s["frequency_layers"] - 1, s["frequency_heads"]
+        )
         last = w("frequency_transformer")(f"layers.{s['frequency_layers'] - 1}")("attention")
         expected["frequency_transformer"] = softmax_of(below, below, last, s["frequency_heads"])  # (5)
-        k_hat = encoder_layers(tokens, None, None, w("frequency_transformer"), s["frequency_layers"], s["frequency_heads"])
+        k_hat = encoder_layers(
+            tokens, None, None, w("frequency_transformer"), s["frequency_layers"], s["frequency_heads"]
+        )
         k = linear(k_hat.transpose(0, 2, 1), w("frequency_map")).transpose(0, 2, 1)
     cells = {}
     if "TF" in ablation.split("+"):
         v = encode(x, w("time_frequency_encoder"), (stride, stride))  # (7)
         q, k = v if q is None else q, v if k is None else k
         layers = s["time_frequency_layers"]
-        below = encoder_layers(q, k, v, w("time_frequency_transformer"), layers - 1, s["time_frequency_heads"]) if layers > 1 else v
+        below = (
+            encoder_layers(q, k, v, w("time_frequency_transformer"), layers - 1, s["time_frequency_heads"])
+            if layers > 1
+            else v
+        )
         last = w("time_frequency_transformer")(f"layers.{layers - 1}")("attention")
         expected["time_frequency_transformer"] = softmax_of(q, k, last, s["time_frequency_heads"])  # (8)
         patches = received(expected["time_frequency_transformer"])[:, :, None] * np.abs(below)
@@ -146,7 +182,9 @@ def test_the_transformers_maps_are_those_of_its_equations(ablation, sizes):
         cells["frequency_transformer"] = np.stack([received(expected["frequency_transformer"])] * D, axis=2)
 
     seen = attend(model, frames, scored.frames)
-    assert list(seen) == [f"{word}_transformer" for word in ("time", "frequency", "time_frequency") if f"{word}_transformer" in expected]
+    assert list(seen) == [
+        f"{word}_transformer" for word in ("time", "frequency", "time_frequency") if f"{word}_transformer" in expected
+    ]
     for name, part in seen.items():
         np.testing.assert_allclose(part.weights, expected[name], rtol=1e-9, atol=1e-10)
         np.testing.assert_allclose(part.cells, cells[name], rtol=1e-9, atol=1e-10)
@@ -251,7 +289,9 @@ def test_one_segment_is_shown_at_its_place_in_the_utterance():
     frames = frames_of(model, 50)
     chosen = Chosen(name="x", frames=frames, about="")
     whole, third = look(model, chosen, None), look(model, chosen, 3)
-    np.testing.assert_array_equal(third.log_mel, frames[30:50].T.astype(np.float64))  # 0, 20, and the last one ends with it
+    np.testing.assert_array_equal(
+        third.log_mel, frames[30:50].T.astype(np.float64)
+    )  # 0, 20, and the last one ends with it
     np.testing.assert_array_equal(third.time_s, whole.time_s[30:50])
     for a, b in zip(third.maps, whole.maps, strict=True):
         np.testing.assert_array_equal(a.values[:, 10:], b.values[:, 40:])  # 30 to 40 are the second segment's too
@@ -384,10 +424,15 @@ def test_lost_features_of_a_database_without_a_name_of_its_own_are_said(done, tm
     ledger = tmp_path / "ledger" / trial[:2]
     ledger.mkdir(parents=True)
     for ending in (".json", ".pt"):
-        (ledger / f"{trial}{ending}").write_bytes((done / ".tfser" / "ledger" / trial[:2] / f"{trial}{ending}").read_bytes())
+        (ledger / f"{trial}{ending}").write_bytes(
+            (done / ".tfser" / "ledger" / trial[:2] / f"{trial}{ending}").read_bytes()
+        )
     code, _, err = asked(capsys, trial, "--storage", tmp_path, "--utterance", "anna/calm0.wav")
     assert code == 2
-    assert "cannot be read (FileNotFoundError), and it is not known by name; name audio with --file instead of --utterance" in err
+    assert (
+        "cannot be read (FileNotFoundError), and it is not known by name; name audio with --file instead of --utterance"
+        in err
+    )
 
 
 def test_lost_features_of_a_known_database_are_made_anew(tmp_path):
@@ -405,13 +450,17 @@ def test_lost_features_of_a_known_database_are_made_anew(tmp_path):
     recorded = {**record, "utterances": [{"id": utterance.id, "p": right.tolist(), "truth": EMOTIONS[0]}]}
     assert command.utterances(model, recorded, [utterance.id], place, None)
     recorded["utterances"][0]["p"] = np.roll(right, 1).tolist()
-    with pytest.raises(RequestError, match="its scores are not the recorded ones: this is not the audio that the trial was tested on"):
+    with pytest.raises(
+        RequestError, match="its scores are not the recorded ones: this is not the audio that the trial was tested on"
+    ):
         command.utterances(model, recorded, [utterance.id], place, None)
 
 
 def test_a_folder_that_cannot_be_written_is_said(done, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    code, _, err = asked(capsys, "looked", "--results", done, "--utterance", "anna/calm0.wav", "--out", tmp_path / "file")
+    code, _, err = asked(
+        capsys, "looked", "--results", done, "--utterance", "anna/calm0.wav", "--out", tmp_path / "file"
+    )
     assert code == 1
     assert "the figures could not be written; name another folder with --out" in err
 

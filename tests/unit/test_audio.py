@@ -99,7 +99,9 @@ def with_lengths(form: str, name: bytes, length: int) -> bytes:
             struct.pack_into("<QQQ", content, 20, length, length, length)
         case _:
             struct.pack_into(f"{order}I", content, at, length)
-    struct.pack_into(f"{order}I", content, 4, 0xFFFFFFFF if form == "RF64" else min(length + 36 * (length > 0), 0xFFFFFFFF))
+    struct.pack_into(
+        f"{order}I", content, 4, 0xFFFFFFFF if form == "RF64" else min(length + 36 * (length > 0), 0xFFFFFFFF)
+    )
     return bytes(content)
 
 
@@ -112,7 +114,9 @@ def with_lengths(form: str, name: bytes, length: int) -> bytes:
         ("AIFF", b"SSND", (0, 0x7F000000, 0x3F800000)),
     ],
 )
-def test_a_file_that_was_written_into_a_pipe_is_read_whole(form: str, name: bytes, lengths: tuple[int, ...], tmp_path: Path) -> None:
+def test_a_file_that_was_written_into_a_pipe_is_read_whole(
+    form: str, name: bytes, lengths: tuple[int, ...], tmp_path: Path
+) -> None:
     path = tmp_path / "x"
     for length in lengths:
         path.write_bytes(with_lengths(form, name, length))
@@ -126,7 +130,9 @@ def test_a_piped_wav_that_ends_inside_a_sample_is_truncated(tmp_path: Path) -> N
 
 
 def test_a_nist_file_without_a_count_is_read_and_one_with_another_count_is_not(tmp_path: Path) -> None:
-    path = written(tmp_path / "x.sph", np.random.default_rng(1).uniform(-0.5, 0.5, 16_000), format="NIST", subtype="PCM_16")
+    path = written(
+        tmp_path / "x.sph", np.random.default_rng(1).uniform(-0.5, 0.5, 16_000), format="NIST", subtype="PCM_16"
+    )
     content = path.read_bytes()
     for count, frames in ((b"0    ", 16_000), (b"16000", 16_000), (b"16001", None)):
         path.write_bytes(content.replace(b"-i 16000\nend", b"-i " + count + b"\nend"))
@@ -277,7 +283,9 @@ def test_a_disk_that_fails_while_it_is_read_is_unreadable(use: Callable[[Path], 
             use(tmp_path / "x.wav")
 
 
-@pytest.mark.parametrize("name", ["a b.wav", "it's.wav", 'say "a".wav', "two\nlines.wav", "语音.wav", os.fsdecode(b"\xff\xfe.wav")])
+@pytest.mark.parametrize(
+    "name", ["a b.wav", "it's.wav", 'say "a".wav', "two\nlines.wav", "语音.wav", os.fsdecode(b"\xff\xfe.wav")]
+)
 def test_any_name_can_be_read(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(wav_bytes(1, 4000))

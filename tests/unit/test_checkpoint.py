@@ -29,7 +29,9 @@ def numbers(record):
     return {name: value for name, value in record.items() if name not in TIMES}
 
 
-@pytest.mark.parametrize("purpose", ["final", *(pytest.param(purpose, marks=pytest.mark.full) for purpose in ("search", "oracle"))])
+@pytest.mark.parametrize(
+    "purpose", ["final", *(pytest.param(purpose, marks=pytest.mark.full) for purpose in ("search", "oracle"))]
+)
 @pytest.mark.parametrize("epoch", range(1, EPOCHS))
 def test_a_trial_that_is_interrupted_ends_with_the_same_bits(pack, tmp_path, monkeypatch, purpose, epoch):
     whole = task(pack, tmp_path / "whole", purpose=purpose, checkpoint_s=math.inf)
@@ -46,7 +48,9 @@ def test_a_trial_that_is_interrupted_ends_with_the_same_bits(pack, tmp_path, mon
     if purpose != "search":
         states = [t.ledger.weights(t.spec.trial_id) for t in (whole, broken)]
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert not list((tmp_path / "broken" / "checkpoints").rglob("*.pt")), "the checkpoint of a finished trial is removed"
+    assert not list((tmp_path / "broken" / "checkpoints").rglob("*.pt")), (
+        "the checkpoint of a finished trial is removed"
+    )
 
 
 @pytest.mark.parametrize("damage", ["torn", "flipped", "empty", "other version", "other device"])

@@ -62,7 +62,9 @@ def test_ray_refuses_the_file_with_a_word_that_it_does_not_know(name):
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_nothing_is_left_to_rays_defaults(name):
     config = read(name)
-    defaults = yaml.safe_load((Path(ray.autoscaler.__file__).parent / config["provider"]["type"] / "defaults.yaml").read_text())
+    defaults = yaml.safe_load(
+        (Path(ray.autoscaler.__file__).parent / config["provider"]["type"] / "defaults.yaml").read_text()
+    )
     assert set(defaults) - set(config) == set()
     assert all("resources" in node for node in config["available_node_types"].values())
     prepared = prepare_config(copy.deepcopy(config))
@@ -76,7 +78,9 @@ def test_every_ray_start_asks_for_the_token_and_keeps_its_open_ports_shut(name):
     environment = environment_of(config)
     assert environment.items() >= {"RAY_AUTH_MODE": "token", **SHUT}.items()
     assert config["file_mounts"]["/home/ray/.ray/auth_token"] == "~/.ray/auth_token"
-    starts = [c for key in ("head_start_ray_commands", "worker_start_ray_commands") for c in config[key] if "ray start" in c]
+    starts = [
+        c for key in ("head_start_ray_commands", "worker_start_ray_commands") for c in config[key] if "ray start" in c
+    ]
     assert len(starts) == 2
     assert all("RAY_AUTH_MODE=token ray start" in c and "--disable-usage-stats" in c for c in starts)
     (head,) = [c for c in starts if "--head" in c]
@@ -138,7 +142,12 @@ def launched(monkeypatch, home, change=lambda config: None):
     from ray.autoscaler._private.aws.config import bootstrap_aws
     from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 
-    for key, value in {"HOME": home, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_EC2_METADATA_DISABLED": "true"}.items():
+    for key, value in {
+        "HOME": home,
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
         monkeypatch.setenv(key, str(value))  # Ray writes its key pair to the home folder
     with moto.mock_aws():
         region = read("up.yaml")["provider"]["region"]
@@ -152,9 +161,16 @@ def launched(monkeypatch, home, change=lambda config: None):
         config = bootstrap_aws(prepare_config(config))
         provider = AWSNodeProvider(config["provider"], config["cluster_name"])
         for node in ("head", "gpu_spot"):
-            tags = {"ray-node-type": "head" if node == "head" else "worker", "ray-user-node-type": node, "ray-launch-config": "x"}
+            tags = {
+                "ray-node-type": "head" if node == "head" else "worker",
+                "ray-user-node-type": node,
+                "ray-launch-config": "x",
+            }
             provider.create_node(config["available_node_types"][node]["node_config"], tags, 1)
-        machines = {m.instance_type: (m.instance_lifecycle, {g["GroupName"] for g in m.security_groups}) for m in ec2.instances.all()}
+        machines = {
+            m.instance_type: (m.instance_lifecycle, {g["GroupName"] for g in m.security_groups})
+            for m in ec2.instances.all()
+        }
         used = set().union(*(groups for _, groups in machines.values()))
         let_in = [p for g in ec2.security_groups.all() if g.group_name in used for p in g.ip_permissions]
         return machines, let_in, {r["RoleName"] for r in iam.list_roles()["Roles"]}
@@ -180,14 +196,20 @@ def test_without_the_group_of_the_file_the_launcher_would_let_everybody_ssh(monk
 
 @pytest.mark.parametrize("node", ["head", "gpu_spot"])
 def test_every_machine_fits_googles_description_of_an_instance(node):
-    discovery = pytest.importorskip("googleapiclient.discovery_cache", reason="google-api-python-client is not installed")
-    schemas = json.loads((Path(discovery.__file__).parent / "documents" / "compute.v1.json").read_text(encoding="utf-8"))["schemas"]
+    discovery = pytest.importorskip(
+        "googleapiclient.discovery_cache", reason="google-api-python-client is not installed"
+    )
+    schemas = json.loads(
+        (Path(discovery.__file__).parent / "documents" / "compute.v1.json").read_text(encoding="utf-8")
+    )["schemas"]
 
     def problems(value, schema, path):
         schema = schemas[schema["$ref"]] if "$ref" in schema else schema
         kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
         # Numbers of 64 bits are strings in Google's JSON, and Ray's YAML has them as numbers.
-        if not isinstance(value, kinds[schema["type"]]) and not (schema.get("format") == "int64" and isinstance(value, int)):
+        if not isinstance(value, kinds[schema["type"]]) and not (
+            schema.get("format") == "int64" and isinstance(value, int)
+        ):
             return [f"{path}: {value!r} is no {schema['type']}"]
         if "enum" in schema and value not in schema["enum"]:
             return [f"{path}: no {value!r}"]
@@ -203,7 +225,9 @@ def test_every_machine_fits_googles_description_of_an_instance(node):
     node_config = read("gcp.yaml")["available_node_types"][node]["node_config"]
     assert problems(node_config, {"$ref": "Instance"}, node) == []
     assert problems({**node_config, "machineTyp": "x"}, {"$ref": "Instance"}, node) == [f"{node}: no machineTyp"]
-    assert problems({"scheduling": {"provisioningModel": "SPOTTY"}}, {"$ref": "Instance"}, node), "the check finds nothing"
+    assert problems({"scheduling": {"provisioningModel": "SPOTTY"}}, {"$ref": "Instance"}, node), (
+        "the check finds nothing"
+    )
 
 
 def test_every_file_names_the_versions_that_were_tested():
@@ -260,7 +284,9 @@ def test_the_kubernetes_pods_let_only_each_other_and_kuberay_in():
     assert policy["policyTypes"] == ["Ingress"]
     among, outside = policy["ingress"]
     assert among == {"from": [{"podSelector": {"matchLabels": selected}}]}
-    assert outside["ports"] == [{"protocol": "TCP", "port": 8265}], "others reach more than the dashboard, which asks for the token"
+    assert outside["ports"] == [{"protocol": "TCP", "port": 8265}], (
+        "others reach more than the dashboard, which asks for the token"
+    )
     assert all(source.get("podSelector") for source in outside["from"])
     (mlflow,) = head["spec"]["initContainers"]
     assert "--host" not in mlflow["command"], "MLflow listens on loopback unless it is told otherwise"
@@ -302,7 +328,12 @@ def test_a_wheel_can_be_built_from_what_the_container_file_copies(tmp_path):
     )
     assert built.returncode == 0, built.stdout + built.stderr
     assert [p.name for p in (tmp_path / "dist").glob("*.whl")] == [f"tfser-{__version__}-py3-none-any.whl"]
-    assert {p.name for p in tmp_path.iterdir() if p.is_file()} == {"constraints.txt", "mlflow_service.py", "mps.sh", "restart.sh"}
+    assert {p.name for p in tmp_path.iterdir() if p.is_file()} == {
+        "constraints.txt",
+        "mlflow_service.py",
+        "mps.sh",
+        "restart.sh",
+    }
 
 
 def test_the_image_installs_pinned_versions_and_holds_the_scripts_that_the_launch_files_call():
@@ -322,7 +353,9 @@ def test_no_file_names_a_package_index_or_carries_a_secret():
     for path in CLUSTER.iterdir():
         if path.is_file():
             text = path.read_text(encoding="utf-8")
-            assert not re.search(r"--(extra-)?index.url|--find.links|pypi\.|AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY", text), path.name
+            assert not re.search(
+                r"--(extra-)?index.url|--find.links|pypi\.|AKIA[0-9A-Z]{16}|BEGIN [A-Z ]*PRIVATE KEY", text
+            ), path.name
 
 
 def test_a_submitted_working_folder_leaves_the_tests_and_old_results_behind_but_not_what_a_sweep_reads():
@@ -334,7 +367,10 @@ def test_a_submitted_working_folder_leaves_the_tests_and_old_results_behind_but_
     assert not uploaded("tests/conftest.py")
     assert not uploaded("results/2026-11-21-emodb-first-2s-fixed/README.md")
     assert not uploaded("results/.tfser/mlflow.db")
-    assert all(uploaded(path) for path in ("tfser/sweep/run.py", "search_spaces/atfnn.yaml", "results/published.yaml", "cluster/mps.sh"))
+    assert all(
+        uploaded(path)
+        for path in ("tfser/sweep/run.py", "search_spaces/atfnn.yaml", "results/published.yaml", "cluster/mps.sh")
+    )
 
 
 def test_the_readme_names_every_file_of_the_folder_and_every_link_leads_somewhere():

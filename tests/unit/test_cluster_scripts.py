@@ -85,7 +85,9 @@ class Lab:
 
     def run(self, script, *words, **environment):
         given = {k: v for k, v in {**self.environment, **environment}.items() if v is not None}
-        return subprocess.run(["bash", script, *words], env=given, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        return subprocess.run(
+            ["bash", script, *words], env=given, cwd=ROOT, capture_output=True, text=True, timeout=300
+        )
 
 
 @pytest.fixture
@@ -112,7 +114,11 @@ def test_shellcheck_finds_nothing_in_the_script(script):
 
 def test_a_command_that_keeps_failing_is_started_ever_more_seldom_and_one_that_ends_well_is_not_started_again(lab):
     fake(lab.bin, "sleep", "note()\n")
-    fake(lab.bin, "failing", "note()\nsys.exit(3 if open(os.environ['FAKE_NOTES']).read().count('failing') < 10 else 0)\n")
+    fake(
+        lab.bin,
+        "failing",
+        "note()\nsys.exit(3 if open(os.environ['FAKE_NOTES']).read().count('failing') < 10 else 0)\n",
+    )
     done = lab.run(CLUSTER / "restart.sh", "failing", "as typed")
     assert done.returncode == 0
     assert [call["words"] for call in lab.calls("failing")] == [["as typed"]] * 10
@@ -201,13 +207,27 @@ def test_every_machine_gets_ray_with_the_token_and_only_the_ports_that_a_firewal
     assert set(calls) == {"head", "one", "two"}
     shut = {"RAY_enable_metrics_collection": "0", "AUTOSCALER_METRIC_PORT": "-1", "DASHBOARD_METRIC_PORT": "-1"}
     for host, call in calls.items():
-        assert call["environment"].items() >= {"RAY_AUTH_MODE": "token", "TFSER_HOME": "/shared/tfser", **shut}.items(), host
+        assert (
+            call["environment"].items() >= {"RAY_AUTH_MODE": "token", "TFSER_HOME": "/shared/tfser", **shut}.items()
+        ), host
         assert "--block" in call["words"]
-        ports = {name: int(port) for word in call["words"] for name, port in re.findall(r"^--([\w-]*port)=(\d+)$", word)}
+        ports = {
+            name: int(port) for word in call["words"] for name, port in re.findall(r"^--([\w-]*port)=(\d+)$", word)
+        }
         assert {name for name, port in ports.items() if not 7000 <= port <= 7999} <= {"dashboard-port"}, host
         assert len(set(ports.values())) == len(ports)
-        agents = {"dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port", "metrics-export-port"}
-        assert ports.keys() >= agents | {"node-manager-port", "object-manager-port", "min-worker-port", "max-worker-port"}, host
+        agents = {
+            "dashboard-agent-listen-port",
+            "dashboard-agent-grpc-port",
+            "runtime-env-agent-port",
+            "metrics-export-port",
+        }
+        assert ports.keys() >= agents | {
+            "node-manager-port",
+            "object-manager-port",
+            "min-worker-port",
+            "max-worker-port",
+        }, host
     assert {"--head", "--port=7000", "--dashboard-host=127.0.0.1", "--num-cpus=0"} <= set(calls["head"]["words"])
     assert calls["head"]["environment"]["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:5000"
     for host in ("one", "two"):
@@ -216,7 +236,13 @@ def test_every_machine_gets_ray_with_the_token_and_only_the_ports_that_a_firewal
     assert "--num-gpus=2" in calls["two"]["words"]
     (service,) = site.calls("python")
     assert service["host"] == "head"
-    assert service["words"][1:] == ["start", "--folder", str(site.folder / "homes/head/.tfser-cluster/head/mlflow"), "--port", "5000"]
+    assert service["words"][1:] == [
+        "start",
+        "--folder",
+        str(site.folder / "homes/head/.tfser-cluster/head/mlflow"),
+        "--port",
+        "5000",
+    ]
 
 
 def test_the_token_reaches_every_machine_for_its_owner_alone_and_stays_out_of_command_lines(site):
@@ -227,7 +253,9 @@ def test_the_token_reaches_every_machine_for_its_owner_alone_and_stays_out_of_co
     assert re.fullmatch("[0-9a-f]{64}", token)
     assert [f.read_text() for f in files] == [token] * 4
     assert [f.stat().st_mode & 0o777 for f in files] == [0o600] * 4
-    commands = json.dumps([(call["command"], call["words"]) for call in site.calls("ssh")] + [call["words"] for call in site.calls("ray")])
+    commands = json.dumps(
+        [(call["command"], call["words"]) for call in site.calls("ssh")] + [call["words"] for call in site.calls("ray")]
+    )
     assert token not in commands
     assert "hush" not in commands
     assert {call["environment"]["TFSER_MLFLOW_DATABASE"] for call in site.calls("python")} == {secret}
@@ -257,7 +285,9 @@ def test_a_second_start_leaves_what_runs_alone(site):
 
 
 def test_stop_ends_what_start_started_and_nobody_elses_ray(site):
-    bystander = subprocess.Popen([site.folder / "env/bin/ray", "start", "--head"], env=site.environment, stdout=subprocess.DEVNULL)
+    bystander = subprocess.Popen(
+        [site.folder / "env/bin/ray", "start", "--head"], env=site.environment, stdout=subprocess.DEVNULL
+    )
     try:
         assert onprem(site, "start").returncode == 0
         ours = [call["pid"] for call in site.calls("ray") if call["pid"] != bystander.pid]
@@ -267,7 +297,9 @@ def test_stop_ends_what_start_started_and_nobody_elses_ray(site):
         assert stopped.returncode == 0, stopped.stderr
         assert not any(alive(pid) for pid in ours)
         assert bystander.poll() is None
-        assert [line for line in stopped.stdout.splitlines() if line][-1] == "head: Ray does not run", "the head goes last"
+        assert [line for line in stopped.stdout.splitlines() if line][-1] == "head: Ray does not run", (
+            "the head goes last"
+        )
         assert onprem(site, "status").stdout.count("Ray does not run") == 3
     finally:
         bystander.kill()
@@ -343,7 +375,12 @@ def queue(lab):
         fake(lab.bin, name, text)
     # A number of its own: the script's folders in /tmp are named after it, and another run of these tests may be under way.
     lab.job = str(7_000_000 + 2 * os.getpid())
-    slurm = {"SLURM_JOB_ID": lab.job, "SLURM_JOB_NUM_NODES": "3", "SLURM_CPUS_PER_TASK": "16", "SLURM_GPUS_ON_NODE": "2"}
+    slurm = {
+        "SLURM_JOB_ID": lab.job,
+        "SLURM_JOB_NUM_NODES": "3",
+        "SLURM_CPUS_PER_TASK": "16",
+        "SLURM_GPUS_ON_NODE": "2",
+    }
     lab.environment |= {**slurm, "SLURM_SUBMIT_DIR": str(ROOT), "TFSER_ENV": str(lab.folder / "nowhere")}
     return lab
 
@@ -389,8 +426,12 @@ def test_two_jobs_share_neither_ports_nor_folders_nor_tokens_and_no_token_is_in_
     tokens = [call["environment"]["RAY_AUTH_TOKEN"] for call in (first, second)]
     assert tokens[0] != tokens[1]
     assert all(re.fullmatch("[0-9a-f]{64}", token) for token in tokens)
-    assert not any(token in json.dumps([c["words"] for w in ("srun", "ray", "python") for c in queue.calls(w)]) for token in tokens)
-    assert all(len(option(call, "temp-dir")) < 30 for call in (first, second)), "socket paths below it may have 107 letters"
+    assert not any(
+        token in json.dumps([c["words"] for w in ("srun", "ray", "python") for c in queue.calls(w)]) for token in tokens
+    )
+    assert all(len(option(call, "temp-dir")) < 30 for call in (first, second)), (
+        "socket paths below it may have 107 letters"
+    )
 
 
 def test_the_jobs_exit_code_is_the_sweeps(queue):

@@ -32,13 +32,20 @@ def made(tmp_path_factory):
     for name in ("a", "b"):
         manifest = write_tiny(folder / name)
         text = manifest.read_text()
-        manifest.with_name("labels.csv").write_text(text if name == "a" else text.replace(",carl,glad,", ",carl,tense,", 1))
+        manifest.with_name("labels.csv").write_text(
+            text if name == "a" else text.replace(",carl,glad,", ",carl,tense,", 1)
+        )
     for name, labels, epochs, more in (
         ("long", "a", "2", ("--ablation", "T+F+TF", "T+F")),
         ("short", "a", "1", ()),
         ("other", "b", "2", ()),
     ):
-        assert command.main(arguments(folder / labels / "labels.csv", folder / "out", "--name", name, *more, epochs=epochs)) == 0
+        assert (
+            command.main(
+                arguments(folder / labels / "labels.csv", folder / "out", "--name", name, *more, epochs=epochs)
+            )
+            == 0
+        )
     return folder
 
 
@@ -62,7 +69,9 @@ def test_two_states_of_a_database_have_tables_of_their_own_and_no_row_takes_the_
     assert run("labels", "--out", copied) == 0
     folders = sorted(copied.glob("labels-*"), key=lambda folder: -len(read(folder, "summary.csv")))
     first, second = (read(folder, "summary.csv") for folder in folders)
-    assert [folder.name.removeprefix("labels-") for folder in folders] == [s.database_digest[0][:8] for s in (first, second)]
+    assert [folder.name.removeprefix("labels-") for folder in folders] == [
+        s.database_digest[0][:8] for s in (first, second)
+    ]
     assert first.database_digest.nunique() == second.database_digest.nunique() == 1
     settings = [json.loads(text)["epochs"] for text in first.settings]
     assert sorted(zip(first.ablation, settings, strict=True)) == [("T+F", 2), ("T+F+TF", 1), ("T+F+TF", 2)]
@@ -147,7 +156,9 @@ def test_a_table_is_never_replaced_by_one_that_knows_less(copied, made, capsys):
     assert sorted(read(copied / "new" / "long", "summary.csv").folds_done) == [3, 4]
 
 
-def test_a_sweep_that_would_replace_tables_of_other_settings_is_refused_before_it_trains(copied, made, capsys, monkeypatch):
+def test_a_sweep_that_would_replace_tables_of_other_settings_is_refused_before_it_trains(
+    copied, made, capsys, monkeypatch
+):
     monkeypatch.setattr(run_trial, "run", lambda task: pytest.fail("it trained"))
     call = arguments(made / "a" / "labels.csv", copied, "--name", "long", "--storage", copied / "fresh", epochs="1")
     assert command.main([str(word) for word in call]) == 2
@@ -177,7 +188,10 @@ def test_a_deleted_run_of_a_row_loses_no_fold_and_is_made_again_with_its_childre
     assert len(repaired) == 2
     assert len(folds) == len({r.data.tags["tfser.trial_id"] for r in folds}) == 8
     for fold in folds:
-        assert repaired[fold.data.tags["mlflow.parentRunId"]].data.tags["tfser.ablation"] == fold.data.tags["tfser.ablation"]
+        assert (
+            repaired[fold.data.tags["mlflow.parentRunId"]].data.tags["tfser.ablation"]
+            == fold.data.tags["tfser.ablation"]
+        )
     only_mlflow(copied)
     assert run("long", "--out", copied) == 0
     assert tables_of(copied / "long") == tables_of(made / "out" / "long")
@@ -188,7 +202,9 @@ def test_a_copy_goes_on_in_its_own_folder(copied, made):
     before = {p: p.stat().st_mtime_ns for p in (made / "out").rglob("*") if p.is_file()}
     call = arguments(made / "a" / "labels.csv", copied, "--name", "short", "--ablation", "F+TF", "T+F+TF", epochs="1")
     # In a process of its own, as a person starts it: MLflow remembers where a run's artifacts went for as long as a process lives.
-    subprocess.run([sys.executable, "-m", "tfser.sweep", *call], cwd=Path(__file__).parents[2], capture_output=True, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "tfser.sweep", *call], cwd=Path(__file__).parents[2], capture_output=True, check=True
+    )
     assert {p: p.stat().st_mtime_ns for p in (made / "out").rglob("*") if p.is_file()} == before
     with sqlite3.connect(copied / ".tfser" / "mlflow.db") as connection:
         places = [place for (place,) in connection.execute("SELECT artifact_uri FROM runs")]
@@ -201,7 +217,11 @@ def test_folds_and_models_that_an_earlier_start_asked_for_stay_in_the_table(made
         more = ("--name", "grow", "--fold", fold, "--ablation", ablation)
         assert command.main(arguments(made / "a" / "labels.csv", tmp_path, *more, epochs="1")) == 0
     folds = read(tmp_path / "grow", "folds.csv")
-    assert sorted(zip(folds.ablation, folds.fold, strict=True)) == [("T+F", "anna"), ("T+F", "bert"), ("T+F+TF", "bert")]
+    assert sorted(zip(folds.ablation, folds.fold, strict=True)) == [
+        ("T+F", "anna"),
+        ("T+F", "bert"),
+        ("T+F+TF", "bert"),
+    ]
     before = tables_of(tmp_path / "grow")
     assert run("grow", "--out", tmp_path) == 0
     assert tables_of(tmp_path / "grow") == before
@@ -266,7 +286,10 @@ def test_a_sweep_of_an_earlier_version_goes_on_without_a_second_run_of_anything(
     assert {r.info.run_id for r in runs} == ids, "a run was made although there was one"
     assert sorted(r.data.tags["tfser.trial_id"] for r in runs if "tfser.trial_id" in r.data.tags) == keys
     parents = [r for r in runs if r.data.tags["tfser.kind"] == "configuration"]
-    assert all(json.loads(r.data.tags["tfser.settings"])["epochs"] == 2 and r.data.tags["tfser.database_digest"] for r in parents)
+    assert all(
+        json.loads(r.data.tags["tfser.settings"])["epochs"] == 2 and r.data.tags["tfser.database_digest"]
+        for r in parents
+    )
     for name, folds in before.items():
         now = read(out / name, "folds.csv")
         pd.testing.assert_frame_equal(now[folds.columns.drop("hyperparameters")], folds.drop(columns="hyperparameters"))
@@ -282,6 +305,9 @@ def test_an_old_table_is_not_replaced_by_one_that_lacks_its_rows(old, capsys):
     text = (out / "fixed" / "summary.csv").read_text()
     (out / "fixed" / "summary.csv").write_text(text + text.splitlines()[1].replace("T+F+TF", "F+TF") + "\n")
     assert command.main(arguments(manifest, out, "--name", "fixed")) == 2
-    assert "tiny / speaker / time_frequency_transformer / F+TF / fixed: 4 folds there, no such row here" in capsys.readouterr().err
+    assert (
+        "tiny / speaker / time_frequency_transformer / F+TF / fixed: 4 folds there, no such row here"
+        in capsys.readouterr().err
+    )
     assert run("fixed", "--out", out) == 1
     assert "F+TF / fixed: 4 folds there, no such row here" in capsys.readouterr().err

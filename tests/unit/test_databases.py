@@ -124,7 +124,9 @@ def test_one_missing_utterance_is_refused_with_the_difference_and_accepted_on_re
     assert f"incomplete: {expected - 1} of {expected} utterances" in partial.remark
 
 
-def test_what_only_decoding_shows_is_left_out_where_that_is_allowed_and_the_counts_are_whole_without_it(copied: Tree) -> None:
+def test_what_only_decoding_shows_is_left_out_where_that_is_allowed_and_the_counts_are_whole_without_it(
+    copied: Tree,
+) -> None:
     root = copied("savee")
     silent = load("savee", root).utterances[3]
     assert silent.path is not None
@@ -217,7 +219,9 @@ def test_the_letter_after_the_last_underscore_is_the_speaker(turn: str, speaker:
     assert speaker_of(turn) == speaker
 
 
-@pytest.mark.parametrize("turn", ["Ses06F_impro01_F000", "Ses01F_impro01", "Ses01X_impro01_F000", "Ses01F_impro01_X000", "", "_", "F000"])
+@pytest.mark.parametrize(
+    "turn", ["Ses06F_impro01_F000", "Ses01F_impro01", "Ses01X_impro01_F000", "Ses01F_impro01_X000", "", "_", "F000"]
+)
 def test_an_id_of_another_form_has_no_speaker(turn: str) -> None:
     with pytest.raises(ValueError, match="is not like Ses01F_impro01_M003"):
         speaker_of(turn)
@@ -236,7 +240,9 @@ def test_a_label_of_iemocap_that_does_not_exist_is_named_with_its_line(copied: T
     text = path.read_text()
     path.unlink()
     path.write_text(text.replace("\tneu\t", "\tjoy\t", 1))
-    with pytest.raises(RequestError, match=r"Ses01F_impro01\.txt line \d+: label: label 'joy' is not one of ang, hap, neu, sad"):
+    with pytest.raises(
+        RequestError, match=r"Ses01F_impro01\.txt line \d+: label: label 'joy' is not one of ang, hap, neu, sad"
+    ):
         load("iemocap", root)
 
 
@@ -271,7 +277,9 @@ def test_iemocap_is_found_one_folder_deeper(data: str, tmp_path: Path, tree: Tre
 def test_casia_is_read_flat_with_normal_for_neutral_below_a_chinese_folder(tmp_path: Path, tree: Tree) -> None:
     trees.casia_flat(tmp_path)
     flat, deep = load("casia", tmp_path), load("casia", tree("casia"))
-    assert [(u.id, u.speaker, u.emotion) for u in flat.utterances] == [(u.id, u.speaker, u.emotion) for u in deep.utterances]
+    assert [(u.id, u.speaker, u.emotion) for u in flat.utterances] == [
+        (u.id, u.speaker, u.emotion) for u in deep.utterances
+    ]
 
 
 def test_casia_refuses_a_file_whose_folder_and_name_disagree(copied: Tree) -> None:
@@ -357,5 +365,10 @@ def test_differences_are_spelled_out_per_speaker_and_emotion(tree: Tree) -> None
     database = load("emodb", tree("emodb"))
     without = [u for u in database.utterances if not (u.speaker == "09" and u.emotion == "fear")]
     text = " ".join(p.detail for p in published_counts.deviations(database.info, without, "x"))
-    for part in ("found 534 (-1)", "fear: expected 69, found 68", "09: expected 43, found 42", "09 fear: expected 1, found 0"):
+    for part in (
+        "found 534 (-1)",
+        "fear: expected 69, found 68",
+        "09: expected 43, found 42",
+        "09 fear: expected 1, found 0",
+    ):
         assert part in text

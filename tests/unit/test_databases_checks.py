@@ -23,7 +23,9 @@ from tfser.errors import RequestError
 REPOSITORY = Path(__file__).parents[2]
 DATA = Path(os.environ.get("TFSER_DATA") or REPOSITORY.parent / "shared" / "data")
 
-needs_emodb = pytest.mark.skipif(not (DATA / "emodb" / "wav").is_dir(), reason="no real EmoDB: set TFSER_DATA to a folder with emodb/wav")
+needs_emodb = pytest.mark.skipif(
+    not (DATA / "emodb" / "wav").is_dir(), reason="no real EmoDB: set TFSER_DATA to a folder with emodb/wav"
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,9 @@ def replace(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def run_json(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, dict[str, object], dict[str, list[tuple[str, str]]]]:
+def run_json(
+    capsys: pytest.CaptureFixture[str], *argv: str
+) -> tuple[int, dict[str, object], dict[str, list[tuple[str, str]]]]:
     code = main(["check", *argv, "--json"])
     report = json.loads(capsys.readouterr().out)
     kinds: dict[str, list[tuple[str, str]]] = {}
@@ -77,11 +81,19 @@ def test_a_wrong_request_exits_2_with_the_same_keys(tmp_path: Path, capsys: pyte
     assert "did you mean 'emodb'" in capsys.readouterr().err
 
 
-def test_the_environment_names_the_data(emodb: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_environment_names_the_data(
+    emodb: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("TFSER_DATA", str(emodb.parents[1]))
     assert main(["check", "emodb"]) == 0
     text = capsys.readouterr().out
-    for part in ("speaker", "anger", "535 utterances, 10 speakers, 1.1 minutes; 16000 Hz (535)", "median 0.12", "emodb: complete"):
+    for part in (
+        "speaker",
+        "anger",
+        "535 utterances, 10 speakers, 1.1 minutes; 16000 Hz (535)",
+        "median 0.12",
+        "emodb: complete",
+    ):
         assert part in text
 
 
@@ -98,7 +110,9 @@ def test_list_and_describe_show_every_database(capsys: pytest.CaptureFixture[str
 
 
 def test_the_module_can_be_run() -> None:
-    done = subprocess.run([sys.executable, "-m", "tfser.databases", "list"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "tfser.databases", "list"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -142,7 +156,9 @@ def damage(wav: Path) -> dict[str, str]:
     expected[str(other)] = "duplicate"
     for name in ("a b.wav", 'it\'s "a".wav', "two\nlines.wav", "语音.wav", os.fsdecode(b"\xff\xfe.wav")):
         (wav / name).write_bytes(trees.wav_bytes(999))
-        expected[str(wav / name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")] = "label"
+        expected[
+            str(wav / name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n")
+        ] = "label"
     return expected
 
 
@@ -180,7 +196,9 @@ def test_a_refusal_can_name_what_only_decoding_shows_too(emodb: Path) -> None:
 
 
 @needs_emodb
-def test_a_damaged_copy_of_the_real_emodb_gives_one_complete_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_copy_of_the_real_emodb_gives_one_complete_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     wav = tmp_path / "emodb" / "wav"
     wav.mkdir(parents=True)
     for path in (DATA / "emodb" / "wav").iterdir():
@@ -189,7 +207,9 @@ def test_a_damaged_copy_of_the_real_emodb_gives_one_complete_report(tmp_path: Pa
 
 
 @needs_emodb
-def test_the_real_emodb_is_complete_and_says_that_it_is_shortened_where_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_real_emodb_is_complete_and_says_that_it_is_shortened_where_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     code, report, kinds = run_json(capsys, "emodb", "--data", str(DATA))
     assert code == 0
     assert report["utterances"] == 535
@@ -270,7 +290,9 @@ def test_check_says_what_a_sweep_would_refuse(
     assert ("leave-one-out" in said or "is in sessions" in said) == ("--protocol" in text)
 
 
-def test_check_prints_one_line_for_each_kind_and_lists_all_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_one_line_for_each_kind_and_lists_all_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [f"{n},anna,joy" for n in range(40)] + ["a,anna,joy", "b,bert,joy"]
     for number, name in enumerate("ab"):
         (tmp_path / name).write_bytes(trees.wav_bytes(number))

@@ -85,7 +85,12 @@ def test_every_problem_is_reported_with_its_line(folder: Path) -> None:
 
 
 def test_problems_of_one_kind_are_one_line_with_a_count_and_an_example(folder: Path) -> None:
-    lines = [*LINES, *(f"wav/{n}.wav,anna,joy" for n in range(100)), *(f"wav/a.wav,/{n},joy" for n in range(30)), "wav/b.wav,bert,"]
+    lines = [
+        *LINES,
+        *(f"wav/{n}.wav,anna,joy" for n in range(100)),
+        *(f"wav/a.wav,/{n},joy" for n in range(30)),
+        "wav/b.wav,bert,",
+    ]
     with pytest.raises(RequestError) as refusal:
         load(write(folder, lines), None)
     missing, speaker, emotion = sorted(refusal.value.problems, key=lambda text: text.count("line"), reverse=True)
@@ -134,7 +139,9 @@ def refused(request: str) -> list[str]:
     ],
 )
 @pytest.mark.parametrize("column", [1, 2, 3])
-def test_one_name_in_two_spellings_is_refused_in_every_column(column: int, one: str, other: str, reason: str, folder: Path) -> None:
+def test_one_name_in_two_spellings_is_refused_in_every_column(
+    column: int, one: str, other: str, reason: str, folder: Path
+) -> None:
     rows = []
     for number, name in enumerate((one, other, one, other)):
         cells = [f"wav/{number}.wav", f"p{number % 2}q", ("joy", "anger")[number % 2], f"t{number % 2}x"]
@@ -157,7 +164,12 @@ def test_accents_in_two_unicode_forms_are_one_name() -> None:
 def test_a_label_is_text_whatever_it_looks_like(label: str, folder: Path) -> None:
     database = load(corpus(folder, [f"wav/{label},{label},{label},{label}", "wav/b.wav,bert,anger,s2"]), None)
     (utterance,) = (u for u in database.utterances if u.speaker != "bert")
-    assert (utterance.id, utterance.emotion, utterance.speaker, utterance.session) == (f"wav/{label}", label, label, label)
+    assert (utterance.id, utterance.emotion, utterance.speaker, utterance.session) == (
+        f"wav/{label}",
+        label,
+        label,
+        label,
+    )
 
 
 def of(counts: dict[tuple[str, str], int]) -> list[Utterance]:
@@ -167,7 +179,8 @@ def of(counts: dict[tuple[str, str], int]) -> list[Utterance]:
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [("angerr", "anger"), ("agner", "anger"), ("angry", "anger"), ("neutrl", "neutral"), ("sadd", "sad")]
+    ("typed", "meant"),
+    [("angerr", "anger"), ("agner", "anger"), ("angry", "anger"), ("neutrl", "neutral"), ("sadd", "sad")],
 )
 def test_a_rare_emotion_near_another_is_taken_for_a_slip(typed: str, meant: str) -> None:
     usual = {(s, e): 12 for s in ("anna", "bert", "carl") for e in ("anger", "neutral", "sad")}
@@ -179,7 +192,12 @@ def test_a_rare_emotion_near_another_is_taken_for_a_slip(typed: str, meant: str)
 
 
 def test_an_emotion_that_one_speaker_alone_spells_otherwise_is_taken_for_a_slip() -> None:
-    counts = {("anna", "angry"): 9, ("bert", "anger"): 9, ("carl", "anger"): 9, **{(s, "sad"): 9 for s in ("anna", "bert", "carl")}}
+    counts = {
+        ("anna", "angry"): 9,
+        ("bert", "anger"): 9,
+        ("carl", "anger"): 9,
+        **{(s, "sad"): 9 for s in ("anna", "bert", "carl")},
+    }
     assert ["did you mean 'anger'" in p.detail for p in spelling.problems(of(counts), "x")] == [True]
 
 
@@ -207,7 +225,9 @@ def test_a_speaker_of_one_utterance_near_a_common_one_is_taken_for_a_slip() -> N
 
 def test_an_emotion_of_one_speaker_alone_is_noted(folder: Path) -> None:
     _, problems = examine(write(folder, LINES), None)
-    assert "anna alone has joy: its recall is 0 by construction where that speaker is held out" in [p.detail for p in problems]
+    assert "anna alone has joy: its recall is 0 by construction where that speaker is held out" in [
+        p.detail for p in problems
+    ]
 
 
 def digest(database: Database) -> str:
@@ -251,7 +271,9 @@ def test_absolute_paths_below_no_one_folder_need_ids(folder: Path) -> None:
 def test_an_id_is_one_name_and_no_absolute_path(name: str, folder: Path) -> None:
     lines = [
         f"{line},{mine}"
-        for line, mine in zip(absolute(folder, ["wav/a.wav", "wav/b.wav", "wav/c.wav"]), ("id", "x", name, "z"), strict=True)
+        for line, mine in zip(
+            absolute(folder, ["wav/a.wav", "wav/b.wav", "wav/c.wav"]), ("id", "x", name, "z"), strict=True
+        )
     ]
     (problem,) = refused(write(folder, lines))
     assert "line 3" in problem
@@ -302,7 +324,15 @@ def test_a_manifest_behind_a_uri_names_no_file_of_this_machine(folder: Path) -> 
 
 
 def test_blank_cells_and_lines_at_the_end_are_nothing(folder: Path) -> None:
-    lines = [f"{LINES[0]},,", f"{LINES[1]},,", f'"{LINES[2].replace(",", chr(34) + "," + chr(34))}",,', f"{LINES[3]},,,", ",,,,", "", ""]
+    lines = [
+        f"{LINES[0]},,",
+        f"{LINES[1]},,",
+        f'"{LINES[2].replace(",", chr(34) + "," + chr(34))}",,',
+        f"{LINES[3]},,,",
+        ",,,,",
+        "",
+        "",
+    ]
     assert len(load(write(folder, lines), None).utterances) == 3
 
 
@@ -341,7 +371,9 @@ def test_a_manifest_that_is_not_there_or_a_folder_is_said(folder: Path) -> None:
         load(str(folder) + "/wav", None)
 
 
-@pytest.mark.parametrize(("file", "name"), [("My Corpus (v2).csv", "my-corpus-v2"), ("语音 a.csv", "a"), ("x_1-b.csv", "x_1-b")])
+@pytest.mark.parametrize(
+    ("file", "name"), [("My Corpus (v2).csv", "my-corpus-v2"), ("语音 a.csv", "a"), ("x_1-b.csv", "x_1-b")]
+)
 def test_the_name_is_a_safe_word_made_of_the_files(file: str, name: str) -> None:
     assert manifest.name_of(Path(file)) == name
 
@@ -401,13 +433,33 @@ def test_a_label_that_could_harm_a_path_or_a_table_is_refused(label: str) -> Non
     assert manifest.label_problem(label) is not None
 
 
-NAMES = ["प्रिया", "தமிழ்ச்செல்வி", "สมชาย", "ขวัญใจ", "বৃষ্টি", "ಕೃಷ್ಣ", "မြန်မာ", "ខ្មែរ", "سارة", "שָׂרָה", "김민수", "Nguyễn", "Zoë", "x̃u"]
+NAMES = [
+    "प्रिया",
+    "தமிழ்ச்செல்வி",
+    "สมชาย",
+    "ขวัญใจ",
+    "বৃষ্টি",
+    "ಕೃಷ್ಣ",
+    "မြန်မာ",
+    "ខ្មែរ",
+    "سارة",
+    "שָׂרָה",
+    "김민수",
+    "Nguyễn",
+    "Zoë",
+    "x̃u",
+]
 
 
 @pytest.mark.parametrize("label", NAMES)
 def test_names_of_every_script_pass_with_their_marks_in_either_spelling(label: str, folder: Path) -> None:
     spelt = [unicodedata.normalize(form, label) for form in ("NFC", "NFD")]
-    database = load(write(folder, [LINES[0], f"wav/a.wav,{spelt[0]},joy", f"wav/b.wav,{spelt[1]},{spelt[1]}", "wav/c.wav,bert,joy"]), None)
+    database = load(
+        write(
+            folder, [LINES[0], f"wav/a.wav,{spelt[0]},joy", f"wav/b.wav,{spelt[1]},{spelt[1]}", "wav/c.wav,bert,joy"]
+        ),
+        None,
+    )
     assert database.speakers == tuple(sorted({"bert", spelt[0]}))  # one person, however the accents are typed
     assert set(database.emotions) == {"joy", spelt[0]}
 

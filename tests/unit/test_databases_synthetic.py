@@ -75,8 +75,12 @@ def test_making_all_of_it_takes_seconds(database: Database) -> None:
     assert time.process_time() - begun < 6  # 1.2 s on one core; the rest is for slower machines
 
 
-def test_a_nearest_centroid_of_average_spectra_stays_far_from_solving_it(database: Database, samples: list[np.ndarray]) -> None:
-    mel = torchaudio.transforms.MelSpectrogram(16_000, n_fft=512, win_length=320, hop_length=160, n_mels=80, center=False)
+def test_a_nearest_centroid_of_average_spectra_stays_far_from_solving_it(
+    database: Database, samples: list[np.ndarray]
+) -> None:
+    mel = torchaudio.transforms.MelSpectrogram(
+        16_000, n_fft=512, win_length=320, hop_length=160, n_mels=80, center=False
+    )
     means = np.array([torch.log(mel(torch.from_numpy(wave)) + 1e-6).mean(dim=1).numpy() for wave in samples])
     truth = np.array([u.emotion for u in database.utterances])
     speakers = np.array([u.speaker for u in database.utterances])

@@ -73,7 +73,11 @@ def test_a_warning_or_a_problem_cannot_be_made_without_what_to_type(level):
 
 def test_what_several_nodes_have_in_common_is_said_once():
     found = merged(
-        [("a", warning("clock", "late", "mend")), ("b", warning("clock", "late", "mend")), ("c", problem("clock", "gone", "mend"))]
+        [
+            ("a", warning("clock", "late", "mend")),
+            ("b", warning("clock", "late", "mend")),
+            ("c", problem("clock", "gone", "mend")),
+        ]
     )
     assert [(f.level, f.found) for f in found] == [("warning", "2 nodes, a, b: late"), ("problem", "node c: gone")]
 
@@ -108,7 +112,8 @@ def test_a_version_out_of_its_range_is_a_problem_with_the_range_to_install():
 def test_torch_and_torchaudio_of_different_releases_are_no_pair():
     facts = {**HERE, "versions": {**VERSIONS, "torchaudio": "2.10.0"}}
     assert any(
-        "are no pair" in f.found and f.level == "problem" for f in machine.versions(facts, (">=3.11", ["torch>=2", "torchaudio>=2"]))
+        "are no pair" in f.found and f.level == "problem"
+        for f in machine.versions(facts, (">=3.11", ["torch>=2", "torchaudio>=2"]))
     )
 
 
@@ -145,7 +150,12 @@ def test_the_requirements_are_those_of_pyproject_also_when_tfser_is_not_installe
             "2 of these 64 CPUs",
             "--trial-cpus 32",
         ),
-        ({"memory": {"total": 2.0 * GIB, "free": 1.0 * GIB}}, "warning", "1.0 GiB of memory are free for 4 trials", "--trial-cpus 2"),
+        (
+            {"memory": {"total": 2.0 * GIB, "free": 1.0 * GIB}},
+            "warning",
+            "1.0 GiB of memory are free for 4 trials",
+            "--trial-cpus 2",
+        ),
         (
             {"device": {**FINE_DEVICE, "errors": {"torch": "OSError: libcudart"}}},
             "problem",
@@ -159,10 +169,25 @@ def test_the_requirements_are_those_of_pyproject_also_when_tfser_is_not_installe
             "pip install soundfile",
         ),
         ({"device": {**FINE_DEVICE, "cpu": "RuntimeError: y"}}, "problem", "does not work on the CPU", "pip install"),
-        ({"device": {**FINE_DEVICE, "driver": True, "cuda": None}}, "warning", "built without CUDA", "--force-reinstall"),
-        ({"device": {**FINE_DEVICE, "driver": True, "said": ["CUDA driver too old"]}}, "warning", "CUDA driver too old", "nvidia-smi"),
         (
-            {"device": {**FINE_DEVICE, "gpus": [{"name": "H", "free": None, "total": None, "error": "came out wrong"}]}},
+            {"device": {**FINE_DEVICE, "driver": True, "cuda": None}},
+            "warning",
+            "built without CUDA",
+            "--force-reinstall",
+        ),
+        (
+            {"device": {**FINE_DEVICE, "driver": True, "said": ["CUDA driver too old"]}},
+            "warning",
+            "CUDA driver too old",
+            "nvidia-smi",
+        ),
+        (
+            {
+                "device": {
+                    **FINE_DEVICE,
+                    "gpus": [{"name": "H", "free": None, "total": None, "error": "came out wrong"}],
+                }
+            },
             "problem",
             "GPU 0, H, does not work (came out wrong)",
             "nvidia-smi",
@@ -285,7 +310,9 @@ def listener(folder, name, host, status):
     """A program of that name that listens there and answers every question with that status; its port."""
     program = folder / name
     program.write_text(LISTENER)
-    with subprocess.Popen([sys.executable, str(program), host, str(status)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, str(program), host, str(status)], stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             yield int(process.stdout.readline()), process.pid
         finally:
@@ -304,7 +331,10 @@ def test_an_mlflow_that_listens_on_every_interface_is_named_and_asked(tmp_path, 
 
 
 def test_another_program_on_every_interface_is_a_note_and_one_on_loopback_is_nothing(tmp_path):
-    with listener(tmp_path, "notebook.py", "0.0.0.0", 200) as (port, pid), listener(tmp_path, "mlflow", "127.0.0.1", 200) as (_, hidden):
+    with (
+        listener(tmp_path, "notebook.py", "0.0.0.0", 200) as (port, pid),
+        listener(tmp_path, "mlflow", "127.0.0.1", 200) as (_, hidden),
+    ):
         found = doors.sockets()
         own = [s for s in found if s["pid"] == pid]
         assert not [s for s in found if s["pid"] == hidden]
@@ -322,7 +352,9 @@ subprocess.run([sys.executable, "-c", "print('up', flush=True); input()"], pass_
 
 def test_a_servers_socket_is_its_own_though_its_workers_hold_it_too(tmp_path):
     (tmp_path / "mlflow").write_text(FAMILY)
-    with subprocess.Popen([sys.executable, str(tmp_path / "mlflow")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "mlflow")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
         port = int(server.stdout.readline())
         assert server.stdout.readline() == "up\n"
         (found,) = [s for s in doors.sockets() if s["port"] == port]
@@ -342,7 +374,9 @@ def connection(ip, status="LISTEN"):
 def test_sockets_of_other_users_and_of_both_families_are_listed_and_those_on_loopback_are_not(monkeypatch):
     loopback = [connection(ip) for ip in ("127.0.0.1", "::1", "::ffff:127.0.0.1")]
     others = [connection(ip) for ip in ("10.0.0.2", "::ffff:10.0.0.3", "::")]
-    monkeypatch.setattr(psutil, "net_connections", lambda kind: [*loopback, *others, connection("10.0.0.4", "ESTABLISHED")])
+    monkeypatch.setattr(
+        psutil, "net_connections", lambda kind: [*loopback, *others, connection("10.0.0.4", "ESTABLISHED")]
+    )
     nobody = {"port": 1, "pid": None, "program": None, "owner": None}
     assert doors.sockets() == [{"address": address, **nobody} for address in ("10.0.0.2", "10.0.0.3", "::")]
 
@@ -361,7 +395,9 @@ def test_one_guarded_port_of_a_process_speaks_for_those_that_cannot_be_told(monk
     answers = {"127.0.0.1:1": "guarded", "[::1]:2": "unknown", "10.0.0.2:3": "unknown", "127.0.0.1:4": "gone"}
     monkeypatch.setattr(doors, "_answer", lambda target, owner: answers[target])
     places_ = [("0.0.0.0", 1, 7), ("::", 2, 7), ("10.0.0.2", 3, 8), ("0.0.0.0", 4, 9)]
-    asked = doors.ask({"address": a, "port": p, "pid": pid, "program": "raylet", "owner": "ray"} for a, p, pid in places_)
+    asked = doors.ask(
+        {"address": a, "port": p, "pid": pid, "program": "raylet", "owner": "ray"} for a, p, pid in places_
+    )
     assert [(s["port"], s["answer"]) for s in asked] == [(1, "guarded"), (2, "guarded"), (3, "unknown")]
 
 
@@ -375,7 +411,9 @@ def test_one_guarded_port_of_a_process_speaks_for_those_that_cannot_be_told(monk
     ],
 )
 def test_rays_sockets_are_grouped_by_what_they_answer(answer, level, text):
-    found = [{"address": "::", "port": p, "pid": 1, "program": "raylet", "owner": "ray", "answer": answer} for p in (7, 8)]
+    found = [
+        {"address": "::", "port": p, "pid": 1, "program": "raylet", "owner": "ray", "answer": answer} for p in (7, 8)
+    ]
     (finding,) = doors.doors(found)
     assert finding.level == level
     assert text in finding.found
@@ -465,7 +503,10 @@ def test_a_job_api_is_open_unless_it_asks_for_the_token(far_away, status, reason
     ("status", "reason"),
     [
         (grpc.StatusCode.OK, "obeys callers without a token"),
-        (grpc.StatusCode.NOT_FOUND, "obeys callers without a token"),  # what an open client server says to an empty call
+        (
+            grpc.StatusCode.NOT_FOUND,
+            "obeys callers without a token",
+        ),  # what an open client server says to an empty call
         (grpc.StatusCode.UNAUTHENTICATED, None),
         (grpc.StatusCode.UNIMPLEMENTED, "nothing shows that the cluster"),
     ],
@@ -577,7 +618,9 @@ def test_an_address_where_nothing_listens_is_a_problem(no_token):
     assert "nothing answers" in finding.found
 
 
-def test_the_doctor_gives_an_open_remote_cluster_nothing_and_exits_with_1(far_away, no_token, monkeypatch, tmp_path, capsys):
+def test_the_doctor_gives_an_open_remote_cluster_nothing_and_exits_with_1(
+    far_away, no_token, monkeypatch, tmp_path, capsys
+):
     monkeypatch.setattr(cluster, "nodes", lambda *words: pytest.fail("it connected"))
     monkeypatch.setattr(doors, "sockets", lambda: [])
     with rpc_server(grpc.StatusCode.OK) as (address, called):
@@ -749,7 +792,14 @@ def test_a_server_that_is_not_there_is_a_problem():
 
 def node(name="n1", **changed):
     facts = {**HERE, "storage": {**HERE["storage"], "sees_marker": True}, **changed.pop("facts", {})}
-    return {"name": name, "alive": True, "resources": {"CPU": 4.0}, "facts": facts, "clock": {"ahead": 0.0, "within": 0.01}, **changed}
+    return {
+        "name": name,
+        "alive": True,
+        "resources": {"CPU": 4.0},
+        "facts": facts,
+        "clock": {"ahead": 0.0, "within": 0.01},
+        **changed,
+    }
 
 
 def seen(*nodes):
@@ -773,23 +823,63 @@ def test_nodes_like_this_machine_are_fine():
             "tfser 0.1.0 (code other) there, 0.1.0 (code",
             "pip install",
         ),
-        ({"facts": {"versions": {**VERSIONS, "numpy": "2.0.0"}}}, "warning", "numpy 2.0.0 there, 2.4.6 here", "'numpy==2.4.6'"),
+        (
+            {"facts": {"versions": {**VERSIONS, "numpy": "2.0.0"}}},
+            "warning",
+            "numpy 2.0.0 there, 2.4.6 here",
+            "'numpy==2.4.6'",
+        ),
         ({"facts": {"versions": {**VERSIONS, "torchaudio": None}}}, "problem", "missing: torchaudio", "pip install"),
         ({"facts": {"python": "3.12.1"}}, "problem", "Python 3.12.1 there, 3.11.7 here", "Python 3.11"),
-        ({"facts": {"storage": {**HERE["storage"], "sees_marker": False}}}, "problem", "S is another folder there", "--storage"),
-        ({"facts": {"storage": {**HERE["storage"], "error": "PermissionError: x"}}}, "problem", "S cannot be written (Perm", "s3://"),
-        ({"facts": {"data": {"entries": None, "digest": None, "error": "gone"}}}, "problem", "D cannot be read (gone)", "mount it"),
-        ({"facts": {"data": {"entries": 9, "digest": "e", "error": None}}}, "problem", "D holds other files there (9 entries; 3", "mount"),
+        (
+            {"facts": {"storage": {**HERE["storage"], "sees_marker": False}}},
+            "problem",
+            "S is another folder there",
+            "--storage",
+        ),
+        (
+            {"facts": {"storage": {**HERE["storage"], "error": "PermissionError: x"}}},
+            "problem",
+            "S cannot be written (Perm",
+            "s3://",
+        ),
+        (
+            {"facts": {"data": {"entries": None, "digest": None, "error": "gone"}}},
+            "problem",
+            "D cannot be read (gone)",
+            "mount it",
+        ),
+        (
+            {"facts": {"data": {"entries": 9, "digest": "e", "error": None}}},
+            "problem",
+            "D holds other files there (9 entries; 3",
+            "mount",
+        ),
         ({"clock": {"ahead": -30.0, "within": 0.1}}, "warning", "30.0 s behind this machine's", "timedatectl"),
-        ({"facts": {"disk": {"shared memory": {"path": "/dev/shm", "free": 1, "total": 2**26}}}}, "warning", "shared memory", "--shm-size"),
+        (
+            {"facts": {"disk": {"shared memory": {"path": "/dev/shm", "free": 1, "total": 2**26}}}},
+            "warning",
+            "shared memory",
+            "--shm-size",
+        ),
         (
             {"resources": {"CPU": 4.0, "GPU": 1.0}, "device": FINE_DEVICE},
             "problem",
             "Ray counts GPUs there and torch finds",
             "nvidia-smi",
         ),
-        ({"facts": {"training": "KeyError: x"}}, "problem", "a short training on the CPU fails (KeyError: x), and so would", "pip install"),
-        ({"resources": {"CPU": 4.0, "GPU": 1.0}, "device_error": "E: x"}, "problem", "could not be tried (E: x)", "nvidia-smi"),
+        (
+            {"facts": {"training": "KeyError: x"}},
+            "problem",
+            "a short training on the CPU fails (KeyError: x), and so would",
+            "pip install",
+        ),
+        (
+            {"resources": {"CPU": 4.0, "GPU": 1.0}, "device_error": "E: x"},
+            "problem",
+            "could not be tried (E: x)",
+            "nvidia-smi",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_node_is_said_with_its_name_and_what_to_type(changed, level, text, typed):

@@ -36,9 +36,14 @@ def fails(error):
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(TrialError("the loss was nan in epoch 1 of 4"), "the loss was nan in epoch 1 of 4"), (ValueError("odd"), "ValueError: odd")],
+    [
+        (TrialError("the loss was nan in epoch 1 of 4"), "the loss was nan in epoch 1 of 4"),
+        (ValueError("odd"), "ValueError: odd"),
+    ],
 )
-def test_a_trial_that_would_fail_again_is_recorded_with_the_place_of_its_log(pack, tmp_path, monkeypatch, error, reason):  # noqa: F811
+def test_a_trial_that_would_fail_again_is_recorded_with_the_place_of_its_log(
+    pack, tmp_path, monkeypatch, error, reason
+):  # noqa: F811
     asked = task(pack, tmp_path)
     monkeypatch.setattr(Training, "run_epoch", fails(error))
     record = run_trial.run(asked)
@@ -57,7 +62,9 @@ def test_a_trial_that_would_fail_again_is_recorded_with_the_place_of_its_log(pac
     [
         MemoryError("malloc"),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
+        ),
         RuntimeError("CUDA error: out of memory; CUBLAS could not allocate"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`: no alloc"),
     ],
@@ -281,7 +288,9 @@ def test_a_trial_that_does_not_fit_into_a_whole_node_is_reported_and_not_tried_f
     cluster = FakeCluster(cpus=5)
     schedule = run_on(cluster, monkeypatch)
     assert cluster.shares == [1.0, 2.0, 4.0]
-    assert list(schedule.records.values()) == [{"status": "lost", "reason": "out of memory: full (alone on a node)"}] * 3
+    assert (
+        list(schedule.records.values()) == [{"status": "lost", "reason": "out of memory: full (alone on a node)"}] * 3
+    )
 
 
 class FakeSearch:
@@ -309,7 +318,9 @@ def test_a_worker_that_ray_ended_for_memory_is_tried_with_a_larger_share_and_not
         search = FakeSearch(spec)
         runner._watch_losses(schedule, search).on_trial_error(0, [], FakeTrial(tmp_path / "error.txt", error))
         assert bool(schedule.ready) == put_back
-        assert search.set_aside == ([] if put_back else [(spec, f"out of memory: Ray ended its worker, because the node was {LOW}")])
+        assert search.set_aside == (
+            [] if put_back else [(spec, f"out of memory: Ray ended its worker, because the node was {LOW}")]
+        )
         if put_back:
             assert "(Its node was lost.); it is tried again" in capsys.readouterr().out
             schedule.next_together(None, 1)
@@ -341,13 +352,17 @@ def tune_steps(search, losses):
         if search.suggest(number) == "FINISHED":
             return
         try:
-            search.on_trial_complete(number, {"trials": [{"status": "done"}] * len(search.running[number]), "times": [0.0, 1.0]})
+            search.on_trial_complete(
+                number, {"trials": [{"status": "done"}] * len(search.running[number]), "times": [0.0, 1.0]}
+            )
         except Exception:
             search.on_trial_complete(number, error=True)
 
 
 @pytest.mark.parametrize("together", [1, 3])
-def test_a_disk_that_fails_while_a_result_is_taken_in_ends_the_run_with_its_own_error_and_keeps_the_others(monkeypatch, together):
+def test_a_disk_that_fails_while_a_result_is_taken_in_ends_the_run_with_its_own_error_and_keeps_the_others(
+    monkeypatch, together
+):
     class Cluster(FakeCluster):
         def fit(self, runner, search):
             runner.ledger = FailingLedger({"a": {"status": "done"}, "c": {"status": "done"}})
@@ -395,9 +410,14 @@ def test_an_error_of_tune_itself_is_a_sentence(monkeypatch):
     class Cluster(FakeCluster):
         def fit(self, runner, search):
             with tune_runner._said_plainly(search):
-                raise TuneError("Traceback (most recent call last):\n  ...\nOSError: [Errno 28] No space left on device\n")
+                raise TuneError(
+                    "Traceback (most recent call last):\n  ...\nOSError: [Errno 28] No space left on device\n"
+                )
 
-    with pytest.raises(TfserError, match=r"Ray Tune ended before the sweep did \(OSError: \[Errno 28\] No space left on device\); run the"):
+    with pytest.raises(
+        TfserError,
+        match=r"Ray Tune ended before the sweep did \(OSError: \[Errno 28\] No space left on device\); run the",
+    ):
         run_on(Cluster(cpus=1), monkeypatch)
 
 
@@ -421,7 +441,12 @@ def test_the_code_digest_changes_with_any_source_file(tmp_path):
 
     def digest():
         done = subprocess.run(
-            [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, env={"PYTHONPATH": "."}
+            [sys.executable, "-c", script],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONPATH": "."},
         )
         return done.stdout.strip()
 

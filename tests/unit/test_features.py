@@ -290,7 +290,9 @@ def test_the_same_recording_with_two_emotions_is_refused_where_it_is_checked_and
         if not refused:
             assert len(ensure(store, database).utterances) == 37
             continue
-        with pytest.raises(RequestError, match=rf"copy.{form} \(emotion glad\) and anna/calm0.wav \(emotion calm\) are the same audio"):
+        with pytest.raises(
+            RequestError, match=rf"copy.{form} \(emotion glad\) and anna/calm0.wav \(emotion calm\) are the same audio"
+        ):
             ensure(store, database)
         kept = load(str(manifest), None, allow_incomplete=True, decode=True)
         assert len(ensure(store, kept).utterances) == 35  # neither label is known to be right
@@ -310,7 +312,9 @@ def test_the_same_samples_as_wav_and_flac_under_two_speakers_are_refused_with_bo
             assert len(ensure(store, database).utterances) == 37
             continue
         for _ in range(2):  # what is extracted already is compared again
-            with pytest.raises(RequestError, match=r"copy.flac \(speaker bert\) and anna/calm0.wav \(speaker anna\) are the same audio"):
+            with pytest.raises(
+                RequestError, match=r"copy.flac \(speaker bert\) and anna/calm0.wav \(speaker anna\) are the same audio"
+            ):
                 ensure(store, database)
             assert not packs_in(tmp_path / speaker)
 
@@ -319,7 +323,10 @@ def test_the_same_samples_as_wav_and_flac_under_two_speakers_are_refused_with_bo
 @settings(max_examples=30, deadline=None)
 def test_no_speaker_session_or_duplicate_audio_is_ever_on_both_sides_of_a_fold(data):
     """Random corpora with copies, as bytes and in another format, under the same speaker and under others."""
-    owners = data.draw(st.lists(st.integers(0, 5), min_size=3, max_size=9).filter(lambda o: len({x // 2 for x in o}) > 1), label="speakers")
+    owners = data.draw(
+        st.lists(st.integers(0, 5), min_size=3, max_size=9).filter(lambda o: len({x // 2 for x in o}) > 1),
+        label="speakers",
+    )
     sounds = [data.draw(st.integers(0, 3 if data.draw(st.booleans()) else 50), label="sound") for _ in owners]
     forms = [data.draw(st.sampled_from(["wav", "flac"]), label="format") for _ in owners]
     with tempfile.TemporaryDirectory() as name:
@@ -341,7 +348,9 @@ def test_no_speaker_session_or_duplicate_audio_is_ever_on_both_sides_of_a_fold(d
         pack = ensure(FeatureStore(folder / "store"), database)
         for protocol in ("speaker", "session"):
             for fold in folds.folds(pack.utterances, protocol):
-                train, test = ([pack.utterances[i] for i in side] for side in folds.split(pack.utterances, protocol, fold))
+                train, test = (
+                    [pack.utterances[i] for i in side] for side in folds.split(pack.utterances, protocol, fold)
+                )
                 assert train
                 assert test
                 assert {u.speaker for u in train}.isdisjoint(u.speaker for u in test)
@@ -363,13 +372,23 @@ def failing(function, call, code=errno.ENOSPC):
     return replaced
 
 
-WRITES = [("os.replace", 1), ("os.replace", 2), ("os.replace", 3), ("os.replace", 4), ("os.fsync", 1), ("os.fsync", 7), ("os.chmod", 2)]
+WRITES = [
+    ("os.replace", 1),
+    ("os.replace", 2),
+    ("os.replace", 3),
+    ("os.replace", 4),
+    ("os.fsync", 1),
+    ("os.fsync", 7),
+    ("os.chmod", 2),
+]
 WRITES += [("tempfile.mkstemp", n) for n in (1, 2, 3, 4)] + [("pathlib.Path.mkdir", 1)]
 
 
 @pytest.mark.parametrize(("name", "call"), WRITES)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES], ids=["full", "read-only", "forbidden"])
-def test_a_disk_that_fails_at_any_write_is_a_clear_error_and_the_next_start_is_whole(tiny, tmp_path, monkeypatch, name, call, code):
+def test_a_disk_that_fails_at_any_write_is_a_clear_error_and_the_next_start_is_whole(
+    tiny, tmp_path, monkeypatch, name, call, code
+):
     owner = {"os": os, "tempfile": tempfile, "pathlib.Path": Path}[name.rpartition(".")[0]]
     attribute = name.rpartition(".")[2]
     store = FeatureStore(tmp_path / "store")
@@ -378,7 +397,9 @@ def test_a_disk_that_fails_at_any_write_is_a_clear_error_and_the_next_start_is_w
         with pytest.raises(RequestError) as caught:
             ensure(store, tiny)
     assert caught.value.source == f"feature store {tmp_path / 'store'}"
-    assert caught.value.problems == [f"{os.strerror(code)} (features); free space or name another folder with --storage"]
+    assert caught.value.problems == [
+        f"{os.strerror(code)} (features); free space or name another folder with --storage"
+    ]
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in left if path.name.startswith(".")], "a half-written file"
     assert not packs_in(tmp_path)
@@ -468,7 +489,9 @@ def test_a_torn_pack_table_is_extracted_anew(tiny, tmp_path):
 
 def test_front_ends_that_differ_have_different_folders():
     assert FrontEnd().id == FrontEnd().id
-    assert len({FrontEnd().id, FrontEnd(n_mels=40).id, FrontEnd(preemphasis=0.97).id, replace(FrontEnd(), hop=80).id}) == 4
+    assert (
+        len({FrontEnd().id, FrontEnd(n_mels=40).id, FrontEnd(preemphasis=0.97).id, replace(FrontEnd(), hop=80).id}) == 4
+    )
 
 
 def test_a_copy_of_remote_frames_that_was_cut_short_is_fetched_again(tiny, tmp_path, monkeypatch):

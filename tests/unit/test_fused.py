@@ -24,8 +24,20 @@ from tfser.trial import TrialSpec
 CPU = torch.device("cpu")
 EMOTIONS = ("a", "b", "c")
 SIZES = {
-    "time_frequency_transformer": {"channels": 4, "feed_forward": 8, "time_frequency_feed_forward": 8, "time_frequency_heads": 2},
-    "atfnn": {"channels": 4, "encoder_channels": 4, "lstm_hidden": 6, "lstm_layers": 2, "band_group": 4, "frame_group": 4},
+    "time_frequency_transformer": {
+        "channels": 4,
+        "feed_forward": 8,
+        "time_frequency_feed_forward": 8,
+        "time_frequency_heads": 2,
+    },
+    "atfnn": {
+        "channels": 4,
+        "encoder_channels": 4,
+        "lstm_hidden": 6,
+        "lstm_layers": 2,
+        "band_group": 4,
+        "frame_group": 4,
+    },
 }
 EVERY_ABLATION = [(model, ablation) for model in MODELS for ablation in MODELS[model].ablations]
 FULL = [(model, MODELS[model].ablations[0]) for model in MODELS]
@@ -59,14 +71,22 @@ def training(model, ablation, fold=0, seed=0, epochs=2, **settings):
         train=tuple(train[: len(train) - fold]),
         scored=tuple(row for i, row in enumerate(ROWS) if i % 4 == fold),
     )
-    values = {**published_settings(model), "n_mels": 16, "segment_frames": 16, "batch_size": 8, "learning_rate": 0.003, **SIZES[model]}
+    values = {
+        **published_settings(model),
+        "n_mels": 16,
+        "segment_frames": 16,
+        "batch_size": 8,
+        "learning_rate": 0.003,
+        **SIZES[model],
+    }
     values.update(settings)
     return Training(lambda: MODELS[model].build(ablation, values, 3), data, values, seed, epochs, CPU)
 
 
 def members(model, ablation, **settings):
     return [
-        training(model, ablation, fold, seed, epochs, **settings) for fold, seed, epochs in ((0, 0, 2), (1, 1, 3), (2, 0, 1), (3, 4, 2))
+        training(model, ablation, fold, seed, epochs, **settings)
+        for fold, seed, epochs in ((0, 0, 2), (1, 1, 3), (2, 0, 1), (3, 4, 2))
     ]
 
 
@@ -101,7 +121,8 @@ def assert_equal_but_for_rounding(one, other):
 
 
 @pytest.mark.parametrize(
-    ("model", "ablation"), [pytest.param(*each, marks=[] if each in FULL else pytest.mark.full) for each in EVERY_ABLATION]
+    ("model", "ablation"),
+    [pytest.param(*each, marks=[] if each in FULL else pytest.mark.full) for each in EVERY_ABLATION],
 )
 def test_every_member_equals_its_training_alone(model, ablation):
     for together, alone in zip(trained_together(members(model, ablation)), members(model, ablation), strict=True):
@@ -111,7 +132,9 @@ def test_every_member_equals_its_training_alone(model, ablation):
 @pytest.mark.parametrize(("model", "ablation"), FULL)
 def test_masks_dropout_and_class_weights_are_those_of_the_training_alone(model, ablation):
     for together, alone in zip(
-        trained_together(members(model, ablation, dropout=0.3, **NOISY)), members(model, ablation, dropout=0.3, **NOISY), strict=True
+        trained_together(members(model, ablation, dropout=0.3, **NOISY)),
+        members(model, ablation, dropout=0.3, **NOISY),
+        strict=True,
     ):
         assert_equal_but_for_rounding(together, trained_alone(alone))
 
@@ -130,7 +153,9 @@ def test_wide_encoders_which_a_cpu_computes_one_by_one_do_as_well():
 @pytest.mark.parametrize("ablation", atfnn.ABLATIONS)
 @pytest.mark.parametrize("rows", [None, [8, 5, 2]])
 def test_the_stacked_recurrence_of_gpus_gives_the_lstms_outputs_and_gradients(monkeypatch, ablation, rows):
-    monkeypatch.setattr(stacked_model.StackedRecurrence, "fits", staticmethod(lambda layer: isinstance(layer, atfnn.TEncoder)))
+    monkeypatch.setattr(
+        stacked_model.StackedRecurrence, "fits", staticmethod(lambda layer: isinstance(layer, atfnn.TEncoder))
+    )
     settings = {**published_settings("atfnn"), "n_mels": 16, "segment_frames": 16, **SIZES["atfnn"]}
     models = [MODELS["atfnn"].build(ablation, settings, 3) for _ in range(3)]
     alone = [copy.deepcopy(model) for model in models]
@@ -162,7 +187,9 @@ def test_in_float32_gradients_together_are_as_near_to_those_of_float64_as_gradie
         nn.functional.cross_entropy(one(x), labels).backward()
         return {name: parameter.grad.double() for name, parameter in one.named_parameters()}
 
-    exact, single = ([alone(*each) for each in zip(models, of_type, labels, strict=True)] for of_type in (x.double(), x))
+    exact, single = (
+        [alone(*each) for each in zip(models, of_type, labels, strict=True)] for of_type in (x.double(), x)
+    )
     whole = StackedModel(models)
     sum(map(nn.functional.cross_entropy, whole(x.flatten(0, 1)).view(3, 8, -1), labels)).backward()
 
@@ -173,22 +200,36 @@ def test_in_float32_gradients_together_are_as_near_to_those_of_float64_as_gradie
     found = [{name: together(member, name).double() for name in exact[member]} for member in range(3)]
 
     def error(gradients):
-        return max(float((mine[name] - wanted[name]).abs().max()) for mine, wanted in zip(gradients, exact, strict=True) for name in wanted)
+        return max(
+            float((mine[name] - wanted[name]).abs().max())
+            for mine, wanted in zip(gradients, exact, strict=True)
+            for name in wanted
+        )
 
-    assert 0 < error(found) <= 10 * error(single), "10: how far rounding in one order of the sums may be from rounding in another"
+    assert 0 < error(found) <= 10 * error(single), (
+        "10: how far rounding in one order of the sums may be from rounding in another"
+    )
 
 
 def test_a_member_is_the_same_whoever_it_is_trained_with():
     model, ablation = FULL[0]
     first = trained_together([training(model, ablation, 1, 1, 3), training(model, ablation, 0, 7, 1)])[0]
-    second = trained_together([training(model, ablation, f, s, 2) for f, s in ((3, 3), (2, 2))] + [training(model, ablation, 1, 1, 3)])[2]
+    second = trained_together(
+        [training(model, ablation, f, s, 2) for f, s in ((3, 3), (2, 2))] + [training(model, ablation, 1, 1, 3)]
+    )[2]
     assert_equal_but_for_rounding(first, second)
 
 
 def test_learning_rates_and_decays_are_each_members_own():
     model, ablation = FULL[0]
-    settings = [{"learning_rate": 0.001}, {"learning_rate": 0.01, "weight_decay": 0.5}, {"learning_rate": 0.001, "weight_decay": 0.5}]
-    for together, own in zip(trained_together([training(model, ablation, **own) for own in settings]), settings, strict=True):
+    settings = [
+        {"learning_rate": 0.001},
+        {"learning_rate": 0.01, "weight_decay": 0.5},
+        {"learning_rate": 0.001, "weight_decay": 0.5},
+    ]
+    for together, own in zip(
+        trained_together([training(model, ablation, **own) for own in settings]), settings, strict=True
+    ):
         assert_equal_but_for_rounding(together, trained_alone(training(model, ablation, **own)))
 
 
@@ -197,7 +238,10 @@ def test_recalls_are_equal_to_the_printed_digit_after_tens_of_epochs():
     model, ablation = FULL[0]
     runs = [(0, 0, 30), (1, 1, 30)]
     for together, run in zip(trained_together([training(model, ablation, *run) for run in runs]), runs, strict=True):
-        assert together.score().confusion.tolist() == trained_alone(training(model, ablation, *run)).score().confusion.tolist()
+        assert (
+            together.score().confusion.tolist()
+            == trained_alone(training(model, ablation, *run)).score().confusion.tolist()
+        )
 
 
 @pytest.mark.parametrize(("model", "ablation"), FULL)
@@ -219,7 +263,9 @@ def test_a_member_with_a_loss_that_is_not_finite_fails_alone(model, ablation):
 def test_a_member_that_is_removed_goes_on_alone_and_the_others_without_it():
     model, ablation = FULL[0]
     together = FusedTraining(trainings := members(model, ablation, **NOISY))
-    (left, _), *_ = [ended for ended in together.until_an_epoch_ends() if ended[0].epoch < ended[0].epochs] or [(trainings[1], None)]
+    (left, _), *_ = [ended for ended in together.until_an_epoch_ends() if ended[0].epoch < ended[0].epochs] or [
+        (trainings[1], None)
+    ]
     while left.epoch == 0:
         together.until_an_epoch_ends()
     together.remove(left)
@@ -265,7 +311,9 @@ def test_fusing_leaves_the_callers_random_state_alone():
 
 def test_trainings_that_do_not_fit_together_are_refused_with_what_differs():
     model, ablation = FULL[0]
-    with pytest.raises(ValueError, match=r"cannot be fused: they differ in batch_size, dropout; they may differ in learning_rate"):
+    with pytest.raises(
+        ValueError, match=r"cannot be fused: they differ in batch_size, dropout; they may differ in learning_rate"
+    ):
         FusedTraining([training(model, ablation), training(model, ablation, batch_size=4, dropout=0.5)])
     with pytest.raises(ValueError, match="their models differ"):
         FusedTraining([training(model, "T+F"), training(model, "F+TF")])
@@ -335,7 +383,19 @@ def several(pack, storage, **options):
 
 def assert_same_entry(one, other):
     assert one.keys() == other.keys()
-    for name in ("trial_id", "spec", "status", "war", "uar", "recalls", "confusion", "segments", "epochs", "parameters", "standardisation"):
+    for name in (
+        "trial_id",
+        "spec",
+        "status",
+        "war",
+        "uar",
+        "recalls",
+        "confusion",
+        "segments",
+        "epochs",
+        "parameters",
+        "standardisation",
+    ):
         assert one[name] == other[name], name
     assert [u["id"] for u in one["utterances"]] == [u["id"] for u in other["utterances"]]
     np.testing.assert_allclose([u["p"] for u in one["utterances"]], [u["p"] for u in other["utterances"]], **CLOSE)
@@ -362,7 +422,9 @@ def test_tasks_that_are_run_together_get_the_entries_of_tasks_run_alone(pack, tm
 def test_a_trial_that_fails_is_recorded_and_its_companions_go_on(pack, tmp_path, monkeypatch):
     tasks = [task(pack, tmp_path, seed=seed) for seed in range(3)]
     real = Training.end_epoch
-    monkeypatch.setattr(Training, "end_epoch", lambda self, loss: real(self, math.nan if self.seed == 1 and self.epoch == 1 else loss))
+    monkeypatch.setattr(
+        Training, "end_epoch", lambda self, loss: real(self, math.nan if self.seed == 1 and self.epoch == 1 else loss)
+    )
     first, second, third = run_trial.run_together(tasks)
     assert (first["status"], second["status"], third["status"]) == ("done", "failed", "done")
     assert "the loss was nan in epoch 2 of 3" in second["reason"]
@@ -397,7 +459,10 @@ def test_trials_that_are_interrupted_together_go_on_from_their_own_checkpoints(p
     elif then == "together":
         records = run_trial.run_together(tasks)
     else:
-        records = [run_trial.run_together([one, task(pack, tmp_path, fold="dora", seed=5 + i)])[0] for i, one in enumerate(tasks)]
+        records = [
+            run_trial.run_together([one, task(pack, tmp_path, fold="dora", seed=5 + i)])[0]
+            for i, one in enumerate(tasks)
+        ]
     for record, seed in zip(records, range(2), strict=True):
         assert record["resumed_at_epoch"] == 2
         assert_same_entry(record, run_trial.run(task(pack, tmp_path / "whole", seed=seed, epochs=4)))
@@ -451,7 +516,9 @@ def test_tasks_that_are_committed_already_or_asked_for_twice_are_trained_once(pa
 
 
 def test_tasks_of_different_shape_are_refused(pack, tmp_path):
-    with pytest.raises(ValueError, match="2 trials cannot be trained together: they differ in more than learning_rate, weight_decay"):
+    with pytest.raises(
+        ValueError, match="2 trials cannot be trained together: they differ in more than learning_rate, weight_decay"
+    ):
         run_trial.run_together([task(pack, tmp_path), task(pack, tmp_path, batch_size=4)])
 
 
@@ -462,7 +529,9 @@ def test_the_key_leaves_out_what_members_may_differ_in_and_nothing_else(pack, tm
         "purpose": "oracle",
         "seed": 9,
         "epochs": 77,
-        "hyperparameters": tuple((name, 0.5 if name == "learning_rate" else value) for name, value in spec.hyperparameters),
+        "hyperparameters": tuple(
+            (name, 0.5 if name == "learning_rate" else value) for name, value in spec.hyperparameters
+        ),
     }
     for name, value in same.items():
         assert fusion_key(dataclasses.replace(spec, **{name: value})) == fusion_key(spec)
@@ -470,4 +539,6 @@ def test_the_key_leaves_out_what_members_may_differ_in_and_nothing_else(pack, tm
         assert fusion_key(dataclasses.replace(spec, **{name: "other"})) != fusion_key(spec)
     for changed, _ in spec.hyperparameters:
         other = tuple((name, "changed" if name == changed else value) for name, value in spec.hyperparameters)
-        assert (fusion_key(dataclasses.replace(spec, hyperparameters=other)) == fusion_key(spec)) == (changed in OWN_SETTINGS)
+        assert (fusion_key(dataclasses.replace(spec, hyperparameters=other)) == fusion_key(spec)) == (
+            changed in OWN_SETTINGS
+        )

@@ -60,14 +60,18 @@ def mutated(content: bytes, random: np.random.Generator) -> bytes:
     """The content with one to a few changes: bytes, lengths at a word's place, cuts, repeats, insertions."""
     data = bytearray(content)
     for _ in range(int(random.integers(1, 5))):
-        at = int(random.integers(0, len(data))) if random.random() < 0.5 else int(random.integers(0, min(len(data), 64)))
+        at = (
+            int(random.integers(0, len(data))) if random.random() < 0.5 else int(random.integers(0, min(len(data), 64)))
+        )
         match int(random.integers(0, 7)):
             case 0:
                 data[at] ^= 1 << int(random.integers(0, 8))
             case 1:
                 data[at] = int(random.choice([0, 1, 10, 34, 44, 127, 128, 255]))
             case 2:
-                data[at : at + 4] = random.choice([b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\0", b"\0\0\0\x80", b"data", b"fmt "])
+                data[at : at + 4] = random.choice(
+                    [b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\0", b"\0\0\0\x80", b"data", b"fmt "]
+                )
             case 3:
                 del data[at:]
             case 4:
@@ -150,7 +154,9 @@ def fuzz(folder: Path, count: int, seed: int) -> dict[str, Counter[str]]:
         try:
             outcome = reader(path)
         except Exception as error:
-            raise AssertionError(f"{name}: mutation {number} of seed {seed} raised {type(error).__name__}: {error}") from error
+            raise AssertionError(
+                f"{name}: mutation {number} of seed {seed} raised {type(error).__name__}: {error}"
+            ) from error
         assert tracemalloc.get_traced_memory()[1] - before < MOST_BYTES, f"{name}: mutation {number} of seed {seed}"
         outcomes.setdefault(name, Counter())[outcome] += 1
     return outcomes
@@ -198,9 +204,65 @@ def test_the_unmutated_files_are_accepted(tmp_path: Path) -> None:
             assert read_audio(tmp_path / f"x.{form}") == "accepted"
 
 
-NUMBERS = ["0", "1", "2", "8", "0.1", "0.5", "1e-4", "1E5", ".5", "1_000", "010", "0o17", "1:30", ".inf", ".nan", "1e400", "5e-324"]
-NUMBERS += ["-1", "9007199254740992", "9" * 50, "1.7e308", "yes", "~", "2020-01-01", "''", "[1]", "{a: 1}", "*a", "&a 4", "!!int x", "none"]
-MARKS = ["", ":", "-", "[", "]", "{", "}", "!", "|", "'", '"', "#", "\n", "  ", "\t", "%", "?", "<<: ", ",", "\0", "\x85", "---\n"]
+NUMBERS = [
+    "0",
+    "1",
+    "2",
+    "8",
+    "0.1",
+    "0.5",
+    "1e-4",
+    "1E5",
+    ".5",
+    "1_000",
+    "010",
+    "0o17",
+    "1:30",
+    ".inf",
+    ".nan",
+    "1e400",
+    "5e-324",
+]
+NUMBERS += [
+    "-1",
+    "9007199254740992",
+    "9" * 50,
+    "1.7e308",
+    "yes",
+    "~",
+    "2020-01-01",
+    "''",
+    "[1]",
+    "{a: 1}",
+    "*a",
+    "&a 4",
+    "!!int x",
+    "none",
+]
+MARKS = [
+    "",
+    ":",
+    "-",
+    "[",
+    "]",
+    "{",
+    "}",
+    "!",
+    "|",
+    "'",
+    '"',
+    "#",
+    "\n",
+    "  ",
+    "\t",
+    "%",
+    "?",
+    "<<: ",
+    ",",
+    "\0",
+    "\x85",
+    "---\n",
+]
 
 
 def one(words: Sequence[str], random: np.random.Generator) -> str:
@@ -211,7 +273,10 @@ def one(words: Sequence[str], random: np.random.Generator) -> str:
 def searched(random: np.random.Generator) -> str:
     """A search space made of parts that are often wrong, or one that travels with tfser with a few changes."""
     if random.random() < 0.4:
-        text = one([p.read_text(encoding="utf-8") for p in sorted(packaged_files.data_folder("search_spaces").glob("*.yaml"))], random)
+        text = one(
+            [p.read_text(encoding="utf-8") for p in sorted(packaged_files.data_folder("search_spaces").glob("*.yaml"))],
+            random,
+        )
         for _ in range(int(random.integers(1, 4))):
             at = int(random.integers(0, len(text)))
             text = text[:at] + one(MARKS + NUMBERS, random) + text[at + int(random.integers(0, 6)) :]
@@ -222,12 +287,21 @@ def searched(random: np.random.Generator) -> str:
     for _ in range(int(random.integers(1, 4))):
         kind = one(["choice", "int", "float"], random)
         values = ", ".join(one(NUMBERS[: 7 if random.random() < 0.8 else None], random) for _ in range(2))
-        more = ["", "", ", scale: log", ", divides: n_mels / 4", ", when: {heads: [1]}", f", step: {one(NUMBERS, random)}"]
+        more = [
+            "",
+            "",
+            ", scale: log",
+            ", divides: n_mels / 4",
+            ", when: {heads: [1]}",
+            f", step: {one(NUMBERS, random)}",
+        ]
         text += f"  {one(settings, random)}: {{{kind}: [{values}]{one(more, random)}}}\n"
     return text
 
 
-def test_a_search_space_is_read_or_refused_in_words_whatever_a_person_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_space_is_read_or_refused_in_words_whatever_a_person_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(search_space, "COMBINATIONS", 20)
     known = {model: planning_settings.hyperparameters(model) for model in MODELS}
     outcomes: Counter[str] = Counter()
@@ -241,16 +315,65 @@ def test_a_search_space_is_read_or_refused_in_words_whatever_a_person_writes(tmp
             found.first(base)
             outcomes["read"] += 1
         except RequestError as error:
-            outcomes["refused" if all(0 < len(problem) < 1000 for problem in error.problems) else "refused at length"] += 1
+            outcomes[
+                "refused" if all(0 < len(problem) < 1000 for problem in error.problems) else "refused at length"
+            ] += 1
         except Exception as error:
             raise AssertionError(f"space {number} raised {type(error).__name__}: {error}\n{text}") from error
     assert set(outcomes) == {"read", "refused"}
     assert min(outcomes.values()) > 20, outcomes
 
 
-WORDS = ["", " ", "0", "1", "3", "-1", "1_0", "１０", "1e3", "nan", "inf", "True", "9" * 30, "9" * 5000, "a=1", "channels=8", "channels=4"]
-WORDS += ["=", "dropout=nan", "dropout=0.1", "batch_size=1_0", "learning_rate=1e-3", "all", "T+F", "atfnn", "session", "oracle", "anna"]
-WORDS += ["../x", "/", "con", "हिन्दी", "\udcff", "\0", "-", "--", "~", "%", "s3://", "memory://x", "nonsense://x", "x" * 300, "\n", "auto"]
+WORDS = [
+    "",
+    " ",
+    "0",
+    "1",
+    "3",
+    "-1",
+    "1_0",
+    "１０",
+    "1e3",
+    "nan",
+    "inf",
+    "True",
+    "9" * 30,
+    "9" * 5000,
+    "a=1",
+    "channels=8",
+    "channels=4",
+]
+WORDS += [
+    "=",
+    "dropout=nan",
+    "dropout=0.1",
+    "batch_size=1_0",
+    "learning_rate=1e-3",
+    "all",
+    "T+F",
+    "atfnn",
+    "session",
+    "oracle",
+    "anna",
+]
+WORDS += [
+    "../x",
+    "/",
+    "con",
+    "हिन्दी",
+    "\udcff",
+    "\0",
+    "-",
+    "--",
+    "~",
+    "%",
+    "s3://",
+    "memory://x",
+    "nonsense://x",
+    "x" * 300,
+    "\n",
+    "auto",
+]
 
 
 def test_a_command_line_is_understood_or_refused_in_words_whatever_a_person_types(

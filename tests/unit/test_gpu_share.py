@@ -79,7 +79,9 @@ def test_the_probe_trains_and_scores_a_little_and_counts_the_peak_and_what_the_p
     done = []
     for name in ("run_epoch", "score"):
         real = getattr(Training, name)
-        monkeypatch.setattr(Training, name, lambda self, real=real, name=name, **named: (done.append(name), real(self, **named))[1])
+        monkeypatch.setattr(
+            Training, name, lambda self, real=real, name=name, **named: (done.append(name), real(self, **named))[1]
+        )
     cuda = FakeCuda()
     found = gpu_share.probe(task(pack, tmp_path), cuda)
     assert found == Probe(device="fake 0", peak_bytes=4 * GIB, total_bytes=16 * GIB, mps=True)

@@ -53,7 +53,11 @@ def ledger_of(out):
 def collected(out, folder):
     """What ``collect`` makes of everything in MLflow, as bytes."""
     assert collect.main(["--storage", str(out / ".tfser"), "--out", str(folder)]) == 0
-    return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and p.name != "report.html"}
+    return {
+        p.relative_to(folder): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != "report.html"
+    }
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +79,13 @@ def test_every_number_of_a_run_follows_from_the_scores_in_its_ledger(made, tiny)
     assert table.uar_mean.nunique() > 2  # else the rest says little
     assert table.loc["epoch"].uar_mean >= table.loc["honest"].uar_mean
     assert table.loc["hyperparameters"].uar_mean >= table.loc["honest"].uar_mean
-    for words in ("Only the first row is a result", "one shuffle", "no interval over speakers can be", "One seed", "learning_rate 0.009"):
+    for words in (
+        "Only the first row is a result",
+        "one shuffle",
+        "no interval over speakers can be",
+        "One seed",
+        "learning_rate 0.009",
+    ):
         assert words in texts[1]
 
 
@@ -85,23 +95,35 @@ def test_every_number_of_a_run_follows_from_the_scores_in_its_ledger(made, tiny)
 @pytest.mark.full
 def test_the_statistics_hold_the_frames_of_the_test_fold_in_the_rows_that_leak_them_and_in_no_other(made, tiny):
     out, _ = made
-    pack = FeatureStore(out / ".tfser" / "features").ensure(tiny, audio_digests(tiny), FrontEnd(n_mels=16, preemphasis=0.97))
+    pack = FeatureStore(out / ".tfser" / "features").ensure(
+        tiny, audio_digests(tiny), FrontEnd(n_mels=16, preemphasis=0.97)
+    )
     frames, seen = pack.frames(), set()
     for entry in ledger_of(out).values():
         spec = entry["spec"]
         scored = {u["id"] for u in entry["utterances"]}
         leaky = "standardisation" in spec.get("leaks", [])
-        used = np.concatenate([frames[u.start : u.start + u.frames] for u in pack.utterances if leaky or u.id not in scored])
+        used = np.concatenate(
+            [frames[u.start : u.start + u.frames] for u in pack.utterances if leaky or u.id not in scored]
+        )
         assert entry["standardisation"]["mean"] == pytest.approx(used.mean(axis=0, dtype=np.float64), abs=1e-6)
         assert entry["standardisation"]["std"] == pytest.approx(used.std(axis=0, dtype=np.float64), abs=1e-5)
         seen.add((*spec.get("leaks", []), spec["purpose"]))
-    assert seen == {("final",), ("oracle",), ("standardisation", "final"), ("random_split", "final"), (*LEAKS, "oracle")}
+    assert seen == {
+        ("final",),
+        ("oracle",),
+        ("standardisation", "final"),
+        ("random_split", "final"),
+        (*LEAKS, "oracle"),
+    }
 
 
 @pytest.mark.full
 def test_a_random_split_has_its_test_speakers_in_training_and_an_honest_fold_has_not(made, tiny):
     out, _ = made
-    pack = FeatureStore(out / ".tfser" / "features").ensure(tiny, audio_digests(tiny), FrontEnd(n_mels=16, preemphasis=0.97))
+    pack = FeatureStore(out / ".tfser" / "features").ensure(
+        tiny, audio_digests(tiny), FrontEnd(n_mels=16, preemphasis=0.97)
+    )
     speaker = {(u.start, u.frames): u.speaker for u in pack.utterances}
     for entry in ledger_of(out).values():
         spec = TrialSpec.from_dict(entry["spec"])
@@ -151,7 +173,9 @@ def test_a_share_or_leak_that_does_not_exist_is_refused(tiny):
 @pytest.mark.full
 def test_where_the_speaker_tells_the_emotion_a_random_split_is_far_above_the_honest_row(tmp_path):
     rng, rows = np.random.default_rng(3), ["path,speaker,emotion"]
-    for number, (speaker, emotion) in enumerate(zip(("a", "b", "c", "d"), ("calm", "glad", "calm", "glad"), strict=True)):
+    for number, (speaker, emotion) in enumerate(
+        zip(("a", "b", "c", "d"), ("calm", "glad", "calm", "glad"), strict=True)
+    ):
         for take in range(8):
             time_s = np.arange(5000) / 16000
             wave = 0.2 * np.sin(2 * np.pi * (400 + 1500 * number) * time_s) + 0.02 * rng.standard_normal(5000)
@@ -207,11 +231,15 @@ def leaking_record(leak="standardisation"):
 @pytest.mark.parametrize("leak", LEAKS)
 def test_results_mlflow_and_repeat_refuse_a_leaking_trial(leak):
     entry = leaking_record(leak)
-    with pytest.raises(TfserError, match=f"trial {entry['trial_id']} was shown its test utterances on purpose .{leak}."):
+    with pytest.raises(
+        TfserError, match=f"trial {entry['trial_id']} was shown its test utterances on purpose .{leak}."
+    ):
         Results(sweep="s", configurations=(row(),), records={(row(), "anna", 0): entry})
     with pytest.raises(TfserError, match="it can stand in no table but that of python -m tfser.leaks"):
         runs.Tracker.trial(None, row(), entry)  # before it looks at anything of its own
-    with pytest.raises(RequestError, match=r"it leaks on purpose; the command in the leaks\.json of its table repeats it"):
+    with pytest.raises(
+        RequestError, match=r"it leaks on purpose; the command in the leaks\.json of its table repeats it"
+    ):
         trace.repeat(entry)
 
 
@@ -219,7 +247,10 @@ def test_predict_does_not_take_a_leaking_trial_for_a_model(tmp_path, capsys):
     entry = leaking_record()
     Ledger(tmp_path / ".tfser" / "ledger").commit(entry)
     assert predict.main([entry["trial_id"], "x.wav", "--results", str(tmp_path)]) == 2
-    assert f"trial {entry['trial_id']}: it was shown its test utterances on purpose (standardisation)" in capsys.readouterr().err
+    assert (
+        f"trial {entry['trial_id']}: it was shown its test utterances on purpose (standardisation)"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.full
@@ -310,7 +341,10 @@ def test_a_failed_training_is_not_chosen_and_a_fold_without_one_is_marked(tiny_m
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Training, "run_epoch", nan)
         assert command.main(call) == 1
-    text, table = (tmp_path / "leaks-x" / "leaks.md").read_text(encoding="utf-8"), read(tmp_path, "leaks.csv").set_index("row")
+    text, table = (
+        (tmp_path / "leaks-x" / "leaks.md").read_text(encoding="utf-8"),
+        read(tmp_path, "leaks.csv").set_index("row"),
+    )
     assert "5 trainings failed, and another setting was chosen there" in text
     assert (table.loc["honest"].folds_done, table.loc["hyperparameters"].folds_done) == (3, 4)
     assert f"3 of 4 folds, not the whole; missing {first} (seed 0 failed: the loss was nan" in text
@@ -324,12 +358,16 @@ def test_some_folds_only_are_marked_and_give_no_unpaired_difference(tiny_manifes
     trials, table = read(tmp_path, "leaks_trials.csv"), read(tmp_path, "leaks.csv").set_index("row")
     assert list(trials.fold) == ["bert", "part02"]
     assert np.isnan(table.loc["random_split"].uar_mean_difference)
-    assert "1 of 4 folds, not the whole; 3 not asked for" in (tmp_path / "leaks-x" / "leaks.md").read_text(encoding="utf-8")
+    assert "1 of 4 folds, not the whole; 3 not asked for" in (tmp_path / "leaks-x" / "leaks.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_settings_are_drawn_from_the_space_with_a_seed(tiny_manifest, tmp_path, capsys):
     def drawn(*more):
-        parsed = command.parser().parse_args([*arguments(tiny_manifest, tmp_path), "--trials", "3", "--space", str(SPACE), *more])
+        parsed = command.parser().parse_args(
+            [*arguments(tiny_manifest, tmp_path), "--trials", "3", "--space", str(SPACE), *more]
+        )
         parsed.fixed = SET_SMALL
         return command.checked(parsed)[1]
 
@@ -349,7 +387,10 @@ def test_settings_are_drawn_from_the_space_with_a_seed(tiny_manifest, tmp_path, 
     ("more", "messages"),
     [
         (["--model", "crnn"], ["--model: no 'crnn'"]),
-        (["--model", "atfnn", "time_frequency_transformer"], ["--model: name one of time_frequency_transformer, atfnn"]),
+        (
+            ["--model", "atfnn", "time_frequency_transformer"],
+            ["--model: name one of time_frequency_transformer, atfnn"],
+        ),
         (["--ablation", "all"], ["--ablation: name one, or none for the full model"]),
         (
             ["--leak", "telepathy", "--seeds", "0"],
@@ -361,7 +402,9 @@ def test_settings_are_drawn_from_the_space_with_a_seed(tiny_manifest, tmp_path, 
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(tiny_manifest, tmp_path, capsys, more, messages):
+def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(
+    tiny_manifest, tmp_path, capsys, more, messages
+):
     out = tmp_path / "out"
     assert command.main(arguments(tiny_manifest, out, *more)) == 2
     error = capsys.readouterr().err
@@ -375,7 +418,9 @@ def test_a_sweep_cannot_take_the_name_of_a_leaks_run(tiny_manifest, tmp_path, ca
     assert "--name: names that begin with leaks- are those of tfser leaks" in capsys.readouterr().err
 
 
-def test_an_entry_that_is_deleted_after_it_was_read_is_trained_again_in_the_same_start(tiny_manifest, tmp_path, monkeypatch, capsys):
+def test_an_entry_that_is_deleted_after_it_was_read_is_trained_again_in_the_same_start(
+    tiny_manifest, tmp_path, monkeypatch, capsys
+):
     train, gone = command.LeaksRun._train, []
 
     def deleted(run, schedule, *words):

@@ -23,7 +23,12 @@ def files_of(asked, records):
     measured = leaks_table.measure(asked, records)
     table = leaks_table.table(asked, measured)
     csv_text = formats.to_csv(leaks_table.CSV_COLUMNS, [table])
-    return csv_text, formats.to_markdown("Leaks", [table]), formats.to_latex([table]), leaks_table.trials_csv(asked, measured, records)
+    return (
+        csv_text,
+        formats.to_markdown("Leaks", [table]),
+        formats.to_latex([table]),
+        leaks_table.trials_csv(asked, measured, records),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +46,11 @@ def invented(asked, tiny):
         for (fold, seed), spec in study.final_specs(study.base, study.epochs).items():
             dice = random.Random(spec.trial_id)
             number = 1 + study.folds.index(fold)
-            mine = [u for i, u in enumerate(tiny.utterances) if (i % 4 + 1 == number if fold.startswith("part") else u.speaker == fold)]
+            mine = [
+                u
+                for i, u in enumerate(tiny.utterances)
+                if (i % 4 + 1 == number if fold.startswith("part") else u.speaker == fold)
+            ]
             scores = [[dice.random() for _ in tiny.emotions] for _ in mine]
             counts = metrics.confusion(
                 [tiny.emotions.index(u.emotion) for u in mine], [s.index(max(s)) for s in scores], len(tiny.emotions)
@@ -51,7 +60,10 @@ def invented(asked, tiny):
                 "spec": spec.to_dict(),
                 "status": "done",
                 "emotions": list(tiny.emotions),
-                "utterances": [{"id": u.id, "speaker": u.speaker, "truth": u.emotion, "p": p} for u, p in zip(mine, scores, strict=True)],
+                "utterances": [
+                    {"id": u.id, "speaker": u.speaker, "truth": u.emotion, "p": p}
+                    for u, p in zip(mine, scores, strict=True)
+                ],
                 "confusion": counts.tolist(),
                 "war": metrics.war(counts),
                 "uar": metrics.uar(counts),
@@ -86,8 +98,13 @@ def test_no_number_is_wrong_or_silently_missing_where_trials_are(asked, invented
     texts = files_of(asked, invented)
     table = check(*texts, {r["trial_id"]: r for r in invented.values()}, list(tiny.emotions))
     assert table.folds_done.to_dict() == dict(zip(ROWS, (4, 3, 4, 4, 3, 2), strict=True))
-    assert "epoch chosen on the test fold: 3 of 4 folds, not the whole; missing anna (seed 1 not finished (1 of 1))." in texts[1]
-    assert "hyperparameters chosen on the test fold: 1 trainings failed, and another setting was chosen there." in texts[1]
+    assert (
+        "epoch chosen on the test fold: 3 of 4 folds, not the whole; missing anna (seed 1 not finished (1 of 1))."
+        in texts[1]
+    )
+    assert (
+        "hyperparameters chosen on the test fold: 1 trainings failed, and another setting was chosen there." in texts[1]
+    )
     assert "part02 (seed 0 failed: the loss was nan); part03 (seed 1 not finished (1 of 3))" in texts[1]
 
 

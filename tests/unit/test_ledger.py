@@ -83,7 +83,16 @@ def test_a_number_that_is_not_finite_is_never_committed(tmp_path):
     assert Ledger(tmp_path).ids() == set()
 
 
-OPERATIONS = ("tempfile.mkstemp", "os.fdopen", "os.fsync", "os.chmod", "os.replace", "pathlib.Path.mkdir", "os.open", "os.close")
+OPERATIONS = (
+    "tempfile.mkstemp",
+    "os.fdopen",
+    "os.fsync",
+    "os.chmod",
+    "os.replace",
+    "pathlib.Path.mkdir",
+    "os.open",
+    "os.close",
+)
 """Everything that a commit asks of the file system."""
 
 OWNERS = {"os": os, "tempfile": tempfile, "pathlib.Path": Path}

@@ -43,7 +43,10 @@ def aged(path, days):
 
 
 def test_the_folders_of_killed_processes_are_removed_and_those_of_live_ones_stay(machine):
-    killed("from tfser.storage import temporary\nfolder = temporary.Folder('tune')\n(folder.path / 'x').write_text('')", machine)
+    killed(
+        "from tfser.storage import temporary\nfolder = temporary.Folder('tune')\n(folder.path / 'x').write_text('')",
+        machine,
+    )
     (dead,) = machine.iterdir()
     assert dead.name.startswith("tfser-tune-")
     with temporary.Folder("mlflow") as alive:
@@ -87,7 +90,9 @@ def test_a_folder_that_is_taken_for_a_leftover_before_it_is_locked_is_made_anew(
 def test_half_written_files_of_killed_processes_are_removed_and_those_being_written_stay(tmp_path):
     (tmp_path / "ab").mkdir()
     write = "lambda file: (file.write(b'half'), file.flush(), os.kill(os.getpid(), signal.SIGKILL))"
-    killed(f"from tfser.storage import places\nplaces.commit(Path({str(tmp_path / 'ab' / 'x.json')!r}), {write})", tmp_path)
+    killed(
+        f"from tfser.storage import places\nplaces.commit(Path({str(tmp_path / 'ab' / 'x.json')!r}), {write})", tmp_path
+    )
     (half,) = (tmp_path / "ab").iterdir()
     assert half.name.startswith(".x.json.")
     removed = []
@@ -148,7 +153,10 @@ def test_folders_of_a_local_ray_are_removed_once_its_driver_is_gone_and_others_s
     for name in ("dead", "live", "strange", "own"):
         (tmp_path / f"session_{name}" / "logs").mkdir(parents=True)
     (tmp_path / "session_latest").symlink_to(tmp_path / "session_own")
-    killed(f"from tfser.storage import temporary\nheld = temporary.hold(Path({str(tmp_path / 'session_dead')!r}))", tmp_path)
+    killed(
+        f"from tfser.storage import temporary\nheld = temporary.hold(Path({str(tmp_path / 'session_dead')!r}))",
+        tmp_path,
+    )
     with temporary.hold(tmp_path / "session_live"):
         mark = tune_runner._mark_session(tmp_path / "session_own")
         left = {path.name for path in tmp_path.glob("session_*")}

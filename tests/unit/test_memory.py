@@ -30,5 +30,7 @@ def test_freed_memory_is_kept_unless_the_environment_has_decided() -> None:
     code = "from tfser.training.allocator import keep_freed_memory; print(keep_freed_memory())"
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     for added, expected in (({}, "True"), ({"MALLOC_TRIM_THRESHOLD_": "131072"}, "False")):
-        done = subprocess.run([sys.executable, "-c", code], env=plain | added, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=plain | added, capture_output=True, text=True, check=True
+        )
         assert done.stdout.strip() == expected

@@ -24,10 +24,14 @@ def test_confusion_recalls_war_and_uar_are_those_of_scikit_learn(pairs):
     np.testing.assert_array_equal(matrix, reference.confusion_matrix(truth, guess, labels=range(EMOTIONS)))
     present = sorted(set(truth))
     recalls = metrics.recalls(matrix)
-    np.testing.assert_allclose(recalls[present], reference.recall_score(truth, guess, labels=present, average=None), rtol=0, atol=1e-15)
+    np.testing.assert_allclose(
+        recalls[present], reference.recall_score(truth, guess, labels=present, average=None), rtol=0, atol=1e-15
+    )
     assert np.isnan(np.delete(recalls, present)).all()  # absent: no recall, not zero
     assert metrics.war(matrix) == reference.accuracy_score(truth, guess)
-    assert metrics.uar(matrix) == pytest.approx(reference.recall_score(truth, guess, labels=present, average="macro"), abs=1e-15)
+    assert metrics.uar(matrix) == pytest.approx(
+        reference.recall_score(truth, guess, labels=present, average="macro"), abs=1e-15
+    )
     if set(guess) <= set(truth) and len(present) > 1:  # beyond that scikit-learn warns, and gives the same
         assert metrics.uar(matrix) == pytest.approx(reference.balanced_accuracy_score(truth, guess), abs=1e-15)
 

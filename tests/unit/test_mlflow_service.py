@@ -112,11 +112,23 @@ class Head:
         self.environment["PATH"] = f"{folder / 'fakes'}:{environment['PATH']}"
 
     def words(self, *more):
-        return [*more, "--folder", str(self.local), "--storage", str(self.storage), "--port", str(self.port), "--every", "0.2"]
+        return [
+            *more,
+            "--folder",
+            str(self.local),
+            "--storage",
+            str(self.storage),
+            "--port",
+            str(self.port),
+            "--every",
+            "0.2",
+        ]
 
     def __call__(self, *words, **environment):
         given = {**self.environment, **environment}
-        return subprocess.run([sys.executable, SCRIPT, *self.words(*words)], env=given, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            [sys.executable, SCRIPT, *self.words(*words)], env=given, capture_output=True, text=True, timeout=120
+        )
 
     def servers(self):
         return [json.loads(line) for line in self.notes.read_text().splitlines()]
@@ -125,7 +137,10 @@ class Head:
         return [json.loads(line) for line in Path(f"{self.notes}.systemd").read_text().splitlines()]
 
     def answers(self):
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as answer:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as answer,
+        ):
             return answer.status == 200
         return False
 
@@ -145,7 +160,14 @@ def head(tmp_path):
 
 
 def options(folder, storage, **more):
-    given = ["run", "--folder", str(folder), "--storage", str(storage), *(w for k, v in more.items() for w in (f"--{k}", str(v)))]
+    given = [
+        "run",
+        "--folder",
+        str(folder),
+        "--storage",
+        str(storage),
+        *(w for k, v in more.items() for w in (f"--{k}", str(v))),
+    ]
     for path in (folder, storage):
         if isinstance(path, Path):
             path.mkdir(exist_ok=True)
@@ -169,12 +191,24 @@ def rows_of(database):
 
 
 def test_the_server_listens_on_loopback_and_phones_nobody_and_its_database_is_in_no_command_line(head):
-    started = head("start", MLFLOW_TRACKING_URI="http://127.0.0.1:5000", TFSER_MLFLOW_DATABASE="postgresql://anna:hush@db/mlflow")
+    started = head(
+        "start", MLFLOW_TRACKING_URI="http://127.0.0.1:5000", TFSER_MLFLOW_DATABASE="postgresql://anna:hush@db/mlflow"
+    )
     assert started.returncode == 0, started.stderr
     wait_for(head.answers)
     (server,) = head.servers()
     destination = str(head.storage / "mlartifacts")
-    asked = ["--host", "127.0.0.1", "--port", str(head.port), "--workers", "2", "--serve-artifacts", "--artifacts-destination", destination]
+    asked = [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(head.port),
+        "--workers",
+        "2",
+        "--serve-artifacts",
+        "--artifacts-destination",
+        destination,
+    ]
     assert server["words"] == ["server", *asked]
     environment = server["environment"]
     assert environment["MLFLOW_BACKEND_STORE_URI"] == "postgresql://anna:hush@db/mlflow"
@@ -194,7 +228,10 @@ def test_a_second_start_does_nothing_and_says_so(head):
     assert second.stdout == f"The MLflow service runs already (process {pid}): http://127.0.0.1:{head.port}\n"
     wait_for(head.answers)
     in_front = head("run")
-    assert (in_front.returncode, in_front.stdout) == (0, f"The MLflow service runs already; its folder is {head.local}\n")
+    assert (in_front.returncode, in_front.stdout) == (
+        0,
+        f"The MLflow service runs already; its folder is {head.local}\n",
+    )
     assert len(head.servers()) == 1
 
 
@@ -243,7 +280,9 @@ def test_systemd_starts_it_again_where_units_outlive_the_login_and_no_secret_is_
     unit = re.search(r"starts \(unit (tfser-mlflow-[0-9a-f]{8}\.service)\)", started.stdout)[1]
     asked = head.asked_of_systemd()
     ((_, words, database),) = [call for call in asked if call[0] == "systemd-run"]
-    assert {"--user", f"--unit={unit}", "--property=Restart=on-failure", "--property=RestartMaxDelaySec=60"} <= set(words)
+    assert {"--user", f"--unit={unit}", "--property=Restart=on-failure", "--property=RestartMaxDelaySec=60"} <= set(
+        words
+    )
     assert {"--setenv=TFSER_MLFLOW_DATABASE", "--setenv=TFSER_MLFLOW_SERVICE", "--setenv=PATH"} <= set(words)
     assert words[words.index("--") + 1 :] == [sys.executable, str(SCRIPT), *head.words("run")]
     assert database == secret["TFSER_MLFLOW_DATABASE"]
@@ -254,7 +293,9 @@ def test_systemd_starts_it_again_where_units_outlive_the_login_and_no_secret_is_
     assert ["systemctl", ["--user", "stop", unit]] in [call[:2] for call in head.asked_of_systemd()]
 
 
-@pytest.mark.parametrize("environment", [{}, {"FAKE_LINGER": "yes", "SLURM_JOB_ID": "7"}, {"FAKE_LINGER": "yes", "FAKE_OLD": "1"}])
+@pytest.mark.parametrize(
+    "environment", [{}, {"FAKE_LINGER": "yes", "SLURM_JOB_ID": "7"}, {"FAKE_LINGER": "yes", "FAKE_OLD": "1"}]
+)
 def test_a_loop_starts_it_again_where_systemd_cannot_and_in_a_slurm_job_which_a_unit_would_outlive(head, environment):
     assert ran_by(head("start", **environment).stdout).name() == "bash"
     wait_for(head.answers)
@@ -302,7 +343,9 @@ def test_a_copy_made_while_others_write_is_whole(tmp_path):
             while not done.is_set():
                 number += 1
                 with connection:  # two rows or none
-                    connection.executemany("INSERT INTO pairs VALUES (?, ?)", [(number, "x" * 500), (number, "y" * 500)])
+                    connection.executemany(
+                        "INSERT INTO pairs VALUES (?, ?)", [(number, "x" * 500), (number, "y" * 500)]
+                    )
                 time.sleep(0.002)
 
     def pairs(database):
@@ -488,7 +531,11 @@ def test_mlflow_itself_is_killed_and_comes_back_and_so_do_its_runs_on_a_new_head
     run = client.create_run(client.create_experiment("tfser/synthetic/speaker")).info.run_id
     client.log_metric(run, "test/uar", 0.25)
     client.log_text(run, "fold", "trial.json")
-    (first,) = [p.pid for p in psutil.process_iter(["cmdline"]) if {"mlflow", "server", str(head.port)} <= set(p.info["cmdline"] or ())]
+    (first,) = [
+        p.pid
+        for p in psutil.process_iter(["cmdline"])
+        if {"mlflow", "server", str(head.port)} <= set(p.info["cmdline"] or ())
+    ]
     os.kill(first, signal.SIGKILL)
     wait_for(lambda: group_of(first) == [])
     wait_for(head.answers, 120)

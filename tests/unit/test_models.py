@@ -33,20 +33,40 @@ def seeded() -> None:
 
 def test_the_registry_carries_the_published_settings() -> None:
     transformer, attentive = MODELS["time_frequency_transformer"], MODELS["atfnn"]
-    assert (transformer.title, transformer.paper, transformer.published_epochs) == ("Time-Frequency Transformer", "wang2023tft", 1000)
+    assert (transformer.title, transformer.paper, transformer.published_epochs) == (
+        "Time-Frequency Transformer",
+        "wang2023tft",
+        1000,
+    )
     assert (attentive.title, attentive.paper, attentive.published_epochs) == ("ATFNN", "lu2022atfnn", None)
     assert transformer.ablations == ("T+F+TF", "T+F", "T+TF", "F+TF")
     assert attentive.ablations == ("ATFNN", "AFNN", "ATNN", "TFNN")
-    assert transformer.published == {"n_mels": 80, "segment_frames": 80, "preemphasis": 0.97, "learning_rate": 0.001, "batch_size": 64}
-    assert attentive.published == {"n_mels": 80, "segment_frames": 128, "preemphasis": 0.0, "learning_rate": 0.0005, "batch_size": 128}
+    assert transformer.published == {
+        "n_mels": 80,
+        "segment_frames": 80,
+        "preemphasis": 0.97,
+        "learning_rate": 0.001,
+        "batch_size": 64,
+    }
+    assert attentive.published == {
+        "n_mels": 80,
+        "segment_frames": 128,
+        "preemphasis": 0.0,
+        "learning_rate": 0.0005,
+        "batch_size": 128,
+    }
     assert all(name == architecture.name for name, architecture in MODELS.items())
 
 
-@pytest.mark.parametrize(("model", "module"), [("time_frequency_transformer", TimeFrequencyTransformer), ("atfnn", ATFNN)])
+@pytest.mark.parametrize(
+    ("model", "module"), [("time_frequency_transformer", TimeFrequencyTransformer), ("atfnn", ATFNN)]
+)
 def test_the_defaults_of_the_module_are_the_defaults_of_the_registry(model: str, module: type[nn.Module]) -> None:
     defaults = module.__init__.__kwdefaults__
     expected = {name: h.default for name, h in MODELS[model].hyperparameters.items()}
-    expected |= {name: MODELS[model].published[name] for name in ("n_mels", "segment_frames")} | {"ablation": MODELS[model].ablations[0]}
+    expected |= {name: MODELS[model].published[name] for name in ("n_mels", "segment_frames")} | {
+        "ablation": MODELS[model].ablations[0]
+    }
     assert defaults == expected
 
 
@@ -72,7 +92,9 @@ def outputs(model: nn.Module, x: torch.Tensor) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for name, module in model.named_modules():
         module.register_forward_hook(
-            lambda _, __, out, name=name: shapes.__setitem__(name, tuple(out.shape)) if isinstance(out, torch.Tensor) else None
+            lambda _, __, out, name=name: (
+                shapes.__setitem__(name, tuple(out.shape)) if isinstance(out, torch.Tensor) else None
+            )
         )
     model(x)
     return shapes
@@ -162,11 +184,18 @@ def test_everything_missing_or_out_of_range_is_named_at_once() -> None:
 
 def test_what_only_an_absent_part_needs_is_not_asked_of_an_ablation() -> None:
     assert (
-        MODELS["time_frequency_transformer"].problems("T+F", published(MODELS["time_frequency_transformer"]) | {"time_frequency_heads": 3})
+        MODELS["time_frequency_transformer"].problems(
+            "T+F", published(MODELS["time_frequency_transformer"]) | {"time_frequency_heads": 3}
+        )
         == []
     )
     assert MODELS["atfnn"].problems("AFNN", published(MODELS["atfnn"]) | {"frame_group": 7}) == []
-    assert MODELS["atfnn"].problems("ATNN", published(MODELS["atfnn"]) | {"heads": 3, "band_group": 7, "encoder_kernel": 2}) == []
+    assert (
+        MODELS["atfnn"].problems(
+            "ATNN", published(MODELS["atfnn"]) | {"heads": 3, "band_group": 7, "encoder_kernel": 2}
+        )
+        == []
+    )
 
 
 @every_ablation
@@ -189,8 +218,17 @@ def transformer_settings(draw: st.DrawFn) -> dict[str, Any]:
     f, d = (math.ceil(math.ceil(size / stride) / stride) for size in (n_mels, frames))
     values = {name: draw(FEW) for name in ("channels", "feed_forward", "time_frequency_feed_forward")}
     values |= {name: draw(st.integers(1, 2)) for name in ("time_layers", "frequency_layers", "time_frequency_layers")}
-    values |= {"time_heads": divisor(draw, f), "frequency_heads": divisor(draw, d), "time_frequency_heads": divisor(draw, d)}
-    values |= {"n_mels": n_mels, "segment_frames": frames, "stride": stride, "kernel": draw(st.sampled_from([1, 3, 5, 7]))}
+    values |= {
+        "time_heads": divisor(draw, f),
+        "frequency_heads": divisor(draw, d),
+        "time_frequency_heads": divisor(draw, d),
+    }
+    values |= {
+        "n_mels": n_mels,
+        "segment_frames": frames,
+        "stride": stride,
+        "kernel": draw(st.sampled_from([1, 3, 5, 7])),
+    }
     return values | {"dropout": draw(st.sampled_from([0.0, 0.5]))}
 
 
@@ -198,8 +236,17 @@ def transformer_settings(draw: st.DrawFn) -> dict[str, Any]:
 def atfnn_settings(draw: st.DrawFn) -> dict[str, Any]:
     n_mels, frames, channels = draw(st.integers(2, 16)), draw(st.integers(2, 16)), draw(st.integers(3, 8))
     values = {name: draw(FEW) for name in ("encoder_channels", "lstm_hidden", "lstm_layers")}
-    values |= {"channels": channels, "heads": divisor(draw, channels), "encoder_kernel": draw(st.sampled_from([1, 3, 5, 7]))}
-    values |= {"band_group": divisor(draw, n_mels), "frame_group": divisor(draw, frames), "n_mels": n_mels, "segment_frames": frames}
+    values |= {
+        "channels": channels,
+        "heads": divisor(draw, channels),
+        "encoder_kernel": draw(st.sampled_from([1, 3, 5, 7])),
+    }
+    values |= {
+        "band_group": divisor(draw, n_mels),
+        "frame_group": divisor(draw, frames),
+        "n_mels": n_mels,
+        "segment_frames": frames,
+    }
     return values | {
         "dropout": draw(st.sampled_from([0.0, 0.5])),
         "time_attention_from": draw(st.sampled_from(["spectrogram", "encoding"])),
@@ -231,7 +278,9 @@ def test_settings_that_fit_together_train_whatever_the_sizes(model: str, ablatio
 @every_ablation
 @drawn_often
 @given(data=st.data())
-def test_what_problems_accepts_trains_and_what_it_refuses_cannot_be_built(model: str, ablation: str, data: st.DataObject) -> None:
+def test_what_problems_accepts_trains_and_what_it_refuses_cannot_be_built(
+    model: str, ablation: str, data: st.DataObject
+) -> None:
     values = data.draw(LEGAL[model])
     whole = sorted(name for name, value in values.items() if isinstance(value, int) and name != "channels")
     values |= data.draw(st.dictionaries(st.sampled_from(whole), st.integers(1, 8), min_size=1, max_size=2))
@@ -343,10 +392,15 @@ def test_the_same_torch_seed_gives_the_same_parameters(model: str, ablation: str
 
 
 def test_the_attention_is_the_one_of_the_library() -> None:
-    ours, library = MultiHeadAttention(12, 3).double(), nn.MultiheadAttention(12, 3, batch_first=True, dtype=torch.float64)
+    ours, library = (
+        MultiHeadAttention(12, 3).double(),
+        nn.MultiheadAttention(12, 3, batch_first=True, dtype=torch.float64),
+    )
     with torch.no_grad():
         library.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]))
-        library.in_proj_bias.copy_(torch.cat([ours.query.bias, torch.randn(12), ours.value.bias]))  # any key bias cancels
+        library.in_proj_bias.copy_(
+            torch.cat([ours.query.bias, torch.randn(12), ours.value.bias])
+        )  # any key bias cancels
         library.out_proj.load_state_dict(ours.out.state_dict())
     q, k, v = (torch.randn(2, 5, 12, dtype=torch.float64) for _ in range(3))
     expected, weights = library(q, k, v, average_attn_weights=False)
@@ -355,11 +409,15 @@ def test_the_attention_is_the_one_of_the_library() -> None:
 
 
 def test_attention_maps_come_out_of_an_ordinary_forward_pass() -> None:
-    model = TimeFrequencyTransformer(emotions=4, n_mels=16, segment_frames=24, frequency_heads=3, time_frequency_heads=1).eval()
+    model = TimeFrequencyTransformer(
+        emotions=4, n_mels=16, segment_frames=24, frequency_heads=3, time_frequency_heads=1
+    ).eval()
     maps: dict[str, torch.Tensor] = {}
     for name, module in model.named_modules():
         if isinstance(module, MultiHeadAttention):
-            module.register_forward_pre_hook(lambda m, inputs, name=name: maps.__setitem__(name.split(".")[0], m.weights(*inputs)))
+            module.register_forward_pre_hook(
+                lambda m, inputs, name=name: maps.__setitem__(name.split(".")[0], m.weights(*inputs))
+            )
     model(torch.randn(2, 1, 16, 24))
     assert maps["time_transformer"].shape == (2, 2, 24, 24)  # frame to frame
     assert maps["frequency_transformer"].shape == (2, 3, 16, 16)  # band to band

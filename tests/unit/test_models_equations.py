@@ -67,7 +67,9 @@ def test_the_time_frequency_transformer_computes_its_equations(ablation: str, si
     compare(model, lambda x, w: time_frequency_transformer(x, w, ablation, arguments), x)
 
 
-@pytest.mark.parametrize("size", [pytest.param(size, marks=pytest.mark.full if size == "published" else []) for size in ATFNN_SIZES])
+@pytest.mark.parametrize(
+    "size", [pytest.param(size, marks=pytest.mark.full if size == "published" else []) for size in ATFNN_SIZES]
+)
 @pytest.mark.parametrize("source", ["spectrogram", "encoding"])
 @pytest.mark.parametrize("ablation", ["ATFNN", "AFNN", "ATNN", "TFNN"])
 def test_atfnn_computes_its_equations(ablation: str, source: str, size: str) -> None:

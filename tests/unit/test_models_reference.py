@@ -28,7 +28,9 @@ def unsettled(module: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter.dtype), alpha=0.3)
+            parameter.add_(
+                torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter.dtype), alpha=0.3
+            )
     return module
 
 
@@ -39,7 +41,10 @@ def test_losses_gradients_and_weights_stay_those_of_the_plain_form_while_it_trai
     plain = reference(ours).train()
     assert isinstance(plain, (PlainTimeFrequencyTransformer, PlainATFNN))
     ours.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    adam = torch.optim.AdamW(ours.parameters(), lr=1e-3, weight_decay=0.0, fused=True), torch.optim.Adam(plain.parameters(), lr=1e-3)
+    adam = (
+        torch.optim.AdamW(ours.parameters(), lr=1e-3, weight_decay=0.0, fused=True),
+        torch.optim.Adam(plain.parameters(), lr=1e-3),
+    )
     labels = torch.arange(6) % 4
     for step in range(STEPS):
         x = segments(model, 6, seed=step).double()
@@ -52,12 +57,16 @@ def test_losses_gradients_and_weights_stay_those_of_the_plain_form_while_it_trai
         found = renamed(gradients(ours))
         assert found.keys() == expected.keys()
         for name, gradient in found.items():
-            torch.testing.assert_close(gradient, expected[name], rtol=1e-7, atol=1e-11, msg=lambda text, name=name: f"{name}: {text}")
+            torch.testing.assert_close(
+                gradient, expected[name], rtol=1e-7, atol=1e-11, msg=lambda text, name=name: f"{name}: {text}"
+            )
         for optimizer in adam:
             optimizer.step()
     trained = renamed(ours.state_dict())
     for name, tensor in plain.state_dict().items():
-        kept = slice(len(tensor) // 3) if name.endswith("in_proj_bias") else ...  # the rest of it is the keys' and the values'
+        kept = (
+            slice(len(tensor) // 3) if name.endswith("in_proj_bias") else ...
+        )  # the rest of it is the keys' and the values'
         torch.testing.assert_close(trained[name][kept], tensor[kept], rtol=1e-6, atol=1e-8)
 
 
@@ -112,9 +121,15 @@ def test_softmax_means_do_not_overflow() -> None:
     assert m_NHF.tolist() == [[[-1e4, 0.0, 1e4], [1e4, 0.0, -1e4]]]
 
 
-def test_softmax_means_do_not_depend_on_how_many_sequences_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_softmax_means_do_not_depend_on_how_many_sequences_are_looked_at_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     torch.manual_seed(0)
-    x_NF, slope_H, offset_H = torch.randn(7, 6, dtype=torch.float64, requires_grad=True), torch.randn(2).double(), torch.randn(2).double()
+    x_NF, slope_H, offset_H = (
+        torch.randn(7, 6, dtype=torch.float64, requires_grad=True),
+        torch.randn(2).double(),
+        torch.randn(2).double(),
+    )
     whole = softmax_means(x_NF, slope_H, offset_H)
     (expected,) = torch.autograd.grad(whole.square().sum(), x_NF)
     monkeypatch.setattr("tfser.models.rank_one.CPU_CHUNK", 3 * 2 * 6**2)

@@ -17,7 +17,9 @@ from tfser.leaks import command as leaks
 from tfser.storage import default_places, local_copies, places
 from tfser.sweep import command as sweep
 
-_spec = importlib.util.spec_from_file_location("mlflow_service_of_places", Path(__file__).parents[2] / "cluster" / "mlflow_service.py")
+_spec = importlib.util.spec_from_file_location(
+    "mlflow_service_of_places", Path(__file__).parents[2] / "cluster" / "mlflow_service.py"
+)
 mlflow_service = sys.modules[_spec.name] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(mlflow_service)
 
@@ -51,7 +53,9 @@ SENTENCE = "no account 'no-such-account', so that '~no-such-account' stands for 
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else getattr(value, "__name__", str(value)),
 )
-def test_the_home_of_an_account_that_is_not_there_is_said_to_be_none(module, words, variable, tmp_path, monkeypatch, capsys):
+def test_the_home_of_an_account_that_is_not_there_is_said_to_be_none(
+    module, words, variable, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     if variable:
         monkeypatch.setenv(variable, f"{WHO}/x")
@@ -100,7 +104,9 @@ def test_a_file_uri_names_the_folder_that_it_was_made_from(name, tmp_path):
 
 
 def test_a_file_uri_of_two_slashes_is_refused_with_the_one_that_was_meant():
-    with pytest.raises(ValueError, match=r"file://x/y: a file URI has three slashes before its path, as in file:///x/y"):
+    with pytest.raises(
+        ValueError, match=r"file://x/y: a file URI has three slashes before its path, as in file:///x/y"
+    ):
         places.place("file://x/y")
 
 
@@ -163,7 +169,9 @@ def sockets_of(folder):
 
 
 @pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
-def test_a_temporary_folder_that_is_too_long_for_the_sockets_of_ray_is_left_for_a_short_one(variable, tmp_path, monkeypatch):
+def test_a_temporary_folder_that_is_too_long_for_the_sockets_of_ray_is_left_for_a_short_one(
+    variable, tmp_path, monkeypatch
+):
     for name in ("TMPDIR", "RAY_TMPDIR"):
         monkeypatch.delenv(name, raising=False)
     assert environment.temp_folder() is None
@@ -181,5 +189,8 @@ def test_a_temporary_folder_that_is_too_long_for_the_sockets_of_ray_is_left_for_
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(environment.tempfile, "mkdtemp", full)
-    with pytest.raises(RequestError, match=rf"{variable}: /x+ has 61 bytes, which is too long for the paths of Ray's sockets \(37 at most"):
+    with pytest.raises(
+        RequestError,
+        match=rf"{variable}: /x+ has 61 bytes, which is too long for the paths of Ray's sockets \(37 at most",
+    ):
         environment.temp_folder()

@@ -30,17 +30,40 @@ def test_the_default_is_every_fold_of_the_full_model_at_the_published_setting(ti
     assert len(specs) == 8
     assert {s.fold for s in specs} == set(tiny.speakers)
     tft = next(s for s in specs if s.model == "time_frequency_transformer")
-    published = {"learning_rate": 0.001, "batch_size": 64, "n_mels": 80, "segment_frames": 80, "preemphasis": 0.97, "channels": 64}
+    published = {
+        "learning_rate": 0.001,
+        "batch_size": 64,
+        "n_mels": 80,
+        "segment_frames": 80,
+        "preemphasis": 0.97,
+        "channels": 64,
+    }
     assert {name: tft.settings[name] for name in published} == published
     assert tft.epochs == 1000
     atfnn = next(s for s in specs if s.model == "atfnn")
-    published = {"learning_rate": 0.0005, "batch_size": 128, "n_mels": 80, "segment_frames": 128, "preemphasis": 0.0, "channels": 8}
+    published = {
+        "learning_rate": 0.0005,
+        "batch_size": 128,
+        "n_mels": 80,
+        "segment_frames": 128,
+        "preemphasis": 0.0,
+        "channels": 8,
+    }
     assert {name: atfnn.settings[name] for name in published} == published
 
 
 def test_every_ablation_of_both_papers_is_planned(tiny):
     made = make(tiny, models=tuple(MODELS), ablations=("all",))
-    assert {c.ablation for c in made.configurations} == {"T+F+TF", "T+F", "T+TF", "F+TF", "ATFNN", "AFNN", "ATNN", "TFNN"}
+    assert {c.ablation for c in made.configurations} == {
+        "T+F+TF",
+        "T+F",
+        "T+TF",
+        "F+TF",
+        "ATFNN",
+        "AFNN",
+        "ATNN",
+        "TFNN",
+    }
 
 
 def test_an_ablation_of_one_model_leaves_the_other_out(tiny):
@@ -58,7 +81,11 @@ def test_planning_twice_gives_the_same_trials_and_changed_data_gives_others(tiny
 
 
 def test_an_emotion_of_one_fold_alone_is_said_wherever_its_rows_are_shown(tiny):
-    kept = [u for u in tiny.utterances if u.emotion != "tense" or u.speaker == "dora" or (u.speaker == "carl" and u.session == "s2")]
+    kept = [
+        u
+        for u in tiny.utterances
+        if u.emotion != "tense" or u.speaker == "dora" or (u.speaker == "carl" and u.session == "s2")
+    ]
     database = replace(tiny, utterances=tuple(kept), remark="a copy")
     assert make(database, protocol="speaker").configurations[0].remark == "a copy"
     remark = "a copy; s2 alone has tense: its recall is 0 by construction where that session is held out"
@@ -74,7 +101,11 @@ def test_a_setting_that_was_typed_is_called_fixed_and_not_published(tiny):
 
 
 def test_a_search_trial_never_holds_its_test_fold_and_validates_on_training_speakers(tiny):
-    spaces = {"time_frequency_transformer": search_space_file.read(packaged_files.data_folder("search_spaces") / "demo.yaml", known())}
+    spaces = {
+        "time_frequency_transformer": search_space_file.read(
+            packaged_files.data_folder("search_spaces") / "demo.yaml", known()
+        )
+    }
     request = planning_request.Request(models=("time_frequency_transformer",), trials=2, validation_folds=2)
     made = plan.make(request, [tiny], lambda d: "digest", spaces)
     assert len(made.studies) == 4
@@ -90,14 +121,22 @@ def test_a_search_trial_never_holds_its_test_fold_and_validates_on_training_spea
 
 
 def test_global_selection_is_one_study_over_all_folds(tiny):
-    spaces = {"time_frequency_transformer": search_space_file.read(packaged_files.data_folder("search_spaces") / "demo.yaml", known())}
+    spaces = {
+        "time_frequency_transformer": search_space_file.read(
+            packaged_files.data_folder("search_spaces") / "demo.yaml", known()
+        )
+    }
     request = planning_request.Request(models=("time_frequency_transformer",), trials=2, selection="global")
     (study,) = plan.make(request, [tiny], lambda d: "digest", spaces).studies
     assert {s.fold for s in study.search_specs(study.base)} == set(tiny.speakers)
 
 
 def test_study_names_differ_wherever_what_is_chosen_could(tiny):
-    spaces = {"time_frequency_transformer": search_space_file.read(packaged_files.data_folder("search_spaces") / "demo.yaml", known())}
+    spaces = {
+        "time_frequency_transformer": search_space_file.read(
+            packaged_files.data_folder("search_spaces") / "demo.yaml", known()
+        )
+    }
 
     def names(digest="d", **options):
         request = planning_request.Request(**{"models": ("time_frequency_transformer",), "trials": 2, **options})
@@ -114,7 +153,10 @@ def test_study_names_differ_wherever_what_is_chosen_could(tiny):
     ("options", "message"),
     [
         ({"models": ("crnn",)}, "--model: no 'crnn'; there are atfnn, time_frequency_transformer"),
-        ({"ablations": ("T+G",)}, "--ablation: no 'T+G'; there are AFNN, ATFNN, ATNN, F+TF, T+F, T+F+TF, T+TF, TFNN, all"),
+        (
+            {"ablations": ("T+G",)},
+            "--ablation: no 'T+G'; there are AFNN, ATFNN, ATNN, F+TF, T+F, T+F+TF, T+TF, TFNN, all",
+        ),
         ({"protocol": "kfold"}, "--protocol: no 'kfold'; there are session, speaker"),
         ({"selection": "best"}, "--selection: no 'best'; there are global, nested"),
         ({"seeds": 0}, "--seeds: 0 is below 1"),
@@ -139,7 +181,9 @@ def test_all_problems_are_told_at_once():
 def test_a_fold_that_does_not_exist_and_too_few_speakers_to_search_are_refused(tiny):
     with pytest.raises(RequestError, match="tiny: --fold: no 'emil'; there are anna, bert, carl, dora"):
         make(tiny, folds=("emil",))
-    with pytest.raises(RequestError, match="it has 4 speakers; a search needs 3 to validate, one to test and one to train on"):
+    with pytest.raises(
+        RequestError, match="it has 4 speakers; a search needs 3 to validate, one to test and one to train on"
+    ):
         plan.make(planning_request.Request(trials=1, validation_folds=3), [tiny], lambda d: "digest", {})
 
 

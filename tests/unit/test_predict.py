@@ -39,7 +39,18 @@ def done(tiny_manifest, tmp_path_factory):
     """Results of two sweeps: every ablation of both models, and one whose epoch was chosen on the test fold."""
     out = tmp_path_factory.mktemp("results")
     settings = [f"{name}={value}" for name, value in {**SMALL, "channels": 4}.items()]
-    common = [str(tiny_manifest), "--out", str(out), "--in-process", "--fold", "anna", "--epochs", "2", "--set", *settings]
+    common = [
+        str(tiny_manifest),
+        "--out",
+        str(out),
+        "--in-process",
+        "--fold",
+        "anna",
+        "--epochs",
+        "2",
+        "--set",
+        *settings,
+    ]
     assert sweep_command.main([*common, *SIZES, "--name", "both", "--ablation", "all"]) == 0
     oracle = ["--name", "chosen-on-test", "--model", "time_frequency_transformer", "--selection", "oracle"]
     assert sweep_command.main([*common, *oracle]) == 0
@@ -71,7 +82,9 @@ def copied(out, folder, trial):
     ledger = folder / ".tfser" / "ledger" / trial[:2]
     ledger.mkdir(parents=True)
     for ending in (".json", ".pt"):
-        (ledger / f"{trial}{ending}").write_bytes((out / ".tfser" / "ledger" / trial[:2] / f"{trial}{ending}").read_bytes())
+        (ledger / f"{trial}{ending}").write_bytes(
+            (out / ".tfser" / "ledger" / trial[:2] / f"{trial}{ending}").read_bytes()
+        )
     return ledger / trial
 
 
@@ -106,7 +119,9 @@ def test_segments_are_averaged_to_the_file_and_say_when_they_are(done, tiny_mani
     starts = [*range(0, frames - 16 + 1, 16)]
     starts += [frames - 16] if starts[-1] + 16 < frames else []
     assert [s["start_s"] for s in answer["segments"]] == pytest.approx([(160 * first + 96) / 16000 for first in starts])
-    assert [s["end_s"] for s in answer["segments"]] == pytest.approx([(160 * (first + 15) + 96 + 320) / 16000 for first in starts])
+    assert [s["end_s"] for s in answer["segments"]] == pytest.approx(
+        [(160 * (first + 15) + 96 + 320) / 16000 for first in starts]
+    )
     assert answer["segments"][-1]["end_s"] <= samples / 16000
 
 
@@ -164,7 +179,10 @@ def test_a_trial_is_found_by_its_id_a_prefix_its_sweep_and_its_mlflow_runs(done,
     wanted = f"tags.`tfser.trial_id` = '{trial}' and tags.`tfser.sweep` = 'both'"
     (run,) = connection.search_runs(client, experiments, wanted)
     ways = [[trial], [trial.upper()], [trial[:8]], [run.info.run_id], [run.data.tags["mlflow.parentRunId"]]]
-    ways += [["both", "--ablation", "T+F+TF"], ["both", "--model", "time_frequency_transformer", "--ablation", "T+F+TF", "--seed", "0"]]
+    ways += [
+        ["both", "--ablation", "T+F+TF"],
+        ["both", "--model", "time_frequency_transformer", "--ablation", "T+F+TF", "--seed", "0"],
+    ]
     for words in ways:
         code, out, err = asked(capsys, *words, file, "--json", "--results", done)
         assert code == 0, err
@@ -194,7 +212,10 @@ def test_a_long_list_of_choices_is_cut(done, tmp_path, capsys):
 def test_a_choice_that_no_trial_fits_names_those_there_are(done, capsys):
     code, _, err = asked(capsys, "both", "--fold", "zoe", "--model", "atfnn", "--log-model", "--results", done)
     assert code == 2
-    assert "none of its 8 trials fits --model atfnn --fold zoe; there are models atfnn, time_frequency_transformer; folds anna" in err
+    assert (
+        "none of its 8 trials fits --model atfnn --fold zoe; there are models atfnn, time_frequency_transformer; folds anna"
+        in err
+    )
 
 
 @pytest.mark.parametrize("more", [["--results", "x" * 300], ["--storage", "x" * 300]], ids=lambda more: more[0])
@@ -282,7 +303,9 @@ def test_a_search_trial_is_refused_because_it_keeps_no_weights(done, tmp_path, c
 
 def test_a_failed_trial_is_refused_with_its_reason(done, tmp_path, capsys):
     record = {k: v for k, v in entry(done, trial_of(done)).items() if k in ("trial_id", "spec", "versions", "machine")}
-    Ledger(tmp_path / ".tfser" / "ledger").commit({**record, "status": "failed", "reason": "the loss was nan", "seconds": 1.0})
+    Ledger(tmp_path / ".tfser" / "ledger").commit(
+        {**record, "status": "failed", "reason": "the loss was nan", "seconds": 1.0}
+    )
     code, _, err = asked(capsys, record["trial_id"], "--log-model", "--results", tmp_path)
     assert code == 2
     assert "it failed (the loss was nan); the sweep trains it again with --retry-failed" in err
@@ -351,7 +374,8 @@ def test_a_trial_of_another_numerics_version_or_an_unknown_model_is_refused(done
     record = entry(done, trial_of(done))
     record["versions"]["tfser"] = "9.0"
     with pytest.raises(
-        RequestError, match=r"tfser 9.0 trained it with numerics 99, this one computes numerics \d+: its scores would differ"
+        RequestError,
+        match=r"tfser 9.0 trained it with numerics 99, this one computes numerics \d+: its scores would differ",
     ):
         FinalModel({**record, "spec": {**record["spec"], "numerics": 99}}, {})
     with pytest.raises(RequestError, match=r"model: no 'crnn'; there are .*; use tfser 9.0, which trained it"):
@@ -388,7 +412,9 @@ def test_a_model_whose_code_was_edited_is_refused(stored_trials, tiny_manifest, 
         code = command.main([str(w) for w in (*words, "--results", results)])
         out, err = capsys.readouterr()
         assert (code, out) == (2, "")
-        assert re.search(r"it gives (a made-up sound|the test utterance anna/\S+) [\d.]+ % for \w+, where [\d.]+ % was recorded", err)
+        assert re.search(
+            r"it gives (a made-up sound|the test utterance anna/\S+) [\d.]+ % for \w+, where [\d.]+ % was recorded", err
+        )
         assert f"use tfser {__version__}, torch 2" in err
         assert "type its sweep's command again" in err
 
@@ -405,7 +431,9 @@ def test_a_front_end_that_was_edited_is_refused(done, tiny_manifest, capsys, mon
     assert "it gives a made-up sound" in err
 
 
-def test_a_model_that_gives_the_recorded_scores_is_used_and_one_that_cannot_be_compared_says_so(stored_trials, tiny_manifest, capsys):
+def test_a_model_that_gives_the_recorded_scores_is_used_and_one_that_cannot_be_compared_says_so(
+    stored_trials, tiny_manifest, capsys
+):
     file = tiny_manifest.parent / "anna" / "calm0.wav"
     for trial, results in stored_trials:
         code, out, err = asked(capsys, trial, file, "--results", results)
@@ -421,11 +449,15 @@ def test_a_model_that_gives_the_recorded_scores_is_used_and_one_that_cannot_be_c
 def test_whole_weights_that_do_not_fit_the_network_are_not_called_damaged(done, capsys, monkeypatch):
     """The code changed, so that putting a copy of the weights back would not help."""
     build = MODELS["atfnn"].build
-    wider = dataclasses.replace(MODELS["atfnn"], build=lambda ablation, settings, n: build(ablation, {**settings, "channels": 8}, n))
+    wider = dataclasses.replace(
+        MODELS["atfnn"], build=lambda ablation, settings, n: build(ablation, {**settings, "channels": 8}, n)
+    )
     monkeypatch.setitem(MODELS, "atfnn", wider)
     code, _, err = asked(capsys, trial_of(done, ablation="AFNN"), "--log-model", "--results", done)
     assert code == 2
-    assert re.search(r"its weights are whole but do not fit the network of this tfser \(.*size mismatch.*\); use tfser", err)
+    assert re.search(
+        r"its weights are whole but do not fit the network of this tfser \(.*size mismatch.*\); use tfser", err
+    )
     assert "damaged" not in err
 
 
@@ -444,7 +476,9 @@ def test_an_entry_that_this_tfser_cannot_rebuild_is_refused_with_the_versions_th
     (problem,) = raised.value.problems
     assert expected in problem
     versions = record["versions"]
-    assert problem.endswith(f"; use tfser {__version__}, torch {versions['torch']}, torchaudio {versions['torchaudio']}, which trained it")
+    assert problem.endswith(
+        f"; use tfser {__version__}, torch {versions['torch']}, torchaudio {versions['torchaudio']}, which trained it"
+    )
 
 
 def test_files_are_read_as_the_corpus_is(tiny, tiny_manifest):
@@ -499,19 +533,26 @@ def test_the_logged_model_has_a_signature_and_answers_with_the_same_scores(done,
     files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     assert not [name for name in files if name.endswith((".pkl", ".pyc"))]
     assert "anna/calm0.wav" not in files["artifacts/trial.json"].read_text()
-    assert "tfser" not in files["requirements.txt"].read_text(), "no index carries it, and another's package of that name is not it"
+    assert "tfser" not in files["requirements.txt"].read_text(), (
+        "no index carries it, and another's package of that name is not it"
+    )
 
     model = mlflow.pyfunc.load_model(str(folder))
     emotions = entry(done, trial)["emotions"]
     signature = model.metadata.signature
     assert [(c.name, c.type.name) for c in signature.inputs] == [("audio", "binary")]
-    assert [(c.name, c.type.name) for c in signature.outputs] == [("emotion", "string"), *((f"p_{e}", "double") for e in emotions)]
+    assert [(c.name, c.type.name) for c in signature.outputs] == [
+        ("emotion", "string"),
+        *((f"p_{e}", "double") for e in emotions),
+    ]
     recorded = entry(done, trial)["utterances"]
     contents = [(tiny_manifest.parent / u["id"]).read_bytes() for u in recorded]
     answered = model.predict({"audio": contents})
     assert answered[[f"p_{e}" for e in emotions]].to_numpy().tolist() == [u["p"] for u in recorded]
     assert answered["emotion"].tolist() == [emotions[int(np.argmax(u["p"]))] for u in recorded]
-    with pytest.raises(mlflow.exceptions.MlflowException, match=r"row 1: unreadable: cannot be decoded: .*; row 2: empty"):
+    with pytest.raises(
+        mlflow.exceptions.MlflowException, match=r"row 1: unreadable: cannot be decoded: .*; row 2: empty"
+    ):
         model.predict({"audio": [contents[0], b"no audio at all", b""]})
 
 
@@ -526,7 +567,9 @@ def test_a_model_that_could_not_be_written_is_marked_and_logged_anew(done, bare,
     trial = trial_of(done, ablation="AFNN")
     words = [trial, "--log-model", "--results", done, "--tracking-uri", bare]
     with monkeypatch.context() as broken:
-        broken.setattr(mlflow_model, "save", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        broken.setattr(
+            mlflow_model, "save", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        )
         code, out, err = asked(capsys, *words)
     assert (code, out) == (2, "")
     assert "No space left on device" in err
@@ -546,6 +589,15 @@ def test_a_password_in_the_address_of_mlflow_is_not_printed(done, monkeypatch, c
 def test_what_rebuilds_a_model_names_no_speaker_utterance_or_machine(done):
     record = entry(done, trial_of(done))
     kept = json.loads(portable(record))
-    assert set(kept) == {"trial_id", "spec", "emotions", "standardisation", "weights_sha256", "known_sound", "versions", "machine"}
+    assert set(kept) == {
+        "trial_id",
+        "spec",
+        "emotions",
+        "standardisation",
+        "weights_sha256",
+        "known_sound",
+        "versions",
+        "machine",
+    }
     assert set(kept["machine"]) == {"device"}
     assert record["machine"]["host"] not in portable(record).replace(kept["trial_id"], "")

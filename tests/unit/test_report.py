@@ -47,10 +47,16 @@ def read(folder: Path, name: str) -> pd.DataFrame:
 
 
 def test_predictions_hold_every_digit_of_every_score_of_every_finished_trial(tmp_path):
-    rows = [configuration(), configuration(ablation="T+F"), configuration(database="casia", folds=("a", "bb", "ccc", "dddd"))]
+    rows = [
+        configuration(),
+        configuration(ablation="T+F"),
+        configuration(database="casia", folds=("a", "bb", "ccc", "dddd")),
+    ]
     results = sweep(*rows)
     write(results, tmp_path)
-    written = pd.read_csv(tmp_path / "predictions.csv", dtype={"trial_id": str, "utterance": str}).set_index(["trial_id", "utterance"])
+    written = pd.read_csv(tmp_path / "predictions.csv", dtype={"trial_id": str, "utterance": str}).set_index(
+        ["trial_id", "utterance"]
+    )
     assert len(written) == sum(len(entry["utterances"]) for entry in results.records.values())
     for (row, _, _), entry in results.records.items():
         for utterance in entry["utterances"]:
@@ -60,7 +66,14 @@ def test_predictions_hold_every_digit_of_every_score_of_every_finished_trial(tmp
 
 
 def test_percent_rounds_the_value_and_not_its_binary_neighbour():
-    assert [table.percent(x) for x in (0, 1, 0.28855, 0.1 + 0.2, 1 / 3, 0.00015)] == ["0.00", "100.00", "28.86", "30.00", "33.33", "0.02"]
+    assert [table.percent(x) for x in (0, 1, 0.28855, 0.1 + 0.2, 1 / 3, 0.00015)] == [
+        "0.00",
+        "100.00",
+        "28.86",
+        "30.00",
+        "33.33",
+        "0.02",
+    ]
     assert table.exact(-0.0) == 0.0
     assert str(table.exact(-0.0)) == "0.0"
 
@@ -73,7 +86,9 @@ def test_equal_results_in_another_order_and_under_another_name_give_equal_bytes(
     results = sweep(*rows)
     shuffled = list(results.records.items())
     random.Random(3).shuffle(shuffled)
-    other = Results(sweep="other", configurations=tuple(reversed(rows)), records={k: {**v, "seconds": 99.0} for k, v in shuffled})
+    other = Results(
+        sweep="other", configurations=tuple(reversed(rows)), records={k: {**v, "seconds": 99.0} for k, v in shuffled}
+    )
     for key in other.records:
         other.records[key]["utterances"] = list(reversed(other.records[key]["utterances"]))
     first, second = write(results, tmp_path / "a", pictures=True), write(other, tmp_path / "b", pictures=True)
@@ -95,10 +110,14 @@ def test_the_columns_are_those_that_other_tools_read_and_pandas_gives_them_their
     for name, columns in CONTRACT.items():
         assert (tmp_path / name).read_text(encoding="utf-8").splitlines()[0].split(",") == columns.split()
     summary, folds = read(tmp_path, "summary.csv"), read(tmp_path, "folds.csv")
-    assert [str(summary[c].dtype) for c in ("folds_done", "folds_total", "seeds", "war_pooled")] == ["int64"] * 3 + ["float64"]
+    assert [str(summary[c].dtype) for c in ("folds_done", "folds_total", "seeds", "war_pooled")] == ["int64"] * 3 + [
+        "float64"
+    ]
     assert [str(folds[c].dtype) for c in ("seed", "utterances", "epochs", "war")] == ["int64"] * 3 + ["float64"]
     assert summary[["war_pooled", "uar_mean"]].max().max() <= 1
-    assert {text and json.dumps(json.loads(text)) for text in folds.hyperparameters} == {'{"channels": 16, "learning_rate": 0.0005}'}
+    assert {text and json.dumps(json.loads(text)) for text in folds.hyperparameters} == {
+        '{"channels": 16, "learning_rate": 0.0005}'
+    }
     keys = list(zip(folds.database, folds.protocol, folds.model, folds.ablation, folds.fold, strict=True))
     assert keys == sorted(keys)
     comparison, ablation = read(tmp_path, "comparison.csv"), read(tmp_path, "ablation.csv")
@@ -157,7 +176,11 @@ def test_folds_that_were_not_asked_for_are_marked_too(tmp_path):
 def test_a_row_without_any_finished_fold_has_empty_cells(tmp_path):
     row = configuration()
     write(sweep(row, without=tuple((f, 0) for f in row.folds)), tmp_path)
-    ours = [cells for cells in markdown_cells((tmp_path / "comparison.md").read_text(encoding="utf-8")) if "(ours)" in cells[0]]
+    ours = [
+        cells
+        for cells in markdown_cells((tmp_path / "comparison.md").read_text(encoding="utf-8"))
+        if "(ours)" in cells[0]
+    ]
     assert [cells[-3:] for cells in ours] == [["0 of 3†", "", ""]] * 2
     assert not list(tmp_path.glob("confusion_*"))
 
@@ -215,12 +238,16 @@ def test_every_published_row_stands_in_the_comparison_with_its_figures_and_proto
     rows = published.load().comparison
     assert len(rows) == 30
     for row in rows:
-        mine = written[(written.database == row.database) & (written.method == row.method) & (written.source == row.paper)]
+        mine = written[
+            (written.database == row.database) & (written.method == row.method) & (written.source == row.paper)
+        ]
         assert len(mine) == 1, row
         assert mine.iloc[0].protocol == (row.protocol or "not stated")
         assert (row.war is None and pd.isna(mine.iloc[0].war)) or mine.iloc[0].war == row.war
         war = "N/A" if row.war is None else f"{100 * row.war:.2f}"
-        assert [c for c in printed_cells if c[0].replace("\\", "") == row.method and c[-2:] == [war, f"{100 * row.uar:.2f}"]], row
+        assert [
+            c for c in printed_cells if c[0].replace("\\", "") == row.method and c[-2:] == [war, f"{100 * row.uar:.2f}"]
+        ], row
         assert formats.escape_latex(row.method) in latex
     assert (written.source == "ours").sum() == 12
     other = [c for c in printed_cells if c[2].endswith("‡")]
@@ -232,7 +259,10 @@ def test_every_published_row_stands_in_the_comparison_with_its_figures_and_proto
 
 def test_a_session_sweep_is_the_one_that_the_speaker_rows_differ_from(tmp_path):
     (row, _) = paper_rows("iemocap")
-    write(sweep(configuration(database="iemocap", emotions=row.emotions, protocol="session", folds=("Ses01", "Ses02"))), tmp_path)
+    write(
+        sweep(configuration(database="iemocap", emotions=row.emotions, protocol="session", folds=("Ses01", "Ses02"))),
+        tmp_path,
+    )
     cells = markdown_cells((tmp_path / "comparison.md").read_text(encoding="utf-8"))
     assert {c[2] for c in cells if c[2].endswith("‡")} == {"leave-one-speaker-out‡"}
     assert {c[2] for c in cells if "(ours)" in c[0]} == {"leave-one-session-out"}
@@ -268,7 +298,10 @@ def test_what_has_to_be_said_of_a_database_is_said_in_every_format(tmp_path):
     row = configuration(remark="first 2 s of each utterance", complete=False, same_texts=True)
     results = sweep(row)
     write(results, tmp_path)
-    texts = [(tmp_path / n).read_text(encoding="utf-8") for n in ("comparison.md", "comparison.tex", "ablation.md", "ablation.tex")]
+    texts = [
+        (tmp_path / n).read_text(encoding="utf-8")
+        for n in ("comparison.md", "comparison.tex", "ablation.md", "ablation.tex")
+    ]
     for text in [*texts, printed(results)]:
         text = " ".join(text.split())
         assert "first 2 s of each utterance" in text
@@ -347,7 +380,11 @@ def test_a_latex_environment_is_closed_and_every_row_has_every_cell(tmp_path):
             assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}") > 0
         assert "%" not in re.sub(r"(?m)^%.*", "", text.replace(r"\%", "").replace("{%  centred", ""))
         for part in text.split(r"\midrule")[1:]:
-            rows = [line for line in part.split(r"\bottomrule")[0].splitlines() if line.endswith((r"\\", r"\\\addlinespace"))]
+            rows = [
+                line
+                for line in part.split(r"\bottomrule")[0].splitlines()
+                if line.endswith((r"\\", r"\\\addlinespace"))
+            ]
             assert len({line.replace(r"\&", "").count("&") for line in rows}) == 1
 
 
@@ -356,14 +393,18 @@ def test_latex_compiles(tmp_path):
     engine = shutil.which("pdflatex") or shutil.which("tectonic")
     if engine is None:
         pytest.skip("no pdflatex or tectonic on this machine")
-    latin = Configuration(**{f: getattr(HOSTILE, f) for f in HOSTILE.__dataclass_fields__} | {"emotions": ("a&b_%", "$x^2$ #~", "ä")})
+    latin = Configuration(
+        **{f: getattr(HOSTILE, f) for f in HOSTILE.__dataclass_fields__} | {"emotions": ("a&b_%", "$x^2$ #~", "ä")}
+    )
     results = sweep(latin, *paper_rows("iemocap", "abc", "casia"), lacks=("a&b_%",), without=(("[2]", 0),))
     write(results, tmp_path)
     assert r"(a\&b\_\%)" in (tmp_path / "comparison.tex").read_text(encoding="utf-8")
     flags = ["-interaction=nonstopmode", "-halt-on-error"] if engine.endswith("pdflatex") else []
 
     def compile_(name: str) -> None:
-        done = subprocess.run([engine, *flags, name], cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+        done = subprocess.run(
+            [engine, *flags, name], cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120
+        )
         assert done.returncode == 0, done.stdout[-2000:]
         assert "LaTeX Error" not in done.stdout
         assert "Overfull" not in done.stdout
@@ -413,7 +454,9 @@ def test_one_sentence_tells_what_the_intervals_of_a_table_cover_and_one_why_ther
 
     def interval(folds=3, shares=None, reason=""):
         low = math.nan if reason else 0.5
-        return uncertainty.Interval(low=low, high=low, method="speakers", folds=folds, actual_coverage=shares, reason=reason)
+        return uncertainty.Interval(
+            low=low, high=low, method="speakers", folds=folds, actual_coverage=shares, reason=reason
+        )
 
     rows = [configuration(), configuration(ablation="T+F")]
     summaries = summarise(Results(sweep="x", configurations=tuple(rows), records={}))
@@ -422,7 +465,11 @@ def test_one_sentence_tells_what_the_intervals_of_a_table_cover_and_one_why_ther
     alone = uncertainty.interval(0.5, few, "speakers", 2, "war_mean").reason
     made = {
         rows[0].key: {"war_mean": interval(shares=(0.90, 0.95)), "uar_mean": interval(shares=(0.93, 0.97))},
-        rows[1].key: {"war_mean": interval(shares=(0.93, 0.96)), "uar_mean": interval(reason=same), "x": interval(reason=alone)},
+        rows[1].key: {
+            "war_mean": interval(shares=(0.93, 0.96)),
+            "uar_mean": interval(reason=same),
+            "x": interval(reason=alone),
+        },
     }
     said = notes.of_measurement(summaries, published.load(), SimpleNamespace(intervals=made))
     assert [note for note in said if "held the truth" in note] == [

@@ -51,7 +51,11 @@ def pictures():
 
 
 def texts(picture: Picture) -> list[str]:
-    return ["".join(element.itertext()).strip() for element in ET.fromstring(picture.svg).iter() if element.tag.endswith("text")]
+    return [
+        "".join(element.itertext()).strip()
+        for element in ET.fromstring(picture.svg).iter()
+        if element.tag.endswith("text")
+    ]
 
 
 def test_equal_numbers_give_equal_bytes_whatever_the_persons_settings(pictures):
@@ -81,7 +85,9 @@ def test_an_svg_is_well_formed_and_keeps_its_ids_to_itself(pictures):
         assert len(ids) == len(set(ids))
         assert not seen & set(ids)
         seen |= set(ids)
-        assert set(re.findall(r"url\(#([^)]*)\)|href=\"#([^\"]*)\"", picture.svg)) <= {(i, "") for i in ids} | {("", i) for i in ids}
+        assert set(re.findall(r"url\(#([^)]*)\)|href=\"#([^\"]*)\"", picture.svg)) <= {(i, "") for i in ids} | {
+            ("", i) for i in ids
+        }
         _, _, width, height = map(float, root.get("viewBox").split())
         assert 150 < width < 1000
         assert 100 < height < 1500
@@ -117,7 +123,9 @@ def test_the_recalls_figure_places_its_marks_at_the_recalls(pictures):
     def watch(name, kind, heading, description, size, draw, **named):
         def drawing_of(figure):
             draw(figure)
-            captured.update({line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].lines})
+            captured.update(
+                {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].lines}
+            )
 
         return drawing.picture(name, kind, heading, description, size, drawing_of, **named)
 
@@ -125,12 +133,18 @@ def test_the_recalls_figure_places_its_marks_at_the_recalls(pictures):
         patch.setattr(fold_recalls, "picture", watch)
         fold_recalls.to_picture(summary, "x", "y")
     for index, emotion in enumerate(summary.configuration.emotions):
-        wanted = [(100 * summary.recalls(fold)[index], row) for row, fold in enumerate(summary.configuration.folds) if fold in summary.done]
+        wanted = [
+            (100 * summary.recalls(fold)[index], row)
+            for row, fold in enumerate(summary.configuration.folds)
+            if fold in summary.done
+        ]
         there = [(x, y) for x, y in wanted if not np.isnan(x)]
         assert list(zip(*captured[emotion], strict=True)) == there
     assert summary.absent == {"08": ("sad",)}
     assert len(captured["sad"][0]) == len(captured["mad"][0]) - 1
-    assert captured["UAR"][0] == pytest.approx([100 * float(np.nanmean(summary.recalls(fold))) for fold in summary.done])
+    assert captured["UAR"][0] == pytest.approx(
+        [100 * float(np.nanmean(summary.recalls(fold))) for fold in summary.done]
+    )
     assert captured["mean of folds"][0][0] == pytest.approx(100 * summary.figures.uar_mean)
 
 
@@ -203,7 +217,9 @@ def test_a_report_with_a_search_has_its_csv_its_figure_and_both_in_the_page(tmp_
     assert tried.chosen.sum() == 3
     assert tried[tried.chosen].validation_uar.tolist() == [0.6] * 3
     separately = search.write(histories(results), tmp_path / "alone")
-    assert {path.name: path.read_bytes() for path in separately} == {n: written[n].read_bytes() for n in ("search.csv", name)}
+    assert {path.name: path.read_bytes() for path in separately} == {
+        n: written[n].read_bytes() for n in ("search.csv", name)
+    }
 
 
 def test_too_few_settings_are_said_to_tell_no_importances(pictures):
@@ -260,7 +276,9 @@ def every_figure(emotions, folds):
     (summary,) = summarise(sweep(configuration(emotions=emotions, folds=folds), size=12))
     summary.records[folds[0], 0]["curves"] = {"train_loss": [1.0, 0.5]}
     tried = (search_history.Tried(state="finished", validation_uar=0.5, epochs=2, hyperparameters={"channels": 4}),)
-    history = search_history.History(configuration=summary.configuration, folds=folds[:1], tried=tried, importances={}, curve=())
+    history = search_history.History(
+        configuration=summary.configuration, folds=folds[:1], tried=tried, importances={}, curve=()
+    )
     return {
         "confusion": confusion.to_picture(summary, "c", f"heading {emotions[0]}"),
         "recalls": fold_recalls.to_picture(summary, "r", "heading"),

@@ -81,7 +81,11 @@ def test_latex_prints_cell_by_cell_what_markdown_prints(folders, kind):
             shown = [[same_text(cell) for cell in row] for row in latex_cells(path.read_text(encoding="utf-8"))]
             lines = markdown_cells(path.with_suffix(".md").read_text(encoding="utf-8"))
             heads = {"Method", "Architecture"}
-            wanted = [[same_text(cell) for cell in row] for row in lines if row[0] not in heads and not set(row[0]) <= set("-:")]
+            wanted = [
+                [same_text(cell) for cell in row]
+                for row in lines
+                if row[0] not in heads and not set(row[0]) <= set("-:")
+            ]
             assert shown == wanted, path
             count += len(shown)
     assert count > 200
@@ -105,7 +109,10 @@ def test_the_pages_paired_comparisons_are_those_of_paired_csv(folders):
                 numbers = cell_numbers(cell.replace("< ", ""))
                 assert numbers[: len(wanted)] == pytest.approx(wanted, abs=0.005 + 1e-9), (row, line)
                 ps = [p for p in (line.p, line.p_holm) if not pd.isna(p)]
-                assert numbers[len(wanted) :] == pytest.approx([max(p, 0.001) for p in ps], abs=0.0005 + 1e-9), (row, line)
+                assert numbers[len(wanted) :] == pytest.approx([max(p, 0.001) for p in ps], abs=0.0005 + 1e-9), (
+                    row,
+                    line,
+                )
             count += 1
     assert count > 60
 

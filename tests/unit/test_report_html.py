@@ -52,7 +52,18 @@ class Page(HTMLParser):
         if tag not in self.VOID:
             self.open.append(tag)
         for name, value in given.items():
-            if name in ("src", "srcset", "data", "poster", "action", "formaction", "background", "cite", "manifest", "ping"):
+            if name in (
+                "src",
+                "srcset",
+                "data",
+                "poster",
+                "action",
+                "formaction",
+                "background",
+                "cite",
+                "manifest",
+                "ping",
+            ):
                 self.loads.append(value)
             elif name in ("href", "xlink:href"):
                 (self.links if tag == "a" else self.loads).append(value)
@@ -135,7 +146,11 @@ def test_every_number_of_ours_leads_to_its_mlflow_run(tmp_path):
         assert linked >= 20
         for (c, fold, seed), run in results.runs.items():
             if made is MADE:
-                assert f'href="http://mlflow.example:5000/#/runs/{run.replace(" ", "%20")}"' in page, (c.ablation, fold, seed)
+                assert f'href="http://mlflow.example:5000/#/runs/{run.replace(" ", "%20")}"' in page, (
+                    c.ablation,
+                    fold,
+                    seed,
+                )
             elif made:
                 assert f"<code>{run}</code>" in page
             else:
@@ -164,8 +179,12 @@ def test_passwords_and_user_names_are_in_no_link():
 def test_without_a_provenance_equal_results_give_equal_bytes_whatever_their_runs_took(tmp_path):
     results = example()
     one = write(results, tmp_path / "a")
-    slower = {key: {**entry, "seconds": 999.0, "started_unix": 1.6e9, "machine": {}} for key, entry in results.records.items()}
-    again = Results(sweep=results.sweep, configurations=results.configurations[::-1], records=slower, runs={}, row_runs={})
+    slower = {
+        key: {**entry, "seconds": 999.0, "started_unix": 1.6e9, "machine": {}} for key, entry in results.records.items()
+    }
+    again = Results(
+        sweep=results.sweep, configurations=results.configurations[::-1], records=slower, runs={}, row_runs={}
+    )
     assert write(again, tmp_path / "b") == one
 
 
@@ -190,7 +209,11 @@ def test_hostile_names_are_text(tmp_path):
         remark="</style></title><h1>x",
     )
     results = sweep(row, HOSTILE, without=(("</table>", 0),), name="</title><script>x</script>")
-    results.records[row, "</table>", 0] = {"trial_id": "f" * 16, "status": "failed", "reason": "<script>bad</script>\n{{x}}"}
+    results.records[row, "</table>", 0] = {
+        "trial_id": "f" * 16,
+        "status": "failed",
+        "reason": "<script>bad</script>\n{{x}}",
+    }
     page = write(with_runs(results), tmp_path, MADE, pictures=True)
     parsed = Page(page)
     assert not {"script", "img", "i", "b"} & set(parsed.tags)

@@ -68,7 +68,10 @@ class Scored:
 def scored(part: pd.DataFrame, emotions: tuple[str, ...]) -> Scored:
     truth, guess = part.truth_code.to_numpy(), part.guess_code.to_numpy()
     with config_context(assume_finite=True, skip_parameter_validation=True):  # the checks take most of the time
-        recalls, war = recall_score(truth, guess, labels=range(len(emotions)), average=None, zero_division=0), accuracy_score(truth, guess)
+        recalls, war = (
+            recall_score(truth, guess, labels=range(len(emotions)), average=None, zero_division=0),
+            accuracy_score(truth, guess),
+        )
     there = np.isin(range(len(emotions)), truth)
     return Scored(war, recalls[there].mean(), recalls.mean(), list(np.where(there, recalls, np.nan)), len(part))
 
@@ -89,7 +92,10 @@ class Reference:
     def __init__(self, results: Results) -> None:
         self.everything = utterances_of(results)
         self.emotions = {c.key: c.emotions for c in results.configurations}
-        self.trials = {place: scored(part, self.emotions[place[0]]) for place, part in self.everything.groupby(["key", "fold", "seed"])}
+        self.trials = {
+            place: scored(part, self.emotions[place[0]])
+            for place, part in self.everything.groupby(["key", "fold", "seed"])
+        }
         self.rows = {c.key: self.expected(c) for c in results.configurations}
 
     def expected(self, c: Configuration) -> Expected:
@@ -169,7 +175,9 @@ def check_comparison(folder: Path, results: Results, wanted: dict[tuple, Expecte
     ours = written[written.source == "ours"]
     databases = set(ours.database)
     protocol = {c.protocol_name: c.protocol for c in results.configurations}
-    cells = [line for line in markdown_cells((folder / f"{name}.md").read_text(encoding="utf-8")) if "(ours)" in line[0]]
+    cells = [
+        line for line in markdown_cells((folder / f"{name}.md").read_text(encoding="utf-8")) if "(ours)" in line[0]
+    ]
     assert len(cells) == len(ours)
     seen = set()
     for line, cell in zip(ours.to_dict("records"), cells, strict=True):
@@ -226,8 +234,13 @@ def check_ablation(folder: Path, results: Results, wanted: dict[tuple, Expected]
                 assert same(line[f"{figure}{end}"], numbers.get(f"{figure}{end}", np.nan)), (key, figure, end)
         assert same(line["uar_mean_zeros"], numbers.get("zeros", np.nan))
         assert same(line["uar_sd"], numbers.get("uar_sd", np.nan))
-    rows = {tuple(protocol[line[n]] if n == "protocol" else line[n] for n in KEY_COLUMNS) for line in written.to_dict("records")}
-    assert {c.key for c in results.configurations if f"{name}" == "ablation" or c.database in set(written.database)} <= rows
+    rows = {
+        tuple(protocol[line[n]] if n == "protocol" else line[n] for n in KEY_COLUMNS)
+        for line in written.to_dict("records")
+    }
+    assert {
+        c.key for c in results.configurations if f"{name}" == "ablation" or c.database in set(written.database)
+    } <= rows
 
 
 def check_pairs(folder: Path, results: Results, reference: Reference) -> int:
@@ -242,7 +255,9 @@ def check_pairs(folder: Path, results: Results, reference: Reference) -> int:
         folds = sorted(set(wanted[one].done) & set(wanted[other].done))
         seeds = seeds_of[one] & seeds_of[other]
         score = attrgetter(line["figure"].removesuffix("_mean"))
-        differences = np.array([np.mean([score(trials[one, f, s]) - score(trials[other, f, s]) for s in seeds]) for f in folds])
+        differences = np.array(
+            [np.mean([score(trials[one, f, s]) - score(trials[other, f, s]) for s in seeds]) for f in folds]
+        )
         assert (line["folds"], line["seeds"]) == (len(folds), len(seeds))
         assert same(line["difference"], differences.mean())
         flips = np.array(list(itertools.product((-1, 1), repeat=len(folds)))) @ differences
@@ -261,13 +276,20 @@ def check_pairs(folder: Path, results: Results, reference: Reference) -> int:
             bound = min(1.0, max(bound, p * (len(ps) - rank)))
             assert corrected == pytest.approx(bound, abs=1e-9)
     there = Counter(
-        frozenset({tuple(line[f"{side}{name}" if f"{side}{name}" in line else name] for name in KEY_COLUMNS) for side in ("", "other_")})
+        frozenset(
+            {
+                tuple(line[f"{side}{name}" if f"{side}{name}" in line else name] for name in KEY_COLUMNS)
+                for side in ("", "other_")
+            }
+        )
         for line in pairs.to_dict("records")
     )
     comparable = [
         frozenset({one.key, other.key})
         for one, other in itertools.combinations(results.configurations, 2)
-        if one.key[:3] == other.key[:3] and set(wanted[one.key].done) & set(wanted[other.key].done) and set(one.seeds) & set(other.seeds)
+        if one.key[:3] == other.key[:3]
+        and set(wanted[one.key].done) & set(wanted[other.key].done)
+        and set(one.seeds) & set(other.seeds)
     ]
     assert there == dict.fromkeys(comparable, 2)
     return len(pairs)
@@ -292,7 +314,11 @@ def check_page(folder: Path, reference: Reference) -> None:
         width = len(reference.emotions[key])
         shown = {line[2 : 4 + width] for line in numbers if line[:2] == (fold, str(seed)) and len(line) > 4 + width}
         wanted = [trial.war, trial.uar, *trial.recalls]
-        assert any(all(_shows(text, value) for text, value in zip(line, wanted, strict=True)) for line in shown), (key, fold, seed)
+        assert any(all(_shows(text, value) for text, value in zip(line, wanted, strict=True)) for line in shown), (
+            key,
+            fold,
+            seed,
+        )
 
 
 def _shows(text: str, value: float) -> bool:
@@ -323,9 +349,13 @@ def check_confusions(folder: Path, results: Results, reference: Reference) -> No
     assert len(found) == sum(bool(row.done) for row in reference.rows.values())
     totals = []
     for c in results.configurations:
-        mine = reference.everything[(reference.everything.key == c.key) & reference.everything.fold.isin(reference.rows[c.key].done)]
+        mine = reference.everything[
+            (reference.everything.key == c.key) & reference.everything.fold.isin(reference.rows[c.key].done)
+        ]
         if len(mine):
-            totals.append(confusion_matrix(mine.truth_code, mine.guess_code, labels=range(len(c.emotions))).ravel().tolist())
+            totals.append(
+                confusion_matrix(mine.truth_code, mine.guess_code, labels=range(len(c.emotions))).ravel().tolist()
+            )
     written = [read(folder, name) for name in found]
     assert sorted(frame["count"].tolist() for frame in written) == sorted(totals)
     for frame in written:
@@ -377,7 +407,9 @@ def test_three_ways_to_average_are_named_and_differ_as_they_should(tmp_path):
     uar = read(tmp_path, "comparison.csv").set_index("averaging").uar
     assert list(uar.index) == ["pooled", "mean of folds", "mean of folds, absent as 0"]
     assert uar["mean of folds, absent as 0"] < uar["mean of folds"]
-    lost = Reference(results).trials[row.key, "08", 0].uar * (1 - 2 / 3) / 4  # one of three emotions is absent in one of four folds
+    lost = (
+        Reference(results).trials[row.key, "08", 0].uar * (1 - 2 / 3) / 4
+    )  # one of three emotions is absent in one of four folds
     assert uar["mean of folds"] - uar["mean of folds, absent as 0"] == pytest.approx(lost, abs=1e-9)
     for name in ("comparison.md", "comparison.tex", "report.html"):
         assert "some of the literature counts so" in " ".join((tmp_path / name).read_text(encoding="utf-8").split())
@@ -389,8 +421,12 @@ def test_with_few_speakers_the_table_says_that_nothing_can_be_claimed(tmp_path):
         write.write(sweep(*rows), tmp_path, pictures=False)
         for name in ("ablation.md", "ablation.tex", "report.html"):
             text = " ".join((tmp_path / name).read_text(encoding="utf-8").split())
-            assert ("No significance over 4 folds is claimable at 0.05: the smallest two-sided p is 0.125" in text) == (not claimable)
-        (line,) = [line for line in markdown_cells((tmp_path / "ablation.md").read_text(encoding="utf-8")) if line[0] == "T+F"]
+            assert ("No significance over 4 folds is claimable at 0.05: the smallest two-sided p is 0.125" in text) == (
+                not claimable
+            )
+        (line,) = [
+            line for line in markdown_cells((tmp_path / "ablation.md").read_text(encoding="utf-8")) if line[0] == "T+F"
+        ]
         assert any(re.search(r" p (0\.\d{3}|1\.000|< 0\.001)$", cell) for cell in line)
         assert "*" not in "".join(line).replace("**", "")  # bold, and no star
 
@@ -412,7 +448,10 @@ def test_files_of_each_database_hold_its_rows_and_the_one_over_all_holds_every_o
     write.write(results, tmp_path, pictures=False)
     for kind in ("comparison", "ablation"):
         whole = (tmp_path / f"{kind}.csv").read_text(encoding="utf-8").splitlines()
-        parts = [(tmp_path / f"{kind}_{database}.csv").read_text(encoding="utf-8").splitlines() for database in ("casia", "emodb")]
+        parts = [
+            (tmp_path / f"{kind}_{database}.csv").read_text(encoding="utf-8").splitlines()
+            for database in ("casia", "emodb")
+        ]
         assert [parts[0][0], *parts[0][1:], *parts[1][1:]] == whole
         assert parts[0][0] == parts[1][0]
         for database in ("casia", "emodb"):
@@ -453,7 +492,9 @@ def test_columns_have_types_and_no_stray_text(tmp_path):
 # --- 200 random ledgers -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("start", [pytest.param(start, marks=pytest.mark.full if start else []) for start in range(0, 200, 20)])
+@pytest.mark.parametrize(
+    "start", [pytest.param(start, marks=pytest.mark.full if start else []) for start in range(0, 200, 20)]
+)
 def test_random_ledgers_give_tables_without_a_wrong_or_silently_missing_number(start, tmp_path):
     kinds = set()
     for number in range(start, start + 20):
@@ -473,5 +514,7 @@ def test_the_random_ledgers_hold_every_kind_of_gap():
     assert any(len(c.folds) < c.folds_total for c in rows)
     assert any(not c.complete for c in rows)
     assert any(c.selection == "oracle" for c in rows)
-    missing = [c for results in everything for c in results.configurations if not any(key[0] == c for key in results.records)]
+    missing = [
+        c for results in everything for c in results.configurations if not any(key[0] == c for key in results.records)
+    ]
     assert missing

@@ -65,7 +65,9 @@ def test_a_number_names_exactly_the_trials_that_it_is_made_of(tmp_path):
     assert pooled.printed == f"{100 * pooled.value:.2f}"
     assert pooled in trace.trace(results, [pooled.printed])
     (one,) = [e for e in trace.trace(results, ["casia", "T+F", "b", "seed0", "war"]) if e.where == "folds"]
-    assert one.trials == tuple(folds.query("database == 'casia' and ablation == 'T+F' and fold == 'b' and seed == 0").trial_id)
+    assert one.trials == tuple(
+        folds.query("database == 'casia' and ablation == 'T+F' and fold == 'b' and seed == 0").trial_id
+    )
     (seeds,) = [e for e in trace.trace(results, ["emodb", "T+F", "uar", "pooled"]) if "over seeds" in e.what]
     wars = mine.groupby("seed").uar  # of the folds; the pooled spread is another number
     assert seeds.value > 0
@@ -74,7 +76,11 @@ def test_a_number_names_exactly_the_trials_that_it_is_made_of(tmp_path):
     fold_b = set(folds.query("database == 'casia' and ablation == 'T+F' and fold == 'b'").trial_id)
     assert fold_b
     assert not fold_b & set(incomplete[0].trials)  # one seed of b failed, so the number leaves b out
-    (difference,) = [e for e in trace.trace(results, ["emodb", "T+F", "T+F+TF", "difference", "uar"]) if e.what.endswith(", difference")]
+    (difference,) = [
+        e
+        for e in trace.trace(results, ["emodb", "T+F", "T+F+TF", "difference", "uar"])
+        if e.what.endswith(", difference")
+    ]
     whole = folds[(folds.database == "emodb") & (folds.ablation == "T+F+TF")]
     assert set(difference.trials) == set(mine.trial_id) | set(whole.trial_id)
 
@@ -82,7 +88,9 @@ def test_a_number_names_exactly_the_trials_that_it_is_made_of(tmp_path):
 def test_the_text_for_a_person_names_ledger_entries_and_runs_once():
     results = with_runs(sweep(configuration(), configuration(ablation="T+F")))
     text = trace.to_text(trace.trace(results, ["T+F", "uar", "pooled"]), results)
-    trials = [results.records[c, f, 0]["trial_id"] for c in results.configurations if c.ablation == "T+F" for f in c.folds]
+    trials = [
+        results.records[c, f, 0]["trial_id"] for c in results.configurations if c.ablation == "T+F" for f in c.folds
+    ]
     for trial in trials:
         assert text.count(f"{trial[:2]}/{trial}.json, MLflow run run of {trial}") == 1
     assert "UAR, pooled; emodb / speaker / time_frequency_transformer / T+F / nested" in text
@@ -121,7 +129,8 @@ def trained_specs(command: str) -> dict[tuple[str, int], TrialSpec]:
 def test_the_command_of_a_searched_trial_trains_a_trial_of_the_same_id(model, tiny_manifest, tmp_path):
     """Whatever settings a search over the papers' space chose, and however many epochs."""
     sampled = search_space_file.read(
-        packaged_files.data_folder("search_spaces") / f"{model}.yaml", {name: planning_settings.hyperparameters(name) for name in MODELS}
+        packaged_files.data_folder("search_spaces") / f"{model}.yaml",
+        {name: planning_settings.hyperparameters(name) for name in MODELS},
     )
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=5))
     rng = random.Random(model)
@@ -146,7 +155,9 @@ def test_the_command_of_a_searched_trial_trains_a_trial_of_the_same_id(model, ti
         fold = rng.choice(["anna", "carl"]) if spec.protocol == "speaker" else "s2"
         spec = TrialSpec.from_dict({**spec.to_dict(), "fold": fold})
         record = {"trial_id": spec.trial_id, "spec": json.loads(json.dumps(spec.to_dict()))}
-        command = trace.repeat(record, command=f"python -m tfser.sweep {shlex.quote(str(tiny_manifest))}", out=str(tmp_path / "again"))
+        command = trace.repeat(
+            record, command=f"python -m tfser.sweep {shlex.quote(str(tiny_manifest))}", out=str(tmp_path / "again")
+        )
         trained = trained_specs(command)
         assert trained[fold, spec.seed].trial_id == spec.trial_id, command
         assert {key[0] for key in trained} == {fold}
@@ -171,7 +182,9 @@ def test_a_known_database_is_named_and_another_one_is_a_manifest():
         )
         return {"trial_id": spec.trial_id, "spec": spec.to_dict()}
 
-    typed = "python -m tfser.sweep emodb '/data/My Corpus/mine.csv' audformat:/x/other --trials 3 --data corpora --epochs 5"
+    typed = (
+        "python -m tfser.sweep emodb '/data/My Corpus/mine.csv' audformat:/x/other --trials 3 --data corpora --epochs 5"
+    )
     for name, wanted in (
         ("emodb", "emodb --data corpora --fold 'a b' "),
         ("mine", "'/data/My Corpus/mine.csv' --data corpora --fold 'a b' "),

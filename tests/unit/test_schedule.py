@@ -39,7 +39,9 @@ def test_the_longest_trials_come_first_and_equal_ones_in_the_order_they_were_pla
     work = {"T+F+TF": 1.0, "T+TF": 3.0}
     order = drain(Schedule(made, Ledger(tmp_path), None, work=lambda spec: work[spec.ablation]))
     assert [spec.ablation for spec in order] == ["T+TF"] * 8 + ["T+F+TF"] * 8
-    assert [(spec.fold, spec.seed) for spec in order[:8]] == [(fold, seed) for fold in ("anna", "bert", "carl", "dora") for seed in (0, 1)]
+    assert [(spec.fold, spec.seed) for spec in order[:8]] == [
+        (fold, seed) for fold in ("anna", "bert", "carl", "dora") for seed in (0, 1)
+    ]
 
 
 def test_a_measure_that_is_known_later_orders_what_waits(tiny, tmp_path):
@@ -83,7 +85,9 @@ def test_what_was_handed_out_and_lost_is_handed_out_before_anything_else(tiny, t
 
 
 def test_trials_with_something_in_common_are_handed_out_together_and_every_trial_once(tiny, tmp_path):
-    schedule = Schedule(fixed(tiny, ablations=("T+TF", "T+F+TF"), seeds=5), Ledger(tmp_path), None, work=lambda spec: spec.seed)
+    schedule = Schedule(
+        fixed(tiny, ablations=("T+TF", "T+F+TF"), seeds=5), Ledger(tmp_path), None, work=lambda spec: spec.seed
+    )
 
     def key(spec):
         return spec.ablation
@@ -194,7 +198,9 @@ def test_neither_scores_nor_curves_of_trials_that_ended_stay_in_memory(tiny, tmp
     assert len(schedule.records) == 4
     held = [one for one in everything_below(schedule) if isinstance(one, dict)]
     assert not any("utterances" in one or "train_loss" in one or "validation_uar" in one for one in held)
-    assert all(record.keys() == {"trial_id", "status", "started_unix", "seconds"} for record in schedule.records.values())
+    assert all(
+        record.keys() == {"trial_id", "status", "started_unix", "seconds"} for record in schedule.records.values()
+    )
 
 
 def test_what_a_study_keeps_of_a_curve_gives_the_bars_that_the_ledger_gives(tiny, tmp_path):
@@ -310,7 +316,13 @@ def test_what_failed_and_whose_entry_is_gone_is_tried_again_and_is_one_failure(t
             ids.append(spec.trial_id)
             entry = {**train(spec), "started_unix": 1.0}
             if not ids[1:] and spec.purpose == "search":
-                entry = {"trial_id": spec.trial_id, "spec": spec.to_dict(), "status": "failed", "reason": "odd", "seconds": 1.0}
+                entry = {
+                    "trial_id": spec.trial_id,
+                    "spec": spec.to_dict(),
+                    "status": "failed",
+                    "reason": "odd",
+                    "seconds": 1.0,
+                }
             schedule.ledger.commit(entry)
             schedule.ended(spec, entry)
         return schedule, ids

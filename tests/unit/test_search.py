@@ -45,7 +45,11 @@ def test_every_fold_ends_with_one_final_trial_of_the_best_setting_and_epoch_of_i
 
 def trained_settings(ledger, study):
     records = [ledger.get(i) for i in ledger.ids()]
-    return [r["spec"]["hyperparameters"] for r in records if r["spec"]["purpose"] == "search" and r["spec"]["fold"] == study.folds[0]]
+    return [
+        r["spec"]["hyperparameters"]
+        for r in records
+        if r["spec"]["purpose"] == "search" and r["spec"]["fold"] == study.folds[0]
+    ]
 
 
 def test_the_published_setting_is_tried_first_and_every_study_tries_the_number_asked_for(tiny, tmp_path):
@@ -64,7 +68,9 @@ def test_a_study_is_the_same_whatever_the_order_in_which_other_trials_end(tiny, 
     made = make_plan(tiny, seeds=2)
     expected = outcome(run(made, tmp_path / "alone"))
     for seed in range(5):
-        found = outcome(run(made, tmp_path / str(seed), workers=random.Random(seed).randint(2, 6), rng=random.Random(seed)))
+        found = outcome(
+            run(made, tmp_path / str(seed), workers=random.Random(seed).randint(2, 6), rng=random.Random(seed))
+        )
         assert found == expected
 
 
@@ -77,7 +83,9 @@ def test_killing_the_driver_at_any_moment_changes_nothing_and_trains_nothing_twi
         deaths = 0
         while True:
             try:
-                found = outcome(run(made, folder, workers=rng.randint(1, 3), rng=rng, die_after=rng.randint(1, 25), log=log))
+                found = outcome(
+                    run(made, folder, workers=rng.randint(1, 3), rng=rng, die_after=rng.randint(1, 25), log=log)
+                )
                 break
             except KilledError:
                 deaths += 1
@@ -142,7 +150,10 @@ def test_a_failed_setting_is_not_chosen_and_counts_as_tried(tiny, tmp_path):
         if spec.purpose == "search":
             tried += 1
             if tried == 1:
-                record = {k: record[k] for k in ("trial_id", "spec")} | {"status": "failed", "reason": "the loss was nan in epoch 1"}
+                record = {k: record[k] for k in ("trial_id", "spec")} | {
+                    "status": "failed",
+                    "reason": "the loss was nan in epoch 1",
+                }
                 failed = spec
         ledger.commit(record)
         schedule.ended(spec, record)
@@ -246,7 +257,10 @@ def test_what_failed_in_an_earlier_start_is_told_again(tiny, tmp_path):
     while (spec := schedule.next()) is not None:
         record = train(spec)
         if not failed:
-            record = {k: record[k] for k in ("trial_id", "spec")} | {"status": "failed", "reason": "the loss was nan in epoch 1"}
+            record = {k: record[k] for k in ("trial_id", "spec")} | {
+                "status": "failed",
+                "reason": "the loss was nan in epoch 1",
+            }
             failed = True
         ledger.commit(record)
         schedule.ended(spec, record)
@@ -322,10 +336,14 @@ def test_a_database_of_studies_that_is_locked_for_a_while_is_waited_for(tiny, tm
     assert said[1].endswith("answers again")
 
 
-def test_a_database_of_studies_that_stays_locked_ends_the_sweep_in_a_sentence_and_loses_nothing(tiny, tmp_path, monkeypatch):
+def test_a_database_of_studies_that_stays_locked_ends_the_sweep_in_a_sentence_and_loses_nothing(
+    tiny, tmp_path, monkeypatch
+):
     monkeypatch.setattr(patience, "PATIENCE_S", 0.0)
     made = make_plan(tiny, folds=("anna",))
-    with pytest.raises(TfserError, match="has not answered for 0 s .*database is locked.*the same command goes on from there"):
+    with pytest.raises(
+        TfserError, match="has not answered for 0 s .*database is locked.*the same command goes on from there"
+    ):
         in_a_database(made, tmp_path, at=3, release=False)
     trained = Ledger(tmp_path / "ledger").ids()
     assert len(trained) == 3
@@ -334,7 +352,9 @@ def test_a_database_of_studies_that_stays_locked_ends_the_sweep_in_a_sentence_an
     assert outcome(schedule) == outcome(run(made, tmp_path / "journal"))
 
 
-def test_a_database_that_was_locked_before_anything_began_is_waited_for_and_one_that_is_not_there_is_not(tmp_path, monkeypatch):
+def test_a_database_that_was_locked_before_anything_began_is_waited_for_and_one_that_is_not_there_is_not(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(patience, "PATIENCE_S", 0.0)
     url = f"sqlite:///{tmp_path}/studies.db?timeout=0.01"
     open_storage(tmp_path / "no.journal", url)
@@ -358,6 +378,8 @@ def test_a_store_that_does_not_answer_for_a_while_keeps_the_journal_waiting(tmp_
     commit, away, said = places.commit, [gone, gone], []
     written = journal.StoredJournal(places.place(f"memory://{tmp_path.name}/s.journal"), said.append)
     written.append_logs([{"op_code": 0}])
-    assert list(journal.StoredJournal(places.place(f"memory://{tmp_path.name}/s.journal")).read_logs(0)) == [{"op_code": 0}]
+    assert list(journal.StoredJournal(places.place(f"memory://{tmp_path.name}/s.journal")).read_logs(0)) == [
+        {"op_code": 0}
+    ]
     assert "the network is down" in said[0]
     assert len(said) == 2

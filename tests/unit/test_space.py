@@ -20,18 +20,24 @@ def read(tmp_path, text):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("path", sorted(packaged_files.data_folder("search_spaces").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted(packaged_files.data_folder("search_spaces").glob("*.yaml")), ids=lambda p: p.stem
+)
 def test_every_shipped_space_is_legal_and_never_samples_what_the_model_refuses(path):
     shipped = search_space_file.read(path, KNOWN)
     architecture = MODELS[shipped.model]
     for ablation in architecture.ablations:
         found = search_space.refusals(
-            shipped, planning_settings.published_settings(shipped.model), lambda s, a=ablation: architecture.problems(a, s)
+            shipped,
+            planning_settings.published_settings(shipped.model),
+            lambda s, a=ablation: architecture.problems(a, s),
         )
         assert found == []
 
 
-@pytest.mark.parametrize("path", sorted(packaged_files.data_folder("search_spaces").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted(packaged_files.data_folder("search_spaces").glob("*.yaml")), ids=lambda p: p.stem
+)
 def test_every_shipped_space_opens_with_its_question_and_the_command_that_runs_it(path):
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("# Question  ")
@@ -85,15 +91,27 @@ search:
         (HEAD + "search:\n  channels: {choice: [1]}\n  channels: {choice: [2]}\n", "stands twice"),
         (HEAD + "search: [channels\n", "expected"),
         (HEAD + "search: !!python/object/apply:os.system ['true']\n", "could not determine a constructor"),
-        (HEAD + "search:\n  time_heads: {choice: [1, 2], divides: n_mels / 4}\n  n_mels: {choice: [40]}\n", "n_mels is searched below"),
+        (
+            HEAD + "search:\n  time_heads: {choice: [1, 2], divides: n_mels / 4}\n  n_mels: {choice: [40]}\n",
+            "n_mels is searched below",
+        ),
         (HEAD + "search:\n  dropout: {float: [0.0, 0.5], when: {channels: [8]}}\n", "channels is not searched above"),
-        (HEAD + "search:\n  class_weights: {int: [balanced, none], scale: log}\n", "class_weights takes choice: values"),
+        (
+            HEAD + "search:\n  class_weights: {int: [balanced, none], scale: log}\n",
+            "class_weights takes choice: values",
+        ),
         (HEAD + "search:\n  channels: {int: [1, 8], step: 0.5}\n", "0.5: it has to be a whole number above 0"),
         (HEAD + "search:\n  channels: {int: [1, 8], step: 9}\n", "9 is wider than the range"),
-        (HEAD + "search:\n  time_heads: {choice: [1, 2], divides: class_weights}\n", "it has to be a whole-number setting"),
+        (
+            HEAD + "search:\n  time_heads: {choice: [1, 2], divides: class_weights}\n",
+            "it has to be a whole-number setting",
+        ),
         (HEAD + "search:\n  n_mels: {choice: [2020-13-45]}\n", "'2020-13-45' is not a whole number"),
         (HEAD + "search:\n  n_mels: {choice: [2020-01-02]}\n", "'2020-01-02' is not a whole number"),
-        (HEAD + "search:\n  n_mels: {choice: [010]}\n", "'010' is not a whole number; with a zero in front some readers count in eights"),
+        (
+            HEAD + "search:\n  n_mels: {choice: [010]}\n",
+            "'010' is not a whole number; with a zero in front some readers count in eights",
+        ),
         (HEAD + "search:\n  n_mels: {choice: [1:30]}\n", "'1:30' is not a whole number"),
         (HEAD + "search:\n  n_mels: {choice: [4_0]}\n", "'4_0' is not a whole number"),
         (HEAD + "search:\n  n_mels: {choice: [4e1]}\n", "40.0 is not a whole number; write 40"),
@@ -106,7 +124,10 @@ search:
         (HEAD + f"search:\n  n_mels: {{choice: [{'9' * 400}]}}\n", "is beyond 9007199254740992"),
         (HEAD + f"search:\n  n_mels: {{choice: [0x{'f' * 5000}]}}\n", "is beyond 9007199254740992"),
         (HEAD + "search:\n  <<: {n_mels: {choice: [40]}}\n", "line 3: << (a merge key) is not read"),
-        (HEAD + "search:\n  dropout: {float: [0.0, 0.5], step: 1e-300}\n", "1e-300 cuts [0.0, 0.5] into more than 1000000 steps"),
+        (
+            HEAD + "search:\n  dropout: {float: [0.0, 0.5], step: 1e-300}\n",
+            "1e-300 cuts [0.0, 0.5] into more than 1000000 steps",
+        ),
         (HEAD + "search:\n  dropout: {float: [0.0, 0.5], step: .nan}\n", "nan: it has to be a number above 0"),
         (HEAD + "search:\n  dropout: {float: [0.0, 0.5], step: .inf}\n", "inf: it has to be a number above 0"),
         (HEAD + "search:\n  dropout: {float: [0.0, 0.5], step: 1e400}\n", "inf: it has to be a number above 0"),
@@ -118,8 +139,14 @@ search:
         (HEAD + "search:\n  dropout: {float: [0.5, 0.5]}\n", "low below high"),
         (HEAD + "search:\n  dropout: {float: [-0.5, 0.5], scale: log}\n", "-0.5 is not within 0 to 0.9"),
         (HEAD + "search:\n  dropout: {float: [0.1, 0.5], scale: [log]}\n", "['log']: legal is linear or log"),
-        (HEAD + f"search:\n  time_heads: {{choice: [1, 2], divides: n_mels / {'9' * 5000}}}\n", "it has to be a whole-number setting"),
-        (HEAD + "search:\n  channels: {choice: [1]}\n  dropout: {float: [0.0, 0.5], when: {channels: []}}\n", "to lists of values"),
+        (
+            HEAD + f"search:\n  time_heads: {{choice: [1, 2], divides: n_mels / {'9' * 5000}}}\n",
+            "it has to be a whole-number setting",
+        ),
+        (
+            HEAD + "search:\n  channels: {choice: [1]}\n  dropout: {float: [0.0, 0.5], when: {channels: []}}\n",
+            "to lists of values",
+        ),
         (HEAD + "search:\n  channels: {choice: [8, 8]}\n", "a choice stands twice in [8, 8]"),
         (f"model: {'x' * 100000}\n", "there are atfnn, time_frequency_transformer"),
         (HEAD + "# " + "x" * (256 << 10), "it is larger than 256 KiB"),
@@ -146,7 +173,12 @@ def test_a_number_without_a_point_is_read_as_the_number_that_it_is(tmp_path):
 
 
 def test_yes_and_no_are_true_and_false_for_a_setting_that_is_one_of_the_two_and_words_elsewhere(tmp_path):
-    known = {"m": {"gated": Hyperparameter(default=True, help=""), "norm": Hyperparameter(default="on", choices=("on", "no"), help="")}}
+    known = {
+        "m": {
+            "gated": Hyperparameter(default=True, help=""),
+            "norm": Hyperparameter(default="on", choices=("on", "no"), help=""),
+        }
+    }
     path = tmp_path / "space.yaml"
     path.write_text("model: m\nsearch:\n  gated: {choice: [yes, Off]}\n  norm: {choice: [on, no]}\n")
     assert [d.values for d in search_space_file.read(path, known).dimensions] == [(True, False), ("on", "no")]
@@ -154,9 +186,13 @@ def test_yes_and_no_are_true_and_false_for_a_setting_that_is_one_of_the_two_and_
 
 def test_a_file_of_aliases_of_aliases_is_refused_before_it_is_followed(tmp_path):
     levels = [f"  x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 9)}]" for n in range(1, 30)]
-    with pytest.raises(RequestError, match=r"line 7: it holds more than 20000 values \(an alias counts as all that it stands for\)"):
+    with pytest.raises(
+        RequestError, match=r"line 7: it holds more than 20000 values \(an alias counts as all that it stands for\)"
+    ):
         read(tmp_path, "\n".join([HEAD + "search:", "  x0: &x0 [1, 2, 3]", *levels]))
-    few = "fixed: {channels: &width 8}\nsearch:\n  time_heads: {choice: [1, 2]}\n  feed_forward: {choice: [*width, 16]}\n"
+    few = (
+        "fixed: {channels: &width 8}\nsearch:\n  time_heads: {choice: [1, 2]}\n  feed_forward: {choice: [*width, 16]}\n"
+    )
     assert read(tmp_path, HEAD + few).dimensions[1].values == (8, 16)
 
 
@@ -205,7 +241,8 @@ class Fixed:
 def test_a_setting_is_searched_only_where_its_condition_holds(tmp_path):
     read_space = read(
         tmp_path,
-        HEAD + "search:\n  class_weights: {choice: [none, balanced]}\n  dropout: {float: [0.1, 0.5], when: {class_weights: [balanced]}}\n",
+        HEAD
+        + "search:\n  class_weights: {choice: [none, balanced]}\n  dropout: {float: [0.1, 0.5], when: {class_weights: [balanced]}}\n",
     )
     base = planning_settings.published_settings("time_frequency_transformer")
     assert read_space.sample(Fixed(class_weights="none"), base)["dropout"] == 0.0
@@ -213,7 +250,10 @@ def test_a_setting_is_searched_only_where_its_condition_holds(tmp_path):
 
 
 def test_choices_that_do_not_divide_are_never_offered_and_go_under_a_name_of_their_own(tmp_path):
-    read_space = read(tmp_path, HEAD + "search:\n  n_mels: {choice: [40, 80]}\n  time_heads: {choice: [1, 2, 4, 5], divides: n_mels / 4}\n")
+    read_space = read(
+        tmp_path,
+        HEAD + "search:\n  n_mels: {choice: [40, 80]}\n  time_heads: {choice: [1, 2, 4, 5], divides: n_mels / 4}\n",
+    )
     base = planning_settings.published_settings("time_frequency_transformer")
     narrow, wide = Fixed(n_mels=40), Fixed(n_mels=80)
     read_space.sample(narrow, base)
@@ -231,7 +271,9 @@ def test_a_study_begins_with_the_published_setting_or_the_legal_one_nearest_to_i
     )
     first = read_space.first(planning_settings.published_settings("time_frequency_transformer"))
     assert first == {"channels": 48, "learning_rate": 0.002, "batch_size": 50}
-    shipped = search_space_file.read(packaged_files.data_folder("search_spaces") / "time_frequency_transformer.yaml", KNOWN)
+    shipped = search_space_file.read(
+        packaged_files.data_folder("search_spaces") / "time_frequency_transformer.yaml", KNOWN
+    )
     published = planning_settings.published_settings("time_frequency_transformer")
     assert all(published[name] == value for name, value in shipped.first(published).items())
 

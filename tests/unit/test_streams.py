@@ -68,7 +68,9 @@ def test_a_sweep_its_tables_and_its_models_are_shown_on_any_output(manifest, tmp
 def test_a_refusal_is_shown_on_any_output(tmp_path, monkeypatch, command):
     words = {"databases": ["check"]}.get(command, [])
     out = tmp_path / "愤怒"
-    place = {"predict": ["--results", out], "attention": ["--results", out], "databases": []}.get(command, ["--out", out])
+    place = {"predict": ["--results", out], "attention": ["--results", out], "databases": []}.get(
+        command, ["--out", out]
+    )
     code, _, err = said(monkeypatch, "ascii", command, *words, "愤怒\udcff", *place)
     assert code != 0
     assert "\\u6124\\u6012" in err

@@ -55,7 +55,9 @@ def test_every_printed_recall_follows_from_the_scores_of_the_utterances(done):
         by_seed = predictions.join(ids["seed"], on="trial_id", how="inner").groupby("seed")
         pooled = by_seed.apply(lambda g: balanced_accuracy_score(g.truth, g.predicted)).mean()
         assert row.uar_pooled == pytest.approx(pooled, abs=1e-10)
-        assert row.uar_mean == pytest.approx(folds[folds.ablation == row.ablation].groupby("fold").uar.mean().mean(), abs=1e-10)
+        assert row.uar_mean == pytest.approx(
+            folds[folds.ablation == row.ablation].groupby("fold").uar.mean().mean(), abs=1e-10
+        )
 
 
 def test_every_test_utterance_is_scored_once_by_a_model_that_never_saw_its_speaker(done, tiny):
@@ -81,7 +83,9 @@ def test_the_files_of_the_contract_are_there(done):
 def test_a_second_start_trains_nothing_and_writes_the_same_bytes(done, tiny_manifest, monkeypatch):
     before = tables_of(done / "done")
     monkeypatch.setattr(run_trial, "run", lambda task: pytest.fail("a finished trial was trained again"))
-    assert sweep_command.main(arguments(tiny_manifest, done, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
+    assert (
+        sweep_command.main(arguments(tiny_manifest, done, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
+    )
     assert tables_of(done / "done") == before
 
 
@@ -131,8 +135,17 @@ def test_mlflow_shows_one_run_per_configuration_and_one_child_per_trial(done):
     parents = {r.info.run_id: r for r in runs if r.data.tags["tfser.kind"] == "configuration"}
     for run in runs:
         if run.data.tags["tfser.kind"] == "fold":
-            assert run.data.tags["tfser.ablation"] == parents[run.data.tags["mlflow.parentRunId"]].data.tags["tfser.ablation"]
-            assert {"test/war", "test/uar", "test/recall/calm", "train/loss_curve", "seconds"} <= run.data.metrics.keys()
+            assert (
+                run.data.tags["tfser.ablation"]
+                == parents[run.data.tags["mlflow.parentRunId"]].data.tags["tfser.ablation"]
+            )
+            assert {
+                "test/war",
+                "test/uar",
+                "test/recall/calm",
+                "train/loss_curve",
+                "seconds",
+            } <= run.data.metrics.keys()
             assert run.data.params["learning_rate"] == "0.001"
             assert run.info.status == "FINISHED"
         else:
@@ -142,7 +155,18 @@ def test_mlflow_shows_one_run_per_configuration_and_one_child_per_trial(done):
 @pytest.mark.full
 def test_mlflow_is_rebuilt_from_the_ledger_with_the_same_tables(done, tiny_manifest, tmp_path):
     uri = f"sqlite:///{tmp_path / 'fresh.db'}"
-    more = ("--name", "done", "--ablation", "all", "--seeds", "2", "--storage", str(done / ".tfser"), "--tracking-uri", uri)
+    more = (
+        "--name",
+        "done",
+        "--ablation",
+        "all",
+        "--seeds",
+        "2",
+        "--storage",
+        str(done / ".tfser"),
+        "--tracking-uri",
+        uri,
+    )
     before = tables_of(done / "done")
     assert sweep_command.main(arguments(tiny_manifest, tmp_path, *more)) == 0
     assert tables_of(tmp_path / "done") == before
@@ -179,7 +203,11 @@ def test_an_interrupted_sweep_ends_like_one_that_was_not(tiny_manifest, tmp_path
     monkeypatch.setattr(run_trial, "run", run)
     assert sweep_command.main(arguments(tiny_manifest, tmp_path / "b", "--name", "s", *search)) == 0
     assert tables_of(tmp_path / "b" / "s") == tables_of(tmp_path / "a" / "s")
-    ids = [r.data.tags["tfser.trial_id"] for r in runs_of(tmp_path / "b")[1] if r.data.tags["tfser.kind"] != "configuration"]
+    ids = [
+        r.data.tags["tfser.trial_id"]
+        for r in runs_of(tmp_path / "b")[1]
+        if r.data.tags["tfser.kind"] != "configuration"
+    ]
     assert len(ids) == len(set(ids)) == 4 * 2 + 4
 
 
@@ -194,7 +222,9 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
         epoch(self)
 
     database = load(str(tiny_manifest), None)
-    pack = FeatureStore(tmp_path / ".tfser" / "features").ensure(database, audio_digests(database), FrontEnd(n_mels=16, preemphasis=0.97))
+    pack = FeatureStore(tmp_path / ".tfser" / "features").ensure(
+        database, audio_digests(database), FrontEnd(n_mels=16, preemphasis=0.97)
+    )
     starts = {}
     for utterance in pack.utterances:
         starts.setdefault(utterance.speaker, utterance.start)
@@ -209,7 +239,11 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
     assert (summary.folds_done[0], summary.folds_total[0]) == (3, 4)
     assert "3 of 4" in (tmp_path / "f" / "comparison.md").read_text()
     assert sweep_command.main(call) == 1
-    assert re.search(r"^Trained 0 trials in \d+ s; 1 had failed before; 3 were there already\.$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(
+        r"^Trained 0 trials in \d+ s; 1 had failed before; 3 were there already\.$",
+        capsys.readouterr().out,
+        re.MULTILINE,
+    )
     assert sweep_command.main([*call, "--retry-failed"]) == 0
     assert re.search(r"^Trained 1 trial in \d+ s; 3 were there already\.$", capsys.readouterr().out, re.MULTILINE)
     assert len(read(tmp_path / "f", "folds.csv")) == 4
@@ -228,7 +262,10 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
         (["--trials", "2", "--space", "nowhere.yaml"], ["nowhere.yaml: no such file"]),
         (["--trial-cpus", "-1"], ["--trial-cpus: -1.0 is not above 0"]),
         (["--fold", "emil", "--set", "foo=1"], ["no 'emil'", "no 'foo'"]),
-        (["--storage", "s3://bucket/x"], ["--tracking-uri: an SQLite database cannot lie in s3://bucket/x; name an MLflow server"]),
+        (
+            ["--storage", "s3://bucket/x"],
+            ["--tracking-uri: an SQLite database cannot lie in s3://bucket/x; name an MLflow server"],
+        ),
         (["--checkpoint", "0"], ["--checkpoint: 0.0 is not above 0"]),
         (["--epochs", "0"], ["--epochs: 0 is below 1"]),
         (["--trials", "-1"], ["--trials: -1 is below 0"]),
@@ -244,11 +281,16 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
         (["--space", str(SPACE)], ["--space: without --trials nothing is drawn from it"]),
         (["--tracking-uri", "nonsense://x"], ["--tracking-uri: no 'nonsense://'; there are databricks://, http://"]),
         (["--trial-gpus", "-1"], ["--trial-gpus: -1.0 is below 0"]),
-        (["--model", "crnn", "--set", "x", "--seeds", "0", "--protocol", "y"], ["crnn", "KEY=VALUE", "--seeds: 0", "no 'y'"]),
+        (
+            ["--model", "crnn", "--set", "x", "--seeds", "0", "--protocol", "y"],
+            ["crnn", "KEY=VALUE", "--seeds: 0", "no 'y'"],
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(tiny_manifest, tmp_path, capsys, more, messages):
+def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(
+    tiny_manifest, tmp_path, capsys, more, messages
+):
     out = tmp_path / "out"
     assert sweep_command.main(arguments(tiny_manifest, out, *more)) == 2
     error = capsys.readouterr().err
@@ -263,7 +305,17 @@ def test_the_head_of_a_refusal_counts_the_problems_of_every_part_of_the_request(
     manifest.write_text("path,speaker,emotion\n" + "".join(f"{number}.wav,anna,joy\n" for number in range(32)))
     assert (
         sweep_command.main(
-            [str(tiny_manifest), str(manifest), "--out", str(tmp_path / "out"), "--in-process", "--epochs", "0", "--fold", "emil"]
+            [
+                str(tiny_manifest),
+                str(manifest),
+                "--out",
+                str(tmp_path / "out"),
+                "--in-process",
+                "--epochs",
+                "0",
+                "--fold",
+                "emil",
+            ]
         )
         == 2
     )
@@ -276,9 +328,20 @@ def test_the_head_of_a_refusal_counts_the_problems_of_every_part_of_the_request(
 @pytest.mark.parametrize(
     "more",
     [
-        *(["--" + name, text] for name in ("epochs", "trials", "seeds", "together") for text in ("", "1_0", "１０", " 1", "1e3", "True")),
-        *(["--" + name, text] for name in ("trial-cpus", "trial-gpus", "checkpoint") for text in ("", "1_0", "１", "nan", "inf", "1e999")),
-        *(["--" + name, ""] for name in ("out", "storage", "data", "space", "tracking-uri", "address", "optuna-storage")),
+        *(
+            ["--" + name, text]
+            for name in ("epochs", "trials", "seeds", "together")
+            for text in ("", "1_0", "１０", " 1", "1e3", "True")
+        ),
+        *(
+            ["--" + name, text]
+            for name in ("trial-cpus", "trial-gpus", "checkpoint")
+            for text in ("", "1_0", "１", "nan", "inf", "1e999")
+        ),
+        *(
+            ["--" + name, ""]
+            for name in ("out", "storage", "data", "space", "tracking-uri", "address", "optuna-storage")
+        ),
         ["--seed", "3"],  # not the first letters of --seeds
     ],
     ids=" ".join,
@@ -291,7 +354,9 @@ def test_what_is_typed_is_never_taken_for_another_number_or_for_nothing(tiny_man
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("more", [["--epochs", "0"], ["--trials", "-1"], ["--name", ""], ["--seeds", "0"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "more", [["--epochs", "0"], ["--trials", "-1"], ["--name", ""], ["--seeds", "0"]], ids=" ".join
+)
 def test_the_built_in_database_never_runs_its_demo_in_place_of_what_was_typed(tmp_path, capsys, more):
     assert sweep_command.main(["synthetic", "--plan", "--out", str(tmp_path), *more]) == 2
     assert more[0] in capsys.readouterr().err
@@ -307,7 +372,15 @@ def test_an_option_that_is_repeated_adds_to_the_first_one(tiny_manifest, tmp_pat
 
 
 def test_environment_variables_that_are_empty_count_as_not_set(tiny_manifest, tmp_path, monkeypatch):
-    names = ("TFSER_DATA", "TFSER_TRIAL_CPUS", "TFSER_TRIAL_GPUS", "TFSER_CACHE", "TFSER_HOME", "RAY_ADDRESS", "MLFLOW_TRACKING_URI")
+    names = (
+        "TFSER_DATA",
+        "TFSER_TRIAL_CPUS",
+        "TFSER_TRIAL_GPUS",
+        "TFSER_CACHE",
+        "TFSER_HOME",
+        "RAY_ADDRESS",
+        "MLFLOW_TRACKING_URI",
+    )
     for name in names:
         monkeypatch.setenv(name, "")
     parsed = parser().parse_args(arguments(tiny_manifest, tmp_path))
@@ -315,11 +388,16 @@ def test_environment_variables_that_are_empty_count_as_not_set(tiny_manifest, tm
     assert check(parsed).tracking_uri == f"sqlite:///{tmp_path}/.tfser/mlflow.db"
 
 
-def test_a_number_from_the_environment_that_is_none_is_refused_with_the_variable(tiny_manifest, tmp_path, monkeypatch, capsys):
+def test_a_number_from_the_environment_that_is_none_is_refused_with_the_variable(
+    tiny_manifest, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv("TFSER_TRIAL_CPUS", "1_0")
     with pytest.raises(SystemExit):
         parser().parse_args(arguments(tiny_manifest, tmp_path))
-    assert "'1_0' is not a number; write it as 10, 0.5 or 1e-4 (typed, or from TFSER_TRIAL_CPUS)" in capsys.readouterr().err
+    assert (
+        "'1_0' is not a number; write it as 10, 0.5 or 1e-4 (typed, or from TFSER_TRIAL_CPUS)"
+        in capsys.readouterr().err
+    )
 
 
 def test_wrong_databases_are_all_named_at_once(tmp_path, capsys):
@@ -327,7 +405,12 @@ def test_wrong_databases_are_all_named_at_once(tmp_path, capsys):
     no_column.write_text("path,speaker\na.wav,x\n")
     gone = tmp_path / "gone.csv"
     databases = ["casla", str(gone), str(no_column), "emodb"]
-    assert sweep_command.main([*databases, "--data", str(tmp_path / "nothing"), "--out", str(tmp_path / "out"), "--in-process"]) == 2
+    assert (
+        sweep_command.main(
+            [*databases, "--data", str(tmp_path / "nothing"), "--out", str(tmp_path / "out"), "--in-process"]
+        )
+        == 2
+    )
     error = capsys.readouterr().err
     assert "no 'casla'" in error
     assert "gone.csv" in error
@@ -363,7 +446,10 @@ def test_a_second_driver_of_the_same_sweep_is_told_who_holds_it(tiny_manifest, t
 
 
 def test_the_plan_is_printed_and_nothing_is_run(tiny_manifest, tmp_path, capsys):
-    assert sweep_command.main(arguments(tiny_manifest, tmp_path / "out", "--plan", "--seeds", "3", "--ablation", "all")) == 0
+    assert (
+        sweep_command.main(arguments(tiny_manifest, tmp_path / "out", "--plan", "--seeds", "3", "--ablation", "all"))
+        == 0
+    )
     out = capsys.readouterr().out
     assert "0 search and 48 final trials" in out
     assert not (tmp_path / "out").exists()
@@ -373,7 +459,12 @@ def test_the_plan_is_printed_and_nothing_is_run(tiny_manifest, tmp_path, capsys)
 def test_more_seeds_and_ablations_may_join_a_sweep(tiny_manifest, tmp_path):
     assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--name", "grow")) == 0
     first = set(read(tmp_path / "grow", "folds.csv").trial_id)
-    assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--name", "grow", "--seeds", "2", "--ablation", "T+F+TF", "T+F")) == 0
+    assert (
+        sweep_command.main(
+            arguments(tiny_manifest, tmp_path, "--name", "grow", "--seeds", "2", "--ablation", "T+F+TF", "T+F")
+        )
+        == 0
+    )
     assert first < set(read(tmp_path / "grow", "folds.csv").trial_id)
     assert len(read(tmp_path / "grow", "folds.csv")) == 4 * 2 * 2
 
@@ -411,7 +502,12 @@ def test_a_storage_that_cannot_be_made_is_refused_before_anything_starts(tiny_ma
 def test_passwords_are_in_no_file(tiny_manifest, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("tfser.tracking.outbox.PATIENCE_S", 1.0)
-    assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--tracking-uri", "http://anna:s3cr3t@127.0.0.1:9", "--name", "p")) == 0
+    assert (
+        sweep_command.main(
+            arguments(tiny_manifest, tmp_path, "--tracking-uri", "http://anna:s3cr3t@127.0.0.1:9", "--name", "p")
+        )
+        == 0
+    )
     written = [p for p in tmp_path.rglob("*") if p.is_file() and b"s3cr3t" in p.read_bytes()]
     assert written == []
     assert "http://anna:***@127.0.0.1:9" in (tmp_path / "p" / "sweep.json").read_text()
@@ -441,14 +537,20 @@ def test_two_corpora_whose_manifests_have_one_name_stay_apart(tmp_path, capsys):
         assert sweep_command.main(arguments(manifest, tmp_path / "out", epochs="1")) == 0
     assert len([p for p in (tmp_path / "out").iterdir() if p.name != ".tfser"]) == 2
     for folder, code in (("a", 0), ("b", 2)):
-        assert sweep_command.main(arguments(tmp_path / folder / "tiny.csv", tmp_path / "out", "--name", "one", epochs="1")) == code
+        assert (
+            sweep_command.main(arguments(tmp_path / folder / "tiny.csv", tmp_path / "out", "--name", "one", epochs="1"))
+            == code
+        )
     assert "tiny holds other utterances, labels or audio; choose another --name" in capsys.readouterr().err
 
 
 @pytest.mark.full
 def test_a_refused_request_leaves_nothing_that_refuses_the_corrected_one(tiny_manifest, tmp_path, capsys):
     search = ("--space", str(SPACE), "--name", "n")
-    assert sweep_command.main(arguments(tiny_manifest, tmp_path, *search, "--trials", "2", "--optuna-storage", "nonsense")) == 2
+    assert (
+        sweep_command.main(arguments(tiny_manifest, tmp_path, *search, "--trials", "2", "--optuna-storage", "nonsense"))
+        == 2
+    )
     assert "--optuna-storage" in capsys.readouterr().err
     assert sweep_command.main(arguments(tiny_manifest, tmp_path, *search, "--trials", "1")) == 0
 
@@ -500,7 +602,10 @@ def test_a_printed_number_leads_to_its_trials_and_a_trial_to_the_command_that_re
 def test_trials_trained_together_give_the_printed_recalls_of_trials_trained_alone(tiny_manifest, tmp_path):
     done = tmp_path / "alone"
     assert sweep_command.main(arguments(tiny_manifest, done, "--name", "done", "--ablation", "all")) == 0
-    assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--name", "done", "--ablation", "all", "--together", "3")) == 0
+    assert (
+        sweep_command.main(arguments(tiny_manifest, tmp_path, "--name", "done", "--ablation", "all", "--together", "3"))
+        == 0
+    )
     for name in ("comparison.md", "ablation.md", "summary.csv", "folds.csv"):
         assert (tmp_path / "done" / name).read_bytes() == (done / "done" / name).read_bytes()
     alone, together = (read(folder / "done", "predictions.csv") for folder in (done, tmp_path))
@@ -543,7 +648,12 @@ def test_a_working_folder_of_any_name_holds_everything_and_the_printed_command_o
         said = capsys.readouterr().out
         assert collect.main(["s"]) == 0
         tables.append(tables_of(folder / "results" / "s"))
-        assert {path.name for path in (folder / "results" / ".tfser").iterdir()} >= {"mlflow.db", "mlartifacts", "ledger", "search"}
+        assert {path.name for path in (folder / "results" / ".tfser").iterdir()} >= {
+            "mlflow.db",
+            "mlartifacts",
+            "ledger",
+            "search",
+        }
         assert list((folder / "results" / ".tfser" / "mlartifacts").rglob("trial.json"))
         (command,) = (line for line in said.splitlines() if "mlflow server" in line)
         *_, uri = shlex.split(command.partition(": ")[2])
@@ -559,7 +669,11 @@ def tears_entries_after_training(patch, out, times):
     def torn(run, *words):
         train(run, *words)
         for path in (out / ".tfser" / "ledger").glob("*/*.json"):
-            if left[0] and (spec := json.loads(path.read_text())["spec"])["fold"] == "carl" and spec["purpose"] == "final":
+            if (
+                left[0]
+                and (spec := json.loads(path.read_text())["spec"])["fold"] == "carl"
+                and spec["purpose"] == "final"
+            ):
                 left[0] -= 1
                 path.write_text("{")
 
@@ -574,7 +688,9 @@ def deaf(monkeypatch):
     return ["--tracking-uri", "http://127.0.0.1:9"]
 
 
-def test_an_entry_that_is_damaged_after_it_was_read_is_trained_again_in_the_same_start(tiny_manifest, tmp_path, monkeypatch, capsys, deaf):
+def test_an_entry_that_is_damaged_after_it_was_read_is_trained_again_in_the_same_start(
+    tiny_manifest, tmp_path, monkeypatch, capsys, deaf
+):
     tears_entries_after_training(monkeypatch, tmp_path, times=1)
     assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--name", "t", *deaf)) == 0
     shown = capsys.readouterr().out
@@ -602,7 +718,9 @@ def test_entries_that_are_damaged_again_and_again_end_with_1_and_are_no_part_of_
     assert len(read(tmp_path / "t", "folds.csv")) == 4
 
 
-def test_an_entry_that_is_deleted_while_a_whole_sweep_is_looked_through_is_trained_again(tiny_manifest, tmp_path, monkeypatch, capsys):
+def test_an_entry_that_is_deleted_while_a_whole_sweep_is_looked_through_is_trained_again(
+    tiny_manifest, tmp_path, monkeypatch, capsys
+):
     call = arguments(tiny_manifest, tmp_path, "--name", "t")
     assert sweep_command.main(call) == 0
     before, entries = tables_of(tmp_path / "t"), sweep_run.Run._entries
@@ -690,7 +808,9 @@ def test_features_whose_audio_has_changed_too_are_not_made_again(tmp_path, monke
 
     def act():
         harm(out / ".tfser" / "features", "deleted")
-        (tmp_path / "corpus" / "anna" / "calm0.wav").write_bytes((tmp_path / "corpus" / "anna" / "calm1.wav").read_bytes())
+        (tmp_path / "corpus" / "anna" / "calm0.wav").write_bytes(
+            (tmp_path / "corpus" / "anna" / "calm1.wav").read_bytes()
+        )
 
     begun = harmed_before(monkeypatch, 2, act)
     assert sweep_command.main(arguments(manifest, out, epochs="1")) == 1
@@ -715,11 +835,20 @@ def test_features_that_stay_away_leave_trials_lost_and_none_failed(tiny_manifest
 
 def test_a_start_removes_what_killed_ones_left_and_says_so(done, tiny_manifest, capsys):
     before, entry = tables_of(done / "done"), next((done / ".tfser" / "ledger").glob("*/*.json"))
-    left = [entry.with_suffix(".damaged"), entry.with_name(f".{entry.name}.abcd_123.part"), done / "done" / ".folds.csv.abcd_123.part"]
+    left = [
+        entry.with_suffix(".damaged"),
+        entry.with_name(f".{entry.name}.abcd_123.part"),
+        done / "done" / ".folds.csv.abcd_123.part",
+    ]
     for path in left:
         path.write_text("{")
-    assert sweep_command.main(arguments(tiny_manifest, done, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
+    assert (
+        sweep_command.main(arguments(tiny_manifest, done, "--name", "done", "--ablation", "all", "--seeds", "2")) == 0
+    )
     shown = capsys.readouterr().out
-    assert "Removed what earlier starts had left: 2 half-written file(s), 1 damaged entries whose trials were trained again" in shown
+    assert (
+        "Removed what earlier starts had left: 2 half-written file(s), 1 damaged entries whose trials were trained again"
+        in shown
+    )
     assert not any(path.exists() for path in left)
     assert tables_of(done / "done") == before

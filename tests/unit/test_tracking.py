@@ -60,13 +60,23 @@ def log_all(place):
     finals = [record(c, fold, 0) for fold in c.folds]
     for trial in (*finals, record(c, "anna", 3, "search")):
         t.trial(c, trial)
-    broken = {k: v for k, v in record(c, "anna", 9).items() if k in ("trial_id", "spec", "started_unix", "seconds", "versions")}
+    broken = {
+        k: v
+        for k, v in record(c, "anna", 9).items()
+        if k in ("trial_id", "spec", "started_unix", "seconds", "versions")
+    }
     t.trial(c, {**broken, "status": "failed", "reason": "the loss was nan"})
     counts = np.sum([f["confusion"] for f in finals], axis=0).tolist()
     ids = {f["spec"]["fold"]: {"0": f["trial_id"]} for f in finals}
     settings = {"channels": 16, "epochs": 20}
     t.configuration(
-        c, ids, {"folds_done": 2.0, "test/uar_pooled": 0.4}, 1_700_000_000_000, confusion=counts, settings=settings, digest=DIGEST
+        c,
+        ids,
+        {"folds_done": 2.0, "test/uar_pooled": 0.4},
+        1_700_000_000_000,
+        confusion=counts,
+        settings=settings,
+        digest=DIGEST,
     )
     return c
 
@@ -88,7 +98,10 @@ def test_a_run_holds_every_number_of_its_trial_once(place):
 def test_runs_say_which_part_of_which_database_was_used_for_what(place):
     c = log_all(place)
     held = Held(place[1] / "mlflow.db")
-    (fold,), (search,) = held.of("s", record(c, "anna", 0)["trial_id"]), held.of("s", record(c, "anna", 3, "search")["trial_id"])
+    (fold,), (search,) = (
+        held.of("s", record(c, "anna", 0)["trial_id"]),
+        held.of("s", record(c, "anna", 3, "search")["trial_id"]),
+    )
     (whole,) = held.of("s", configuration_key(c))
     assert held.inputs[fold] == {"train": ("tiny without anna", DIGEST), "test": ("tiny anna", DIGEST)}
     assert held.inputs[search] == {"train": ("tiny without anna, dora", DIGEST), "validation": ("tiny dora", DIGEST)}
@@ -107,7 +120,10 @@ def test_names_parameters_and_tags_tell_runs_apart_without_opening_them(place):
         "search · T+F · speaker anna · validated on dora · seed 3",
     }
     (run,) = held.of("s", configuration_key(c))
-    assert held.params[run] | {"channels": "16", "epochs": "20", "ablation": "T+F", "selection": "published"} == held.params[run]
+    assert (
+        held.params[run] | {"channels": "16", "epochs": "20", "ablation": "T+F", "selection": "published"}
+        == held.params[run]
+    )
     assert held.tags[run]["tfser.command"] == "python -m tfser.sweep tiny"
     assert held.tags[run]["tfser.folds"] == "anna bert"
 
@@ -156,7 +172,9 @@ def test_long_names_of_parts_of_a_database_stay_apart(place):
         fold = 600 * "n" + end
         tracker(place).trial(dataclasses.replace(c, folds=(fold,)), record(c, fold, 0))
     held = Held(place[1] / "mlflow.db")
-    names = {held.inputs[run][context][0] for run in held.runs if "test" in held.inputs[run] for context in ("train", "test")}
+    names = {
+        held.inputs[run][context][0] for run in held.runs if "test" in held.inputs[run] for context in ("train", "test")
+    }
     assert len(names) == 4
     assert max(map(len, names)) <= 500
 
@@ -236,7 +254,10 @@ def test_a_record_that_is_gone_or_empty_is_written_anew(place):
 
 def test_a_trial_that_failed_and_then_did_not_is_no_failure_any_more(place):
     c, trial = row(), record(row(), "anna", 0)
-    failed = {k: trial[k] for k in ("trial_id", "spec", "started_unix", "seconds")} | {"status": "failed", "reason": "out of memory"}
+    failed = {k: trial[k] for k in ("trial_id", "spec", "started_unix", "seconds")} | {
+        "status": "failed",
+        "reason": "out of memory",
+    }
     tracker(place).trial(c, failed)
     tracker(place).trial(c, trial)
     held = Held(place[1] / "mlflow.db")
@@ -357,7 +378,9 @@ def test_rows_of_other_data_or_settings_have_runs_of_their_own(place):
         (DIGEST, '{"epochs": 1}', False),
     ],
 )
-def test_the_run_that_an_earlier_version_made_of_a_row_is_taken_over_where_it_is_the_same(place, digest, settings, adopted):
+def test_the_run_that_an_earlier_version_made_of_a_row_is_taken_over_where_it_is_the_same(
+    place, digest, settings, adopted
+):
     log_all(place)
     (before,) = Held(place[1] / "mlflow.db").of("s", configuration_key(row()))
     with sqlite3.connect(place[1] / "mlflow.db") as connection:

@@ -80,7 +80,9 @@ def test_a_database_whose_driver_is_not_installed_is_a_problem_of_every_command_
     def gone():
         raise ModuleNotFoundError("No module named 'psycopg2'", name="psycopg2")
 
-    monkeypatch.setattr(sqlalchemy.engine.make_url("postgresql://x/y").get_dialect(), "import_dbapi", staticmethod(gone))
+    monkeypatch.setattr(
+        sqlalchemy.engine.make_url("postgresql://x/y").get_dialect(), "import_dbapi", staticmethod(gone)
+    )
     problems = []
     tracking_uri.given("postgresql://anna:s3cr3t@host/db", problems, driver=False)
     assert problems == []
@@ -102,7 +104,9 @@ def test_a_database_whose_driver_is_not_installed_is_a_problem_of_every_command_
     ],
     ids=["sweep", "collect", "predict", "attention", "doctor"],
 )
-def test_every_command_refuses_it_before_anything_starts_and_names_where_it_was_read(call, as_variable, tmp_path, monkeypatch, capsys):
+def test_every_command_refuses_it_before_anything_starts_and_names_where_it_was_read(
+    call, as_variable, tmp_path, monkeypatch, capsys
+):
     module, words = call(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     if as_variable:
@@ -125,10 +129,14 @@ def test_the_database_of_a_folder_of_any_name_lies_in_it_and_nothing_lies_beside
     assert sqlalchemy.engine.make_url(uri).database == str(storage / "mlflow.db")
     from mlflow import MlflowClient
 
-    made = MlflowClient(tracking_uri=uri).create_experiment("tfser/x/speaker", artifact_location=(storage / "mlartifacts").as_uri())
+    made = MlflowClient(tracking_uri=uri).create_experiment(
+        "tfser/x/speaker", artifact_location=(storage / "mlartifacts").as_uri()
+    )
     engine = sqlalchemy.create_engine(sqlalchemy.URL.create("sqlite", database=str(storage / "mlflow.db")))
     with engine.connect() as connection:
-        assert connection.execute(sqlalchemy.text("SELECT name FROM experiments WHERE experiment_id = :id"), {"id": made}).scalar()
+        assert connection.execute(
+            sqlalchemy.text("SELECT name FROM experiments WHERE experiment_id = :id"), {"id": made}
+        ).scalar()
     engine.dispose()
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert Path(tracking_uri.sqlite_path(uri.replace("sqlite+pysqlite", "sqlite"))) == storage / "mlflow.db"

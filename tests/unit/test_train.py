@@ -12,7 +12,13 @@ from tfser.training import determinism
 from tfser.training.training import Training, TrialData, batches
 
 CPU = torch.device("cpu")
-SETTINGS = {**published_settings("time_frequency_transformer"), "n_mels": 8, "segment_frames": 8, "batch_size": 4, "learning_rate": 0.01}
+SETTINGS = {
+    **published_settings("time_frequency_transformer"),
+    "n_mels": 8,
+    "segment_frames": 8,
+    "batch_size": 4,
+    "learning_rate": 0.01,
+}
 
 
 def data(frames=None, utterances=12, per=20, emotions=3, seed=0):
@@ -44,7 +50,9 @@ def trained(epochs=3, settings=SETTINGS, d=None, seed=0):
 
 
 def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.model.state_dict().values(), b.model.state_dict().values(), strict=True))
+    return all(
+        torch.equal(x, y) for x, y in zip(a.model.state_dict().values(), b.model.state_dict().values(), strict=True)
+    )
 
 
 def test_the_same_seed_gives_the_same_numbers_whatever_ran_before_in_this_process():
@@ -90,7 +98,10 @@ def test_a_training_that_was_interrupted_ends_with_the_same_numbers_to_the_bit(t
 def test_what_is_scored_changes_nothing_that_is_learnt():
     honest = data()
     relabelled = TrialData(
-        frames=honest.frames, emotions=honest.emotions, train=honest.train, scored=tuple((s, n, (e + 1) % 3) for s, n, e in honest.scored)
+        frames=honest.frames,
+        emotions=honest.emotions,
+        train=honest.train,
+        scored=tuple((s, n, (e + 1) % 3) for s, n, e in honest.scored),
     )
     assert same(trained(d=honest), trained(d=relabelled))
 
@@ -113,7 +124,9 @@ def test_an_utterances_scores_are_the_mean_of_its_segments_and_depend_on_no_othe
     training = trained(d=d)
     scores = training.score().probabilities
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-12)
-    alone = Training(Net, TrialData(frames=d.frames, emotions=d.emotions, train=d.train, scored=d.scored[2:3]), SETTINGS, 0, 3, CPU)
+    alone = Training(
+        Net, TrialData(frames=d.frames, emotions=d.emotions, train=d.train, scored=d.scored[2:3]), SETTINGS, 0, 3, CPU
+    )
     alone.restore(training.state())
     np.testing.assert_array_equal(alone.score().probabilities[0], scores[2])
     np.testing.assert_allclose(training.score(at_once=5).probabilities, scores, atol=1e-12)
@@ -126,10 +139,12 @@ def test_the_recorded_loss_is_the_mean_over_segments():
     x = training._batch(training._train.frames)
     training.model.train()
     labels = training._train.emotion[training._train.of_utterance]
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(determinism.derived_seed(0, "epoch", 0)))
-    expected = sum(nn.functional.cross_entropy(training.model(x[b]), labels[b], reduction="sum").item() for b in batches(order, 4)) / len(
-        labels
+    order = torch.randperm(
+        len(labels), generator=torch.Generator().manual_seed(determinism.derived_seed(0, "epoch", 0))
     )
+    expected = sum(
+        nn.functional.cross_entropy(training.model(x[b]), labels[b], reduction="sum").item() for b in batches(order, 4)
+    ) / len(labels)
     training.run_epoch()
     assert training.curves.train_loss[0] == pytest.approx(expected, rel=1e-4)
 
@@ -221,15 +236,25 @@ def test_captured_steps_undo_their_warm_up_and_leave_the_last_short_batch_alone(
 @pytest.mark.parametrize("model", ["time_frequency_transformer", "atfnn"])
 def test_bfloat16_trains_float32_weights_to_nearly_the_same_loss(model):
     base = {**published_settings(model), "n_mels": 40, "segment_frames": 16, "batch_size": 4, "learning_rate": 0.001}
-    small = {"channels": 4, "feed_forward": 8, "time_frequency_feed_forward": 8, "lstm_hidden": 4, "time_frequency_heads": 2}
+    small = {
+        "channels": 4,
+        "feed_forward": 8,
+        "time_frequency_feed_forward": 8,
+        "lstm_hidden": 4,
+        "time_frequency_heads": 2,
+    }
     settings = {name: small.get(name, value) for name, value in base.items()}
     rng = np.random.default_rng(0)
     frames = rng.normal(size=(240, 40)).astype(np.float32)
-    d = TrialData(frames=frames, emotions=("a", "b"), train=tuple((i * 20, 20, i % 2) for i in range(12)), scored=((0, 20, 0),))
+    d = TrialData(
+        frames=frames, emotions=("a", "b"), train=tuple((i * 20, 20, i % 2) for i in range(12)), scored=((0, 20, 0),)
+    )
     losses = {}
     for precision in ("float32", "bfloat16"):
         ablation = MODELS[model].ablations[0]
-        training = Training(lambda a=ablation: MODELS[model].build(a, settings, 2), d, {**settings, "precision": precision}, 0, 2, CPU)
+        training = Training(
+            lambda a=ablation: MODELS[model].build(a, settings, 2), d, {**settings, "precision": precision}, 0, 2, CPU
+        )
         training.run_epoch()
         training.run_epoch()
         assert all(p.dtype == torch.float32 for p in training.model.parameters())

@@ -14,7 +14,9 @@ from tfser.trial import Hyperparameter, TrialSpec
 def test_the_id_is_the_same_in_a_new_process_with_another_hash_seed():
     code = f"from tfser.trial import TrialSpec; import json; print(TrialSpec.from_dict(json.loads({SPEC.to_json()!r})).trial_id)"
     for hash_seed in ("1", "2"):
-        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": hash_seed})
+        out = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": hash_seed}
+        )
         assert out.stdout.strip() == SPEC.trial_id
 
 
@@ -61,14 +63,21 @@ def test_a_legal_number_is_a_finite_one_within_its_range(value):
 
 @pytest.mark.parametrize(
     ("default", "text", "message"),
-    [(1, "2.5", "not a whole number"), (1, "x", "not a whole number"), (0.5, "nan", "not a finite"), (True, "yes", "not true or false")],
+    [
+        (1, "2.5", "not a whole number"),
+        (1, "x", "not a whole number"),
+        (0.5, "nan", "not a finite"),
+        (True, "yes", "not true or false"),
+    ],
 )
 def test_a_typed_value_is_refused_with_the_reason(default, text, message):
     with pytest.raises(ValueError, match=message):
         Hyperparameter(default=default, help="").parse(text)
 
 
-@pytest.mark.parametrize("text", ["1_0", "１０", " 10", "10 ", "1e3", "0x10", "True", "nan", "inf", "", "9" * 19, "9" * 5000])
+@pytest.mark.parametrize(
+    "text", ["1_0", "１０", " 10", "10 ", "1e3", "0x10", "True", "nan", "inf", "", "9" * 19, "9" * 5000]
+)
 def test_a_whole_number_is_typed_in_its_digits_and_nothing_else_that_python_takes(text):
     with pytest.raises(ValueError, match="is not a whole number"):
         Hyperparameter(default=5, help="").parse(text)

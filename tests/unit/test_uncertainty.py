@@ -68,7 +68,9 @@ def test_estimates_are_those_of_the_tables_and_of_pandas_and_scikit_learn(folds,
     tables = metrics.over_folds_and_seeds(runs)
     assert got == pytest.approx({figure: getattr(tables, figure) for figure in FIGURES}, abs=1e-12)
 
-    table = pd.concat([pd.DataFrame({"fold": t.fold, "seed": t.seed, "truth": t.truth, "predicted": t.predicted}) for t in made])
+    table = pd.concat(
+        [pd.DataFrame({"fold": t.fold, "seed": t.seed, "truth": t.truth, "predicted": t.predicted}) for t in made]
+    )
 
     def uar(g):
         return recall_score(g.truth, g.predicted, labels=sorted(set(g.truth)), average="macro")
@@ -94,13 +96,28 @@ def test_estimates_are_those_of_the_tables_and_of_pandas_and_scikit_learn(folds,
         (lambda made: [], "0 trials for 0 folds"),
         (lambda made: made[:-1], "7 trials for 4 folds x 2 seeds"),
         (lambda made: [*made, made[0]], "fold f0, seed 0: given twice"),
-        (lambda made: [replace(made[0], utterances=["u0"] * 12), *made[1:]], "fold f0, seed 0: given twice, or holds an utterance twice"),
-        (lambda made: [replace(made[0], predicted=[3] * 12), *made[1:]], "fold f0, seed 0: emotion indices 3 to 3; legal is 0 to 2"),
+        (
+            lambda made: [replace(made[0], utterances=["u0"] * 12), *made[1:]],
+            "fold f0, seed 0: given twice, or holds an utterance twice",
+        ),
+        (
+            lambda made: [replace(made[0], predicted=[3] * 12), *made[1:]],
+            "fold f0, seed 0: emotion indices 3 to 3; legal is 0 to 2",
+        ),
         (lambda made: [replace(made[0], truth=[-1] * 12), *made[1:]], "emotion indices -1 to -1"),
         (lambda made: [replace(made[0], truth=[0]), *made[1:]], "of one length of at least 1"),
-        (lambda made: [replace(made[0], utterances=[], speakers=[], truth=[], predicted=[])], "of one length of at least 1"),
-        (lambda made: [replace(made[0], truth=[2 - t for t in made[0].truth]), *made[1:]], "the seeds differ in their test utterances"),
-        (lambda made: [replace(made[0], utterances=[f"v{i}" for i in range(12)]), *made[1:]], "the seeds differ in their test utterances"),
+        (
+            lambda made: [replace(made[0], utterances=[], speakers=[], truth=[], predicted=[])],
+            "of one length of at least 1",
+        ),
+        (
+            lambda made: [replace(made[0], truth=[2 - t for t in made[0].truth]), *made[1:]],
+            "the seeds differ in their test utterances",
+        ),
+        (
+            lambda made: [replace(made[0], utterances=[f"v{i}" for i in range(12)]), *made[1:]],
+            "the seeds differ in their test utterances",
+        ),
     ],
 )
 def test_trials_that_do_not_make_a_row_are_refused(spoil, says):
@@ -142,7 +159,11 @@ def test_replicates_are_those_of_a_plain_loop_over_the_same_draws(method, seeds)
         for figure in ("war_pooled", "uar_pooled"):
             assert got[figure][b] == pytest.approx(pooled[figure], abs=1e-12)
         for figure in ("war_mean", "uar_mean"):  # a fold drawn twice counts twice
-            each = [by_loops([c for c in copies if c[0] == fold], 3)[figure] for fold, n in zip(one.folds, weights, strict=True) if n]
+            each = [
+                by_loops([c for c in copies if c[0] == fold], 3)[figure]
+                for fold, n in zip(one.folds, weights, strict=True)
+                if n
+            ]
             assert got[figure][b] == pytest.approx(np.average(each, weights=weights[weights > 0]), abs=1e-12)
 
 
@@ -162,9 +183,13 @@ def test_the_hierarchical_bootstrap_spreads_like_drawing_speakers_and_then_utter
             naive[figure].append(value)
     got = uncertainty.replicates(one, np.array(values), "speakers, utterances", 20_000)
     for figure in FIGURES:
-        assert got[figure].mean() == pytest.approx(statistics.fmean(naive[figure]), abs=4 * got[figure].std() / math.sqrt(2000))
+        assert got[figure].mean() == pytest.approx(
+            statistics.fmean(naive[figure]), abs=4 * got[figure].std() / math.sqrt(2000)
+        )
         assert got[figure].std() == pytest.approx(statistics.stdev(naive[figure]), rel=0.08)  # 5 standard errors
-        np.testing.assert_allclose(*(np.quantile(x, [0.05, 0.5, 0.95]) for x in (got[figure], naive[figure])), atol=0.015)
+        np.testing.assert_allclose(
+            *(np.quantile(x, [0.05, 0.5, 0.95]) for x in (got[figure], naive[figure])), atol=0.015
+        )
 
 
 def test_drawing_speakers_for_a_mean_of_folds_is_scipys_bootstrap_of_the_folds_uar():
@@ -181,7 +206,9 @@ def test_the_same_predictions_under_more_seeds_tell_nothing_more():
     made = trials()
     repeated = [replace(t, seed=s) for t in made for s in range(5)]
     for method in uncertainty.METHODS:
-        assert uncertainty.intervals(uncertainty.row(repeated, 3), method) == uncertainty.intervals(uncertainty.row(made, 3), method)
+        assert uncertainty.intervals(uncertainty.row(repeated, 3), method) == uncertainty.intervals(
+            uncertainty.row(made, 3), method
+        )
 
 
 def test_a_session_is_drawn_whole():
@@ -193,7 +220,9 @@ def test_a_session_is_drawn_whole():
 def test_drawing_utterances_never_empties_an_emotion_and_never_draws_speakers():
     one = row(folds=3, utterances=9)
     for figure, made in uncertainty.replicates(one, np.ones(len(one.keys)), "utterances", 500).items():
-        np.testing.assert_allclose(made, 1.0, atol=1e-12, err_msg=figure)  # each recall of 1 stays, and no emotion is lost
+        np.testing.assert_allclose(
+            made, 1.0, atol=1e-12, err_msg=figure
+        )  # each recall of 1 stays, and no emotion is lost
     certain = np.array([float(key[0] == "f0") for key in one.keys])
     assert uncertainty.replicates(one, certain, "utterances", 500)["war_mean"].std() < 1e-12
     assert uncertainty.replicates(one, certain, "speakers", 500)["war_mean"].std() > 0.1
@@ -213,11 +242,22 @@ def test_drawing_utterances_spreads_as_the_unbiased_variance_within_each_speaker
 def test_an_emotion_that_no_drawn_speaker_shows_is_left_out_of_the_mean():
     def fold(name, truth, predicted):
         n = len(truth)
-        return FoldScores(fold=name, seed=0, utterances=[str(i) for i in range(n)], speakers=[name] * n, truth=truth, predicted=predicted)
+        return FoldScores(
+            fold=name,
+            seed=0,
+            utterances=[str(i) for i in range(n)],
+            speakers=[name] * n,
+            truth=truth,
+            predicted=predicted,
+        )
 
     one = uncertainty.row([fold("a", [0, 0], [0, 0]), fold("b", [1, 1], [1, 0])], 2)
     made = uncertainty.replicates(one, one.right.mean(axis=0), "speakers", 300)["uar_pooled"]
-    assert set(made.tolist()) == {1.0, 0.75, 0.5}  # a alone; both; b alone: not 0.5 and 0.25, which count the absent one as 0
+    assert set(made.tolist()) == {
+        1.0,
+        0.75,
+        0.5,
+    }  # a alone; both; b alone: not 0.5 and 0.25, which count the absent one as 0
 
 
 # Intervals
@@ -268,7 +308,10 @@ def test_intervals_depend_on_the_data_alone(tmp_path):
     made = trials(seeds=2)
     want = uncertainty.intervals(uncertainty.row(made, 3), "speakers, utterances")
     assert uncertainty.intervals(uncertainty.row(made[::-1], 3), "speakers, utterances") == want
-    turned = [replace(t, **{k: list(getattr(t, k))[::-1] for k in ("utterances", "speakers", "truth", "predicted")}) for t in made]
+    turned = [
+        replace(t, **{k: list(getattr(t, k))[::-1] for k in ("utterances", "speakers", "truth", "predicted")})
+        for t in made
+    ]
     assert uncertainty.intervals(uncertainty.row(turned, 3), "speakers, utterances") == want
     np.testing.assert_array_equal(np.random.get_state()[1], before)
     code = (
@@ -276,7 +319,12 @@ def test_intervals_depend_on_the_data_alone(tmp_path):
         "print({f: (i.low, i.high) for f, i in u.intervals(u.row(trials(seeds=2), 3), 'speakers, utterances').items()})"
     )
     other = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert other.stdout.strip() == str({f: (i.low, i.high) for f, i in want.items()})
 
@@ -288,7 +336,9 @@ def pair(**options):
     """Two rows on one test set."""
     first = trials(**options)
     rng = np.random.default_rng(99)
-    guesses = [np.where(rng.random(len(t.truth)) < 0.6, t.truth, rng.integers(0, 3, len(t.truth))).tolist() for t in first]
+    guesses = [
+        np.where(rng.random(len(t.truth)) < 0.6, t.truth, rng.integers(0, 3, len(t.truth))).tolist() for t in first
+    ]
     second = [replace(t, predicted=guess) for t, guess in zip(first, guesses, strict=True)]
     return first, second
 
@@ -380,7 +430,9 @@ def test_the_interval_of_a_difference_is_a_bootstrap_of_pairs():
     np.testing.assert_allclose(together, apart[0] - apart[1], atol=1e-12)
     got = uncertainty.compare(first, second, "uar_pooled")
     reach = stats.t.ppf(0.975, 7) * math.sqrt(8 / 7) * together.std()
-    assert (got.interval.low, got.interval.high) == pytest.approx((got.difference - reach, got.difference + reach), abs=1e-12)
+    assert (got.interval.low, got.interval.high) == pytest.approx(
+        (got.difference - reach, got.difference + reach), abs=1e-12
+    )
 
 
 def test_turning_a_comparison_round_turns_its_sign_and_keeps_its_p():
@@ -388,7 +440,9 @@ def test_turning_a_comparison_round_turns_its_sign_and_keeps_its_p():
     there, back = uncertainty.compare(first, second, "uar_mean"), uncertainty.compare(second, first, "uar_mean")
     assert there.difference == pytest.approx(-back.difference, abs=1e-15)
     assert there.p == back.p
-    assert (there.interval.low, there.interval.high) == pytest.approx((-back.interval.high, -back.interval.low), abs=1e-12)
+    assert (there.interval.low, there.interval.high) == pytest.approx(
+        (-back.interval.high, -back.interval.low), abs=1e-12
+    )
 
 
 def test_a_row_compared_with_itself_differs_in_nothing():
@@ -444,7 +498,9 @@ def test_the_smallest_p_is_what_folds_that_all_agree_give(folds):
 def test_too_few_folds_are_said_to_allow_no_claim_and_enough_allow_one(folds, comparisons, smallest):
     corrected = f" (corrected for {comparisons} comparisons)" if comparisons > 1 else ""
     held_out = f"{folds} fold{'s' * (folds > 1)}"
-    no_claim = f"No significance over {held_out} is claimable at 0.05: the smallest two-sided p is {smallest}{corrected}."
+    no_claim = (
+        f"No significance over {held_out} is claimable at 0.05: the smallest two-sided p is {smallest}{corrected}."
+    )
     assert uncertainty.no_claim(folds, comparisons) == ("" if smallest is None else no_claim)
 
 
@@ -455,7 +511,9 @@ def test_too_few_folds_are_said_to_allow_no_claim_and_enough_allow_one(folds, co
 def test_the_table_of_coverage_is_made_from_the_kept_simulations():
     rows = coverage.read_blocks(KEPT / "blocks.csv")
     entries = coverage.add_up(rows)
-    assert coverage.packaged(entries) == Path(uncertainty.__file__).with_name("interval_coverage.json").read_text(encoding="utf-8")
+    assert coverage.packaged(entries) == Path(uncertainty.__file__).with_name("interval_coverage.json").read_text(
+        encoding="utf-8"
+    )
     assert json.loads((KEPT / "coverage.json").read_text(encoding="utf-8"))["coverage"] == entries
     assert (KEPT / "coverage.md").read_text(encoding="utf-8") == coverage.to_markdown(entries)
     assert {entry["simulations"] for entry in entries} == {1000}
@@ -482,7 +540,9 @@ def test_the_coverage_between_two_measured_numbers_of_speakers_spans_both():
 
 def near(lines, kept):
     """Whether each line's count of intervals that held the truth is the kept one, but for rounding on another machine."""
-    want = {(r["scenario"], int(r["speakers"]), int(r["block"]), r["method"], r["figure"]): int(r["held"]) for r in kept}
+    want = {
+        (r["scenario"], int(r["speakers"]), int(r["block"]), r["method"], r["figure"]): int(r["held"]) for r in kept
+    }
     for line in lines:
         key = tuple(line[name] for name in ("scenario", "speakers", "block", "method", "figure"))
         assert abs(line["held"] - want[key]) <= 1, key

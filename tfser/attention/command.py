@@ -28,7 +28,9 @@ from tfser.text.typed import typed_path, typed_whole
 from tfser.training.determinism import settled
 
 
-def utterances(model: FinalModel, record: Mapping[str, Any], wanted: Sequence[str], place: Source, data: Place | None) -> list[Chosen]:
+def utterances(
+    model: FinalModel, record: Mapping[str, Any], wanted: Sequence[str], place: Source, data: Place | None
+) -> list[Chosen]:
     """Utterances of the trial's database by id: from the features in the storage, else read anew from the corpus.
 
     Raises:
@@ -43,7 +45,9 @@ def utterances(model: FinalModel, record: Mapping[str, Any], wanted: Sequence[st
         found = _from_corpus(model, wanted, data, f"its features {path} cannot be read ({type(error).__name__})")
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise RequestError("--utterance", [f"{model.spec.database} has no {show(name)}; {_suggested(record)}" for name in missing])
+        raise RequestError(
+            "--utterance", [f"{model.spec.database} has no {show(name)}; {_suggested(record)}" for name in missing]
+        )
     chosen = []
     for name in wanted:
         own, speaker, session, emotion = found[name]
@@ -51,7 +55,11 @@ def utterances(model: FinalModel, record: Mapping[str, Any], wanted: Sequence[st
         seen = "held out" if held_out else "among the training speakers"
         chosen.append(Chosen(name=name, frames=np.array(own), about=f"{emotion}, speaker {speaker} ({seen})"))
     recorded = {u["id"]: np.array(u["p"]) for u in record["utterances"]}
-    other = [c for c in chosen if c.name in recorded and np.abs(model.score(c.frames).probabilities - recorded[c.name]).max() > SAME]
+    other = [
+        c
+        for c in chosen
+        if c.name in recorded and np.abs(model.score(c.frames).probabilities - recorded[c.name]).max() > SAME
+    ]
     if other:
         why = "its scores are not the recorded ones: this is not the audio that the trial was tested on"
         raise RequestError(f"database {model.spec.database}", [f"{show(c.name)}: {why}" for c in other])
@@ -61,11 +69,15 @@ def utterances(model: FinalModel, record: Mapping[str, Any], wanted: Sequence[st
 def _from_corpus(model: FinalModel, wanted: Sequence[str], data: Place | None, why: str) -> dict[str, Any]:
     name = model.spec.database
     if name not in KNOWN:
-        raise RequestError(f"database {name}", [f"{why}, and it is not known by name; name audio with --file instead of --utterance"])
+        raise RequestError(
+            f"database {name}", [f"{why}, and it is not known by name; name audio with --file instead of --utterance"]
+        )
     try:
         database = load_database(name, data, allow_incomplete=True)
     except RequestError as error:
-        raise RequestError(error.source, [f"{why}, and the corpus neither: {problem}" for problem in error.problems], error.more) from None
+        raise RequestError(
+            error.source, [f"{why}, and the corpus neither: {problem}" for problem in error.problems], error.more
+        ) from None
     found, problems = {}, []
     with settled(torch.device("cpu")):
         for u in database.utterances:
@@ -87,7 +99,9 @@ def _suggested(record: Mapping[str, Any]) -> str:
             best[u["truth"]] = max(best.get(u["truth"], (0.0, "")), (u["p"][truth], u["id"]))
     words = ", ".join(f"{show(name)} ({emotion})" for emotion, (_, name) in sorted(best.items()))
     return (
-        f"of the test utterances it is surest of {words}" if words else f"it was tested on {show(record['utterances'][0]['id'])} and others"
+        f"of the test utterances it is surest of {words}"
+        if words
+        else f"it was tested on {show(record['utterances'][0]['id'])} and others"
     )
 
 
@@ -101,13 +115,29 @@ def parser() -> argparse.ArgumentParser:
     )
     find.add_options(p)
     what = p.add_argument_group("what to look at")
-    what.add_argument("--utterance", nargs="+", action="extend", default=[], metavar="ID", help="of the trial's database")
-    what.add_argument("--file", nargs="+", action="extend", type=typed_path, default=[], metavar="FILE", help="any audio file")
     what.add_argument(
-        "--segment", type=typed_whole, default=None, metavar="N", help="one segment, counted from 1 (default: the whole utterance)"
+        "--utterance", nargs="+", action="extend", default=[], metavar="ID", help="of the trial's database"
     )
-    what.add_argument("--data", type=typed_place, default=None, metavar="PATH", help="the corpora, where the storage has lost the features")
-    p.add_argument("--out", type=typed_place, default=None, metavar="DIR", help="where the figures go (default: RESULTS/attention)")
+    what.add_argument(
+        "--file", nargs="+", action="extend", type=typed_path, default=[], metavar="FILE", help="any audio file"
+    )
+    what.add_argument(
+        "--segment",
+        type=typed_whole,
+        default=None,
+        metavar="N",
+        help="one segment, counted from 1 (default: the whole utterance)",
+    )
+    what.add_argument(
+        "--data",
+        type=typed_place,
+        default=None,
+        metavar="PATH",
+        help="the corpora, where the storage has lost the features",
+    )
+    p.add_argument(
+        "--out", type=typed_place, default=None, metavar="DIR", help="where the figures go (default: RESULTS/attention)"
+    )
     return p
 
 
@@ -130,7 +160,9 @@ def _run(arguments: argparse.Namespace) -> int:
     record = find.find(arguments.run, place, find.narrowed(arguments))
     model = find.load(record, place.ledger)
     if not arguments.utterance and not arguments.file:
-        raise RequestError("tfser attention", [f"nothing to look at; name --utterance ID or --file FILE ({_suggested(record)})"])
+        raise RequestError(
+            "tfser attention", [f"nothing to look at; name --utterance ID or --file FILE ({_suggested(record)})"]
+        )
     chosen = utterances(model, record, arguments.utterance, place, arguments.data) if arguments.utterance else []
     for path, frames in zip(arguments.file, read(arguments.file, model.front_end), strict=True):
         chosen.append(Chosen(name=path.name, frames=frames, about="a file"))

@@ -68,7 +68,9 @@ class Attention:
 def file_name(text: str) -> str:
     """A file name from ``[A-Za-z0-9_+-]`` only, with a short hash where that left something out."""
     clean = re.sub(r"[^A-Za-z0-9_+-]+", "-", text)[:120]
-    return clean if clean == text else f"{clean}-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+    return (
+        clean if clean == text else f"{clean}-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+    )
 
 
 def write(attention: Attention, folder: Place) -> list[Place]:
@@ -106,7 +108,11 @@ def to_npz(attention: Attention) -> bytes:
     ``log_mel`` and ``<map>_attention`` (bands, frames), ``time_s``, ``frequency_hz``, ``segment_frames`` (segments, length), the
     layers' own ``weights_<part>``, and ``about``, a JSON text.
     """
-    about = {"heading": attention.heading, "units": {m.name: m.unit for m in attention.maps}, "line_hz": attention.line_hz}
+    about = {
+        "heading": attention.heading,
+        "units": {m.name: m.unit for m in attention.maps},
+        "line_hz": attention.line_hz,
+    }
     out = io.BytesIO()
     np.savez(
         out,
@@ -139,7 +145,11 @@ def to_png(attention: Attention) -> bytes:
     left, right, above, below, wide, high = 0.85, 0.9, 0.3, 0.55, 1.35, 0.25  # inches
     columns, rows = (panels, 1) if side_by_side else (1, panels)
     width = left + columns * across + (columns - 1) * wide + right
-    lines = [part for line in attention.heading.split("\n") for part in textwrap.wrap(drawable(one_line(line)), int(width * 13))]
+    lines = [
+        part
+        for line in attention.heading.split("\n")
+        for part in textwrap.wrap(drawable(one_line(line)), int(width * 13))
+    ]
     top = 0.2 * len(lines) + 0.12
     height = top + rows * (above + up) + (rows - 1) * high + below
 
@@ -148,7 +158,10 @@ def to_png(attention: Attention) -> bytes:
         figure = Figure(figsize=(width, height), dpi=150)
         FigureCanvasAgg(figure)
         figure.text(0.5, 1 - 0.08 / height, "\n".join(lines), ha="center", va="top", fontsize=9, linespacing=1.3)
-        shown = [("log-mel", "log power", attention.log_mel, "Greys"), *((m.title, m.unit, m.values, "viridis") for m in attention.maps)]
+        shown = [
+            ("log-mel", "log power", attention.log_mel, "Greys"),
+            *((m.title, m.unit, m.values, "viridis") for m in attention.maps),
+        ]
         for i, (title, unit, values, colours) in enumerate(shown):
             x = left + i * (across + wide) if side_by_side else left
             y = height - top - above - up - (0 if side_by_side else i * (above + up + high))
@@ -164,22 +177,38 @@ def to_png(attention: Attention) -> bytes:
     return out.getvalue()
 
 
-def _panel(figure: Any, axes: Any, bar: Any, attention: Attention, title: str, unit: str, values: np.ndarray, colours: str) -> None:
+def _panel(
+    figure: Any, axes: Any, bar: Any, attention: Attention, title: str, unit: str, values: np.ndarray, colours: str
+) -> None:
     import matplotlib.patheffects as effects
 
     bands, half = len(attention.frequency_hz), attention.hop_s / 2
     extent = (attention.time_s[0] - half, attention.time_s[-1] + half, -0.5, bands - 0.5)
     picture = axes.imshow(values, origin="lower", aspect="auto", extent=extent, cmap=colours, interpolation="nearest")
     axes.set_title(title, fontsize=9)
-    ticks = [hz for hz in (100, 300, 700, 1500, 3000, 5000, 7000) if attention.frequency_hz[0] <= hz <= attention.frequency_hz[-1]]
+    ticks = [
+        hz
+        for hz in (100, 300, 700, 1500, 3000, 5000, 7000)
+        if attention.frequency_hz[0] <= hz <= attention.frequency_hz[-1]
+    ]
     axes.set_yticks(_band(attention.frequency_hz, ticks), [str(hz) for hz in ticks])
     axes.tick_params(labelsize=7, length=2)
     if attention.line_hz is not None:
-        line = axes.axhline(_band(attention.frequency_hz, [attention.line_hz])[0], color="black", linestyle=(0, (4, 3)), linewidth=1.1)
+        line = axes.axhline(
+            _band(attention.frequency_hz, [attention.line_hz])[0], color="black", linestyle=(0, (4, 3)), linewidth=1.1
+        )
         line.set_path_effects([effects.Stroke(linewidth=2.6, foreground="white"), effects.Normal()])
-        place = {"xy": (1, _band(attention.frequency_hz, [attention.line_hz])[0]), "xycoords": ("axes fraction", "data")}
+        place = {
+            "xy": (1, _band(attention.frequency_hz, [attention.line_hz])[0]),
+            "xycoords": ("axes fraction", "data"),
+        }
         text = axes.annotate(
-            f"{attention.line_hz / 1000:g} kHz", **place, xytext=(-3, 2), textcoords="offset points", ha="right", fontsize=7
+            f"{attention.line_hz / 1000:g} kHz",
+            **place,
+            xytext=(-3, 2),
+            textcoords="offset points",
+            ha="right",
+            fontsize=7,
         )
         text.set_path_effects([effects.Stroke(linewidth=2, foreground="white"), effects.Normal()])
     scale = figure.colorbar(picture, cax=bar)

@@ -180,11 +180,15 @@ def look(model: FinalModel, chosen: Chosen, segment: int | None) -> Attention:
     scored = model.score(chosen.frames)
     every = len(scored.frames)
     if segment is not None and not 1 <= segment <= every:
-        raise RequestError(f"--segment {segment}", [f"{show(chosen.name)} has {every} of {model.segment[0]} frames: 1 to {every}"])
+        raise RequestError(
+            f"--segment {segment}", [f"{show(chosen.name)} has {every} of {model.segment[0]} frames: 1 to {every}"]
+        )
     parts = attend(model, chosen.frames, scored.frames)
     if not parts:
         other = "ATFNN, AFNN and ATNN have" if model.spec.model == "atfnn" else "another model has"
-        raise RequestError(f"trial {model.trial_id}", [f"{model.spec.ablation} has neither F- nor T-Attention to show; {other}"])
+        raise RequestError(
+            f"trial {model.trial_id}", [f"{model.spec.ablation} has neither F- nor T-Attention to show; {other}"]
+        )
     picked = slice(None) if segment is None else slice(segment - 1, segment)
     taken = scored.frames[picked]
     shown = np.arange(taken.min(), taken.max() + 1)

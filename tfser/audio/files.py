@@ -89,12 +89,18 @@ def read(path: Path) -> Waveform:
         raise AudioError("unreadable", str(path), detail)
     if found == 0:
         raise AudioError("empty", str(path), "it holds no samples")
-    loudest = max(float(samples.max()), -float(samples.min()))  # NaN if any sample is; no copy of the samples, unlike abs()
+    loudest = max(
+        float(samples.max()), -float(samples.min())
+    )  # NaN if any sample is; no copy of the samples, unlike abs()
     if not np.isfinite(loudest):
         bad = int((~np.isfinite(samples)).sum())
-        raise AudioError("non-finite", str(path), f"{bad} of {samples.size} samples are NaN or infinite; write the file again")
+        raise AudioError(
+            "non-finite", str(path), f"{bad} of {samples.size} samples are NaN or infinite; write the file again"
+        )
     if loudest > LOUDEST:
-        detail = f"its floating-point samples reach {loudest:.3g} times full scale (1.0); divide them, or store integers"
+        detail = (
+            f"its floating-point samples reach {loudest:.3g} times full scale (1.0); divide them, or store integers"
+        )
         raise AudioError("unreadable", str(path), detail)
     return Waveform(samples, rate)
 
@@ -151,7 +157,9 @@ def _believable(file: soundfile.SoundFile, path: Path) -> None:
         detail = f"its format is {file.format}; {', '.join(FORMATS)} are read: convert it to wav or flac"
         raise AudioError("unreadable", str(path), detail)
     if file.subtype not in SUBTYPES:
-        detail = f"its samples are coded as {file.subtype}; {', '.join(SUBTYPES)} are read: convert it to 16-bit wav or flac"
+        detail = (
+            f"its samples are coded as {file.subtype}; {', '.join(SUBTYPES)} are read: convert it to 16-bit wav or flac"
+        )
         raise AudioError("unreadable", str(path), detail)
     low, high = RATES_HZ
     if not low <= file.samplerate <= high:
@@ -161,11 +169,15 @@ def _believable(file: soundfile.SoundFile, path: Path) -> None:
         detail = f"its header says {file.channels} channels; at most {MOST_CHANNELS} are believed: the header is broken"
         raise AudioError("unreadable", str(path), detail)
     seconds = file.frames / file.samplerate
-    if file.format == "FLAC" and file.frames > 1 << 36:  # the field has 36 bits; libsndfile's largest number stands for "unknown"
+    if (
+        file.format == "FLAC" and file.frames > 1 << 36
+    ):  # the field has 36 bits; libsndfile's largest number stands for "unknown"
         detail = "its header does not say how many samples it holds (it was written to a pipe), so that no truncation could be seen"
         raise AudioError("unreadable", str(path), f"{detail}; write it again, to a file")
     if seconds > LONGEST_S:
-        raise AudioError("too long", str(path), f"its header promises {seconds:.0f} s; at most {LONGEST_S:.0f} s are read")
+        raise AudioError(
+            "too long", str(path), f"its header promises {seconds:.0f} s; at most {LONGEST_S:.0f} s are read"
+        )
 
 
 def _decoded(file: soundfile.SoundFile) -> np.ndarray:

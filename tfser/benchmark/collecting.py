@@ -55,7 +55,10 @@ def measure(scale: Scale) -> list[Figure]:
                 collected.append(both[0])
                 written.append(both[1])
     what = f"{runs} fold runs from MLflow"
-    return [figure(f"{what}, to records", "s", collected, bare), figure(f"{what}, to tables without pictures", "s", written, bare)]
+    return [
+        figure(f"{what}, to records", "s", collected, bare),
+        figure(f"{what}, to tables without pictures", "s", written, bare),
+    ]
 
 
 def _rows(*, seeds: int, folds: int) -> list[Configuration]:
@@ -135,7 +138,8 @@ def _record(row: Configuration, fold: str, seed: int) -> dict[str, Any]:
         "machine": {"device": "cpu", "system": "made up"},
         "emotions": list(row.emotions),
         "utterances": [
-            {"id": f"{fold}-{i:03d}", "speaker": fold, "truth": row.emotions[truth[i]], "p": scores[i].tolist()} for i in range(UTTERANCES)
+            {"id": f"{fold}-{i:03d}", "speaker": fold, "truth": row.emotions[truth[i]], "p": scores[i].tolist()}
+            for i in range(UTTERANCES)
         ],
         "confusion": counts.tolist(),
         "war": metrics.war(counts),

@@ -23,13 +23,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     take_any_text()
     parser = argparse.ArgumentParser(
-        allow_abbrev=False, prog="tfser benchmark", description="Performance figures, as ratios measured in turn in one run."
+        allow_abbrev=False,
+        prog="tfser benchmark",
+        description="Performance figures, as ratios measured in turn in one run.",
     )
     parser.add_argument(
-        "--only", nargs="+", action="extend", default=None, metavar="WHAT", help=f"some of {', '.join(MEASURES)} (default: all)"
+        "--only",
+        nargs="+",
+        action="extend",
+        default=None,
+        metavar="WHAT",
+        help=f"some of {', '.join(MEASURES)} (default: all)",
     )
-    parser.add_argument("--json", type=typed_path, default=None, metavar="FILE", help="also write one object per figure")
-    parser.add_argument("--quick", action="store_true", help="a little of everything: shows that it runs, measures nothing")
+    parser.add_argument(
+        "--json", type=typed_path, default=None, metavar="FILE", help="also write one object per figure"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a little of everything: shows that it runs, measures nothing"
+    )
     arguments = parser.parse_args(argv)
     only = MEASURES if arguments.only is None else arguments.only
     wrong = [unknown("--only", name, MEASURES) for name in only if name not in MEASURES]
@@ -59,5 +70,7 @@ def _rows(figures: Sequence[Figure], *, header: bool) -> str:
     form = "{:<76} {:>10} {:>10} {:<9} {:>6} {:>6} {:>2}"
     lines = [form.format("figure", "value", "baseline", "unit", "ratio", "spread", "n")] if header else []
     for f in figures:
-        lines.append(form.format(f.name, f"{f.value:.3g}", f"{f.baseline:.3g}", f.unit, f"{f.ratio:.2f}", f"{f.spread:.2f}", f.n))
+        lines.append(
+            form.format(f.name, f"{f.value:.3g}", f"{f.baseline:.3g}", f.unit, f"{f.ratio:.2f}", f"{f.spread:.2f}", f.n)
+        )
     return "\n".join(lines)

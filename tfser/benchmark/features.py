@@ -55,7 +55,13 @@ def _bare_loop(folder: Path) -> int:
     """Decode and transform every wav file of the folder; the number of frames kept."""
     wanted = FrontEnd()
     mel = torchaudio.transforms.MelSpectrogram(
-        wanted.rate_hz, wanted.n_fft, wanted.window, wanted.hop, n_mels=wanted.n_mels, window_fn=torch.hamming_window, center=False
+        wanted.rate_hz,
+        wanted.n_fft,
+        wanted.window,
+        wanted.hop,
+        n_mels=wanted.n_mels,
+        window_fn=torch.hamming_window,
+        center=False,
     )
     kept = []
     for path in sorted(folder.glob("*.wav")):

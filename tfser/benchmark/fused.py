@@ -23,7 +23,14 @@ from tfser.trial import Value
 
 NARROW: Mapping[str, Mapping[str, Value]] = {
     "time_frequency_transformer": {"channels": 4, "feed_forward": 32, "time_frequency_feed_forward": 32},
-    "atfnn": {"channels": 4, "encoder_channels": 8, "lstm_hidden": 8, "lstm_layers": 1, "band_group": 4, "frame_group": 4},
+    "atfnn": {
+        "channels": 4,
+        "encoder_channels": 8,
+        "lstm_hidden": 8,
+        "lstm_layers": 1,
+        "band_group": 4,
+        "frame_group": 4,
+    },
 }
 """Sizes at which one training is mostly calls, with 16 bands, 16 frames and batches of 16."""
 
@@ -43,7 +50,9 @@ def measure(scale: Scale) -> list[Figure]:
         for model in MODELS:
             for sizes in ("narrow",) if scale.quick else ("narrow", "published"):
                 # Beyond a few members nothing changes on a CPU whose time goes into large products, and minutes would be spent.
-                many = (2,) if scale.quick else (2, 4) if (device.type, sizes) == ("cpu", "published") else (2, 4, 8, 14)
+                many = (
+                    (2,) if scale.quick else (2, 4) if (device.type, sizes) == ("cpu", "published") else (2, 4, 8, 14)
+                )
                 for members in many:
                     figures.append(_fused(scale, model, sizes, members, device))
                     if model == "time_frequency_transformer" and members == many[0 if sizes == "published" else -1]:
@@ -61,7 +70,9 @@ def _settings(model: str, sizes: str) -> dict[str, Any]:
     return settings
 
 
-def _trainings(model: str, settings: Mapping[str, Any], members: int, steps: int, device: torch.device) -> list[Training]:
+def _trainings(
+    model: str, settings: Mapping[str, Any], members: int, steps: int, device: torch.device
+) -> list[Training]:
     """Of noise, with ``steps`` full batches in an epoch and seeds from 0."""
     length, segments = int(settings["segment_frames"]), int(settings["batch_size"]) * steps
     frames = np.random.default_rng(0).standard_normal((segments * length, int(settings["n_mels"])), dtype=np.float32)
@@ -118,7 +129,9 @@ def _vmapped(scale: Scale, model: str, sizes: str, members: int, device: torch.d
 
     def together() -> None:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="There is a performance drop")  # the CPU's attention kernel has no batching rule
+            warnings.filterwarnings(
+                "ignore", message="There is a performance drop"
+            )  # the CPU's attention kernel has no batching rule
             vmap(loss)(parameters, buffers, x, labels).sum().backward()  # type: ignore[no-untyped-call]
         settled()
 
@@ -134,4 +147,6 @@ def _vmapped(scale: Scale, model: str, sizes: str, members: int, device: torch.d
         if repeat:
             values.append(pair[0])
             baselines.append(pair[1])
-    return figure(f"forward and backward of {members} {sizes} {model}, vmap, {device.type}", "segment/s", values, baselines)
+    return figure(
+        f"forward and backward of {members} {sizes} {model}, vmap, {device.type}", "segment/s", values, baselines
+    )

@@ -101,22 +101,36 @@ def figures(scale: Scale, device: torch.device) -> list[Figure]:
         title, per_s = f"{MODELS[model].title} on {device.type}", "segment/s"
         found.append(figure(f"{title}, one training beside the plain loop", per_s, rates["alone"], rates["plain"]))
         if device.type == "cuda":
-            found.append(figure(f"{title}, one training captured, beside the plain loop", per_s, rates["captured"], rates["plain"]))
+            found.append(
+                figure(
+                    f"{title}, one training captured, beside the plain loop", per_s, rates["captured"], rates["plain"]
+                )
+            )
         found.append(figure(f"{title}, {members} trainings in one beside one", per_s, rates["fused"], rates["alone"]))
-        found.append(figure(f"{title}, processes of such side by side, beside one", per_s, rates["side by side"], rates["fused"]))
+        found.append(
+            figure(f"{title}, processes of such side by side, beside one", per_s, rates["side by side"], rates["fused"])
+        )
         products = Trainer(model, "ours", quick=True).products()
         best = [max(pair) for pair in zip(rates["fused"], rates["side by side"], strict=True)]
-        found.append(figure(f"{title}, of the product peak", "GMAC/s", [products * rate / 1e9 for rate in best], rates["peak"]))
+        found.append(
+            figure(f"{title}, of the product peak", "GMAC/s", [products * rate / 1e9 for rate in best], rates["peak"])
+        )
         segments = sum(table.segments(int(settings["segment_frames"])) for table in TABLES if table.model == model)
         hours.append([segments / rate / 3600 for rate in best])
     total = [sum(of_models) for of_models in zip(*hours, strict=True)]
-    found.append(figure(f"both papers' tables on {device.type}, projected, beside an hour", "h", total, [1.0] * len(total)))
+    found.append(
+        figure(f"both papers' tables on {device.type}, projected, beside an hour", "h", total, [1.0] * len(total))
+    )
     return found
 
 
 def _settings(model: str, scale: Scale) -> dict[str, Any]:
     architecture = MODELS[model]
-    settings = {key: h.default for of in (planning_settings.HYPERPARAMETERS, architecture.hyperparameters) for key, h in of.items()}
+    settings = {
+        key: h.default
+        for of in (planning_settings.HYPERPARAMETERS, architecture.hyperparameters)
+        for key, h in of.items()
+    }
     return settings | dict(architecture.published) | ({"batch_size": 2} if scale.quick else {})
 
 
@@ -146,12 +160,16 @@ def _rate(segments: int, work: Callable[[], object]) -> float:
     return segments / (time.perf_counter() - begin)
 
 
-def _alone(model: str, settings: Mapping[str, Any], steps: int, device: torch.device, *, captured: bool) -> Callable[[], float]:
+def _alone(
+    model: str, settings: Mapping[str, Any], steps: int, device: torch.device, *, captured: bool
+) -> Callable[[], float]:
     (training,) = _trainings(model, settings, steps, device, 1, captured=captured)
     return lambda: _rate(steps * int(settings["batch_size"]), training.run_epoch)
 
 
-def _fused(model: str, settings: Mapping[str, Any], steps: int, device: torch.device, members: int) -> Callable[[], float]:
+def _fused(
+    model: str, settings: Mapping[str, Any], steps: int, device: torch.device, members: int
+) -> Callable[[], float]:
     together = FusedTraining(_trainings(model, settings, steps, device, members))
     return lambda: _rate(members * steps * int(settings["batch_size"]), together.until_an_epoch_ends)
 
@@ -201,7 +219,9 @@ def _side_by_side(
     ends = []
     for _ in range(processes):
         ours, theirs = context.Pipe()
-        context.Process(target=_serve, args=(theirs, model, dict(settings), steps, device.type, members), daemon=True).start()
+        context.Process(
+            target=_serve, args=(theirs, model, dict(settings), steps, device.type, members), daemon=True
+        ).start()
         theirs.close()
         ends.append(ours)
 
@@ -218,7 +238,9 @@ def _side_by_side(
             end.close()
 
 
-def _serve(connection: Connection, model: str, settings: Mapping[str, Any], steps: int, device: str, members: int) -> None:
+def _serve(
+    connection: Connection, model: str, settings: Mapping[str, Any], steps: int, device: str, members: int
+) -> None:
     run = _fused(model, settings, steps, torch.device(device), members)
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:

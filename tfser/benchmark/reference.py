@@ -53,7 +53,9 @@ class PlainEncoder(nn.Module):
 class PlainTimeFrequencyTransformer(nn.Module):
     """T+F+TF with one layer in each Transformer: (B, 1, F, D) -> logits (B, emotions)."""
 
-    def __init__(self, emotions: int, n_mels: int, segment_frames: int, channels: int, feed_forward: int, feed_forward_2: int) -> None:
+    def __init__(
+        self, emotions: int, n_mels: int, segment_frames: int, channels: int, feed_forward: int, feed_forward_2: int
+    ) -> None:
         super().__init__()
         f, d = n_mels // 4, segment_frames // 4
         self.time_encoder = PlainEncoder(channels, (5, 1), (2, 1))
@@ -113,8 +115,14 @@ def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights, or gradients, of tfser's model under the names and in the shapes that they have here."""
     out: dict[str, Tensor] = {}
     for theirs, tensor in tensors.items():
-        name = theirs.replace("layers.0.", "").replace("_attention.conv.", "_attention.").replace("time_encoder.lstm.", "lstm.")
-        if name.startswith(("frequency_encoder.l", "frequency_encoder.m")):  # ATFNN's, whose kernels are (1, 5) there and (5, 1) here
+        name = (
+            theirs.replace("layers.0.", "")
+            .replace("_attention.conv.", "_attention.")
+            .replace("time_encoder.lstm.", "lstm.")
+        )
+        if name.startswith(
+            ("frequency_encoder.l", "frequency_encoder.m")
+        ):  # ATFNN's, whose kernels are (1, 5) there and (5, 1) here
             name = name.removeprefix("frequency_encoder.").removeprefix("layer.").removeprefix("mlp.")
             tensor = tensor.mT if tensor.ndim == 4 else tensor
         if "attention.key" in name or "attention.value" in name:
@@ -140,8 +148,16 @@ def reference(model: nn.Module) -> nn.Module:
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     emotions = len(state["classifier.bias"])
     plain: nn.Module
-    if isinstance(model, TimeFrequencyTransformer) and model.has_time and model.has_frequency and model.has_time_frequency:
-        channels, feed_forward = len(state["time_encoder.norm_1.bias"]), len(state["time_transformer.layers.0.mlp.0.bias"])
+    if (
+        isinstance(model, TimeFrequencyTransformer)
+        and model.has_time
+        and model.has_frequency
+        and model.has_time_frequency
+    ):
+        channels, feed_forward = (
+            len(state["time_encoder.norm_1.bias"]),
+            len(state["time_transformer.layers.0.mlp.0.bias"]),
+        )
         last = len(state["time_frequency_transformer.layers.0.mlp.0.bias"])
         n_mels, frames = state["frequency_map.weight"].shape[1], state["time_map.weight"].shape[1]
         plain = PlainTimeFrequencyTransformer(emotions, n_mels, frames, channels, feed_forward, last)

@@ -69,7 +69,10 @@ def _planning(trials: int, repeats: int) -> list[Figure]:
         texts.append(sum(len(spec.to_json()) for spec in specs) / 1e6)
         bare_s.append(_cpu_seconds(lambda: [hashlib.sha256(spec.to_json().encode()).hexdigest() for spec in specs]))  # noqa: B023
     what = f"planning {trials} trials"
-    return [figure(f"{what} (to hashing them)", "s", made_s, bare_s), figure(f"{what}, peak memory (to their texts)", "MB", held, texts)]
+    return [
+        figure(f"{what} (to hashing them)", "s", made_s, bare_s),
+        figure(f"{what}, peak memory (to their texts)", "MB", held, texts),
+    ]
 
 
 def _commits(folder: Path, text: str, number: int) -> None:
@@ -128,7 +131,9 @@ def _finals(trials: int, workers: int, repeats: int) -> list[Figure]:
 
             mirror = Mirror(lambda: _Forgets(), print)  # type: ignore[arg-type, return-value]
 
-            def watch(ended: Ended, mirror: Mirror = mirror, clock: Clock = clock, log: Callable[..., None] = log) -> None:
+            def watch(
+                ended: Ended, mirror: Mirror = mirror, clock: Clock = clock, log: Callable[..., None] = log
+            ) -> None:
                 clock("mirror", lambda: mirror.put(partial(log, ended.spec.trial_id)))
 
             schedule = Schedule(_plan(trials), ledger, None, watch=watch)
@@ -155,7 +160,9 @@ def _searches(studies: int, settings: int, workers: int, repeats: int) -> list[F
     asked = search_space_file.read(demo, {name: planning_settings.hyperparameters(name) for name in MODELS})
     request = planning_request.Request(models=(MODEL,), trials=settings, epochs=8)
     made = plan.make(request, [load("synthetic", None)], lambda d: "0" * 16, {MODEL: asked})
-    many = [replace(study, search_seed=seed) for seed in range(-(-studies // len(made.studies))) for study in made.studies]
+    many = [
+        replace(study, search_seed=seed) for seed in range(-(-studies // len(made.studies))) for study in made.studies
+    ]
     for _ in range(repeats):
         with temporary.Folder("benchmark") as name:
             clock = Clock()
@@ -164,7 +171,11 @@ def _searches(studies: int, settings: int, workers: int, repeats: int) -> list[F
             simulate(schedule, workers, clock)
             ours.append(1000 * clock.spent["schedule"] / (len(many) * settings))
         bare.append(1000 * seconds(lambda: _bare_study(asked, many[0], settings)) / settings)
-    return [figure(f"driver with {studies} studies of {settings} trials, per search trial (to Optuna alone)", "ms", ours, bare)]
+    return [
+        figure(
+            f"driver with {studies} studies of {settings} trials, per search trial (to Optuna alone)", "ms", ours, bare
+        )
+    ]
 
 
 def _bare_study(asked: search_space.Space, study: plan.Study, settings: int) -> None:
@@ -205,7 +216,9 @@ def _entry(spec: TrialSpec) -> dict[str, Any]:
         "status": "done",
         "started_unix": 0.0,
         "seconds": 1.0,
-        "utterances": [{"id": f"{i}", "speaker": spec.fold, "truth": "calm", "p": [0.1, 0.2, 0.3, 0.4]} for i in range(40)],
+        "utterances": [
+            {"id": f"{i}", "speaker": spec.fold, "truth": "calm", "p": [0.1, 0.2, 0.3, 0.4]} for i in range(40)
+        ],
         "curves": {"train_loss": curve, "validation_uar": curve, "validation_war": curve},
     }
 

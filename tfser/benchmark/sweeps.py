@@ -48,7 +48,9 @@ def measure(scale: Scale) -> list[Figure]:
         corpus = _Corpus(Path(name))
         specs = list(_schedule(corpus, 1, -(-trials // 4), "empty").finals.values())[:trials]
         for spec in specs:
-            Ledger(corpus.folder / "empty" / "ledger").commit({"trial_id": spec.trial_id, "spec": spec.to_dict(), "status": "done"})
+            Ledger(corpus.folder / "empty" / "ledger").commit(
+                {"trial_id": spec.trial_id, "spec": spec.to_dict(), "status": "done"}
+            )
         bare: list[float] = []
         ours: list[float] = []
         shares: list[float] = []
@@ -95,7 +97,11 @@ def _busy(corpus: _Corpus, seeds: int, each_s: float, into: list[float], repeats
 def _cpu_seconds(corpus: _Corpus, epochs: int) -> float:
     """What one trial of so many epochs takes of a core, whatever else runs there."""
     begin = time.process_time()
-    _run(InProcessRunner(), corpus, [_Phase(_schedule(corpus, epochs, 1, "calibration"), "calibration", lambda usage: None)])
+    _run(
+        InProcessRunner(),
+        corpus,
+        [_Phase(_schedule(corpus, epochs, 1, "calibration"), "calibration", lambda usage: None)],
+    )
     return (time.process_time() - begin) / 4
 
 

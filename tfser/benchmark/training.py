@@ -65,7 +65,9 @@ def _of_model(name: str, scale: Scale) -> list[Figure]:
     peaks: list[float] = []
     parts: list[dict[str, float]] = []
     with contextlib.ExitStack() as stack:
-        trainers = {kind: stack.enter_context(_here(name, kind) if scale.quick else _elsewhere(name, kind)) for kind in speeds}
+        trainers = {
+            kind: stack.enter_context(_here(name, kind) if scale.quick else _elsewhere(name, kind)) for kind in speeds
+        }
         for repeat in range(scale.repeats + 1):  # the first round warms caches and does not count
             speed = {kind: float(ask("speed")) for kind, ask in trainers.items()}
             peak, part = trainers["ours"]("peak"), trainers["ours"]("parts")
@@ -137,7 +139,11 @@ class Trainer:
 
     def __init__(self, name: str, kind: str, *, quick: bool) -> None:
         architecture = MODELS[name]
-        settings = {key: h.default for of in (planning_settings.HYPERPARAMETERS, architecture.hyperparameters) for key, h in of.items()}
+        settings = {
+            key: h.default
+            for of in (planning_settings.HYPERPARAMETERS, architecture.hyperparameters)
+            for key, h in of.items()
+        }
         settings |= architecture.published
         self.batch, self.edge = (2, 64) if quick else (int(settings["batch_size"]), 2048)
         settings["batch_size"] = self.batch
@@ -177,7 +183,10 @@ class Trainer:
 
     def products(self) -> float:
         """Multiply-accumulates per segment, of convolutions, LSTM and matrix products, forward and backward."""
-        lstm = {torch.ops.aten.mkldnn_rnn_layer: _lstm_flops, torch.ops.aten.mkldnn_rnn_layer_backward: _lstm_backward_flops}
+        lstm = {
+            torch.ops.aten.mkldnn_rnn_layer: _lstm_flops,
+            torch.ops.aten.mkldnn_rnn_layer_backward: _lstm_backward_flops,
+        }
         with FlopCounterMode(display=False, custom_mapping=lstm) as counter:
             self.epoch()
         return float(counter.get_total_flops()) / 2 / self.segments

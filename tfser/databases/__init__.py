@@ -119,9 +119,7 @@ def examine(request: str, data: Place | None) -> tuple[Database, list[Problem]]:
     if given is None:
         return _examined(request, data, None)
     if not NAME.fullmatch(given) or RESERVED.fullmatch(given):
-        detail = (
-            f"the name {show(given)!r} becomes a part of folders; use a-z, 0-9, '_' and '-', beginning with a letter or digit, at most 64"
-        )
+        detail = f"the name {show(given)!r} becomes a part of folders; use a-z, 0-9, '_' and '-', beginning with a letter or digit, at most 64"
         raise RequestError(f"DATABASE {show(request)}", [detail])
     if given in KNOWN and given != what:
         detail = f"{given} is the name of a database that is read from its own layout; choose another in front of '='"
@@ -167,7 +165,10 @@ def _examined(request: str, data: Place | None, given: str | None) -> tuple[Data
         path = behind_uri.folder(above, "DATABASE") / name if elsewhere else behind_uri.folder(request, "DATABASE")
         info, reading = manifest.read(path, name=given, remote=elsewhere)
         return _finished(_distinct(info, "manifest"), reading, path.parent, None)
-    others = ["or the path of a manifest (.csv with the columns path, speaker, emotion)", "or audformat:PATH, each with NAME= in front"]
+    others = [
+        "or the path of a manifest (.csv with the columns path, speaker, emotion)",
+        "or audformat:PATH, each with NAME= in front",
+    ]
     raise RequestError("DATABASE", [unknown("DATABASE", show(request), KNOWN) + ", " + ", ".join(others)])
 
 
@@ -179,21 +180,27 @@ def _distinct(info: DatabaseInfo, suffix: str) -> DatabaseInfo:
 def _keep_inside(reading: Reading, root: Path) -> None:
     """Drop what a manifest inside a mirrored corpus names elsewhere on this machine."""
     own = os.path.abspath(root)
-    outside = [u for u in reading.utterances if u.path is None or os.path.commonpath([os.path.abspath(u.path), own]) != own]
+    outside = [
+        u for u in reading.utterances if u.path is None or os.path.commonpath([os.path.abspath(u.path), own]) != own
+    ]
     reading.utterances = [u for u in reading.utterances if u not in outside]
     for utterance in outside:
         detail = "a manifest that was read from a URI may name only what lies below it"
         reading.problems.append(Problem("label", show(utterance.path or utterance.id), detail, "local file"))
 
 
-def _finished(info: DatabaseInfo, reading: Reading, root: Path, expected_ids: frozenset[str] | None) -> tuple[Database, list[Problem]]:
+def _finished(
+    info: DatabaseInfo, reading: Reading, root: Path, expected_ids: frozenset[str] | None
+) -> tuple[Database, list[Problem]]:
     """Counts compared with the publication, remarks put together."""
     where = show(root)
     spelt = spelling.problems(reading.utterances, where)
     problems = reading.problems + spelt + published_counts.deviations(info, reading.utterances, where, expected_ids)
     if not reading.utterances:
         reasons = lines(problems)
-        raise RequestError(f"database {info.name} in {where}", reasons or ["no utterance was found"], len(problems) - len(reasons))
+        raise RequestError(
+            f"database {info.name} in {where}", reasons or ["no utterance was found"], len(problems) - len(reasons)
+        )
     problems += published_counts.absent(info, reading.utterances, where)
     for emotion, speaker in published_counts.alone(reading.utterances, lambda u: u.speaker).items():
         detail = f"{speaker} alone has {emotion}: its recall is 0 by construction where that speaker is held out"
@@ -203,7 +210,9 @@ def _finished(info: DatabaseInfo, reading: Reading, root: Path, expected_ids: fr
     remarks += spelling.remark(spelt)
     if not complete:
         remarks.append(_incomplete(info, len(reading.utterances)))
-    database = Database(info=info, utterances=tuple(reading.utterances), root=root, complete=complete, remark="; ".join(remarks))
+    database = Database(
+        info=info, utterances=tuple(reading.utterances), root=root, complete=complete, remark="; ".join(remarks)
+    )
     return database, problems
 
 

@@ -170,7 +170,11 @@ def waveform_problems(waveform: Waveform, info: DatabaseInfo, where: str = "") -
     peak = max(float(samples.max(initial=0.0)), -float(samples.min(initial=0.0)))
     if peak < SILENT:
         level = f"{20 * np.log10(peak):.0f} dB" if peak > 0 else "exact zero"
-        problems.append(Problem("silent", where, f"its loudest sample is {level}, full scale is 0 dB; nothing can be heard below -70 dB"))
+        problems.append(
+            Problem(
+                "silent", where, f"its loudest sample is {level}, full scale is 0 dB; nothing can be heard below -70 dB"
+            )
+        )
     elif peak >= FULL_SCALE:
         share = float(np.mean(np.abs(samples) >= FULL_SCALE))
         if share >= CLIPPED_SHARE:

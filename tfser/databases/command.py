@@ -44,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
         allow_abbrev=False,
         help="decode everything and report what is wrong; exits 0 complete, 1 readable with problems, 2 not readable",
     )
-    check.add_argument("name", metavar="NAME", help="a known name, the path of a manifest CSV, or audformat:PATH; with NAME= in front")
+    check.add_argument(
+        "name", metavar="NAME", help="a known name, the path of a manifest CSV, or audformat:PATH; with NAME= in front"
+    )
     check.add_argument(
         "--data",
         metavar="PATH",
@@ -77,7 +79,9 @@ def _list(console: Console) -> int:
     for name, reader in sorted(KNOWN.items()):
         info = reader.info
         speakers = info.expected_speaker_count or len(info.expected_speakers)
-        table.add_row(name, str(info.expected_utterances), str(speakers), str(len(info.emotions)), info.language, info.title)
+        table.add_row(
+            name, str(info.expected_utterances), str(speakers), str(len(info.emotions)), info.language, info.title
+        )
     console.print(table)
     console.print("\ndescribe NAME gives licence, layout and counts.")
     console.print("Also read: a manifest CSV (path, speaker, emotion, optionally session), and audformat:PATH.")
@@ -109,7 +113,9 @@ def _describe(console: Console, name: str) -> int:
         table.add_row(key, value)
     console.print(table)
     console.print()
-    console.print(_counts_table(info, {s: Counter(row) for s, row in info.expected_speaker_emotions.items()}, "published"))
+    console.print(
+        _counts_table(info, {s: Counter(row) for s, row in info.expected_speaker_emotions.items()}, "published")
+    )
     return 0
 
 
@@ -135,7 +141,9 @@ def _check(console: Console, name: str, data: Place | None, as_json: bool) -> in
     console.print(_counts_table(database.info, counts(database.utterances), "found"))
     console.print()
     rates = ", ".join(f"{rate} Hz ({count})" for rate, count in sorted(report.rates_hz.items())) or "none"
-    console.print(f"{len(database.utterances)} utterances, {len(database.speakers)} speakers, {report.minutes:.1f} minutes; {rates}")
+    console.print(
+        f"{len(database.utterances)} utterances, {len(database.speakers)} speakers, {report.minutes:.1f} minutes; {rates}"
+    )
     quantiles = report.duration_quantiles_s()
     if quantiles:
         text = ", ".join(f"{_quantile(q)} {seconds:.2f}" for q, seconds in quantiles.items())

@@ -40,7 +40,9 @@ def locate(reader: Reader, data: Path | None) -> Path:
         candidates.append(data)
     fitting = {os.path.realpath(folder): folder for folder in reversed(candidates) if marks(folder)}
     # A folder inside a fitting one is the same copy seen from further in; the outermost keeps everything beside it.
-    outer = [folder for real, folder in fitting.items() if not any(real.startswith(other + os.sep) for other in fitting)]
+    outer = [
+        folder for real, folder in fitting.items() if not any(real.startswith(other + os.sep) for other in fitting)
+    ]
     if len(outer) == 1:
         return outer[0]
     if len(outer) > 1:
@@ -53,7 +55,9 @@ def locate(reader: Reader, data: Path | None) -> Path:
         return _narrowed(reader, data)
     if candidates:
         where = ", ".join(show(folder) for folder in candidates)
-        raise RequestError(f"database {info.name}", [f"{where}: nothing there looks like {info.title}; expected: {info.layout}"])
+        raise RequestError(
+            f"database {info.name}", [f"{where}: nothing there looks like {info.title}; expected: {info.layout}"]
+        )
     there = ", ".join(show(folder.name) for folder in subfolders(data)[:20]) or "none"
     also = ", ".join(("", *reader.folders))
     detail = f"no folder called {info.name}{also} (in any case); folders there: {there}; {info.how_to_get}"

@@ -53,7 +53,9 @@ def decodable(name: str) -> bool:
     return True
 
 
-def listing(root: Path, extensions: tuple[str, ...], depth: int = DEEPEST, at_most: int | None = None) -> tuple[list[Found], list[Problem]]:
+def listing(
+    root: Path, extensions: tuple[str, ...], depth: int = DEEPEST, at_most: int | None = None
+) -> tuple[list[Found], list[Problem]]:
     """Every file below ``root`` with one of the extensions, sorted, and what could not be listed.
 
     Links to folders are followed, each folder once.
@@ -78,7 +80,9 @@ def listing(root: Path, extensions: tuple[str, ...], depth: int = DEEPEST, at_mo
             with os.scandir(folder) as entries:
                 members = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            problems.append(Problem("unreadable", show(folder), f"the folder cannot be listed: {error.strerror or error}", "folder"))
+            problems.append(
+                Problem("unreadable", show(folder), f"the folder cannot be listed: {error.strerror or error}", "folder")
+            )
             continue
         for entry in members:
             if entry.name.startswith("."):
@@ -96,7 +100,14 @@ def listing(root: Path, extensions: tuple[str, ...], depth: int = DEEPEST, at_mo
             elif not audio:
                 continue
             elif not decodable(entry.name):
-                problems.append(Problem("label", show(entry.path), "the name is not valid UTF-8 and is not used; rename the file", "bytes"))
+                problems.append(
+                    Problem(
+                        "label",
+                        show(entry.path),
+                        "the name is not valid UTF-8 and is not used; rename the file",
+                        "bytes",
+                    )
+                )
             elif is_file:
                 found.append(Found(Path(entry.path), relative))
             else:

@@ -29,7 +29,9 @@ def deviations(
     details: list[tuple[str, str]] = []
     expected = info.expected_utterances
     if expected is not None and expected != len(utterances):
-        details.append(("utterances", f"expected {expected} utterances, found {len(utterances)} ({len(utterances) - expected:+d})"))
+        details.append(
+            ("utterances", f"expected {expected} utterances, found {len(utterances)} ({len(utterances) - expected:+d})")
+        )
     if info.expected_emotions:
         details += _differences("emotions", info.expected_emotions, Counter(u.emotion for u in utterances))
     speakers = Counter({speaker: sum(row.values()) for speaker, row in table.items()})
@@ -56,7 +58,9 @@ def absent(info: DatabaseInfo, utterances: Sequence[Utterance], where: str) -> l
         missing = [emotion for emotion in info.emotions if not row[emotion]]
         if missing:
             left = len(info.emotions) - len(missing)
-            detail = f"speaker {speaker} has no {', '.join(missing)}: the UAR of this fold averages over {left} emotions"
+            detail = (
+                f"speaker {speaker} has no {', '.join(missing)}: the UAR of this fold averages over {left} emotions"
+            )
             notes.append(Problem("note", where, detail, "absent"))
     return notes
 

@@ -69,7 +69,9 @@ class LabelError(Exception):
         return str(self.args[1])
 
 
-def scan_names(root: Path, parse: Callable[[Found], Labels | None], extensions: tuple[str, ...] = (".wav", ".flac")) -> Reading:
+def scan_names(
+    root: Path, parse: Callable[[Found], Labels | None], extensions: tuple[str, ...] = (".wav", ".flac")
+) -> Reading:
     """Read a corpus whose labels are in its file names.
 
     Args:
@@ -93,7 +95,9 @@ def scan_names(root: Path, parse: Callable[[Found], Labels | None], extensions: 
             reading.problems.append(Problem("duplicate", show(file.path), detail, "id"))
             continue
         seen[labels.id] = file
-        utterance = Utterance(id=labels.id, speaker=labels.speaker, emotion=labels.emotion, session=labels.session, path=file.path)
+        utterance = Utterance(
+            id=labels.id, speaker=labels.speaker, emotion=labels.emotion, session=labels.session, path=file.path
+        )
         reading.utterances.append(utterance)
     return reading
 

@@ -92,10 +92,14 @@ def _near(what: str, of: dict[str, list[Utterance]]) -> list[str]:
         neighbours = [other for other in suspects[name] if near(name, other, ending=what == "emotion")]
         if what == "emotion":
             alone = len(speakers[name]) == 1
-            neighbours = [o for o in neighbours if _rare(counts[name], counts[o]) or (alone and speakers[o] - speakers[name])]
+            neighbours = [
+                o for o in neighbours if _rare(counts[name], counts[o]) or (alone and speakers[o] - speakers[name])
+            ]
         if neighbours:
             meant = max(neighbours, key=lambda other: (counts[other], other))
-            has = _number(counts[name], "utterance") + (f" of {_number(len(speakers[name]), 'speaker')}" if what != "speaker" else "")
+            has = _number(counts[name], "utterance") + (
+                f" of {_number(len(speakers[name]), 'speaker')}" if what != "speaker" else ""
+            )
             details.append(
                 f"{what} {show(name)} has {has} and is near {show(meant)} ({counts[meant]}); "
                 f"did you mean {show(meant)!r}? If not, --allow-incomplete goes on with both"

@@ -24,7 +24,9 @@ class Located:
     refusal: str = ""
 
 
-def locate_all(cells: Sequence[str], folder: Path, ids: Sequence[str] | None = None, *, remote: bool = False) -> list[Located]:
+def locate_all(
+    cells: Sequence[str], folder: Path, ids: Sequence[str] | None = None, *, remote: bool = False
+) -> list[Located]:
     """Locate every path of one table.
 
     A relative path is below (or beside) the table's folder, and is the id. Absolute paths get their ids from the
@@ -97,7 +99,12 @@ def _named(one: Located, name: str) -> Located:
     """Take the id from the column of ids."""
     if not name:
         return Located(about="empty id", refusal="id is empty")
-    if not name.isprintable() or len(name) > 200 or name.startswith(("/", "~")) or re.match(r"[A-Za-z]:[\\/]|\\\\", name):
+    if (
+        not name.isprintable()
+        or len(name) > 200
+        or name.startswith(("/", "~"))
+        or re.match(r"[A-Za-z]:[\\/]|\\\\", name)
+    ):
         why = f"id {show(name[:80])!r} is an absolute path or no printable name of at most 200 signs"
         return Located(about="id", refusal=why)
     return Located(name, one.path)

@@ -34,7 +34,14 @@ def gates(address: str) -> dict[str, Any]:
         can be made), ``open`` (why it obeys anyone), ``loopback``, ``refused`` (it does not take the token that is here, or
         there is none).
     """
-    facts: dict[str, Any] = {"asked": address, "where": address, "kind": None, "silent": None, "open": None, "refused": None}
+    facts: dict[str, Any] = {
+        "asked": address,
+        "where": address,
+        "kind": None,
+        "silent": None,
+        "open": None,
+        "refused": None,
+    }
     try:
         facts["where"] = where = open_doors.found(address)
         if where is None:
@@ -45,7 +52,9 @@ def gates(address: str) -> dict[str, Any]:
             return facts
         facts["open"] = open_doors.answers_without_token(where)
         if not facts["open"] and not (own and open_doors.accepts(where, own)):
-            facts["refused"] = "asks for a token, and " + ("the one that is here is not its own" if own else "there is none here")
+            facts["refused"] = "asks for a token, and " + (
+                "the one that is here is not its own" if own else "there is none here"
+            )
     except ImportError as error:
         facts["refused"] = f"cannot be asked whether it is safe ({error})"
     return facts
@@ -55,10 +64,20 @@ def gate_findings(facts: Mapping[str, Any]) -> list[Finding]:
     """What ``gates`` saw."""
     topic, where = "Ray", facts["where"]
     if where is None:
-        return [problem(topic, f"{facts['asked']} names no Ray: this machine is part of no cluster", "name one with --address HOST:6379")]
+        return [
+            problem(
+                topic,
+                f"{facts['asked']} names no Ray: this machine is part of no cluster",
+                "name one with --address HOST:6379",
+            )
+        ]
     if facts["silent"]:
         text = f"nothing answers at {where} ({facts['silent']})"
-        command = "ssh -L 8265:127.0.0.1:8265 HEAD" if facts["kind"] == "jobs" else "on the head: ray start --head --disable-usage-stats"
+        command = (
+            "ssh -L 8265:127.0.0.1:8265 HEAD"
+            if facts["kind"] == "jobs"
+            else "on the head: ray start --head --disable-usage-stats"
+        )
         return [problem(topic, text, f"{command}, or name another address")]
     if facts["open"]:
         then = "" if may_connect(facts) or facts["kind"] == "jobs" else "; nothing was submitted to it"
@@ -67,7 +86,12 @@ def gate_findings(facts: Mapping[str, Any]) -> list[Finding]:
         command = f"copy ~/.ray/auth_token from its head, then: chmod 600 {open_doors.token_path()}; export RAY_AUTH_MODE=token"
         command = machine.install_command() if "cannot be asked" in facts["refused"] else command
         return [problem(topic, f"{where} {facts['refused']}", command)]
-    return [ok(topic, f"{'the job API' if facts['kind'] == 'jobs' else 'Ray'} at {where} answers, asks for the token and takes it")]
+    return [
+        ok(
+            topic,
+            f"{'the job API' if facts['kind'] == 'jobs' else 'Ray'} at {where} answers, asks for the token and takes it",
+        )
+    ]
 
 
 def may_connect(facts: Mapping[str, Any]) -> bool:
@@ -122,7 +146,9 @@ def _visit(ray: Any, alive: Sequence[dict[str, Any]], request: Mapping[str, Any]
         pinned = NodeAffinitySchedulingStrategy(node_id=node["id"], soft=False)
         return ray.remote(num_cpus=0, max_retries=0, **resources)(function).options(scheduling_strategy=pinned)
 
-    pending = {on(n, probe.look).remote({**request, "own": f"{request['own']}-{n['id'][:8]}"}): (n, "facts") for n in alive}
+    pending = {
+        on(n, probe.look).remote({**request, "own": f"{request['own']}-{n['id'][:8]}"}): (n, "facts") for n in alive
+    }
     pending |= {on(n, probe.device, num_gpus=0.01).remote(): (n, "device") for n in alive if n["resources"].get("GPU")}
     end = time.monotonic() + NODE_S
     while pending and time.monotonic() < end:
@@ -176,16 +202,23 @@ def findings(seen: Mapping[str, Any], here: Mapping[str, Any], storage: str, dat
     if fine:
         reach = f"write and read {storage}" + (f", list {data}" if data else "")
         found.append(
-            ok(topic, f"{len(fine)} of {len(alive)} nodes have this tfser and these packages, {reach}, and keep this machine's time")
+            ok(
+                topic,
+                f"{len(fine)} of {len(alive)} nodes have this tfser and these packages, {reach}, and keep this machine's time",
+            )
         )
     return found
 
 
 def _sum(alive: Sequence[Mapping[str, Any]], dead: int) -> Finding:
     cpus, gpus = (sum(n["resources"].get(what, 0.0) for n in alive) for what in ("CPU", "GPU"))
-    text = f"{len(alive)} node(s) with {cpus:g} CPU(s) and {gpus:g} GPU(s)" + (f"; {dead} more have ended" if dead else "")
+    text = f"{len(alive)} node(s) with {cpus:g} CPU(s) and {gpus:g} GPU(s)" + (
+        f"; {dead} more have ended" if dead else ""
+    )
     if not cpus:
-        return note("Ray", f"{text}; trials wait until the autoscaler, or `ray start --address=...`, adds a node with CPUs")
+        return note(
+            "Ray", f"{text}; trials wait until the autoscaler, or `ray start --address=...`, adds a node with CPUs"
+        )
     return ok("Ray", text)
 
 
@@ -200,10 +233,14 @@ def _node(node: Mapping[str, Any], here: Mapping[str, Any], storage: str, data: 
         found.append(problem("storage", f"{storage} cannot be written ({wrote['error']})", command))
     elif wrote["sees_marker"] is False:
         text = f"{storage} is another folder there: a file that was written here is not in it"
-        found.append(problem("storage", text, "name a folder that all nodes share, or an s3:// or gs:// URI, with --storage"))
+        found.append(
+            problem("storage", text, "name a folder that all nodes share, or an s3:// or gs:// URI, with --storage")
+        )
     if data and facts["data"]["error"]:
         text = f"{data} cannot be read ({facts['data']['error']})"
-        found.append(problem("data", text, "mount it on every node under one path, or name an s3:// or gs:// URI with --data"))
+        found.append(
+            problem("data", text, "mount it on every node under one path, or name an s3:// or gs:// URI with --data")
+        )
     elif data and here["data"]["digest"] not in (None, facts["data"]["digest"]):
         text = f"{data} holds other files there ({facts['data']['entries']} entries; {here['data']['entries']} here)"
         found.append(problem("data", text, "mount one folder on every node, or name an s3:// or gs:// URI with --data"))
@@ -224,7 +261,13 @@ def _gpus(node: Mapping[str, Any]) -> list[Finding]:
         return [note("devices", "its GPUs are taken; they were not tried")]
     device = node["device"]
     if not device["gpus"] and not device["driver"]:
-        return [problem("devices", "Ray counts GPUs there and torch finds none; trials would train on CPUs", "nvidia-smi on that node")]
+        return [
+            problem(
+                "devices",
+                "Ray counts GPUs there and torch finds none; trials would train on CPUs",
+                "nvidia-smi on that node",
+            )
+        ]
     return [f for f in machine.torch_findings(device) if f.level != "ok"]
 
 
@@ -247,5 +290,9 @@ def _same_code(facts: Mapping[str, Any], here: Mapping[str, Any]) -> list[Findin
             found.append(warning("versions", text, f"pip install '{name}=={one}' there"))
     if facts["python"].split(".")[:2] != here["python"].split(".")[:2]:
         text = f"Python {facts['python']} there, {here['python']} here"
-        found.append(problem("versions", text, f"make a new environment there with Python {'.'.join(here['python'].split('.')[:2])}"))
+        found.append(
+            problem(
+                "versions", text, f"make a new environment there with Python {'.'.join(here['python'].split('.')[:2])}"
+            )
+        )
     return found

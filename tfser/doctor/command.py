@@ -34,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 no problem, 1 problems, 2 the request is wrong.",
     )
     address = os.environ.get("RAY_ADDRESS") or None
-    p.add_argument("--address", type=typed_words, default=address, help="Ray cluster or job API (default: RAY_ADDRESS, else none)")
+    p.add_argument(
+        "--address", type=typed_words, default=address, help="Ray cluster or job API (default: RAY_ADDRESS, else none)"
+    )
     p.add_argument(
         "--data",
         type=typed_words,
@@ -90,7 +92,10 @@ def wanted(arguments: argparse.Namespace) -> Wanted:
     if not uri and "://" not in storage:
         uri = connection.default_uri(Path(storage))
     addresses = []
-    for option, address in (("--address", arguments.address), ("RAY_API_SERVER_ADDRESS", os.environ.get("RAY_API_SERVER_ADDRESS"))):
+    for option, address in (
+        ("--address", arguments.address),
+        ("RAY_API_SERVER_ADDRESS", os.environ.get("RAY_API_SERVER_ADDRESS")),
+    ):
         if address and address != "local" and address not in addresses:
             addresses.append(address)
             try:
@@ -135,7 +140,12 @@ def examine(request: Wanted | ImportError, say: Callable[[str], None]) -> list[F
     say("storage, data, MLflow")
     found += _places(request, here)
     if not request.addresses:
-        found.append(note("Ray", "no address is given (--address, RAY_ADDRESS); a sweep would start a Ray of its own on this machine"))
+        found.append(
+            note(
+                "Ray",
+                "no address is given (--address, RAY_ADDRESS); a sweep would start a Ray of its own on this machine",
+            )
+        )
     for address in request.addresses:
         say(f"Ray at {address}")
         found += _cluster(address, request, look, here)
@@ -149,7 +159,10 @@ def _places(request: Wanted, here: Mapping[str, Any]) -> list[Finding]:
     found = places.storage(request.storage, here["storage"], kind) + places.data(request.data, here["data"])
     if request.tracking_uri is None:
         text = f"an SQLite database cannot lie in {request.storage}, and no other place for runs is named"
-        return [*found, problem("MLflow", text, "name an MLflow server with --tracking-uri, or sqlite:////a/local/file.db")]
+        return [
+            *found,
+            problem("MLflow", text, "name an MLflow server with --tracking-uri, or sqlite:////a/local/file.db"),
+        ]
     return found + places.mlflow(request.tracking_uri, places.mlflow_facts(request.tracking_uri))
 
 
@@ -163,7 +176,9 @@ def _cluster(address: str, request: Wanted, look: Mapping[str, Any], here: Mappi
     name, ground = secrets.token_hex(6), look["ground"]
     left = here["storage"]["error"] is None and probe.touch(ground, name, None, keep=True)["error"] is None
     try:
-        seen = cluster.nodes(gates["where"], {**look, "own": f"{name}-node", "marker": name if left else None, "device": False})
+        seen = cluster.nodes(
+            gates["where"], {**look, "own": f"{name}-node", "marker": name if left else None, "device": False}
+        )
     finally:
         probe.remove(ground, name)
     return found + cluster.findings(seen, here, request.storage, request.data)

@@ -57,15 +57,23 @@ def token(facts: Mapping[str, Any]) -> list[Finding]:
     found = []
     if not facts["there"]:
         where = f"neither RAY_AUTH_TOKEN nor {path or open_doors.token_path()}"
-        found.append(warning(topic, f"there is no token ({where}): `ray start` here would obey anyone who reaches it", NEW_TOKEN))
+        found.append(
+            warning(topic, f"there is no token ({where}): `ray start` here would obey anyone who reaches it", NEW_TOKEN)
+        )
     elif mode != "token":
-        then = "`ray start` here would obey anyone who reaches it" if mode else "worker nodes and `ray job submit` would not use it"
+        then = (
+            "`ray start` here would obey anyone who reaches it"
+            if mode
+            else "worker nodes and `ray job submit` would not use it"
+        )
         said = f"RAY_AUTH_MODE is {mode}" if mode else "RAY_AUTH_MODE is not set"
         found.append(warning(topic, f"there is a token, and {said}: {then}", "export RAY_AUTH_MODE=token"))
     else:
         found.append(ok(topic, f"there is a token ({path or 'RAY_AUTH_TOKEN'}), and RAY_AUTH_MODE is token"))
     if path and facts["there"] and facts["permissions"] & 0o077:
-        text = f"{path} has mode {facts['permissions']:03o}: others on this machine can read the token, or write another"
+        text = (
+            f"{path} has mode {facts['permissions']:03o}: others on this machine can read the token, or write another"
+        )
         found.append(warning(topic, text, f"chmod 600 {path}"))
     return found
 
@@ -78,7 +86,10 @@ def ray_start(environment: Mapping[str, str], guarded: bool) -> list[Finding]:
         guarded: there is a token, and it would be used.
     """
     topic, open_ = "sockets", []
-    for name, what, usual in (("AUTOSCALER_METRIC_PORT", "autoscaler", 44217), ("DASHBOARD_METRIC_PORT", "dashboard", 44227)):
+    for name, what, usual in (
+        ("AUTOSCALER_METRIC_PORT", "autoscaler", 44217),
+        ("DASHBOARD_METRIC_PORT", "dashboard", 44227),
+    ):
         port = environment.get(name, str(usual))
         if not port.startswith("-"):
             open_.append(f"the {what}'s on {port}")
@@ -218,23 +229,37 @@ def doors(found: Sequence[Mapping[str, Any]] | None) -> list[Finding]:
     """
     topic = "sockets"
     if found is None:
-        return [note(topic, "this system does not tell which sockets listen beyond loopback", "lsof -nP -iTCP -sTCP:LISTEN")]
+        return [
+            note(topic, "this system does not tell which sockets listen beyond loopback", "lsof -nP -iTCP -sTCP:LISTEN")
+        ]
     by: dict[tuple[str, str | None], dict[str, list[str]]] = {}
     for s in found:
         kind = "mlflow" if s["owner"] == "mlflow" else "ray" if s["owner"] else "other"
         ports = by.setdefault((kind, s["answer"]), {}).setdefault(s["program"] or "an unknown program", [])
         ports += [str(s["port"])] if str(s["port"]) not in ports else []
-    lines = {key: "; ".join(f"{name} on port {', '.join(ports)}" for name, ports in programs.items()) for key, programs in by.items()}
+    lines = {
+        key: "; ".join(f"{name} on port {', '.join(ports)}" for name, ports in programs.items())
+        for key, programs in by.items()
+    }
     findings = []
     if text := lines.get(("ray", "open")):
         findings.append(problem(topic, f"Ray answers anyone beyond loopback: {text}", open_doors.ADVICE))
     if text := lines.get(("ray", "metrics")):
-        findings.append(warning(topic, f"Ray serves metrics beyond loopback to anyone: {text}", f"{METRICS_SHUT}, and start Ray again"))
+        findings.append(
+            warning(
+                topic, f"Ray serves metrics beyond loopback to anyone: {text}", f"{METRICS_SHUT}, and start Ray again"
+            )
+        )
     if text := lines.get(("ray", "guarded")):
         findings.append(note(topic, f"Ray listens beyond loopback and asks for the token: {text}"))
     if text := lines.get(("ray", "unknown")):
-        findings.append(note(topic, f"Ray listens beyond loopback, and it could not be told whether it asks for the token: {text}"))
-    for answer, words in (("open", "anyone who reaches it can read, change and delete runs"), ("unknown", "it answered nothing in HTTP")):
+        findings.append(
+            note(topic, f"Ray listens beyond loopback, and it could not be told whether it asks for the token: {text}")
+        )
+    for answer, words in (
+        ("open", "anyone who reaches it can read, change and delete runs"),
+        ("unknown", "it answered nothing in HTTP"),
+    ):
         if text := lines.get(("mlflow", answer)):
             tunnel = "mlflow server --host 127.0.0.1 ..., and from elsewhere: ssh -L 5000:127.0.0.1:5000 THIS_MACHINE"
             findings.append(problem(topic, f"MLflow listens beyond loopback, and {words}: {text}", tunnel))

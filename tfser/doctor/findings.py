@@ -54,7 +54,10 @@ def merged(by_node: Iterable[tuple[str, Finding]]) -> list[Finding]:
     nodes: dict[Finding, list[str]] = {}
     for node, finding in by_node:
         nodes.setdefault(finding, []).append(node)
-    return [Finding(topic=f.topic, level=f.level, found=f"{_named(names)}: {f.found}", command=f.command) for f, names in nodes.items()]
+    return [
+        Finding(topic=f.topic, level=f.level, found=f"{_named(names)}: {f.found}", command=f.command)
+        for f, names in nodes.items()
+    ]
 
 
 def _named(names: list[str]) -> str:

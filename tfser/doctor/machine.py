@@ -124,7 +124,10 @@ def install_command() -> str:
 def _reinstall() -> str:
     """What mends torch and torchaudio."""
     needed = requirements()
-    wanted = [r for r in (needed[1] if needed else []) if package(r) in ("torch", "torchaudio")] or ["torch", "torchaudio"]
+    wanted = [r for r in (needed[1] if needed else []) if package(r) in ("torch", "torchaudio")] or [
+        "torch",
+        "torchaudio",
+    ]
     return "pip install --force-reinstall " + " ".join(f"'{r}'" for r in wanted)
 
 
@@ -170,7 +173,11 @@ def torch_findings(device: Mapping[str, Any]) -> list[Finding]:
     topic, found = "devices", []
     for name, error in device["errors"].items():
         found.append(
-            problem(topic, f"{name} cannot be imported ({error})", _reinstall() if name.startswith("torch") else f"pip install {name}")
+            problem(
+                topic,
+                f"{name} cannot be imported ({error})",
+                _reinstall() if name.startswith("torch") else f"pip install {name}",
+            )
         )
     if "torch" in device["errors"]:
         return found
@@ -189,7 +196,12 @@ def torch_findings(device: Mapping[str, Any]) -> list[Finding]:
         text = f"there is an NVIDIA driver, and torch cannot use it ({why}); trials would train on CPUs"
         found.append(warning(topic, text, _reinstall() if without else "nvidia-smi"))
     elif not device["gpus"]:
-        found.append(note(topic, f"no GPU; trials train on CPUs{'' if device['cpu'] else ', where a product of matrices comes out right'}"))
+        found.append(
+            note(
+                topic,
+                f"no GPU; trials train on CPUs{'' if device['cpu'] else ', where a product of matrices comes out right'}",
+            )
+        )
     return found
 
 
@@ -213,7 +225,13 @@ def disk(facts: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
         elif free < FULL:
             found.append(problem(topic, text, command))
         elif what == "temporary files" and free < (1 - RAY_DISK_LIMIT) * total:
-            found.append(warning(topic, f"{text}; Ray writes no objects to a disk that is 95 % full", "export RAY_TMPDIR=/a/larger/disk"))
+            found.append(
+                warning(
+                    topic,
+                    f"{text}; Ray writes no objects to a disk that is 95 % full",
+                    "export RAY_TMPDIR=/a/larger/disk",
+                )
+            )
         elif free < LITTLE_SPACE:
             found.append(warning(topic, text, command))
         else:
@@ -225,4 +243,8 @@ def disk(facts: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
 
 def names(needed: tuple[str, Sequence[str]] | None) -> list[str]:
     """The packages whose versions are worth knowing."""
-    return [package(r) for r in needed[1]] if needed else ["torch", "torchaudio", "numpy", "soundfile", "ray", "optuna", "mlflow"]
+    return (
+        [package(r) for r in needed[1]]
+        if needed
+        else ["torch", "torchaudio", "numpy", "soundfile", "ray", "optuna", "mlflow"]
+    )

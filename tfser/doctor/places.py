@@ -36,7 +36,13 @@ def storage(where: str, facts: Mapping[str, Any], kind: str | None) -> list[Find
     """
     topic = "storage"
     if facts["error"]:
-        return [problem(topic, f"{where} cannot be written ({facts['error']})", "name another with --storage, or mend its rights")]
+        return [
+            problem(
+                topic,
+                f"{where} cannot be written ({facts['error']})",
+                "name another with --storage, or mend its rights",
+            )
+        ]
     found = [ok(topic, f"{where} can be written, read and cleared")]
     if facts["ahead"] is None:
         found.append(note(topic, f"{where} keeps no times, so its clock is not known"))
@@ -44,7 +50,12 @@ def storage(where: str, facts: Mapping[str, Any], kind: str | None) -> list[Find
         text = f"the clock of {where} is {apart(facts['ahead'])} this machine's (within {facts['within']:.1f} s)"
         found.append(warning("clock", text, SET_CLOCK))
     else:
-        found.append(ok("clock", f"this machine's clock and that of {where} agree within {abs(facts['ahead']) + facts['within']:.1f} s"))
+        found.append(
+            ok(
+                "clock",
+                f"this machine's clock and that of {where} agree within {abs(facts['ahead']) + facts['within']:.1f} s",
+            )
+        )
     if kind in probe.NETWORK_FILE_SYSTEMS:
         found.append(note(topic, f"{where} is a network folder ({kind})"))
     return found
@@ -68,9 +79,21 @@ def data(where: str | None, facts: Mapping[str, Any] | None) -> list[Finding]:
     """
     topic = "data"
     if where is None or facts is None:
-        return [note(topic, "no folder of corpora is named; only the built-in database can be used", "export TFSER_DATA=/path/of/corpora")]
+        return [
+            note(
+                topic,
+                "no folder of corpora is named; only the built-in database can be used",
+                "export TFSER_DATA=/path/of/corpora",
+            )
+        ]
     if facts["error"]:
-        return [problem(topic, f"{where} cannot be read ({facts['error']})", "name another with --data or TFSER_DATA, or mount it")]
+        return [
+            problem(
+                topic,
+                f"{where} cannot be read ({facts['error']})",
+                "name another with --data or TFSER_DATA, or mount it",
+            )
+        ]
     if not facts["entries"]:
         return [warning(topic, f"{where} is empty", "python -m tfser.databases list")]
     return [ok(topic, f"{where} can be read: {facts['entries']} entries")]
@@ -174,10 +197,22 @@ def mlflow(uri: str, facts: Mapping[str, Any]) -> list[Finding]:
     if facts["error"]:
         command = "name another with --tracking-uri or MLFLOW_TRACKING_URI"
         if "locked" in facts["error"]:
-            return [warning(topic, f"{shown} is being written by another process ({facts['error']})", f"fuser -v {facts['path']}")]
+            return [
+                warning(
+                    topic,
+                    f"{shown} is being written by another process ({facts['error']})",
+                    f"fuser -v {facts['path']}",
+                )
+            ]
         if facts.get("install"):
             command = str(facts["install"])
-        return [problem(topic, f"{shown} cannot be used ({facts['error']}); a sweep would train and leave its runs out of MLflow", command)]
+        return [
+            problem(
+                topic,
+                f"{shown} cannot be used ({facts['error']}); a sweep would train and leave its runs out of MLflow",
+                command,
+            )
+        ]
     found = [ok(topic, f"{shown} can be written" + ("" if facts.get("exists", True) else " (it does not exist yet)"))]
     if facts.get("file_system") in probe.NETWORK_FILE_SYSTEMS:
         text = f"{shown} lies on a network folder ({facts['file_system']}), where SQLite's locks cannot be relied on"
@@ -193,20 +228,34 @@ def _server_findings(shown: str, facts: Mapping[str, Any]) -> list[Finding]:
         return [problem(topic, text, command if facts["loopback"] else "start it, or name another with --tracking-uri")]
     if 403 in (health[0], (own or health)[0]) and "host" in (own or health)[1].lower():
         text = f"{shown} answers 403: it does not take {facts['host']} for its name"
-        return [problem(topic, text, f"mlflow server --allowed-hosts {facts['host']} ..., or reach it by its IP address or a tunnel")]
+        return [
+            problem(
+                topic,
+                text,
+                f"mlflow server --allowed-hosts {facts['host']} ..., or reach it by its IP address or a tunnel",
+            )
+        ]
     if own is None or own[0] != 200:
         said = f"answers {own[0]}" if own else "does not answer"
         command = "export MLFLOW_TRACKING_USERNAME=... MLFLOW_TRACKING_PASSWORD=..."
         if own is None or own[0] not in (401, 403):
             command = "name another with --tracking-uri or MLFLOW_TRACKING_URI"
         return [problem(topic, f"{shown} {said} when asked for its experiments", command)]
-    version = facts["version"][1].strip().strip('"') if facts["version"] and facts["version"][0] == 200 else "of unknown version"
+    version = (
+        facts["version"][1].strip().strip('"')
+        if facts["version"] and facts["version"][0] == 200
+        else "of unknown version"
+    )
     found = [ok(topic, f"MLflow {version} answers at {shown}")]
     needed = machine.requirements()
     ranges = [r for r in (needed[1] if needed else []) if machine.package(r) == "mlflow"]
     if version[:1].isdigit() and ranges and not machine.allows(ranges[0], version):
         text = f"the server at {shown} is MLflow {version}; tried out with tfser is {ranges[0]}"
-        found.append(warning(topic, text, f"pip install '{ranges[0]}' on the server, and: mlflow db upgrade ITS_BACKEND_STORE_URI"))
+        found.append(
+            warning(
+                topic, text, f"pip install '{ranges[0]}' on the server, and: mlflow db upgrade ITS_BACKEND_STORE_URI"
+            )
+        )
     if not facts["loopback"] and stranger is not None and stranger[0] == 200:
         text = f"{shown} asks nobody who they are: anyone who reaches it can read, change and delete runs"
         found.append(

@@ -23,7 +23,20 @@ from typing import Any
 MARKER = ".tfser-doctor-"
 """What the names of the files begin with that are written and removed again."""
 
-NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "lustre", "beegfs", "ceph", "gpfs")
+NETWORK_FILE_SYSTEMS = (
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "9p",
+    "fuse.sshfs",
+    "fuse.s3fs",
+    "fuse.gcsfuse",
+    "lustre",
+    "beegfs",
+    "ceph",
+    "gpfs",
+)
 
 
 def look(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,7 +201,9 @@ def touch(folder: str, own: str, marker: str | None, keep: bool = False) -> dict
             facts["error"] = f"{path} was written, and something else was read from it"
         stamp = float(path.stat().st_mtime)
         if stamp:  # some stores keep no time
-            facts.update(ahead=stamp - (begin + end) / 2, within=(end - begin) / 2 + 1.0)  # time stamps may be whole seconds
+            facts.update(
+                ahead=stamp - (begin + end) / 2, within=(end - begin) / 2 + 1.0
+            )  # time stamps may be whole seconds
         if marker is not None:
             other = _place(folder) / f"{MARKER}{marker}"
             facts["sees_marker"] = other.exists() and other.read_text(encoding="utf-8") == marker
@@ -221,7 +236,13 @@ def brief(error: BaseException) -> str:
 
 def device() -> dict[str, Any]:
     """What torch and torchaudio say when they are imported, and what a small product comes out as on each device."""
-    facts: dict[str, Any] = {"errors": {}, "driver": Path("/proc/driver/nvidia/version").exists(), "cuda": None, "cpu": None, "gpus": []}
+    facts: dict[str, Any] = {
+        "errors": {},
+        "driver": Path("/proc/driver/nvidia/version").exists(),
+        "cuda": None,
+        "cpu": None,
+        "gpus": [],
+    }
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         for name in ("torch", "torchaudio", "soundfile"):
@@ -238,7 +259,9 @@ def device() -> dict[str, Any]:
         for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
             wrong = _multiply(f"cuda:{index}")
             free, total = (None, None) if wrong else torch.cuda.mem_get_info(index)
-            facts["gpus"].append({"name": torch.cuda.get_device_name(index), "free": free, "total": total, "error": wrong})
+            facts["gpus"].append(
+                {"name": torch.cuda.get_device_name(index), "free": free, "total": total, "error": wrong}
+            )
     facts["said"] = sorted({" ".join(str(w.message).split())[:300] for w in said if "CUDA" in str(w.message)})
     return facts
 

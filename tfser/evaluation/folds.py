@@ -40,13 +40,22 @@ def folds(utterances: Sequence[Labelled], protocol: str, database: str = "databa
         raise ValueError(f"protocol {protocol!r} is not one of {', '.join(PROTOCOLS)}")
     if protocol == "session":
         if any(u.session is None for u in utterances):
-            raise RequestError(f"database {database}", ["it has no sessions, which --protocol session holds out; use --protocol speaker"])
+            raise RequestError(
+                f"database {database}",
+                ["it has no sessions, which --protocol session holds out; use --protocol speaker"],
+            )
         sessions: dict[str, set[str]] = {}
         for utterance in utterances:
             sessions.setdefault(utterance.speaker, set()).add(str(utterance.session))
-        split = [f"speaker {s} is in sessions {', '.join(sorted(names))}" for s, names in sorted(sessions.items()) if len(names) > 1]
+        split = [
+            f"speaker {s} is in sessions {', '.join(sorted(names))}"
+            for s, names in sorted(sessions.items())
+            if len(names) > 1
+        ]
         if split:
-            raise RequestError(f"database {database}", [f"{text}: that speaker would be trained on and tested on" for text in split])
+            raise RequestError(
+                f"database {database}", [f"{text}: that speaker would be trained on and tested on" for text in split]
+            )
     names = tuple(sorted({group(u, protocol) for u in utterances}))
     if len(names) < 2:
         raise RequestError(f"database {database}", [f"it has {len(names)} {protocol}: leave-one-out needs at least 2"])
@@ -69,7 +78,9 @@ def validation_group(names: Sequence[str], fold: str, rotation: int = 0) -> str:
     return names[(list(names).index(fold) + 1 + rotation) % len(names)]
 
 
-def split(utterances: Sequence[Labelled], protocol: str, fold: str, validation: Sequence[str] = ()) -> tuple[list[int], list[int]]:
+def split(
+    utterances: Sequence[Labelled], protocol: str, fold: str, validation: Sequence[str] = ()
+) -> tuple[list[int], list[int]]:
     """Indices to train on, and indices to score on.
 
     With validation groups, those are scored and the test fold appears in neither list; without, the

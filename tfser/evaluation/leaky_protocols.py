@@ -51,7 +51,9 @@ def random_split(utterances: Sequence[Named], protocol: str, part: str) -> tuple
     if part not in names:
         raise ValueError(f"no share named {part}; there are {names[0]} to {names[-1]}")
     # Sorted by a hash: a shuffle that no version of a library can change.
-    shuffled = sorted(range(len(utterances)), key=lambda i: hashlib.sha256(f"{SHUFFLE_SEED} {utterances[i].id}".encode()).digest())
+    shuffled = sorted(
+        range(len(utterances)), key=lambda i: hashlib.sha256(f"{SHUFFLE_SEED} {utterances[i].id}".encode()).digest()
+    )
     held_out = set(shuffled[names.index(part) :: len(names)])
     every = range(len(utterances))
     return [i for i in every if i not in held_out], [i for i in every if i in held_out]

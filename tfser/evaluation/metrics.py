@@ -119,7 +119,9 @@ def over_folds_and_seeds(runs: Sequence[Sequence[np.ndarray]]) -> OverFolds:
     if not len(runs) or not len(runs[0]):
         raise ValueError("no fold to reduce")
     if len({len(matrices) for matrices in runs}) > 1:
-        raise ValueError(f"the seeds have {', '.join(str(len(matrices)) for matrices in runs)} folds; they have to have the same")
+        raise ValueError(
+            f"the seeds have {', '.join(str(len(matrices)) for matrices in runs)} folds; they have to have the same"
+        )
     pooled = [np.sum(matrices, axis=0) for matrices in runs]
     wars = np.array([[war(m) for m in matrices] for matrices in runs]).mean(axis=0)
     uars = np.array([[uar(m) for m in matrices] for matrices in runs]).mean(axis=0)

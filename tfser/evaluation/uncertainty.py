@@ -145,17 +145,25 @@ def row(trials: Sequence[FoldScores], emotions: int) -> Row:
     for t in trials:
         name = f"fold {t.fold}, seed {t.seed}"
         if len({len(t.utterances), len(t.speakers), len(t.truth), len(t.predicted)}) != 1 or not len(t.utterances):
-            raise ValueError(f"{name}: utterances, speakers, truth and predicted have to be of one length of at least 1")
+            raise ValueError(
+                f"{name}: utterances, speakers, truth and predicted have to be of one length of at least 1"
+            )
         if (t.fold, t.seed) in by_trial or len(set(t.utterances)) < len(t.utterances):
             raise ValueError(f"{name}: given twice, or holds an utterance twice")
         for values in (t.truth, t.predicted):
             if min(values) < 0 or max(values) >= emotions:
-                raise ValueError(f"{name}: emotion indices {min(values)} to {max(values)}; legal is 0 to {emotions - 1}")
+                raise ValueError(
+                    f"{name}: emotion indices {min(values)} to {max(values)}; legal is 0 to {emotions - 1}"
+                )
         each = zip(t.utterances, t.speakers, t.truth, t.predicted, strict=True)
-        by_trial[t.fold, t.seed] = {(t.fold, u, speaker, int(truth)): bool(truth == guess) for u, speaker, truth, guess in each}
+        by_trial[t.fold, t.seed] = {
+            (t.fold, u, speaker, int(truth)): bool(truth == guess) for u, speaker, truth, guess in each
+        }
     folds, seeds = (tuple(sorted(set(names))) for names in zip(*by_trial, strict=True)) if by_trial else ((), ())
     if not by_trial or len(by_trial) < len(folds) * len(seeds):
-        raise ValueError(f"{len(by_trial)} trials for {len(folds)} folds x {len(seeds)} seeds; every fold has to have every seed")
+        raise ValueError(
+            f"{len(by_trial)} trials for {len(folds)} folds x {len(seeds)} seeds; every fold has to have every seed"
+        )
     keys = sorted(key for fold in folds for key in by_trial[fold, seeds[0]])
     per_seed = [{key: right for fold in folds for key, right in by_trial[fold, seed].items()} for seed in seeds]
     if any(one.keys() != per_seed[0].keys() for one in per_seed):
@@ -192,7 +200,9 @@ def estimates(one: Row, values: np.ndarray | None = None) -> dict[str, float]:
     """
     values = one.right.mean(axis=0) if values is None else values
     once = np.ones((1, len(one.folds)))
-    return {figure: float(v[0]) for figure, v in _reduce(once, one.sums(values), one.sums(np.ones(len(values)))).items()}
+    return {
+        figure: float(v[0]) for figure, v in _reduce(once, one.sums(values), one.sums(np.ones(len(values)))).items()
+    }
 
 
 def intervals(one: Row, method: str = "speakers", draws: int = DRAWS) -> dict[str, Interval]:
@@ -237,9 +247,13 @@ def replicates(one: Row, values: np.ndarray, method: str, draws: int = DRAWS) ->
     for i, (name, _, speaker, truth) in enumerate(one.keys):
         strata.setdefault((name, speaker, truth), []).append(i)
     for members in strata.values():
-        levels, found = np.unique(values[members], return_counts=True)  # how often each value is drawn is all that matters
+        levels, found = np.unique(
+            values[members], return_counts=True
+        )  # how often each value is drawn is all that matters
         n, f, e = len(members), fold[members[0]], emotion[members[0]]
-        if method == "utterances" and n > 1:  # the spread of n draws is too small by sqrt((n - 1) / n), and nothing else makes up for it
+        if (
+            method == "utterances" and n > 1
+        ):  # the spread of n draws is too small by sqrt((n - 1) / n), and nothing else makes up for it
             mean = levels @ found / n
             levels = mean + (levels - mean) * math.sqrt(n / (n - 1))
         drawn = rng.multinomial(times[:, f] * n, found / n)
@@ -265,7 +279,9 @@ def interval(estimate: float, made: np.ndarray, method: str, folds: int, figure:
         else:  # spread and estimate are in (0, 1) here: an estimate of 0 or 1 has no spread
             centre, reach = math.log(estimate / (1 - estimate)), reach / (estimate * (1 - estimate))
             low, high = (0.5 + 0.5 * math.tanh((centre + side * reach) / 2) for side in (-1, 1))
-    return Interval(low=low, high=high, method=method, folds=folds, actual_coverage=actual_coverage(folds, figure, method))
+    return Interval(
+        low=low, high=high, method=method, folds=folds, actual_coverage=actual_coverage(folds, figure, method)
+    )
 
 
 def student(degrees: int) -> float:
@@ -304,7 +320,9 @@ def compare(first: Row, second: Row, figure: str, draws: int = DRAWS) -> Compari
         ValueError: the rows differ in folds, seeds, utterances or truth.
     """
     if (first.keys, first.seeds, first.emotions) != (second.keys, second.seeds, second.emotions):
-        raise ValueError("two rows are compared on the same folds, seeds, utterances and truth; cut them with shared() first")
+        raise ValueError(
+            "two rows are compared on the same folds, seeds, utterances and truth; cut them with shared() first"
+        )
     values = first.right.mean(axis=0) - second.right.mean(axis=0)
     difference = estimates(first, values)[figure]
     made = replicates(first, values, "speakers", draws)[figure]

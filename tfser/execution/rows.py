@@ -52,7 +52,9 @@ class Row:
                 if (fold, seed) not in asked:
                     finals.setdefault(fold, {})[seed] = trial
         mine = {h.folds for h in self.histories}
-        return replace(self, finals=finals, histories=(*self.histories, *(h for h in earlier.histories if h.folds not in mine)))
+        return replace(
+            self, finals=finals, histories=(*self.histories, *(h for h in earlier.histories if h.folds not in mine))
+        )
 
 
 def merged(rows: Iterable[Row], earlier: Iterable[Row]) -> list[Row]:
@@ -69,7 +71,12 @@ def write(storage: Place, sweep: str, rows: Sequence[Row]) -> None:
 
     def value(row: Row) -> dict[str, Any]:
         histories = json.loads(history.to_json(row.histories)) if row.histories else []
-        return {"configuration": to_dict(row.configuration), "finals": row.finals, "histories": histories, "command": row.command}
+        return {
+            "configuration": to_dict(row.configuration),
+            "finals": row.finals,
+            "histories": histories,
+            "command": row.command,
+        }
 
     values = {"sweep": sweep, "written_unix": time.time(), "rows": [value(row) for row in rows]}
     make_folder(storage / "rows")
@@ -118,7 +125,12 @@ def identified(row: Row, records: Mapping[str, Record], digest: str = "") -> Row
     c = row.configuration
     if c.settings:
         return row
-    specs = [records[trial]["spec"] for seeds in row.finals.values() for trial in seeds.values() if "spec" in records.get(trial, {})]
+    specs = [
+        records[trial]["spec"]
+        for seeds in row.finals.values()
+        for trial in seeds.values()
+        if "spec" in records.get(trial, {})
+    ]
     digests = sorted({spec["database_digest"] for spec in specs} | ({digest} if digest else set()))
     asked = {fixed_settings(spec["hyperparameters"], spec["epochs"]) for spec in specs}
     selection, settings = c.selection, unrecorded(row.sweep)
@@ -126,11 +138,18 @@ def identified(row: Row, records: Mapping[str, Record], digest: str = "") -> Row
         (settings,) = asked
         if selection in ("published", "fixed"):
             selection = "published" if is_published(c.model, settings) else "fixed"
-    c = replace(c, database_digest=c.database_digest or (digests[0] if len(digests) == 1 else ""), selection=selection, settings=settings)
+    c = replace(
+        c,
+        database_digest=c.database_digest or (digests[0] if len(digests) == 1 else ""),
+        selection=selection,
+        settings=settings,
+    )
     return replace(row, configuration=c, histories=tuple(replace(h, configuration=c) for h in row.histories))
 
 
-def assembled(name: str, rows: Sequence[Row], records: Mapping[str, Record], runs: Mapping[str, str] | None = None) -> list[Results]:
+def assembled(
+    name: str, rows: Sequence[Row], records: Mapping[str, Record], runs: Mapping[str, str] | None = None
+) -> list[Results]:
     """Tables' rows: one value, or one for each state of a database where there are several of one name.
 
     Where a row is in several sweeps, or was asked for with other folds and seeds before, the extent counts of which the most
@@ -154,7 +173,9 @@ def assembled(name: str, rows: Sequence[Row], records: Mapping[str, Record], run
     return [_results(title, group, records, runs or {}) for title, group in sorted(groups.items())]
 
 
-def _results(name: str, rows: Sequence[Sequence[Row]], records: Mapping[str, Record], runs: Mapping[str, str]) -> Results:
+def _results(
+    name: str, rows: Sequence[Sequence[Row]], records: Mapping[str, Record], runs: Mapping[str, str]
+) -> Results:
     configurations: list[Configuration] = []
     found: dict[tuple[Configuration, str, int], Record] = {}
     found_runs: dict[tuple[Configuration, str, int], str] = {}
@@ -195,7 +216,11 @@ def _trials(alike: Sequence[Row], records: Mapping[str, Record]) -> dict[tuple[s
                 key = fold, int(seed)
                 if is_done(records.get(trial)) or key not in trials or not is_done(records.get(trials[key])):
                     trials[key] = trial
-    versions = {key: records[trial].get("spec", {}).get("numerics", 0) for key, trial in trials.items() if is_done(records.get(trial))}
+    versions = {
+        key: records[trial].get("spec", {}).get("numerics", 0)
+        for key, trial in trials.items()
+        if is_done(records.get(trial))
+    }
     newest = max(versions.values(), default=0)
     return {key: trial for key, trial in trials.items() if versions.get(key, newest) == newest}
 
@@ -205,7 +230,11 @@ def _extent(alike: Sequence[Row], done: set[tuple[str, int]]) -> Configuration:
     last = alike[-1].configuration
     extents = [(row.configuration.folds, row.configuration.seeds) for row in alike]
     folds = {fold for row in alike for fold in (*row.configuration.folds, *row.finals)}
-    seeds = {seed for row in alike for seed in (*row.configuration.seeds, *(int(s) for by_seed in row.finals.values() for s in by_seed))}
+    seeds = {
+        seed
+        for row in alike
+        for seed in (*row.configuration.seeds, *(int(s) for by_seed in row.finals.values() for s in by_seed))
+    }
     extents.append((last.folds if folds <= set(last.folds) else tuple(sorted(folds)), tuple(sorted(seeds))))
 
     def size(number: int) -> tuple[int, int, int]:
@@ -231,14 +260,22 @@ class Keeper:
         earlier: what earlier starts kept; rows of other data by the name of a database that is asked for are left alone.
     """
 
-    def __init__(self, storage: Place, sweep: str, command: str, asked: Sequence[Configuration], earlier: Iterable[Row]) -> None:
+    def __init__(
+        self, storage: Place, sweep: str, command: str, asked: Sequence[Configuration], earlier: Iterable[Row]
+    ) -> None:
         self._storage, self._sweep, self._command, self._asked = storage, sweep, command, asked
         states = {c.database: c.database_digest for c in asked}
-        same = [row for row in earlier if states.get(row.configuration.database, "") in ("", row.configuration.database_digest)]
+        same = [
+            row
+            for row in earlier
+            if states.get(row.configuration.database, "") in ("", row.configuration.database_digest)
+        ]
         self._earlier = [_told(row, asked) for row in same]
         self._kept = float("-inf")  # nothing was kept yet: the first trial that ends is the occasion
 
-    def rows(self, finals: Mapping[tuple[Configuration, str, int], str], histories: Sequence[History] = ()) -> list[Row]:
+    def rows(
+        self, finals: Mapping[tuple[Configuration, str, int], str], histories: Sequence[History] = ()
+    ) -> list[Row]:
         """Every row of the sweep.
 
         Args:

@@ -96,7 +96,9 @@ def trial_data(pack: Pack, frames: np.ndarray, spec: TrialSpec) -> TrialData:
         ValueError: the pack is not the spec's database.
     """
     if pack.database_digest != spec.database_digest:
-        raise ValueError(f"{pack.path} holds database {pack.database_digest}; the trial is about {spec.database_digest}")
+        raise ValueError(
+            f"{pack.path} holds database {pack.database_digest}; the trial is about {spec.database_digest}"
+        )
     train, scored = _sides(pack, spec)
     index = {emotion: i for i, emotion in enumerate(pack.emotions)}
 
@@ -163,7 +165,9 @@ def run_together(tasks: Sequence[Task]) -> list[dict[str, Any]]:
         ValueError: the tasks are not of one ``fusion_key``.
     """
     if len({fusion_key(task.spec) for task in tasks}) > 1:
-        raise ValueError(f"{len(tasks)} trials cannot be trained together: they differ in more than {', '.join(OWN_SETTINGS)}")
+        raise ValueError(
+            f"{len(tasks)} trials cannot be trained together: they differ in more than {', '.join(OWN_SETTINGS)}"
+        )
     records: dict[str, dict[str, Any]] = {}
     trials: dict[int, _Trial] = {}
     for task in {task.spec.trial_id: task for task in tasks}.values():
@@ -229,7 +233,13 @@ class _Trial:
         self.task = task
         self.spent_s = 0.0
         """Of earlier attempts and of this one, so far."""
-        machine = {"host": socket.gethostname(), "device": _device_name(), "system": platform.platform(), **circumstances, **task.machine}
+        machine = {
+            "host": socket.gethostname(),
+            "device": _device_name(),
+            "system": platform.platform(),
+            **circumstances,
+            **task.machine,
+        }
         self._base: dict[str, Any] = {
             "trial_id": task.spec.trial_id,
             "spec": task.spec.to_dict(),
@@ -237,7 +247,9 @@ class _Trial:
             "versions": versions(),
             "machine": machine,
         }
-        self._checkpoint = Checkpoint(task.storage / "checkpoints", task.spec.trial_id, {**versions(), "device": _device_name()})
+        self._checkpoint = Checkpoint(
+            task.storage / "checkpoints", task.spec.trial_id, {**versions(), "device": _device_name()}
+        )
         self._best: dict[str, Any] | None = None
         self._resumed = 0
         self._saved = time.monotonic()
@@ -334,7 +346,13 @@ class _Trial:
         if self._best is not None:
             # The curves are those of the whole training; everything else is of the best epoch on the test fold.
             scores, weights = {**self._best["scores"], "curves": scores["curves"]}, self._best["weights"]
-        return {**self._base, "status": "done", **scores, "resumed_at_epoch": self._resumed, "seconds": self._seconds()}, weights
+        return {
+            **self._base,
+            "status": "done",
+            **scores,
+            "resumed_at_epoch": self._resumed,
+            "seconds": self._seconds(),
+        }, weights
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -344,13 +362,24 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in said)
 
 
-_DEVICE_FAULTS = ("CUDA error", "CUDA driver", "CUDA-capable", "CUDA GPU", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error", "HIP error")
+_DEVICE_FAULTS = (
+    "CUDA error",
+    "CUDA driver",
+    "CUDA-capable",
+    "CUDA GPU",
+    "CUBLAS_STATUS",
+    "CUDNN_STATUS",
+    "cuDNN error",
+    "HIP error",
+)
 """In what PyTorch says of a GPU that does not work, or of its context, which is broken for every later trial."""
 
 _ACCOUNT_FAULTS = ("getpwuid()", "home directory")
 """In what Python says of an account that the system does not know."""
 
-_SYSTEM_MODULES = tuple(f"{sysconfig.get_path('stdlib')}/{name}.py" for name in ("getpass", "pathlib", "posixpath", "shutil", "tempfile"))
+_SYSTEM_MODULES = tuple(
+    f"{sysconfig.get_path('stdlib')}/{name}.py" for name in ("getpass", "pathlib", "posixpath", "shutil", "tempfile")
+)
 """Modules that ask the system for accounts, homes and files: what is raised there says nothing of a trial."""
 
 
@@ -358,7 +387,9 @@ def of_the_machine(error: BaseException) -> bool:
     """Whether an error is a fault of this machine or of what is installed on it, so that it says nothing of the trial."""
     if isinstance(error, TrialError):
         return False
-    if isinstance(error, (OSError, ImportError)) or any(words in str(error) for words in (*_DEVICE_FAULTS, *_ACCOUNT_FAULTS)):
+    if isinstance(error, (OSError, ImportError)) or any(
+        words in str(error) for words in (*_DEVICE_FAULTS, *_ACCOUNT_FAULTS)
+    ):
         return True
     files = {frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)}
     return any(name.startswith("<frozen importlib.") or name in _SYSTEM_MODULES for name in files)
@@ -413,7 +444,11 @@ def _known_sound(training: Training, spec: TrialSpec) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of what can change a number."""
-    return {"tfser": __version__, "python": platform.python_version(), **{n: version(n) for n in ("torch", "torchaudio", "numpy")}}
+    return {
+        "tfser": __version__,
+        "python": platform.python_version(),
+        **{n: version(n) for n in ("torch", "torchaudio", "numpy")},
+    }
 
 
 def _device_name() -> str:

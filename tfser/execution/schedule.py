@@ -304,7 +304,9 @@ class Schedule:
         self.records[key] = _kept(record)
 
     def _want_setting(self, run: StudyRun, opened: OpenTrial) -> None:
-        self._bars.update((s.trial_id, b) for s, b in zip(opened.specs, run.bars(self.ledger.get), strict=True) if any(b))
+        self._bars.update(
+            (s.trial_id, b) for s, b in zip(opened.specs, run.bars(self.ledger.get), strict=True) if any(b)
+        )
         behind = 1 + run.left / self.settings_at_once  # the fold's final trial, and the settings before it
         for spec in {spec.trial_id: spec for spec in opened.specs}.values():
             self._want((spec, run.study.configuration, partial(self._setting_ended, run, opened)), ANY, behind)

@@ -60,7 +60,9 @@ class Usage:
         total = 0.0
         ends = [at for at, _ in self.looks[1:]] + [self.last]
         for number, ((at, workers), until) in enumerate(zip(self.looks, ends, strict=False)):
-            since = self.first if number == 0 else max(at, self.first)  # what was there first was there before the first look
+            since = (
+                self.first if number == 0 else max(at, self.first)
+            )  # what was there first was there before the first look
             total += workers * max(min(until, self.last) - since, 0.0)
         return total
 

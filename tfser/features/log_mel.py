@@ -101,7 +101,9 @@ def log_mel(waveform: Waveform, front_end: FrontEnd) -> np.ndarray:
         samples = _resampler(ratio)(samples)
     if len(samples) < front_end.n_fft:
         milliseconds = 1000 * len(samples) / front_end.rate_hz
-        raise ValueError(f"it lasts {milliseconds:.1f} ms; one frame needs {1000 * front_end.n_fft / front_end.rate_hz:.0f} ms")
+        raise ValueError(
+            f"it lasts {milliseconds:.1f} ms; one frame needs {1000 * front_end.n_fft / front_end.rate_hz:.0f} ms"
+        )
     if front_end.preemphasis:
         samples = torchaudio.functional.preemphasis(samples, front_end.preemphasis)
     mel = _mel_spectrogram(front_end)(samples)

@@ -80,7 +80,12 @@ class Pack:
 
     @classmethod
     def write(
-        cls, path: Place, database: Database, database_digest: str, n_mels: int, entries: Sequence[tuple[Utterance, str, np.ndarray]]
+        cls,
+        path: Place,
+        database: Database,
+        database_digest: str,
+        n_mels: int,
+        entries: Sequence[tuple[Utterance, str, np.ndarray]],
     ) -> None:
         """Commit frames and then their table, so that a table never tells of frames that are not there.
 
@@ -100,7 +105,9 @@ class Pack:
             start += len(frames)
 
         def write_frames(file: BinaryIO) -> None:
-            np.lib.format.write_array_header_2_0(file, {"descr": "<f4", "fortran_order": False, "shape": (start, n_mels)})
+            np.lib.format.write_array_header_2_0(
+                file, {"descr": "<f4", "fortran_order": False, "shape": (start, n_mels)}
+            )
             for _, _, frames in entries:
                 file.write(np.ascontiguousarray(frames, dtype="<f4").data)
 

@@ -83,10 +83,18 @@ class FeatureStore:
             raise self._not_written(_reason(error)) from None
 
     def _not_written(self, reason: str) -> RequestError:
-        return RequestError(f"feature store {self.root}", [f"{reason}; free space or name another folder with --storage"])
+        return RequestError(
+            f"feature store {self.root}", [f"{reason}; free space or name another folder with --storage"]
+        )
 
     def _extract(
-        self, database: Database, database_digest: str, front_end: FrontEnd, digests: Mapping[str, str], path: Place, mapper: Mapper
+        self,
+        database: Database,
+        database_digest: str,
+        front_end: FrontEnd,
+        digests: Mapping[str, str],
+        path: Place,
+        mapper: Mapper,
     ) -> Pack:
         folder, parts = path.parent, path.parent / "parts"
         make_folder(parts)
@@ -96,7 +104,14 @@ class FeatureStore:
         chunks = []
         for begin in range(0, len(todo), CHUNK):
             own = todo[begin : begin + CHUNK]
-            chunks.append((replace(database, utterances=tuple(u for _, u in own)), {u.id: digest for digest, u in own}, front_end, parts))
+            chunks.append(
+                (
+                    replace(database, utterances=tuple(u for _, u in own)),
+                    {u.id: digest for digest, u in own},
+                    front_end,
+                    parts,
+                )
+            )
         problems: list[Problem] = []
         unfit: set[str] = set()
         for bad, found, failure in mapper(_extract_chunk, chunks):
@@ -106,11 +121,15 @@ class FeatureStore:
                 raise self._not_written(failure)
         if problems:
             left = sum(digests[u.id] not in unfit for u in database.utterances)
-            raise RequestError(f"database {database.name}", [*lines(problems)[:-1], f"{lines(problems)[-1]}\n    {_or_go_on(left)}"])
+            raise RequestError(
+                f"database {database.name}", [*lines(problems)[:-1], f"{lines(problems)[-1]}\n    {_or_go_on(left)}"]
+            )
         if todo:
             held = _frames_held(folder, wanted)
         entries = [(u, digests[u.id], held[digests[u.id]]) for u in database.utterances]
-        _refuse_shared(database, zip((u for u, _, _ in entries), _contents([frames for _, _, frames in entries]), strict=True))
+        _refuse_shared(
+            database, zip((u for u, _, _ in entries), _contents([frames for _, _, frames in entries]), strict=True)
+        )
         Pack.write(path, database, database_digest, front_end.n_mels, entries)
         _remove_parts(parts, wanted)
         return Pack.open(path)
@@ -133,7 +152,9 @@ def audio_digests(database: Database) -> dict[str, str]:
     return digests
 
 
-def _refuse_shared(database: Database, contents: Iterable[tuple[Utterance, Hashable]], problems: Sequence[Problem] = ()) -> None:
+def _refuse_shared(
+    database: Database, contents: Iterable[tuple[Utterance, Hashable]], problems: Sequence[Problem] = ()
+) -> None:
     """Refuse equal content with two speakers or two emotions, as ``databases check`` does.
 
     The files' bytes are compared at every start; their frames, which are equal for a wav and a flac of the same
@@ -246,7 +267,9 @@ def extract(database: Database, utterance: Utterance, front_end: FrontEnd) -> tu
         return None, [Problem("too short", where, str(error))]
 
 
-def _write_part(parts: Place, database: Database, front_end: FrontEnd, gathered: Sequence[tuple[Utterance, str, np.ndarray]]) -> None:
+def _write_part(
+    parts: Place, database: Database, front_end: FrontEnd, gathered: Sequence[tuple[Utterance, str, np.ndarray]]
+) -> None:
     if gathered:
         name = hashlib.sha256("".join(digest for _, digest, _ in gathered).encode()).hexdigest()[:16]
         Pack.write(parts / name, database, "", front_end.n_mels, gathered)
@@ -257,4 +280,6 @@ def _problem(error: AudioError) -> Problem:
 
 
 def _reason(error: OSError) -> str:
-    return f"{error.strerror or error} ({show(str(error.filename))})" if error.filename else str(error.strerror or error)
+    return (
+        f"{error.strerror or error} ({show(str(error.filename))})" if error.filename else str(error.strerror or error)
+    )

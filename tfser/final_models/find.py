@@ -88,15 +88,23 @@ class Source:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """RUN and everything that says which final trial is meant and where to look for it."""
     parser.add_argument(
-        "run", metavar="RUN", help=f"a trial id (or its first {SHORTEST_PREFIX} digits or more), an MLflow run id, or the name of a sweep"
+        "run",
+        metavar="RUN",
+        help=f"a trial id (or its first {SHORTEST_PREFIX} digits or more), an MLflow run id, or the name of a sweep",
     )
     which = parser.add_argument_group("which trial of a sweep or run")
     for name in NARROWING:
         which.add_argument(f"--{name}", default=None, metavar=name[0].upper())
     where = parser.add_argument_group("where")
-    where.add_argument("--results", type=typed_place, default=None, metavar="DIR", help="the --out of the sweep (default: ./results)")
     where.add_argument(
-        "--storage", type=typed_place, default=None, metavar="PATH", help="the --storage of the sweep (default: RESULTS/.tfser)"
+        "--results", type=typed_place, default=None, metavar="DIR", help="the --out of the sweep (default: ./results)"
+    )
+    where.add_argument(
+        "--storage",
+        type=typed_place,
+        default=None,
+        metavar="PATH",
+        help="the --storage of the sweep (default: RESULTS/.tfser)",
     )
     where.add_argument(
         "--tracking-uri",
@@ -155,7 +163,10 @@ def find(run: str, place: Source, only: Mapping[str, str]) -> dict[str, Any]:
     if len(fitting) > 1:
         differing = [f"--{name}" for name in NARROWING if len({getattr(c, name) for c in fitting}) > 1]
         by = f", or pick one with {', '.join(differing)}" if differing else ""
-        lines = [f"it is {len(fitting)} trials; name one by its id{by}:", *map(str, sorted(fitting, key=_order)[:SHOWN])]
+        lines = [
+            f"it is {len(fitting)} trials; name one by its id{by}:",
+            *map(str, sorted(fitting, key=_order)[:SHOWN]),
+        ]
         if len(fitting) > SHOWN:
             lines.append(f"... and {len(fitting) - SHOWN} more")
         raise RequestError(f"RUN {run}", ["\n      ".join(lines)])
@@ -178,13 +189,19 @@ def _by_id(word: str, ledger: Ledger) -> list[Choice]:
         ids = [word] if len(word) == 16 else sorted(i for i in ledger.ids() if i.startswith(word))
         records = [(i, ledger.get(i)) for i in ids]
     except OSError as error:
-        raise RequestError(f"ledger {ledger.root}", [f"{error.strerror or error}; name the sweep's storage with --storage"]) from None
+        raise RequestError(
+            f"ledger {ledger.root}", [f"{error.strerror or error}; name the sweep's storage with --storage"]
+        ) from None
     if ledger.damaged:
         raise RequestError(f"ledger {ledger.root}", [f"{path}: {_DAMAGED}" for path in ledger.damaged])
     whole = [(i, record) for i, record in records if record is not None]
-    finals = [(i, record) for i, record in whole if record["spec"]["purpose"] != "search" and not record["spec"].get("leaks")]
+    finals = [
+        (i, record) for i, record in whole if record["spec"]["purpose"] != "search" and not record["spec"].get("leaks")
+    ]
     # A search or leaking trial that is alone with its prefix is shown to be one; among final trials it is not what anybody means.
-    return [Choice(trial_id=i, **{name: str(record["spec"][name]) for name in NARROWING}) for i, record in finals or whole]
+    return [
+        Choice(trial_id=i, **{name: str(record["spec"][name]) for name in NARROWING}) for i, record in finals or whole
+    ]
 
 
 _DAMAGED = "the entry was damaged and has been set aside; the command of its sweep trains that trial again"
@@ -246,20 +263,30 @@ def _usable(ledger: Ledger, trial_id: str) -> dict[str, Any]:
     except OSError as error:
         raise RequestError(f"trial {trial_id}", [f"its entry cannot be read: {error}"]) from None
     if record is None:
-        why = _DAMAGED if ledger.damaged else f"the ledger {ledger.root} does not hold it; name the sweep's storage with --storage"
+        why = (
+            _DAMAGED
+            if ledger.damaged
+            else f"the ledger {ledger.root} does not hold it; name the sweep's storage with --storage"
+        )
         raise RequestError(f"trial {trial_id}", [why])
     spec = record["spec"]
     if record["status"] != "done":
-        raise RequestError(f"trial {trial_id}", [f"it failed ({record['reason']}); the sweep trains it again with --retry-failed"])
+        raise RequestError(
+            f"trial {trial_id}", [f"it failed ({record['reason']}); the sweep trains it again with --retry-failed"]
+        )
     if spec["purpose"] == "search":
         raise RequestError(
             f"trial {trial_id}",
-            [f"it is a search trial, trained without {', '.join(spec['validation'])} to choose a setting; only final trials keep weights"],
+            [
+                f"it is a search trial, trained without {', '.join(spec['validation'])} to choose a setting; only final trials keep weights"
+            ],
         )
     if spec.get("leaks"):
         raise RequestError(
             f"trial {trial_id}",
-            [f"it was shown its test utterances on purpose ({', '.join(spec['leaks'])}), to tell what that is worth; use an honest trial"],
+            [
+                f"it was shown its test utterances on purpose ({', '.join(spec['leaks'])}), to tell what that is worth; use an honest trial"
+            ],
         )
     return record
 
@@ -278,10 +305,14 @@ def load(record: Mapping[str, Any], ledger: Ledger) -> FinalModel:
     except RequestError:
         raise
     except FileNotFoundError:
-        raise RequestError(f"trial {trial_id}", [f"its weights {path} are not there; put them back, or {again}"]) from None
+        raise RequestError(
+            f"trial {trial_id}", [f"its weights {path} are not there; put them back, or {again}"]
+        ) from None
     except Exception as error:  # torch passes on whatever its reader raises about a damaged file
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise RequestError(f"trial {trial_id}", [f"its weights {path} are damaged: {reason}; put a whole copy back, or {again}"]) from None
+        raise RequestError(
+            f"trial {trial_id}", [f"its weights {path} are damaged: {reason}; put a whole copy back, or {again}"]
+        ) from None
     if "known_sound" not in record:
         _compare_with_features(model, record, ledger.root.parent / "features")
     return model

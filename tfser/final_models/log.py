@@ -32,7 +32,11 @@ def log(run: str, record: Mapping[str, Any], place: Source) -> str:
     try:
         client = MlflowClient(tracking_uri=uri)
         experiments = [e.experiment_id for e in client.search_experiments(filter_string="name LIKE 'tfser/%'")]
-        found = list(connection.search_runs(client, experiments, f"tags.`tfser.trial_id` = '{trial_id}'")) if experiments else []
+        found = (
+            list(connection.search_runs(client, experiments, f"tags.`tfser.trial_id` = '{trial_id}'"))
+            if experiments
+            else []
+        )
         runs = [r.info.run_id for r in sorted(found, key=lambda r: int(r.info.start_time))]
         run_id = run.lower() if run.lower() in runs else runs[-1] if runs else ""
         model_id = log_model(client, run_id, record, read_bytes(place.ledger.weights_path(trial_id))) if run_id else ""

@@ -44,9 +44,16 @@ def log_model(client: Any, run_id: str, record: Mapping[str, Any], weights: byte
         if client.get_logged_model(output.model_id).status == LoggedModelStatus.READY:
             return str(output.model_id)
     spec = record["spec"]
-    named = {name: str(spec[name]) for name in ("database", "protocol", "fold", "model", "ablation", "seed", "epochs", "purpose")}
+    named = {
+        name: str(spec[name])
+        for name in ("database", "protocol", "fold", "model", "ablation", "seed", "epochs", "purpose")
+    }
     name = re.sub(r"[^A-Za-z0-9_+-]+", "-", f"{spec['database']}-{spec['fold']}-{spec['ablation']}-seed{spec['seed']}")
-    tags = {"tfser.trial_id": record["trial_id"], "tfser.test_uar": repr(record["uar"]), "tfser.test_war": repr(record["war"])}
+    tags = {
+        "tfser.trial_id": record["trial_id"],
+        "tfser.test_uar": repr(record["uar"]),
+        "tfser.test_war": repr(record["war"]),
+    }
     model = client.create_logged_model(run.info.experiment_id, name, run_id, tags, named, "classifier")
     try:
         with temporary.Folder("model") as folder:
@@ -61,7 +68,9 @@ def log_model(client: Any, run_id: str, record: Mapping[str, Any], weights: byte
     return str(model.model_id)
 
 
-def save(folder: Path, record: Mapping[str, Any], weights: bytes, run_id: str | None = None, logged: Any = None) -> None:
+def save(
+    folder: Path, record: Mapping[str, Any], weights: bytes, run_id: str | None = None, logged: Any = None
+) -> None:
     """Write the model as a folder that ``mlflow models serve -m FOLDER`` serves.
 
     Args:
@@ -83,10 +92,24 @@ def save(folder: Path, record: Mapping[str, Any], weights: bytes, run_id: str | 
 
     with temporary.Folder("model") as beside:
         spec, versions = record["spec"], record["versions"]
-        columns = [ColSpec(DataType.string, "emotion"), *(ColSpec(DataType.double, f"p_{emotion}") for emotion in record["emotions"])]
-        used = {**{name: versions[name] for name in ("torch", "torchaudio", "numpy")}, **{name: version(name) for name in NEEDED}}
-        about = {"trial_id": record["trial_id"], "trained_on": f"{spec['database']} without {spec['fold']}", "tfser": versions["tfser"]}
-        at = {"artifact_path": logged.artifact_location, "model_uuid": logged.model_id, "model_id": logged.model_id} if logged else {}
+        columns = [
+            ColSpec(DataType.string, "emotion"),
+            *(ColSpec(DataType.double, f"p_{emotion}") for emotion in record["emotions"]),
+        ]
+        used = {
+            **{name: versions[name] for name in ("torch", "torchaudio", "numpy")},
+            **{name: version(name) for name in NEEDED},
+        }
+        about = {
+            "trial_id": record["trial_id"],
+            "trained_on": f"{spec['database']} without {spec['fold']}",
+            "tfser": versions["tfser"],
+        }
+        at = (
+            {"artifact_path": logged.artifact_location, "model_uuid": logged.model_id, "model_id": logged.model_id}
+            if logged
+            else {}
+        )
         trial, parameters = beside / "trial.json", beside / "weights.pt"
         trial.write_text(portable(record), encoding="utf-8")
         parameters.write_bytes(weights)

@@ -35,7 +35,17 @@ PORTABLE = ("trial_id", "spec", "emotions", "standardisation", "weights_sha256",
 """What of a ledger entry, with its device and ``known_sound``, rebuilds its model: neither the utterances that it was scored on nor
 where it was trained."""
 
-_FILES = DatabaseInfo(name="files", title="files", language="", licence="", citation="", homepage="", how_to_get="", layout="", emotions=())
+_FILES = DatabaseInfo(
+    name="files",
+    title="files",
+    language="",
+    licence="",
+    citation="",
+    homepage="",
+    how_to_get="",
+    layout="",
+    emotions=(),
+)
 """Files that belong to no corpus, so that they are read and checked by the same code."""
 
 
@@ -74,7 +84,9 @@ class FinalModel:
         spec, numerics = record["spec"], record["spec"].get("numerics")
         if numerics != NUMERICS_VERSION:
             ours = f"{version} trained it with numerics {numerics}, this one computes numerics {NUMERICS_VERSION}"
-            raise self._refused(f"{ours}: its scores would differ; use {version}, or type its sweep's command again to train it anew")
+            raise self._refused(
+                f"{ours}: its scores would differ; use {version}, or type its sweep's command again to train it anew"
+            )
         if spec["model"] not in MODELS:
             raise self._refused(f"{unknown('model', spec['model'], MODELS)}; use {version}, which trained it")
         lacking = [name for name in PORTABLE if name not in record]
@@ -88,16 +100,22 @@ class FinalModel:
             with settled(CPU):  # the parameters that it is built with are replaced; nobody's random state moves
                 model = architecture.build(self.spec.ablation, self.spec.settings, len(self.emotions))
         except RequestError as error:
-            raise self._refused(f"{error.source} cannot be built: {'; '.join(error.problems)}; use {trained}, which trained it") from None
+            raise self._refused(
+                f"{error.source} cannot be built: {'; '.join(error.problems)}; use {trained}, which trained it"
+            ) from None
         except (KeyError, TypeError) as error:
-            raise self._refused(f"its settings are not those of this tfser ({error}); use {trained}, which trained it") from None
+            raise self._refused(
+                f"its settings are not those of this tfser ({error}); use {trained}, which trained it"
+            ) from None
         if weights_digest(weights) != record["weights_sha256"]:
             raise ValueError("their checksum is not the one in the entry")
         try:
             model.load_state_dict(dict(weights))
         except (RuntimeError, TypeError, ValueError, AttributeError) as error:
             why = " ".join(str(error).split())[:300]
-            raise self._refused(f"its weights are whole but do not fit the network of this tfser ({why}); use {trained}") from None
+            raise self._refused(
+                f"its weights are whole but do not fit the network of this tfser ({why}); use {trained}"
+            ) from None
         mean, std = (np.array(record["standardisation"][name]) for name in ("mean", "std"))
         self.scorer = Scorer(model, mean, std, _device(record))
         if "known_sound" in record:
@@ -211,7 +229,9 @@ def portable(record: Mapping[str, Any]) -> str:
 def made_with(record: Mapping[str, Any], *names: str) -> str:
     """What trained a trial, in words: versions that move its numbers."""
     versions = record.get("versions", {})
-    return ", ".join(f"{name} {versions[name]}" for name in names or ("tfser", "torch", "torchaudio") if name in versions)
+    return ", ".join(
+        f"{name} {versions[name]}" for name in names or ("tfser", "torch", "torchaudio") if name in versions
+    )
 
 
 def _device(record: Mapping[str, Any]) -> torch.device:

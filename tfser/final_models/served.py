@@ -36,8 +36,12 @@ class Served(PythonModel):  # type: ignore[misc]  # MLflow has no types
             ValueError: its weights are damaged.
         """
         record = json.loads(Path(context.artifacts["trial"]).read_text(encoding="utf-8"))
-        self._model = FinalModel(record, torch.load(context.artifacts["weights"], weights_only=True, map_location="cpu"))
-        self._one_at_a_time = threading.Lock()  # the server answers in threads, and torch's settings belong to the process
+        self._model = FinalModel(
+            record, torch.load(context.artifacts["weights"], weights_only=True, map_location="cpu")
+        )
+        self._one_at_a_time = (
+            threading.Lock()
+        )  # the server answers in threads, and torch's settings belong to the process
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """The scores of every row.

@@ -55,7 +55,14 @@ def parser() -> argparse.ArgumentParser:
     add_training(p)
     factors = " and ".join(f"{factor:g}" for factor in LEARNING_RATES)
     leak = p.add_argument_group("what leaks")
-    leak.add_argument("--leak", nargs="+", action="extend", default=None, metavar="L", help=f"{', '.join(ROWS[1:])} or all (default: all)")
+    leak.add_argument(
+        "--leak",
+        nargs="+",
+        action="extend",
+        default=None,
+        metavar="L",
+        help=f"{', '.join(ROWS[1:])} or all (default: all)",
+    )
     leak.add_argument(
         "--trials",
         type=typed_whole,
@@ -64,9 +71,17 @@ def parser() -> argparse.ArgumentParser:
         help=f"settings drawn at random from the space (default: learning rates x {factors})",
     )
     leak.add_argument(
-        "--space", type=typed_place, nargs="+", action="extend", default=[], metavar="FILE", help="default: search_spaces/<model>.yaml"
+        "--space",
+        type=typed_place,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="default: search_spaces/<model>.yaml",
     )
-    leak.add_argument("--search-seed", type=typed_whole, default=0, metavar="N", help="another one draws other settings (default: 0)")
+    leak.add_argument(
+        "--search-seed", type=typed_whole, default=0, metavar="N", help="another one draws other settings (default: 0)"
+    )
     add_places(p, mlflow=False)
     p.set_defaults(
         selection="nested",
@@ -93,10 +108,14 @@ def checked(arguments: argparse.Namespace) -> tuple[Sweep, Leaks]:
     if len(set(arguments.ablation)) > 1 or "all" in arguments.ablation:
         problems.append("--ablation: name one, or none for the full model; the table is about one")
     asked = ["all"] if arguments.leak is None else arguments.leak
-    problems += [unknown("--leak", name, [*ROWS[1:], "all"]) for name in dict.fromkeys(asked) if name not in (*ROWS[1:], "all")]
+    problems += [
+        unknown("--leak", name, [*ROWS[1:], "all"]) for name in dict.fromkeys(asked) if name not in (*ROWS[1:], "all")
+    ]
     names = ROWS[1:] if "all" in asked else asked
     if arguments.trials > MOST_DRAWN:
-        problems.append(f"--trials: {arguments.trials} is above {MOST_DRAWN}; each setting drawn is trained on every fold")
+        problems.append(
+            f"--trials: {arguments.trials} is above {MOST_DRAWN}; each setting drawn is trained on every fold"
+        )
     if not 0 <= arguments.search_seed < 2**32:
         problems.append(f"--search-seed: {arguments.search_seed} is not within 0 to {2**32 - 1}")
     sweep = None
@@ -114,7 +133,9 @@ def describe(sweep: Sweep, leaks: Leaks) -> list[str]:
     """The plan in words, a line each."""
     c = leaks.configuration
     database = sweep.databases[c.database]
-    lines = [f"{c.database}: {len(database.utterances)} utterances, {len(database.speakers)} speakers, {len(c.emotions)} emotions"]
+    lines = [
+        f"{c.database}: {len(database.utterances)} utterances, {len(database.speakers)} speakers, {len(c.emotions)} emotions"
+    ]
     folds = f"{len(c.folds)} folds" + (f" of {c.folds_total}" if len(c.folds) < c.folds_total else "")
     settings = f"{len(leaks.settings)} settings ({leaks.origin})"
     lines.append(
@@ -122,7 +143,9 @@ def describe(sweep: Sweep, leaks: Leaks) -> list[str]:
         f"{counted(leaks.epochs, 'epoch')}, {settings}"
     )
     lines += [f"leaks {report.titles(c)[row.name]}" for row in leaks.rows]
-    lines.append(f"{leaks.plan.final_trials} trials in all, of which honest ones are shared with every sweep in this storage")
+    lines.append(
+        f"{leaks.plan.final_trials} trials in all, of which honest ones are shared with every sweep in this storage"
+    )
     return lines
 
 
@@ -141,7 +164,9 @@ class LeaksRun(Run):
         probe_out(self.sweep)
         memory = recall(self._requested)
         view = View(self.sweep.plan, self.console)
-        schedule = Schedule(self.sweep.plan, self.ledger, None, watch=view.ended, retry_failed=self.arguments.retry_failed)
+        schedule = Schedule(
+            self.sweep.plan, self.ledger, None, watch=view.ended, retry_failed=self.arguments.retry_failed
+        )
         view.schedule = schedule
         records, _ = self._entries(schedule, view, memory, None)
         whole = self._whole(schedule)
@@ -179,7 +204,11 @@ class LeaksRun(Run):
         return {
             "name": self.sweep.name,
             "command": self._command,
-            "request": {key: value for key, value in vars(self.arguments).items() if key not in ("typed", "tracking_uri", "mlflow")},
+            "request": {
+                key: value
+                for key, value in vars(self.arguments).items()
+                if key not in ("typed", "tracking_uri", "mlflow")
+            },
             "versions": versions(),
             "numerics": NUMERICS_VERSION,
             "platform": platform.platform(),
@@ -188,7 +217,10 @@ class LeaksRun(Run):
             "seconds": time.time() - self._started,
             "trained": schedule.trained,
             "training_seconds": sum(float(record.get("seconds", 0.0)) for record in schedule.records.values()),
-            "failed": [{"trial_id": e.spec.trial_id, **{k: e.record.get(k) for k in ("reason", "log")}} for e in schedule.failures],
+            "failed": [
+                {"trial_id": e.spec.trial_id, **{k: e.record.get(k) for k in ("reason", "log")}}
+                for e in schedule.failures
+            ],
         }
 
 

@@ -86,7 +86,11 @@ class Leaks:
         """Every training once."""
         studies = {study.configuration: study for row in self.rows for study in row.studies}
         front_ends = tuple(dict.fromkeys(front_end(study.base) for study in studies.values()))
-        return Plan(configurations=tuple(studies), studies=tuple(studies.values()), front_ends={self.configuration.database: front_ends})
+        return Plan(
+            configurations=tuple(studies),
+            studies=tuple(studies.values()),
+            front_ends={self.configuration.database: front_ends},
+        )
 
 
 def make(asked: Plan, names: Sequence[str]) -> Leaks:
@@ -132,7 +136,9 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
         HYPERPARAMETERS: tried,
         STANDARDISATION: (study(STANDARDISATION, base, leaks=("standardisation",)),),
         RANDOM_SPLIT: (study(RANDOM_SPLIT, base, leaks=("random_split",)),),
-        TOGETHER: tuple(study(f"{TOGETHER}, setting {i}", values, "oracle", every) for i, values in enumerate(settings)),
+        TOGETHER: tuple(
+            study(f"{TOGETHER}, setting {i}", values, "oracle", every) for i, values in enumerate(settings)
+        ),
     }
     return Leaks(
         configuration=configuration,
@@ -148,7 +154,10 @@ def _settings(study: Study) -> tuple[tuple[Mapping[str, Value], ...], str]:
     if study.space is None:
         base = dict(study.base)
         known = hyperparameters(study.configuration.model)["learning_rate"]
-        others = [{**base, "learning_rate": float(f"{float(base['learning_rate']) * factor:.12g}")} for factor in LEARNING_RATES]
+        others = [
+            {**base, "learning_rate": float(f"{float(base['learning_rate']) * factor:.12g}")}
+            for factor in LEARNING_RATES
+        ]
         others = [values for values in others if known.problem(values["learning_rate"]) is None]
         origin = f"learning rates {' and '.join(f'{factor:g}' for factor in LEARNING_RATES)} times that of the first"
     else:
@@ -167,5 +176,7 @@ def _settings(study: Study) -> tuple[tuple[Mapping[str, Value], ...], str]:
     problems = [problem for values in once for problem in MODELS[c.model].problems(c.ablation, values)]
     if problems:
         source = f"{study.space.source}: " if study.space else ""
-        raise RequestError("tfser leaks", [f"{source}{c.model} {c.ablation}: {problem}" for problem in dict.fromkeys(problems)])
+        raise RequestError(
+            "tfser leaks", [f"{source}{c.model} {c.ablation}: {problem}" for problem in dict.fromkeys(problems)]
+        )
     return tuple(once), origin

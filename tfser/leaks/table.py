@@ -34,13 +34,29 @@ Records = Mapping[tuple[Configuration, str, int], Mapping[str, Any]]
 CSV_COLUMNS = (
     *("row", "leaked", "database", "database_state", "protocol", "model", "ablation", "epochs", "settings_tried"),
     *("folds_done", "folds_total", "seeds", "utterances", "speakers", "paired"),
-    *(f"{figure}{part}" for figure in FIGURES for part in ("", "_low", "_high", "_difference", "_difference_low", "_difference_high")),
+    *(
+        f"{figure}{part}"
+        for figure in FIGURES
+        for part in ("", "_low", "_high", "_difference", "_difference_low", "_difference_high")
+    ),
     *("war_sd", "uar_sd"),
 )
 """Of leaks.csv. ``_low`` and ``_high`` bound the 95 % interval over held-out speakers; ``_difference`` is this row minus the honest
 one, and ``paired`` whether that is taken on the same folds, seeds and utterances; ``_sd`` is over folds."""
 
-TRIAL_COLUMNS = ("row", "fold", "seed", "counts", "war", "uar", "epoch", "hyperparameters", "purpose", "leaks", "trial_id")
+TRIAL_COLUMNS = (
+    "row",
+    "fold",
+    "seed",
+    "counts",
+    "war",
+    "uar",
+    "epoch",
+    "hyperparameters",
+    "purpose",
+    "leaks",
+    "trial_id",
+)
 """Of leaks_trials.csv: every training behind every row. ``counts`` tells whether the row's numbers are made from it, rather than from
 another setting of the same fold and seed; ``epoch`` is the one that was scored."""
 
@@ -84,7 +100,10 @@ def _measured(row: LeakRow, c: Configuration, records: Records) -> Measured:
             done = [record for record in ended if is_done(record)]
             open_ = sum(record is None or record["status"] == "lost" for record in ended)
             if open_ or not done:
-                reasons.append(f"seed {seed} " + (f"not finished ({open_} of {len(ended)})" if open_ else f"failed: {_reason(ended)}"))
+                reasons.append(
+                    f"seed {seed} "
+                    + (f"not finished ({open_} of {len(ended)})" if open_ else f"failed: {_reason(ended)}")
+                )
                 continue
             # max takes the first of equal ones.
             of_fold[fold, seed] = max(done, key=lambda record: metrics.uar(_confusion(record, c)))
@@ -97,20 +116,26 @@ def _measured(row: LeakRow, c: Configuration, records: Records) -> Measured:
     if not counted:
         return Measured(row=row, counted=counted, missing=missing, failed=failed, scores=None, figures=None)
     done_folds = list(dict.fromkeys(fold for fold, _ in counted))
-    scores = uncertainty.row([_fold_scores(fold, seed, record) for (fold, seed), record in counted.items()], len(c.emotions))
+    scores = uncertainty.row(
+        [_fold_scores(fold, seed, record) for (fold, seed), record in counted.items()], len(c.emotions)
+    )
     return Measured(
         row=row,
         counted=counted,
         missing=missing,
         failed=failed,
         scores=scores,
-        figures=metrics.over_folds_and_seeds([[_confusion(counted[fold, seed], c) for fold in done_folds] for seed in c.seeds]),
+        figures=metrics.over_folds_and_seeds(
+            [[_confusion(counted[fold, seed], c) for fold in done_folds] for seed in c.seeds]
+        ),
         intervals=uncertainty.intervals(scores) if row.paired else {},
     )
 
 
 def _reason(ended: list[Mapping[str, Any] | None]) -> str:
-    return next((str(record["reason"]) for record in ended if record is not None and "reason" in record), "no reason recorded")
+    return next(
+        (str(record["reason"]) for record in ended if record is not None and "reason" in record), "no reason recorded"
+    )
 
 
 def _confusion(record: Mapping[str, Any], c: Configuration) -> np.ndarray:
@@ -213,7 +238,10 @@ def _row(one: Measured, honest: Measured, leaks: Leaks) -> Row:
         "paired": one.row.paired,
     }
     if one.figures is not None and one.scores is not None:
-        values |= {"utterances": len(one.scores.keys), "speakers": len({speaker for _, _, speaker, _ in one.scores.keys})}
+        values |= {
+            "utterances": len(one.scores.keys),
+            "speakers": len({speaker for _, _, speaker, _ in one.scores.keys}),
+        }
         for name in FIGURES:
             values[name] = getattr(one.figures, name)
             if name in one.intervals:
@@ -249,13 +277,23 @@ def _notes(leaks: Leaks, measured: list[Measured]) -> list[str]:
     ]
     if c.remark:
         said.append(f"{c.database}: {c.remark}")
-    said.append(f"{c.database}: the database is complete." if c.complete else f"{c.database}: incomplete; it lacks its published counts.")
+    said.append(
+        f"{c.database}: the database is complete."
+        if c.complete
+        else f"{c.database}: incomplete; it lacks its published counts."
+    )
     if c.same_texts:
-        said.append(f"{c.database}: speaker-independent at best, not text-independent; the same texts recur for every speaker.")
+        said.append(
+            f"{c.database}: speaker-independent at best, not text-independent; the same texts recur for every speaker."
+        )
     said += [notes.AVERAGING, *(f"{titles(c)[name]}: {_sentence(name, leaks)}" for name in named)]
     if HYPERPARAMETERS in named or TOGETHER in named:
-        listed = "; ".join(f"({i}) {_words(values, leaks.settings[0])}" for i, values in enumerate(leaks.settings[1:], start=2))
-        said.append(f"Settings tried: (1) that of the first row; {listed} ({leaks.origin}). More settings would be worth more.")
+        listed = "; ".join(
+            f"({i}) {_words(values, leaks.settings[0])}" for i, values in enumerate(leaks.settings[1:], start=2)
+        )
+        said.append(
+            f"Settings tried: (1) that of the first row; {listed} ({leaks.origin}). More settings would be worth more."
+        )
     if {EPOCH, HYPERPARAMETERS} & named.keys():
         said.append(
             "What is chosen by the test fold's UAR cannot have a lower mean of folds than the honest row: the last epoch and the first "
@@ -263,7 +301,9 @@ def _notes(leaks: Leaks, measured: list[Measured]) -> list[str]:
         )
     said += _of_intervals(measured, c)
     if len(c.seeds) > 1:
-        said.append(f"{len(c.seeds)} seeds: means over the seeds; a choice on the test fold is made for each seed by itself.")
+        said.append(
+            f"{len(c.seeds)} seeds: means over the seeds; a choice on the test fold is made for each seed by itself."
+        )
     else:
         said.append("One seed: how much another seed would change is not known.")
     said += [text for one in measured for text in _gaps(one, c)]
@@ -288,7 +328,9 @@ def _sentence(name: str, leaks: Leaks) -> str:
 def _words(values: Mapping[str, Setting], usual: Mapping[str, Setting]) -> str:
     """A setting by what it has otherwise."""
     other = [
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items() if usual[name] != value
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in values.items()
+        if usual[name] != value
     ]
     return ", ".join(other) if other else "settings as published"
 
@@ -336,7 +378,14 @@ def trials_csv(leaks: Leaks, measured: list[Measured], records: Records) -> str:
                 scored = record["epochs"] if is_done(record) else None
                 settings = json.dumps(spec.settings, sort_keys=True, ensure_ascii=False)
                 rows.append(
-                    [one.row.name, fold, seed, spec.trial_id in counted, *(exact(v) if known(v) else None for v in (war, uar)), scored]
+                    [
+                        one.row.name,
+                        fold,
+                        seed,
+                        spec.trial_id in counted,
+                        *(exact(v) if known(v) else None for v in (war, uar)),
+                        scored,
+                    ]
                     + [settings, spec.purpose, " ".join(spec.leaks), spec.trial_id]
                 )
     return csv_text(TRIAL_COLUMNS, rows)

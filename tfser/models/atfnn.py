@@ -57,14 +57,26 @@ SOURCES = ("spectrogram", "encoding")
 """Where T-Attention's weights can come from: (2) or (4)."""
 
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
-    "channels": Hyperparameter(default=8, low=SMALLEST_WIDTH, high=256, help="c: width of an F-Encoder token, channels of both attentions"),
-    "heads": Hyperparameter(default=2, low=1, high=64, help="heads of the F-Encoder, a divisor of channels (not in the paper)"),
-    "encoder_channels": Hyperparameter(default=32, low=1, high=1024, help="channels between the F-Encoder's two convolutions"),
-    "encoder_kernel": Hyperparameter(default=5, low=1, high=31, help="kernel of the F-Encoder's convolutions, odd, mel bands"),
+    "channels": Hyperparameter(
+        default=8, low=SMALLEST_WIDTH, high=256, help="c: width of an F-Encoder token, channels of both attentions"
+    ),
+    "heads": Hyperparameter(
+        default=2, low=1, high=64, help="heads of the F-Encoder, a divisor of channels (not in the paper)"
+    ),
+    "encoder_channels": Hyperparameter(
+        default=32, low=1, high=1024, help="channels between the F-Encoder's two convolutions"
+    ),
+    "encoder_kernel": Hyperparameter(
+        default=5, low=1, high=31, help="kernel of the F-Encoder's convolutions, odd, mel bands"
+    ),
     "lstm_hidden": Hyperparameter(default=128, low=1, high=1024, help="hidden units of the Bi-LSTM, each direction"),
     "lstm_layers": Hyperparameter(default=3, low=1, high=8, help="layers of the Bi-LSTM"),
-    "band_group": Hyperparameter(default=5, low=1, high=512, help="mel bands that share an F-Attention weight, a divisor of n_mels"),
-    "frame_group": Hyperparameter(default=8, low=1, high=4096, help="frames that share a T-Attention weight, a divisor of segment_frames"),
+    "band_group": Hyperparameter(
+        default=5, low=1, high=512, help="mel bands that share an F-Attention weight, a divisor of n_mels"
+    ),
+    "frame_group": Hyperparameter(
+        default=8, low=1, high=4096, help="frames that share a T-Attention weight, a divisor of segment_frames"
+    ),
     "dropout": Hyperparameter(default=0.0, low=0.0, high=0.9, help="probability (not in the paper)"),
     "time_attention_from": Hyperparameter(
         default="spectrogram", choices=SOURCES, help="what T-Attention's weights are computed from: equation 2 or 4"
@@ -266,13 +278,19 @@ class ATFNN(nn.Module):
         enhanced_B1FT = x_B1FT
         if "F-Attention" in self.parts:
             enhanced_B1FT = x_B1FT + self.frequency_attention(x_B1FT) * x_B1FT  # (1)
-        encoding_BTFC = self.frequency_encoder(enhanced_B1FT) if "F-Encoder" in self.parts else x_B1FT.permute(0, 3, 2, 1)  # (3)
+        encoding_BTFC = (
+            self.frequency_encoder(enhanced_B1FT) if "F-Encoder" in self.parts else x_B1FT.permute(0, 3, 2, 1)
+        )  # (3)
         if "T-Attention" in self.parts:
             source = encoding_BTFC.permute(0, 3, 2, 1) if self.time_attention_from == "encoding" else x_B1FT
             a_BTF1 = self.time_attention(source).permute(0, 3, 2, 1)
             encoding_BTFC = encoding_BTFC * (1 + a_BTF1)  # (2), with one pass over the C channels less
         # (4), B 2H; or, for AFNN, the mean over frames, B F C
-        h = self.time_encoder(encoding_BTFC.flatten(2)) if "T-Encoder" in self.parts else encoding_BTFC.mean(dim=1).flatten(1)
+        h = (
+            self.time_encoder(encoding_BTFC.flatten(2))
+            if "T-Encoder" in self.parts
+            else encoding_BTFC.mean(dim=1).flatten(1)
+        )
         logits: Tensor = self.classifier(self.dropout(h))
         return logits
 
@@ -297,5 +315,7 @@ def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
         found += divisor_problems("heads", n["heads"], n["channels"], f"the token width {n['channels']} (channels)")
         found += odd_problems("encoder_kernel", n["encoder_kernel"])
     if "T-Attention" in parts:
-        found += divisor_problems("frame_group", n["frame_group"], n["segment_frames"], f"segment_frames {n['segment_frames']}")
+        found += divisor_problems(
+            "frame_group", n["frame_group"], n["segment_frames"], f"segment_frames {n['segment_frames']}"
+        )
     return found

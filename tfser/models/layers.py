@@ -58,7 +58,9 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, q_BSE: Tensor, k_BTE: Tensor, v_BTE: Tensor) -> Tensor:
         """Attend from every query to all keys."""
-        a_BHSD = scaled_dot_product_attention(self._split(self.query(q_BSE)), self._split(self.key(k_BTE)), self._split(self.value(v_BTE)))
+        a_BHSD = scaled_dot_product_attention(
+            self._split(self.query(q_BSE)), self._split(self.key(k_BTE)), self._split(self.value(v_BTE))
+        )
         out: Tensor = self.out(a_BHSD.transpose(1, 2).flatten(-2))
         return out
 

@@ -68,7 +68,9 @@ class _SoftmaxMeans(torch.autograd.Function):
         for x in _pieces(x_NF, x_NF, len(slope_H)):
             s, largest = _scores(x, slope_H, offset_H)
             weights = (x[:, :, None] - largest[:, None]).mul_(s[:, None]).exp_()  # (N, F, S), at most 1
-            parts.append(torch.stack([torch.ones_like(x), x, x * x], 1) @ weights)  # a product with few rows beats one with few columns
+            parts.append(
+                torch.stack([torch.ones_like(x), x, x * x], 1) @ weights
+            )  # a product with few rows beats one with few columns
         sums, first, second = torch.cat(parts).view(len(x_NF), 3, len(slope_H), -1).unbind(1)
         m_NHF = first / sums
         return m_NHF, sums, second / sums - m_NHF * m_NHF

@@ -12,7 +12,10 @@ SIZES = ("n_mels", "segment_frames")
 
 
 def range_problems(
-    ablations: tuple[str, ...], hyperparameters: Mapping[str, Hyperparameter], ablation: str, settings: Mapping[str, Value]
+    ablations: tuple[str, ...],
+    hyperparameters: Mapping[str, Hyperparameter],
+    ablation: str,
+    settings: Mapping[str, Value],
 ) -> list[str]:
     """What is missing or out of range on its own; relations between settings are the model's.
 
@@ -42,4 +45,8 @@ def divisor_problems(name: str, value: int, whole: int, what: str) -> list[str]:
 
 def odd_problems(name: str, value: int) -> list[str]:
     """Why ``value`` cannot be a kernel."""
-    return [] if value % 2 else [f"{name}: {value} is even, and only an odd kernel can be padded alike on both sides; legal: 1, 3, 5, ..."]
+    return (
+        []
+        if value % 2
+        else [f"{name}: {value} is even, and only an odd kernel can be padded alike on both sides; legal: 1, 3, 5, ..."]
+    )

@@ -53,23 +53,38 @@ ABLATIONS = ("T+F+TF", "T+F", "T+TF", "F+TF")
 
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "channels": Hyperparameter(default=64, low=1, high=1024, help="output channels of every convolution (table 2)"),
-    "kernel": Hyperparameter(default=5, low=1, high=31, help="convolution kernel along the strided axes, odd, cells (table 2)"),
-    "stride": Hyperparameter(default=2, low=1, high=8, help="stride of every convolution, cells; an encoder applies it twice (table 2)"),
+    "kernel": Hyperparameter(
+        default=5, low=1, high=31, help="convolution kernel along the strided axes, odd, cells (table 2)"
+    ),
+    "stride": Hyperparameter(
+        default=2, low=1, high=8, help="stride of every convolution, cells; an encoder applies it twice (table 2)"
+    ),
     "time_layers": Hyperparameter(default=1, low=1, high=12, help="encoder layers of the Time Transformer"),
     "frequency_layers": Hyperparameter(default=1, low=1, high=12, help="encoder layers of the Frequency Transformer"),
-    "time_frequency_layers": Hyperparameter(default=1, low=1, high=12, help="encoder layers of the Time-Frequency Transformer"),
-    "time_heads": Hyperparameter(default=2, low=1, high=64, help="heads of the Time Transformer, a divisor of n_mels / 4 (table 3)"),
+    "time_frequency_layers": Hyperparameter(
+        default=1, low=1, high=12, help="encoder layers of the Time-Frequency Transformer"
+    ),
+    "time_heads": Hyperparameter(
+        default=2, low=1, high=64, help="heads of the Time Transformer, a divisor of n_mels / 4 (table 3)"
+    ),
     "frequency_heads": Hyperparameter(
         default=2, low=1, high=64, help="heads of the Frequency Transformer, a divisor of segment_frames / 4 (table 3)"
     ),
     "time_frequency_heads": Hyperparameter(
-        default=4, low=1, high=64, help="heads of the Time-Frequency Transformer, a divisor of segment_frames / 4 (table 3)"
+        default=4,
+        low=1,
+        high=64,
+        help="heads of the Time-Frequency Transformer, a divisor of segment_frames / 4 (table 3)",
     ),
-    "feed_forward": Hyperparameter(default=512, low=1, high=8192, help="MLP width of the Time and the Frequency Transformer (table 3)"),
+    "feed_forward": Hyperparameter(
+        default=512, low=1, high=8192, help="MLP width of the Time and the Frequency Transformer (table 3)"
+    ),
     "time_frequency_feed_forward": Hyperparameter(
         default=1024, low=1, high=8192, help="MLP width of the Time-Frequency Transformer (table 3)"
     ),
-    "dropout": Hyperparameter(default=0.0, low=0.0, high=0.9, help="probability, on the output of every sub-layer (not in the paper)"),
+    "dropout": Hyperparameter(
+        default=0.0, low=0.0, high=0.9, help="probability, on the output of every sub-layer (not in the paper)"
+    ),
 }
 
 
@@ -119,7 +134,9 @@ class Transformer(nn.Module):
 
     def __init__(self, layers: int, width: int, heads: int, feed_forward: int, dropout: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(width, heads, mlp(width, feed_forward), dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            EncoderLayer(width, heads, mlp(width, feed_forward), dropout) for _ in range(layers)
+        )
 
     def forward(self, q_BSE: Tensor, k_BSE: Tensor | None = None, v_BSE: Tensor | None = None) -> Tensor:
         """(2)-(3), (5)-(6) with one argument; (8)-(9) with three."""
@@ -218,7 +235,9 @@ class TimeFrequencyTransformer(nn.Module):
     def forward(self, x_B1FD: Tensor) -> Tensor:
         """Log-mel segments to logits, without the softmax of (12)."""
         if not self.has_time_frequency:  # T+F
-            pooled = torch.cat([mean_and_deviation(self.time(x_B1FD)), mean_and_deviation(self.frequency(x_B1FD))], dim=1)  # B 4d
+            pooled = torch.cat(
+                [mean_and_deviation(self.time(x_B1FD)), mean_and_deviation(self.frequency(x_B1FD))], dim=1
+            )  # B 4d
         else:
             v_Bfd = self.time_frequency_encoder(x_B1FD)  # (7)
             q_Bfd = self.time(x_B1FD) if self.has_time else v_Bfd
@@ -238,7 +257,11 @@ def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
     found = range_problems(ABLATIONS, HYPERPARAMETERS, ablation, settings)
     if found:
         return found
-    n = {name: int(value) for name, value in settings.items() if name in HYPERPARAMETERS or name in ("n_mels", "segment_frames")}
+    n = {
+        name: int(value)
+        for name, value in settings.items()
+        if name in HYPERPARAMETERS or name in ("n_mels", "segment_frames")
+    }
     cells = n["stride"] ** 2
     found += odd_problems("kernel", n["kernel"])
     for name in ("n_mels", "segment_frames"):

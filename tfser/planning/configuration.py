@@ -40,7 +40,9 @@ class Configuration:
     @property
     def protocol_name(self) -> str:
         """The protocol in words, as the papers name it."""
-        return {"speaker": "leave-one-speaker-out", "session": "leave-one-session-out"}.get(self.protocol, self.protocol)
+        return {"speaker": "leave-one-speaker-out", "session": "leave-one-session-out"}.get(
+            self.protocol, self.protocol
+        )
 
     @property
     def unit(self) -> str:
@@ -50,7 +52,15 @@ class Configuration:
     @property
     def key(self) -> tuple[str, str, str, str, str, str, str]:
         """Identifies the row, and sorts it."""
-        return (self.database, self.database_digest, self.protocol, self.model, self.ablation, self.selection, self.settings)
+        return (
+            self.database,
+            self.database_digest,
+            self.protocol,
+            self.model,
+            self.ablation,
+            self.selection,
+            self.settings,
+        )
 
     @property
     def words(self) -> tuple[str, str, str, str, str]:
@@ -66,5 +76,7 @@ def to_dict(configuration: Configuration) -> dict[str, Any]:
 def from_dict(values: Mapping[str, Any]) -> Configuration:
     """The inverse of ``to_dict``."""
     names = Configuration.__dataclass_fields__
-    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in names}
+    fields: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in names
+    }
     return Configuration(**fields)

@@ -18,7 +18,15 @@ from tfser.errors import RequestError
 from tfser.evaluation import folds
 from tfser.features.store import FrontEnd
 from tfser.planning.configuration import Configuration
-from tfser.planning.request import Request, ablations_of, asked_settings, base_settings, epochs_of, fold_problems, selection_of
+from tfser.planning.request import (
+    Request,
+    ablations_of,
+    asked_settings,
+    base_settings,
+    epochs_of,
+    fold_problems,
+    selection_of,
+)
 from tfser.planning.search_space import Space
 from tfser.planning.settings import front_end
 from tfser.trial import NUMERICS_VERSION, TrialSpec, Value
@@ -77,7 +85,14 @@ class Study:
         """The trials whose mean validation UAR is the score of a setting. No test utterance is in any of them."""
         hyperparameters = tuple(sorted(settings.items()))
         return [
-            self._spec(fold, 0, hyperparameters, self.epochs, "search", (folds.validation_group(self.all_folds, fold, rotation),))
+            self._spec(
+                fold,
+                0,
+                hyperparameters,
+                self.epochs,
+                "search",
+                (folds.validation_group(self.all_folds, fold, rotation),),
+            )
             for fold in self.folds
             for rotation in range(self.validation_folds)
         ]
@@ -92,13 +107,21 @@ class Study:
         oracle = self.configuration.selection == "oracle"
         hyperparameters = tuple(sorted(settings.items()))
         return {
-            (fold, seed): self._spec(fold, seed, hyperparameters, self.epochs if oracle else epochs, "oracle" if oracle else "final", ())
+            (fold, seed): self._spec(
+                fold, seed, hyperparameters, self.epochs if oracle else epochs, "oracle" if oracle else "final", ()
+            )
             for fold in self.folds
             for seed in self.configuration.seeds
         }
 
     def _spec(
-        self, fold: str, seed: int, hyperparameters: tuple[tuple[str, Value], ...], epochs: int, purpose: str, validation: tuple[str, ...]
+        self,
+        fold: str,
+        seed: int,
+        hyperparameters: tuple[tuple[str, Value], ...],
+        epochs: int,
+        purpose: str,
+        validation: tuple[str, ...],
     ) -> TrialSpec:
         c = self.configuration
         return TrialSpec(
@@ -136,7 +159,9 @@ class Plan:
         return sum(len(s.folds) * len(s.configuration.seeds) for s in self.studies)
 
 
-def make(request: Request, databases: Sequence[Database], digest: Callable[[Database], str], spaces: Mapping[str, Space]) -> Plan:
+def make(
+    request: Request, databases: Sequence[Database], digest: Callable[[Database], str], spaces: Mapping[str, Space]
+) -> Plan:
     """The full plan.
 
     Args:
@@ -181,7 +206,9 @@ def make(request: Request, databases: Sequence[Database], digest: Callable[[Data
                     remark=remark,
                 )
                 configurations.append(configuration)
-                together = [chosen] if request.trials and request.selection == "global" else [(fold,) for fold in chosen]
+                together = (
+                    [chosen] if request.trials and request.selection == "global" else [(fold,) for fold in chosen]
+                )
                 studies.extend(
                     Study(
                         configuration=configuration,
@@ -220,5 +247,7 @@ def _front_end_settings(space: Space | None, base: Mapping[str, Value]) -> list[
     for dimension in space.dimensions if space else ():
         if dimension.name in ("n_mels", "preemphasis"):
             values = dimension.listed()
-            combinations = [{**c, dimension.name: value} for c in combinations for value in (*values, c[dimension.name])]
+            combinations = [
+                {**c, dimension.name: value} for c in combinations for value in (*values, c[dimension.name])
+            ]
     return combinations

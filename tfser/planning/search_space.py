@@ -44,7 +44,9 @@ class Sampler(Protocol):
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
 
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False) -> float: ...
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +127,9 @@ class Space:
     def digest(self) -> str:
         """Equal questions, equal digest, whatever the file is called."""
         rows = [[d.name, d.kind, d.values, d.log, d.step, d.divides, d.when] for d in self.dimensions]
-        return hashlib.sha256(json.dumps([self.model, dict(self.fixed), rows], sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps([self.model, dict(self.fixed), rows], sort_keys=True).encode()).hexdigest()[
+            :12
+        ]
 
     def without(self, names: Mapping[str, Value]) -> Space:
         """The same space with some settings fixed from outside (``--set``), no longer searched."""
@@ -162,7 +166,9 @@ class _Random:
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         return self.random.randrange(low, high + 1, step)
 
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False) -> float:
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
         return self.random.uniform(low, high)
 
 
@@ -206,7 +212,9 @@ def refusals(space: Space, base: Mapping[str, Value], problems: Any) -> list[str
     for sampler in samplers:
         settings = space.sample(sampler, base)
         for problem in problems(settings):
-            found[problem] = f"{space.source}: it can sample what the model refuses: {problem}; say so with divides: or when:"
+            found[problem] = (
+                f"{space.source}: it can sample what the model refuses: {problem}; say so with divides: or when:"
+            )
         if len(found) >= 3:
             break
     return list(found.values())

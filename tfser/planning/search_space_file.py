@@ -31,7 +31,9 @@ def read(path: Place, hyperparameters: Mapping[str, Mapping[str, Hyperparameter]
     try:
         node, values = yaml_text.read(path)
     except FileNotFoundError:
-        raise RequestError(source, ["no such file; search spaces come with tfser in search_spaces/, or write your own"]) from None
+        raise RequestError(
+            source, ["no such file; search spaces come with tfser in search_spaces/, or write your own"]
+        ) from None
     except OSError as error:
         raise RequestError(source, [f"it cannot be read: {error.strerror or error}"]) from None
     except yaml_text.YamlError as error:
@@ -66,7 +68,9 @@ class _Reader:
     def _say(self, place: tuple[str, ...], problem: str, line: int | None = None) -> None:
         self.problems.append(f"line {line or self.lines.get(place, 1)}: {'.'.join(place) or 'file'}: {problem}")
 
-    def space(self, source: str, values: dict[str, Any], hyperparameters: Mapping[str, Mapping[str, Hyperparameter]]) -> Space | None:
+    def space(
+        self, source: str, values: dict[str, Any], hyperparameters: Mapping[str, Mapping[str, Hyperparameter]]
+    ) -> Space | None:
         for key in values:
             if key not in ("model", "fixed", "search"):
                 self._say((str(key),), unknown("key", key, ("model", "fixed", "search")))
@@ -75,7 +79,9 @@ class _Reader:
             self._say(("model",), unknown("model", model, hyperparameters))
             return None
         known = hyperparameters[model]
-        fixed = {n: self._value(("fixed", str(n)), n, value, known) for n, value in self._mapping(values, "fixed").items()}
+        fixed = {
+            n: self._value(("fixed", str(n)), n, value, known) for n, value in self._mapping(values, "fixed").items()
+        }
         dimensions: list[Dimension] = []
         for name, spec in self._mapping(values, "search").items():
             if name not in known:
@@ -118,7 +124,10 @@ class _Reader:
     ) -> Dimension | None:
         before = len(self.problems)
         if not isinstance(spec, dict) or sum(kind in spec for kind in KINDS) != 1:
-            self._say(place, f"it needs exactly one of choice: [...], int: [low, high], float: [low, high], not {clipped(spec)}")
+            self._say(
+                place,
+                f"it needs exactly one of choice: [...], int: [low, high], float: [low, high], not {clipped(spec)}",
+            )
             return None
         kind = next(kind for kind in KINDS if kind in spec)
         for key in spec:
@@ -138,7 +147,14 @@ class _Reader:
         if kind == "choice" and len(set(values)) < len(values):
             self._say((*place, kind), f"a choice stands twice in {clipped(values)}")
         whole = isinstance(known[name].default, int) and not isinstance(known[name].default, bool)
-        if kind == "int" and not whole or kind == "float" and whole or kind != "choice" and isinstance(known[name].default, (str, bool)):
+        if (
+            kind == "int"
+            and not whole
+            or kind == "float"
+            and whole
+            or kind != "choice"
+            and isinstance(known[name].default, (str, bool))
+        ):
             right = "int" if whole else "float" if isinstance(known[name].default, float) else "choice"
             self._say((*place, kind), f"{name} takes {right}: values, not {kind}:")
         if name in ("n_mels", "preemphasis") and kind == "float":
@@ -146,15 +162,21 @@ class _Reader:
         if len(self.problems) > before:
             return None
         scale, step = spec.get("scale", "linear"), spec.get("step")
-        if scale not in ("linear", "log") or (scale == "log" and (kind == "choice" or step is not None or values[0] <= 0)):
-            self._say((*place, "scale"), f"{clipped(scale)}: legal is linear or log; log needs a range above 0 without a step")
+        if scale not in ("linear", "log") or (
+            scale == "log" and (kind == "choice" or step is not None or values[0] <= 0)
+        ):
+            self._say(
+                (*place, "scale"), f"{clipped(scale)}: legal is linear or log; log needs a range above 0 without a step"
+            )
         if step is not None:
             self._step(place, step, kind, values)
         divides = self._divides(place, spec.get("divides"), kind, values, known, earlier)
         when = self._when(place, spec.get("when"), known, earlier)
         if len(self.problems) > before:
             return None
-        return Dimension(name=name, kind=kind, values=tuple(values), log=scale == "log", step=step, divides=divides, when=when)
+        return Dimension(
+            name=name, kind=kind, values=tuple(values), log=scale == "log", step=step, divides=divides, when=when
+        )
 
     def _step(self, place: tuple[str, ...], step: Any, kind: str, values: list[Any]) -> None:
         """What is wrong with the step of a range."""
@@ -165,17 +187,26 @@ class _Reader:
         elif step > values[1] - values[0]:
             self._say((*place, "step"), f"{step!r} is wider than the range {clipped(values)}")
         elif (values[1] - values[0]) / step > MOST_STEPS:
-            self._say((*place, "step"), f"{step!r} cuts {clipped(values)} into more than {MOST_STEPS} steps; make it larger")
+            self._say(
+                (*place, "step"), f"{step!r} cuts {clipped(values)} into more than {MOST_STEPS} steps; make it larger"
+            )
 
     def _divides(
-        self, place: tuple[str, ...], text: Any, kind: str, values: list[Any], known: Mapping[str, Hyperparameter], earlier: list[str]
+        self,
+        place: tuple[str, ...],
+        text: Any,
+        kind: str,
+        values: list[Any],
+        known: Mapping[str, Hyperparameter],
+        earlier: list[str],
     ) -> tuple[str, int] | None:
         if text is None:
             return None
         match = re.fullmatch(r"\s*(\w+)\s*(?:/\s*([1-9][0-9]{0,8}))?\s*", str(text), re.ASCII)
         if not match or match[1] not in known or type(known[match[1]].default) is not int:
             self._say(
-                (*place, "divides"), f"{clipped(text)}: it has to be a whole-number setting, or one / a whole number, such as n_mels / 4"
+                (*place, "divides"),
+                f"{clipped(text)}: it has to be a whole-number setting, or one / a whole number, such as n_mels / 4",
             )
         elif kind != "choice" or not all(isinstance(v, int) and v > 0 for v in values) or 1 not in values:
             self._say((*place, "divides"), "it needs choice: with whole numbers, 1 among them (1 divides everything)")
@@ -191,12 +222,17 @@ class _Reader:
         if when is None:
             return ()
         if not isinstance(when, dict) or not all(isinstance(v, list) and v for v in when.values()):
-            self._say((*place, "when"), f"{clipped(when)}: it has to be a mapping of earlier settings to lists of values")
+            self._say(
+                (*place, "when"), f"{clipped(when)}: it has to be a mapping of earlier settings to lists of values"
+            )
             return ()
         found = []
         for name, values in when.items():
             if name not in earlier:
-                self._say((*place, "when"), f"{str(name)[:80]} is not searched above; there are {', '.join(earlier) or 'none'}")
+                self._say(
+                    (*place, "when"),
+                    f"{str(name)[:80]} is not searched above; there are {', '.join(earlier) or 'none'}",
+                )
             else:
                 found.append((name, tuple(self._value((*place, "when", name), name, value, known) for value in values)))
         return tuple(found)

@@ -14,7 +14,9 @@ def hyperparameters(model: str) -> dict[str, Hyperparameter]:
     """Every setting of a model, its front end and its training, with the published defaults."""
     architecture = MODELS[model]
     general = {
-        name: Hyperparameter(default=architecture.published.get(name, h.default), low=h.low, high=h.high, choices=h.choices, help=h.help)
+        name: Hyperparameter(
+            default=architecture.published.get(name, h.default), low=h.low, high=h.high, choices=h.choices, help=h.help
+        )
         for name, h in HYPERPARAMETERS.items()
     }
     return {**general, **architecture.hyperparameters}
@@ -50,11 +52,19 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
         choices=("float32", "tf32", "bfloat16"),
         help="of training: tf32 rounds the inputs of matrix products on GPUs, bfloat16 computes them in it; scores are always float32",
     ),
-    "class_weights": Hyperparameter(default="none", choices=("none", "balanced"), help="weights of the emotions in the loss"),
-    "frequency_mask": Hyperparameter(default=0, low=0, high=1024, help="SpecAugment: widest masked stripe of bands, in training only"),
-    "time_mask": Hyperparameter(default=0, low=0, high=100000, help="SpecAugment: widest masked stripe of frames, in training only"),
+    "class_weights": Hyperparameter(
+        default="none", choices=("none", "balanced"), help="weights of the emotions in the loss"
+    ),
+    "frequency_mask": Hyperparameter(
+        default=0, low=0, high=1024, help="SpecAugment: widest masked stripe of bands, in training only"
+    ),
+    "time_mask": Hyperparameter(
+        default=0, low=0, high=100000, help="SpecAugment: widest masked stripe of frames, in training only"
+    ),
     "segment_frames": Hyperparameter(default=80, low=8, high=100000, help="frames per segment (10 ms each)"),
-    "segment_hop": Hyperparameter(default=0, low=0, high=100000, help="frames between segment starts; 0 is segment_frames: no overlap"),
+    "segment_hop": Hyperparameter(
+        default=0, low=0, high=100000, help="frames between segment starts; 0 is segment_frames: no overlap"
+    ),
     "n_mels": Hyperparameter(default=80, low=8, high=200, help="mel bands"),
     "preemphasis": Hyperparameter(default=0.0, low=0.0, high=0.9999, help="pre-emphasis coefficient"),
 }

@@ -58,7 +58,9 @@ def beside_published(configuration: Configuration) -> str:
     known = configuration.model in MODELS
     theirs: Mapping[str, Value] = published_settings(configuration.model) if known else {}
     epochs, printed = own.pop("epochs"), MODELS[configuration.model].published_epochs if known else None
-    differs = f" ({f'published: {printed}' if printed else 'the paper states none'})" if known and epochs != printed else ""
+    differs = (
+        f" ({f'published: {printed}' if printed else 'the paper states none'})" if known and epochs != printed else ""
+    )
     said = [f"{epochs} epochs{differs}"]
     for name, value in own.items():
         if name not in theirs:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 
-def file_names(keys: Iterable[tuple[str, ...]], words: Callable[[Any], tuple[str, ...]] = lambda key: key) -> dict[tuple[str, ...], str]:
+def file_names(
+    keys: Iterable[tuple[str, ...]], words: Callable[[Any], tuple[str, ...]] = lambda key: key
+) -> dict[tuple[str, ...], str]:
     """For each key its part of a file name.
 
     Names that become one when they are cleaned (``My Data`` and ``my-data``) or shortened all get a short hash of their key.

@@ -84,8 +84,12 @@ def _fraction(percent: float | None) -> float | None:
 
 
 def _ablation(row: Mapping[str, Any]) -> PublishedAblation:
-    figures = {k: (_fraction(v["war"]), _fraction(v["uar"])) for k, v in row.items() if isinstance(v, dict) and "war" in v}
-    return PublishedAblation(paper=row["paper"], model=row["model"], ablation=row["ablation"], parts=row["parts"], figures=figures)
+    figures = {
+        k: (_fraction(v["war"]), _fraction(v["uar"])) for k, v in row.items() if isinstance(v, dict) and "war" in v
+    }
+    return PublishedAblation(
+        paper=row["paper"], model=row["model"], ablation=row["ablation"], parts=row["parts"], figures=figures
+    )
 
 
 @cache

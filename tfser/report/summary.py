@@ -145,7 +145,10 @@ def _summary(results: Results, configuration: Configuration, selection: str) -> 
         counts = matrices[fold, configuration.seeds[0]].sum(axis=1)
         if (counts == 0).any():
             absent[fold] = tuple(e for e, n in zip(configuration.emotions, counts, strict=True) if n == 0)
-    zeros = [float(np.mean([np.nan_to_num(metrics.recalls(m)).mean() for m in of_fold])) for of_fold in zip(*runs, strict=True)]
+    zeros = [
+        float(np.mean([np.nan_to_num(metrics.recalls(m)).mean() for m in of_fold]))
+        for of_fold in zip(*runs, strict=True)
+    ]
     return Summary(
         configuration=configuration,
         selection=selection,
@@ -185,19 +188,27 @@ def _checked(configuration: Configuration, record: Mapping[str, Any]) -> np.ndar
     emotions = list(record["emotions"])
     digest = record.get("spec", {}).get("database_digest", "")
     if configuration.database_digest and digest and digest != configuration.database_digest:
-        raise RecordError(f"trial {trial}: its database's digest is {digest}, its row's is {configuration.database_digest}")
+        raise RecordError(
+            f"trial {trial}: its database's digest is {digest}, its row's is {configuration.database_digest}"
+        )
     if emotions != list(configuration.emotions):
-        raise RecordError(f"trial {trial}: its emotions are {', '.join(emotions)}, its row's are {', '.join(configuration.emotions)}")
+        raise RecordError(
+            f"trial {trial}: its emotions are {', '.join(emotions)}, its row's are {', '.join(configuration.emotions)}"
+        )
     index = {emotion: i for i, emotion in enumerate(emotions)}
     utterances = record["utterances"]
     unknown = sorted({u["truth"] for u in utterances} - index.keys())
     if unknown:
-        raise RecordError(f"trial {trial}: its utterances have the emotions {', '.join(unknown)}; its list has {', '.join(emotions)}")
+        raise RecordError(
+            f"trial {trial}: its utterances have the emotions {', '.join(unknown)}; its list has {', '.join(emotions)}"
+        )
     scores = np.array([u["p"] for u in utterances], dtype=np.float64).reshape(len(utterances), len(emotions))
     counted = metrics.confusion([index[u["truth"]] for u in utterances], scores.argmax(axis=1), len(emotions))
     stored = matrix(record)
     if not np.array_equal(counted, stored):
-        raise RecordError(f"trial {trial}: its confusion matrix is {stored.tolist()}, but its utterances give {counted.tolist()}")
+        raise RecordError(
+            f"trial {trial}: its confusion matrix is {stored.tolist()}, but its utterances give {counted.tolist()}"
+        )
     return counted
 
 
@@ -209,7 +220,9 @@ def _same_truth(configuration: Configuration, done: list[str], records: Mapping[
         for seed in others:
             if _truth(records[fold, seed]) != wanted:
                 trials = f"{records[fold, first].get('trial_id', '?')} and {records[fold, seed].get('trial_id', '?')}"
-                raise RecordError(f"fold {fold}: seeds {first} and {seed} (trials {trials}) score other utterances or emotions")
+                raise RecordError(
+                    f"fold {fold}: seeds {first} and {seed} (trials {trials}) score other utterances or emotions"
+                )
 
 
 def _truth(record: Record) -> dict[str, str]:

@@ -86,7 +86,9 @@ def trace(results: Results, asked: Sequence[str]) -> list[Traced]:
         if not found:
             names = {name for entry in every for name in entry.words}
             numeric = word.replace(".", "", 1).lstrip("+-−").isdigit()
-            problems.append(f"no number of these tables is printed as {word}" if numeric else unknown("--trace", word, names))
+            problems.append(
+                f"no number of these tables is printed as {word}" if numeric else unknown("--trace", word, names)
+            )
     if problems:
         raise RequestError(f"results of {results.sweep}", problems)
     return [every[i] for i in sorted(set.intersection(*fits))] if fits else every
@@ -94,10 +96,14 @@ def trace(results: Results, asked: Sequence[str]) -> list[Traced]:
 
 def to_text(traced: Sequence[Traced], results: Results) -> str:
     """What a person is shown: the numbers, and below those of the same trials each trial with its ledger entry and MLflow run."""
-    known_trials = {record["trial_id"]: (key, record) for key, record in results.records.items() if "trial_id" in record}
+    known_trials = {
+        record["trial_id"]: (key, record) for key, record in results.records.items() if "trial_id" in record
+    }
     lines = []
     for (trials, runs), together in groupby(traced, key=lambda entry: (entry.trials, entry.runs)):
-        lines += [f"{entry.printed}  {entry.what}; {' / '.join(entry.row)}; printed in {entry.where}" for entry in together]
+        lines += [
+            f"{entry.printed}  {entry.what}; {' / '.join(entry.row)}; printed in {entry.where}" for entry in together
+        ]
         for trial, run in zip(trials, runs, strict=True):
             (configuration, fold, seed), record = known_trials[trial]
             counts = matrix(record)
@@ -140,7 +146,9 @@ def repeat(record: Mapping[str, Any], *, command: str = "", incomplete: bool = F
     if spec.leaks:
         problems.append("it leaks on purpose; the command in the leaks.json of its table repeats it")
     if spec.numerics != NUMERICS_VERSION:
-        problems.append(f"it is of numerics version {spec.numerics}, this tfser is of {NUMERICS_VERSION}; install the one it was made with")
+        problems.append(
+            f"it is of numerics version {spec.numerics}, this tfser is of {NUMERICS_VERSION}; install the one it was made with"
+        )
     settings = {name: _typed(value) for name, value in spec.settings.items()}
     legal = hyperparameters(spec.model)
     for name, text in settings.items():
@@ -153,7 +161,14 @@ def repeat(record: Mapping[str, Any], *, command: str = "", incomplete: bool = F
     words += ["--protocol", spec.protocol] if spec.protocol != "speaker" else []
     words += ["--fold", spec.fold, "--model", spec.model, "--ablation", spec.ablation, "--seeds", str(spec.seed + 1)]
     words += ["--selection", "oracle"] if spec.purpose == "oracle" else []
-    words += ["--trials", "0", "--epochs", str(spec.epochs), "--set", *(f"{name}={text}" for name, text in settings.items())]
+    words += [
+        "--trials",
+        "0",
+        "--epochs",
+        str(spec.epochs),
+        "--set",
+        *(f"{name}={text}" for name, text in settings.items()),
+    ]
     return shlex.join([*words, "--out", out])
 
 
@@ -162,7 +177,11 @@ def _database(command: str, name: str, known_name: bool) -> list[str]:
     typed = shlex.split(command)[3:]
     first_option = next((i for i, word in enumerate(typed) if word.startswith("--")), len(typed))
     databases = typed[:first_option]
-    matching = [word for word in databases if name in (word, word.partition("=")[0], slug(PurePath(word.partition(":")[2] or word).stem))]
+    matching = [
+        word
+        for word in databases
+        if name in (word, word.partition("=")[0], slug(PurePath(word.partition(":")[2] or word).stem))
+    ]
     fallback = databases if len(databases) == 1 else [name if known_name else f"{name}.csv"]
     chosen = (matching or fallback)[0]
     data = [word for before, word in zip(typed, typed[1:], strict=False) if before == "--data"]
@@ -191,7 +210,16 @@ def _of_row(results: Results, summary: Summary, rows: Rows) -> Iterator[Traced]:
         words = (*names, measure.lower(), averaging, averaging.split()[0], *([what] if what else []))
         said = f"{measure}, {averaging}" + (f", {what}" if what else "")
         where = "comparison and ablation"
-        return Traced(where=where, row=shown_row, what=said, words=words, value=value, printed=percent(value), trials=trials, runs=runs)
+        return Traced(
+            where=where,
+            row=shown_row,
+            what=said,
+            words=words,
+            value=value,
+            printed=percent(value),
+            trials=trials,
+            runs=runs,
+        )
 
     for measure in ("WAR", "UAR"):
         for averaging, kind in ((POOLED, "pooled"), (MEAN, "mean")):
@@ -204,7 +232,11 @@ def _of_row(results: Results, summary: Summary, rows: Rows) -> Iterator[Traced]:
                 "low end of the 95 % interval": interval.low,
                 "high end of the 95 % interval": interval.high,
             }
-            yield from (entry(measure, averaging, value, what) for what, value in made.items() if value is not None and known(value))
+            yield from (
+                entry(measure, averaging, value, what)
+                for what, value in made.items()
+                if value is not None and known(value)
+            )
     if summary.zeros_differ:
         yield entry("UAR", MEAN_ZEROS, summary.uar_mean_zeros)
         if known(summary.uar_sd_zeros):
@@ -223,7 +255,11 @@ def _of_folds(results: Results, summary: Summary) -> Iterator[Traced]:
     for (fold, seed), record in summary.records.items():
         counts = matrix(record)  # summarise() found it to be that of its utterances
         recalls = dict(zip(c.emotions, metrics.recalls(counts).tolist(), strict=True))
-        numbers = {"WAR": metrics.war(counts), "UAR": metrics.uar(counts), **{f"recall of {e}": r for e, r in recalls.items()}}
+        numbers = {
+            "WAR": metrics.war(counts),
+            "UAR": metrics.uar(counts),
+            **{f"recall of {e}": r for e, r in recalls.items()},
+        }
         trials, runs = _behind(results, c, (fold,), (seed,))
         for measure, value in numbers.items():
             if known(value):
@@ -311,5 +347,10 @@ def _behind(
     results: Results, configuration: Configuration, folds: Sequence[str], seeds: Sequence[int]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Trials and runs of some folds and seeds of a row, those that are done."""
-    keys = [(configuration, fold, seed) for fold in folds for seed in seeds if is_done(results.records.get((configuration, fold, seed)))]
+    keys = [
+        (configuration, fold, seed)
+        for fold in folds
+        for seed in seeds
+        if is_done(results.records.get((configuration, fold, seed)))
+    ]
     return tuple(results.records[key]["trial_id"] for key in keys), tuple(results.runs.get(key, "") for key in keys)

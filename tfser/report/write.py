@@ -110,12 +110,17 @@ def write(
     contents: dict[str, str | bytes] = {
         "summary.csv": formats.csv_text(SUMMARY_COLUMNS, map(_summary_row, summaries)),
         "folds.csv": formats.csv_text(
-            (*_FOLDS_BEFORE, *(f"recall_{e}" for e in emotions), *_FOLDS_AFTER), (_fold_row(final, emotions) for final in finals)
+            (*_FOLDS_BEFORE, *(f"recall_{e}" for e in emotions), *_FOLDS_AFTER),
+            (_fold_row(final, emotions) for final in finals),
         ),
-        "predictions.csv": formats.csv_text((*_PREDICTIONS_BEFORE, *(f"p_{e}" for e in emotions)), _prediction_rows(finals, emotions)),
+        "predictions.csv": formats.csv_text(
+            (*_PREDICTIONS_BEFORE, *(f"p_{e}" for e in emotions)), _prediction_rows(finals, emotions)
+        ),
         "paired.csv": paired.to_csv(pairs),
         **_written("comparison", "Comparison with the published figures", comparison.CSV_COLUMNS, compared, []),
-        **_written("ablation", "Ablations", ablation.csv_columns(figures), ablated, ablation.overviews(summaries, figures)),
+        **_written(
+            "ablation", "Ablations", ablation.csv_columns(figures), ablated, ablation.overviews(summaries, figures)
+        ),
     }
     names = row_names(s.configuration.key for s in summaries)
     contents |= {f"confusion_{names[s.configuration.key]}.csv": confusion.to_csv(s) for s in summaries if s.done}
@@ -194,7 +199,9 @@ def _written(
     return made
 
 
-def _pictures(summaries: Sequence[Summary], figures: Published, histories: Sequence[History]) -> dict[tuple[str, ...], list[Picture]]:
+def _pictures(
+    summaries: Sequence[Summary], figures: Published, histories: Sequence[History]
+) -> dict[tuple[str, ...], list[Picture]]:
     """Key of a configuration to its figures."""
     names = row_names(s.configuration.key for s in summaries)
     searched = {c.key: picture for c, picture in search.pictures(histories).items()}
@@ -244,7 +251,14 @@ def _summary_row(summary: Summary) -> list[Value]:
     row: list[Value] = [*configuration.key, len(summary.done), configuration.folds_total, len(configuration.seeds)]
     if figures is None:
         return row + [None] * 6
-    numbers = (figures.war_pooled, figures.uar_pooled, figures.war_mean, figures.war_sd, figures.uar_mean, figures.uar_sd)
+    numbers = (
+        figures.war_pooled,
+        figures.uar_pooled,
+        figures.war_mean,
+        figures.war_sd,
+        figures.uar_mean,
+        figures.uar_sd,
+    )
     return row + [exact(number) for number in numbers]
 
 

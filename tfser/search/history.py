@@ -58,7 +58,9 @@ def to_json(histories: Sequence[History]) -> str:
 
     def value(history: History) -> dict[str, Any]:
         return {
-            "configuration": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(history.configuration).items()},
+            "configuration": {
+                k: list(v) if isinstance(v, tuple) else v for k, v in asdict(history.configuration).items()
+            },
             "folds": list(history.folds),
             "tried": [asdict(tried) for tried in history.tried],
             "importances": dict(history.importances),

@@ -86,7 +86,10 @@ class StoredJournal(Journal):
     """
 
     def __init__(self, path: Place, say: Callable[[str], None] = lambda text: None) -> None:
-        self._path, self._patience = path, Patience(f"the journal of the studies, {path},", lambda error: isinstance(error, OSError), say)
+        self._path, self._patience = (
+            path,
+            Patience(f"the journal of the studies, {path},", lambda error: isinstance(error, OSError), say),
+        )
         folder = temporary.Folder("journal")
         weakref.finalize(self, folder.remove)
         local, self._part, self._begin = folder.path / path.name, 0, 0

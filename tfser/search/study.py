@@ -57,7 +57,11 @@ def open_storage(path: Place, url: str | None = None, say: Callable[[str], None]
         try:
             opened = Patience(what, _is_locked, say)(lambda again: optuna.storages.get_storage(url))
         except Exception as error:  # Optuna passes on whatever the database's driver raises
-            reason = str(error) if isinstance(error, TfserError) else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            reason = (
+                str(error)
+                if isinstance(error, TfserError)
+                else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            )
             raise RequestError("--optuna-storage", [redacted(reason)]) from None
         return _patient(opened, Patience(what, _passes, say))
     make_folder(path.parent)
@@ -152,14 +156,18 @@ class StudyRun:
     def __init__(self, study: Study, storage: BaseStorage, owner: str = "") -> None:
         assert study.space is not None
         self.study, self.space = study, study.space
-        self._optuna = optuna.create_study(study_name=study.name + owner, storage=storage, direction="maximize", load_if_exists=True)
+        self._optuna = optuna.create_study(
+            study_name=study.name + owner, storage=storage, direction="maximize", load_if_exists=True
+        )
         self.open: dict[int, OpenTrial] = {}
         self.lost = 0
         """Settings whose trials were lost with a worker, a disk or a memory; the next start takes them up."""
         self._reached: dict[int, _Steps | None] = {}
         """Trial number to the best validation UAR by each epoch; ``None`` where its entry is gone."""
         trials = self._optuna.get_trials(deepcopy=False)
-        self.ended = sum(t.state in _ENDED and (t.state != TrialState.FAIL or "settings" in t.user_attrs) for t in trials)
+        self.ended = sum(
+            t.state in _ENDED and (t.state != TrialState.FAIL or "settings" in t.user_attrs) for t in trials
+        )
         """Settings that have a score or failed. Counted here: Optuna would go through all of them each time."""
         for trial in trials:
             if trial.state == TrialState.RUNNING:
@@ -195,7 +203,9 @@ class StudyRun:
         ended = [t for t in self._optuna.get_trials(deepcopy=False, states=_ENDED) if "settings" in t.user_attrs]
         # What left an entry comes last, so that it counts where two settings are the same.
         ended.sort(key=lambda t: t.state != TrialState.PRUNED)
-        each = [(spec, t.state != TrialState.PRUNED) for t in ended for spec in self.study.search_specs(self._settings(t))]
+        each = [
+            (spec, t.state != TrialState.PRUNED) for t in ended for spec in self.study.search_specs(self._settings(t))
+        ]
         return list({spec.trial_id: (spec, left) for spec, left in each}.values())
 
     def can_ask(self, at_once: int) -> bool:

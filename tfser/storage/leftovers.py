@@ -30,7 +30,11 @@ def clear(storage: Place, out: Place, ledger: Ledger) -> list[str]:
         OSError: something cannot be looked at or removed.
     """
     folders, unclear = temporary.clear()
-    halves = sum(places.remove_unfinished(place) for place in (*(storage / name for name in _FOLDERS), out) if isinstance(place, Path))
+    halves = sum(
+        places.remove_unfinished(place)
+        for place in (*(storage / name for name in _FOLDERS), out)
+        if isinstance(place, Path)
+    )
     checkpoints = 0
     for path in places.listed(storage / "checkpoints", _EACH + ".pt"):
         if (record := ledger.get(path.stem)) is not None and record["status"] == "done":
@@ -54,7 +58,9 @@ def clear(storage: Place, out: Place, ledger: Ledger) -> list[str]:
         told = ", ".join(f"{number} {what}" for what, number in removed.items() if number)
         lines.append(f"Removed what earlier starts had left: {told}")
     if kept:
-        lines.append(f"Kept {len(kept)} damaged ledger entries, whose trials have not been trained again yet: {_first(kept)}")
+        lines.append(
+            f"Kept {len(kept)} damaged ledger entries, whose trials have not been trained again yet: {_first(kept)}"
+        )
     if unclear:
         why = "nothing tells whether their processes still run; remove them when no sweep of an earlier version does"
         lines.append(f"Kept {len(unclear)} temporary folder(s) of an earlier version: {_first(unclear)} ({why})")

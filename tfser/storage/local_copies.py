@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from tfser.storage import temporary
-from tfser.storage.places import READS, Place, as_os_error, commit_text, expanded, replaced_meanwhile, unless_replaced, version_of
+from tfser.storage.places import (
+    READS,
+    Place,
+    as_os_error,
+    commit_text,
+    expanded,
+    replaced_meanwhile,
+    unless_replaced,
+    version_of,
+)
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -44,7 +53,9 @@ def cache_folder() -> Path:
         folder = Path(tempfile.gettempdir(), f"tfser-cache-{os.getuid()}")
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
-            raise OSError(errno.EPERM, "it belongs to another account; name a folder of your own with TFSER_CACHE", str(folder))
+            raise OSError(
+                errno.EPERM, "it belongs to another account; name a folder of your own with TFSER_CACHE", str(folder)
+            )
     return folder
 
 
@@ -105,7 +116,9 @@ def _brought(root: UPath, local: Path, folder: UPath) -> set[Path]:
     """
     for _ in range(READS):
         found: dict[str, dict[str, Any]] = folder.fs.find(root.path, detail=True)
-        versions = {local / os.path.relpath(name, folder.path): (name, version_of(info)) for name, info in found.items()}
+        versions = {
+            local / os.path.relpath(name, folder.path): (name, version_of(info)) for name, info in found.items()
+        }
         old = [path for path, (_, version) in versions.items() if not _is_version(path, version)]
         if not old:
             return set(versions)
@@ -133,7 +146,9 @@ def _copied(source: UPath, target: Path) -> Path:
                 return target
             with FileLock(_note(target).with_suffix(".lock")):  # the trials of a machine begin together
                 for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
-                    if time.time() - left.stat().st_mtime > temporary.DAY_S:  # of a process that was killed while it copied
+                    if (
+                        time.time() - left.stat().st_mtime > temporary.DAY_S
+                    ):  # of a process that was killed while it copied
                         left.unlink(missing_ok=True)
                 if not _is_version(target, version):
                     _fetch(source, {target: (source.path, version)})

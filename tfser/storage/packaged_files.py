@@ -30,7 +30,9 @@ def data_folder(name: str) -> Path:
     for path in candidates:
         if path.exists():
             return path
-    raise FileNotFoundError(f"{name} is neither at {candidates[0]} nor at {candidates[1]}; the installation is not complete")
+    raise FileNotFoundError(
+        f"{name} is neither at {candidates[0]} nor at {candidates[1]}; the installation is not complete"
+    )
 
 
 @lru_cache(maxsize=1)

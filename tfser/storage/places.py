@@ -66,7 +66,9 @@ def place(text: str | os.PathLike[str] | Place) -> Place:
     if scheme.lower() == "file":
         host, slash, path = rest.partition("/")
         if host not in ("", "localhost") or not slash:
-            raise ValueError(f"{words}: a file URI has three slashes before its path, as in {Path('/', host, path).as_uri()}")
+            raise ValueError(
+                f"{words}: a file URI has three slashes before its path, as in {Path('/', host, path).as_uri()}"
+            )
         return Path(slash + unquote(path))
     from upath import UPath
 
@@ -347,7 +349,9 @@ def as_os_error(path: Place) -> Iterator[None]:
             raise
         told = f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         status = getattr(error, "status_code", getattr(error, "code", None))
-        raise (OSError(errno.EBUSY, told) if status == 412 else OSError(told)) from None  # 412: it changed since it was opened
+        raise (
+            OSError(errno.EBUSY, told) if status == 412 else OSError(told)
+        ) from None  # 412: it changed since it was opened
 
 
 def version_of(info: Mapping[str, Any]) -> str:

@@ -47,7 +47,9 @@ def lease(storage: places.Place, sweep: str, say: Callable[[str], None]) -> Iter
         places.make_folder(folder)
         held = _Lock(folder / f"{sweep}.lock") if isinstance(folder, Path) else _Renewed(folder / f"{sweep}.lease", say)
     except OSError as error:
-        detail = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}; name another with --storage"
+        detail = (
+            f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}; name another with --storage"
+        )
         raise RequestError(f"storage {storage}", [detail]) from None
     except _HeldError as other:
         raise RequestError(f"sweep {sweep}", [f"it is being run by {other}"]) from None
@@ -128,7 +130,9 @@ class _Renewed:
                 raise _HeldError(str(now.get("holder", "another process")))
         places.remove(self._path)
         places.create_text(self._path, self._text())
-        time.sleep(min(2.0, RENEW_S))  # a third driver may have taken it over in the same moment; the last one to write holds it
+        time.sleep(
+            min(2.0, RENEW_S)
+        )  # a third driver may have taken it over in the same moment; the last one to write holds it
         now = self._read()
         if now.get("token") != self._token:
             raise _HeldError(str(now.get("holder", "another process")))
@@ -144,7 +148,9 @@ class _Renewed:
             except OSError:
                 own = time.monotonic() - renewed < LIFETIME_S - RENEW_S  # from then on another one may take it over
             if not own and not self._released.is_set():
-                self._say("This driver lost its lease: the storage could not be reached, or another driver took the sweep over")
+                self._say(
+                    "This driver lost its lease: the storage could not be reached, or another driver took the sweep over"
+                )
                 os.kill(os.getpid(), signal.SIGUSR1)
                 return
 

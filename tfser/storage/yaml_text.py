@@ -39,7 +39,8 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers = {}
     yaml_constructors: ClassVar[dict[Any, Any]] = {
-        tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (f"{_TAG}map", f"{_TAG}seq", f"{_TAG}str", f"{_TAG}null", None)
+        tag: yaml.SafeLoader.yaml_constructors[tag]
+        for tag in (f"{_TAG}map", f"{_TAG}seq", f"{_TAG}str", f"{_TAG}null", None)
     }
 
     def number(self, node: yaml.ScalarNode) -> int | float:
@@ -50,7 +51,9 @@ class _Loader(yaml.SafeLoader):
                 return float(re.sub(r"\.(inf|nan)$", r"\1", text.lower()))
             value = int(text.replace("_", ""), 0) if len(text) < 40 else _LARGEST + 1
         except ValueError:
-            raise yaml.constructor.ConstructorError(None, None, f"{text[:40]!r} is not a number", node.start_mark) from None
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{text[:40]!r} is not a number", node.start_mark
+            ) from None
         if abs(value) > _LARGEST:
             raise yaml.constructor.ConstructorError(None, None, f"{text[:40]} is beyond {_LARGEST}", node.start_mark)
         return value
@@ -65,7 +68,9 @@ class _Loader(yaml.SafeLoader):
     def truth(self, node: yaml.ScalarNode) -> bool:
         """True or false."""
         if node.value.lower() not in ("true", "false"):
-            raise yaml.constructor.ConstructorError(None, None, f"{node.value[:40]!r} is not true or false", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value[:40]!r} is not true or false", node.start_mark
+            )
         return bool(node.value.lower() == "true")
 
 
@@ -73,7 +78,11 @@ _PLAIN = (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("int", r"[-+]?(0|[1-9][0-9]*|[1-9][0-9]{0,2}(_[0-9]{3})+|0x[0-9a-fA-F]+|0o[0-7]+|0b[01]+)", "-+0123456789"),
-    ("float", r"[-+]?(([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(inf|Inf|INF))|\.(nan|NaN|NAN)", "-+.0123456789"),
+    (
+        "float",
+        r"[-+]?(([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
 )
 for _name, _pattern, _first in _PLAIN:
     _Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), list(_first))
@@ -138,7 +147,9 @@ def check_size(text: str, most: int) -> None:
             line = event.start_mark.line + 1 if event.start_mark else 1
             tag: str = getattr(event, "tag", None) or ""
             if "python/" in tag:
-                raise YamlError(f"line {line}: could not determine a constructor for the tag {tag!r}: Python objects are not made")
+                raise YamlError(
+                    f"line {line}: could not determine a constructor for the tag {tag!r}: Python objects are not made"
+                )
             if isinstance(event, yaml.CollectionStartEvent):
                 entered.append(event.anchor)
                 counts.append(0)
@@ -159,7 +170,9 @@ def check_size(text: str, most: int) -> None:
                 sizes[anchor] = size
             counts[-1] += size
             if counts[-1] > most:
-                raise YamlError(f"line {line}: it holds more than {most} values (an alias counts as all that it stands for)")
+                raise YamlError(
+                    f"line {line}: it holds more than {most} values (an alias counts as all that it stands for)"
+                )
 
 
 @contextmanager

@@ -40,7 +40,9 @@ def describe(sweep: Sweep) -> list[str]:
     return lines
 
 
-def start(arguments: argparse.Namespace, argv: Sequence[str] | None, prepare: Callable[[Console], tuple[str, Run, list[str]]]) -> int:
+def start(
+    arguments: argparse.Namespace, argv: Sequence[str] | None, prepare: Callable[[Console], tuple[str, Run, list[str]]]
+) -> int:
     """From a parsed command line to its exit code: what every command that trains does around its run.
 
     Args:

@@ -38,12 +38,23 @@ def recall(sweep: Sweep) -> dict[str, Any]:
     with contextlib.suppress(FileNotFoundError, ValueError):
         before = json.loads(read_text(memory_place(sweep)))
         differs = []
-        for key, what in (("space", "the search space of {} is another one"), ("databases", "{} holds other utterances, labels or audio")):
-            differs += [what.format(name) for name, value in before.get(key, {}).items() if now[key].get(name, value) != value]
+        for key, what in (
+            ("space", "the search space of {} is another one"),
+            ("databases", "{} holds other utterances, labels or audio"),
+        ):
+            differs += [
+                what.format(name) for name, value in before.get(key, {}).items() if now[key].get(name, value) != value
+            ]
             now[key] = {**before.get(key, {}), **now[key]}
-        differs += [f"{k}: {before[k]!r} then, {now[k]!r} now" for k in before if k not in ("space", "databases") and before[k] != now[k]]
+        differs += [
+            f"{k}: {before[k]!r} then, {now[k]!r} now"
+            for k in before
+            if k not in ("space", "databases") and before[k] != now[k]
+        ]
         if differs:
-            raise RequestError(f"sweep {sweep.name}", [f"{text}; choose another --name, or ask for what it was" for text in differs])
+            raise RequestError(
+                f"sweep {sweep.name}", [f"{text}; choose another --name, or ask for what it was" for text in differs]
+            )
     return now
 
 

@@ -16,7 +16,9 @@ LEAKS_PREFIX = "leaks-"
 """Before the name of what ``tfser.leaks`` makes, which shares folders with sweeps."""
 
 
-DATABASE_HELP = "a known name, the path of a manifest CSV, or audformat:PATH; NAME= in front of it gives it another name"
+DATABASE_HELP = (
+    "a known name, the path of a manifest CSV, or audformat:PATH; NAME= in front of it gives it another name"
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,13 +40,23 @@ def add_training(p: argparse.ArgumentParser) -> None:
     """The options that say what is trained."""
     what = p.add_argument_group("what to train")
     data = os.environ.get("TFSER_DATA") or None
-    what.add_argument("--data", type=typed_place, default=data, help="folder or URI that holds the corpora (default: TFSER_DATA)")
-    what.add_argument("--allow-incomplete", action="store_true", help="go on with a database that is not as published; tables say so")
-    what.add_argument("--model", nargs="+", action="extend", default=None, metavar="M", help=f"default: {' '.join(MODELS)}")
-    what.add_argument("--ablation", nargs="+", action="extend", default=[], metavar="A", help="default: the full model; or all")
+    what.add_argument(
+        "--data", type=typed_place, default=data, help="folder or URI that holds the corpora (default: TFSER_DATA)"
+    )
+    what.add_argument(
+        "--allow-incomplete", action="store_true", help="go on with a database that is not as published; tables say so"
+    )
+    what.add_argument(
+        "--model", nargs="+", action="extend", default=None, metavar="M", help=f"default: {' '.join(MODELS)}"
+    )
+    what.add_argument(
+        "--ablation", nargs="+", action="extend", default=[], metavar="A", help="default: the full model; or all"
+    )
     what.add_argument("--protocol", default="speaker", metavar="P", help=f"{' or '.join(PROTOCOLS)} (default: speaker)")
     what.add_argument("--fold", nargs="+", action="extend", default=[], metavar="F", help="default: all")
-    what.add_argument("--seeds", type=typed_whole, default=1, metavar="N", help="final trials per fold, seeds 0 to N-1 (default: 1)")
+    what.add_argument(
+        "--seeds", type=typed_whole, default=1, metavar="N", help="final trials per fold, seeds 0 to N-1 (default: 1)"
+    )
     most = "default: as published; with a search, the most that are tried"
     what.add_argument("--epochs", type=typed_whole, default=None, metavar="N", help=most)
     fixes = "fixes a hyperparameter; it is not searched"
@@ -54,45 +66,93 @@ def add_training(p: argparse.ArgumentParser) -> None:
 def _add_search(p: argparse.ArgumentParser) -> None:
     search = p.add_argument_group("search")
     search.add_argument(
-        "--trials", type=typed_whole, default=None, metavar="N", help="Optuna trials per fold (default: 0, the published setting)"
+        "--trials",
+        type=typed_whole,
+        default=None,
+        metavar="N",
+        help="Optuna trials per fold (default: 0, the published setting)",
     )
     search.add_argument(
-        "--space", type=typed_place, nargs="+", action="extend", default=[], metavar="FILE", help="default: search_spaces/<model>.yaml"
+        "--space",
+        type=typed_place,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="default: search_spaces/<model>.yaml",
     )
-    search.add_argument("--selection", default="nested", metavar="S", help=f"{' or '.join(planning.SELECTIONS)} (default: nested)")
-    search.add_argument("--validation-folds", type=typed_whole, default=1, metavar="N", help="validation speakers in rotation (default: 1)")
-    search.add_argument("--sampler", default="tpe", metavar="S", help=f"{' or '.join(planning.SAMPLERS)} (default: tpe)")
-    search.add_argument("--search-seed", type=typed_whole, default=0, metavar="N", help="another one tries other settings (default: 0)")
-    search.add_argument("--no-pruning", action="store_false", dest="prune", help="run every search trial to its last epoch")
     search.add_argument(
-        "--optuna-storage", type=typed_words, default=None, metavar="URL", help="database for the studies (default: a journal in STORAGE)"
+        "--selection", default="nested", metavar="S", help=f"{' or '.join(planning.SELECTIONS)} (default: nested)"
     )
-    search.add_argument("--deterministic", action="store_true", help="the same choices whatever the order in which trials end")
+    search.add_argument(
+        "--validation-folds",
+        type=typed_whole,
+        default=1,
+        metavar="N",
+        help="validation speakers in rotation (default: 1)",
+    )
+    search.add_argument(
+        "--sampler", default="tpe", metavar="S", help=f"{' or '.join(planning.SAMPLERS)} (default: tpe)"
+    )
+    search.add_argument(
+        "--search-seed", type=typed_whole, default=0, metavar="N", help="another one tries other settings (default: 0)"
+    )
+    search.add_argument(
+        "--no-pruning", action="store_false", dest="prune", help="run every search trial to its last epoch"
+    )
+    search.add_argument(
+        "--optuna-storage",
+        type=typed_words,
+        default=None,
+        metavar="URL",
+        help="database for the studies (default: a journal in STORAGE)",
+    )
+    search.add_argument(
+        "--deterministic", action="store_true", help="the same choices whatever the order in which trials end"
+    )
 
 
 def add_places(p: argparse.ArgumentParser, *, mlflow: bool = True) -> None:
     """The options that say where trials run and where everything lies, and --retry-failed and --plan."""
     where = p.add_argument_group("where")
-    where.add_argument("--name", default=None, help="of the sweep; its resume key (default: from the databases and options)")
-    where.add_argument("--out", type=typed_place, default=None, help="folder or URI; tables go to OUT/<sweep>/ (default: ./results)")
-    where.add_argument("--storage", type=typed_place, default=None, help="ledger, studies, features (default: OUT/.tfser)")
+    where.add_argument(
+        "--name", default=None, help="of the sweep; its resume key (default: from the databases and options)"
+    )
+    where.add_argument(
+        "--out", type=typed_place, default=None, help="folder or URI; tables go to OUT/<sweep>/ (default: ./results)"
+    )
+    where.add_argument(
+        "--storage", type=typed_place, default=None, help="ledger, studies, features (default: OUT/.tfser)"
+    )
     p.set_defaults(mlflow=mlflow)
     if mlflow:
         uri = "MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)"
         where.add_argument("--tracking-uri", type=typed_words, default=None, help=uri)
     address = os.environ.get("RAY_ADDRESS") or None
-    where.add_argument("--address", type=typed_words, default=address, help="Ray cluster (default: RAY_ADDRESS, else a local Ray)")
+    where.add_argument(
+        "--address", type=typed_words, default=address, help="Ray cluster (default: RAY_ADDRESS, else a local Ray)"
+    )
     where.add_argument("--in-process", action="store_true", help="no Ray: one trial after another in this process")
     cpus, gpus = os.environ.get("TFSER_TRIAL_CPUS") or None, os.environ.get("TFSER_TRIAL_GPUS") or "auto"
     one = "CPUs of one trial (default: TFSER_TRIAL_CPUS, else 1)"
     where.add_argument("--trial-cpus", type=as_option(number, "TFSER_TRIAL_CPUS"), default=cpus, metavar="X", help=one)
     shared = "GPU share of one trial; auto tries the largest one on a GPU to see how many fit (default: TFSER_TRIAL_GPUS, else auto)"
-    where.add_argument("--trial-gpus", type=as_option(_gpu_share, "TFSER_TRIAL_GPUS"), default=gpus, metavar="X", help=shared)
-    together = "trials of one shape that a worker trains as one network, at most; equal to 1 up to rounding (default: 1)"
-    where.add_argument("--together", type=typed_whole, default=1, metavar="N", help=together)
-    where.add_argument("--captured", action="store_true", help="on GPUs: replay full batches of a trial as a CUDA graph")
     where.add_argument(
-        "--checkpoint", type=typed_number, default=120.0, metavar="S", help="seconds between checkpoints of a trial (default: 120)"
+        "--trial-gpus", type=as_option(_gpu_share, "TFSER_TRIAL_GPUS"), default=gpus, metavar="X", help=shared
+    )
+    together = (
+        "trials of one shape that a worker trains as one network, at most; equal to 1 up to rounding (default: 1)"
+    )
+    where.add_argument("--together", type=typed_whole, default=1, metavar="N", help=together)
+    where.add_argument(
+        "--captured", action="store_true", help="on GPUs: replay full batches of a trial as a CUDA graph"
+    )
+    where.add_argument(
+        "--checkpoint",
+        type=typed_number,
+        default=120.0,
+        metavar="S",
+        help="seconds between checkpoints of a trial (default: 120)",
     )
     p.add_argument("--retry-failed", action="store_true", help="train again what failed in an earlier start")
     p.add_argument("--plan", action="store_true", help="print what would be trained; run nothing")

@@ -58,7 +58,9 @@ class View:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._live.stop()
             self._live = None
@@ -96,7 +98,9 @@ class View:
         elif spec.purpose != "search":
             text = f"test UAR {100 * record['uar']:.2f} %, WAR {100 * record['war']:.2f} %, {record['seconds']:.1f} s"
         else:
-            text = f"validation UAR up to {100 * max(record['curves']['validation_uar']):.2f} %, {record['seconds']:.1f} s"
+            text = (
+                f"validation UAR up to {100 * max(record['curves']['validation_uar']):.2f} %, {record['seconds']:.1f} s"
+            )
         style = "red" if record["status"] in ("failed", "lost") else "dim" if spec.purpose == "search" else ""
         self.console.print(Text(f"[{self._done}/{self._total}] {what}: {text}", style=style), soft_wrap=True)
 

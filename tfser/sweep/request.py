@@ -55,7 +55,10 @@ def fill_in(arguments: argparse.Namespace) -> None:
     The built-in database is there to try things on: alone and without a word on what to train, it gets a
     narrow model and a small search that end in minutes, instead of the papers' 1000 epochs.
     """
-    said = any(getattr(arguments, name) not in (None, []) for name in ("model", "ablation", "epochs", "fixed", "space", "trials"))
+    said = any(
+        getattr(arguments, name) not in (None, [])
+        for name in ("model", "ablation", "epochs", "fixed", "space", "trials")
+    )
     if arguments.databases == ["synthetic"] and not said:
         arguments.model, arguments.trials, arguments.epochs = ["time_frequency_transformer"], 3, 16
         arguments.space = [packaged_files.data_folder("search_spaces") / "demo.yaml"]
@@ -80,7 +83,9 @@ def check(arguments: argparse.Namespace) -> Sweep:
             problems.append(f"--set: {clipped(text)} is not KEY=VALUE")
             continue
         if fixed.get(key, value) != value:
-            problems.append(f"--set: {key} is given twice, as {clipped(fixed[key])} and as {clipped(value)}; leave one of the two out")
+            problems.append(
+                f"--set: {key} is given twice, as {clipped(fixed[key])} and as {clipped(value)}; leave one of the two out"
+            )
         fixed[key] = value
     request = planning_request.Request(
         models=tuple(dict.fromkeys(arguments.model)),
@@ -112,11 +117,17 @@ def check(arguments: argparse.Namespace) -> Sweep:
     problems.extend(_place_problems(arguments))
     if arguments.name is not None and not NAME.fullmatch(arguments.name):
         name = arguments.name
-        problems.append(f"--name: {name!r} becomes a folder; use a-z, 0-9, '.', '_', '+' and '-', beginning with a letter or digit")
+        problems.append(
+            f"--name: {name!r} becomes a folder; use a-z, 0-9, '.', '_', '+' and '-', beginning with a letter or digit"
+        )
     elif arguments.name is not None and RESERVED.fullmatch(arguments.name):
-        problems.append(f"--name: {arguments.name!r} becomes a folder, and Windows has none of that name; choose another")
+        problems.append(
+            f"--name: {arguments.name!r} becomes a folder, and Windows has none of that name; choose another"
+        )
     elif arguments.name is not None and arguments.name.startswith(LEAKS_PREFIX):
-        problems.append(f"--name: names that begin with {LEAKS_PREFIX} are those of tfser leaks, which puts that before what it is given")
+        problems.append(
+            f"--name: names that begin with {LEAKS_PREFIX} are those of tfser leaks, which puts that before what it is given"
+        )
     databases: dict[str, Database] = {}
     audio: dict[str, Mapping[str, str]] = {}
     digests: dict[str, str] = {}
@@ -124,12 +135,16 @@ def check(arguments: argparse.Namespace) -> Sweep:
         try:
             database = load(requested, arguments.data, allow_incomplete=arguments.allow_incomplete, decode=True)
             if database.name in databases:
-                problems.append(f"{requested}: a database called {database.name} is already asked for; name it otherwise: NAME={requested}")
+                problems.append(
+                    f"{requested}: a database called {database.name} is already asked for; name it otherwise: NAME={requested}"
+                )
             databases[database.name] = database
             audio[database.name] = audio_digests(database)
             if copies := len(audio[database.name]) - len(set(audio[database.name].values())):
                 said = f"{copies} recordings are there twice, with the same labels"
-                databases[database.name] = replace(database, remark="; ".join([database.remark] * bool(database.remark) + [said]))
+                databases[database.name] = replace(
+                    database, remark="; ".join([database.remark] * bool(database.remark) + [said])
+                )
             digests[database.name] = database.digest(audio[database.name])
             problems.extend(planning_request.fold_problems(request, database))
         except RequestError as error:
@@ -138,7 +153,9 @@ def check(arguments: argparse.Namespace) -> Sweep:
     plan = None
     if not problems:
         try:
-            plan = planning_plan.make(request, list(databases.values()), lambda d: digests[d.name], found if request.trials else {})
+            plan = planning_plan.make(
+                request, list(databases.values()), lambda d: digests[d.name], found if request.trials else {}
+            )
         except RequestError as error:
             problems.extend(error.problems)
             more += error.more
@@ -160,7 +177,9 @@ def check(arguments: argparse.Namespace) -> Sweep:
     )
 
 
-def _spaces(arguments: argparse.Namespace, request: planning_request.Request, problems: list[str]) -> dict[str, search_space.Space]:
+def _spaces(
+    arguments: argparse.Namespace, request: planning_request.Request, problems: list[str]
+) -> dict[str, search_space.Space]:
     """Model to its search space, with what --set fixes taken out of it."""
     if not request.trials:
         if arguments.space:
@@ -198,7 +217,9 @@ def _place_problems(arguments: argparse.Namespace) -> list[str]:
     out = default_places.default_out() if arguments.out is None else arguments.out
     storage = out / ".tfser" if arguments.storage is None else arguments.storage
     if arguments.mlflow and not uri and is_remote(storage):
-        found.append(f"--tracking-uri: an SQLite database cannot lie in {storage}; name an MLflow server, or sqlite:////a/local/file.db")
+        found.append(
+            f"--tracking-uri: an SQLite database cannot lie in {storage}; name an MLflow server, or sqlite:////a/local/file.db"
+        )
     return found
 
 

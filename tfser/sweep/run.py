@@ -95,7 +95,9 @@ class Run:
         view = View(sweep.plan, console)
         keeper = self._keeper()
         mirror = outbox.Mirror(
-            lambda: tracking_runs.Tracker(sweep.tracking_uri, sweep.name, artifacts_folder(sweep), self._command, self._log_model),
+            lambda: tracking_runs.Tracker(
+                sweep.tracking_uri, sweep.name, artifacts_folder(sweep), self._command, self._log_model
+            ),
             lambda text: self._say(text, "yellow"),
             self._say,
         )
@@ -170,12 +172,18 @@ class Run:
         for left in reversed(range(ROUNDS)):
             gone: set[str] = set()
             entry = partial(self._entry, gone)
-            found = {key: entry(kept["trial_id"]) if kept["status"] == "done" else kept for key, kept in schedule.records.items()}
+            found = {
+                key: entry(kept["trial_id"]) if kept["status"] == "done" else kept
+                for key, kept in schedule.records.items()
+            }
             histories = [study.history(entry) for study in schedule.studies]
             schedule.ask_again(gone)
             if schedule.finished or not left:
                 break
-            self._say(f"The ledger lost {counted(schedule.waiting, 'trial')} that had ended; what it lost is trained again", "yellow")
+            self._say(
+                f"The ledger lost {counted(schedule.waiting, 'trial')} that had ended; what it lost is trained again",
+                "yellow",
+            )
             view.again(schedule.waiting)
             self._train(schedule, view, memory, mirror)
         return {key: record for key, record in found.items() if record is not None}, histories
@@ -230,7 +238,9 @@ class Run:
     def _task(self, spec: TrialSpec, bar: tuple[float, ...]) -> Task:
         pack = self._packs[spec.database, front_end(spec.settings)]
         if spec.trial_id in self._handed_out:
-            self._look_after(pack, front_end(spec.settings))  # it comes back because its worker was lost, or what it reads
+            self._look_after(
+                pack, front_end(spec.settings)
+            )  # it comes back because its worker was lost, or what it reads
         self._handed_out.add(spec.trial_id)
         storage = absolute(self.sweep.storage)
         how = {"checkpoint_s": self.arguments.checkpoint, "captured": self.arguments.captured, "bar": bar}
@@ -255,7 +265,9 @@ class Run:
             self.features.ensure(database, digests, wanted)  # by itself: workers have trials
         except RequestError as error:
             reason = "; ".join(error.problems)
-            raise TfserError(f"The features {pack.path} cannot be made again: {reason}. What was trained is kept.") from None
+            raise TfserError(
+                f"The features {pack.path} cannot be made again: {reason}. What was trained is kept."
+            ) from None
 
     @property
     def _command(self) -> str:
@@ -266,7 +278,9 @@ class Run:
         """Say how to go on, once."""
         if not self._said:
             self._said = True
-            self._say(f"Interrupted. What was finished is kept; the same command goes on from there (sweep {self.sweep.name}).")
+            self._say(
+                f"Interrupted. What was finished is kept; the same command goes on from there (sweep {self.sweep.name})."
+            )
 
     def _keeper(self) -> Keeper:
         """What keeps the sweep's rows, once it is known that no finished table would be replaced by one that knows less.
@@ -292,7 +306,9 @@ class Run:
     def _mirror_rows(self, results: Results, mirror: outbox.Mirror) -> dict[str, str]:
         """Bring the runs of the configurations up to date; returns their run ids once the mirror is closed."""
         runs: dict[str, str] = {}
-        fixed = {s.configuration.key: {**s.base, "epochs": s.epochs} for s in self.sweep.plan.studies if s.space is None}
+        fixed = {
+            s.configuration.key: {**s.base, "epochs": s.epochs} for s in self.sweep.plan.studies if s.space is None
+        }
         asked = {c.key for c in self.sweep.plan.configurations}
         for summary in summarise(results):
             c = summary.configuration
@@ -302,7 +318,9 @@ class Run:
             finals: dict[str, dict[str, str]] = {}
             for (_, fold, seed), record in mine.items():
                 finals.setdefault(fold, {})[str(seed)] = record["trial_id"]
-            ends = [record["started_unix"] + record["seconds"] for record in mine.values() if record["status"] == "done"]
+            ends = [
+                record["started_unix"] + record["seconds"] for record in mine.values() if record["status"] == "done"
+            ]
             tried = [history for history in results.histories if history.configuration == c]
             row = partial(
                 tracking_runs.Tracker.configuration,
@@ -316,7 +334,11 @@ class Run:
                 histories=search_history.to_json(tried) if tried else "",
             )
 
-            def write(tracker: tracking_runs.Tracker, row: Callable[..., str] = row, key: str = tracking_runs.configuration_key(c)) -> None:
+            def write(
+                tracker: tracking_runs.Tracker,
+                row: Callable[..., str] = row,
+                key: str = tracking_runs.configuration_key(c),
+            ) -> None:
                 runs[key] = row(tracker)
 
             mirror.put(write, f"the row {' / '.join(c.words)}")
@@ -352,14 +374,26 @@ class Run:
             "database_digests": dict(self.sweep.digests),
             "seconds": time.time() - self._started,
             "trained": schedule.trained,
-            "workers": {"busy_s": self._usage.busy_s, "available_s": self._usage.available_s, "busy_share": self._usage.share},
+            "workers": {
+                "busy_s": self._usage.busy_s,
+                "available_s": self._usage.available_s,
+                "busy_share": self._usage.share,
+            },
             "epochs_spared_by_pruning": schedule.epochs_saved,
-            "failed": [{"trial_id": e.spec.trial_id, **{k: e.record.get(k) for k in ("reason", "log")}} for e in schedule.failures],
+            "failed": [
+                {"trial_id": e.spec.trial_id, **{k: e.record.get(k) for k in ("reason", "log")}}
+                for e in schedule.failures
+            ],
             "tracking_uri": passwords.redacted(self.sweep.tracking_uri),
             "runs": dict(runs),
-            "chosen": {name: {"settings": c.settings, "validation_uar": c.score} for name, c in schedule.chosen.items()},
+            "chosen": {
+                name: {"settings": c.settings, "validation_uar": c.score} for name, c in schedule.chosen.items()
+            },
         }
-        commit_text(self.sweep.out / self.sweep.name / "sweep.json", json.dumps(values, indent=1, sort_keys=True, default=str) + "\n")
+        commit_text(
+            self.sweep.out / self.sweep.name / "sweep.json",
+            json.dumps(values, indent=1, sort_keys=True, default=str) + "\n",
+        )
 
     def _say(self, text: str, style: str = "") -> None:
         self.console.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
@@ -369,7 +403,9 @@ class Run:
         for history in histories:
             if history.chosen is not None:
                 best, c = history.tried[history.chosen], history.configuration
-                settings = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in best.hyperparameters.items())
+                settings = ", ".join(
+                    f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in best.hyperparameters.items()
+                )
                 folds = history.folds[0] if len(history.folds) == 1 else "all folds"
                 score = f"validation UAR {100 * (best.validation_uar or 0):.2f} % at epoch {best.epochs}"
                 self._say(f"chosen for {c.database} {folds} {c.ablation}: {settings} ({score})")
@@ -377,7 +413,11 @@ class Run:
     def _whole(self, schedule: Schedule) -> bool:
         """Whether everything that was asked for is there; what happened to the ledger meanwhile is said."""
         for path in tuple(self.ledger.damaged):
-            again = "was trained again" if self.ledger.get(path.stem) else "is trained again by the next start that needs it"
+            again = (
+                "was trained again"
+                if self.ledger.get(path.stem)
+                else "is trained again by the next start that needs it"
+            )
             self._say(f"A damaged ledger entry was set aside as {path}; its trial {again}", "yellow")
         if not schedule.finished:
             left = f"The tables lack {counted(schedule.waiting, 'trial')}, because the ledger lost it again"
@@ -387,7 +427,9 @@ class Run:
     def _say_where(self, schedule: Schedule) -> None:
         for ended in schedule.failures:
             spec = ended.spec
-            what = f"{spec.database} {spec.fold} {spec.ablation} seed {spec.seed} ({spec.purpose}, trial {spec.trial_id})"
+            what = (
+                f"{spec.database} {spec.fold} {spec.ablation} seed {spec.seed} ({spec.purpose}, trial {spec.trial_id})"
+            )
             log = f"; log: {ended.record['log']}" if "log" in ended.record else ""
             self._say(f"{ended.record['status']}: {what}: {ended.record['reason']}{log}", "red")
         for study in schedule.undecided:
@@ -398,12 +440,16 @@ class Run:
         if self._usage.share is not None:
             self._say(str(self._usage))
         if schedule.epochs_saved:
-            self._say(f"Pruning ended search trials that fell behind and spared {counted(schedule.epochs_saved, 'epoch')}.")
+            self._say(
+                f"Pruning ended search trials that fell behind and spared {counted(schedule.epochs_saved, 'epoch')}."
+            )
         self._say(f"Tables and figures: {shown(absolute(self.sweep.out / self.sweep.name))}")
         self._say(f"Ledger, features, studies: {shown(absolute(self.sweep.storage))}")
         uri = passwords.redacted(self.sweep.tracking_uri)
         if sqlite_path(uri) is not None:
-            self._say(f"Compare runs on http://127.0.0.1:5000: mlflow server --workers 1 --backend-store-uri {shlex.quote(uri)}")
+            self._say(
+                f"Compare runs on http://127.0.0.1:5000: mlflow server --workers 1 --backend-store-uri {shlex.quote(uri)}"
+            )
         else:
             self._say(f"Compare runs: {uri}")
 

@@ -42,7 +42,9 @@ def drawable(text: str) -> str:
     if not lacking:
         return text
     _say(word.strip(",.;:") for word in text.split() if lacking & set(word))
-    return re.sub(f"[{re.escape(''.join(lacking))}]+", lambda run: " ".join(f"U+{ord(letter):04X}" for letter in run[0]), text)
+    return re.sub(
+        f"[{re.escape(''.join(lacking))}]+", lambda run: " ".join(f"U+{ord(letter):04X}" for letter in run[0]), text
+    )
 
 
 def lacks(text: str) -> set[str]:
@@ -83,7 +85,9 @@ def _foreign(text: str) -> set[str]:
     """Letters that matplotlib's own font lacks; without spaces and signs that are not drawn."""
     if text.isascii():
         return set()
-    return {letter for letter in text if unicodedata.category(letter)[0] not in "CZ" and ord(letter) not in _letters(own())}
+    return {
+        letter for letter in text if unicodedata.category(letter)[0] not in "CZ" and ord(letter) not in _letters(own())
+    }
 
 
 @lru_cache(maxsize=4096)
@@ -122,7 +126,9 @@ def _say(names: Iterable[str]) -> None:
     """Say once of each name that it cannot be drawn."""
     new = list(_new(names))
     if new:
-        what = f"No font of this machine has the letters of {', '.join(new)}, so that figures show numbers in their place."
+        what = (
+            f"No font of this machine has the letters of {', '.join(new)}, so that figures show numbers in their place."
+        )
         print(f"{what} {INSTALL}", file=sys.stderr)
 
 

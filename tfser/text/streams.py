@@ -40,7 +40,9 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lost = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(letter) or letter.encode("ascii", "backslashreplace").decode("ascii") for letter in lost), error.end
+    return "".join(
+        _PLAIN.get(letter) or letter.encode("ascii", "backslashreplace").decode("ascii") for letter in lost
+    ), error.end
 
 
 def one_line(text: str) -> str:

@@ -72,14 +72,24 @@ def follow_artifacts(uri: str, artifacts: Place) -> None:
     original. There is no call of MLflow's for this.
     """
     path = sqlite_path(uri)
-    if path is None or "?" in uri or not path.is_file() or path.resolve().parent != Path(str(artifacts)).resolve().parent:
+    if (
+        path is None
+        or "?" in uri
+        or not path.is_file()
+        or path.resolve().parent != Path(str(artifacts)).resolve().parent
+    ):
         return
     with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection, connection:
-        found = connection.execute("SELECT experiment_id, name, artifact_location FROM experiments WHERE name LIKE 'tfser/%'").fetchall()
+        found = connection.execute(
+            "SELECT experiment_id, name, artifact_location FROM experiments WHERE name LIKE 'tfser/%'"
+        ).fetchall()
         for experiment, name, before in found:
             folder = artifacts / name
             if before and before != folder.as_uri() and before.endswith(f"/mlartifacts/{name}") and folder.is_dir():
-                connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (folder.as_uri(), experiment))
+                connection.execute(
+                    "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?",
+                    (folder.as_uri(), experiment),
+                )
                 for table, column in (("runs", "artifact_uri"), ("logged_models", "artifact_location")):
                     connection.execute(
                         f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE experiment_id = ? AND substr({column}, 1, ?) = ?",

@@ -69,7 +69,9 @@ class Mirror:
         say: told when everything is caught up with; the default is ``warn``.
     """
 
-    def __init__(self, make: Callable[[], Tracker], warn: Callable[[str], None], say: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, make: Callable[[], Tracker], warn: Callable[[str], None], say: Callable[[str], None] | None = None
+    ) -> None:
         self._make, self._warn, self._say = make, warn, say or warn
         self.lost = 0
         """Writes that were given up; the next start of the sweep makes up for them."""
@@ -122,7 +124,9 @@ class Mirror:
             left = self._stop()
             refused = self._refused
         if left:
-            self._warn(f"MLflow has not answered for {patience:.0f} s, so {left} record(s) are not in it; the next start makes up for it")
+            self._warn(
+                f"MLflow has not answered for {patience:.0f} s, so {left} record(s) are not in it; the next start makes up for it"
+            )
         if refused > NAMED:
             self._warn(f"MLflow could not take {refused - NAMED} more record(s); the next start tries them again")
 
@@ -159,7 +163,12 @@ class Mirror:
     def _silent(self, closed: float, patience: float) -> bool:
         """Whether MLflow has been unreachable for longer than ``close``, called at ``closed``, is ready to wait."""
         now = time.monotonic()
-        if self._down_since is not None and now - self._down_since >= patience and not self._hurry and not self._current:
+        if (
+            self._down_since is not None
+            and now - self._down_since >= patience
+            and not self._hurry
+            and not self._current
+        ):
             return True  # it has had its last chance
         answered = max(closed, self._tracker.answered if self._tracker else 0.0)
         return now - answered >= (max(patience, MAKING_S) if self._making else patience)
@@ -230,7 +239,12 @@ class Mirror:
             self.lost += write.wanted
             self._refused += write.wanted
             told = write.wanted and self._refused <= NAMED
-            return 0.0, f"MLflow could not take {write.name} ({reason}); it is left out, and the next start tries it again" if told else ""
+            return (
+                0.0,
+                f"MLflow could not take {write.name} ({reason}); it is left out, and the next start tries it again"
+                if told
+                else "",
+            )
         self._waiting.append(write)  # at the end: it may be this one alone that cannot be written
         if self._failures < 2 or self._warned:
             return pause, ""
@@ -258,10 +272,14 @@ def refused(error: Exception) -> bool:
     it would meet every other write as well.
     """
     if isinstance(error, (OSError, ImportError)):
-        response = getattr(error, "response", None)  # the requests of artifacts end in requests.HTTPError, which is an OSError
+        response = getattr(
+            error, "response", None
+        )  # the requests of artifacts end in requests.HTTPError, which is an OSError
         return response is not None and response.status_code in (400, 413, 422)
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, MlflowException):
         return error.get_http_status_code() in (400, 404) and error.error_code != "ENDPOINT_NOT_FOUND"
-    return not type(error).__module__.startswith(("sqlalchemy", "sqlite3", "psycopg", "pymysql", "urllib3", "botocore", "google"))
+    return not type(error).__module__.startswith(
+        ("sqlalchemy", "sqlite3", "psycopg", "pymysql", "urllib3", "botocore", "google")
+    )

@@ -76,11 +76,15 @@ def gather(
         return _gathered(storage, None, kept, wanted)
 
 
-def _gathered(storage: Place | None, held: _Held | None, kept: Sequence[Row], wanted: Sequence[str]) -> tuple[list[Results], list[str]]:
+def _gathered(
+    storage: Place | None, held: _Held | None, kept: Sequence[Row], wanted: Sequence[str]
+) -> tuple[list[Results], list[str]]:
     parents = held.parents if held is not None else []
     sweeps = {row.sweep for row in kept} | {run.data.tags["tfser.sweep"] for run in parents}
     databases = {row.configuration.database for row in kept} | {run.data.tags["tfser.database"] for run in parents}
-    problems = [unknown("SWEEP or DATABASE", name, sweeps | databases) for name in wanted if name not in sweeps | databases]
+    problems = [
+        unknown("SWEEP or DATABASE", name, sweeps | databases) for name in wanted if name not in sweeps | databases
+    ]
     if not sweeps:
         problems = ["it holds no tfser run; run a sweep first, or name another store with --tracking-uri"]
     if problems:
@@ -98,7 +102,9 @@ def _gathered(storage: Place | None, held: _Held | None, kept: Sequence[Row], wa
             if not made and wanted:
                 missing.append(f"{name}: it was stopped before it had a trial; the command of its sweep goes on")
         except _MissingError as error:
-            missing.append(f"{name}: its tables are left as they are, because finished trials cannot be read:\n  - {error}")
+            missing.append(
+                f"{name}: its tables are left as they are, because finished trials cannot be read:\n  - {error}"
+            )
     return found, missing if found or missing else ["nothing has been trained yet; the command of a sweep goes on"]
 
 
@@ -134,7 +140,12 @@ def with_runs(results: Results, storage: Place, uri: str) -> Results:
     with held.reading():
         children = held.children({results.sweep})
     runs = {key: children[r["trial_id"]].info.run_id for key, r in results.records.items() if r["trial_id"] in children}
-    of_rows = {c: parents[key].info.run_id for c in results.configurations for key in tracking_runs.every_key(c)[::-1] if key in parents}
+    of_rows = {
+        c: parents[key].info.run_id
+        for c in results.configurations
+        for key in tracking_runs.every_key(c)[::-1]
+        if key in parents
+    }
     return replace(results, runs=runs, row_runs=of_rows)
 
 
@@ -155,7 +166,11 @@ def _found(
         runs = {(run.data.tags["tfser.sweep"], run.data.tags["tfser.key"]): run for run in parents}
         made = []
         for row in kept:
-            theirs = [runs.pop((row.sweep, key)) for key in tracking_runs.every_key(row.configuration) if (row.sweep, key) in runs]
+            theirs = [
+                runs.pop((row.sweep, key))
+                for key in tracking_runs.every_key(row.configuration)
+                if (row.sweep, key) in runs
+            ]
             made.append(replace(row, run=theirs[0].info.run_id if theirs else ""))
         with held.reading():
             for run in runs.values():
@@ -167,7 +182,11 @@ def _found(
     run_ids: dict[str, str] = {}
     with ThreadPoolExecutor(READERS) as readers:
         if ledger is not None:
-            records = {trial: record for trial, record in zip(trials, readers.map(ledger.get, trials), strict=True) if record is not None}
+            records = {
+                trial: record
+                for trial, record in zip(trials, readers.map(ledger.get, trials), strict=True)
+                if record is not None
+            }
         if held is not None:
             with held.reading():
                 children = held.children({row.sweep for row in made})
@@ -177,7 +196,11 @@ def _found(
                 records |= {trial: record for trial, record in zip(rest, read, strict=True) if record is not None}
     if missing:
         at_hand = f"; the ledger {ledger.root} does not hold them either" if ledger is not None else ""
-        raise _MissingError("\n  - ".join(f"{len(which)} x {what}, such as {which[0]}{at_hand}" for what, which in sorted(missing.items())))
+        raise _MissingError(
+            "\n  - ".join(
+                f"{len(which)} x {what}, such as {which[0]}{at_hand}" for what, which in sorted(missing.items())
+            )
+        )
     return [rows.identified(row, records, digests.get(row.run, "")) for row in made], records, run_ids
 
 
@@ -199,12 +222,16 @@ class _Held:
         self.uri, self.place = uri, f"MLflow at {passwords.redacted(uri)}"
         database = tracking_uri.sqlite_path(uri)
         if database is not None and not database.exists():
-            raise RequestError(self.place, ["there is no such database; run a sweep first, or name another with --tracking-uri"])
+            raise RequestError(
+                self.place, ["there is no such database; run a sweep first, or name another with --tracking-uri"]
+            )
         folders = [storage if isinstance(storage, Path) else None, database.parent if database is not None else None]
         self._beside = [folder.absolute() / "mlartifacts" for folder in folders if folder is not None]
         with self.reading():
             self._client = MlflowClient(tracking_uri=uri)
-            self._experiments = [e.experiment_id for e in self._client.search_experiments(filter_string="name LIKE 'tfser/%'")]
+            self._experiments = [
+                e.experiment_id for e in self._client.search_experiments(filter_string="name LIKE 'tfser/%'")
+            ]
             self.parents = list(self._runs("tags.`tfser.kind` = 'configuration'"))
             """The runs of rows, in the order in which they began."""
             self.parents.sort(key=lambda run: (run.info.start_time, run.info.run_id))
@@ -244,7 +271,9 @@ class _Held:
             value = json.loads(text)
             configuration = planning_configuration.from_dict(value["configuration"])
             searched = connection.artifact_text(self.uri, run, "search.json", self._beside)
-            histories = tuple(replace(h, configuration=configuration) for h in history.from_json(searched)) if searched else ()
+            histories = (
+                tuple(replace(h, configuration=configuration) for h in history.from_json(searched)) if searched else ()
+            )
         except (ValueError, KeyError, TypeError):
             missing["configuration.json or search.json that is damaged"].append(self._where(run, "configuration.json"))
             return None

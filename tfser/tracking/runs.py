@@ -166,7 +166,9 @@ class Tracker:
         """Key to run, of the runs that this sweep already has there."""
         if experiment not in self._known:
             self._known[experiment] = self._single([experiment])
-            self._parents |= {run.id for run in self._known[experiment].values() if run.tags.get("tfser.kind") == "configuration"}
+            self._parents |= {
+                run.id for run in self._known[experiment].values() if run.tags.get("tfser.kind") == "configuration"
+            }
         return self._known[experiment]
 
     def _single(self, experiments: list[str]) -> dict[str, _Run]:
@@ -226,7 +228,9 @@ class Tracker:
         c = configuration
         run = self._parent(c)
         artifacts: dict[str, str | bytes] = {
-            "configuration.json": json.dumps({"configuration": to_dict(c), "finals": finals}, sort_keys=True, ensure_ascii=False)
+            "configuration.json": json.dumps(
+                {"configuration": to_dict(c), "finals": finals}, sort_keys=True, ensure_ascii=False
+            )
         }
         if histories:
             artifacts["search.json"] = histories
@@ -236,7 +240,13 @@ class Tracker:
             artifacts["confusion.png"] = confusion_thumbnail.confusion(c.emotions, confusion, heading)
             artifacts["confusion.csv"] = _confusion_csv(c.emotions, confusion)
         self._artifacts_of(run, artifacts)
-        params = {"database": c.database, "protocol": c.protocol, "model": c.model, "ablation": c.ablation, "selection": c.selection}
+        params = {
+            "database": c.database,
+            "protocol": c.protocol,
+            "model": c.model,
+            "ablation": c.ablation,
+            "selection": c.selection,
+        }
         if digest := digest or c.database_digest:
             params["database_digest"] = digest
             self._inputs(run, digest, {c.protocol_name: c.database}, c)
@@ -409,10 +419,14 @@ class Tracker:
         from mlflow.entities import Dataset, DatasetInput, InputTag
         from mlflow.exceptions import MlflowException
 
-        source = json.dumps({"database": configuration.database, "protocol": configuration.protocol}, ensure_ascii=False)
+        source = json.dumps(
+            {"database": configuration.database, "protocol": configuration.protocol}, ensure_ascii=False
+        )
         inputs = [
             DatasetInput(
-                Dataset(name=_cut(name, _DATASET_NAME), digest=digest[:_DATASET_DIGEST], source_type="tfser", source=source),
+                Dataset(
+                    name=_cut(name, _DATASET_NAME), digest=digest[:_DATASET_DIGEST], source_type="tfser", source=source
+                ),
                 [InputTag("mlflow.data.context", context)],
             )
             for context, name in parts.items()
@@ -426,7 +440,12 @@ class Tracker:
             self._ask(self._client.log_inputs, run.id, inputs)
 
     def _log(
-        self, run: _Run, params: Mapping[str, Any], points: Sequence[tuple[str, float, int]], tags: Mapping[str, str], time_ms: int
+        self,
+        run: _Run,
+        params: Mapping[str, Any],
+        points: Sequence[tuple[str, float, int]],
+        tags: Mapping[str, str],
+        time_ms: int,
     ) -> None:
         """Log with as few requests as MLflow allows.
 
@@ -443,7 +462,13 @@ class Tracker:
         given = [Param(name, str(value)[:_PARAM]) for name, value in params.items()]
         first = _ENTITIES - len(given) - len(tags)
         ask, run_id = self._client.log_batch, run.id
-        self._ask(ask, run_id, metrics=metrics[:first], params=given, tags=[RunTag(name, value[:_TAG]) for name, value in tags.items()])
+        self._ask(
+            ask,
+            run_id,
+            metrics=metrics[:first],
+            params=given,
+            tags=[RunTag(name, value[:_TAG]) for name, value in tags.items()],
+        )
         for start in range(first, len(metrics), _ENTITIES):
             self._ask(ask, run_id, metrics=metrics[start : start + _ENTITIES])
 
@@ -468,7 +493,9 @@ def recall_name(scored: str, emotion: str) -> str:
     """
     # A dot at the beginning could make a path of it, which MLflow refuses.
     parts = re.split(r"(^\.+|[^\w\-. ]+)", emotion)
-    encoded = "".join(f":{'.'.join(f'{ord(sign):x}' for sign in part)}:" if i % 2 else part for i, part in enumerate(parts))
+    encoded = "".join(
+        f":{'.'.join(f'{ord(sign):x}' for sign in part)}:" if i % 2 else part for i, part in enumerate(parts)
+    )
     return f"{scored}/recall/{_cut(encoded, _METRIC, '::')}"
 
 

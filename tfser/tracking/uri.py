@@ -21,7 +21,18 @@ SCHEMES = ("databricks", "http", "https", *DATABASES)
 
 LEGAL = "legal are http://HOST:PORT, https://HOST, sqlite:////A/LOCAL/FILE.db, postgresql://, mysql://, mssql:// and databricks"
 
-_SQLITE_OPTIONS = {"mode", "cache", "uri", "timeout", "check_same_thread", "isolation_level", "detect_types", "nolock", "immutable", "vfs"}
+_SQLITE_OPTIONS = {
+    "mode",
+    "cache",
+    "uri",
+    "timeout",
+    "check_same_thread",
+    "isolation_level",
+    "detect_types",
+    "nolock",
+    "immutable",
+    "vfs",
+}
 _DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 """Modules to the packages that have them, where the names differ."""
 
@@ -146,7 +157,9 @@ def _without_scheme(text: str) -> str:
 def _folder(text: str) -> str:
     path = Path(os.path.abspath(os.path.expanduser(text)))
     database = path if path.suffix in (".db", ".sqlite") else path / "mlflow.db"
-    return f"names a folder or file, and MLflow keeps no runs in folders any more (did you mean {sqlite_uri(database)!r}?)"
+    return (
+        f"names a folder or file, and MLflow keeps no runs in folders any more (did you mean {sqlite_uri(database)!r}?)"
+    )
 
 
 def _sqlite_problem(uri: str, rest: str) -> str | None:

@@ -71,7 +71,9 @@ class StackedModel(nn.Module):
     """
 
     def __init__(
-        self, models: Sequence[nn.Module], as_member: Callable[[int], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext
+        self,
+        models: Sequence[nn.Module],
+        as_member: Callable[[int], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         super().__init__()
         self.models = list(models)  # a list, not modules of this one: their parameters are not its own
@@ -110,7 +112,9 @@ class StackedModel(nn.Module):
     def _stack(self) -> None:
         """Move the members' parameters and buffers here and leave views in their place."""
         like = next(self.models[0].parameters())
-        self.flat = nn.Parameter(torch.empty(self.members, sum(p.numel for p in self._stacked.values()), device=like.device))
+        self.flat = nn.Parameter(
+            torch.empty(self.members, sum(p.numel for p in self._stacked.values()), device=like.device)
+        )
         """Shape (M, stacked parameters of one member)."""
         for member, model in enumerate(self.models):
             self.share(member, {name: model.get_parameter(name) for name in self._stacked}, self.flat.detach())
@@ -165,8 +169,14 @@ class StackedModel(nn.Module):
         self.segments = len(x) // self.members
         self.rows = None if rows is None or all(r == self.segments for r in rows) else list(rows)
         # One split, whose gradient is one concatenation; a slice each would write M x P zeros for every parameter.
-        columns = self.flat.split_with_sizes([piece.numel for piece in self._stacked.values()], dim=1) if self._stacked else ()
-        self._values = {name: piece.of_all(part) for (name, piece), part in zip(self._stacked.items(), columns, strict=True)}
+        columns = (
+            self.flat.split_with_sizes([piece.numel for piece in self._stacked.values()], dim=1)
+            if self._stacked
+            else ()
+        )
+        self._values = {
+            name: piece.of_all(part) for (name, piece), part in zip(self._stacked.items(), columns, strict=True)
+        }
         self._network[0].train()
         logits: Tensor = self._network[0](x)
         self._values = {}
@@ -210,7 +220,9 @@ class OneByOne(StackedLayer):
     def __init__(self, whole: StackedModel, path: str, layer: nn.Module) -> None:
         super().__init__(whole, path, layer)
         self._layers = [model.get_submodule(path) for model in whole.models]
-        self._random = any(getattr(part, "p", 0) or getattr(part, "dropout", 0) for part in layer.modules() if _draws(part))
+        self._random = any(
+            getattr(part, "p", 0) or getattr(part, "dropout", 0) for part in layer.modules() if _draws(part)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """All members' rows."""
@@ -241,7 +253,11 @@ class StackedLinear(StackedLayer):
         """One product of M pairs of matrices."""
         weight_MIO = self.parameter_of_all("weight").mT
         x_MNI = x.reshape(self.whole.members, -1, x.shape[-1])
-        out_MNO = torch.baddbmm(self.parameter_of_all("bias")[:, None], x_MNI, weight_MIO) if self.has_bias else x_MNI @ weight_MIO
+        out_MNO = (
+            torch.baddbmm(self.parameter_of_all("bias")[:, None], x_MNI, weight_MIO)
+            if self.has_bias
+            else x_MNI @ weight_MIO
+        )
         return out_MNO.view(*x.shape[:-1], -1)
 
 
@@ -280,7 +296,11 @@ class StackedPatches(StackedLayer):
         """One product of M pairs of matrices, of patches and of kernels."""
         high, wide = self.kernel
         n, s, f, t = x.shape
-        patches = x.view(n, s, f // high, high, t // wide, wide).permute(0, 2, 4, 1, 3, 5).reshape(self.whole.members, -1, s * high * wide)
+        patches = (
+            x.view(n, s, f // high, high, t // wide, wide)
+            .permute(0, 2, 4, 1, 3, 5)
+            .reshape(self.whole.members, -1, s * high * wide)
+        )
         weight_MCK = self.parameter_of_all("weight").flatten(2)
         out_MNC = torch.baddbmm(self.parameter_of_all("bias")[:, None], patches, weight_MCK.mT)
         return out_MNC.view(n, f // high, t // wide, -1).permute(0, 3, 1, 2)
@@ -310,7 +330,9 @@ class StackedEncoder(StackedLayer):
         """Encode, then average over each member's channels."""
         x_BMFD = x.view(self.whole.members, -1, *x.shape[2:]).transpose(0, 1)
         for convolution, norm in (("conv_1", "norm_1"), ("conv_2", "norm_2")):
-            weight = self.parameter_of_all(f"{convolution}.weight").flatten(0, 1)  # (M C, channels of the input of one member, ...)
+            weight = self.parameter_of_all(f"{convolution}.weight").flatten(
+                0, 1
+            )  # (M C, channels of the input of one member, ...)
             x_BMFD = F.conv2d(x_BMFD, weight, None, self.stride, self.padding, groups=self.whole.members)
             x_BMFD = F.relu(self._normalised(x_BMFD, norm), inplace=True)
         means_BMfd = x_BMFD.view(len(x_BMFD), self.whole.members, -1, *x_BMFD.shape[2:]).mean(dim=2)
@@ -321,16 +343,28 @@ class StackedEncoder(StackedLayer):
         layer = self.norms[name]
         assert layer.momentum is not None, "a cumulative average would need each member's number of batches"
         weight_MC, bias_MC = self.parameter_of_all(f"{name}.weight"), self.parameter_of_all(f"{name}.bias")
-        mean_MC, variance_MC = (self.whole.stacked_buffer(f"{self.path}.{name}.running_{what}") for what in ("mean", "var"))
+        mean_MC, variance_MC = (
+            self.whole.stacked_buffer(f"{self.path}.{name}.running_{what}") for what in ("mean", "var")
+        )
         self.whole.stacked_buffer(f"{self.path}.{name}.num_batches_tracked").add_(1)
         momentum, epsilon = layer.momentum, layer.eps
         if self.whole.rows is None:
             flat = (mean_MC.view(-1), variance_MC.view(-1), weight_MC.reshape(-1), bias_MC.reshape(-1))
             return F.batch_norm(x_BMFD, *flat, training=True, momentum=momentum, eps=epsilon)
         out = []
-        members = zip(x_BMFD.chunk(self.whole.members, dim=1), mean_MC, variance_MC, weight_MC, bias_MC, self.whole.rows, strict=True)
+        members = zip(
+            x_BMFD.chunk(self.whole.members, dim=1),
+            mean_MC,
+            variance_MC,
+            weight_MC,
+            bias_MC,
+            self.whole.rows,
+            strict=True,
+        )
         for x_BCFD, mean, variance, weight, bias, rows in members:
-            y_BCFD = F.batch_norm(x_BCFD[:rows], mean, variance, weight, bias, training=True, momentum=momentum, eps=epsilon)
+            y_BCFD = F.batch_norm(
+                x_BCFD[:rows], mean, variance, weight, bias, training=True, momentum=momentum, eps=epsilon
+            )
             out.append(F.pad(y_BCFD, (0, 0, 0, 0, 0, 0, 0, len(x_BCFD) - rows)))
         return torch.cat(out, dim=1)
 
@@ -356,7 +390,9 @@ class StackedRecurrence(StackedLayer):
 
     def _weights(self, name: str, layer: int) -> Tensor:
         """Of all members and both directions: (M, 2, ...)."""
-        both: list[Tensor] = [lstm.get_parameter(f"{name}_l{layer}{direction}") for lstm in self._lstms for direction in ("", "_reverse")]
+        both: list[Tensor] = [
+            lstm.get_parameter(f"{name}_l{layer}{direction}") for lstm in self._lstms for direction in ("", "_reverse")
+        ]
         return torch.stack(both).view(len(self._lstms), 2, *both[0].shape)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -368,9 +404,13 @@ class StackedRecurrence(StackedLayer):
         for layer in range(self.layers):
             x_MRE = x_MBTE.transpose(1, 2).flatten(1, 2)[:, None]  # R = T B rows, frame by frame
             bias_M21G = (self._weights("bias_ih", layer) + self._weights("bias_hh", layer))[:, :, None]
-            in_M2RG = x_MRE @ self._weights("weight_ih", layer).mT + bias_M21G  # G = 4 H: what a step adds to its gates, of all frames
+            in_M2RG = (
+                x_MRE @ self._weights("weight_ih", layer).mT + bias_M21G
+            )  # G = 4 H: what a step adds to its gates, of all frames
             in_M2TBG = in_M2RG.view(members, 2, frames, segments, -1)
-            in_NTBG = torch.stack([in_M2TBG[:, 0], in_M2TBG[:, 1].flip(1)], dim=1).flatten(0, 1)  # the second goes backwards
+            in_NTBG = torch.stack([in_M2TBG[:, 0], in_M2TBG[:, 1].flip(1)], dim=1).flatten(
+                0, 1
+            )  # the second goes backwards
             recurrent_NHG = self._weights("weight_hh", layer).flatten(0, 1).mT.contiguous()
             h_NBH, c_NBH = x.new_zeros(2 * members, segments, hidden), x.new_zeros(2 * members, segments, hidden)
             states = []
@@ -395,6 +435,11 @@ def _form(layer: nn.Module) -> Callable[[StackedModel, str, nn.Module], StackedL
         return StackedEncoder if StackedEncoder.fits(layer) else OneByOne
     if isinstance(layer, nn.Linear):
         return StackedLinear
-    if isinstance(layer, nn.LayerNorm) and layer.elementwise_affine and layer.bias is not None and len(layer.normalized_shape) == 1:
+    if (
+        isinstance(layer, nn.LayerNorm)
+        and layer.elementwise_affine
+        and layer.bias is not None
+        and len(layer.normalized_shape) == 1
+    ):
         return StackedLayerNorm
     return StackedPatches if StackedPatches.fits(layer) else None

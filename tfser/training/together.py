@@ -239,10 +239,14 @@ class FusedTraining:
         chosen = [course.batches.popleft() for course in self._courses]
         sizes = tuple(len(batch) for batch in chosen)
         full = max(sizes)  # the others are padded with a segment of the member's own, whose result is not used
-        numbers = torch.stack([batch if len(batch) == full else F.pad(batch, (0, full - len(batch))) for batch in chosen])
+        numbers = torch.stack(
+            [batch if len(batch) == full else F.pad(batch, (0, full - len(batch))) for batch in chosen]
+        )
         x, labels = together.batch(numbers)
         if self._draws:
-            x = torch.cat([self._masked(number, member, sizes[number]) for number, member in enumerate(x.chunk(len(chosen)))])
+            x = torch.cat(
+                [self._masked(number, member, sizes[number]) for number, member in enumerate(x.chunk(len(chosen)))]
+            )
         together.step(x, labels, sizes)
 
     def _masked(self, number: int, x: Tensor, rows: int) -> Tensor:
@@ -260,7 +264,9 @@ class FusedTraining:
 class _Together:
     """What exists while members' memory is one: the stacked model, the optimiser and the sums of the losses."""
 
-    def __init__(self, courses: Sequence[_Course], as_member: Callable[[int], contextlib.AbstractContextManager[None]]) -> None:
+    def __init__(
+        self, courses: Sequence[_Course], as_member: Callable[[int], contextlib.AbstractContextManager[None]]
+    ) -> None:
         self._courses = list(courses)
         members = [course.training for course in courses]
         self._device, self._gathered = members[0].device, members[0]._gathered

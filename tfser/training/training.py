@@ -103,7 +103,9 @@ class Forward(nn.Module):
     def forward(self, *inputs: Any) -> Tensor:
         """The model's logits, shape (segments, emotions): float32, or float64 where the model is."""
         # Without autocast's cache of rounded weights: each is used once in a pass, and a captured graph must not keep them.
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False):
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False
+        ):
             logits: Tensor = self.model(*inputs)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
@@ -241,7 +243,9 @@ class Training:
         """
         self.epoch += 1
         if not np.isfinite(mean_loss):
-            raise TrialError(f"the loss was {mean_loss} in epoch {self.epoch} of {self.epochs}; a smaller learning_rate may help")
+            raise TrialError(
+                f"the loss was {mean_loss} in epoch {self.epoch} of {self.epochs}; a smaller learning_rate may help"
+            )
         self.curves.train_loss.append(mean_loss)
 
     def validate(self) -> None:

@@ -50,7 +50,9 @@ INFO = DatabaseInfo(
 def _manifests(folder: Path) -> list[Path]:
     """``manifest.csv`` or ``abc.csv`` where there is one, else every CSV file."""
     try:
-        tables = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".csv" and not path.name.startswith("."))
+        tables = sorted(
+            path for path in folder.iterdir() if path.suffix.lower() == ".csv" and not path.name.startswith(".")
+        )
     except OSError:
         return []
     return [path for path in tables if path.name.lower() in ("manifest.csv", "abc.csv")] or tables
@@ -84,4 +86,6 @@ def marks(folder: Path) -> bool:
     return "abc" in folder.resolve().name.lower() and bool(_manifests(folder))
 
 
-READER = Reader(info=INFO, scan=scan, marks=marks, folders=("airplane-behaviour-corpus", "airplane-behavior-corpus", "abc-corpus"))
+READER = Reader(
+    info=INFO, scan=scan, marks=marks, folders=("airplane-behaviour-corpus", "airplane-behavior-corpus", "abc-corpus")
+)

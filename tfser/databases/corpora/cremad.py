@@ -19,7 +19,11 @@ CODES = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU":
 SENTENCES = ("DFA", "IEO", "IOM", "ITH", "ITS", "IWL", "IWW", "MTI", "TAI", "TIE", "TSI", "WSI")
 ACTORS = tuple(str(n) for n in range(1001, 1092))
 NEVER_PUBLISHED = frozenset(
-    [f"{actor}_{sentence}_{code}_XX" for actor, sentence in (("1008", "WSI"), ("1009", "MTI"), ("1019", "ITH")) for code in CODES]
+    [
+        f"{actor}_{sentence}_{code}_XX"
+        for actor, sentence in (("1008", "WSI"), ("1009", "MTI"), ("1019", "ITH"))
+        for code in CODES
+    ]
     + ["1002_TIE_NEU_XX", "1076_ITS_NEU_XX"]
 )
 """Holes in the grid of actors, sentences, emotions and levels."""
@@ -69,7 +73,9 @@ def parse(file: Found) -> Labels:
     """The labels in a file's name."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
-        raise LabelError("name", f"the name {file.stem!r} is not like 1001_DFA_ANG_XX (actor, sentence, emotion, level)")
+        raise LabelError(
+            "name", f"the name {file.stem!r} is not like 1001_DFA_ANG_XX (actor, sentence, emotion, level)"
+        )
     actor, sentence, code, _ = match.groups()
     for what, value, legal in (("sentence", sentence, SENTENCES), ("emotion", code, tuple(CODES))):
         if value not in legal:
@@ -84,4 +90,6 @@ def scan(root: Path) -> Reading:
     return scan_names(root, parse)
 
 
-READER = Reader(info=INFO, scan=scan, marks=marks_by_name(_NAME), folders=("crema-d", "crema", "audiowav"), expected_ids=ids)
+READER = Reader(
+    info=INFO, scan=scan, marks=marks_by_name(_NAME), folders=("crema-d", "crema", "audiowav"), expected_ids=ids
+)

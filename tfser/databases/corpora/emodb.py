@@ -52,7 +52,15 @@ INFO = DatabaseInfo(
     "letters: W anger, L boredom, E disgust, A fear, F happiness, N neutral, T sadness",
     emotions=_EMOTIONS,
     sampling_rate_hz=16_000,
-    expected_emotions={"anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "neutral": 79, "sadness": 62},
+    expected_emotions={
+        "anger": 127,
+        "boredom": 81,
+        "disgust": 46,
+        "fear": 69,
+        "happiness": 71,
+        "neutral": 79,
+        "sadness": 62,
+    },
     expected_speakers={speaker: sum(row) for speaker, row in _TABLE.items()},
     expected_speaker_emotions={speaker: dict(zip(_EMOTIONS, row, strict=True)) for speaker, row in _TABLE.items()},
     same_texts=True,
@@ -65,7 +73,9 @@ def parse(file: Found) -> Labels:
     """The labels in a file's name."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
-        raise LabelError("name", f"the name {file.stem!r} is not like 03a01Fa (speaker, text, one of {''.join(LETTERS)}, take)")
+        raise LabelError(
+            "name", f"the name {file.stem!r} is not like 03a01Fa (speaker, text, one of {''.join(LETTERS)}, take)"
+        )
     speaker, text, letter, _ = match.groups()
     if speaker not in _TABLE:
         raise LabelError("speaker", f"speaker {speaker} is not one of {', '.join(_TABLE)}")
@@ -94,4 +104,6 @@ def _shortened(root: Path) -> str:
     return ""
 
 
-READER = Reader(info=INFO, scan=scan, marks=marks_by_name(_NAME), folders=("emo-db", "berlin", "berlin-emodb", "emodb-full"))
+READER = Reader(
+    info=INFO, scan=scan, marks=marks_by_name(_NAME), folders=("emo-db", "berlin", "berlin-emodb", "emodb-full")
+)

@@ -31,7 +31,8 @@ INFO = DatabaseInfo(
     citation="G. Costantini, I. Iadarola, A. Paoloni and M. Todisco, EMOVO corpus: an Italian emotional speech database, LREC 2014",
     homepage="http://voice.fub.it/activities/corpora/emovo/index.html",
     how_to_get="free download from the homepage or from its authors; unpack it into emovo/",
-    layout="<speaker>/<emotion>-<speaker>-<sentence>.wav, dis-m3-b1; emotions: " + ", ".join(f"{c} {w}" for c, w in CODES.items()),
+    layout="<speaker>/<emotion>-<speaker>-<sentence>.wav, dis-m3-b1; emotions: "
+    + ", ".join(f"{c} {w}" for c, w in CODES.items()),
     emotions=tuple(CODES.values()),
     sampling_rate_hz=48_000,
     expected_emotions=dict.fromkeys(CODES.values(), 84),
@@ -47,7 +48,9 @@ def parse(file: Found) -> Labels:
     """The labels in a file's name."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
-        raise LabelError("name", f"the name {file.stem!r} is not like dis-m3-b1 (one of {', '.join(CODES)}; f1 to m3; sentence)")
+        raise LabelError(
+            "name", f"the name {file.stem!r} is not like dis-m3-b1 (one of {', '.join(CODES)}; f1 to m3; sentence)"
+        )
     code, speaker, sentence = match.groups()
     if sentence not in SENTENCES:
         raise LabelError("sentence", f"sentence {sentence} is not one of {', '.join(SENTENCES)}")

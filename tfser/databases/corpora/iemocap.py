@@ -73,7 +73,9 @@ def speaker_of(turn: str) -> str:
     dialog, _, last = turn.rpartition("_")
     match = _DIALOG.fullmatch(dialog)
     if match is None or _TURN.fullmatch(last) is None:
-        raise ValueError(f"turn {show(turn)!r} is not like Ses01F_impro01_M003 (session, dialog, then F or M and a number)")
+        raise ValueError(
+            f"turn {show(turn)!r} is not like Ses01F_impro01_M003 (session, dialog, then F or M and a number)"
+        )
     return match[1] + last[0]
 
 
@@ -94,7 +96,9 @@ def _label_files(session: Path, reading: Reading) -> list[Path]:
     folder = session / "dialog" / "EmoEvaluation"
     try:
         with os.scandir(folder) as entries:
-            paths = sorted(Path(e.path) for e in entries if e.name.startswith("Ses") and e.name.lower().endswith(".txt"))
+            paths = sorted(
+                Path(e.path) for e in entries if e.name.startswith("Ses") and e.name.lower().endswith(".txt")
+            )
     except OSError as error:
         kind = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
         detail = "this folder of labels is not there" if kind == "missing" else f"cannot be listed: {error.strerror}"
@@ -109,11 +113,17 @@ def _turns(path: Path, reading: Reading) -> Iterator[tuple[str, str, str]]:
     """(where, turn, label) of every line that describes a turn."""
     try:
         if path.stat().st_size > LARGEST_BYTES:
-            reading.problems.append(Problem("label", show(path), f"larger than {LARGEST_BYTES >> 20} MiB, which no label file is"))
+            reading.problems.append(
+                Problem("label", show(path), f"larger than {LARGEST_BYTES >> 20} MiB, which no label file is")
+            )
             return
         text = path.read_bytes().decode("utf-8", "replace")
     except OSError as error:
-        what = "a link whose target is not there" if path.is_symlink() and not path.exists() else error.strerror or str(error)
+        what = (
+            "a link whose target is not there"
+            if path.is_symlink() and not path.exists()
+            else error.strerror or str(error)
+        )
         reading.problems.append(Problem("unreadable", show(path), f"cannot be read: {what}"))
         return
     for number, line in enumerate(text.split("\n"), start=1):
@@ -128,12 +138,23 @@ def _turns(path: Path, reading: Reading) -> Iterator[tuple[str, str, str]]:
         yield where, match[3], match[4]
 
 
-def _add(reading: Reading, session: Path, session_name: str, where: str, turn: str, label: str, dialog: str, first: dict[str, str]) -> None:
+def _add(
+    reading: Reading,
+    session: Path,
+    session_name: str,
+    where: str,
+    turn: str,
+    label: str,
+    dialog: str,
+    first: dict[str, str],
+) -> None:
     """Check one turn and keep it if its label is one of ``KEPT``."""
     if label in LEFT_OUT:
         return
     if label not in KEPT:
-        detail = f"label {show(label[:20])!r} is not one of {', '.join([*KEPT, *sorted(LEFT_OUT)])}; the turn is not used"
+        detail = (
+            f"label {show(label[:20])!r} is not one of {', '.join([*KEPT, *sorted(LEFT_OUT)])}; the turn is not used"
+        )
         reading.problems.append(Problem("label", where, detail, "emotion"))
         return
     try:

@@ -31,7 +31,10 @@ INFO = DatabaseInfo(
     citation="I. Christop, nEMO: dataset of emotional speech in Polish, LREC-COLING 2024",
     homepage="https://github.com/amu-cai/nEMO",
     how_to_get="git clone from the homepage into nemo/",
-    layout="samples/<speaker>_<emotion>_<sentence>.wav, EB0_anger_1; speakers: " + ", ".join(_TABLE) + "; emotions: " + ", ".join(EMOTIONS),
+    layout="samples/<speaker>_<emotion>_<sentence>.wav, EB0_anger_1; speakers: "
+    + ", ".join(_TABLE)
+    + "; emotions: "
+    + ", ".join(EMOTIONS),
     emotions=EMOTIONS,
     sampling_rate_hz=24_000,
     expected_emotions={"anger": 749, "fear": 736, "happiness": 749, "neutral": 809, "sadness": 769, "surprised": 669},
@@ -47,7 +50,9 @@ def parse(file: Found) -> Labels:
     """The labels in a file's name."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
-        raise LabelError("name", f"the name {file.stem!r} is not like EB0_anger_1 (speaker, one of {', '.join(EMOTIONS)}, sentence)")
+        raise LabelError(
+            "name", f"the name {file.stem!r} is not like EB0_anger_1 (speaker, one of {', '.join(EMOTIONS)}, sentence)"
+        )
     speaker, emotion, sentence = match.groups()
     if speaker not in _TABLE:
         raise LabelError("speaker", f"speaker {speaker} is not one of {', '.join(_TABLE)}")

@@ -42,7 +42,9 @@ INFO = DatabaseInfo(
     sampling_rate_hz=48_000,
     expected_emotions={word: 96 if word == "neutral" else 192 for word in EMOTIONS.values()},
     expected_speakers=dict.fromkeys(ACTORS, 60),
-    expected_speaker_emotions={actor: {word: 4 if word == "neutral" else 8 for word in EMOTIONS.values()} for actor in ACTORS},
+    expected_speaker_emotions={
+        actor: {word: 4 if word == "neutral" else 8 for word in EMOTIONS.values()} for actor in ACTORS
+    },
     same_texts=True,
 )
 
@@ -53,7 +55,9 @@ def parse(file: Found) -> Labels | None:
     """The labels in a file's name; ``None`` for a song."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
-        raise LabelError("name", f"the name {file.stem!r} is not seven numbers of two digits, like 03-01-06-01-02-01-12")
+        raise LabelError(
+            "name", f"the name {file.stem!r} is not seven numbers of two digits, like 03-01-06-01-02-01-12"
+        )
     modality, channel, emotion, _, _, _, actor = match.groups()
     if modality == "03" and channel == "02":
         return None

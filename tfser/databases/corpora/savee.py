@@ -12,7 +12,15 @@ from tfser.databases.base import DatabaseInfo
 from tfser.databases.folders import Found
 from tfser.databases.reader import LabelError, Labels, Reader, Reading, marks_by_labels, scan_names
 
-LETTERS = {"a": "anger", "d": "disgust", "f": "fear", "h": "happiness", "n": "neutral", "sa": "sadness", "su": "surprise"}
+LETTERS = {
+    "a": "anger",
+    "d": "disgust",
+    "f": "fear",
+    "h": "happiness",
+    "n": "neutral",
+    "sa": "sadness",
+    "su": "surprise",
+}
 """The letters before the sentence's number."""
 
 SPEAKERS = ("DC", "JE", "JK", "KL")
@@ -33,7 +41,9 @@ INFO = DatabaseInfo(
     sampling_rate_hz=44_100,
     expected_emotions={word: 120 if word == "neutral" else 60 for word in LETTERS.values()},
     expected_speakers=dict.fromkeys(SPEAKERS, 120),
-    expected_speaker_emotions={s: {word: 30 if word == "neutral" else 15 for word in LETTERS.values()} for s in SPEAKERS},
+    expected_speaker_emotions={
+        s: {word: 30 if word == "neutral" else 15 for word in LETTERS.values()} for s in SPEAKERS
+    },
     same_texts=True,
 )
 
@@ -44,14 +54,18 @@ def parse(file: Found) -> Labels:
     """The labels in a file's name and its folder."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
-        raise LabelError("name", f"the name {file.stem!r} is not like a01 or DC_a01 (letters {', '.join(LETTERS)}, two digits)")
+        raise LabelError(
+            "name", f"the name {file.stem!r} is not like a01 or DC_a01 (letters {', '.join(LETTERS)}, two digits)"
+        )
     named, letters, number = match.groups()
     speakers = {part for part in (named, *file.path.parts[:-1][-1:]) if part in SPEAKERS}
     if len(speakers) != 1:
         what = "names no speaker" if not speakers else f"names two speakers ({', '.join(sorted(speakers))})"
         raise LabelError("speaker", f"its path {what}; there are {', '.join(SPEAKERS)}, as a folder or before the _")
     if not 1 <= int(number) <= (30 if letters == "n" else 15):
-        raise LabelError("sentence", f"sentence {number} is not one of 01 to {30 if letters == 'n' else 15} of {LETTERS[letters]}")
+        raise LabelError(
+            "sentence", f"sentence {number} is not one of 01 to {30 if letters == 'n' else 15} of {LETTERS[letters]}"
+        )
     speaker = speakers.pop()
     return Labels(id=f"{speaker}_{letters}{number}", speaker=speaker, emotion=LETTERS[letters])
 
@@ -63,7 +77,9 @@ def scan(root: Path) -> Reading:
 
 def ids() -> frozenset[str]:
     """Every published utterance."""
-    return frozenset(f"{s}_{letters}{n:02d}" for s in SPEAKERS for letters in LETTERS for n in range(1, 31 if letters == "n" else 16))
+    return frozenset(
+        f"{s}_{letters}{n:02d}" for s in SPEAKERS for letters in LETTERS for n in range(1, 31 if letters == "n" else 16)
+    )
 
 
 READER = Reader(

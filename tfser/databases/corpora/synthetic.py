@@ -29,7 +29,14 @@ RATE_HZ = 16_000
 _WINDOW = 512
 _HOP = 128
 _FREQUENCIES_HZ = np.fft.rfftfreq(_WINDOW, 1 / RATE_HZ)
-_VOWELS_HZ = ((730, 1090, 2440), (530, 1840, 2480), (390, 1990, 2550), (570, 840, 2410), (440, 1020, 2240), (490, 1350, 1690))
+_VOWELS_HZ = (
+    (730, 1090, 2440),
+    (530, 1840, 2480),
+    (390, 1990, 2550),
+    (570, 840, 2410),
+    (440, 1020, 2240),
+    (490, 1350, 1690),
+)
 _BANDWIDTHS_HZ = (90.0, 110.0, 150.0, 220.0)
 
 
@@ -115,7 +122,9 @@ class Synthetic(Database):
 def make() -> Database:
     """All utterances."""
     utterances = tuple(
-        Utterance(id=f"{speaker}-{emotion}-{n:02d}", speaker=speaker, emotion=emotion, session=SPEAKERS[speaker].session)
+        Utterance(
+            id=f"{speaker}-{emotion}-{n:02d}", speaker=speaker, emotion=emotion, session=SPEAKERS[speaker].session
+        )
         for speaker, row in _COUNTS.items()
         for emotion, count in row.items()
         for n in range(1, count + 1)
@@ -131,7 +140,9 @@ def render(utterance: Utterance) -> np.ndarray:
     frames = int(random.uniform(1.2, 1.8) * RATE_HZ / _HOP)
     position, syllable = _syllables(frames, emotion, random)
 
-    f0 = speaker.f0_hz * 2 ** (random.uniform(-0.12, 0.12) + emotion.pitch_glide * (position - 0.5) - 0.12 * np.linspace(-1, 1, frames))
+    f0 = speaker.f0_hz * 2 ** (
+        random.uniform(-0.12, 0.12) + emotion.pitch_glide * (position - 0.5) - 0.12 * np.linspace(-1, 1, frames)
+    )
     f0 *= 2 ** (0.10 * random.uniform(-1, 1, syllable[-1] + 1)[syllable])
     source = _pulses(f0, random)
     source += speaker.breath * random.standard_normal(len(source))
@@ -157,7 +168,9 @@ def _syllables(frames: int, emotion: _Emotion, random: np.random.RandomState) ->
     """For every frame: how far its syllable has come (0 to 1), and the syllable's number."""
     rate = emotion.rate_hz * random.uniform(0.88, 1.12)
     lengths_s = random.uniform(0.8, 1.2, 64) / rate
-    ends = np.cumsum(lengths_s) - random.uniform(0, 1) * lengths_s[0]  # an utterance begins anywhere in its first syllable
+    ends = (
+        np.cumsum(lengths_s) - random.uniform(0, 1) * lengths_s[0]
+    )  # an utterance begins anywhere in its first syllable
     time_s = np.arange(frames) * _HOP / RATE_HZ
     syllable = np.searchsorted(ends, time_s, side="right")
     position = 1 - (ends[syllable] - time_s) / lengths_s[syllable]
@@ -199,7 +212,9 @@ def _response(formants_hz: np.ndarray) -> np.ndarray:
 
 def _channel_db(speaker: str) -> np.ndarray:
     """A speaker's microphone and room: a smooth curve over frequency, a few dB up and down."""
-    random = np.random.RandomState(np.frombuffer(hashlib.sha256(f"{GENERATOR}/{speaker}".encode()).digest(), dtype="<u4"))
+    random = np.random.RandomState(
+        np.frombuffer(hashlib.sha256(f"{GENERATOR}/{speaker}".encode()).digest(), dtype="<u4")
+    )
     knots = random.uniform(-6, 6, 9)
     curve: np.ndarray = np.interp(_FREQUENCIES_HZ, np.linspace(0, RATE_HZ / 2, 9), knots)
     return curve
@@ -213,7 +228,9 @@ def _filtered(source: np.ndarray, response: np.ndarray) -> np.ndarray:
     pieces = padded[starts[:, None] + np.arange(_WINDOW)] * window
     pieces = np.fft.irfft(np.fft.rfft(pieces, axis=1) * response, n=_WINDOW, axis=1) * window
     out = np.zeros(len(padded))
-    for offset in range(0, _WINDOW, _HOP):  # every fourth frame does not overlap: four additions instead of one per frame
+    for offset in range(
+        0, _WINDOW, _HOP
+    ):  # every fourth frame does not overlap: four additions instead of one per frame
         group = pieces[offset // _HOP :: _WINDOW // _HOP]
         begin = offset
         out[begin : begin + group.size] += group.reshape(-1)[: len(out) - begin]

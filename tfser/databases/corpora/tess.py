@@ -53,7 +53,9 @@ def parse(file: Found) -> Labels:
     stem = MISNAMED.get(file.stem, file.stem)
     match = _NAME.fullmatch(stem)
     if match is None:
-        raise LabelError("name", f"the name {stem!r} is not like OAF_back_angry (OAF or YAF, word, one of {', '.join(CODES)})")
+        raise LabelError(
+            "name", f"the name {stem!r} is not like OAF_back_angry (OAF or YAF, word, one of {', '.join(CODES)})"
+        )
     speaker, _, code = match.groups()
     folder = (file.parts[-2] if len(file.parts) > 1 else "").upper()
     if folder.startswith(("OAF_", "YAF_")) and not folder.startswith(speaker):
@@ -66,5 +68,9 @@ def scan(root: Path) -> Reading:
     return scan_names(root, parse)
 
 
-_FOLDERS = ("tess-toronto-emotional-speech-set-data", "toronto-emotional-speech-set", "toronto-emotional-speech-set-tess")
+_FOLDERS = (
+    "tess-toronto-emotional-speech-set-data",
+    "toronto-emotional-speech-set",
+    "toronto-emotional-speech-set-tess",
+)
 READER = Reader(info=INFO, scan=scan, marks=marks_by_name(_NAME), folders=_FOLDERS)

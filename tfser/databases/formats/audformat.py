@@ -49,7 +49,10 @@ def read(root: Path, name: str | None = None, *, remote: bool = False) -> tuple[
     """
     source = f"audformat:{show(root)}"
     if not (root / "db.yaml").is_file():
-        raise RequestError(source, [f"{show(root / 'db.yaml')} is not there; name the folder that holds an audformat database's header"])
+        raise RequestError(
+            source,
+            [f"{show(root / 'db.yaml')} is not there; name the folder that holds an audformat database's header"],
+        )
     _check_header(root / "db.yaml", source)
     try:
         import audformat
@@ -57,9 +60,13 @@ def read(root: Path, name: str | None = None, *, remote: bool = False) -> tuple[
         raise RequestError(source, ["the package audformat is not installed: pip install audformat"]) from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pandas warns audformat's authors of deprecations; a user can do nothing about them
+            warnings.simplefilter(
+                "ignore"
+            )  # pandas warns audformat's authors of deprecations; a user can do nothing about them
             database = audformat.Database.load(str(root))
-            pickled = sorted(show(name) for name in database.tables if not _plain(root, name) and (root / f"db.{name}.pkl").exists())
+            pickled = sorted(
+                show(name) for name in database.tables if not _plain(root, name) and (root / f"db.{name}.pkl").exists()
+            )
             if pickled:
                 detail = f"{', '.join(pickled)} exist as pickles only, which are not opened; save the database with storage_format='csv'"
                 raise RequestError(source, [detail])
@@ -92,7 +99,9 @@ def _plain(root: Path, name: str) -> Path | None:
     return next((path for kind in ("parquet", "csv") if (path := root / f"db.{name}.{kind}").exists()), None)
 
 
-def _values(database: audformat.Database, root: Path, column: str, source: str, reading: Reading) -> dict[str, dict[str, list[str]]]:
+def _values(
+    database: audformat.Database, root: Path, column: str, source: str, reading: Reading
+) -> dict[str, dict[str, list[str]]]:
     """Return file to value to the tables that say so; a value outside its scheme is a problem of the reading."""
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name, table in database.tables.items():
@@ -104,7 +113,9 @@ def _values(database: audformat.Database, root: Path, column: str, source: str, 
             for file, value in _rows(table, _cells(root, name), key, name, source):
                 found[file][value].append(name)
                 if value and legal is not None and value not in legal:
-                    reading.problems.append(_outside(f"{source} {show(file)}", column, value, name, table.columns[key].scheme_id, legal))
+                    reading.problems.append(
+                        _outside(f"{source} {show(file)}", column, value, name, table.columns[key].scheme_id, legal)
+                    )
     return found
 
 
@@ -158,8 +169,12 @@ def _rows(table: Any, cells: pd.DataFrame, column: str, name: str, source: str) 
     absent = [key for key in ("file", column) if key not in cells.columns]
     if absent:
         there = ", ".join(map(str, cells.columns))
-        raise RequestError(source, [f"table {show(name)} has no column {absent[0]!r}, which db.yaml names; there are {show(there)}"])
-    if table.is_segmented and not ({_seconds(v) for v in cells["start"]} <= {0.0} and {_seconds(v) for v in cells["end"]} <= {None}):
+        raise RequestError(
+            source, [f"table {show(name)} has no column {absent[0]!r}, which db.yaml names; there are {show(there)}"]
+        )
+    if table.is_segmented and not (
+        {_seconds(v) for v in cells["start"]} <= {0.0} and {_seconds(v) for v in cells["end"]} <= {None}
+    ):
         detail = f"table {show(name)} holds parts of files; cut them into files of their own, or give a filewise table of {column}"
         raise RequestError(source, [detail])
     yield from zip(_text(cells["file"]), map(composed, _text(cells[column])), strict=True)
@@ -173,7 +188,9 @@ def _seconds(value: Any) -> float | None:
     return None if pd.isna(time) else float(time.total_seconds())
 
 
-def _add_utterances(reading: Reading, root: Path, values: dict[str, dict[str, dict[str, list[str]]]], source: str, remote: bool) -> None:
+def _add_utterances(
+    reading: Reading, root: Path, values: dict[str, dict[str, dict[str, list[str]]]], source: str, remote: bool
+) -> None:
     """Add one utterance for every file that has an emotion."""
     files = sorted(values["emotion"])
     refused = {problem.path for problem in reading.problems}
@@ -204,7 +221,9 @@ def _add_utterances(reading: Reading, root: Path, values: dict[str, dict[str, di
         else:
             session = labels["session"] or None
             reading.utterances.append(
-                Utterance(id=found.id, speaker=labels["speaker"], emotion=labels["emotion"], session=session, path=found.path)
+                Utterance(
+                    id=found.id, speaker=labels["speaker"], emotion=labels["emotion"], session=session, path=found.path
+                )
             )
     if unlabelled:
         reading.remark = f"{unlabelled} files have no emotion and are not used"

@@ -80,11 +80,15 @@ def composed(value: str) -> str:
 def label_problems(labels: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return (sort of problem, what is wrong) for every label, by column, that is refused."""
     return [
-        (f"{column} {'name' if value else 'empty'}", f"{column} {why}") for column, value in labels.items() if (why := label_problem(value))
+        (f"{column} {'name' if value else 'empty'}", f"{column} {why}")
+        for column, value in labels.items()
+        if (why := label_problem(value))
     ]
 
 
-def read(path: Path, info: DatabaseInfo | None = None, name: str | None = None, *, remote: bool = False) -> tuple[DatabaseInfo, Reading]:
+def read(
+    path: Path, info: DatabaseInfo | None = None, name: str | None = None, *, remote: bool = False
+) -> tuple[DatabaseInfo, Reading]:
     """Read a manifest.
 
     Args:
@@ -132,7 +136,9 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         if not path.is_file():
             what = "a folder" if path.is_dir() else "not there"
-            raise RequestError(show(path), [f"a manifest is a CSV file with the columns {', '.join(REQUIRED)}; this is {what}"])
+            raise RequestError(
+                show(path), [f"a manifest is a CSV file with the columns {', '.join(REQUIRED)}; this is {what}"]
+            )
         if path.stat().st_size > LARGEST_BYTES:
             raise RequestError(show(path), [f"it is larger than {LARGEST_BYTES >> 20} MiB, which no manifest is"])
         content = path.read_bytes()
@@ -142,7 +148,9 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise RequestError(show(path), [f"line {line}: byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8"]) from None
+        raise RequestError(
+            show(path), [f"line {line}: byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8"]
+        ) from None
     table = csv.reader(io.StringIO(text, newline=""), strict=True)
     begun, header = 1, None
     while True:
@@ -162,11 +170,16 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
             continue
         if header is None:
             header = _header(path, cells)
-        elif len(cells) != len(header) and (len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :])):
+        elif len(cells) != len(header) and (
+            len(cells) < len(header) or any(cell.strip() for cell in cells[len(header) :])
+        ):
             detail = f"{len(cells)} cells, but the header has {len(header)}; a name with a comma needs quotes"
             reading.problems.append(Problem("label", f"{show(path)} line {begun}", detail, "cells"))
         else:
-            labels = {column: cell.strip() if column == "path" else composed(cell) for column, cell in zip(header, cells, strict=False)}
+            labels = {
+                column: cell.strip() if column == "path" else composed(cell)
+                for column, cell in zip(header, cells, strict=False)
+            }
             yield begun, labels
     if header is None:
         raise RequestError(show(path), [f"it is empty; the first line has to name the columns {', '.join(REQUIRED)}"])
@@ -175,8 +188,14 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
 def _header(path: Path, cells: list[str]) -> list[str]:
     """The columns, lower case."""
     header = [cell.strip().lower() for cell in cells]
-    problems = [f"line 1: no column {column!r}; there are {', '.join(map(show, header))}" for column in REQUIRED if column not in header]
-    problems += [f"line 1: column {show(c)!r} is there twice" for c in dict.fromkeys(header) if c and header.count(c) > 1]
+    problems = [
+        f"line 1: no column {column!r}; there are {', '.join(map(show, header))}"
+        for column in REQUIRED
+        if column not in header
+    ]
+    problems += [
+        f"line 1: column {show(c)!r} is there twice" for c in dict.fromkeys(header) if c and header.count(c) > 1
+    ]
     if problems:
         if len(cells) == 1 and (";" in cells[0] or "\t" in cells[0]):
             problems.append("line 1: cells are separated by commas, not by semicolons or tabs")

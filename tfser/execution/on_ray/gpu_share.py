@@ -55,7 +55,9 @@ def share(probes: Sequence[Probe], cpus_per_gpu: float, trial_cpus: float, toget
     Returns:
         One over a whole number from 1 to ``MOST``, rounded down to the ten-thousandths that Ray counts in.
     """
-    by_memory = min((int(p.total_bytes * (1 - HEAD_ROOM)) // max(p.peak_bytes * together, 1) for p in probes), default=1)
+    by_memory = min(
+        (int(p.total_bytes * (1 - HEAD_ROOM)) // max(p.peak_bytes * together, 1) for p in probes), default=1
+    )
     number = max(1, min(by_memory, int(cpus_per_gpu / trial_cpus + 1e-9), MOST))
     return 10_000 // number / 10_000
 
@@ -94,7 +96,12 @@ def probe(task: run_trial.Task, cuda: Any = torch.cuda) -> Probe:
     cuda.reset_peak_memory_stats()
     try:
         training = Training(
-            lambda: architecture.build(spec.ablation, spec.settings, len(data.emotions)), data, spec.settings, 0, 1, run_trial.device()
+            lambda: architecture.build(spec.ablation, spec.settings, len(data.emotions)),
+            data,
+            spec.settings,
+            0,
+            1,
+            run_trial.device(),
         )
         training.run_epoch()
         training.score(at_once=SCORING_SEGMENTS)
@@ -105,7 +112,12 @@ def probe(task: run_trial.Task, cuda: Any = torch.cuda) -> Probe:
     cuda.synchronize()
     free, total = cuda.mem_get_info()
     beside = max(total - free - cuda.memory_reserved(), 0)  # the context, and other processes
-    return Probe(device=cuda.get_device_name(0), peak_bytes=cuda.max_memory_reserved() + beside, total_bytes=total, mps=mps_is_on())
+    return Probe(
+        device=cuda.get_device_name(0),
+        peak_bytes=cuda.max_memory_reserved() + beside,
+        total_bytes=total,
+        mps=mps_is_on(),
+    )
 
 
 def _some(rows: Sequence[tuple[int, int, int]], hop: int, segments: int) -> tuple[tuple[int, int, int], ...]:
@@ -122,7 +134,9 @@ def mps_is_on() -> bool:
     """Whether a CUDA MPS daemon serves this machine: it answers, or where its program is not at hand, its pipe is there."""
     if shutil.which("nvidia-cuda-mps-control"):
         try:
-            asked = subprocess.run(["nvidia-cuda-mps-control"], input=b"get_server_list\n", capture_output=True, timeout=10, check=False)
+            asked = subprocess.run(
+                ["nvidia-cuda-mps-control"], input=b"get_server_list\n", capture_output=True, timeout=10, check=False
+            )
         except (OSError, subprocess.TimeoutExpired):
             return False
         return asked.returncode == 0

@@ -96,7 +96,11 @@ def no_driver_at(address: str) -> str | None:
         return f"{option(address)}: {error}"
     if where.kind == "gcs":
         return None
-    what = "the job API of a cluster" if where.kind == "jobs" else "a Ray Client server, through which Ray Tune cannot be driven"
+    what = (
+        "the job API of a cluster"
+        if where.kind == "jobs"
+        else "a Ray Client server, through which Ray Tune cannot be driven"
+    )
     jobs = address if where.kind == "jobs" else f"http://{where.host}:8265"
     submit = f"ray job submit --address {jobs} --working-dir . -- python -m tfser.sweep ..."
     legal = "a sweep takes HOST:6379, auto or local"
@@ -161,7 +165,10 @@ def answers_without_token(address: str) -> str | None:
                 status = rpc_status(place.target, _METHODS[place.kind], timeout_s=timeout_s)
         if status in ("UNAVAILABLE", "UNAUTHENTICATED", "PERMISSION_DENIED"):
             return None
-        what, is_open = "the cluster", status not in ("UNIMPLEMENTED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED")
+        what, is_open = (
+            "the cluster",
+            status not in ("UNIMPLEMENTED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED"),
+        )
     if is_open:
         return f"{what} at {address} obeys callers without a token: who reaches it can run code there"
     return f"nothing shows that {what} at {address} asks for a token: a call without one was answered {status}"
@@ -176,7 +183,11 @@ def accepts(address: str, token: str) -> bool:
     place = parse(address)
     if place.kind == "jobs":
         return job_api_status(address, token) == 200
-    return rpc_status(place.target, _METHODS[place.kind], token) not in ("UNAVAILABLE", "UNAUTHENTICATED", "PERMISSION_DENIED")
+    return rpc_status(place.target, _METHODS[place.kind], token) not in (
+        "UNAVAILABLE",
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+    )
 
 
 def reachable(address: str, timeout_s: float = TIMEOUT_S) -> str | None:
@@ -230,7 +241,9 @@ def rpc_status(target: str, method: str, token: str | None = None, timeout_s: fl
     return "OK"
 
 
-def http_status(url: str, headers: dict[str, str] | None = None, timeout_s: float = TIMEOUT_S) -> tuple[int, str] | None:
+def http_status(
+    url: str, headers: dict[str, str] | None = None, timeout_s: float = TIMEOUT_S
+) -> tuple[int, str] | None:
     """Status and the first 2000 characters of the body; ``None`` where nothing answers in HTTP. Redirects are not followed."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay)
     try:

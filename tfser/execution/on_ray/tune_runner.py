@@ -70,7 +70,9 @@ class RayTuneRunner:
         address = None if address in ("", "local") else address
         if address is None:
             environment.secure_local_ray()
-        elif "RAY_AUTH_MODE" not in os.environ and (os.environ.get("RAY_AUTH_TOKEN") or (Path.home() / ".ray" / "auth_token").exists()):
+        elif "RAY_AUTH_MODE" not in os.environ and (
+            os.environ.get("RAY_AUTH_TOKEN") or (Path.home() / ".ray" / "auth_token").exists()
+        ):
             os.environ["RAY_AUTH_MODE"] = "token"
         environment.reach(address)
         if address is not None and (open_door := open_doors.open_to_anyone(address)):
@@ -87,14 +89,18 @@ class RayTuneRunner:
                 # Without a word on it, Ray would go to a cluster that somebody started on this machine.
                 alone = {"address": "local", "num_cpus": cores, "include_dashboard": False}
                 short = environment.temp_folder()
-                began = ray.init(**alone, _temp_dir=short, log_to_driver=False, logging_level="ERROR", namespace="tfser")
+                began = ray.init(
+                    **alone, _temp_dir=short, log_to_driver=False, logging_level="ERROR", namespace="tfser"
+                )
                 self._session = _mark_session(Path(began.address_info["session_dir"]))
             else:
                 ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="tfser")
         except (OSError, RuntimeError, ValueError) as error:
             raise RequestError(
                 f"{open_doors.option(address)} {address}" if address else "local Ray",
-                [f"{' '.join(str(error).split())[:500]}; is it running (ray status), and is RAY_AUTH_MODE=token set on both sides?"],
+                [
+                    f"{' '.join(str(error).split())[:500]}; is it running (ray status), and is RAY_AUTH_MODE=token set on both sides?"
+                ],
             ) from None
         resources = ray.cluster_resources()
         cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
@@ -110,7 +116,9 @@ class RayTuneRunner:
         self.workers = self._places()
         if address is None and not self.workers:
             asked = f"--trial-cpus {self.trial_cpus:g} --trial-gpus {self.trial_gpus:g}"
-            raise RequestError("local Ray", [f"{asked}: this machine has {cpus:g} CPUs and {gpus:g} GPUs; ask for less"])
+            raise RequestError(
+                "local Ray", [f"{asked}: this machine has {cpus:g} CPUs and {gpus:g} GPUs; ask for less"]
+            )
         self.workers = max(1, self.workers)  # a cluster may still grow
         self._at_once = max(16, 2 * self.workers)
         """Pieces of work that may wait for a place: an autoscaler rents machines for them."""
@@ -141,7 +149,9 @@ class RayTuneRunner:
             if isinstance(cause, MemoryError):
                 self.trial_gpus = 1.0
             reason = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
-            self._say(f"How many trials fit on a GPU could not be tried ({reason}); each takes {self.trial_gpus:g} of one")
+            self._say(
+                f"How many trials fit on a GPU could not be tried ({reason}); each takes {self.trial_gpus:g} of one"
+            )
         else:
             self.trial_gpus = gpu_share.share(probes, per_gpu, self.trial_cpus, self.together)
             self._say(gpu_share.described(probes, self.trial_gpus))
@@ -319,7 +329,9 @@ def _said_plainly(search: Any) -> Iterator[None]:
     except Exception as error:
         if search.error is None and isinstance(error, TuneError):
             reason = (str(error).strip().splitlines() or ["for no reason that it told"])[-1][:300]
-            raise TfserError(f"Ray Tune ended before the sweep did ({reason}); run the same command again to go on") from error
+            raise TfserError(
+                f"Ray Tune ended before the sweep did ({reason}); run the same command again to go on"
+            ) from error
         if search.error is None:
             raise
 
@@ -335,7 +347,11 @@ class _NotCopied:
 
 
 def searcher(
-    schedule: Schedule, task: Callable[[TrialSpec], run_trial.Task], usage: Usage, pack_size: Callable[[int], int], most: int
+    schedule: Schedule,
+    task: Callable[[TrialSpec], run_trial.Task],
+    usage: Usage,
+    pack_size: Callable[[int], int],
+    most: int,
 ) -> Any:
     """The schedule as Tune sees it: suggests the next trials, passes on each one that ended, and notes how long they had a worker.
 

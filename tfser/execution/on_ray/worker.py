@@ -34,7 +34,11 @@ def trial_actor() -> type:
         def step(self) -> dict[str, Any]:
             began = time.time()
             said = run_packed(self.config["tasks"])
-            return {"done": True, "trials": said, "times": [began, time.time()]}  # lists: Tune keeps a history of every number
+            return {
+                "done": True,
+                "trials": said,
+                "times": [began, time.time()],
+            }  # lists: Tune keeps a history of every number
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self.config = new_config
@@ -52,7 +56,9 @@ def trial_actor() -> type:
 def pack_task(task: run_trial.Task) -> str:
     """A task as text, for Tune's configuration."""
     values = {"spec": task.spec.to_dict(), "pack": str(task.pack), "storage": str(task.storage)}
-    return json.dumps({**_version(), **values, "checkpoint_s": task.checkpoint_s, "bar": task.bar, "captured": task.captured})
+    return json.dumps(
+        {**_version(), **values, "checkpoint_s": task.checkpoint_s, "bar": task.bar, "captured": task.captured}
+    )
 
 
 def _version() -> dict[str, str]:
@@ -90,4 +96,7 @@ def run_packed(texts: Sequence[str]) -> list[dict[str, Any]]:
         records = run_trial.run_pack(tasks)
     except MemoryError as error:
         return [{"status": "memory", "reason": f"out of memory: {' '.join(str(error).split())[:300]}"}] * len(texts)
-    return [{"status": record["status"], "pruned_after": record["epochs"] if record["status"] == "pruned" else None} for record in records]
+    return [
+        {"status": record["status"], "pruned_after": record["epochs"] if record["status"] == "pruned" else None}
+        for record in records
+    ]

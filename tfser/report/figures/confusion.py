@@ -77,7 +77,9 @@ def to_picture(summary: Summary, name: str, heading: str) -> Picture:
         axes.set_xlabel("recognised", fontsize=10)
         axes.set_ylabel("true", fontsize=10)
         bar = figure.add_axes(((left + across + 0.15) / width, below / height, 0.13 / width, across / height))
-        bar.imshow(np.linspace(100, 0, 64)[:, None], cmap="Blues", vmin=0, vmax=100, aspect="auto", extent=(0, 1, 0, 100))
+        bar.imshow(
+            np.linspace(100, 0, 64)[:, None], cmap="Blues", vmin=0, vmax=100, aspect="auto", extent=(0, 1, 0, 100)
+        )
         bar.set_xticks([])
         bar.yaxis.tick_right()
         bar.yaxis.set_label_position("right")
@@ -86,7 +88,9 @@ def to_picture(summary: Summary, name: str, heading: str) -> Picture:
         for spine in (*axes.spines.values(), *bar.spines.values()):
             spine.set_visible(False)
 
-    return picture(name, "Confusion matrix, pooled over folds", heading, describe(summary), (width, height), draw, labels=(names,))
+    return picture(
+        name, "Confusion matrix, pooled over folds", heading, describe(summary), (width, height), draw, labels=(names,)
+    )
 
 
 def describe(summary: Summary) -> str:

@@ -39,7 +39,11 @@ def to_picture(summary: Summary, validation: Mapping[str, Sequence[float]], name
     shown = dict(zip(folds, names.shown, strict=True))
     panels = 2 if validation else 1
     width, height = 4.8, 0.2 + 2.3 * panels + (0.2 * -(-len(folds) // 4) if len(folds) <= _NAMED else 0.0)
-    losses = {key: record["curves"]["train_loss"] for key, record in summary.records.items() if record.get("curves", {}).get("train_loss")}
+    losses = {
+        key: record["curves"]["train_loss"]
+        for key, record in summary.records.items()
+        if record.get("curves", {}).get("train_loss")
+    }
     most = 200 if len(losses) <= 30 else 60
 
     def draw(figure: Any) -> None:
@@ -69,7 +73,14 @@ def to_picture(summary: Summary, validation: Mapping[str, Sequence[float]], name
             figure.legend(loc="outside upper center", ncols=4, fontsize=8, frameon=False, handlelength=1.4)
 
     return picture(
-        name, "Learning curves", heading, describe(summary, validation), (width, height), draw, constrained=True, labels=(names,)
+        name,
+        "Learning curves",
+        heading,
+        describe(summary, validation),
+        (width, height),
+        draw,
+        constrained=True,
+        labels=(names,),
     )
 
 

@@ -85,17 +85,23 @@ def picture(
         FigureCanvasAgg(figure)
         parts: Any = figure.subfigures(2, 1, height_ratios=(head, height))
         draw(parts[1])
-        text = figure.text(0.5, 1 - 0.08 / (head + height), "\n".join(lines), ha="center", va="top", fontsize=9, linespacing=1.3)
+        text = figure.text(
+            0.5, 1 - 0.08 / (head + height), "\n".join(lines), ha="center", va="top", fontsize=9, linespacing=1.3
+        )
         text.set_in_layout(False)
         png, svg = io.BytesIO(), io.StringIO()
         figure.savefig(png, format="png", metadata={"Software": None})
         text.set_visible(False)
-        figure.savefig(svg, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        figure.savefig(
+            svg, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        )
     named = {shown: own for each in labels for shown, own in zip(each.shown, each.names, strict=True) if shown != own}
     page = svg.getvalue()
     for shown, own in named.items():
         page = page.replace(f">{shown}</text>", f">{escape(own, quote=False)}</text>")
-    return Picture(name=name, kind=kind, description=description, png=png.getvalue(), svg=_embedded(page, name, size, head))
+    return Picture(
+        name=name, kind=kind, description=description, png=png.getvalue(), svg=_embedded(page, name, size, head)
+    )
 
 
 def families(texts: Sequence[str]) -> list[str]:

@@ -35,11 +35,17 @@ def to_picture(summary: Summary, name: str, heading: str) -> Picture:
     left = 0.25 + 0.085 * max(len(label) for label in labels)
 
     def draw(figure: Any) -> None:
-        axes = figure.add_axes((left / width, below / height, (width - left - 0.15) / width, (height - above - below) / height))
+        axes = figure.add_axes(
+            (left / width, below / height, (width - left - 0.15) / width, (height - above - below) / height)
+        )
         places = {fold: i for i, fold in enumerate(c.folds)}
         recalls = {fold: summary.recalls(fold) for fold in summary.done}
         for index, emotion in enumerate(emotions.shown):
-            shown = [(100 * recalls[fold][index], places[fold]) for fold in summary.done if not np.isnan(recalls[fold][index])]
+            shown = [
+                (100 * recalls[fold][index], places[fold])
+                for fold in summary.done
+                if not np.isnan(recalls[fold][index])
+            ]
             axes.plot(
                 [x for x, _ in shown],
                 [y for _, y in shown],
@@ -50,8 +56,23 @@ def to_picture(summary: Summary, name: str, heading: str) -> Picture:
                 label=_short(emotion),
             )
         uars = {fold: 100 * float(np.nanmean(recalls[fold])) for fold in summary.done}
-        axes.plot(list(uars.values()), [places[f] for f in uars], "d", color="black", markersize=7, fillstyle="none", mew=1.4, label="UAR")
-        axes.axvline(float(np.mean(list(uars.values()))), color="black", linewidth=0.8, linestyle=(0, (4, 3)), label="mean of folds")
+        axes.plot(
+            list(uars.values()),
+            [places[f] for f in uars],
+            "d",
+            color="black",
+            markersize=7,
+            fillstyle="none",
+            mew=1.4,
+            label="UAR",
+        )
+        axes.axvline(
+            float(np.mean(list(uars.values()))),
+            color="black",
+            linewidth=0.8,
+            linestyle=(0, (4, 3)),
+            label="mean of folds",
+        )
         for fold in summary.missing:
             axes.text(50, places[fold], "missing", ha="center", va="center", fontsize=8, style="italic")
         axes.set_yticks(range(len(c.folds)), labels, fontsize=8.5)
@@ -65,10 +86,24 @@ def to_picture(summary: Summary, name: str, heading: str) -> Picture:
             axes.spines[side].set_visible(False)
         axes.tick_params(axis="y", length=0)
         figure.legend(
-            loc="upper center", ncols=3, fontsize=8, frameon=False, bbox_to_anchor=(0.5, 1.0), borderaxespad=0.2, handletextpad=0.3
+            loc="upper center",
+            ncols=3,
+            fontsize=8,
+            frameon=False,
+            bbox_to_anchor=(0.5, 1.0),
+            borderaxespad=0.2,
+            handletextpad=0.3,
         )
 
-    return picture(name, f"Recalls per held-out {c.unit}", heading, describe(summary), (width, height), draw, labels=(emotions, folds))
+    return picture(
+        name,
+        f"Recalls per held-out {c.unit}",
+        heading,
+        describe(summary),
+        (width, height),
+        draw,
+        labels=(emotions, folds),
+    )
 
 
 def describe(summary: Summary) -> str:

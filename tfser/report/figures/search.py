@@ -88,13 +88,17 @@ def to_picture(histories: Sequence[History], name: str, heading: str) -> Picture
     size = (4.8, 0.5 + 0.2 * legend + 2.4 + below)
 
     def draw(figure: Any) -> None:
-        panes = figure.subplots(2 if settings else 1, 1, squeeze=False, height_ratios=(2.4, below) if settings else (1,))[:, 0]
+        panes = figure.subplots(
+            2 if settings else 1, 1, squeeze=False, height_ratios=(2.4, below) if settings else (1,)
+        )[:, 0]
         top = panes[0]
         for index, history in enumerate(histories):
             scores = [np.nan if t.validation_uar is None else 100 * t.validation_uar for t in history.tried]
             colour = COLOURS[index % len(COLOURS)] if legend else COLOURS[0]
             tried = np.arange(1, len(scores) + 1)
-            top.step(tried, np.fmax.accumulate(scores), where="post", color=colour, linewidth=1.2, label=names.shown[index])
+            top.step(
+                tried, np.fmax.accumulate(scores), where="post", color=colour, linewidth=1.2, label=names.shown[index]
+            )
             top.plot(tried, scores, ".", color=colour, alpha=0.6, markersize=5)
         top.set_xlabel("settings tried, in order", fontsize=9)
         top.set_ylabel("validation UAR, %\n(line: best so far)", fontsize=9)
@@ -103,7 +107,9 @@ def to_picture(histories: Sequence[History], name: str, heading: str) -> Picture
             small = {"fontsize": 8, "title_fontsize": 8, "handlelength": 1.4}
             figure.legend(title="test fold", loc="outside upper center", ncols=4, frameon=False, **small)
         if settings:
-            shares = np.array([[100 * h.importances.get(setting, 0.0) for setting in settings] for h in histories if h.importances])
+            shares = np.array(
+                [[100 * h.importances.get(setting, 0.0) for setting in settings] for h in histories if h.importances]
+            )
             order = np.argsort(shares.mean(axis=0), kind="stable")
             panes[1].barh(range(len(settings)), shares.mean(axis=0)[order], color="#8fb3d9", height=0.7)
             for row in shares:
@@ -117,14 +123,25 @@ def to_picture(histories: Sequence[History], name: str, heading: str) -> Picture
             for side in ("top", "right"):
                 pane.spines[side].set_visible(False)
 
-    return picture(name, "Search: history and importances", heading, describe(histories), size, draw, constrained=True, labels=(names,))
+    return picture(
+        name,
+        "Search: history and importances",
+        heading,
+        describe(histories),
+        size,
+        draw,
+        constrained=True,
+        labels=(names,),
+    )
 
 
 def describe(histories: Sequence[History]) -> str:
     """The figure in words: how many settings were tried, what was reached, and which setting mattered most."""
     states = Counter(tried.state for history in histories for tried in history.tried)
     counted = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
-    chosen = [history.tried[history.chosen].validation_uar or 0.0 for history in histories if history.chosen is not None]
+    chosen = [
+        history.tried[history.chosen].validation_uar or 0.0 for history in histories if history.chosen is not None
+    ]
     said = f"{len(histories)} {'study' if len(histories) == 1 else 'studies'} tried {sum(states.values())} settings ({counted})."
     if chosen:
         said += f" Best validation UAR of a study: {percent(min(chosen))} to {percent(max(chosen))} %."
@@ -134,5 +151,7 @@ def describe(histories: Sequence[History]) -> str:
             shares.setdefault(setting, []).append(share)
     if shares:
         first = max(sorted(shares), key=lambda setting: float(np.mean(shares[setting])))
-        return f"{said} The setting that mattered most is {first} ({percent(float(np.mean(shares[first])))} % on average)."
+        return (
+            f"{said} The setting that mattered most is {first} ({percent(float(np.mean(shares[first])))} % on average)."
+        )
     return f"{said} Too few settings to tell importances."

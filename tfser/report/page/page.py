@@ -31,7 +31,19 @@ from tfser.report.tables.table import Column, Row, Table, beneath, known, percen
 from tfser.storage.places import Place
 from tfser.text.streams import one_line
 
-_META = frozenset({"reference", "printed_protocol", "printed_selection", "averaging", "printed_seeds", "seeds", "folds", "whose", "second"})
+_META = frozenset(
+    {
+        "reference",
+        "printed_protocol",
+        "printed_selection",
+        "averaging",
+        "printed_seeds",
+        "seeds",
+        "folds",
+        "whose",
+        "second",
+    }
+)
 """Columns that a narrow page shows below the row's name instead; so it does with check marks."""
 
 
@@ -110,7 +122,9 @@ class _Links:
 
 def _heading(summary: Summary, published: Published) -> str:
     c = summary.configuration
-    return f"{published.row_title(c.model, c.ablation)} on {c.database}, {c.protocol_name}, selection {summary.selection}"
+    return (
+        f"{published.row_title(c.model, c.ablation)} on {c.database}, {c.protocol_name}, selection {summary.selection}"
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -142,7 +156,13 @@ def _whole(content: Content) -> list[Summary]:
 def _answer(summary: Summary, content: Content, links: _Links) -> dict[str, str]:
     """One row in a sentence: its UAR, how sure it is, and what guessing would give."""
     c, figures = summary.configuration, summary.figures
-    said = {"name": _heading(summary, content.published), "link": links.of_row(c.key), "pooled": "", "about": "", "mean": ""}
+    said = {
+        "name": _heading(summary, content.published),
+        "link": links.of_row(c.key),
+        "pooled": "",
+        "about": "",
+        "mean": "",
+    }
     if figures is None:
         return said | {"rest": "No fold is done yet."}
     interval = content.rows.intervals[c.key]["uar_pooled"]
@@ -175,7 +195,9 @@ def _missing(content: Content) -> list[dict[str, Any]]:
             found.append({"name": f"{_heading(summary, content.published)}: {summary.folds} folds", "reasons": reasons})
     for database in dict.fromkeys(s.configuration.database for s in content.summaries):
         members = [s.configuration for s in content.summaries if s.configuration.database == database]
-        reasons = [] if all(c.complete for c in members) else ["this copy of the database does not have the published counts"]
+        reasons = (
+            [] if all(c.complete for c in members) else ["this copy of the database does not have the published counts"]
+        )
         reasons += dict.fromkeys(c.remark for c in members if c.remark)
         if reasons:
             found.append({"name": f"Database {database}", "reasons": reasons})
@@ -250,7 +272,10 @@ def _figures(summary: Summary, content: Content) -> dict[str, Any]:
     return {
         "name": _heading(summary, content.published),
         # Drawn here, with every name escaped by matplotlib.
-        "pictures": [{"kind": p.kind, "description": p.description, "svg": Markup(p.svg), "file": f"{p.name}.png"} for p in pictures],
+        "pictures": [
+            {"kind": p.kind, "description": p.description, "svg": Markup(p.svg), "file": f"{p.name}.png"}
+            for p in pictures
+        ],
     }
 
 
@@ -262,7 +287,13 @@ def _trials(summary: Summary, content: Content, links: _Links, made: Provenance 
         for seed in c.seeds:
             record = results.records.get((c, fold, seed))
             nothing = dict.fromkeys(("war", "uar", "utterances", "epochs", "reason", "minutes", "run", "trial"), "")
-            row: dict[str, Any] = {**nothing, "fold": fold, "seed": seed, "link": links.of_trial(c, fold, seed), "recalls": []}
+            row: dict[str, Any] = {
+                **nothing,
+                "fold": fold,
+                "seed": seed,
+                "link": links.of_trial(c, fold, seed),
+                "recalls": [],
+            }
             row["trial"] = record.get("trial_id", "") if record else ""
             if is_done(record):
                 counts = matrix(record)
@@ -270,7 +301,9 @@ def _trials(summary: Summary, content: Content, links: _Links, made: Provenance 
                 row |= {"war": percent(metrics.war(counts)), "uar": percent(metrics.uar(counts)), "recalls": recalls}
                 row |= {"utterances": len(record["utterances"]), "epochs": record["epochs"]}
             else:
-                row["reason"] = "not finished" if record is None else f"failed: {record.get('reason', 'no reason recorded')}"
+                row["reason"] = (
+                    "not finished" if record is None else f"failed: {record.get('reason', 'no reason recorded')}"
+                )
             if made:
                 row["run"] = results.runs.get((c, fold, seed), "")
                 row["minutes"] = f"{record['seconds'] / 60:.1f}" if record and "seconds" in record else ""
@@ -302,7 +335,9 @@ def _made(content: Content, made: Provenance, folder: Place) -> dict[str, Any]:
     """How it was made, as far as it is known."""
     results = content.results
     starts = [r["started_unix"] for r in results.records.values() if "started_unix" in r]
-    ends = [r["started_unix"] + r["seconds"] for r in results.records.values() if "started_unix" in r and "seconds" in r]
+    ends = [
+        r["started_unix"] + r["seconds"] for r in results.records.values() if "started_unix" in r and "seconds" in r
+    ]
     cost = provenance.cost(results)
     versions = {name: ", ".join(values) for name, values in provenance.versions(results).items()}
     systems = sorted({r["machine"]["system"] for r in results.records.values() if "system" in r.get("machine", {})})

@@ -19,10 +19,15 @@ from tfser.report.tables.table import DAGGER, Beneath, Column, Row, Table, Value
 
 _BEFORE_PARTS = KEY_COLUMNS
 _FIGURES = tuple(
-    f"{name}_{kind}{what}" for kind in ("pooled", "mean") for name in ("war", "uar") for what in ("", "_seed_sd", "_low", "_high")
+    f"{name}_{kind}{what}"
+    for kind in ("pooled", "mean")
+    for name in ("war", "uar")
+    for what in ("", "_seed_sd", "_low", "_high")
 )
 _DIFFERENCES = tuple(
-    f"{name}_{what}" for name in ("uar", "war") for what in ("difference", "difference_low", "difference_high", "p", "p_holm")
+    f"{name}_{what}"
+    for name in ("uar", "war")
+    for what in ("difference", "difference_low", "difference_high", "p", "p_holm")
 )
 _AFTER_PARTS = (
     "database_state",
@@ -81,7 +86,9 @@ def overviews(summaries: Sequence[Summary], published: Published) -> list[Table]
         return (c.protocol, c.model, c.selection, c.settings)
 
     grouped = [list(members) for _, members in groupby(sorted(summaries, key=group), key=group)]
-    return [_overview(members, published) for members in grouped if len({s.configuration.database for s in members}) > 1]
+    return [
+        _overview(members, published) for members in grouped if len({s.configuration.database for s in members}) > 1
+    ]
 
 
 def _overview(summaries: list[Summary], published: Published) -> Table:
@@ -97,7 +104,11 @@ def _overview(summaries: list[Summary], published: Published) -> Table:
         shared: dict[str, Value] = {"ablation": name, **(known[name].parts if name in known else {})}
         printed = {d: theirs[d] for d in databases if d in theirs}
         if printed:
-            figures = {f"{measure}@{d}": value for d, pair in printed.items() for measure, value in zip(("war", "uar"), pair, strict=True)}
+            figures = {
+                f"{measure}@{d}": value
+                for d, pair in printed.items()
+                for measure, value in zip(("war", "uar"), pair, strict=True)
+            }
             rows.append(Row(ours=False, values={**shared, "whose": "published", **figures}, comparable=False))
         for kind, words in (("pooled", "ours, pooled"), ("mean", "ours, mean of folds")):
             numbers: dict[str, Value] = {}
@@ -114,7 +125,9 @@ def _overview(summaries: list[Summary], published: Published) -> Table:
                     marked |= {key} if summary.incomplete else set()
             if numbers:
                 values = {**shared, "whose": words, **numbers}
-                rows.append(Row(ours=True, about_keys=about, values=values, marked_keys=frozenset(marked), comparable=False))
+                rows.append(
+                    Row(ours=True, about_keys=about, values=values, marked_keys=frozenset(marked), comparable=False)
+                )
     columns = (
         Column(key="ablation", title="Architecture"),
         *(Column(key=part, title=part_title(part)) for part in parts),
@@ -169,7 +182,9 @@ def _columns(known: dict[str, PublishedAblation], has_published: bool, whole: st
     around = Beneath(text="[{}, {}]", keys=("uar_difference_low", "uar_difference_high"), form="points")
     p = Beneath(text="p {}", keys=("uar_p_holm",), form="probability")
 
-    def paper(key: str, title: str, group: str, spread: str = "", further: tuple[Beneath, ...] = (), form: str = "percent") -> Column:
+    def paper(
+        key: str, title: str, group: str, spread: str = "", further: tuple[Beneath, ...] = (), form: str = "percent"
+    ) -> Column:
         shown = beneath(key) if form == "percent" and group != "Published" else ()
         return Column(
             key=key,
@@ -185,7 +200,11 @@ def _columns(known: dict[str, PublishedAblation], has_published: bool, whole: st
 
     against = Beneath(text="{} to whole", keys=("uar_difference",), form="points")
     in_terminal = [
-        *([Column(key="uar_published", title="UAR in print", numeric=True, published=True, paper=False, width=6)] if has_published else []),
+        *(
+            [Column(key="uar_published", title="UAR in print", numeric=True, published=True, paper=False, width=6)]
+            if has_published
+            else []
+        ),
         Column(key="uar_pooled", title="UAR pooled", numeric=True, paper=False, width=14),
         Column(
             key="uar_mean",
@@ -200,7 +219,11 @@ def _columns(known: dict[str, PublishedAblation], has_published: bool, whole: st
     return (
         Column(key="ablation", title="Architecture"),
         *(Column(key=part, title=part_title(part), width=7) for part in parts),
-        *([paper(f"{measure}_published", measure.upper(), "Published") for measure in ("war", "uar")] if has_published else []),
+        *(
+            [paper(f"{measure}_published", measure.upper(), "Published") for measure in ("war", "uar")]
+            if has_published
+            else []
+        ),
         paper("war_pooled", "WAR", pooled),
         paper("uar_pooled", "UAR", pooled),
         paper("war_mean", "WAR", mean, "war_sd"),
@@ -241,7 +264,11 @@ def _row(name: str, summary: Summary | None, known: PublishedAblation | None, si
         intervals = uncertain.intervals[summary.configuration.key]
         for figure, interval in intervals.items():
             values[figure] = getattr(summary.figures, figure)
-            values |= {f"{figure}_low": interval.low, f"{figure}_high": interval.high, f"{figure}_seed_sd": summary.seed_sd(figure)}
+            values |= {
+                f"{figure}_low": interval.low,
+                f"{figure}_high": interval.high,
+                f"{figure}_seed_sd": summary.seed_sd(figure),
+            }
         values |= {"war_sd": summary.figures.war_sd, "uar_sd": summary.figures.uar_sd}
         values |= {"uar_mean_zeros": summary.uar_mean_zeros, "uar_sd_zeros": summary.uar_sd_zeros}
         values["uar_shown_zeros"] = summary.uar_mean_zeros if summary.zeros_differ else None
@@ -249,10 +276,24 @@ def _row(name: str, summary: Summary | None, known: PublishedAblation | None, si
         pair = uncertain.against_whole(summary.configuration, f"{measure}_mean")
         if pair is not None:
             made = pair.comparison
-            values |= {"compared_with": pair.second.ablation, "folds_compared": made.folds, "seeds_compared": made.seeds}
-            values |= {f"{measure}_difference": made.difference, f"{measure}_p": made.p, f"{measure}_p_holm": pair.p_holm}
+            values |= {
+                "compared_with": pair.second.ablation,
+                "folds_compared": made.folds,
+                "seeds_compared": made.seeds,
+            }
+            values |= {
+                f"{measure}_difference": made.difference,
+                f"{measure}_p": made.p,
+                f"{measure}_p_holm": pair.p_holm,
+            }
             values |= {f"{measure}_difference_low": made.interval.low, f"{measure}_difference_high": made.interval.high}
-    return Row(ours=True, about=summary.configuration.key, values=values, marked=summary.incomplete, comparable=comparable(summary))
+    return Row(
+        ours=True,
+        about=summary.configuration.key,
+        values=values,
+        marked=summary.incomplete,
+        comparable=comparable(summary),
+    )
 
 
 def _notes(

@@ -181,7 +181,9 @@ def _our_rows(summary: Summary, published: Published, intervals: Mapping[str, In
                 values[f"{name}_seed_sd"] = summary.seed_sd(figure)
         if summary.zeros_differ:
             zeros: dict[str, Value] = {"averaging": MEAN_ZEROS, "terminal_method": f"{short}, mean, absent as 0)"}
-            made.append(zeros | {"absent_emotions": "zero", "uar": summary.uar_mean_zeros, "uar_sd": summary.uar_sd_zeros})
+            made.append(
+                zeros | {"absent_emotions": "zero", "uar": summary.uar_mean_zeros, "uar_sd": summary.uar_sd_zeros}
+            )
     able = comparable(summary)
     return [
         Row(
@@ -201,7 +203,12 @@ def comparable(summary: Summary) -> bool:
 
 
 def _notes(
-    database: str, summaries: list[Summary], theirs: list[PublishedRow], protocols: set[str], published: Published, uncertain: Rows
+    database: str,
+    summaries: list[Summary],
+    theirs: list[PublishedRow],
+    protocols: set[str],
+    published: Published,
+    uncertain: Rows,
 ) -> list[str]:
     said = notes.of_database(summaries, published)
     if not theirs:

@@ -92,7 +92,9 @@ def escape_latex(text: str) -> str:
 
 def _beyond_pdflatex(text: str) -> bool:
     """Whether a character is neither ASCII nor an accented Latin letter, for which pdfLaTeX has no glyph by itself."""
-    return any(ord(c) > 127 and ord(unicodedata.normalize("NFD", c)[0]) > 127 for c in text if c not in "ßæøåœÆØÅŒ§©®°·")
+    return any(
+        ord(c) > 127 and ord(unicodedata.normalize("NFD", c)[0]) > 127 for c in text if c not in "ßæøåœÆØÅŒ§©®°·"
+    )
 
 
 def to_markdown(heading: str, tables: Sequence[Table]) -> str:
@@ -145,7 +147,9 @@ def to_latex(tables: Sequence[Table]) -> str:
         head.append("% with \\usepackage{amssymb} the check marks are check marks, without it root signs")
         head.append(r"\providecommand{\checkmark}{\surd}")
     if _beyond_pdflatex(body):
-        head.append("% holds characters that pdfLaTeX has no glyph for: compile with XeLaTeX or LuaLaTeX and a font that has them")
+        head.append(
+            "% holds characters that pdfLaTeX has no glyph for: compile with XeLaTeX or LuaLaTeX and a font that has them"
+        )
     return "\n".join([*head, "", body, r"\ifdefined\tfseralone\expandafter\tfseralone\fi", ""])
 
 

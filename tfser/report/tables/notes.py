@@ -65,7 +65,9 @@ def of_database(summaries: Sequence[Summary], published: Published) -> list[str]
             notes.append(f"{name}: speaker-independent, not text-independent; the same texts recur for every speaker.")
         if theirs is not None and theirs != set(configuration.emotions):
             ours = ", ".join(sorted(configuration.emotions))
-            notes.append(f"{name}: another task than the published one; emotions here: {ours}; there: {', '.join(sorted(theirs))}.")
+            notes.append(
+                f"{name}: another task than the published one; emotions here: {ours}; there: {', '.join(sorted(theirs))}."
+            )
     whole = max(summaries, key=lambda s: s.utterances, default=None)
     if whole is not None and whole.done:
         c, speakers = whole.configuration, len(whole.speakers)
@@ -83,7 +85,9 @@ def of_measurement(summaries: Sequence[Summary], published: Published, uncertain
         notes.append(ZEROS)
     notes += _intervals(summaries, uncertain)
     for selection in _once(s.configuration.selection for s in summaries):
-        notes.append(f"Selection {selection}: {SELECTIONS[selection]}." if selection in SELECTIONS else f"Selection {selection}.")
+        notes.append(
+            f"Selection {selection}: {SELECTIONS[selection]}." if selection in SELECTIONS else f"Selection {selection}."
+        )
     notes += _once(note for s in summaries for note in _settings(s, published))
     notes.append(OURS)
     for count in sorted({len(s.configuration.seeds) for s in summaries}):
@@ -164,7 +168,11 @@ def _settings(summary: Summary, published: Published) -> list[str]:
     """What a row with fixed settings has beside the published ones."""
     c = summary.configuration
     said = beside_published(c) if c.selection == "fixed" else ""
-    return [f"{published.model_title(c.model)}, {summary.selection}: {said}; all else as published or ours."] if said else []
+    return (
+        [f"{published.model_title(c.model)}, {summary.selection}: {said}; all else as published or ours."]
+        if said
+        else []
+    )
 
 
 def _missing(summary: Summary, published: Published) -> str:

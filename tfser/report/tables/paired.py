@@ -125,7 +125,8 @@ class Rows:
             pairs = [pair for c in others for pair in self._compare(c, whole) if pair.figure == figure]
             adjusted = uncertainty.holm([pair.comparison.p for pair in pairs])
             self._tables[whole.key, figure] = {
-                pair.first.key: replace(pair, comparisons=len(pairs), p_holm=float(p)) for pair, p in zip(pairs, adjusted, strict=True)
+                pair.first.key: replace(pair, comparisons=len(pairs), p_holm=float(p))
+                for pair, p in zip(pairs, adjusted, strict=True)
             }
         return self._tables[whole.key, figure].get(configuration.key)
 
@@ -133,12 +134,18 @@ class Rows:
         """Every two rows of one state of a database and one protocol, sorted; an ablation before the whole model of its table."""
         made: list[Pair] = []
         for one, other in combinations(self._configurations, 2):
-            if (one.database, one.database_digest, one.protocol) != (other.database, other.database_digest, other.protocol):
+            if (one.database, one.database_digest, one.protocol) != (
+                other.database,
+                other.database_digest,
+                other.protocol,
+            ):
                 continue
             turned = self._is_whole_of(one, other) or (self._whole(one) and not self._whole(other))
             first, second = (other, one) if turned else (one, other)
             for pair in self._compare(first, second):
-                made.append((self.against_whole(first, pair.figure) if self._is_whole_of(second, first) else None) or pair)
+                made.append(
+                    (self.against_whole(first, pair.figure) if self._is_whole_of(second, first) else None) or pair
+                )
         return sorted(made, key=lambda p: (p.first.key, p.second.key, p.figure))
 
     def _whole(self, c: Configuration) -> bool:
@@ -192,10 +199,16 @@ def tables(pairs: Sequence[Pair], published: Published) -> list[Table]:
         rows: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, Value]] = {}
         together = list(members)
         for pair in together:
-            values = rows.setdefault((pair.first.key, pair.second.key), {"first": name(pair.first), "second": name(pair.second)})
+            values = rows.setdefault(
+                (pair.first.key, pair.second.key), {"first": name(pair.first), "second": name(pair.second)}
+            )
             values |= {"folds": str(len(pair.folds)), "seeds": str(len(pair.seeds))}
             measure, numbers = pair.figure.partition("_")[0], pair.comparison
-            values |= {f"{measure}_difference": numbers.difference, f"{measure}_p": numbers.p, f"{measure}_p_holm": pair.p_holm}
+            values |= {
+                f"{measure}_difference": numbers.difference,
+                f"{measure}_p": numbers.p,
+                f"{measure}_p_holm": pair.p_holm,
+            }
             values |= {f"{measure}_low": numbers.interval.low, f"{measure}_high": numbers.interval.high}
         said = [
             "Difference of the means of folds in percentage points, the first row minus the second, paired on the same folds, seeds and "
@@ -249,5 +262,14 @@ def to_csv(pairs: Sequence[Pair]) -> str:
         numbers = [made.difference, made.interval.low, made.interval.high, made.p, uncertainty.smallest_p(made.folds)]
         in_table = [pair.comparisons, exact(pair.p_holm)] if pair.p_holm is not None else [None, None]
         others = (other.model, other.ablation, other.selection, other.settings, pair.figure)
-        rows.append([*pair.first.key, *others, made.folds, made.seeds, *(exact(n) if known(n) else None for n in numbers), *in_table])
+        rows.append(
+            [
+                *pair.first.key,
+                *others,
+                made.folds,
+                made.seeds,
+                *(exact(n) if known(n) else None for n in numbers),
+                *in_table,
+            ]
+        )
     return csv_text(COLUMNS, rows)

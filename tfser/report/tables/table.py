@@ -193,7 +193,11 @@ def with_best(rows: Sequence[Row], columns: Sequence[Column], thing: str) -> tup
     for column in columns:
         if not column.numeric or column.form != "percent":
             continue
-        able = [i for i, row in enumerate(rows) if (row.comparable or column.published) and known(row.values.get(column.key))]
+        able = [
+            i
+            for i, row in enumerate(rows)
+            if (row.comparable or column.published) and known(row.values.get(column.key))
+        ]
         if len({rows[i].values[thing] for i in able}) < 2:
             continue
         figures = {i: Decimal(percent(float(rows[i].values[column.key] or 0.0))) for i in able}

@@ -21,7 +21,9 @@ from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import Column, Row, Table, beneath, shown
 from tfser.text.streams import one_line
 
-_ASCII = str.maketrans({"±": "+-", "−": "-", "†": "*", "‡": "**", "✓": "yes", "✗": "no", "–": "-", "’": "'", "…": "..."})
+_ASCII = str.maketrans(
+    {"±": "+-", "−": "-", "†": "*", "‡": "**", "✓": "yes", "✗": "no", "–": "-", "’": "'", "…": "..."}
+)
 
 
 def show(results: Results, console: Console) -> None:
@@ -37,7 +39,9 @@ def show(results: Results, console: Console) -> None:
     summaries, figures = summarise(results), published.load()
     rows = Rows(summaries, figures)
     tables = comparison.tables(summaries, figures, rows)
-    several = [table for table in ablation.tables(summaries, figures, rows) if sum(bool(row.about) for row in table.rows) > 1]
+    several = [
+        table for table in ablation.tables(summaries, figures, rows) if sum(bool(row.about) for row in table.rows) > 1
+    ]
     show_tables([*tables, *several], console)
     if not tables:
         console.print("No rows to show.")
