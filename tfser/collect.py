@@ -128,16 +128,16 @@ def _traced(collected: Sequence[Results], arguments: argparse.Namespace) -> str:
 
 def _repeated(collected: Sequence[Results], word: str) -> str:
     """The command that repeats a trial, whichever sweep has it; ``word`` is its id or that of its MLflow run."""
-    places = [(results, key, record) for results in collected for key, record in results.records.items()]
-    found = next((p for p in places if word in (p[2]["trial_id"], p[0].runs.get(p[1]))), None)
+    places = [(results, key, entry) for results in collected for key, entry in results.entries.items()]
+    found = next((p for p in places if word in (p[2].trial_id, p[0].runs.get(p[1]))), None)
     if found is None:
         reason = f"no final trial or run {word or 'without a name'}; the column trial_id of folds.csv has the trials, --trace prints their runs"
         raise RequestError("--repeat", [reason])
-    results, (configuration, *_), record = found
-    if "spec" not in record:
+    results, (configuration, *_), entry = found
+    if entry.spec is None:
         reason = "it failed, and its run holds no settings; --retry-failed after its sweep's command trains it again"
-        raise RequestError(f"trial {record['trial_id']}", [reason])
-    return trace.repeat(record, command=results.command, incomplete=not configuration.complete) + "\n"
+        raise RequestError(f"trial {entry.trial_id}", [reason])
+    return trace.repeat(entry.spec, command=results.command, incomplete=not configuration.complete) + "\n"
 
 
 if __name__ == "__main__":

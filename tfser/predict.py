@@ -21,6 +21,7 @@ from tfser.errors import RequestError, TfserError
 from tfser.features.log_mel import FrontEnd
 from tfser.final_models import find
 from tfser.final_models.model import FinalModel, Scored, read
+from tfser.record import Record
 from tfser.text.streams import take_any_text, takes
 from tfser.text.typed import typed_path
 
@@ -55,13 +56,13 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def to_dict(record: dict[str, Any], model: FinalModel, answers: Sequence[Answer], segments: bool) -> dict[str, Any]:
+def to_dict(record: Record, model: FinalModel, answers: Sequence[Answer], segments: bool) -> dict[str, Any]:
     """What ``--json`` prints: the trial, and per file its emotion and probabilities, unrounded."""
     spec = model.spec
     named = {
         name: getattr(spec, name) for name in ("database", "protocol", "fold", "model", "ablation", "seed", "purpose")
     }
-    trial = {"trial_id": model.trial_id, **named, "uar": record["uar"], "war": record["war"]}
+    trial = {"trial_id": model.trial_id, **named, "uar": record.scores.uar, "war": record.scores.war}
     return {
         "trial": trial,
         "emotions": list(model.emotions),

@@ -1,36 +1,270 @@
-"""What a trial's record says: whether it is done, its confusion matrix, and whether it may stand among results.
+"""What is known of a trial that ended: its record, or why it has none.
 
-Knows nothing of where records are kept.
+The one place that knows how they are written as JSON. Knows nothing of where they are kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
 from tfser.errors import TfserError
+from tfser.trial import TrialSpec
 
 
-def refuse_leaks(record: Mapping[str, Any]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredUtterance:
+    """One utterance that a trial was scored on."""
+
+    id: str
+    speaker: str
+    truth: str
+    """Its emotion, as labelled."""
+    p: tuple[float, ...]
+    """The probability of each of the record's emotions, in [0, 1]."""
+
+    @property
+    def predicted(self) -> int:
+        """The index of the recognised emotion: the largest probability, the first of equal ones."""
+        return int(np.argmax(self.p))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentScores:
+    """Recalls over segments instead of utterances, as fractions."""
+
+    count: int
+    war: float
+    uar: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """How a trial scored on its test utterances, or a search trial on its validation utterances."""
+
+    emotions: tuple[str, ...]
+    """The database's, in the order of every list below."""
+    utterances: tuple[ScoredUtterance, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    """Utterances: rows are the truth, columns what was recognised."""
+    war: float
+    """Weighted average recall (accuracy), in [0, 1]."""
+    uar: float
+    """Unweighted average recall over the emotions that are there, in [0, 1]."""
+    recalls: Mapping[str, float | None]
+    """Emotion to recall, in [0, 1]; ``None`` where no utterance has it."""
+    segments: SegmentScores
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The confusion matrix: int64, shape (emotions, emotions)."""
+        return np.asarray(self.confusion, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """What was known after each epoch, in order; a curve that the trial's purpose has none of is empty."""
+
+    train_loss: tuple[float, ...] = ()
+    """Mean cross-entropy per training segment, nats."""
+    validation_uar: tuple[float, ...] = ()
+    validation_war: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standardisation:
+    """Mean and deviation of each mel band over the training frames."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where a trial was trained."""
+
+    host: str = ""
+    device: str = ""
+    """The name of the GPU, else of the CPU's kind."""
+    system: str = ""
+    circumstances: Mapping[str, str] = field(default_factory=dict)
+    """What else is worth knowing, such as how many trials were trained as one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is kept of a finished trial in the ledger."""
+
+    spec: TrialSpec
+    scores: Scores
+    epochs: int
+    """The epoch that was scored, counted from 1."""
+    curves: Curves = Curves()
+    started_unix: float
+    """When its last attempt began, seconds since 1970."""
+    seconds: float
+    """Training time, all attempts together."""
+    resumed_at_epoch: int = 0
+    """The epoch of the checkpoint that its last attempt took up; 0 where it took up none."""
+    machine: Machine = Machine()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Package to version, of what can change a number."""
+    standardisation: Standardisation | None = None
+    parameters: int = 0
+    """Of the network."""
+    weights_sha256: str = ""
+    known_sound: tuple[float, ...] = ()
+    """The final model's probabilities for ``tfser.execution.known_sound``; empty where the record is older than that."""
+    status: Literal["done"] = field(default="done", init=False)
+
+    @property
+    def trial_id(self) -> str:
+        """The spec's."""
+        return self.spec.trial_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a trial has no scores."""
+
+    trial_id: str
+    reason: str
+    status: Literal["failed", "lost"] = "failed"
+    """``failed``: it would fail again in the same way, and the ledger says so. ``lost``: it may do better elsewhere or
+    later, and leaves no entry."""
+    spec: TrialSpec | None = None
+    """``None`` where the failure is known from MLflow alone."""
+    log: str = ""
+    """Where the traceback is."""
+    started_unix: float = 0.0
+    seconds: float = 0.0
+    machine: Machine = Machine()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """A search trial that fell behind its study and was ended; it leaves no entry."""
+
+    trial_id: str
+    epochs: int
+    """How many it trained."""
+    status: Literal["pruned"] = field(default="pruned", init=False)
+
+
+Status = Literal["done", "failed", "lost", "pruned"]
+"""Every ``status`` of an outcome."""
+
+Entry = Record | Failure
+"""What the ledger can hold of a trial."""
+
+Outcome = Record | Failure | Pruned
+"""How a trial can end."""
+
+
+def to_dict(entry: Entry) -> dict[str, Any]:
+    """Return the JSON values of an entry."""
+    about = {
+        "trial_id": entry.trial_id,
+        "spec": entry.spec.to_dict() if entry.spec else {},
+        "status": entry.status,
+        "started_unix": entry.started_unix,
+        "seconds": entry.seconds,
+        "versions": dict(entry.versions),
+        "machine": {
+            **{name: value for name in ("host", "device", "system") if (value := getattr(entry.machine, name))},
+            **entry.machine.circumstances,
+        },
+    }
+    if isinstance(entry, Failure):
+        return {**about, "reason": entry.reason, "log": entry.log}
+    if entry.standardisation:
+        about["standardisation"] = asdict(entry.standardisation)
+    if entry.known_sound:
+        about["known_sound"] = entry.known_sound
+    scores = entry.scores
+    return {
+        **about,
+        "emotions": scores.emotions,
+        "utterances": [{"id": u.id, "speaker": u.speaker, "truth": u.truth, "p": u.p} for u in scores.utterances],
+        "confusion": scores.confusion,
+        "war": scores.war,
+        "uar": scores.uar,
+        "recalls": dict(scores.recalls),
+        "segments": asdict(scores.segments),
+        "curves": asdict(entry.curves),
+        "epochs": entry.epochs,
+        "resumed_at_epoch": entry.resumed_at_epoch,
+        "parameters": entry.parameters,
+        "weights_sha256": entry.weights_sha256,
+    }
+
+
+def from_dict(values: Mapping[str, Any]) -> Entry:
+    """Return the entry that ``to_dict`` wrote, in this version of tfser or an earlier one.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
+    spec = TrialSpec.from_dict(values["spec"])
+    if values["trial_id"] != spec.trial_id:
+        raise ValueError(f"the entry says trial {values['trial_id']}, its spec is trial {spec.trial_id}")
+    about: dict[str, Any] = {
+        "spec": spec,
+        "started_unix": values["started_unix"],
+        "seconds": values["seconds"],
+        "versions": values.get("versions", {}),
+        "machine": _machine(values.get("machine", {})),
+    }
+    if values["status"] == "failed":
+        return Failure(trial_id=spec.trial_id, reason=values["reason"], log=values.get("log", ""), **about)
+    if values["status"] != "done":
+        raise ValueError(f"the entry of trial {spec.trial_id} has the status {values['status']!r}")
+    return Record(
+        **about,
+        scores=Scores(
+            emotions=tuple(values["emotions"]),
+            utterances=tuple(
+                ScoredUtterance(id=u["id"], speaker=u["speaker"], truth=u["truth"], p=tuple(u["p"]))
+                for u in values["utterances"]
+            ),
+            confusion=tuple(map(tuple, values["confusion"])),
+            war=values["war"],
+            uar=values["uar"],
+            recalls=values["recalls"],
+            segments=SegmentScores(**values["segments"]),
+        ),
+        curves=Curves(**{name: tuple(curve) for name, curve in values["curves"].items()}),
+        epochs=values["epochs"],
+        resumed_at_epoch=values.get("resumed_at_epoch", 0),
+        standardisation=standardisation(values.get("standardisation")),
+        parameters=values.get("parameters", 0),
+        weights_sha256=values.get("weights_sha256", ""),
+        known_sound=tuple(values.get("known_sound", ())),
+    )
+
+
+def standardisation(values: Mapping[str, Any] | None) -> Standardisation | None:
+    """Return what an entry says of the mel bands; ``None`` where it says nothing."""
+    return Standardisation(mean=tuple(values["mean"]), std=tuple(values["std"])) if values else None
+
+
+def _machine(values: Mapping[str, str]) -> Machine:
+    rest = dict(values)
+    return Machine(**{name: rest.pop(name, "") for name in ("host", "device", "system")}, circumstances=rest)
+
+
+def refuse_leaks(outcome: Outcome) -> None:
     """Let no trial of ``tfser.leaks`` that saw its test utterances get among results.
 
     Raises:
         TfserError: it is one.
     """
-    if leaks := record.get("spec", {}).get("leaks"):
+    if isinstance(outcome, (Record, Failure)) and outcome.spec and outcome.spec.leaks:
         raise TfserError(
-            f"trial {record['trial_id']} was shown its test utterances on purpose ({', '.join(leaks)}); "
+            f"trial {outcome.trial_id} was shown its test utterances on purpose ({', '.join(outcome.spec.leaks)}); "
             "it can stand in no table but that of python -m tfser.leaks"
         )
-
-
-def matrix(record: Mapping[str, Any]) -> np.ndarray:
-    """The record's utterance-level confusion matrix: int64, shape (emotions, emotions), rows are the truth."""
-    return np.asarray(record["confusion"], dtype=np.int64)
-
-
-def is_done(record: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
-    """Whether that record holds scores: a failed trial's does not, and counts as missing."""
-    return record is not None and record.get("status", "done") == "done"

@@ -11,22 +11,30 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from tfser.text.typed import clipped, number, whole
 
 NUMERICS_VERSION = 2
 """Bumped whenever code changes results, so that an old trial is never taken for a new one."""
 
-PURPOSES = ("search", "final", "oracle")
-"""``search``: trained without the validation speakers and scored on them after every epoch. ``final``:
-trained on all training speakers and scored once on the test fold. ``oracle``: as ``final``, but scored on
-the test fold after every epoch and recorded at its best one; such a trial only ever stands in rows marked so."""
+ProtocolName = Literal["speaker", "session"]
+"""What a fold holds out."""
 
-LEAKS = ("random_split", "standardisation")
-"""What a trial of ``tfser.leaks`` may be shown of its test utterances, on purpose. ``random_split``: folds are shares of the
-shuffled utterances, so that a test speaker is trained on too. ``standardisation``: the statistics of the mel bands are those of
-every utterance, the test fold's among them. A trial with any of them stands in no table but the one that is about leaks."""
+Purpose = Literal["search", "final", "oracle"]
+"""``search``: trained without the validation speakers and scored on them after every epoch. ``final``: trained on all
+training speakers and scored once on the test fold. ``oracle``: as ``final``, but scored on the test fold after every
+epoch and recorded at its best one; such a trial only ever stands in rows marked so."""
+
+Leak = Literal["random_split", "standardisation"]
+"""What a trial of ``tfser.leaks`` may be shown of its test utterances, on purpose. ``random_split``: folds are shares
+of the shuffled utterances, so that a test speaker is trained on too. ``standardisation``: the statistics of the mel
+bands are those of every utterance, the test fold's among them. A trial with any of them stands in no table but the one
+that is about leaks."""
+
+PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+LEAKS: tuple[Leak, ...] = get_args(Leak)
 
 Value = int | float | str | bool
 """What a hyperparameter can be."""
@@ -88,18 +96,20 @@ class Hyperparameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialSpec:
-    """Everything that can change a trial's numbers, and nothing else."""
+    """Everything that can change a trial's numbers, and nothing else.
+
+    Raises:
+        ValueError: it cannot be a trial; the text says everything that is wrong with it.
+    """
 
     database: str
     """The database's name."""
     database_digest: str
     """Of its utterances, labels and audio content."""
-    protocol: str
-    """``speaker`` or ``session``: how speakers become folds."""
+    protocol: ProtocolName
     fold: str
     """The held-out speaker or session, by name; with the leak ``random_split`` a share of the utterances, ``part01`` and on."""
-    purpose: str
-    """One of ``PURPOSES``."""
+    purpose: Purpose
     validation: tuple[str, ...] = ()
     """The validation speakers (search only): kept out of training, scored after every epoch."""
     model: str
@@ -111,9 +121,31 @@ class TrialSpec:
     hyperparameters: tuple[tuple[str, Value], ...]
     """Every setting with its value, defaults included (they drift), sorted by name."""
     numerics: int = NUMERICS_VERSION
-    leaks: tuple[str, ...] = ()
-    """Those of ``LEAKS`` that the trial has, sorted; an honest trial has none."""
+    leaks: tuple[Leak, ...] = ()
+    """Those that the trial has, sorted; an honest trial has none."""
     _id: str = field(default="", init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        searches = self.purpose == "search"
+        names = [name for name, _ in self.hyperparameters]
+        infinite = [n for n, v in self.hyperparameters if isinstance(v, float) and not math.isfinite(v)]
+        wrong = {
+            f"protocol {self.protocol!r} is not one of {', '.join(PROTOCOLS)}": self.protocol not in PROTOCOLS,
+            f"purpose {self.purpose!r} is not one of {', '.join(PURPOSES)}": self.purpose not in PURPOSES,
+            f"leaks {self.leaks!r} are not of {', '.join(LEAKS)}, sorted": [*self.leaks]
+            != sorted({*self.leaks} & {*LEAKS}),
+            "database, fold, model and ablation need a name": not (
+                self.database and self.fold and self.model and self.ablation
+            ),
+            f"{self.epochs!r} epochs are not a whole number from 1": not _whole(self.epochs, 1),
+            f"seed {self.seed!r} is not a whole number from 0": not _whole(self.seed, 0),
+            f"purpose {self.purpose} with validation speakers {self.validation!r}": searches != bool(self.validation),
+            f"fold {self.fold} would be validated on": self.fold in self.validation,
+            f"hyperparameters {names} are not sorted, each once": names != sorted({*names}),
+            f"{', '.join(infinite)} not finite": bool(infinite),
+        }
+        if any(wrong.values()):
+            raise ValueError(f"no trial: {'; '.join(problem for problem, holds in wrong.items() if holds)}")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -157,3 +189,7 @@ class TrialSpec:
         fields["leaks"] = tuple(fields.get("leaks", ()))
         fields["hyperparameters"] = tuple(sorted(fields["hyperparameters"].items()))
         return cls(**fields)
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from tests.helpers.results import markdown_cells
 from tests.helpers.tiny import SET_SMALL
 from tfser.evaluation import uncertainty
+from tfser.record import Record
 from tfser.report.tables.table import percent, points
 
 FAST = [*SET_SMALL, "learning_rate=0.03"]
@@ -36,18 +38,19 @@ def best_trials(trials_csv, entries):
     chosen, unfinished = {}, set()
     for line in csv.DictReader(io.StringIO(trials_csv)):
         entry = entries.get(line["trial_id"])
-        if entry is None or entry["status"] != "done":
+        if not isinstance(entry, Record):
             assert (line["counts"], line["war"], line["uar"], line["epoch"]) == ("false", "", "", "")
-            if entry is None or entry["status"] == "lost":
+            if entry is None or entry.status == "lost":
                 unfinished.add((line["row"], line["fold"]))
             continue
-        scores = pd.DataFrame([u["p"] for u in entry["utterances"]], columns=entry["emotions"])
-        frame = pd.DataFrame(entry["utterances"])[["id", "speaker", "truth"]].assign(predicted=scores.idxmax(axis=1))
+        scores = pd.DataFrame([u.p for u in entry.scores.utterances], columns=entry.scores.emotions)
+        frame = pd.DataFrame(map(asdict, entry.scores.utterances))[["id", "speaker", "truth"]]
+        frame = frame.assign(predicted=scores.idxmax(axis=1))
         uar = balanced_accuracy_score(frame.truth, frame.predicted)
         assert float(line["uar"]) == pytest.approx(uar, abs=1e-11)
         assert float(line["war"]) == pytest.approx(accuracy_score(frame.truth, frame.predicted), abs=1e-11)
-        assert int(line["epoch"]) == entry["epochs"]
-        assert line["leaks"].split() == entry["spec"].get("leaks", [])
+        assert int(line["epoch"]) == entry.epochs
+        assert line["leaks"].split() == list(entry.spec.leaks)
         key = (line["row"], line["fold"], int(line["seed"]))
         if key not in chosen or uar > chosen[key][0]:
             chosen[key] = (uar, line["trial_id"], frame)

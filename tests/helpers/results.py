@@ -7,17 +7,20 @@ import hashlib
 import io
 import random
 import re
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from tfser.evaluation import metrics
+from tfser.evaluation.scores import scores
 from tfser.execution.results import Results
 from tfser.planning import settings
 from tfser.planning.configuration import Configuration
+from tfser.record import Curves, Failure, Machine, Record, ScoredUtterance
 from tfser.report import published
 from tfser.report.provenance import Provenance
 from tfser.report.tables import terminal
@@ -44,46 +47,60 @@ def configuration(**changes) -> Configuration:
     return Configuration(**{"folds_total": len(values["folds"]), **values})
 
 
-def record(row: Configuration, fold: str, seed: int, *, lacks: tuple[str, ...] = (), size: int = 24) -> dict:
+def spec(row: Configuration, fold: str, seed: int, settings: Mapping[str, Any]) -> TrialSpec:
+    return TrialSpec(
+        database=row.database,
+        database_digest=row.database_digest,
+        protocol=row.protocol,
+        fold=fold,
+        purpose="final",
+        model=row.model,
+        ablation=row.ablation,
+        seed=seed,
+        epochs=20,
+        hyperparameters=tuple(sorted(settings.items())),
+    )
+
+
+def record(row: Configuration, fold: str, seed: int, *, lacks: tuple[str, ...] = (), size: int = 24) -> Record:
     """A final trial's record with random scores, the same for the same arguments."""
-    digest = hashlib.sha256(repr((row.key, fold, seed)).encode()).hexdigest()
-    rng = np.random.default_rng(int(digest[:8], 16))
+    dice = int(hashlib.sha256(repr((row.key, fold, seed)).encode()).hexdigest()[:8], 16)
+    rng = np.random.default_rng(dice)
     said = random.Random(repr((row.database, fold)))  # what was said depends neither on the model nor on the seed
     truths = [e for e in row.emotions if e not in lacks]
-    utterances, pairs = [], []
+    utterances = []
     for number in range(size + len(fold) * 3 + said.randrange(9)):  # folds of unequal size, so that the averages differ
         truth = said.choice(truths)
-        p = (
-            rng.dirichlet(np.ones(len(row.emotions)))
-            + 0.35 * np.eye(len(row.emotions))[row.emotions.index(truth)] * rng.random()
-        )
-        p = p / p.sum()
-        utterances.append({"id": f"{fold}/{number:03d}", "speaker": fold, "truth": truth, "p": p.tolist()})
-        pairs.append((row.emotions.index(truth), int(np.argmax(p))))
-    matrix = metrics.confusion([t for t, _ in pairs], [g for _, g in pairs], len(row.emotions))
-    return {
-        "trial_id": "e5" + digest[:14],  # pandas would read an id of digits alone as a number
-        "spec": {"hyperparameters": {"learning_rate": 0.0005, "channels": 16}},
-        "status": "done",
-        "emotions": list(row.emotions),
-        "utterances": utterances,
-        "confusion": matrix.tolist(),
-        "epochs": 20,
-        "seconds": 12.5,
-        "started_unix": 1.7e9,
-    }
+        p = rng.dirichlet(np.ones(len(row.emotions)))
+        p = p + 0.35 * np.eye(len(row.emotions))[row.emotions.index(truth)] * rng.random()
+        p = tuple((p / p.sum()).tolist())
+        utterances.append(ScoredUtterance(id=f"{fold}/{number:03d}", speaker=fold, truth=truth, p=p))
+    # Rows differ in what they chose, so that no two have a trial in common.
+    settings = {"learning_rate": 0.0005, "channels": 16, "dropout": dice / 2**32}
+    return Record(
+        spec=spec(row, fold, seed, settings),
+        scores=scores(row.emotions, utterances, np.eye(len(row.emotions), dtype=np.int64)),
+        epochs=20,
+        seconds=12.5,
+        started_unix=1.7e9,
+    )
+
+
+def failure(row: Configuration, fold: str, seed: int, reason: str) -> Failure:
+    made = spec(row, fold, seed, {"channels": 16})
+    return Failure(trial_id=made.trial_id, spec=made, reason=reason)
 
 
 def sweep(*rows: Configuration, without: tuple = (), name: str = "test", **options) -> Results:
     """Everything done but the (fold, seed) pairs in ``without``."""
-    records = {
+    entries = {
         (row, fold, seed): record(row, fold, seed, **options)
         for row in rows
         for fold in row.folds
         for seed in row.seeds
         if (fold, seed) not in without
     }
-    return Results(sweep=name, configurations=rows, records=records)
+    return Results(sweep=name, configurations=rows, entries=entries)
 
 
 def paper_rows(*databases: str) -> list[Configuration]:
@@ -121,10 +138,10 @@ def printed(results: Results, *, width: int = 80, is_terminal: bool = False, enc
 
 
 def with_runs(results: Results) -> Results:
-    runs = {key: f"run of {entry['trial_id']}" for key, entry in results.records.items()}
+    runs = {key: f"run of {entry.trial_id}" for key, entry in results.entries.items()}
     rows = {c: f"row of {' '.join(c.key)}" for c in results.configurations}
     return Results(
-        sweep=results.sweep, configurations=results.configurations, records=results.records, runs=runs, row_runs=rows
+        sweep=results.sweep, configurations=results.configurations, entries=results.entries, runs=runs, row_runs=rows
     )
 
 
@@ -200,12 +217,8 @@ def papers_sweep() -> Results:
     for row in rows:
         if row.database == "emodb":
             for seed in row.seeds:
-                results.records[row, "08", seed] = record(row, "08", seed, lacks=("sad",))
-    results.records[rows[1], "b", 1] = {
-        "trial_id": "f" * 16,
-        "status": "failed",
-        "reason": "the loss was not finite in epoch 3 of 20",
-    }
+                results.entries[row, "08", seed] = record(row, "08", seed, lacks=("sad",))
+    results.entries[rows[1], "b", 1] = failure(rows[1], "b", 1, "the loss was not finite in epoch 3 of 20")
     return results
 
 
@@ -242,7 +255,7 @@ def random_results(number: int) -> Results:
     absent = {
         (database, fold): rng.sample(published_emotions(rows, database), 1) for database in corpora for fold in "abc"
     }
-    records = {}
+    entries = {}
     for row in rows.values():
         gap = rng.choice([0.0, 0.0, 0.2, 1.0 if rng.random() < 0.3 else 0.4])
         for fold in row.folds:
@@ -252,12 +265,10 @@ def random_results(number: int) -> Results:
                 if chance < gap / 2:
                     continue
                 if chance < gap:
-                    digits = hashlib.sha256(repr((row.key, fold, seed)).encode()).hexdigest()[:14]
-                    reason = f"the loss was not finite in epoch {seed + 2}"
-                    records[row, fold, seed] = {"trial_id": f"fa{digits}", "status": "failed", "reason": reason}
+                    entries[row, fold, seed] = failure(row, fold, seed, f"the loss was not finite in epoch {seed + 2}")
                     continue
-                records[row, fold, seed] = record(row, fold, seed, lacks=tuple(lacks), size=size)
-    return Results(sweep=f"random-{number}", configurations=tuple(rows.values()), records=records)
+                entries[row, fold, seed] = record(row, fold, seed, lacks=tuple(lacks), size=size)
+    return Results(sweep=f"random-{number}", configurations=tuple(rows.values()), entries=entries)
 
 
 def published_emotions(rows: dict[tuple, Configuration], database: str) -> list[str]:
@@ -274,43 +285,27 @@ MADE = Provenance(
 
 def trained(results: Results) -> Results:
     """With everything that a real record holds of how it was made."""
-    records = {}
-    for (c, fold, seed), entry in results.records.items():
-        spec = TrialSpec(
-            database=c.database,
-            database_digest=c.database_digest,
-            protocol=c.protocol,
-            fold=fold,
-            purpose="final",
-            model=TFT,
-            ablation=c.ablation,
-            seed=seed,
-            epochs=20,
-            hyperparameters=tuple(sorted(settings.published_settings(TFT).items())),
-        )
-        more = {
-            "spec": spec.to_dict(),
-            "curves": {"train_loss": [1.9, 1.2, 0.8 + 0.1 * seed], "validation_uar": [], "validation_war": []},
-            "versions": {"tfser": "0.1.0", "torch": "2.11.0"},
-            "machine": {"host": "secret-host", "device": "x86_64", "system": "Linux-6"},
-            "seconds": 90.0,
-            "started_unix": 1.7e9,
-        }
-        records[c, fold, seed] = {**entry, **more} if entry["status"] == "done" else entry
-    return Results(sweep=results.sweep, configurations=results.configurations, records=records)
+    entries = dict(results.entries)
+    for (c, fold, seed), entry in results.entries.items():
+        if isinstance(entry, Record):
+            entries[c, fold, seed] = dataclasses.replace(
+                entry,
+                spec=spec(c, fold, seed, settings.published_settings(TFT)),
+                curves=Curves(train_loss=(1.9, 1.2, 0.8 + 0.1 * seed)),
+                versions={"tfser": "0.1.0", "torch": "2.11.0"},
+                machine=Machine(host="secret-host", device="x86_64", system="Linux-6"),
+                seconds=90.0,
+            )
+    return dataclasses.replace(results, entries=entries)
 
 
 def example() -> Results:
     whole, part = configuration(seeds=(0, 1)), configuration(ablation="T+F", seeds=(0, 1), folds_total=4)
     results = sweep(whole, part, without=(("09", 1),))
     for seed in (0, 1):
-        results.records[whole, "08", seed] = record(whole, "08", seed, lacks=("sad",))
-        results.records[part, "08", seed] = record(part, "08", seed, lacks=("sad",))
-    results.records[part, "03", 0] = {
-        "trial_id": "f" * 16,
-        "status": "failed",
-        "reason": "the loss was not finite in epoch 3",
-    }
+        results.entries[whole, "08", seed] = record(whole, "08", seed, lacks=("sad",))
+        results.entries[part, "08", seed] = record(part, "08", seed, lacks=("sad",))
+    results.entries[part, "03", 0] = failure(part, "03", 0, "the loss was not finite in epoch 3")
     return with_runs(trained(results))
 
 
@@ -331,3 +326,8 @@ def histories(results: Results) -> list[History]:
 
 def searched(results: Results) -> Results:
     return dataclasses.replace(results, histories=tuple(histories(results)), command=COMMAND)
+
+
+def rescored(entry: Record, **changes) -> Record:
+    """The record with other scores, which need not fit each other."""
+    return dataclasses.replace(entry, scores=dataclasses.replace(entry.scores, **changes))

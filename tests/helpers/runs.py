@@ -1,12 +1,12 @@
 """Rows and ledger records with made-up scores, as whole as real ones, and what MLflow must hold of them."""
 
-import random
 import sqlite3
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from tfser.evaluation import metrics
+from tfser.benchmark import made_up
 from tfser.planning.configuration import Configuration
+from tfser.record import Failure
 from tfser.trial import TrialSpec
 
 EMOTIONS = ("angry", "calm", "glad", "sad")
@@ -43,60 +43,35 @@ def record(configuration, fold, seed, purpose="final", epochs=20, utterances=24)
         epochs=epochs,
         hyperparameters=(("channels", 16), ("learning_rate", 0.001)),
     )
-    dice = random.Random(spec.trial_id)
-    size = len(configuration.emotions)
-    scores, truth = (
-        [[dice.random() for _ in range(size)] for _ in range(utterances)],
-        [i % size for i in range(utterances)],
-    )
-    counts = metrics.confusion(truth, [s.index(max(s)) for s in scores], size)
-    curves = {"train_loss": [dice.random() for _ in range(epochs)], "validation_uar": [], "validation_war": []}
-    if purpose == "search":
-        curves |= {name: [dice.random() for _ in range(epochs)] for name in ("validation_uar", "validation_war")}
-    return {
-        "trial_id": spec.trial_id,
-        "spec": spec.to_dict(),
-        "status": "done",
-        "started_unix": 1.7e9 + seed,
-        "seconds": 12.5,
-        "versions": {"tfser": "0", "torch": "2.11.0"},
-        "machine": {"host": "h", "device": "cpu", "system": "s"},
-        "emotions": list(configuration.emotions),
-        "utterances": [
-            {"id": f"{fold}-{i}", "speaker": fold, "truth": configuration.emotions[t], "p": [v / sum(s) for v in s]}
-            for i, (t, s) in enumerate(zip(truth, scores, strict=True))
-        ],
-        "confusion": counts.tolist(),
-        "war": metrics.war(counts),
-        "uar": metrics.uar(counts),
-        "recalls": dict(zip(configuration.emotions, metrics.recalls(counts).tolist(), strict=True)),
-        "segments": {"count": 100, "war": 0.25, "uar": 0.26},
-        "curves": curves,
-        "epochs": epochs,
-        "standardisation": {"mean": [0.0], "std": [1.0]},
-        "parameters": 1234,
-        "weights_sha256": "0" * 64,
-    }
+    return made_up.record(spec, configuration.emotions, utterances)
+
+
+def failure(record, reason):
+    """The same trial, had it failed."""
+    about = {name: getattr(record, name) for name in ("trial_id", "spec", "started_unix", "seconds")}
+    return Failure(reason=reason, **about)
 
 
 def points(record):
     """Every metric point that MLflow must hold of a trial, once: {(name, step): value}."""
-    scored = "validation" if record["spec"]["purpose"] == "search" else "test"
+    scored = "validation" if record.spec.purpose == "search" else "test"
+    scores = record.scores
     wanted = {
-        (f"{scored}/war", 0): record["war"],
-        (f"{scored}/uar", 0): record["uar"],
-        (f"{scored}/segment_war", 0): record["segments"]["war"],
-        (f"{scored}/segment_uar", 0): record["segments"]["uar"],
-        ("seconds", 0): record["seconds"],
-        ("parameters", 0): float(record["parameters"]),
+        (f"{scored}/war", 0): scores.war,
+        (f"{scored}/uar", 0): scores.uar,
+        (f"{scored}/segment_war", 0): scores.segments.war,
+        (f"{scored}/segment_uar", 0): scores.segments.uar,
+        ("seconds", 0): record.seconds,
+        ("parameters", 0): float(record.parameters),
     }
-    wanted |= {(f"{scored}/recall/{e}", 0): value for e, value in record["recalls"].items()}
-    for curve, name in (
-        ("train_loss", "train/loss"),
-        ("validation_uar", "validation/uar"),
-        ("validation_war", "validation/war"),
+    wanted |= {(f"{scored}/recall/{e}", 0): value for e, value in scores.recalls.items()}
+    curves = record.curves
+    for name, curve in (
+        ("train/loss", curves.train_loss),
+        ("validation/uar", curves.validation_uar),
+        ("validation/war", curves.validation_war),
     ):
-        wanted |= {(f"{name}_curve", epoch): value for epoch, value in enumerate(record["curves"][curve], 1)}
+        wanted |= {(f"{name}_curve", epoch): value for epoch, value in enumerate(curve, 1)}
     return wanted
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
+from tfser.benchmark import made_up
 from tfser.execution.schedule import Schedule
 from tfser.models import MODELS
 from tfser.planning import plan, search_space_file, settings
 from tfser.planning import request as planning_request
+from tfser.record import Curves, Failure
 from tfser.search.study import open_storage
 from tfser.storage import packaged_files
 from tfser.storage.ledger import Ledger
@@ -27,17 +30,11 @@ def draw(*parts):
 
 
 def train(spec):
-    """A ledger entry as a training would leave it: a function of the spec alone."""
-    record = {
-        "trial_id": spec.trial_id,
-        "spec": spec.to_dict(),
-        "status": "done",
-        "seconds": 1.0,
-        "uar": draw(spec.trial_id),
-    }
+    """A record as a training would leave it: a function of the spec alone."""
     quality = -abs(spec.settings["learning_rate"] - 0.003)
-    curve = [quality + draw(spec.fold, spec.validation, epoch) / 10 for epoch in range(spec.epochs)]
-    return {**record, "curves": {"validation_uar": curve, "validation_war": curve, "train_loss": curve}}
+    curve = tuple(quality + draw(spec.fold, spec.validation, epoch) / 10 for epoch in range(spec.epochs))
+    curves = Curves(validation_uar=curve, validation_war=curve, train_loss=curve)
+    return dataclasses.replace(made_up.record(spec, ("calm", "glad"), 4), curves=curves, seconds=1.0)
 
 
 def make_plan(tiny, trials=5, **options):
@@ -82,5 +79,9 @@ def run(made, folder, *, workers=1, rng=None, at_once=1, die_after=None, log=Non
 
 def outcome(schedule):
     """What a table would be made of."""
-    finals = {(c.key, fold, seed): record["trial_id"] for (c, fold, seed), record in schedule.records.items()}
+    finals = {(c.key, fold, seed): end.trial_id for (c, fold, seed), end in schedule.ends.items()}
     return finals, {name: (chosen.settings, chosen.score) for name, chosen in schedule.chosen.items()}
+
+
+def failed(spec, reason="odd", status="failed"):
+    return Failure(trial_id=spec.trial_id, spec=spec, reason=reason, status=status)

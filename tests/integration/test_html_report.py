@@ -89,8 +89,8 @@ def folder(tmp_path_factory):
     results = sweep(*rows, without=(("09", 1),))
     for row in (whole, part):
         for seed in (0, 1):
-            results.records[row, "08", seed] = record(row, "08", seed, lacks=("sad",))
-    results = with_runs(trained(Results(sweep="browser", configurations=rows, records=results.records)))
+            results.entries[row, "08", seed] = record(row, "08", seed, lacks=("sad",))
+    results = with_runs(trained(Results(sweep="browser", configurations=rows, entries=results.entries)))
     place = tmp_path_factory.mktemp("browser")
     write.write(searched(results), place, made=MADE)
     (place / "probe.html").write_text(PROBE, encoding="utf-8")

@@ -39,8 +39,8 @@ def log(uri, folder, sweep, *, warn=lambda text: None, epochs=EPOCHS):
     c, records = trials(epochs)
     m = Mirror(lambda: Tracker(uri, sweep, folder / "mlartifacts"), warn)
     for trial in records:
-        m.put(lambda tracker, trial=trial: tracker.trial(c, trial), trial["trial_id"])
-    finals = {t["spec"]["fold"]: {"0": t["trial_id"]} for t in records if t["spec"]["purpose"] == "final"}
+        m.put(lambda tracker, trial=trial: tracker.trial(c, trial), trial.trial_id)
+    finals = {t.spec.fold: {"0": t.trial_id} for t in records if t.spec.purpose == "final"}
     m.put(
         lambda tracker: tracker.configuration(c, finals, {"test/uar_pooled": 0.4}, 1_700_000_000_000, digest=DIGEST),
         "the row",
@@ -92,11 +92,11 @@ def assert_all_there(held, sweeps, content, epochs=EPOCHS):
         assert held.metrics[parent] == {("test/uar_pooled", 0): 0.4}
         assert set(json.loads(content(parent, "configuration.json"))["finals"]) == set(c.folds)
         for trial in records:
-            (run,) = held.of(sweep, trial["trial_id"])
+            (run,) = held.of(sweep, trial.trial_id)
             assert held.runs[run][1] == "FINISHED"
             assert held.tags[run]["mlflow.parentRunId"] == parent
             assert held.metrics[run] == points(trial)
-            assert held.params[run]["fold"] == trial["spec"]["fold"]
+            assert held.params[run]["fold"] == trial.spec.fold
             assert held.params[run]["learning_rate"] == "0.001"
             assert len(held.inputs[run]) == 2
             assert json.loads(content(run, "trial.json")) == trial

@@ -27,10 +27,10 @@ def decisions(folder, *more):
     call = arguments(folder / "tiny.csv", folder / "out", *SEARCH, *more, epochs="6")
     assert command.main(call) == 0
     ledger = Ledger(folder / "out" / ".tfser" / "ledger")
-    records = sorted((ledger.get(i) for i in ledger.ids()), key=lambda r: r["started_unix"])
-    searched = [r for r in records if r["spec"]["purpose"] == "search"]
-    tried = [(r["spec"]["hyperparameters"], r["spec"]["validation"], r["curves"]["validation_uar"]) for r in searched]
-    (final,) = (r for r in records if r["spec"]["purpose"] != "search")
+    records = sorted((ledger.get(i) for i in ledger.ids()), key=lambda r: r.started_unix)
+    searched = [r for r in records if r.spec.purpose == "search"]
+    tried = [(r.spec.settings, r.spec.validation, r.curves.validation_uar) for r in searched]
+    (final,) = (r for r in records if r.spec.purpose != "search")
     return tried, final["spec"]["hyperparameters"], final["spec"]["epochs"], final["weights_sha256"], final["uar"]
 
 

@@ -15,6 +15,7 @@ import torch
 from tests.helpers.sweeps import SPACE, tables_of
 from tests.helpers.tasks import SPEC
 from tests.helpers.tiny import SET_SMALL, write_tiny
+from tfser.benchmark import made_up
 from tfser.databases import load
 from tfser.errors import RequestError
 from tfser.execution import run_trial
@@ -26,7 +27,7 @@ from tfser.storage.ledger import Ledger
 from tfser.sweep import command as sweep_command
 
 ROOT = Path(__file__).parents[2]
-RECORD = {"trial_id": SPEC.trial_id, "spec": SPEC.to_dict(), "status": "done", "uar": 0.1 + 0.2, "name": "Zoë"}
+RECORD = made_up.record(SPEC, ("calm", "Zoë"), 4)
 FRONT_END = FrontEnd(n_mels=16)
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -20,12 +21,14 @@ from tests.helpers.tiny import SET_SMALL
 from tfser.attention import command, figure, maps
 from tfser.attention.maps import Chosen, attend, band_centres_hz, look, nearest, over_utterance
 from tfser.audio.files import Waveform
+from tfser.benchmark import made_up
 from tfser.errors import RequestError
 from tfser.features.log_mel import FrontEnd, log_mel
 from tfser.final_models.find import Source, find
-from tfser.final_models.model import FinalModel, centre_s
+from tfser.final_models.model import Blueprint, FinalModel, centre_s
 from tfser.models import MODELS
 from tfser.planning.settings import published_settings
+from tfser.record import ScoredUtterance, Standardisation
 from tfser.sweep import command as sweep_command
 from tfser.training.determinism import settled, weights_digest
 from tfser.trial import TrialSpec
@@ -84,12 +87,13 @@ def final(name, ablation, sizes, database="tiny", seed=0):
         for parameter in module.parameters():  # a fresh layer norm or bias would hide a mistake
             torch.nn.init.normal_(parameter, 0, 1.0)
     rng = np.random.default_rng(seed)
-    record = {
-        "trial_id": spec.trial_id, "spec": spec.to_dict(), "emotions": list(EMOTIONS), "weights_sha256": weights_digest(module),
-        "standardisation": {"mean": rng.normal(size=settings["n_mels"]).tolist(), "std": rng.uniform(0.5, 2, settings["n_mels"]).tolist()},
-        "versions": {"tfser": "0"}, "machine": {"device": "none"}, "utterances": [],
-    }  # fmt: skip
-    return FinalModel(record, module.state_dict()), record
+    mean, std = rng.normal(size=settings["n_mels"]), rng.uniform(0.5, 2, settings["n_mels"])
+    record = replace(
+        made_up.record(spec, EMOTIONS, 0),
+        weights_sha256=weights_digest(module),
+        standardisation=Standardisation(mean=tuple(mean.tolist()), std=tuple(std.tolist())),
+    )
+    return FinalModel(Blueprint.of(record), module.state_dict()), record
 
 
 def frames_of(model, count, seed=1):
@@ -98,7 +102,7 @@ def frames_of(model, count, seed=1):
 
 def prepared(model, record, frames, taken):
     """The model's input and its weights, in NumPy: (segments, 1, bands, frames), float64."""
-    mean, std = (np.array(record["standardisation"][name]) for name in ("mean", "std"))
+    mean, std = (np.array(getattr(record.standardisation, name)) for name in ("mean", "std"))
     offset, scale = (
         mean.astype(np.float32),
         (1 / std).astype(np.float32),
@@ -420,7 +424,7 @@ def test_what_cannot_be_shown_is_refused_with_what_can(done, tmp_path, capsys):
 
 
 def test_lost_features_of_a_database_without_a_name_of_its_own_are_said(done, tmp_path, capsys):
-    trial = find("looked", Source(storage=done / ".tfser", results=done), {})["trial_id"]
+    trial = find("looked", Source(storage=done / ".tfser", results=done), {}).trial_id
     ledger = tmp_path / "ledger" / trial[:2]
     ledger.mkdir(parents=True)
     for ending in (".json", ".pt"):
@@ -447,13 +451,16 @@ def test_lost_features_of_a_known_database_are_made_anew(tmp_path):
         np.testing.assert_array_equal(chosen.frames, log_mel(database.read(utterance), model.front_end))
     assert chosen.about == f"{utterance.emotion}, speaker {utterance.speaker} (among the training speakers)"
     right = model.score(chosen.frames).probabilities
-    recorded = {**record, "utterances": [{"id": utterance.id, "p": right.tolist(), "truth": EMOTIONS[0]}]}
-    assert command.utterances(model, recorded, [utterance.id], place, None)
-    recorded["utterances"][0]["p"] = np.roll(right, 1).tolist()
+
+    def recorded(p):
+        heard = ScoredUtterance(id=utterance.id, speaker=utterance.speaker, truth=EMOTIONS[0], p=tuple(p.tolist()))
+        return replace(record, scores=replace(record.scores, utterances=(heard,)))
+
+    assert command.utterances(model, recorded(right), [utterance.id], place, None)
     with pytest.raises(
         RequestError, match="its scores are not the recorded ones: this is not the audio that the trial was tested on"
     ):
-        command.utterances(model, recorded, [utterance.id], place, None)
+        command.utterances(model, recorded(np.roll(right, 1)), [utterance.id], place, None)
 
 
 def test_a_folder_that_cannot_be_written_is_said(done, tmp_path, capsys):

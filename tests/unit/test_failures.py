@@ -17,6 +17,7 @@ import torch
 
 from tests.helpers.sweeps import arguments, read
 from tests.helpers.tasks import SPEC, task
+from tfser.benchmark import made_up
 from tfser.errors import MachineError, TfserError, TrialError
 from tfser.execution import run_trial
 from tfser.execution.on_ray import tune_runner, worker
@@ -47,11 +48,11 @@ def test_a_trial_that_would_fail_again_is_recorded_with_the_place_of_its_log(
     asked = task(pack, tmp_path)
     monkeypatch.setattr(Training, "run_epoch", fails(error))
     record = run_trial.run(asked)
-    assert record["status"] == "failed"
-    assert record["reason"] == reason
+    assert record.status == "failed"
+    assert record.reason == reason
     assert Ledger(tmp_path / "ledger").get(asked.spec.trial_id) == record
-    log = Path(record["log"]).read_text(encoding="utf-8")
-    assert Path(record["log"]).parent == tmp_path / "logs"
+    log = Path(record.log).read_text(encoding="utf-8")
+    assert Path(record.log).parent == tmp_path / "logs"
     assert "Traceback" in log
     assert str(error) in log
     assert json.loads(log[log.index("\n{") :])["spec"] == asked.spec.to_dict()
@@ -199,14 +200,17 @@ class FakeCluster:
             fits = runner.trial_cpus >= self.cpus * len(tasks)
             status = "refused" if self.refuse else "done" if fits else "memory"
             if fits:
-                runner.ledger.update({task.spec: {"status": "done"} for task in tasks})
+                runner.ledger.update(dict.fromkeys((task.spec for task in tasks), DONE))
             said = {"status": status, "reason": "out of memory: full"}
             search.on_trial_complete(str(number), {"done": True, "trials": [said] * len(tasks)})
 
 
+DONE = made_up.record(SPEC, ("calm", "glad"), 2)
+
+
 class FakeSchedule:
     def __init__(self, trials):
-        self.ready, self.out, self.records = deque(trials), set(), {}
+        self.ready, self.out, self.ends = deque(trials), set(), {}
 
     @property
     def finished(self):
@@ -225,9 +229,9 @@ class FakeSchedule:
         self.out.remove(spec)
         self.ready.append(spec)
 
-    def ended(self, spec, record):
+    def ended(self, spec, outcome):
         self.out.remove(spec)
-        self.records[spec] = record
+        self.ends[spec] = outcome
 
 
 class FakeTask:
@@ -257,7 +261,7 @@ def test_trials_that_run_out_of_memory_get_a_larger_share_of_a_node_until_they_f
     cluster = FakeCluster(cpus=4)
     schedule = run_on(cluster, monkeypatch)
     assert cluster.shares == [1.0, 2.0, 4.0]
-    assert {record["status"] for record in schedule.records.values()} == {"done"}
+    assert {end.status for end in schedule.ends.values()} == {"done"}
 
 
 def test_trials_that_run_out_of_memory_together_are_tried_alone_before_they_get_a_larger_share(monkeypatch):
@@ -265,7 +269,7 @@ def test_trials_that_run_out_of_memory_together_are_tried_alone_before_they_get_
     schedule = run_on(cluster, monkeypatch, together=3)
     assert cluster.packs == [3, 1, 1, 1]
     assert cluster.shares == [1.0, 1.0]
-    assert {record["status"] for record in schedule.records.values()} == {"done"}
+    assert {end.status for end in schedule.ends.values()} == {"done"}
 
 
 @pytest.mark.parametrize(("workers", "packs"), [(1, [4, 1]), (2, [3, 1, 1]), (5, [1, 1, 1, 1, 1])])
@@ -280,17 +284,18 @@ def test_a_long_sweep_goes_on_with_another_tuner_and_trains_everything_once(monk
     cluster = FakeCluster(cpus=1)
     schedule = run_on(cluster, monkeypatch, trials=("a", "b", "c", "d", "e"))
     assert cluster.shares == [1.0, 1.0, 1.0]
-    assert list(schedule.records) == ["a", "b", "c", "d", "e"]
-    assert {record["status"] for record in schedule.records.values()} == {"done"}
+    assert list(schedule.ends) == ["a", "b", "c", "d", "e"]
+    assert {end.status for end in schedule.ends.values()} == {"done"}
 
 
 def test_a_trial_that_does_not_fit_into_a_whole_node_is_reported_and_not_tried_for_ever(monkeypatch):
     cluster = FakeCluster(cpus=5)
     schedule = run_on(cluster, monkeypatch)
     assert cluster.shares == [1.0, 2.0, 4.0]
-    assert (
-        list(schedule.records.values()) == [{"status": "lost", "reason": "out of memory: full (alone on a node)"}] * 3
-    )
+    assert {(end.status, end.reason) for end in schedule.ends.values()} == {
+        ("lost", "out of memory: full (alone on a node)")
+    }
+    assert len(schedule.ends) == 3
 
 
 class FakeSearch:
@@ -365,7 +370,7 @@ def test_a_disk_that_fails_while_a_result_is_taken_in_ends_the_run_with_its_own_
 ):
     class Cluster(FakeCluster):
         def fit(self, runner, search):
-            runner.ledger = FailingLedger({"a": {"status": "done"}, "c": {"status": "done"}})
+            runner.ledger = FailingLedger({"a": DONE, "c": DONE})
             losses = runner._watch_losses(None, search)
             runner._places = lambda: 1
             with tune_runner._said_plainly(search):
@@ -374,7 +379,7 @@ def test_a_disk_that_fails_while_a_result_is_taken_in_ends_the_run_with_its_own_
     cluster = Cluster(cpus=1)
     with pytest.raises(OSError, match="Stale file handle"):
         run_on(cluster, monkeypatch, together=together)
-    assert list(cluster.schedule.records) == (["a"] if together == 1 else ["a", "c"])
+    assert list(cluster.schedule.ends) == (["a"] if together == 1 else ["a", "c"])
 
 
 @pytest.mark.parametrize("broken", ["next_together", "task", "ended", "put_back", "_places"])
@@ -386,7 +391,7 @@ def test_whatever_a_callback_of_tune_meets_ends_the_run_as_it_was_raised(monkeyp
         def fit(self, runner, search):
             losses = runner._watch_losses(self.schedule, search)
             runner._places = fails if broken == "_places" else lambda: 1
-            runner.ledger["a"] = None if broken == "put_back" else {"status": "done"}
+            runner.ledger["a"] = None if broken == "put_back" else DONE
             if broken in ("next_together", "ended", "put_back"):
                 setattr(self.schedule, broken, fails)
             with tune_runner._said_plainly(search):

@@ -381,35 +381,25 @@ def several(pack, storage, **options):
     ]
 
 
-def assert_same_entry(one, other):
-    assert one.keys() == other.keys()
-    for name in (
-        "trial_id",
-        "spec",
-        "status",
-        "war",
-        "uar",
-        "recalls",
-        "confusion",
-        "segments",
-        "epochs",
-        "parameters",
-        "standardisation",
-    ):
-        assert one[name] == other[name], name
-    assert [u["id"] for u in one["utterances"]] == [u["id"] for u in other["utterances"]]
-    np.testing.assert_allclose([u["p"] for u in one["utterances"]], [u["p"] for u in other["utterances"]], **CLOSE)
-    for curve, values in one["curves"].items():
-        np.testing.assert_allclose(values, other["curves"][curve], **CLOSE)
+def assert_same_record(one, other):
+    for name in ("spec", "status", "epochs", "parameters", "standardisation"):
+        assert getattr(one, name) == getattr(other, name), name
+    for name in ("war", "uar", "recalls", "confusion", "segments"):
+        assert getattr(one.scores, name) == getattr(other.scores, name), name
+    pairs = list(zip(one.scores.utterances, other.scores.utterances, strict=True))
+    assert all(mine.id == theirs.id for mine, theirs in pairs)
+    np.testing.assert_allclose([u.p for u, _ in pairs], [u.p for _, u in pairs], **CLOSE)
+    for curve, values in dataclasses.asdict(one.curves).items():
+        np.testing.assert_allclose(values, getattr(other.curves, curve), **CLOSE)
 
 
 def test_tasks_that_are_run_together_get_the_entries_of_tasks_run_alone(pack, tmp_path):
     tasks = several(pack, tmp_path / "together")
     records = run_trial.run_together(tasks)
     for asked, record, alone in zip(tasks, records, several(pack, tmp_path / "alone"), strict=True):
-        assert_same_entry(record, run_trial.run(alone))
+        assert_same_record(record, run_trial.run(alone))
         assert asked.ledger.get(asked.spec.trial_id) == record
-        assert record["machine"]["trained_together"] == "4"
+        assert record.machine.circumstances["trained_together"] == "4"
         if asked.spec.purpose != "search":
             kept, expected = (t.ledger.weights(t.spec.trial_id) for t in (asked, alone))
             for name in expected:
@@ -426,16 +416,16 @@ def test_a_trial_that_fails_is_recorded_and_its_companions_go_on(pack, tmp_path,
         Training, "end_epoch", lambda self, loss: real(self, math.nan if self.seed == 1 and self.epoch == 1 else loss)
     )
     first, second, third = run_trial.run_together(tasks)
-    assert (first["status"], second["status"], third["status"]) == ("done", "failed", "done")
-    assert "the loss was nan in epoch 2 of 3" in second["reason"]
+    assert (first.status, second.status, third.status) == ("done", "failed", "done")
+    assert "the loss was nan in epoch 2 of 3" in second.reason
     assert "TrialError" in (tmp_path / "logs" / f"{second['trial_id']}.log").read_text()
-    assert tasks[1].ledger.get(second["trial_id"]) == second
+    assert tasks[1].ledger.get(second.trial_id) == second
 
 
 def test_a_trial_below_its_bar_is_pruned_and_its_companions_go_on(pack, tmp_path):
     pruned = task(pack, tmp_path, purpose="search", seed=1, bar=(1.1, 1.1))
     records = run_trial.run_together([task(pack, tmp_path, purpose="search"), pruned])
-    assert [(r["status"], r["epochs"]) for r in records] == [("done", 3), ("pruned", 1)]
+    assert [(r.status, r.epochs) for r in records] == [("done", 3), ("pruned", 1)]
     assert pruned.ledger.get(pruned.spec.trial_id) is None
 
 
@@ -464,8 +454,8 @@ def test_trials_that_are_interrupted_together_go_on_from_their_own_checkpoints(p
             for i, one in enumerate(tasks)
         ]
     for record, seed in zip(records, range(2), strict=True):
-        assert record["resumed_at_epoch"] == 2
-        assert_same_entry(record, run_trial.run(task(pack, tmp_path / "whole", seed=seed, epochs=4)))
+        assert record.resumed_at_epoch == 2
+        assert_same_record(record, run_trial.run(task(pack, tmp_path / "whole", seed=seed, epochs=4)))
 
 
 def test_a_trial_that_was_interrupted_alone_goes_on_together(pack, tmp_path, monkeypatch):
@@ -482,8 +472,8 @@ def test_a_trial_that_was_interrupted_alone_goes_on_together(pack, tmp_path, mon
         with pytest.raises(KeyboardInterrupt):
             run_trial.run(asked)
     record, _ = run_trial.run_together([asked, task(pack, tmp_path, seed=1)])
-    assert record["resumed_at_epoch"] == 2
-    assert_same_entry(record, run_trial.run(task(pack, tmp_path / "whole", epochs=4)))
+    assert record.resumed_at_epoch == 2
+    assert_same_record(record, run_trial.run(task(pack, tmp_path / "whole", epochs=4)))
 
 
 def test_too_little_memory_for_so_many_is_said_as_such(pack, tmp_path, monkeypatch):
@@ -501,8 +491,8 @@ def test_an_error_that_is_no_members_own_is_settled_by_training_each_alone(pack,
 
     monkeypatch.setattr(FusedTraining, "_step", step)
     records = run_trial.run_together([task(pack, tmp_path, seed=seed) for seed in range(2)])
-    assert [record["status"] for record in records] == ["done", "done"]
-    assert "trained_together" not in records[0]["machine"]
+    assert [record.status for record in records] == ["done", "done"]
+    assert "trained_together" not in records[0].machine.circumstances
 
 
 def test_tasks_that_are_committed_already_or_asked_for_twice_are_trained_once(pack, tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ from tfser.storage.ledger import Ledger
 from tfser.sweep import command as sweep_command
 from tfser.tracking import runs
 from tfser.training.training import Training
-from tfser.trial import LEAKS, TrialSpec
+from tfser.trial import LEAKS
 
 FIGURES = ("war_pooled", "uar_pooled", "war_mean", "uar_mean")
 
@@ -100,15 +100,15 @@ def test_the_statistics_hold_the_frames_of_the_test_fold_in_the_rows_that_leak_t
     )
     frames, seen = pack.frames(), set()
     for entry in ledger_of(out).values():
-        spec = entry["spec"]
-        scored = {u["id"] for u in entry["utterances"]}
-        leaky = "standardisation" in spec.get("leaks", [])
+        spec = entry.spec
+        scored = {u.id for u in entry.scores.utterances}
+        leaky = "standardisation" in spec.leaks
         used = np.concatenate(
             [frames[u.start : u.start + u.frames] for u in pack.utterances if leaky or u.id not in scored]
         )
-        assert entry["standardisation"]["mean"] == pytest.approx(used.mean(axis=0, dtype=np.float64), abs=1e-6)
-        assert entry["standardisation"]["std"] == pytest.approx(used.std(axis=0, dtype=np.float64), abs=1e-5)
-        seen.add((*spec.get("leaks", []), spec["purpose"]))
+        assert entry.standardisation.mean == pytest.approx(used.mean(axis=0, dtype=np.float64), abs=1e-6)
+        assert entry.standardisation.std == pytest.approx(used.std(axis=0, dtype=np.float64), abs=1e-5)
+        seen.add((*spec.leaks, spec.purpose))
     assert seen == {
         ("final",),
         ("oracle",),
@@ -126,7 +126,7 @@ def test_a_random_split_has_its_test_speakers_in_training_and_an_honest_fold_has
     )
     speaker = {(u.start, u.frames): u.speaker for u in pack.utterances}
     for entry in ledger_of(out).values():
-        spec = TrialSpec.from_dict(entry["spec"])
+        spec = entry.spec
         data = run_trial.trial_data(pack, pack.frames(), spec)
         trained, tested = ({speaker[start, length] for start, length, _ in side} for side in (data.train, data.scored))
         assert len(data.train) + len(data.scored) == 36
@@ -165,9 +165,8 @@ class _Utterance:
 def test_a_share_or_leak_that_does_not_exist_is_refused(tiny):
     with pytest.raises(ValueError, match="no share named part05; there are part01 to part04"):
         leaky_protocols.random_split(tiny.utterances, "speaker", "part05")
-    spec = replace(TrialSpec.from_dict(record(row(), "anna", 0)["spec"]), leaks=("telepathy",))
-    with pytest.raises(ValueError, match="no leak named telepathy; there are random_split, standardisation"):
-        leaky_protocols.beyond(spec, [1])
+    with pytest.raises(ValueError, match=r"leaks \('telepathy',\) are not of random_split, standardisation"):
+        replace(record(row(), "anna", 0).spec, leaks=("telepathy",))
 
 
 @pytest.mark.full
@@ -219,36 +218,33 @@ def test_honest_trials_are_shared_with_the_sweep_and_leaking_ones_keep_no_weight
     assert said["trained"] == 4 * (9 - 1)
     ledger = Ledger(out / ".tfser" / "ledger")
     for trial_id, entry in ledger_of(out).items():
-        assert ledger.weights_path(trial_id).exists() == (not entry["spec"].get("leaks"))
+        assert ledger.weights_path(trial_id).exists() == (not entry.spec.leaks)
 
 
 def leaking_record(leak="standardisation"):
     entry = record(row(), "anna", 0)
-    spec = replace(TrialSpec.from_dict(entry["spec"]), leaks=(leak,))
-    return {**entry, "trial_id": spec.trial_id, "spec": spec.to_dict()}
+    return replace(entry, spec=replace(entry.spec, leaks=(leak,)))
 
 
 @pytest.mark.parametrize("leak", LEAKS)
 def test_results_mlflow_and_repeat_refuse_a_leaking_trial(leak):
     entry = leaking_record(leak)
-    with pytest.raises(
-        TfserError, match=f"trial {entry['trial_id']} was shown its test utterances on purpose .{leak}."
-    ):
-        Results(sweep="s", configurations=(row(),), records={(row(), "anna", 0): entry})
+    with pytest.raises(TfserError, match=f"trial {entry.trial_id} was shown its test utterances on purpose .{leak}."):
+        Results(sweep="s", configurations=(row(),), entries={(row(), "anna", 0): entry})
     with pytest.raises(TfserError, match="it can stand in no table but that of python -m tfser.leaks"):
         runs.Tracker.trial(None, row(), entry)  # before it looks at anything of its own
     with pytest.raises(
         RequestError, match=r"it leaks on purpose; the command in the leaks\.json of its table repeats it"
     ):
-        trace.repeat(entry)
+        trace.repeat(entry.spec)
 
 
 def test_predict_does_not_take_a_leaking_trial_for_a_model(tmp_path, capsys):
     entry = leaking_record()
     Ledger(tmp_path / ".tfser" / "ledger").commit(entry)
-    assert predict.main([entry["trial_id"], "x.wav", "--results", str(tmp_path)]) == 2
+    assert predict.main([entry.trial_id, "x.wav", "--results", str(tmp_path)]) == 2
     assert (
-        f"trial {entry['trial_id']}: it was shown its test utterances on purpose (standardisation)"
+        f"trial {entry.trial_id}: it was shown its test utterances on purpose (standardisation)"
         in capsys.readouterr().err
     )
 
@@ -426,7 +422,7 @@ def test_an_entry_that_is_deleted_after_it_was_read_is_trained_again_in_the_same
     def deleted(run, schedule, *words):
         train(run, schedule, *words)
         if not gone:
-            gone.append(run.ledger.path(next(iter(schedule.records.values()))["trial_id"]))
+            gone.append(run.ledger.path(next(iter(schedule.ends.values())).trial_id))
             gone[0].unlink()
 
     monkeypatch.setattr(command.LeaksRun, "_train", deleted)

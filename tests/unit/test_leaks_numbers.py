@@ -4,15 +4,17 @@ import io
 import random
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from tests.helpers.leaks import FIGURES, check
-from tfser.evaluation import metrics
+from tfser.evaluation.scores import scores
 from tfser.leaks import table as leaks_table
 from tfser.leaks.plan import ROWS, make
 from tfser.planning import plan
 from tfser.planning import request as planning_request
+from tfser.record import Failure, Record, ScoredUtterance
 from tfser.report.tables import formats
 
 pytestmark = pytest.mark.usefixtures("few_draws")
@@ -41,7 +43,7 @@ def asked(tiny):
 @pytest.fixture
 def invented(asked, tiny):
     """A record with random scores for every trial of that plan."""
-    records = {}
+    entries = {}
     for study in asked.plan.studies:
         for (fold, seed), spec in study.final_specs(study.base, study.epochs).items():
             dice = random.Random(spec.trial_id)
@@ -51,31 +53,23 @@ def invented(asked, tiny):
                 for i, u in enumerate(tiny.utterances)
                 if (i % 4 + 1 == number if fold.startswith("part") else u.speaker == fold)
             ]
-            scores = [[dice.random() for _ in tiny.emotions] for _ in mine]
-            counts = metrics.confusion(
-                [tiny.emotions.index(u.emotion) for u in mine], [s.index(max(s)) for s in scores], len(tiny.emotions)
+            utterances = []
+            for u in mine:
+                p = tuple(dice.random() for _ in tiny.emotions)
+                utterances.append(ScoredUtterance(id=u.id, speaker=u.speaker, truth=u.emotion, p=p))
+            entries[study.configuration, fold, seed] = Record(
+                spec=spec,
+                scores=scores(tiny.emotions, utterances, np.eye(len(tiny.emotions), dtype=np.int64)),
+                epochs=3,
+                started_unix=1.0,
+                seconds=1.0,
             )
-            records[study.configuration, fold, seed] = {
-                "trial_id": spec.trial_id,
-                "spec": spec.to_dict(),
-                "status": "done",
-                "emotions": list(tiny.emotions),
-                "utterances": [
-                    {"id": u.id, "speaker": u.speaker, "truth": u.emotion, "p": p}
-                    for u, p in zip(mine, scores, strict=True)
-                ],
-                "confusion": counts.tolist(),
-                "war": metrics.war(counts),
-                "uar": metrics.uar(counts),
-                "epochs": 3,
-                "seconds": 1.0,
-            }
-    return records
+    return entries
 
 
 def test_every_number_of_two_seeds_follows_from_the_scores(asked, invented, tiny):
     texts = files_of(asked, invented)
-    table = check(*texts, {r["trial_id"]: r for r in invented.values()}, list(tiny.emotions))
+    table = check(*texts, {r.trial_id: r for r in invented.values()}, list(tiny.emotions))
     assert list(table.settings_tried) == [1, 1, 3, 1, 1, 3]
     assert list(table.paired) == [True] * 4 + [False] * 2
     assert "2 seeds: means over the seeds; a choice on the test fold is made for each seed by itself." in texts[1]
@@ -87,7 +81,8 @@ def test_no_number_is_wrong_or_silently_missing_where_trials_are(asked, invented
 
     def fail(name, setting, fold, seed, status="failed"):
         key = (of[name].studies[setting].configuration, fold, seed)
-        invented[key] = {"trial_id": invented[key]["trial_id"], "status": status, "reason": "the loss was nan"}
+        spec = invented[key].spec
+        invented[key] = Failure(trial_id=spec.trial_id, spec=spec, status=status, reason="the loss was nan")
 
     del invented[of["epoch"].studies[0].configuration, "anna", 1]
     fail("hyperparameters", 1, "bert", 0)
@@ -96,7 +91,7 @@ def test_no_number_is_wrong_or_silently_missing_where_trials_are(asked, invented
     fail("together", 2, "part03", 1, "lost")
     fail("random_split", 0, "part04", 1)
     texts = files_of(asked, invented)
-    table = check(*texts, {r["trial_id"]: r for r in invented.values()}, list(tiny.emotions))
+    table = check(*texts, {r.trial_id: r for r in invented.values()}, list(tiny.emotions))
     assert table.folds_done.to_dict() == dict(zip(ROWS, (4, 3, 4, 4, 3, 2), strict=True))
     assert (
         "epoch chosen on the test fold: 3 of 4 folds, not the whole; missing anna (seed 1 not finished (1 of 1))."
@@ -123,7 +118,7 @@ def test_equal_settings_are_told_apart_by_nothing_and_the_first_counts(asked, in
         for fold in asked.configuration.folds:
             first = invented[of["honest"].studies[0].configuration, fold, 0]
             key = (of["hyperparameters"].studies[setting].configuration, fold, 0)
-            invented[key] = {**first, "trial_id": invented[key]["trial_id"]}
+            invented[key] = replace(first, spec=invented[key].spec)
     trials = pd.read_csv(io.StringIO(files_of(asked, invented)[3]), dtype={"trial_id": str})
     mine = trials[(trials["row"] == "hyperparameters") & (trials.seed == 0)]
     assert list(mine.counts) == [True] * 4 + [False] * 8

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from tests.helpers.tasks import SPEC
+from tfser.benchmark import made_up
 from tfser.storage.ledger import Ledger
 
-RECORD = {"trial_id": SPEC.trial_id, "spec": SPEC.to_dict(), "status": "done", "uar": 0.1 + 0.2, "name": "Zoë"}
+RECORD = made_up.record(SPEC, ("calm", "Zoë"), 4)
 
 
 def test_an_entry_is_read_back_exactly(tmp_path):
@@ -73,13 +74,13 @@ def test_a_failing_disk_leaves_an_earlier_entry_as_it_was(tmp_path, monkeypatch)
     ledger.commit(RECORD)
     monkeypatch.setattr(os, "replace", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
-        ledger.commit({**RECORD, "uar": 0.5})
+        ledger.commit(replace(RECORD, seconds=0.5))
     assert ledger.get(SPEC.trial_id) == RECORD
 
 
 def test_a_number_that_is_not_finite_is_never_committed(tmp_path):
     with pytest.raises(ValueError, match="Out of range float"):
-        Ledger(tmp_path).commit({**RECORD, "uar": float("nan")})
+        Ledger(tmp_path).commit(replace(RECORD, seconds=float("nan")))
     assert Ledger(tmp_path).ids() == set()
 
 
@@ -100,7 +101,7 @@ TRIALS = [replace(SPEC, seed=seed) for seed in range(3)]
 
 
 def record_of(spec):
-    return {**RECORD, "trial_id": spec.trial_id, "spec": spec.to_dict()}
+    return replace(RECORD, spec=spec)
 
 
 def commit_all(ledger, patch, operation, call, then):

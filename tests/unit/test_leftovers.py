@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from tests.helpers.tasks import SPEC
+from tfser.benchmark import made_up
 from tfser.execution.on_ray import tune_runner
 from tfser.storage import leftovers, places, temporary
 from tfser.storage.checkpoints import Checkpoint
 from tfser.storage.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
-RECORD = {"trial_id": SPEC.trial_id, "spec": SPEC.to_dict(), "status": "done", "uar": 0.5}
+RECORD = made_up.record(SPEC, ("calm", "glad"), 4)
 
 
 @pytest.fixture

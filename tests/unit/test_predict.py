@@ -22,13 +22,13 @@ from tfser.errors import RequestError
 from tfser.features import log_mel
 from tfser.features.log_mel import FrontEnd
 from tfser.final_models import find, mlflow_model
-from tfser.final_models.model import FinalModel, portable, read
+from tfser.final_models.model import Blueprint, FinalModel, read
 from tfser.models import MODELS, atfnn, time_frequency_transformer
+from tfser.record import Failure
 from tfser.storage.ledger import Ledger
 from tfser.storage.places import place
 from tfser.sweep import command as sweep_command
 from tfser.tracking import connection
-from tfser.trial import TrialSpec
 
 ROOT = Path(__file__).parents[2]
 SIZES = ["band_group=4", "frame_group=8", "lstm_hidden=4", "lstm_layers=1", "encoder_channels=4"]
@@ -65,6 +65,10 @@ def rows(out, name="both"):
 def entry(out, trial):
     """The ledger's entry, read without any code of ours."""
     return json.loads((out / ".tfser" / "ledger" / trial[:2] / f"{trial}.json").read_text())
+
+
+def record_of(out, trial):
+    return Ledger(out / ".tfser" / "ledger").get(trial)
 
 
 def trial_of(out, name="both", ablation="T+F+TF"):
@@ -145,7 +149,7 @@ def test_a_trial_whose_epoch_was_chosen_on_its_fold_says_so(done, tiny_manifest,
 
 
 def test_scoring_leaves_the_callers_random_state_alone(done, tiny_manifest):
-    record = entry(done, trial_of(done))
+    record = record_of(done, trial_of(done))
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -291,22 +295,20 @@ def test_a_request_without_files_is_refused(done, capsys):
 
 
 def test_a_search_trial_is_refused_because_it_keeps_no_weights(done, tmp_path, capsys):
-    record = {k: v for k, v in entry(done, trial_of(done)).items() if k != "checksum"}
-    record["spec"] |= {"purpose": "search", "validation": ["bert"]}
-    record["trial_id"] = TrialSpec.from_dict(record["spec"]).trial_id
+    record = record_of(done, trial_of(done))
+    record = dataclasses.replace(record, spec=dataclasses.replace(record.spec, purpose="search", validation=("bert",)))
     Ledger(tmp_path / ".tfser" / "ledger").commit(record)
-    for run in (record["trial_id"], record["trial_id"][:6]):
+    for run in (record.trial_id, record.trial_id[:6]):
         code, _, err = asked(capsys, run, "--log-model", "--results", tmp_path)
         assert code == 2
         assert "it is a search trial, trained without bert to choose a setting; only final trials keep weights" in err
 
 
 def test_a_failed_trial_is_refused_with_its_reason(done, tmp_path, capsys):
-    record = {k: v for k, v in entry(done, trial_of(done)).items() if k in ("trial_id", "spec", "versions", "machine")}
-    Ledger(tmp_path / ".tfser" / "ledger").commit(
-        {**record, "status": "failed", "reason": "the loss was nan", "seconds": 1.0}
-    )
-    code, _, err = asked(capsys, record["trial_id"], "--log-model", "--results", tmp_path)
+    record = record_of(done, trial_of(done))
+    failed = Failure(trial_id=record.trial_id, spec=record.spec, reason="the loss was nan", seconds=1.0)
+    Ledger(tmp_path / ".tfser" / "ledger").commit(failed)
+    code, _, err = asked(capsys, record.trial_id, "--log-model", "--results", tmp_path)
     assert code == 2
     assert "it failed (the loss was nan); the sweep trains it again with --retry-failed" in err
 
@@ -371,20 +373,19 @@ def test_a_table_without_trials_is_refused(tmp_path, capsys):
 
 
 def test_a_trial_of_another_numerics_version_or_an_unknown_model_is_refused(done):
-    record = entry(done, trial_of(done))
-    record["versions"]["tfser"] = "9.0"
+    blueprint = Blueprint.of(dataclasses.replace(record_of(done, trial_of(done)), versions={"tfser": "9.0"}))
     with pytest.raises(
         RequestError,
         match=r"tfser 9.0 trained it with numerics 99, this one computes numerics \d+: its scores would differ",
     ):
-        FinalModel({**record, "spec": {**record["spec"], "numerics": 99}}, {})
+        FinalModel(dataclasses.replace(blueprint, spec=dataclasses.replace(blueprint.spec, numerics=99)), {})
     with pytest.raises(RequestError, match=r"model: no 'crnn'; there are .*; use tfser 9.0, which trained it"):
-        FinalModel({**record, "spec": {**record["spec"], "model": "crnn"}}, {})
+        FinalModel(dataclasses.replace(blueprint, spec=dataclasses.replace(blueprint.spec, model="crnn")), {})
 
 
 def without_known_sound(done, folder, trial):
     """A storage that holds one trial as it was written before entries held the scores of a known sound."""
-    record = {name: value for name, value in entry(done, trial).items() if name not in ("checksum", "known_sound")}
+    record = dataclasses.replace(record_of(done, trial), known_sound=())
     weights = torch.load(done / ".tfser" / "ledger" / trial[:2] / f"{trial}.pt", weights_only=True)
     Ledger(folder / ".tfser" / "ledger").commit(record, weights)
     shutil.copytree(done / ".tfser" / "features", folder / ".tfser" / "features")
@@ -470,12 +471,12 @@ def test_whole_weights_that_do_not_fit_the_network_are_not_called_damaged(done, 
     ],
 )
 def test_an_entry_that_this_tfser_cannot_rebuild_is_refused_with_the_versions_that_can(done, change, expected):
-    record = entry(done, trial_of(done))
+    kept = json.loads(Blueprint.of(record_of(done, trial_of(done))).to_json())
     with pytest.raises(RequestError) as raised:
-        FinalModel({**record, "spec": {**record["spec"], **change}}, {})
+        FinalModel(Blueprint.read(json.dumps({**kept, "spec": {**kept["spec"], **change}})), {})
     (problem,) = raised.value.problems
     assert expected in problem
-    versions = record["versions"]
+    versions = kept["versions"]
     assert problem.endswith(
         f"; use tfser {__version__}, torch {versions['torch']}, torchaudio {versions['torchaudio']}, which trained it"
     )
@@ -587,8 +588,9 @@ def test_a_password_in_the_address_of_mlflow_is_not_printed(done, monkeypatch, c
 
 
 def test_what_rebuilds_a_model_names_no_speaker_utterance_or_machine(done):
-    record = entry(done, trial_of(done))
-    kept = json.loads(portable(record))
+    record = record_of(done, trial_of(done))
+    text = Blueprint.of(record).to_json()
+    kept = json.loads(text)
     assert set(kept) == {
         "trial_id",
         "spec",
@@ -600,4 +602,4 @@ def test_what_rebuilds_a_model_names_no_speaker_utterance_or_machine(done):
         "machine",
     }
     assert set(kept["machine"]) == {"device"}
-    assert record["machine"]["host"] not in portable(record).replace(kept["trial_id"], "")
+    assert record.machine.host not in text.replace(record.trial_id, "")

@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,18 @@ import pandas as pd
 import pytest
 from rich.cells import cell_len
 
-from tests.helpers.results import HOSTILE, TFT, configuration, markdown_cells, paper_rows, printed, record, sweep
+from tests.helpers.results import (
+    HOSTILE,
+    TFT,
+    configuration,
+    failure,
+    markdown_cells,
+    paper_rows,
+    printed,
+    record,
+    rescored,
+    sweep,
+)
 from tfser.evaluation import uncertainty
 from tfser.execution.results import Results
 from tfser.planning.configuration import Configuration
@@ -57,12 +69,12 @@ def test_predictions_hold_every_digit_of_every_score_of_every_finished_trial(tmp
     written = pd.read_csv(tmp_path / "predictions.csv", dtype={"trial_id": str, "utterance": str}).set_index(
         ["trial_id", "utterance"]
     )
-    assert len(written) == sum(len(entry["utterances"]) for entry in results.records.values())
-    for (row, _, _), entry in results.records.items():
-        for utterance in entry["utterances"]:
-            line = written.loc[(entry["trial_id"], utterance["id"])]
-            assert line[[f"p_{emotion}" for emotion in row.emotions]].tolist() == utterance["p"]
-            assert (line.truth, line.predicted) == (utterance["truth"], row.emotions[int(np.argmax(utterance["p"]))])
+    assert len(written) == sum(len(entry.scores.utterances) for entry in results.entries.values())
+    for (row, _, _), entry in results.entries.items():
+        for utterance in entry.scores.utterances:
+            line = written.loc[(entry.trial_id, utterance.id)]
+            assert line[[f"p_{emotion}" for emotion in row.emotions]].tolist() == list(utterance.p)
+            assert (line.truth, line.predicted) == (utterance.truth, row.emotions[int(np.argmax(utterance.p))])
 
 
 def test_percent_rounds_the_value_and_not_its_binary_neighbour():
@@ -84,13 +96,10 @@ def test_percent_rounds_the_value_and_not_its_binary_neighbour():
 def test_equal_results_in_another_order_and_under_another_name_give_equal_bytes(tmp_path):
     rows = [configuration(), configuration(ablation="T+F", seeds=(0, 1)), *paper_rows("casia")]
     results = sweep(*rows)
-    shuffled = list(results.records.items())
+    shuffled = list(results.entries.items())
     random.Random(3).shuffle(shuffled)
-    other = Results(
-        sweep="other", configurations=tuple(reversed(rows)), records={k: {**v, "seconds": 99.0} for k, v in shuffled}
-    )
-    for key in other.records:
-        other.records[key]["utterances"] = list(reversed(other.records[key]["utterances"]))
+    turned = {k: replace(rescored(v, utterances=v.scores.utterances[::-1]), seconds=99.0) for k, v in shuffled}
+    other = Results(sweep="other", configurations=tuple(reversed(rows)), entries=turned)
     first, second = write(results, tmp_path / "a", pictures=True), write(other, tmp_path / "b", pictures=True)
     assert [p.name for p in first] == [p.name for p in second] == sorted(p.name for p in (tmp_path / "a").iterdir())
     for one, two in zip(first, second, strict=True):
@@ -115,9 +124,8 @@ def test_the_columns_are_those_that_other_tools_read_and_pandas_gives_them_their
     ]
     assert [str(folds[c].dtype) for c in ("seed", "utterances", "epochs", "war")] == ["int64"] * 3 + ["float64"]
     assert summary[["war_pooled", "uar_mean"]].max().max() <= 1
-    assert {text and json.dumps(json.loads(text)) for text in folds.hyperparameters} == {
-        '{"channels": 16, "learning_rate": 0.0005}'
-    }
+    chosen = [json.loads(text) for text in folds.hyperparameters]
+    assert {(values["channels"], values["learning_rate"]) for values in chosen} == {(16, 0.0005)}
     keys = list(zip(folds.database, folds.protocol, folds.model, folds.ablation, folds.fold, strict=True))
     assert keys == sorted(keys)
     comparison, ablation = read(tmp_path, "comparison.csv"), read(tmp_path, "ablation.csv")
@@ -132,8 +140,8 @@ def test_the_columns_are_those_that_other_tools_read_and_pandas_gives_them_their
 def test_a_missing_fold_is_marked_counted_and_named_everywhere(tmp_path):
     whole, gap = configuration(), configuration(ablation="T+F")
     results = sweep(whole)
-    results.records.update(sweep(gap, without=(("08", 0),)).records)
-    results = Results(sweep="test", configurations=(whole, gap), records=results.records)
+    results.entries.update(sweep(gap, without=(("08", 0),)).entries)
+    results = Results(sweep="test", configurations=(whole, gap), entries=results.entries)
     write(results, tmp_path)
     summary = read(tmp_path, "summary.csv").set_index("ablation")
     assert summary.loc["T+F", ["folds_done", "folds_total"]].tolist() == [2, 3]
@@ -160,7 +168,7 @@ def test_a_fold_with_one_of_two_seeds_is_not_done():
 def test_a_failed_trial_is_a_missing_fold_with_its_reason():
     row = configuration()
     results = sweep(row)
-    results.records[row, "08", 0] = {"trial_id": "0" * 16, "status": "failed", "reason": "the loss is nan in epoch 3"}
+    results.entries[row, "08", 0] = failure(row, "08", 0, "the loss is nan in epoch 3")
     (summary,) = summarise(results)
     assert summary.missing == {"08": "failed: the loss is nan in epoch 3"}
     assert "the loss is nan in epoch 3" in " ".join(printed(results).split())
@@ -186,7 +194,7 @@ def test_a_row_without_any_finished_fold_has_empty_cells(tmp_path):
 
 
 def test_a_sweep_without_rows_still_writes_every_file(tmp_path):
-    written = write(Results(sweep="none", configurations=(), records={}), tmp_path)
+    written = write(Results(sweep="none", configurations=(), entries={}), tmp_path)
     assert len(written) == 11
     assert "No rows." in (tmp_path / "ablation.md").read_text(encoding="utf-8")
     assert "No rows." in (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -196,7 +204,7 @@ def test_a_sweep_without_rows_still_writes_every_file(tmp_path):
 def test_an_emotion_that_a_speaker_never_shows_is_empty_and_named(tmp_path):
     row = configuration()
     results = sweep(row)
-    results.records[row, "08", 0] = record(row, "08", 0, lacks=("sad",))
+    results.entries[row, "08", 0] = record(row, "08", 0, lacks=("sad",))
     write(results, tmp_path)
     folds = read(tmp_path, "folds.csv").set_index("fold")
     assert pd.isna(folds.loc["08", "recall_sad"])
@@ -215,11 +223,11 @@ def test_several_seeds_are_said_to_be_a_mean():
 def test_a_record_that_contradicts_itself_enters_no_table(tmp_path):
     row = configuration()
     results = sweep(row)
-    results.records[row, "08", 0]["confusion"][0][0] += 1
+    whole = results.entries[row, "08", 0]
+    results.entries[row, "08", 0] = rescored(whole, confusion=((9, 0, 0), (0, 9, 0), (0, 0, 9)))
     with pytest.raises(RecordError, match="its confusion matrix is .* but its utterances give"):
         write(results, tmp_path / "a")
-    results = sweep(row)
-    results.records[row, "08", 0]["emotions"] = ["glad", "mad", "sad"]
+    results.entries[row, "08", 0] = rescored(whole, emotions=("glad", "mad", "sad"))
     with pytest.raises(RecordError, match="its emotions are glad, mad, sad, its row's are mad, glad, sad"):
         write(results, tmp_path / "a")
     assert not (tmp_path / "a").exists()
@@ -337,7 +345,10 @@ def test_the_best_is_bold_but_never_an_incomplete_or_oracle_row(tmp_path):
 
 def test_hostile_names_survive_in_every_format(tmp_path):
     results = sweep(HOSTILE)
-    results.records[HOSTILE, "[2]", 0]["utterances"][0]["id"] = 'an "id", with\nall'
+    entry = results.entries[HOSTILE, "[2]", 0]
+    first, *rest = entry.scores.utterances
+    hostile = replace(first, id='an "id", with\nall')
+    results.entries[HOSTILE, "[2]", 0] = rescored(entry, utterances=(hostile, *rest))
     write(results, tmp_path, pictures=True)
     markdown = (tmp_path / "comparison.md").read_text(encoding="utf-8")
     assert r"n\|e\*t, \<b\>\\x{y} (ours)" in markdown
@@ -446,7 +457,7 @@ def test_a_terminal_without_unicode_gets_ascii():
 
 
 def test_no_rows_is_said():
-    assert "No rows" in printed(Results(sweep="none", configurations=(), records={}))
+    assert "No rows" in printed(Results(sweep="none", configurations=(), entries={}))
 
 
 def test_one_sentence_tells_what_the_intervals_of_a_table_cover_and_one_why_there_is_none():
@@ -459,7 +470,7 @@ def test_one_sentence_tells_what_the_intervals_of_a_table_cover_and_one_why_ther
         )
 
     rows = [configuration(), configuration(ablation="T+F")]
-    summaries = summarise(Results(sweep="x", configurations=tuple(rows), records={}))
+    summaries = summarise(Results(sweep="x", configurations=tuple(rows), entries={}))
     few = np.zeros(10)
     same = uncertainty.interval(0.5, few, "speakers", 3, "war_mean").reason
     alone = uncertainty.interval(0.5, few, "speakers", 2, "war_mean").reason

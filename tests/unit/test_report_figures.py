@@ -6,6 +6,7 @@ import dataclasses
 import io
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
@@ -20,6 +21,7 @@ from PIL import Image
 from tests.helpers.results import HOSTILE, configuration, example, histories, searched, sweep
 from tfser.attention import figure as attention_figure
 from tfser.execution.results import Results
+from tfser.record import Curves
 from tfser.report import write
 from tfser.report.figures import confusion, curves, drawing, fold_recalls, search
 from tfser.report.figures.drawing import Picture
@@ -45,8 +47,8 @@ def pictures_of(results: Results) -> list[Picture]:
 @pytest.fixture(scope="module")
 def pictures():
     results = example()
-    records = {key: entry for key, entry in results.records.items() if key[0].ablation == "T+F+TF"}
-    whole = Results(sweep="x", configurations=results.configurations[:1], records=records)
+    records = {key: entry for key, entry in results.entries.items() if key[0].ablation == "T+F+TF"}
+    whole = Results(sweep="x", configurations=results.configurations[:1], entries=records)
     return pictures_of(whole), whole
 
 
@@ -274,7 +276,7 @@ def only_these_fonts(tmp_path, monkeypatch):
 def every_figure(emotions, folds):
     """Each kind of figure with these names in it, and the thumbnail's and the attention figure's bytes."""
     (summary,) = summarise(sweep(configuration(emotions=emotions, folds=folds), size=12))
-    summary.records[folds[0], 0]["curves"] = {"train_loss": [1.0, 0.5]}
+    summary.records[folds[0], 0] = replace(summary.records[folds[0], 0], curves=Curves(train_loss=(1.0, 0.5)))
     tried = (search_history.Tried(state="finished", validation_uar=0.5, epochs=2, hyperparameters={"channels": 4}),)
     history = search_history.History(
         configuration=summary.configuration, folds=folds[:1], tried=tried, importances={}, curve=()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from tests.helpers.results import (
     Tables,
     configuration,
     example,
+    failure,
     is_number,
     paper_rows,
     searched,
@@ -23,6 +25,7 @@ from tests.helpers.results import (
     with_runs,
 )
 from tfser.execution.results import Results
+from tfser.record import Machine
 from tfser.report import write as report_write
 from tfser.report.provenance import Provenance
 
@@ -180,10 +183,11 @@ def test_without_a_provenance_equal_results_give_equal_bytes_whatever_their_runs
     results = example()
     one = write(results, tmp_path / "a")
     slower = {
-        key: {**entry, "seconds": 999.0, "started_unix": 1.6e9, "machine": {}} for key, entry in results.records.items()
+        key: replace(entry, seconds=999.0, started_unix=1.6e9, machine=Machine())
+        for key, entry in results.entries.items()
     }
     again = Results(
-        sweep=results.sweep, configurations=results.configurations[::-1], records=slower, runs={}, row_runs={}
+        sweep=results.sweep, configurations=results.configurations[::-1], entries=slower, runs={}, row_runs={}
     )
     assert write(again, tmp_path / "b") == one
 
@@ -209,11 +213,7 @@ def test_hostile_names_are_text(tmp_path):
         remark="</style></title><h1>x",
     )
     results = sweep(row, HOSTILE, without=(("</table>", 0),), name="</title><script>x</script>")
-    results.records[row, "</table>", 0] = {
-        "trial_id": "f" * 16,
-        "status": "failed",
-        "reason": "<script>bad</script>\n{{x}}",
-    }
+    results.entries[row, "</table>", 0] = failure(row, "</table>", 0, "<script>bad</script>\n{{x}}")
     page = write(with_runs(results), tmp_path, MADE, pictures=True)
     parsed = Page(page)
     assert not {"script", "img", "i", "b"} & set(parsed.tags)
@@ -254,10 +254,10 @@ def test_how_it_was_made_is_all_there(drawn):
         "3 search trials whose duration was not kept",
     ):
         assert text in made, text
-    finished = sum(entry["status"] == "done" for entry in example().records.values())
+    finished = sum(entry.status == "done" for entry in example().entries.values())
     assert f"{(finished * 90 + 3 * 90) / 3600:.2f} hours of training in all" in made
     commands = [text for text in re.findall(r"<pre>(.*?)</pre>", drawn[0])]
-    assert len(commands) == finished
+    assert len(commands) == len(example().entries) == finished + 1, "a failed trial can be repeated too"
     assert all(command.startswith("python -m tfser.sweep emodb --data corpora --fold ") for command in commands)
 
 
@@ -313,6 +313,6 @@ def test_a_page_of_many_corpora_holds_every_table_once(tmp_path):
 
 
 def test_an_empty_sweep_has_a_page(tmp_path):
-    page = Page(write(Results(sweep="none", configurations=(), records={}), tmp_path, MADE))
+    page = Page(write(Results(sweep="none", configurations=(), entries={}), tmp_path, MADE))
     assert "Nothing was asked" in page.words
     assert "No rows." in page.words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 
@@ -28,11 +28,13 @@ from tests.helpers.results import (
     random_results,
     read,
     record,
+    rescored,
     sweep,
 )
 from tfser.evaluation import uncertainty
 from tfser.execution.results import KEY_COLUMNS, Results
 from tfser.planning.configuration import Configuration
+from tfser.record import Record
 from tfser.report import published, write
 
 pytestmark = pytest.mark.usefixtures("few_draws")
@@ -43,12 +45,12 @@ pytestmark = pytest.mark.usefixtures("few_draws")
 def utterances_of(results: Results) -> pd.DataFrame:
     """One line per test utterance of every finished final trial, straight from the records."""
     lines = []
-    for (c, fold, seed), entry in results.records.items():
-        if entry.get("status") == "done":
-            scores = pd.DataFrame([u["p"] for u in entry["utterances"]], columns=list(c.emotions))
-            for utterance, guess in zip(entry["utterances"], scores.idxmax(axis=1), strict=True):
-                codes = (c.emotions.index(utterance["truth"]), c.emotions.index(guess))
-                lines.append((c.key, fold, seed, utterance["id"], utterance["speaker"], *codes))
+    for (c, fold, seed), entry in results.entries.items():
+        if isinstance(entry, Record):
+            scores = pd.DataFrame([u.p for u in entry.scores.utterances], columns=list(c.emotions))
+            for utterance, guess in zip(entry.scores.utterances, scores.idxmax(axis=1), strict=True):
+                codes = (c.emotions.index(utterance.truth), c.emotions.index(guess))
+                lines.append((c.key, fold, seed, utterance.id, utterance.speaker, *codes))
     return pd.DataFrame(lines, columns=["key", "fold", "seed", "id", "speaker", "truth_code", "guess_code"])
 
 
@@ -332,8 +334,8 @@ def check_gaps(folder: Path, results: Results, wanted: dict[tuple, Expected]) ->
     for c in results.configurations:
         for fold in set(c.folds) - set(wanted[c.key].done):
             for seed in c.seeds:
-                entry = results.records.get((c, fold, seed))
-                why = "not finished" if entry is None else entry.get("reason")
+                entry = results.entries.get((c, fold, seed))
+                why = "not finished" if entry is None else getattr(entry, "reason", None)
                 if why:
                     assert re.search(rf"missing [^\n]*{fold} \([^)]*{why}", comparison), (c.key, fold, why)
                     assert why in page
@@ -402,7 +404,7 @@ def test_three_ways_to_average_are_named_and_differ_as_they_should(tmp_path):
     """The case of the notes: pooled, a fold mean with absent emotions as zero, and a fold mean over those present."""
     row = configuration(folds=("03", "08", "09", "10"))
     results = sweep(row)
-    results.records[row, "08", 0] = record(row, "08", 0, lacks=("sad",))
+    results.entries[row, "08", 0] = record(row, "08", 0, lacks=("sad",))
     write.write(results, tmp_path, pictures=False)
     uar = read(tmp_path, "comparison.csv").set_index("averaging").uar
     assert list(uar.index) == ["pooled", "mean of folds", "mean of folds, absent as 0"]
@@ -435,9 +437,9 @@ def test_rows_of_other_utterances_are_not_paired(tmp_path):
     one, other = configuration(), configuration(ablation="T+F")
     results = sweep(one, other)
     for fold in other.folds:
-        entry = results.records[other, fold, 0]
-        for utterance in entry["utterances"]:
-            utterance["id"] = f"second release/{utterance['id']}"
+        entry = results.entries[other, fold, 0]
+        released = tuple(replace(u, id=f"second release/{u.id}") for u in entry.scores.utterances)
+        results.entries[other, fold, 0] = rescored(entry, utterances=released)
     write.write(results, tmp_path, pictures=False)
     assert read(tmp_path, "paired.csv").empty
     assert read(tmp_path, "ablation.csv").uar_difference.isna().all()
@@ -500,7 +502,7 @@ def test_random_ledgers_give_tables_without_a_wrong_or_silently_missing_number(s
     for number in range(start, start + 20):
         results = random_results(number)
         check(results, tmp_path / str(number))
-        kinds |= {entry["status"] for entry in results.records.values()}
+        kinds |= {entry.status for entry in results.entries.values()}
     assert kinds == {"done", "failed"}
 
 
@@ -515,6 +517,6 @@ def test_the_random_ledgers_hold_every_kind_of_gap():
     assert any(not c.complete for c in rows)
     assert any(c.selection == "oracle" for c in rows)
     missing = [
-        c for results in everything for c in results.configurations if not any(key[0] == c for key in results.records)
+        c for results in everything for c in results.configurations if not any(key[0] == c for key in results.entries)
     ]
     assert missing

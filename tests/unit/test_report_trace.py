@@ -88,9 +88,7 @@ def test_a_number_names_exactly_the_trials_that_it_is_made_of(tmp_path):
 def test_the_text_for_a_person_names_ledger_entries_and_runs_once():
     results = with_runs(sweep(configuration(), configuration(ablation="T+F")))
     text = trace.to_text(trace.trace(results, ["T+F", "uar", "pooled"]), results)
-    trials = [
-        results.records[c, f, 0]["trial_id"] for c in results.configurations if c.ablation == "T+F" for f in c.folds
-    ]
+    trials = [results.entries[c, f, 0].trial_id for c in results.configurations if c.ablation == "T+F" for f in c.folds]
     for trial in trials:
         assert text.count(f"{trial[:2]}/{trial}.json, MLflow run run of {trial}") == 1
     assert "UAR, pooled; emodb / speaker / time_frequency_transformer / T+F / nested" in text
@@ -144,7 +142,7 @@ def test_the_command_of_a_searched_trial_trains_a_trial_of_the_same_id(model, ti
             database="tiny",
             database_digest=digest,
             protocol=rng.choice(["speaker", "session"]),
-            fold="",
+            fold="?",
             purpose=rng.choice(["final", "oracle"]),
             model=model,
             ablation=rng.choice(MODELS[model].ablations),
@@ -154,9 +152,8 @@ def test_the_command_of_a_searched_trial_trains_a_trial_of_the_same_id(model, ti
         )
         fold = rng.choice(["anna", "carl"]) if spec.protocol == "speaker" else "s2"
         spec = TrialSpec.from_dict({**spec.to_dict(), "fold": fold})
-        record = {"trial_id": spec.trial_id, "spec": json.loads(json.dumps(spec.to_dict()))}
         command = trace.repeat(
-            record, command=f"python -m tfser.sweep {shlex.quote(str(tiny_manifest))}", out=str(tmp_path / "again")
+            spec, command=f"python -m tfser.sweep {shlex.quote(str(tiny_manifest))}", out=str(tmp_path / "again")
         )
         trained = trained_specs(command)
         assert trained[fold, spec.seed].trial_id == spec.trial_id, command
@@ -167,7 +164,7 @@ def test_the_command_of_a_searched_trial_trains_a_trial_of_the_same_id(model, ti
 
 
 def test_a_known_database_is_named_and_another_one_is_a_manifest():
-    def record_of(database):
+    def spec_of(database):
         spec = TrialSpec(
             database=database,
             database_digest="0" * 16,
@@ -180,7 +177,7 @@ def test_a_known_database_is_named_and_another_one_is_a_manifest():
             epochs=3,
             hyperparameters=tuple(sorted(planning_settings.published_settings(TFT).items())),
         )
-        return {"trial_id": spec.trial_id, "spec": spec.to_dict()}
+        return spec
 
     typed = (
         "python -m tfser.sweep emodb '/data/My Corpus/mine.csv' audformat:/x/other --trials 3 --data corpora --epochs 5"
@@ -190,10 +187,10 @@ def test_a_known_database_is_named_and_another_one_is_a_manifest():
         ("mine", "'/data/My Corpus/mine.csv' --data corpora --fold 'a b' "),
         ("other", "audformat:/x/other --data corpora --fold 'a b' "),
     ):
-        assert trace.repeat(record_of(name), command=typed).startswith(f"python -m tfser.sweep {wanted}")
-    assert trace.repeat(record_of("emodb")).startswith("python -m tfser.sweep emodb --fold ")
-    assert trace.repeat(record_of("mine")).startswith("python -m tfser.sweep mine.csv --fold ")
-    assert "--allow-incomplete" in trace.repeat(record_of("emodb"), incomplete=True)
+        assert trace.repeat(spec_of(name), command=typed).startswith(f"python -m tfser.sweep {wanted}")
+    assert trace.repeat(spec_of("emodb")).startswith("python -m tfser.sweep emodb --fold ")
+    assert trace.repeat(spec_of("mine")).startswith("python -m tfser.sweep mine.csv --fold ")
+    assert "--allow-incomplete" in trace.repeat(spec_of("emodb"), incomplete=True)
 
 
 def test_what_cannot_be_repeated_by_itself_says_why():
@@ -212,7 +209,7 @@ def test_what_cannot_be_repeated_by_itself_says_why():
         numerics=0,
     )
     with pytest.raises(RequestError) as refused:
-        trace.repeat({"trial_id": spec.trial_id, "spec": spec.to_dict()})
+        trace.repeat(spec)
     text = str(refused.value)
     assert "the command of its sweep repeats it" in text
     assert "numerics version 0" in text

@@ -5,15 +5,15 @@ import sys
 
 import pytest
 
-from tests.helpers.runs import record as full_record
-from tests.helpers.studies import make_plan, train
+from tests.helpers.studies import failed, make_plan, train
 from tfser.execution import trial_work
-from tfser.execution.schedule import Schedule
+from tfser.execution.schedule import Done, Schedule
 from tfser.execution.waiting_trials import AGAIN, FIRST, Ready
 from tfser.execution.worker_usage import Usage
 from tfser.features.store import FeatureStore, audio_digests
 from tfser.planning import plan, request
 from tfser.planning import settings as planning_settings
+from tfser.record import Curves, Pruned, Record, Scores
 from tfser.search.study import StudyRun, open_storage
 from tfser.storage.ledger import Ledger
 
@@ -28,7 +28,7 @@ def drain(schedule):
     order = []
     while (spec := schedule.next()) is not None:
         order.append(spec)
-        record = {**train(spec), "started_unix": 1.0}
+        record = train(spec)
         schedule.ledger.commit(record)
         schedule.ended(spec, record)
     return order
@@ -98,7 +98,7 @@ def test_trials_with_something_in_common_are_handed_out_together_and_every_trial
         assert schedule.running == len(pack)
         packs.append(pack)
         for spec in pack:
-            schedule.ended(spec, {**train(spec), "started_unix": 1.0})
+            schedule.ended(spec, train(spec))
     assert sorted(map(len, packs)) == [2, 2] + [3] * 12
     assert len({spec.trial_id for pack in packs for spec in pack}) == 40
     assert max(spec.seed for spec in packs[0]) == 4
@@ -119,7 +119,7 @@ def test_handing_out_one_at_a_time_together_is_the_plain_order(tiny, tmp_path):
         orders.append([])
         while (spec := take(schedule)) is not None:
             orders[-1].append(spec.trial_id)
-            schedule.ended(spec, {**train(spec), "started_unix": 1.0})
+            schedule.ended(spec, train(spec))
     assert orders[0] == orders[1]
 
 
@@ -190,17 +190,13 @@ def everything_below(thing):
 def test_neither_scores_nor_curves_of_trials_that_ended_stay_in_memory(tiny, tmp_path):
     made = make_plan(tiny, trials=2)
     schedule = Schedule(made, Ledger(tmp_path), open_storage(tmp_path / "studies.journal"))
-    dropped = full_record(made.configurations[0], "anna", 0)
     while (spec := schedule.next()) is not None:
-        entry = {**dropped, **train(spec), "started_unix": 1.0}
+        entry = train(spec)
         schedule.ledger.commit(entry)
         schedule.ended(spec, entry)
-    assert len(schedule.records) == 4
-    held = [one for one in everything_below(schedule) if isinstance(one, dict)]
-    assert not any("utterances" in one or "train_loss" in one or "validation_uar" in one for one in held)
-    assert all(
-        record.keys() == {"trial_id", "status", "started_unix", "seconds"} for record in schedule.records.values()
-    )
+    assert len(schedule.ends) == 4
+    assert not any(isinstance(one, (Record, Scores, Curves)) for one in everything_below(schedule))
+    assert schedule.ends == {key: Done(spec.trial_id, 1.0) for key, spec in schedule.finals.items()}
 
 
 def test_what_a_study_keeps_of_a_curve_gives_the_bars_that_the_ledger_gives(tiny, tmp_path):
@@ -209,7 +205,7 @@ def test_what_a_study_keeps_of_a_curve_gives_the_bars_that_the_ledger_gives(tiny
     schedule = Schedule(made, Ledger(tmp_path / "ledger"), storage)
     while (spec := schedule.next()) is not None:
         schedule.ledger.commit(train(spec))
-        schedule.ended(spec, {**train(spec), "started_unix": 1.0})
+        schedule.ended(spec, train(spec))
     (run,) = schedule.studies
     anew = StudyRun(run.study, storage)
     asked = []
@@ -233,7 +229,8 @@ def test_a_study_is_looked_at_only_when_a_trial_of_its_own_has_ended(tiny, tmp_p
     schedule.ended(spec, train(spec))
     assert looked == [(spec.fold,)]
     schedule.settings_at_once = 2
-    schedule.ended(schedule.next(), {"status": "lost", "reason": "its worker was lost"})
+    spec = schedule.next()
+    schedule.ended(spec, failed(spec, "its worker was lost", "lost"))
     assert len(set(looked)) == 4, "with more settings at once every study may have something to ask for"
 
 
@@ -243,7 +240,7 @@ def test_a_line_that_a_killed_driver_left_half_written_is_cut_off(tiny, tmp_path
     schedule = Schedule(made, Ledger(tmp_path / "ledger"), open_storage(path))
     spec = schedule.next()
     schedule.ledger.commit(train(spec))
-    schedule.ended(spec, {**train(spec), "started_unix": 1.0})
+    schedule.ended(spec, train(spec))
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"op_code": 4, "wor')
     again = Schedule(made, Ledger(tmp_path / "ledger"), open_storage(path))
@@ -289,8 +286,8 @@ def test_a_study_goes_on_only_when_damaged_entries_that_it_was_told_of_are_there
         schedule, asked = Schedule(made, Ledger(folder / "ledger"), open_storage(folder / "studies.journal")), []
         while len(asked) < most and (spec := schedule.next()) is not None:
             asked.append((spec.trial_id, schedule.bar(spec)))
-            schedule.ledger.commit({**train(spec), "started_unix": 1.0})
-            schedule.ended(spec, {**train(spec), "started_unix": 1.0})
+            schedule.ledger.commit(train(spec))
+            schedule.ended(spec, train(spec))
         return schedule, asked
 
     _, whole = trained(tmp_path / "a", 99)
@@ -314,15 +311,9 @@ def test_what_failed_and_whose_entry_is_gone_is_tried_again_and_is_one_failure(t
         ids = []
         while (spec := schedule.next()) is not None:
             ids.append(spec.trial_id)
-            entry = {**train(spec), "started_unix": 1.0}
+            entry = train(spec)
             if not ids[1:] and spec.purpose == "search":
-                entry = {
-                    "trial_id": spec.trial_id,
-                    "spec": spec.to_dict(),
-                    "status": "failed",
-                    "reason": "odd",
-                    "seconds": 1.0,
-                }
+                entry = failed(spec)
             schedule.ledger.commit(entry)
             schedule.ended(spec, entry)
         return schedule, ids
@@ -343,7 +334,7 @@ def test_a_pruned_trial_of_an_earlier_start_is_not_missed(tiny, tmp_path):
     made = make_plan(tiny, trials=2, folds=("anna",))
     schedule = Schedule(made, Ledger(tmp_path / "ledger"), open_storage(tmp_path / "studies.journal"))
     pruned = schedule.next()
-    schedule.ended(pruned, {"status": "pruned", "epochs": 1})
+    schedule.ended(pruned, Pruned(trial_id=pruned.trial_id, epochs=1))
     again = Schedule(made, Ledger(tmp_path / "ledger"), open_storage(tmp_path / "studies.journal"))
     assert pruned not in drain(again)
     again.ask_again({pruned.trial_id})

@@ -7,12 +7,13 @@ import sys
 
 import pytest
 
-from tests.helpers.studies import MODEL, KilledError, known, make_plan, outcome, run, train
+from tests.helpers.studies import MODEL, KilledError, failed, known, make_plan, outcome, run, train
 from tfser.errors import RequestError, TfserError
 from tfser.execution.schedule import Schedule
 from tfser.planning import plan, search_space_file
 from tfser.planning import request as planning_request
 from tfser.planning import settings as planning_settings
+from tfser.record import Pruned
 from tfser.search import journal
 from tfser.search.study import best_epoch, open_storage
 from tfser.storage import patience, places
@@ -29,13 +30,13 @@ def test_the_best_epoch_is_the_first_maximum_of_the_mean_curve():
 def test_every_fold_ends_with_one_final_trial_of_the_best_setting_and_epoch_of_its_own_study(tiny, tmp_path):
     made = make_plan(tiny)
     schedule = run(made, tmp_path)
-    assert len(schedule.records) == 4
+    assert len(schedule.ends) == 4
     for study in made.studies:
         chosen = schedule.chosen[study.name]
         scores = {}
         for settings in trained_settings(schedule.ledger, study):
             specs = study.search_specs(settings)
-            scores[best_epoch([train(s)["curves"]["validation_uar"] for s in specs])] = settings
+            scores[best_epoch([train(s).curves.validation_uar for s in specs])] = settings
         epochs, best = max(scores, key=lambda key: key[1])
         assert chosen.score == best
         spec = schedule.finals[study.configuration, study.folds[0], 0]
@@ -45,11 +46,7 @@ def test_every_fold_ends_with_one_final_trial_of_the_best_setting_and_epoch_of_i
 
 def trained_settings(ledger, study):
     records = [ledger.get(i) for i in ledger.ids()]
-    return [
-        r["spec"]["hyperparameters"]
-        for r in records
-        if r["spec"]["purpose"] == "search" and r["spec"]["fold"] == study.folds[0]
-    ]
+    return [r.spec.settings for r in records if r.spec.purpose == "search" and r.spec.fold == study.folds[0]]
 
 
 def test_the_published_setting_is_tried_first_and_every_study_tries_the_number_asked_for(tiny, tmp_path):
@@ -60,8 +57,8 @@ def test_the_published_setting_is_tried_first_and_every_study_tries_the_number_a
     for study in made.studies:
         settings = trained_settings(schedule.ledger, study)
         assert len(settings) == 5
-        first = next(r for i in log if (r := schedule.ledger.get(i))["spec"]["fold"] == study.folds[0])
-        assert first["spec"]["hyperparameters"]["learning_rate"] == published["learning_rate"]
+        first = next(r for i in log if (r := schedule.ledger.get(i)).spec.fold == study.folds[0])
+        assert first.spec.settings["learning_rate"] == published["learning_rate"]
 
 
 def test_a_study_is_the_same_whatever_the_order_in_which_other_trials_end(tiny, tmp_path):
@@ -150,16 +147,13 @@ def test_a_failed_setting_is_not_chosen_and_counts_as_tried(tiny, tmp_path):
         if spec.purpose == "search":
             tried += 1
             if tried == 1:
-                record = {k: record[k] for k in ("trial_id", "spec")} | {
-                    "status": "failed",
-                    "reason": "the loss was nan in epoch 1",
-                }
-                failed = spec
+                record = failed(spec, "the loss was nan in epoch 1")
+                first = spec
         ledger.commit(record)
         schedule.ended(spec, record)
     assert tried == 3
-    assert schedule.finals[made.configurations[0], "anna", 0].settings != failed.settings
-    assert [e.record["reason"] for e in schedule.failures] == ["the loss was nan in epoch 1"]
+    assert schedule.finals[made.configurations[0], "anna", 0].settings != first.settings
+    assert [e.outcome.reason for e in schedule.failures] == ["the loss was nan in epoch 1"]
     again = Schedule(made, ledger, open_storage(tmp_path / "studies.journal"))
     assert again.finished
 
@@ -168,10 +162,10 @@ def test_a_study_whose_settings_all_fail_leaves_its_fold_without_a_final_trial(t
     made = make_plan(tiny, trials=2, folds=("anna",))
     schedule = Schedule(made, Ledger(tmp_path / "ledger"), open_storage(tmp_path / "studies.journal"))
     while (spec := schedule.next()) is not None:
-        schedule.ended(spec, {"status": "failed", "reason": "no"})
+        schedule.ended(spec, failed(spec, "no"))
     assert schedule.finished
     assert [study.folds for study in schedule.undecided] == [("anna",)]
-    assert schedule.records == {}
+    assert schedule.ends == {}
 
 
 def test_a_lost_entry_of_the_chosen_setting_is_trained_again_before_its_final_trial(tiny, tmp_path):
@@ -236,13 +230,13 @@ def test_a_lost_trial_costs_no_setting_and_the_next_start_takes_it_up(tiny, tmp_
     for count in range(3):
         spec = schedule.next()
         if count == 1:
-            schedule.ended(spec, {"status": "lost", "reason": "its worker was lost"})
+            schedule.ended(spec, failed(spec, "its worker was lost", "lost"))
         else:
             ledger.commit(train(spec))
             schedule.ended(spec, train(spec))
     assert schedule.finished
     assert [study.folds for study in schedule.undecided] == [("anna",)]
-    assert [e.record["status"] for e in schedule.failures] == ["lost"]
+    assert [e.outcome.status for e in schedule.failures] == ["lost"]
     again = run(made, tmp_path)
     assert again.failures == []
     assert len(trained_settings(again.ledger, made.studies[0])) == 3
@@ -253,20 +247,15 @@ def test_what_failed_in_an_earlier_start_is_told_again(tiny, tmp_path):
     made = make_plan(tiny, trials=2, folds=("anna",))
     ledger = Ledger(tmp_path / "ledger")
     schedule = Schedule(made, ledger, open_storage(tmp_path / "studies.journal"))
-    failed = False
+    first = None
     while (spec := schedule.next()) is not None:
-        record = train(spec)
-        if not failed:
-            record = {k: record[k] for k in ("trial_id", "spec")} | {
-                "status": "failed",
-                "reason": "the loss was nan in epoch 1",
-            }
-            failed = True
+        first = first or spec
+        record = failed(spec, "the loss was nan in epoch 1") if spec == first else train(spec)
         ledger.commit(record)
         schedule.ended(spec, record)
     again = Schedule(made, ledger, open_storage(tmp_path / "studies.journal"))
     assert again.finished
-    assert [e.record["reason"] for e in again.failures] == ["the loss was nan in epoch 1"]
+    assert [e.outcome.reason for e in again.failures] == ["the loss was nan in epoch 1"]
 
 
 def test_a_search_trial_whose_worker_was_lost_is_tried_again_with_the_same_bar(tiny, tmp_path):
@@ -279,7 +268,7 @@ def test_a_search_trial_whose_worker_was_lost_is_tried_again_with_the_same_bar(t
     schedule.put_back(spec)
     assert schedule.next() == spec
     assert schedule.bar(spec) == bar, "it would run on where an undisturbed search ends it"
-    schedule.ended(spec, {"status": "pruned", "epochs": 1})
+    schedule.ended(spec, Pruned(trial_id=spec.trial_id, epochs=1))
     assert schedule.bar(spec) == ()
 
 

@@ -472,11 +472,11 @@ def test_more_seeds_and_ablations_may_join_a_sweep(tiny_manifest, tmp_path):
 def test_the_weights_of_final_trials_are_kept_and_are_those_that_were_scored(done):
     ledger = Ledger(done / ".tfser" / "ledger")
     record = ledger.get(read(done / "done", "folds.csv").trial_id[0])
-    spec = record["spec"]
+    spec = record.spec
     model = MODELS[spec["model"]].build(spec["ablation"], spec["hyperparameters"], 3)
-    model.load_state_dict(ledger.weights(record["trial_id"]))
-    assert weights_digest(model) == record["weights_sha256"]
-    assert np.isfinite(record["standardisation"]["std"]).all()
+    model.load_state_dict(ledger.weights(record.trial_id))
+    assert weights_digest(model) == record.weights_sha256
+    assert np.isfinite(record.standardisation.std).all()
 
 
 @pytest.mark.full
@@ -612,7 +612,7 @@ def test_trials_trained_together_give_the_printed_recalls_of_trials_trained_alon
     scores = [c for c in alone if c.startswith("p_")]
     np.testing.assert_allclose(together[scores], alone[scores], atol=1e-8)
     ledger = Ledger(tmp_path / ".tfser" / "ledger")
-    packs = sorted(ledger.get(trial)["machine"].get("trained_together", "1") for trial in ledger.ids())
+    packs = sorted(ledger.get(trial).machine.circumstances.get("trained_together", "1") for trial in ledger.ids())
     assert packs == ["1"] * 4 + ["3"] * 12
 
 
@@ -727,7 +727,7 @@ def test_an_entry_that_is_deleted_while_a_whole_sweep_is_looked_through_is_train
 
     def deleted(run, schedule, *words):
         assert schedule.finished
-        run.ledger.path(next(iter(schedule.records.values()))["trial_id"]).unlink()
+        run.ledger.path(next(iter(schedule.ends.values())).trial_id).unlink()
         return entries(run, schedule, *words)
 
     monkeypatch.setattr(sweep_run.Run, "_entries", deleted)
@@ -742,7 +742,7 @@ def test_a_damaged_search_entry_that_its_study_knows_is_trained_again_once(tiny_
     assert sweep_command.main(call) == 0
     before, ledger = tables_of(tmp_path / "s"), Ledger(tmp_path / ".tfser" / "ledger")
     assert read(tmp_path / "s", "search.csv").epochs.notna().all()
-    searched = [trial_id for trial_id in sorted(ledger.ids()) if ledger.get(trial_id)["spec"]["purpose"] == "search"]
+    searched = [trial_id for trial_id in sorted(ledger.ids()) if ledger.get(trial_id).spec.purpose == "search"]
     for trial_id in searched:  # the chosen setting's, and those of others
         ledger.path(trial_id).write_text("{")
         capsys.readouterr()
@@ -750,7 +750,7 @@ def test_a_damaged_search_entry_that_its_study_knows_is_trained_again_once(tiny_
         shown = capsys.readouterr().out
         assert "its trial was trained again" in shown
         assert "Trained 1 trial in" in shown
-        assert ledger.get(trial_id)["status"] == "done"
+        assert ledger.get(trial_id).status == "done"
         assert tables_of(tmp_path / "s") == before
     assert sweep_command.main(call) == 0
     shown = capsys.readouterr().out

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name
 from PIL import Image
 
-from tests.helpers.runs import DIGEST, EMOTIONS, Held, points, record, row
+from tests.helpers.runs import DIGEST, EMOTIONS, Held, failure, points, record, row
+from tfser.record import from_dict
 from tfser.storage.passwords import redacted
 from tfser.tracking import confusion_thumbnail, outbox
 from tfser.tracking import connection as tracking_connection
@@ -60,14 +61,9 @@ def log_all(place):
     finals = [record(c, fold, 0) for fold in c.folds]
     for trial in (*finals, record(c, "anna", 3, "search")):
         t.trial(c, trial)
-    broken = {
-        k: v
-        for k, v in record(c, "anna", 9).items()
-        if k in ("trial_id", "spec", "started_unix", "seconds", "versions")
-    }
-    t.trial(c, {**broken, "status": "failed", "reason": "the loss was nan"})
-    counts = np.sum([f["confusion"] for f in finals], axis=0).tolist()
-    ids = {f["spec"]["fold"]: {"0": f["trial_id"]} for f in finals}
+    t.trial(c, failure(record(c, "anna", 9), "the loss was nan"))
+    counts = np.sum([f.scores.confusion for f in finals], axis=0).tolist()
+    ids = {f.spec.fold: {"0": f.trial_id} for f in finals}
     settings = {"channels": 16, "epochs": 20}
     t.configuration(
         c,
@@ -85,12 +81,12 @@ def test_a_run_holds_every_number_of_its_trial_once(place):
     c = log_all(place)
     held = Held(place[1] / "mlflow.db")
     for trial in (record(c, "anna", 0), record(c, "bert", 0), record(c, "anna", 3, "search")):
-        (run,) = held.of("s", trial["trial_id"])
+        (run,) = held.of("s", trial.trial_id)
         assert held.metrics[run] == points(trial)
         assert held.params[run]["learning_rate"] == "0.001"
-        assert held.params[run]["fold"] == trial["spec"]["fold"]
+        assert held.params[run]["fold"] == trial.spec.fold
     assert set(held.times.values()) == {1}
-    (failed,) = held.of("s", record(c, "anna", 9)["trial_id"])
+    (failed,) = held.of("s", record(c, "anna", 9).trial_id)
     assert held.runs[failed][1] == "FAILED"
     assert held.tags[failed]["tfser.reason"] == "the loss was nan"
 
@@ -99,8 +95,8 @@ def test_runs_say_which_part_of_which_database_was_used_for_what(place):
     c = log_all(place)
     held = Held(place[1] / "mlflow.db")
     (fold,), (search,) = (
-        held.of("s", record(c, "anna", 0)["trial_id"]),
-        held.of("s", record(c, "anna", 3, "search")["trial_id"]),
+        held.of("s", record(c, "anna", 0).trial_id),
+        held.of("s", record(c, "anna", 3, "search").trial_id),
     )
     (whole,) = held.of("s", configuration_key(c))
     assert held.inputs[fold] == {"train": ("tiny without anna", DIGEST), "test": ("tiny anna", DIGEST)}
@@ -159,9 +155,9 @@ def test_two_emotions_in_chinese_are_two_metrics_of_a_run(place):
     trial = record(c, "anna", 0)
     tracker(place).trial(c, trial)
     held = Held(place[1] / "mlflow.db")
-    (run,) = held.of("s", trial["trial_id"])
+    (run,) = held.of("s", trial.trial_id)
     assert {name: value for (name, _), value in held.metrics[run].items() if name.startswith("test/recall/")} == {
-        f"test/recall/{emotion}": recall for emotion, recall in trial["recalls"].items()
+        f"test/recall/{emotion}": recall for emotion, recall in trial.scores.recalls.items()
     }
 
 
@@ -182,13 +178,13 @@ def test_long_names_of_parts_of_a_database_stay_apart(place):
 def test_confusion_pictures_lie_beside_the_record(place):
     c = log_all(place)
     held = Held(place[1] / "mlflow.db")
-    for key in (record(c, "anna", 0)["trial_id"], configuration_key(c)):
+    for key in (record(c, "anna", 0).trial_id, configuration_key(c)):
         (run,) = held.of("s", key)
         folder = Path(held.runs[run][2].removeprefix("file://"))
         with Image.open(folder / "confusion.png") as image:
             assert image.width > 4 * confusion_thumbnail.CELL
         assert (folder / "confusion.csv").read_text().splitlines()[0] == "true,angry,calm,glad,sad"
-    (search,) = held.of("s", record(c, "anna", 3, "search")["trial_id"])
+    (search,) = held.of("s", record(c, "anna", 3, "search").trial_id)
     assert [p.name for p in Path(held.runs[search][2].removeprefix("file://")).iterdir()] == ["trial.json"]
 
 
@@ -221,7 +217,7 @@ def test_more_than_mlflow_takes_at_once_goes_in_parts(place):
     trial = record(c, "anna", 0, "search", epochs=700)
     tracker(place).trial(c, trial)
     held = Held(place[1] / "mlflow.db")
-    (run,) = held.of("s", trial["trial_id"])
+    (run,) = held.of("s", trial.trial_id)
     assert held.metrics[run] == points(trial)
     assert len(held.metrics[run]) > 2000
 
@@ -236,7 +232,7 @@ def test_a_write_that_was_cut_off_is_made_whole_by_the_next_start(place, monkeyp
                 tracker(place).trial(c, trial)
     tracker(place).trial(c, trial)
     held = Held(place[1] / "mlflow.db")
-    (run,) = held.of("s", trial["trial_id"])
+    (run,) = held.of("s", trial.trial_id)
     assert held.metrics[run] == points(trial)
     assert held.runs[run][1] == "FINISHED"
     assert set(held.times.values()) == {1}
@@ -249,19 +245,15 @@ def test_a_record_that_is_gone_or_empty_is_written_anew(place):
     for damage in (lambda: path.write_text(""), path.unlink):
         damage()
         tracker(place).trial(c, trial)
-        assert json.loads(path.read_text()) == trial
+        assert from_dict(json.loads(path.read_text())) == trial
 
 
 def test_a_trial_that_failed_and_then_did_not_is_no_failure_any_more(place):
     c, trial = row(), record(row(), "anna", 0)
-    failed = {k: trial[k] for k in ("trial_id", "spec", "started_unix", "seconds")} | {
-        "status": "failed",
-        "reason": "out of memory",
-    }
-    tracker(place).trial(c, failed)
+    tracker(place).trial(c, failure(trial, "out of memory"))
     tracker(place).trial(c, trial)
     held = Held(place[1] / "mlflow.db")
-    (run,) = held.of("s", trial["trial_id"])
+    (run,) = held.of("s", trial.trial_id)
     assert held.runs[run][1] == "FINISHED"
     assert "tfser.reason" not in held.tags[run]
 
@@ -273,14 +265,14 @@ def test_of_runs_that_exist_twice_one_stays_with_all_children(place):
     late = tracker(place)
     late._known = {experiment: {} for experiment in t._known}  # what a start sees whose requests are still on their way
     late._parent(c)
-    late._child(c, trials[0])
+    late._child(c, trials[0].spec, trials[0].started_unix)
     late.trial(c, trials[1])
     assert len(Held(place[1] / "mlflow.db").runs) == 5
     tracker(place).remove_doubles()
     held = Held(place[1] / "mlflow.db")
     (parent,) = held.of("s", configuration_key(c))
     for trial in trials:
-        (run,) = held.of("s", trial["trial_id"])
+        (run,) = held.of("s", trial.trial_id)
         assert held.tags[run]["mlflow.parentRunId"] == parent
         assert held.metrics[run] == points(trial)
         assert held.runs[run][1] == "FINISHED"
@@ -315,7 +307,7 @@ def test_a_run_whose_making_was_not_answered_in_time_is_there_once(place, monkey
     m.put(lambda tracker: tracker.trial(c, trial), "the trial")
     m.close()
     held = Held(place[1] / "mlflow.db")
-    (parent,), (run,) = held.of("s", configuration_key(c)), held.of("s", trial["trial_id"])
+    (parent,), (run,) = held.of("s", configuration_key(c)), held.of("s", trial.trial_id)
     assert held.tags[run]["mlflow.parentRunId"] == parent
     assert held.metrics[run] == points(trial)
     assert held.runs[run][1] == "FINISHED"
@@ -328,7 +320,7 @@ def test_sweeps_do_not_see_each_others_runs(place):
     for sweep in ("s", "r"):
         tracker(place, sweep).trial(c, trial)
     held = Held(place[1] / "mlflow.db")
-    assert [len(held.of(sweep, trial["trial_id"])) for sweep in ("s", "r")] == [1, 1]
+    assert [len(held.of(sweep, trial.trial_id)) for sweep in ("s", "r")] == [1, 1]
 
 
 def test_an_experiment_that_somebody_makes_at_the_same_time_is_used(place, monkeypatch):
@@ -352,11 +344,11 @@ def test_a_run_whose_parent_was_deleted_gets_the_new_one(place):
     (before,) = Held(place[1] / "mlflow.db").of("s", configuration_key(c))
     t._client.delete_run(before)
     later = tracker(place)
-    assert not later.holds(c, trial["trial_id"], "done")
+    assert not later.holds(c, trial.trial_id, "done")
     later.trial(c, trial)
-    assert later.holds(c, trial["trial_id"], "done")
+    assert later.holds(c, trial.trial_id, "done")
     held = Held(place[1] / "mlflow.db")
-    (parent,), (run,) = held.of("s", configuration_key(c)), held.of("s", trial["trial_id"])
+    (parent,), (run,) = held.of("s", configuration_key(c)), held.of("s", trial.trial_id)
     assert parent != before
     assert held.tags[run]["mlflow.parentRunId"] == parent
     assert set(held.times.values()) == {1}

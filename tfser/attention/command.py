@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from tfser.features.store import extract
 from tfser.final_models import find
 from tfser.final_models.find import Source
 from tfser.final_models.model import FinalModel, read
+from tfser.record import Record
 from tfser.storage.places import Place, typed_place
 from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_path, typed_whole
@@ -29,7 +30,7 @@ from tfser.training.determinism import settled
 
 
 def utterances(
-    model: FinalModel, record: Mapping[str, Any], wanted: Sequence[str], place: Source, data: Place | None
+    model: FinalModel, record: Record, wanted: Sequence[str], place: Source, data: Place | None
 ) -> list[Chosen]:
     """Utterances of the trial's database by id: from the features in the storage, else read anew from the corpus.
 
@@ -54,7 +55,7 @@ def utterances(
         held_out = model.spec.fold == (session if model.spec.protocol == "session" else speaker)
         seen = "held out" if held_out else "among the training speakers"
         chosen.append(Chosen(name=name, frames=np.array(own), about=f"{emotion}, speaker {speaker} ({seen})"))
-    recorded = {u["id"]: np.array(u["p"]) for u in record["utterances"]}
+    recorded = {u.id: np.array(u.p) for u in record.scores.utterances}
     other = [
         c
         for c in chosen
@@ -90,18 +91,18 @@ def _from_corpus(model: FinalModel, wanted: Sequence[str], data: Place | None, w
     return found
 
 
-def _suggested(record: Mapping[str, Any]) -> str:
+def _suggested(record: Record) -> str:
     """For every emotion the test utterance that the model is surest of, among those that it recognised."""
     best: dict[str, tuple[float, str]] = {}
-    for u in record["utterances"]:
-        truth = record["emotions"].index(u["truth"])
-        if max(u["p"]) == u["p"][truth]:
-            best[u["truth"]] = max(best.get(u["truth"], (0.0, "")), (u["p"][truth], u["id"]))
+    for u in record.scores.utterances:
+        p = u.p[record.scores.emotions.index(u.truth)]
+        if p == max(u.p):
+            best[u.truth] = max(best.get(u.truth, (0.0, "")), (p, u.id))
     words = ", ".join(f"{show(name)} ({emotion})" for emotion, (_, name) in sorted(best.items()))
     return (
         f"of the test utterances it is surest of {words}"
         if words
-        else f"it was tested on {show(record['utterances'][0]['id'])} and others"
+        else f"it was tested on {show(record.scores.utterances[0].id)} and others"
     )
 
 

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from tfser.benchmark import made_up
 from tfser.benchmark.figures import Figure, Scale, figure, seconds
-from tfser.evaluation import metrics
 from tfser.models import MODELS
 from tfser.planning.configuration import Configuration
+from tfser.record import Record, to_dict
 from tfser.report import write
 from tfser.storage import temporary
 from tfser.tracking import connection as tracking_connection
@@ -90,9 +90,11 @@ def _log(uri: str, folder: Path, rows: list[Configuration]) -> None:
             for fold in row.folds:
                 for seed in row.seeds:
                     record = _record(row, fold, seed)
-                    finals[fold][str(seed)] = record["trial_id"]
+                    finals[fold][str(seed)] = record.trial_id
                     tracker.trial(row, record)
-                    (folder / "records" / f"{record['trial_id']}.json").write_text(json.dumps(record), encoding="utf-8")
+                    (folder / "records" / f"{record.trial_id}.json").write_text(
+                        json.dumps(to_dict(record)), encoding="utf-8"
+                    )
             tracker.configuration(row, finals, {}, 0)
 
 
@@ -110,8 +112,8 @@ def _unsynchronised() -> Iterator[None]:
         event.remove(Engine, "connect", relax)
 
 
-def _record(row: Configuration, fold: str, seed: int) -> dict[str, Any]:
-    """A ledger entry as whole as a real one, with made-up scores."""
+def _record(row: Configuration, fold: str, seed: int) -> Record:
+    """A record as whole as a real one, with made-up scores."""
     spec = TrialSpec(
         database=row.database,
         database_digest="0123456789abcdef",
@@ -125,32 +127,7 @@ def _record(row: Configuration, fold: str, seed: int) -> dict[str, Any]:
         epochs=EPOCHS,
         hyperparameters=(("batch_size", 32), ("channels", 16), ("learning_rate", 0.001)),
     )
-    random, size = np.random.default_rng(int(spec.trial_id, 16)), len(row.emotions)
-    scores, truth = random.dirichlet(np.ones(size), UTTERANCES), np.arange(UTTERANCES) % size
-    counts = metrics.confusion(truth.tolist(), scores.argmax(axis=1), size)
-    return {
-        "trial_id": spec.trial_id,
-        "spec": spec.to_dict(),
-        "status": "done",
-        "started_unix": 1.7e9 + seed,
-        "seconds": 60.0,
-        "versions": {"tfser": "0"},
-        "machine": {"device": "cpu", "system": "made up"},
-        "emotions": list(row.emotions),
-        "utterances": [
-            {"id": f"{fold}-{i:03d}", "speaker": fold, "truth": row.emotions[truth[i]], "p": scores[i].tolist()}
-            for i in range(UTTERANCES)
-        ],
-        "confusion": counts.tolist(),
-        "war": metrics.war(counts),
-        "uar": metrics.uar(counts),
-        "recalls": dict(zip(row.emotions, metrics.recalls(counts).tolist(), strict=True)),
-        "segments": {"count": 4 * UTTERANCES, "war": 0.25, "uar": 0.25},
-        "curves": {"train_loss": random.random(EPOCHS).tolist()},
-        "epochs": EPOCHS,
-        "standardisation": {"mean": [0.0] * 80, "std": [1.0] * 80},
-        "parameters": 240_000,
-    }
+    return made_up.record(spec, row.emotions, UTTERANCES)
 
 
 def _bare_loop(folder: Path) -> int:
@@ -161,7 +138,7 @@ def _bare_loop(folder: Path) -> int:
 
 def _collect(uri: str, runs: int) -> None:
     (results,) = from_mlflow(uri)
-    assert len(results.records) == runs
+    assert len(results.entries) == runs
 
 
 def _tables(uri: str, folder: Path) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import optuna
 
+from tfser.benchmark import made_up
 from tfser.benchmark.figures import Figure, Scale, figure, seconds
 from tfser.databases import load
 from tfser.execution.schedule import Ended, Schedule
@@ -29,6 +30,7 @@ from tfser.models import MODELS
 from tfser.planning import plan, search_space, search_space_file
 from tfser.planning import request as planning_request
 from tfser.planning import settings as planning_settings
+from tfser.record import Outcome
 from tfser.search.study import STARTUP_TRIALS, open_storage
 from tfser.storage import packaged_files, temporary
 from tfser.storage.ledger import Ledger
@@ -132,7 +134,7 @@ def _finals(trials: int, workers: int, repeats: int) -> list[Figure]:
             mirror = Mirror(lambda: _Forgets(), print)  # type: ignore[arg-type, return-value]
 
             def watch(
-                ended: Ended, mirror: Mirror = mirror, clock: Clock = clock, log: Callable[..., None] = log
+                ended: Ended[Outcome], mirror: Mirror = mirror, clock: Clock = clock, log: Callable[..., None] = log
             ) -> None:
                 clock("mirror", lambda: mirror.put(partial(log, ended.spec.trial_id)))
 
@@ -199,28 +201,11 @@ def simulate(schedule: Schedule, workers: int, clock: Clock, tenth: int = 0) -> 
         if not running:
             return at_tenth
         *_, spec = heapq.heappop(running)
-        schedule.ledger.commit(_entry(spec))  # by the worker
-        record = clock("ledger", partial(schedule.ledger.get, spec.trial_id))
-        clock("schedule", partial(schedule.ended, spec, record))
+        schedule.ledger.commit(made_up.record(spec, ("angry", "calm", "glad", "sad"), 40))  # by the worker
+        entry = clock("ledger", partial(schedule.ledger.get, spec.trial_id))
+        clock("schedule", partial(schedule.ended, spec, entry))
         if schedule.trained == tenth:
             at_tenth = _memory_mb()
-
-
-def _entry(spec: TrialSpec) -> dict[str, Any]:
-    """A ledger entry as a training would leave it, with scores of 40 utterances."""
-    dice = random.Random(spec.trial_id)
-    curve = [dice.random() for _ in range(spec.epochs)]
-    return {
-        "trial_id": spec.trial_id,
-        "spec": spec.to_dict(),
-        "status": "done",
-        "started_unix": 0.0,
-        "seconds": 1.0,
-        "utterances": [
-            {"id": f"{i}", "speaker": spec.fold, "truth": "calm", "p": [0.1, 0.2, 0.3, 0.4]} for i in range(40)
-        ],
-        "curves": {"train_loss": curve, "validation_uar": curve, "validation_war": curve},
-    }
 
 
 def _memory_mb() -> float:

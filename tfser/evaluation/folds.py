@@ -6,12 +6,13 @@ works on anything with a ``speaker`` and a ``session``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tfser.errors import RequestError
+from tfser.trial import ProtocolName
 
-PROTOCOLS = {"speaker": "leave-one-speaker-out", "session": "leave-one-session-out"}
+PRINTED: Mapping[ProtocolName, str] = {"speaker": "leave-one-speaker-out", "session": "leave-one-session-out"}
 """Protocol to its name in print."""
 
 
@@ -25,19 +26,17 @@ class Labelled(Protocol):
     def session(self) -> str | None: ...
 
 
-def group(utterance: Labelled, protocol: str) -> str:
+def group(utterance: Labelled, protocol: ProtocolName) -> str:
     """The fold that holds this utterance out."""
     return str(utterance.speaker if protocol == "speaker" else utterance.session)
 
 
-def folds(utterances: Sequence[Labelled], protocol: str, database: str = "database") -> tuple[str, ...]:
+def folds(utterances: Sequence[Labelled], protocol: ProtocolName, database: str = "database") -> tuple[str, ...]:
     """Every fold of the protocol, sorted.
 
     Raises:
         RequestError: no sessions are known, a speaker is in two sessions, or there is a single group.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol {protocol!r} is not one of {', '.join(PROTOCOLS)}")
     if protocol == "session":
         if any(u.session is None for u in utterances):
             raise RequestError(
@@ -79,7 +78,7 @@ def validation_group(names: Sequence[str], fold: str, rotation: int = 0) -> str:
 
 
 def split(
-    utterances: Sequence[Labelled], protocol: str, fold: str, validation: Sequence[str] = ()
+    utterances: Sequence[Labelled], protocol: ProtocolName, fold: str, validation: Sequence[str] = ()
 ) -> tuple[list[int], list[int]]:
     """Indices to train on, and indices to score on.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from tfser.execution import run_trial
 from tfser.execution.runner import RETRIES
 from tfser.execution.schedule import Schedule
 from tfser.execution.worker_usage import Usage
 from tfser.features.store import Mapper
+from tfser.record import Failure, Outcome
 from tfser.training.together import fusion_key
 from tfser.trial import TrialSpec
 
@@ -40,19 +40,23 @@ class InProcessRunner:
         while specs := schedule.next_together(fusion_key, self._together):
             began = time.time()
             try:
-                records: Sequence[Mapping[str, Any]] = run_trial.run_pack([task(spec) for spec in specs])
+                outcomes = run_trial.run_pack([task(spec) for spec in specs])
             except MemoryError as error:
-                records = [{"status": "lost", "reason": f"out of memory: {error}"}] * len(specs)
+                outcomes = _lost(specs, f"out of memory: {error}")
             except run_trial.FeaturesError as error:
                 if losses[specs[0].trial_id] < RETRIES:
                     for spec in specs:
                         losses[spec.trial_id] += 1
                         schedule.put_back(spec)
                     continue
-                records = [{"status": "lost", "reason": str(error)}] * len(specs)
+                outcomes = _lost(specs, str(error))
             self.usage.worked(began, time.time())
-            for spec, record in zip(specs, records, strict=True):
-                schedule.ended(spec, record)
+            for spec, outcome in zip(specs, outcomes, strict=True):
+                schedule.ended(spec, outcome)
 
     def close(self) -> None:
         """Nothing was started."""
+
+
+def _lost(specs: Sequence[TrialSpec], reason: str) -> list[Outcome]:
+    return [Failure(trial_id=spec.trial_id, spec=spec, reason=reason, status="lost") for spec in specs]

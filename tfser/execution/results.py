@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tfser.planning.configuration import Configuration
-from tfser.record import refuse_leaks
+from tfser.record import Entry, refuse_leaks
 
 if TYPE_CHECKING:
     from tfser.search.history import History  # which takes its configurations from here
@@ -28,8 +28,8 @@ class Results:
     """The sweep's name."""
     configurations: tuple[Configuration, ...]
     """Sorted by key."""
-    records: Mapping[tuple[Configuration, str, int], Mapping[str, Any]] = field(default_factory=dict)
-    """(configuration, fold, seed) to the ledger record of that final trial; a missing key is a missing fold."""
+    entries: Mapping[tuple[Configuration, str, int], Entry] = field(default_factory=dict)
+    """(configuration, fold, seed) to what is known of that final trial; a missing key is a missing fold."""
     runs: Mapping[tuple[Configuration, str, int], str] = field(default_factory=dict)
     """(configuration, fold, seed) to the id of that trial's MLflow run, where it has one."""
     row_runs: Mapping[Configuration, str] = field(default_factory=dict)
@@ -40,5 +40,5 @@ class Results:
     """The command line that made them, without passwords; empty where it is not known, or where there were several."""
 
     def __post_init__(self) -> None:
-        for record in self.records.values():
-            refuse_leaks(record)
+        for entry in self.entries.values():
+            refuse_leaks(entry)

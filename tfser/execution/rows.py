@@ -17,12 +17,10 @@ from tfser.execution.results import Results
 from tfser.planning.configuration import Configuration, from_dict, to_dict
 from tfser.planning.settings import fixed_settings, is_published
 from tfser.planning.settings_in_words import recorded, unrecorded
-from tfser.record import is_done
+from tfser.record import Entry, Record
 from tfser.search import history
 from tfser.search.history import History
 from tfser.storage.places import Place, commit_text, listed, make_folder, read_text
-
-Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,25 +112,21 @@ def _path(storage: Place, sweep: str) -> Place:
     return storage / "rows" / f"{sweep}.json"
 
 
-def identified(row: Row, records: Mapping[str, Record], digest: str = "") -> Row:
+def identified(row: Row, entries: Mapping[str, Entry], digest: str = "") -> Row:
     """A row that was kept before digest and settings were a part of it, with what its trials tell of them.
 
     Args:
         row: the row; one that has its settings is given back as it is.
-        records: trial id to its ledger entry.
+        entries: trial id to its ledger entry.
         digest: the database's, where it is known otherwise.
     """
     c = row.configuration
     if c.settings:
         return row
-    specs = [
-        records[trial]["spec"]
-        for seeds in row.finals.values()
-        for trial in seeds.values()
-        if "spec" in records.get(trial, {})
-    ]
-    digests = sorted({spec["database_digest"] for spec in specs} | ({digest} if digest else set()))
-    asked = {fixed_settings(spec["hyperparameters"], spec["epochs"]) for spec in specs}
+    known = [entries.get(trial) for seeds in row.finals.values() for trial in seeds.values()]
+    specs = [entry.spec for entry in known if entry is not None and entry.spec is not None]
+    digests = sorted({spec.database_digest for spec in specs} | ({digest} if digest else set()))
+    asked = {fixed_settings(spec.settings, spec.epochs) for spec in specs}
     selection, settings = c.selection, unrecorded(row.sweep)
     if len(asked) == 1 and not row.histories and selection not in ("nested", "global"):
         (settings,) = asked
@@ -148,7 +142,7 @@ def identified(row: Row, records: Mapping[str, Record], digest: str = "") -> Row
 
 
 def assembled(
-    name: str, rows: Sequence[Row], records: Mapping[str, Record], runs: Mapping[str, str] | None = None
+    name: str, rows: Sequence[Row], entries: Mapping[str, Entry], runs: Mapping[str, str] | None = None
 ) -> list[Results]:
     """Tables' rows: one value, or one for each state of a database where there are several of one name.
 
@@ -158,7 +152,7 @@ def assembled(
     Args:
         name: of the sweep or the database.
         rows: what to put together.
-        records: trial id to its entry, of those that ended.
+        entries: trial id to its entry, of those that ended.
         runs: trial id to its MLflow run.
     """
     by_key: dict[tuple[str, ...], list[Row]] = defaultdict(list)
@@ -170,25 +164,25 @@ def assembled(
         digests[database].add(digest)
     for (database, digest, *_), alike in sorted(by_key.items()):
         groups[f"{name}-{digest[:8] or 'unknown'}" if len(digests[database]) > 1 else name].append(alike)
-    return [_results(title, group, records, runs or {}) for title, group in sorted(groups.items())]
+    return [_results(title, group, entries, runs or {}) for title, group in sorted(groups.items())]
 
 
 def _results(
-    name: str, rows: Sequence[Sequence[Row]], records: Mapping[str, Record], runs: Mapping[str, str]
+    name: str, rows: Sequence[Sequence[Row]], entries: Mapping[str, Entry], runs: Mapping[str, str]
 ) -> Results:
     configurations: list[Configuration] = []
-    found: dict[tuple[Configuration, str, int], Record] = {}
+    found: dict[tuple[Configuration, str, int], Entry] = {}
     found_runs: dict[tuple[Configuration, str, int], str] = {}
     row_runs: dict[Configuration, str] = {}
     histories: list[History] = []
     for alike in rows:
-        trials = _trials(alike, records)
-        c = _extent(alike, {key for key, trial in trials.items() if is_done(records.get(trial))})
+        trials = _trials(alike, entries)
+        c = _extent(alike, {key for key, trial in trials.items() if isinstance(entries.get(trial), Record)})
         configurations.append(c)
         for (fold, seed), trial in trials.items():
             if fold in c.folds and seed in c.seeds:
-                if trial in records:
-                    found[c, fold, seed] = records[trial]
+                if trial in entries:
+                    found[c, fold, seed] = entries[trial]
                 if trial in runs:
                     found_runs[c, fold, seed] = runs[trial]
         if run := next((row.run for row in reversed(alike) if row.run), ""):
@@ -199,7 +193,7 @@ def _results(
     return Results(
         sweep=name,
         configurations=tuple(sorted(configurations, key=lambda c: c.key)),
-        records=found,
+        entries=found,
         runs=found_runs,
         row_runs=row_runs,
         histories=tuple(histories),
@@ -207,20 +201,17 @@ def _results(
     )
 
 
-def _trials(alike: Sequence[Row], records: Mapping[str, Record]) -> dict[tuple[str, int], str]:
+def _trials(alike: Sequence[Row], entries: Mapping[str, Entry]) -> dict[tuple[str, int], str]:
     """(fold, seed) to its trial: the last one that is done, else the last one. Trials of two numerics versions never mix."""
+    done = {trial: entry for trial, entry in entries.items() if isinstance(entry, Record)}
     trials: dict[tuple[str, int], str] = {}
     for row in alike:
         for fold, seeds in row.finals.items():
             for seed, trial in seeds.items():
                 key = fold, int(seed)
-                if is_done(records.get(trial)) or key not in trials or not is_done(records.get(trials[key])):
+                if trial in done or trials.get(key) not in done:
                     trials[key] = trial
-    versions = {
-        key: records[trial].get("spec", {}).get("numerics", 0)
-        for key, trial in trials.items()
-        if is_done(records.get(trial))
-    }
+    versions = {key: done[trial].spec.numerics for key, trial in trials.items() if trial in done}
     newest = max(versions.values(), default=0)
     return {key: trial for key, trial in trials.items() if versions.get(key, newest) == newest}
 

@@ -13,21 +13,34 @@ import sysconfig
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from tfser import __version__
 from tfser.errors import MachineError, TrialError
-from tfser.evaluation import folds, leaky_protocols, metrics
+from tfser.evaluation import folds, leaky_protocols
+from tfser.evaluation.scores import scores
 from tfser.execution import known_sound
 from tfser.features.pack import DAMAGED, Pack
 from tfser.models import MODELS
+from tfser.record import (
+    Curves,
+    Failure,
+    Machine,
+    Outcome,
+    Pruned,
+    Record,
+    ScoredUtterance,
+    Scores,
+    Standardisation,
+    from_dict,
+    to_dict,
+)
 from tfser.storage.checkpoints import Checkpoint
 from tfser.storage.ledger import Ledger
 from tfser.storage.places import Place, commit_text, make_folder
@@ -36,8 +49,11 @@ from tfser.training.together import OWN_SETTINGS, FusedTraining, fusion_key
 from tfser.training.training import Training, TrialData, copied
 from tfser.trial import TrialSpec
 
-_Outcome = tuple[dict[str, Any], Mapping[str, torch.Tensor]]
-"""The entry and the weights of a trial that has ended."""
+_LAYOUT = "2"
+"""Of what a checkpoint holds; one of another layout is not used."""
+
+_Ended = tuple[Outcome, Mapping[str, torch.Tensor]]
+"""How a trial ended, and its weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +136,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def run(task: Task) -> dict[str, Any]:
+def run(task: Task) -> Outcome:
     """Train one trial, commit its entry, and return it.
 
     A trial that would fail again in the same way is committed as failed, with the place of its log. What may go well
@@ -134,12 +150,12 @@ def run(task: Task) -> dict[str, Any]:
     if (there := _committed(task)) is not None:
         return there
     trial = _Trial(task)
-    record = trial.attempt(trial.alone)
-    assert record is not None  # a training alone goes to its end
-    return record
+    outcome = trial.attempt(trial.alone)
+    assert outcome is not None  # a training alone goes to its end
+    return outcome
 
 
-def run_pack(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+def run_pack(tasks: Sequence[Task]) -> list[Outcome]:
     """Train what one worker was handed at once: one trial alone, several together; returns their entries in order.
 
     Raises:
@@ -149,7 +165,7 @@ def run_pack(tasks: Sequence[Task]) -> list[dict[str, Any]]:
     return [run(tasks[0])] if len(tasks) == 1 else run_together(tasks)
 
 
-def run_together(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+def run_together(tasks: Sequence[Task]) -> list[Outcome]:
     """Train several trials as one, commit every one's entry as ``run`` does, and return them in the order of the tasks.
 
     A member that fails, is pruned or has fewer epochs leaves, and the others go on. Each has checkpoints of its own, which
@@ -168,32 +184,32 @@ def run_together(tasks: Sequence[Task]) -> list[dict[str, Any]]:
         raise ValueError(
             f"{len(tasks)} trials cannot be trained together: they differ in more than {', '.join(OWN_SETTINGS)}"
         )
-    records: dict[str, dict[str, Any]] = {}
+    outcomes: dict[str, Outcome] = {}
     trials: dict[int, _Trial] = {}
     for task in {task.spec.trial_id: task for task in tasks}.values():
         if (there := _committed(task)) is not None:
-            records[task.spec.trial_id] = there
+            outcomes[task.spec.trial_id] = there
             continue
         trial = _Trial(task, trained_together=str(len(tasks)))
-        if (record := trial.attempt(trial.begin)) is not None:
-            records[task.spec.trial_id] = record
+        if (outcome := trial.attempt(trial.begin)) is not None:
+            outcomes[task.spec.trial_id] = outcome
         else:
             trials[id(trial.training)] = trial
     try:
-        _train_together(trials, records)
+        _train_together(trials, outcomes)
     except Exception as error:
         if isinstance(error, (OSError, MemoryError)):
             raise
         if out_of_memory(error):
             raise MemoryError(str(error)) from error
         for trial in trials.values():
-            if trial.task.spec.trial_id not in records:
-                records[trial.task.spec.trial_id] = run(trial.task)
-    return [records[task.spec.trial_id] for task in tasks]
+            if trial.task.spec.trial_id not in outcomes:
+                outcomes[trial.task.spec.trial_id] = run(trial.task)
+    return [outcomes[task.spec.trial_id] for task in tasks]
 
 
-def _train_together(trials: Mapping[int, _Trial], records: dict[str, dict[str, Any]]) -> None:
-    """Train until every trial has its record; ``trials`` by the identity of their trainings."""
+def _train_together(trials: Mapping[int, _Trial], outcomes: dict[str, Outcome]) -> None:
+    """Train until every trial has ended; ``trials`` by the identity of their trainings."""
     if not trials:
         return
     together = FusedTraining([trial.training for trial in trials.values()])
@@ -205,9 +221,9 @@ def _train_together(trials: Mapping[int, _Trial], records: dict[str, dict[str, A
             trials[id(member)].spent_s += share
         for member, error in ended:
             trial = trials[id(member)]
-            record = trial.attempt(trial.after_epoch if error is None else partial(_raise, error))
-            if record is not None:
-                records[trial.task.spec.trial_id] = record
+            outcome = trial.attempt(trial.after_epoch if error is None else partial(_raise, error))
+            if outcome is not None:
+                outcomes[trial.task.spec.trial_id] = outcome
                 together.remove(member)
 
 
@@ -215,10 +231,10 @@ def _raise(error: Exception) -> None:
     raise error
 
 
-def _committed(task: Task) -> dict[str, Any] | None:
-    """The entry of another attempt: its worker may have been lost between its commit and its last word."""
-    record = task.ledger.get(task.spec.trial_id)
-    return record if record is not None and record["status"] == "done" else None
+def _committed(task: Task) -> Record | None:
+    """Return the record of another attempt: its worker may have been lost between its commit and its last word."""
+    entry = task.ledger.get(task.spec.trial_id)
+    return entry if isinstance(entry, Record) else None
 
 
 class _Trial:
@@ -233,32 +249,28 @@ class _Trial:
         self.task = task
         self.spent_s = 0.0
         """Of earlier attempts and of this one, so far."""
-        machine = {
-            "host": socket.gethostname(),
-            "device": _device_name(),
-            "system": platform.platform(),
-            **circumstances,
-            **task.machine,
-        }
-        self._base: dict[str, Any] = {
-            "trial_id": task.spec.trial_id,
-            "spec": task.spec.to_dict(),
-            "started_unix": time.time(),
-            "versions": versions(),
-            "machine": machine,
-        }
-        self._checkpoint = Checkpoint(
-            task.storage / "checkpoints", task.spec.trial_id, {**versions(), "device": _device_name()}
+        self._started_unix = time.time()
+        self._machine = Machine(
+            host=socket.gethostname(),
+            device=_device_name(),
+            system=platform.platform(),
+            circumstances={**circumstances, **task.machine},
         )
-        self._best: dict[str, Any] | None = None
+        self._checkpoint = Checkpoint(
+            task.storage / "checkpoints",
+            task.spec.trial_id,
+            {**versions(), "device": _device_name(), "layout": _LAYOUT},
+        )
+        self._best: tuple[Record, Mapping[str, torch.Tensor]] | None = None
+        """Of an oracle trial: the record and the weights of the best epoch so far."""
         self._resumed = 0
         self._saved = time.monotonic()
         self._since = time.monotonic()
 
-    def attempt(self, work: Callable[[], _Outcome | None]) -> dict[str, Any] | None:
-        """Do a part of the trial's work; returns the record with which it ended by that, or ``None`` where it goes on.
+    def attempt(self, work: Callable[[], _Ended | None]) -> Outcome | None:
+        """Do a part of the trial's work; returns how it ended by that, or ``None`` where it goes on.
 
-        A record that is not of a pruned trial is committed.
+        A record and a failure are committed.
 
         Raises:
             OSError: see ``run``.
@@ -266,7 +278,7 @@ class _Trial:
         """
         self._since = time.monotonic()
         try:
-            outcome = work()
+            ended = work()
         except OSError:
             raise
         except Exception as error:
@@ -275,33 +287,46 @@ class _Trial:
             if of_the_machine(error):
                 raise MachineError(f"{type(error).__name__}: {error}") from error
             reason = str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
-            log = str(_write_log(self.task, self._base))
-            outcome = {**self._base, "status": "failed", "reason": reason, "seconds": self._seconds(), "log": log}, {}
+            ended = self._failure(reason), {}
         self.spent_s = self._seconds()
-        if outcome is None:
+        if ended is None:
             return None
-        record, weights = outcome
-        if record["status"] != "pruned":
+        outcome, weights = ended
+        if not isinstance(outcome, Pruned):
             if (there := _committed(self.task)) is not None:
                 return there
-            kept = self.task.spec.purpose != "search" and not self.task.spec.leaks and record["status"] == "done"
-            self.task.ledger.commit(record, weights if kept else None)
+            spec = self.task.spec
+            kept = isinstance(outcome, Record) and spec.purpose != "search" and not spec.leaks
+            self.task.ledger.commit(outcome, weights if kept else None)
         self._checkpoint.remove()
-        return record
+        return outcome
+
+    def _failure(self, reason: str) -> Failure:
+        """Return why the trial fails, and write a log of the error that is being handled."""
+        failure = Failure(
+            trial_id=self.task.spec.trial_id,
+            spec=self.task.spec,
+            reason=reason,
+            started_unix=self._started_unix,
+            seconds=self._seconds(),
+            machine=self._machine,
+            versions=versions(),
+        )
+        return replace(failure, log=str(_write_log(self.task, failure)))
 
     def _seconds(self) -> float:
         """What this trial has taken until now, the part of its work that is under way included."""
         return self.spent_s + time.monotonic() - self._since
 
-    def alone(self) -> _Outcome:
+    def alone(self) -> _Ended:
         """Train it to its end, with nothing beside it."""
-        outcome = self.begin()
-        while outcome is None:
+        ended = self.begin()
+        while ended is None:
             self.training.run_epoch()
-            outcome = self.after_epoch()
-        return outcome
+            ended = self.after_epoch()
+        return ended
 
-    def begin(self) -> _Outcome | None:
+    def begin(self) -> _Ended | None:
         """Make the training, and go on from a checkpoint where there is one."""
         spec = self.task.spec
         self._pack, frames = _open_pack(self.task.pack, spec.database_digest)
@@ -318,41 +343,73 @@ class _Trial:
         earlier = self._checkpoint.load()
         if earlier is not None:
             self.training.restore(earlier["training"])
-            self._best, self._resumed = earlier["best"], self.training.epoch
+            self._resumed = self.training.epoch
+            if earlier["best"] is not None:
+                best = from_dict(earlier["best"]["record"])
+                assert isinstance(best, Record)
+                self._best = best, earlier["best"]["weights"]
             self.spent_s += earlier["seconds"]
         self._saved = time.monotonic()
         return None
 
-    def after_epoch(self) -> _Outcome | None:
+    def after_epoch(self) -> _Ended | None:
         """Score and save as the trial's purpose wants; the outcome where it has ended, by pruning or with its last epoch."""
         training, spec, bar = self.training, self.task.spec, self.task.bar
-        pack = self._pack
         if spec.purpose == "search":
             training.validate()
             reached = max(training.curves.validation_uar)
             if bar and training.epoch < spec.epochs and reached < bar[training.epoch - 1]:
-                return {**self._base, "status": "pruned", "epochs": training.epoch, "reached": reached}, {}
+                return Pruned(trial_id=spec.trial_id, epochs=training.epoch), {}
         elif spec.purpose == "oracle":
-            scores = _scores(training, pack, spec)
-            if self._best is None or scores["uar"] > self._best["scores"]["uar"]:
-                self._best = copied({"scores": scores, "weights": training.model.state_dict()})
+            record = self._record()
+            if self._best is None or record.scores.uar > self._best[0].scores.uar:
+                self._best = record, copied(training.model.state_dict())
         if training.epoch < spec.epochs:
             if time.monotonic() - self._saved >= self.task.checkpoint_s:
-                self._checkpoint.save({"training": training.state(), "best": self._best, "seconds": self._seconds()})
-                self._saved = time.monotonic()
+                self._save()
             return None
-        weights = training.model.state_dict()
-        scores = _scores(training, pack, spec)
+        record = self._record()
+        weights: Mapping[str, torch.Tensor] = training.model.state_dict()
         if self._best is not None:
             # The curves are those of the whole training; everything else is of the best epoch on the test fold.
-            scores, weights = {**self._best["scores"], "curves": scores["curves"]}, self._best["weights"]
-        return {
-            **self._base,
-            "status": "done",
-            **scores,
-            "resumed_at_epoch": self._resumed,
-            "seconds": self._seconds(),
-        }, weights
+            best, weights = self._best
+            record = replace(
+                record,
+                scores=best.scores,
+                epochs=best.epochs,
+                weights_sha256=best.weights_sha256,
+                known_sound=best.known_sound,
+            )
+        return record, weights
+
+    def _record(self) -> Record:
+        """Return the record that the trial would have if it ended now."""
+        training, spec = self.training, self.task.spec
+        curves = training.curves
+        return Record(
+            spec=spec,
+            scores=_scores(training, self._pack, spec),
+            epochs=training.epoch,
+            curves=Curves(
+                train_loss=tuple(curves.train_loss),
+                validation_uar=tuple(curves.validation_uar),
+                validation_war=tuple(curves.validation_war),
+            ),
+            started_unix=self._started_unix,
+            seconds=self._seconds(),
+            resumed_at_epoch=self._resumed,
+            machine=self._machine,
+            versions=versions(),
+            standardisation=Standardisation(mean=tuple(training.mean.tolist()), std=tuple(training.std.tolist())),
+            parameters=sum(p.numel() for p in training.model.parameters()),
+            weights_sha256=weights_digest(training.model),
+            known_sound=_known_sound(training, spec),
+        )
+
+    def _save(self) -> None:
+        best = {"record": to_dict(self._best[0]), "weights": self._best[1]} if self._best else None
+        self._checkpoint.save({"training": self.training.state(), "best": best, "seconds": self._seconds()})
+        self._saved = time.monotonic()
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -395,51 +452,32 @@ def of_the_machine(error: BaseException) -> bool:
     return any(name.startswith("<frozen importlib.") or name in _SYSTEM_MODULES for name in files)
 
 
-def _write_log(task: Task, base: Mapping[str, Any]) -> Place:
+def _write_log(task: Task, failure: Failure) -> Place:
     """What is known of the error being handled, for a person; returns where it lies."""
     path = task.storage / "logs" / f"{task.spec.trial_id}.log"
     make_folder(path.parent)
-    facts = json.dumps({**base, "pid": os.getpid()}, indent=1, sort_keys=True)
+    facts = json.dumps({**to_dict(failure), "pid": os.getpid()}, indent=1, sort_keys=True)
     commit_text(path, f"{traceback.format_exc()}\n{facts}\n")
     return path
 
 
-def _scores(training: Training, pack: Pack, spec: TrialSpec) -> dict[str, Any]:
-    """What the entry says of a finished training."""
-    scores = training.score()
+def _scores(training: Training, pack: Pack, spec: TrialSpec) -> Scores:
+    """Score a training as it is now."""
+    found = training.score()
     _, scored = _sides(pack, spec)
-    matrix = scores.confusion
-    recalls = metrics.recalls(matrix)
-    return {
-        "emotions": list(pack.emotions),
-        "utterances": [
-            {"id": u.id, "speaker": u.speaker, "truth": u.emotion, "p": p.tolist()}
-            for u, p in zip((pack.utterances[i] for i in scored), scores.probabilities, strict=True)
-        ],
-        "confusion": matrix.tolist(),
-        "war": metrics.war(matrix),
-        "uar": metrics.uar(matrix),
-        "recalls": {e: None if np.isnan(r) else float(r) for e, r in zip(pack.emotions, recalls, strict=True)},
-        "segments": {
-            "count": int(scores.segment_confusion.sum()),
-            "war": metrics.war(scores.segment_confusion),
-            "uar": metrics.uar(scores.segment_confusion),
-        },
-        "curves": {name: getattr(training.curves, name) for name in ("train_loss", "validation_uar", "validation_war")},
-        "epochs": training.epoch,
-        "standardisation": {"mean": training.mean.tolist(), "std": training.std.tolist()},
-        "parameters": sum(p.numel() for p in training.model.parameters()),
-        "weights_sha256": weights_digest(training.model),
-        **_known_sound(training, spec),
-    }
+    utterances = [
+        ScoredUtterance(id=u.id, speaker=u.speaker, truth=u.emotion, p=tuple(p.tolist()))
+        for u, p in zip((pack.utterances[i] for i in scored), found.probabilities, strict=True)
+    ]
+    return scores(pack.emotions, utterances, found.segment_confusion)
 
 
-def _known_sound(training: Training, spec: TrialSpec) -> dict[str, Any]:
+def _known_sound(training: Training, spec: TrialSpec) -> tuple[float, ...]:
     """What tells later whether the weights that are kept still give the same scores."""
     if spec.purpose == "search":
-        return {}
-    scores = known_sound.scores(training.scorer, spec.settings)
-    return {"known_sound": scores} if np.isfinite(scores).all() else {}
+        return ()
+    heard = known_sound.scores(training.scorer, spec.settings)
+    return tuple(heard) if np.isfinite(heard).all() else ()
 
 
 def versions() -> dict[str, str]:

@@ -11,28 +11,28 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Generic, TypeVar
 
 from optuna.storages import BaseStorage
 
 from tfser.execution.waiting_trials import AGAIN, ANY, FIRST, Ready
 from tfser.planning.configuration import Configuration
 from tfser.planning.plan import Plan, Study
+from tfser.record import Failure, Outcome, Pruned, Record
 from tfser.search.study import Chosen, OpenTrial, StudyRun, best_epoch
 from tfser.storage.ledger import Ledger
-from tfser.trial import TrialSpec
+from tfser.trial import TrialSpec, Value
 
-Record = Mapping[str, Any]
+How = TypeVar("How", bound=Outcome, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Generic[How]):
     """One trial that ended, for whoever watches."""
 
     spec: TrialSpec
     configuration: Configuration
-    record: Record
-    """The ledger entry; of a trial that could not be recorded, its status and reason alone."""
+    outcome: How
     trained: bool
     """False where the ledger already held it."""
 
@@ -40,10 +40,16 @@ class Ended:
 Key = tuple[Configuration, str, int]
 """Configuration, fold and seed of a final trial."""
 
-Asked = tuple[TrialSpec, Configuration, Callable[[Record], None]]
+Asked = tuple[TrialSpec, Configuration, Callable[[Outcome], None]]
 """A trial that somebody waits for: the trial, the row it belongs to, and who is told."""
 
-_KEPT = ("trial_id", "status", "reason", "log", "started_unix", "seconds")
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What of a record stays in memory: the rest is in the ledger."""
+
+    trial_id: str
+    seconds: float
 
 
 class Schedule:
@@ -70,7 +76,7 @@ class Schedule:
         storage: BaseStorage | None,
         *,
         settings_at_once: int = 1,
-        watch: Callable[[Ended], None] = lambda ended: None,
+        watch: Callable[[Ended[Outcome]], None] = lambda ended: None,
         retry_failed: bool = False,
         owner: str = "",
         work: Callable[[TrialSpec], float] = lambda spec: spec.epochs,
@@ -85,16 +91,15 @@ class Schedule:
         self._running: dict[str, TrialSpec] = {}
         self.finals: dict[Key, TrialSpec] = {}
         """The final trial of every (configuration, fold, seed) whose setting is known."""
-        self.records: dict[Key, Record] = {}
-        """Of every final trial that ended: its id and status, when and how long it was trained, or why it failed. Scores
-        are in the ledger."""
+        self.ends: dict[Key, Done | Failure] = {}
+        """Of every final trial that ended, how."""
         self.chosen: dict[str, Chosen] = {}
         """Study name to what it chose."""
         self.trained = 0
         """Trials trained since this start, pruned ones included, failed and lost ones not."""
         self.there: set[str] = set()
         """Trials that were done when this start began."""
-        self.failures: list[Ended] = []
+        self.failures: list[Ended[Failure]] = []
         """Trials that failed, in this start or an earlier one."""
         self.epochs_saved = 0
         """Epochs that pruning spared since this start."""
@@ -154,8 +159,8 @@ class Schedule:
         Args:
             gone: ids of trials without an entry; those that need none are passed over.
         """
-        for key, record in self.records.items():
-            if record["status"] == "done" and record["trial_id"] in gone:
+        for key, end in self.ends.items():
+            if isinstance(end, Done) and end.trial_id in gone:
                 self._want((self.finals[key], key[0], partial(self._keep, key)), FIRST, again=True)
         for run in self.studies:
             self._again(run, [spec for spec, left in run.told if left and spec.trial_id in gone])
@@ -195,21 +200,14 @@ class Schedule:
         self._running.update((spec.trial_id, spec) for spec in specs)
         return specs
 
-    def ended(self, spec: TrialSpec, record: Record) -> None:
-        """A trial ended.
-
-        Args:
-            spec: the trial.
-            record: its ledger entry; or ``failed``, ``lost`` (it may do better elsewhere or later) or ``pruned``
-                as ``status``, with a ``reason``, where it left none.
-        """
+    def ended(self, spec: TrialSpec, outcome: Outcome) -> None:
+        """Take in how a trial that was handed out ended."""
         self._running.pop(spec.trial_id, None)
         self._bars.pop(spec.trial_id, None)
         self._tried.add(spec.trial_id)
-        self.trained += record["status"] not in ("failed", "lost")
-        record = {"trial_id": spec.trial_id, **record}
+        self.trained += not isinstance(outcome, Failure)
         for asked in self._waiting.pop(spec.trial_id, []):
-            self._told(asked, record, True)
+            self._told(asked, outcome, True)
         self._advance()
 
     def _want(self, asked: Asked, urgency: int = ANY, behind: float = 0.0, *, again: bool = False) -> None:
@@ -223,12 +221,12 @@ class Schedule:
         """
         trial_id = asked[0].trial_id
         if trial_id not in self._waiting and (again or trial_id in self._held or trial_id in self._tried):
-            record = self.ledger.get(trial_id)
-            if record is not None and (record["status"] == "done" or trial_id in self._tried or not self._retry):
+            entry = self.ledger.get(trial_id)
+            if isinstance(entry, Record) or (entry is not None and (trial_id in self._tried or not self._retry)):
                 if again:
-                    asked[2](record)  # it has been announced before
+                    asked[2](entry)  # it has been announced before
                 else:
-                    self._told(asked, record, False)
+                    self._told(asked, entry, False)
                 return
         if trial_id in self._waiting:
             self._waiting[trial_id].append(asked)
@@ -236,16 +234,16 @@ class Schedule:
         self._waiting[trial_id] = [asked]
         self._ready.push(asked[0], urgency, behind)
 
-    def _told(self, asked: Asked, record: Record, trained: bool) -> None:
+    def _told(self, asked: Asked, outcome: Outcome, trained: bool) -> None:
         """Pass on how a trial ended to who watches and to who asked."""
         spec, configuration, then = asked
-        if record["status"] in ("failed", "lost"):
-            self.failures.append(Ended(spec, configuration, _kept(record), trained))
+        if isinstance(outcome, Failure):
+            self.failures.append(Ended(spec, configuration, outcome, trained))
         elif not trained and spec.trial_id not in self._tried:
             self.there.add(spec.trial_id)
-        self.epochs_saved += spec.epochs - record["epochs"] if record["status"] == "pruned" else 0
-        self._watch(Ended(spec, configuration, record, trained))
-        then(record)
+        self.epochs_saved += spec.epochs - outcome.epochs if isinstance(outcome, Pruned) else 0
+        self._watch(Ended(spec, configuration, outcome, trained))
+        then(outcome)
 
     def _announce_told(self, run: StudyRun) -> list[TrialSpec]:
         """Who watches may have missed what ended in an earlier start; what failed there is a failure of this one too.
@@ -255,13 +253,13 @@ class Schedule:
         """
         gone = []
         for spec, left in run.told:
-            record = self.ledger.get(spec.trial_id)
-            if record is not None:
-                if record["status"] == "failed":
-                    self.failures.append(Ended(spec, run.study.configuration, _kept(record), False))
+            entry = self.ledger.get(spec.trial_id)
+            if entry is not None:
+                if isinstance(entry, Failure):
+                    self.failures.append(Ended(spec, run.study.configuration, entry, False))
                 else:
                     self.there.add(spec.trial_id)
-                self._watch(Ended(spec, run.study.configuration, record, False))
+                self._watch(Ended(spec, run.study.configuration, entry, False))
             elif left:
                 gone.append(spec)
         return gone
@@ -277,8 +275,8 @@ class Schedule:
         left = {spec.trial_id for spec in specs}
         self.failures = [failed for failed in self.failures if failed.spec.trial_id not in left]
 
-        def ended(record: Record) -> None:
-            left.discard(record["trial_id"])
+        def ended(outcome: Outcome) -> None:
+            left.discard(outcome.trial_id)
             if not left:
                 then()
 
@@ -293,15 +291,16 @@ class Schedule:
             self._want_setting(run, opened)
         self._due[run] = None
 
-    def _want_finals(self, study: Study, settings: Mapping[str, Any], epochs: int, urgency: int = ANY) -> None:
+    def _want_finals(self, study: Study, settings: Mapping[str, Value], epochs: int, urgency: int = ANY) -> None:
         configuration = study.configuration
         for (fold, seed), spec in study.final_specs(settings, epochs).items():
             key = (configuration, fold, seed)
             self.finals[key] = spec
             self._want((spec, configuration, partial(self._keep, key)), urgency)
 
-    def _keep(self, key: Key, record: Record) -> None:
-        self.records[key] = _kept(record)
+    def _keep(self, key: Key, outcome: Outcome) -> None:
+        assert not isinstance(outcome, Pruned)  # only search trials are
+        self.ends[key] = Done(outcome.trial_id, outcome.seconds) if isinstance(outcome, Record) else outcome
 
     def _want_setting(self, run: StudyRun, opened: OpenTrial) -> None:
         self._bars.update(
@@ -311,8 +310,8 @@ class Schedule:
         for spec in {spec.trial_id: spec for spec in opened.specs}.values():
             self._want((spec, run.study.configuration, partial(self._setting_ended, run, opened)), ANY, behind)
 
-    def _setting_ended(self, run: StudyRun, opened: OpenTrial, record: Record) -> None:
-        run.ended_trial(opened, record)
+    def _setting_ended(self, run: StudyRun, opened: OpenTrial, outcome: Outcome) -> None:
+        run.ended_trial(opened, outcome)
         if run in self._searching:
             self._due[run] = None
 
@@ -338,19 +337,14 @@ class Schedule:
         """
         self.chosen[study.name] = chosen
         specs = {spec.trial_id: spec for spec in chosen.specs}
-        curves: dict[str, list[float]] = {}
+        curves: dict[str, Sequence[float]] = {}
 
-        def take(record: Record) -> None:
-            if record["status"] == "done":
-                curves[record["trial_id"]] = record["curves"]["validation_uar"]
+        def take(outcome: Outcome) -> None:
+            if isinstance(outcome, Record):
+                curves[outcome.trial_id] = outcome.curves.validation_uar
                 if len(curves) == len(specs):
                     epochs, _ = best_epoch([curves[spec.trial_id] for spec in chosen.specs])
                     self._want_finals(study, chosen.settings, epochs, FIRST)
 
         for spec in specs.values():
             self._want((spec, study.configuration, take), FIRST, again=True)
-
-
-def _kept(record: Record) -> Record:
-    """What of a ledger entry stays in memory: no scores and no curves."""
-    return {name: record[name] for name in _KEPT if name in record}

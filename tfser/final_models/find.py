@@ -14,11 +14,11 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tfser.errors import RequestError
 from tfser.features.pack import Pack
-from tfser.final_models.model import FinalModel, made_with
+from tfser.final_models.model import Blueprint, FinalModel, in_words
+from tfser.record import Failure, Record
 from tfser.storage import default_places, passwords
 from tfser.storage.ledger import Ledger
 from tfser.storage.places import NAME, Place, listed, read_text, typed_place
@@ -135,8 +135,8 @@ def narrowed(arguments: argparse.Namespace) -> dict[str, str]:
     return {name: getattr(arguments, name) for name in NARROWING if getattr(arguments, name) is not None}
 
 
-def find(run: str, place: Source, only: Mapping[str, str]) -> dict[str, Any]:
-    """The ledger entry of the one final trial that a person means.
+def find(run: str, place: Source, only: Mapping[str, str]) -> Record:
+    """Return the record of the one final trial that a person means.
 
     Args:
         run: what was typed: a trial id or the beginning of one, an MLflow run id, or the name of a sweep.
@@ -187,20 +187,19 @@ def _meant(run: str, place: Source) -> Iterable[Choice]:
 def _by_id(word: str, ledger: Ledger) -> list[Choice]:
     try:
         ids = [word] if len(word) == 16 else sorted(i for i in ledger.ids() if i.startswith(word))
-        records = [(i, ledger.get(i)) for i in ids]
+        entries = [(i, ledger.get(i)) for i in ids]
     except OSError as error:
         raise RequestError(
             f"ledger {ledger.root}", [f"{error.strerror or error}; name the sweep's storage with --storage"]
         ) from None
     if ledger.damaged:
         raise RequestError(f"ledger {ledger.root}", [f"{path}: {_DAMAGED}" for path in ledger.damaged])
-    whole = [(i, record) for i, record in records if record is not None]
-    finals = [
-        (i, record) for i, record in whole if record["spec"]["purpose"] != "search" and not record["spec"].get("leaks")
-    ]
+    whole = [entry.spec for _, entry in entries if entry is not None and entry.spec is not None]
+    finals = [spec for spec in whole if spec.purpose != "search" and not spec.leaks]
     # A search or leaking trial that is alone with its prefix is shown to be one; among final trials it is not what anybody means.
     return [
-        Choice(trial_id=i, **{name: str(record["spec"][name]) for name in NARROWING}) for i, record in finals or whole
+        Choice(trial_id=spec.trial_id, **{name: str(getattr(spec, name)) for name in NARROWING})
+        for spec in finals or whole
     ]
 
 
@@ -252,56 +251,44 @@ def _order(choice: Choice) -> tuple[str, ...]:
     return tuple(getattr(choice, name) for name in ("database", "model", "ablation", "fold", "seed", "trial_id"))
 
 
-def _usable(ledger: Ledger, trial_id: str) -> dict[str, Any]:
-    """The entry of a final trial that is done.
+def _usable(ledger: Ledger, trial_id: str) -> Record:
+    """Return the record of a final trial.
 
     Raises:
         RequestError: it is not there, not whole, not done, or not final.
     """
     try:
-        record = ledger.get(trial_id)
+        entry = ledger.get(trial_id)
     except OSError as error:
         raise RequestError(f"trial {trial_id}", [f"its entry cannot be read: {error}"]) from None
-    if record is None:
-        why = (
-            _DAMAGED
-            if ledger.damaged
-            else f"the ledger {ledger.root} does not hold it; name the sweep's storage with --storage"
-        )
-        raise RequestError(f"trial {trial_id}", [why])
-    spec = record["spec"]
-    if record["status"] != "done":
-        raise RequestError(
-            f"trial {trial_id}", [f"it failed ({record['reason']}); the sweep trains it again with --retry-failed"]
-        )
-    if spec["purpose"] == "search":
-        raise RequestError(
-            f"trial {trial_id}",
-            [
-                f"it is a search trial, trained without {', '.join(spec['validation'])} to choose a setting; only final trials keep weights"
-            ],
-        )
-    if spec.get("leaks"):
-        raise RequestError(
-            f"trial {trial_id}",
-            [
-                f"it was shown its test utterances on purpose ({', '.join(spec['leaks'])}), to tell what that is worth; use an honest trial"
-            ],
-        )
-    return record
+    if entry is None and ledger.damaged:
+        why = _DAMAGED
+    elif entry is None:
+        why = f"the ledger {ledger.root} does not hold it; name the sweep's storage with --storage"
+    elif isinstance(entry, Failure):
+        why = f"it failed ({entry.reason}); the sweep trains it again with --retry-failed"
+    elif entry.spec.purpose == "search":
+        without = f"trained without {', '.join(entry.spec.validation)} to choose a setting"
+        why = f"it is a search trial, {without}; only final trials keep weights"
+    elif entry.spec.leaks:
+        shown = f"it was shown its test utterances on purpose ({', '.join(entry.spec.leaks)})"
+        why = f"{shown}, to tell what that is worth; use an honest trial"
+    else:
+        return entry
+    raise RequestError(f"trial {trial_id}", [why])
 
 
-def load(record: Mapping[str, Any], ledger: Ledger) -> FinalModel:
+def load(record: Record, ledger: Ledger) -> FinalModel:
     """The model of a final trial, which gives the scores that were recorded.
 
     Raises:
         RequestError: its weights are gone or damaged, or it gives other scores here.
     """
-    trial_id = record["trial_id"]
+    trial_id = record.trial_id
     path = ledger.weights_path(trial_id)
     again = f"remove {ledger.path(trial_id)}, and the command of its sweep trains it again"
     try:
-        model = FinalModel(record, ledger.weights(trial_id))
+        model = FinalModel(Blueprint.of(record), ledger.weights(trial_id))
     except RequestError:
         raise
     except FileNotFoundError:
@@ -313,12 +300,12 @@ def load(record: Mapping[str, Any], ledger: Ledger) -> FinalModel:
         raise RequestError(
             f"trial {trial_id}", [f"its weights {path} are damaged: {reason}; put a whole copy back, or {again}"]
         ) from None
-    if "known_sound" not in record:
+    if not record.known_sound:
         _compare_with_features(model, record, ledger.root.parent / "features")
     return model
 
 
-def _compare_with_features(model: FinalModel, record: Mapping[str, Any], features: Place) -> None:
+def _compare_with_features(model: FinalModel, record: Record, features: Place) -> None:
     """Score some test utterances again: what an entry that holds no scores of the known sound can be compared with."""
     path = model.pack(features)
     try:
@@ -327,7 +314,7 @@ def _compare_with_features(model: FinalModel, record: Mapping[str, Any], feature
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         why = f"its features {path} cannot be read ({type(error).__name__})"
         text = f"trial {model.trial_id}: {why}, so that its scores were not compared with the recorded ones; it was made with"
-        print(text, made_with(record), file=sys.stderr)
+        print(text, in_words(record.versions), file=sys.stderr)
         return
-    recorded = {u["id"]: u["p"] for u in record["utterances"][:COMPARED]}
+    recorded = {u.id: u.p for u in record.scores.utterances[:COMPARED]}
     model.compare({u.id: frames[u.start : u.start + u.frames] for u in pack.utterances if u.id in recorded}, recorded)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from typing import Any
 
 from tfser.errors import RequestError
 from tfser.final_models.find import Source
 from tfser.final_models.mlflow_model import log_model
+from tfser.record import Record
 from tfser.storage import passwords
 from tfser.storage.places import read_bytes
 from tfser.tracking import connection
 
 
-def log(run: str, record: Mapping[str, Any], place: Source) -> str:
+def log(run: str, record: Record, place: Source) -> str:
     """Log a trial's model where it is not logged yet, and say in words how to serve it.
 
     Args:
         run: what the person named; where that is an MLflow run, the model goes there, else to the trial's newest run.
-        record: the trial's ledger entry.
+        record: the trial's.
         place: where its weights and runs are.
 
     Raises:
@@ -28,7 +27,7 @@ def log(run: str, record: Mapping[str, Any], place: Source) -> str:
     connection.quiet_environment()
     from mlflow import MlflowClient
 
-    uri, trial_id = place.mlflow_uri, record["trial_id"]
+    uri, trial_id = place.mlflow_uri, record.trial_id
     try:
         client = MlflowClient(tracking_uri=uri)
         experiments = [e.experiment_id for e in client.search_experiments(filter_string="name LIKE 'tfser/%'")]

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tfser.final_models.model import portable
+from tfser.final_models.model import Blueprint
+from tfser.record import Record
 from tfser.storage import temporary
 from tfser.tracking import connection
 
@@ -23,7 +23,7 @@ NEEDED = ("soundfile", "pandas", "pyyaml", "filelock", "universal-pathlib")
 and which is therefore not among the model's requirements."""
 
 
-def log_model(client: Any, run_id: str, record: Mapping[str, Any], weights: bytes) -> str:
+def log_model(client: Any, run_id: str, record: Record, weights: bytes) -> str:
     """Log a trial's model at its run; one that is there and whole is left as it is. Returns the model's id.
 
     Goes through ``client`` alone: MLflow's global tracking URI and active run stay as they are.
@@ -31,7 +31,7 @@ def log_model(client: Any, run_id: str, record: Mapping[str, Any], weights: byte
     Args:
         client: an ``MlflowClient``.
         run_id: of the trial's run.
-        record: the trial's ledger entry.
+        record: the trial's.
         weights: the file of its weights.
 
     Raises:
@@ -43,16 +43,16 @@ def log_model(client: Any, run_id: str, record: Mapping[str, Any], weights: byte
     for output in run.outputs.model_outputs if run.outputs else ():
         if client.get_logged_model(output.model_id).status == LoggedModelStatus.READY:
             return str(output.model_id)
-    spec = record["spec"]
+    spec = record.spec
     named = {
-        name: str(spec[name])
+        name: str(getattr(spec, name))
         for name in ("database", "protocol", "fold", "model", "ablation", "seed", "epochs", "purpose")
     }
-    name = re.sub(r"[^A-Za-z0-9_+-]+", "-", f"{spec['database']}-{spec['fold']}-{spec['ablation']}-seed{spec['seed']}")
+    name = re.sub(r"[^A-Za-z0-9_+-]+", "-", f"{spec.database}-{spec.fold}-{spec.ablation}-seed{spec.seed}")
     tags = {
-        "tfser.trial_id": record["trial_id"],
-        "tfser.test_uar": repr(record["uar"]),
-        "tfser.test_war": repr(record["war"]),
+        "tfser.trial_id": record.trial_id,
+        "tfser.test_uar": repr(record.scores.uar),
+        "tfser.test_war": repr(record.scores.war),
     }
     model = client.create_logged_model(run.info.experiment_id, name, run_id, tags, named, "classifier")
     try:
@@ -68,14 +68,12 @@ def log_model(client: Any, run_id: str, record: Mapping[str, Any], weights: byte
     return str(model.model_id)
 
 
-def save(
-    folder: Path, record: Mapping[str, Any], weights: bytes, run_id: str | None = None, logged: Any = None
-) -> None:
+def save(folder: Path, record: Record, weights: bytes, run_id: str | None = None, logged: Any = None) -> None:
     """Write the model as a folder that ``mlflow models serve -m FOLDER`` serves.
 
     Args:
         folder: must not hold anything yet.
-        record: the trial's ledger entry.
+        record: the trial's.
         weights: the file of its weights.
         run_id: of the run that it is logged at, if any.
         logged: MLflow's entity of the model, if any.
@@ -91,18 +89,18 @@ def save(
     from mlflow.types import ColSpec, DataType, Schema
 
     with temporary.Folder("model") as beside:
-        spec, versions = record["spec"], record["versions"]
+        spec, versions = record.spec, record.versions
         columns = [
             ColSpec(DataType.string, "emotion"),
-            *(ColSpec(DataType.double, f"p_{emotion}") for emotion in record["emotions"]),
+            *(ColSpec(DataType.double, f"p_{emotion}") for emotion in record.scores.emotions),
         ]
         used = {
             **{name: versions[name] for name in ("torch", "torchaudio", "numpy")},
             **{name: version(name) for name in NEEDED},
         }
         about = {
-            "trial_id": record["trial_id"],
-            "trained_on": f"{spec['database']} without {spec['fold']}",
+            "trial_id": record.trial_id,
+            "trained_on": f"{spec.database} without {spec.fold}",
             "tfser": versions["tfser"],
         }
         at = (
@@ -111,7 +109,7 @@ def save(
             else {}
         )
         trial, parameters = beside / "trial.json", beside / "weights.pt"
-        trial.write_text(portable(record), encoding="utf-8")
+        trial.write_text(Blueprint.of(record).to_json(), encoding="utf-8")
         parameters.write_bytes(weights)
         save_model(
             folder,

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from tfser.features.segments import as_tensor, segment_frames
 from tfser.features.store import extract
 from tfser.models import MODELS
 from tfser.planning.settings import front_end
+from tfser.record import Record, Standardisation, standardisation
 from tfser.storage.places import Place
 from tfser.training.determinism import settled, weights_digest
 from tfser.training.scoring import Scorer, utterance_means
@@ -31,9 +31,70 @@ from tfser.trial import NUMERICS_VERSION, TrialSpec
 
 CPU = torch.device("cpu")
 
-PORTABLE = ("trial_id", "spec", "emotions", "standardisation", "weights_sha256", "versions")
-"""What of a ledger entry, with its device and ``known_sound``, rebuilds its model: neither the utterances that it was scored on nor
-where it was trained."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blueprint:
+    """What rebuilds a final trial's model beside its weights: neither utterances that it was scored on nor where it was trained."""
+
+    spec: TrialSpec
+    emotions: tuple[str, ...]
+    standardisation: Standardisation | None
+    weights_sha256: str
+    known_sound: tuple[float, ...]
+    versions: Mapping[str, str]
+    device: str
+
+    @classmethod
+    def of(cls, record: Record) -> Blueprint:
+        """Return that of a record."""
+        return cls(
+            spec=record.spec,
+            emotions=record.scores.emotions,
+            standardisation=record.standardisation,
+            weights_sha256=record.weights_sha256,
+            known_sound=record.known_sound,
+            versions=record.versions,
+            device=record.machine.device,
+        )
+
+    @classmethod
+    def read(cls, text: str) -> Blueprint:
+        """Return what ``to_json`` wrote, in this version of tfser or another.
+
+        Raises:
+            RequestError: this tfser has no such trials.
+        """
+        values = json.loads(text)
+        versions = values.get("versions", {})
+        try:
+            spec = TrialSpec.from_dict(values["spec"])
+        except (KeyError, TypeError, ValueError) as error:
+            why = f"its settings are not those of this tfser ({error}); use {in_words(versions)}, which trained it"
+            raise RequestError(f"trial {values['trial_id']}", [why]) from None
+        return cls(
+            spec=spec,
+            emotions=tuple(values["emotions"]),
+            standardisation=standardisation(values.get("standardisation")),
+            weights_sha256=values.get("weights_sha256", ""),
+            known_sound=tuple(values.get("known_sound", ())),
+            versions=versions,
+            device=values["machine"]["device"],
+        )
+
+    def to_json(self) -> str:
+        """Return it as JSON text."""
+        values = {
+            "trial_id": self.spec.trial_id,
+            "spec": self.spec.to_dict(),
+            "emotions": self.emotions,
+            "standardisation": asdict(self.standardisation) if self.standardisation else None,
+            "weights_sha256": self.weights_sha256,
+            "known_sound": self.known_sound,
+            "versions": dict(self.versions),
+            "machine": {"device": self.device},
+        }
+        return json.dumps(values, sort_keys=True, ensure_ascii=True, allow_nan=False)
+
 
 _FILES = DatabaseInfo(
     name="files",
@@ -68,7 +129,7 @@ class FinalModel:
     only on the same kind are scores equal to the bit.
 
     Args:
-        record: its ledger entry, or what ``portable`` made of it.
+        blueprint: what rebuilds it.
         weights: its weights.
 
     Raises:
@@ -77,28 +138,26 @@ class FinalModel:
             setting or network, or its front end is another.
     """
 
-    def __init__(self, record: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
-        self.trial_id: str = record["trial_id"]
-        self._trained = trained = made_with(record)
-        version = made_with(record, "tfser")
-        spec, numerics = record["spec"], record["spec"].get("numerics")
-        if numerics != NUMERICS_VERSION:
-            ours = f"{version} trained it with numerics {numerics}, this one computes numerics {NUMERICS_VERSION}"
+    def __init__(self, blueprint: Blueprint, weights: Mapping[str, torch.Tensor]) -> None:
+        self.spec = spec = blueprint.spec
+        self.trial_id = spec.trial_id
+        self._trained = trained = in_words(blueprint.versions)
+        version = in_words(blueprint.versions, "tfser")
+        if spec.numerics != NUMERICS_VERSION:
+            ours = f"{version} trained it with numerics {spec.numerics}, this one computes numerics {NUMERICS_VERSION}"
             raise self._refused(
                 f"{ours}: its scores would differ; use {version}, or type its sweep's command again to train it anew"
             )
-        if spec["model"] not in MODELS:
-            raise self._refused(f"{unknown('model', spec['model'], MODELS)}; use {version}, which trained it")
-        lacking = [name for name in PORTABLE if name not in record]
-        if lacking:
-            raise self._refused(f"its entry has no {', '.join(lacking)}; use {trained}, which wrote it")
-        architecture = MODELS[spec["model"]]
+        if spec.model not in MODELS:
+            raise self._refused(f"{unknown('model', spec.model, MODELS)}; use {version}, which trained it")
+        if (bands := blueprint.standardisation) is None or not blueprint.weights_sha256:
+            raise self._refused(f"its entry has no standardisation or no weights_sha256; use {trained}, which wrote it")
+        architecture = MODELS[spec.model]
+        self.emotions = blueprint.emotions
         try:
-            self.spec = TrialSpec.from_dict(spec)
-            self.emotions: tuple[str, ...] = tuple(record["emotions"])
-            self.front_end: FrontEnd = front_end(self.spec.settings)
+            self.front_end: FrontEnd = front_end(spec.settings)
             with settled(CPU):  # the parameters that it is built with are replaced; nobody's random state moves
-                model = architecture.build(self.spec.ablation, self.spec.settings, len(self.emotions))
+                model = architecture.build(spec.ablation, spec.settings, len(self.emotions))
         except RequestError as error:
             raise self._refused(
                 f"{error.source} cannot be built: {'; '.join(error.problems)}; use {trained}, which trained it"
@@ -107,7 +166,7 @@ class FinalModel:
             raise self._refused(
                 f"its settings are not those of this tfser ({error}); use {trained}, which trained it"
             ) from None
-        if weights_digest(weights) != record["weights_sha256"]:
+        if weights_digest(weights) != blueprint.weights_sha256:
             raise ValueError("their checksum is not the one in the entry")
         try:
             model.load_state_dict(dict(weights))
@@ -116,10 +175,9 @@ class FinalModel:
             raise self._refused(
                 f"its weights are whole but do not fit the network of this tfser ({why}); use {trained}"
             ) from None
-        mean, std = (np.array(record["standardisation"][name]) for name in ("mean", "std"))
-        self.scorer = Scorer(model, mean, std, _device(record))
-        if "known_sound" in record:
-            self._compare("a made-up sound", known_sound.scores(self.scorer, self.spec.settings), record["known_sound"])
+        self.scorer = Scorer(model, np.array(bands.mean), np.array(bands.std), _device(blueprint.device))
+        if blueprint.known_sound:
+            self._compare("a made-up sound", known_sound.scores(self.scorer, spec.settings), blueprint.known_sound)
 
     def _refused(self, why: str) -> RequestError:
         return RequestError(f"trial {self.trial_id}", [why])
@@ -219,22 +277,14 @@ def centre_s(front_end: FrontEnd, frames: np.ndarray) -> np.ndarray:
     return centres
 
 
-def portable(record: Mapping[str, Any]) -> str:
-    """What rebuilds a model beside its weights, as JSON text."""
-    values = {name: record[name] for name in (*PORTABLE, "known_sound") if name in record}
-    values["machine"] = {"device": record["machine"]["device"]}
-    return json.dumps(values, sort_keys=True, ensure_ascii=True, allow_nan=False)
-
-
-def made_with(record: Mapping[str, Any], *names: str) -> str:
-    """What trained a trial, in words: versions that move its numbers."""
-    versions = record.get("versions", {})
+def in_words(versions: Mapping[str, str], *names: str) -> str:
+    """Return what trained a trial, in words: versions that move its numbers."""
     return ", ".join(
         f"{name} {versions[name]}" for name in names or ("tfser", "torch", "torchaudio") if name in versions
     )
 
 
-def _device(record: Mapping[str, Any]) -> torch.device:
-    if torch.cuda.is_available() and torch.cuda.get_device_name(0) == record["machine"]["device"]:
+def _device(trained_on: str) -> torch.device:
+    if torch.cuda.is_available() and torch.cuda.get_device_name(0) == trained_on:
         return torch.device("cuda")
     return CPU

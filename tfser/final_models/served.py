@@ -6,7 +6,6 @@ It needs tfser where it is served. The model beside it is a state dictionary tha
 
 from __future__ import annotations
 
-import json
 import threading
 import warnings
 from pathlib import Path
@@ -16,7 +15,7 @@ import pandas as pd  # type: ignore[import-untyped]
 import torch
 
 from tfser.errors import RequestError
-from tfser.final_models.model import FinalModel, read
+from tfser.final_models.model import Blueprint, FinalModel, read
 from tfser.storage import temporary
 
 with warnings.catch_warnings():
@@ -35,13 +34,11 @@ class Served(PythonModel):  # type: ignore[misc]  # MLflow has no types
         Raises:
             ValueError: its weights are damaged.
         """
-        record = json.loads(Path(context.artifacts["trial"]).read_text(encoding="utf-8"))
-        self._model = FinalModel(
-            record, torch.load(context.artifacts["weights"], weights_only=True, map_location="cpu")
-        )
-        self._one_at_a_time = (
-            threading.Lock()
-        )  # the server answers in threads, and torch's settings belong to the process
+        blueprint = Blueprint.read(Path(context.artifacts["trial"]).read_text(encoding="utf-8"))
+        weights = torch.load(context.artifacts["weights"], weights_only=True, map_location="cpu")
+        self._model = FinalModel(blueprint, weights)
+        # The server answers in threads, and torch's settings belong to the process.
+        self._one_at_a_time = threading.Lock()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """The scores of every row.

@@ -22,10 +22,11 @@ from rich.console import Console
 
 from tfser.errors import RequestError, counted, unknown
 from tfser.execution.run_trial import versions
-from tfser.execution.schedule import Key, Record, Schedule
+from tfser.execution.schedule import Key, Schedule
 from tfser.leaks import table as report
 from tfser.leaks.plan import LEARNING_RATES, ROWS, Leaks, make
 from tfser.models import MODELS
+from tfser.record import Entry
 from tfser.report.tables import formats, terminal
 from tfser.storage import passwords
 from tfser.storage.places import absolute, commit_text, typed_place
@@ -34,7 +35,7 @@ from tfser.sweep.identity import recall
 from tfser.sweep.options import DATABASE_HELP, LEAKS_PREFIX, add_places, add_training
 from tfser.sweep.progress import View
 from tfser.sweep.request import Sweep, check, probe_out
-from tfser.sweep.run import Run, tally
+from tfser.sweep.run import Run, failures, tally
 from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_whole
 from tfser.trial import NUMERICS_VERSION
@@ -168,19 +169,19 @@ class LeaksRun(Run):
             self.sweep.plan, self.ledger, None, watch=view.ended, retry_failed=self.arguments.retry_failed
         )
         view.schedule = schedule
-        records, _ = self._entries(schedule, view, memory, None)
+        entries, _ = self._entries(schedule, view, memory, None)
         whole = self._whole(schedule)
-        self._write(schedule, records)
+        self._write(schedule, entries)
         return 0 if whole else 1
 
-    def _write(self, schedule: Schedule, records: Mapping[Key, Record]) -> None:
-        measured = report.measure(self.leaks, records)
+    def _write(self, schedule: Schedule, entries: Mapping[Key, Entry]) -> None:
+        measured = report.measure(self.leaks, entries)
         table = report.table(self.leaks, measured)
         made = {
             "leaks.csv": formats.to_csv(report.CSV_COLUMNS, [table]),
             "leaks.md": formats.to_markdown("What leaks are worth", [table]),
             "leaks.tex": formats.to_latex([table]),
-            "leaks_trials.csv": report.trials_csv(self.leaks, measured, records),
+            "leaks_trials.csv": report.trials_csv(self.leaks, measured, entries),
             "leaks.json": json.dumps(self._of_this_run(schedule), indent=1, sort_keys=True, default=str) + "\n",
         }
         folder = self.sweep.out / self.sweep.name
@@ -189,10 +190,9 @@ class LeaksRun(Run):
         self.console.print()
         terminal.show_tables([table], self.console)
         for ended in schedule.failures:
-            spec, record = ended.spec, ended.record
+            spec = ended.spec
             what = f"{spec.fold} seed {spec.seed} ({ended.configuration.selection}, trial {spec.trial_id})"
-            log = f"; log: {record['log']}" if "log" in record else ""
-            self._say(f"{record['status']}: {what}: {record['reason']}{log}", "red")
+            self._say_failure(ended, what)
         if schedule.failures:
             self._say("--retry-failed trains failed trials again; lost ones are tried again by the same command.")
         self._say(tally(schedule, time.time() - self._started))
@@ -216,11 +216,8 @@ class LeaksRun(Run):
             "database_digests": dict(self.sweep.digests),
             "seconds": time.time() - self._started,
             "trained": schedule.trained,
-            "training_seconds": sum(float(record.get("seconds", 0.0)) for record in schedule.records.values()),
-            "failed": [
-                {"trial_id": e.spec.trial_id, **{k: e.record.get(k) for k in ("reason", "log")}}
-                for e in schedule.failures
-            ],
+            "training_seconds": sum(end.seconds for end in schedule.ends.values()),
+            "failed": failures(schedule),
         }
 
 

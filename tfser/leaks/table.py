@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -20,8 +19,7 @@ from tfser.leaks.plan import EPOCH, HONEST, HYPERPARAMETERS, RANDOM_SPLIT, STAND
 from tfser.models import MODELS
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings import published_settings
-from tfser.record import is_done
-from tfser.report.summary import predicted
+from tfser.record import Entry, Failure, Record
 from tfser.report.tables import notes
 from tfser.report.tables.comparison import label
 from tfser.report.tables.formats import csv_text
@@ -29,7 +27,7 @@ from tfser.report.tables.notes import of_coverage
 from tfser.report.tables.table import DAGGER, Beneath, Column, Row, Table, Value, exact, known
 from tfser.trial import Value as Setting
 
-Records = Mapping[tuple[Configuration, str, int], Mapping[str, Any]]
+Entries = Mapping[tuple[Configuration, str, int], Entry]
 
 CSV_COLUMNS = (
     *("row", "leaked", "database", "database_state", "protocol", "model", "ablation", "epochs", "settings_tried"),
@@ -66,7 +64,7 @@ class Measured:
     """One row's numbers."""
 
     row: LeakRow
-    counted: Mapping[tuple[str, int], Mapping[str, Any]]
+    counted: Mapping[tuple[str, int], Record]
     """(done fold, seed) to the record that counts."""
     missing: Mapping[str, str]
     """Every other fold that was asked for, to why."""
@@ -84,21 +82,21 @@ class Measured:
         return tuple(dict.fromkeys(fold for fold, _ in self.counted))
 
 
-def measure(leaks: Leaks, records: Records) -> list[Measured]:
+def measure(leaks: Leaks, entries: Entries) -> list[Measured]:
     """Every row's numbers, the honest one first."""
-    return [_measured(row, leaks.configuration, records) for row in leaks.rows]
+    return [_measured(row, leaks.configuration, entries) for row in leaks.rows]
 
 
-def _measured(row: LeakRow, c: Configuration, records: Records) -> Measured:
-    counted: dict[tuple[str, int], Mapping[str, Any]] = {}
+def _measured(row: LeakRow, c: Configuration, entries: Entries) -> Measured:
+    counted: dict[tuple[str, int], Record] = {}
     missing: dict[str, str] = {}
     failed = 0
     for fold in row.folds:
         of_fold, reasons, not_chosen = {}, [], 0
         for seed in c.seeds:
-            ended = [records.get((study.configuration, fold, seed)) for study in row.studies]
-            done = [record for record in ended if is_done(record)]
-            open_ = sum(record is None or record["status"] == "lost" for record in ended)
+            ended = [entries.get((study.configuration, fold, seed)) for study in row.studies]
+            done = [entry for entry in ended if isinstance(entry, Record)]
+            open_ = sum(entry is None or entry.status == "lost" for entry in ended)
             if open_ or not done:
                 reasons.append(
                     f"seed {seed} "
@@ -132,28 +130,26 @@ def _measured(row: LeakRow, c: Configuration, records: Records) -> Measured:
     )
 
 
-def _reason(ended: list[Mapping[str, Any] | None]) -> str:
-    return next(
-        (str(record["reason"]) for record in ended if record is not None and "reason" in record), "no reason recorded"
-    )
+def _reason(ended: list[Entry | None]) -> str:
+    return next(entry.reason for entry in ended if isinstance(entry, Failure))
 
 
-def _confusion(record: Mapping[str, Any], c: Configuration) -> np.ndarray:
+def _confusion(record: Record, c: Configuration) -> np.ndarray:
     """Counted anew from the record's scores."""
     index = {emotion: i for i, emotion in enumerate(c.emotions)}
-    truth = [index[u["truth"]] for u in record["utterances"]]
-    return metrics.confusion(truth, [predicted(u) for u in record["utterances"]], len(index))
+    truth = [index[u.truth] for u in record.scores.utterances]
+    return metrics.confusion(truth, [u.predicted for u in record.scores.utterances], len(index))
 
 
-def _fold_scores(fold: str, seed: int, record: Mapping[str, Any]) -> uncertainty.FoldScores:
-    utterances = record["utterances"]
+def _fold_scores(fold: str, seed: int, record: Record) -> uncertainty.FoldScores:
+    utterances = record.scores.utterances
     return uncertainty.FoldScores(
         fold=fold,
         seed=seed,
-        utterances=[u["id"] for u in utterances],
-        speakers=[u["speaker"] for u in utterances],
-        truth=[record["emotions"].index(u["truth"]) for u in utterances],
-        predicted=[predicted(u) for u in utterances],
+        utterances=[u.id for u in utterances],
+        speakers=[u.speaker for u in utterances],
+        truth=[record.scores.emotions.index(u.truth) for u in utterances],
+        predicted=[u.predicted for u in utterances],
     )
 
 
@@ -365,17 +361,18 @@ def _gaps(one: Measured, c: Configuration) -> Iterator[str]:
         yield f"{DAGGER} {name}: {len(one.done)} of {c.folds_total} folds, not the whole; {', '.join(parts)}."
 
 
-def trials_csv(leaks: Leaks, measured: list[Measured], records: Records) -> str:
+def trials_csv(leaks: Leaks, measured: list[Measured], entries: Entries) -> str:
     """leaks_trials.csv."""
     rows: list[list[Value]] = []
     for one in measured:
-        counted = {record["trial_id"] for record in one.counted.values()}
+        counted = {record.trial_id for record in one.counted.values()}
         for study in one.row.studies:
             for (fold, seed), spec in study.final_specs(study.base, study.epochs).items():
-                record = records.get((study.configuration, fold, seed))
-                matrix = _confusion(record, leaks.configuration) if is_done(record) else None
+                entry = entries.get((study.configuration, fold, seed))
+                record = entry if isinstance(entry, Record) else None
+                matrix = _confusion(record, leaks.configuration) if record else None
                 war, uar = (math.nan, math.nan) if matrix is None else (metrics.war(matrix), metrics.uar(matrix))
-                scored = record["epochs"] if is_done(record) else None
+                scored = record.epochs if record else None
                 settings = json.dumps(spec.settings, sort_keys=True, ensure_ascii=False)
                 rows.append(
                     [

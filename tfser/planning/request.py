@@ -12,7 +12,7 @@ from tfser.evaluation import folds
 from tfser.models import MODELS
 from tfser.planning.search_space import Space, refusals
 from tfser.planning.settings import fixed_settings, hyperparameters, is_published, published_settings
-from tfser.trial import Value
+from tfser.trial import PROTOCOLS, Value
 
 EPOCHS_WHERE_SILENT = 100
 """Ours: epochs without --epochs for a model whose paper does not state them (ATFNN). Its rows are ``fixed``, not ``published``."""
@@ -67,8 +67,8 @@ def problems(request: Request, spaces: Mapping[str, Space]) -> list[str]:
     for ablation in request.ablations:
         if ablation != "all" and ablation not in known_ablations:
             found.append(unknown("--ablation", ablation, [*known_ablations, "all"]))
-    if request.protocol not in folds.PROTOCOLS:
-        found.append(unknown("--protocol", request.protocol, folds.PROTOCOLS))
+    if request.protocol not in PROTOCOLS:
+        found.append(unknown("--protocol", request.protocol, PROTOCOLS))
     if request.sampler not in SAMPLERS:
         found.append(unknown("--sampler", request.sampler, SAMPLERS))
     if request.selection not in SELECTIONS:
@@ -124,7 +124,7 @@ def ablations_of(request: Request, model: str) -> tuple[str, ...]:
 
 def fold_problems(request: Request, database: Database) -> list[str]:
     """Everything wrong with a request that only shows beside a database: its folds and how many there are."""
-    if request.protocol not in folds.PROTOCOLS:
+    if request.protocol not in PROTOCOLS:
         return []
     try:
         every = folds.folds(database.utterances, request.protocol, database.name)

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from tfser.execution.results import Results
-from tfser.record import is_done
+from tfser.record import Record
 from tfser.storage.places import Place
 from tfser.tracking.uri import sqlite_path, sqlite_uri
 
@@ -69,11 +69,11 @@ def cost(results: Results) -> Cost:
     """Hours of training by device, each trial once however many rows it stands in."""
     trials: Counter[str] = Counter()
     seconds: dict[str, float] = defaultdict(float)
-    once = {record["trial_id"]: record for record in results.records.values() if "seconds" in record}
-    for record in once.values():
-        device = str(record.get("machine", {}).get("device", "")) or "a device that was not recorded"
+    once = {entry.trial_id: entry for entry in results.entries.values() if entry.seconds}
+    for entry in once.values():
+        device = entry.machine.device or "a device that was not recorded"
         trials[device] += 1
-        seconds[device] += record["seconds"]
+        seconds[device] += entry.seconds
     searched = [tried for history in results.histories for tried in history.tried]
     for tried in searched:
         if tried.seconds is not None:
@@ -89,17 +89,16 @@ def cost(results: Results) -> Cost:
 def versions(results: Results) -> dict[str, tuple[str, ...]]:
     """What the trials were trained with: package to its versions, more than one where a sweep was continued with others."""
     found: dict[str, set[str]] = {}
-    for record in results.records.values():
-        for name, version in record.get("versions", {}).items():
-            found.setdefault(name, set()).add(str(version))
+    for entry in results.entries.values():
+        for name, version in entry.versions.items():
+            found.setdefault(name, set()).add(version)
     return {name: tuple(sorted(values)) for name, values in sorted(found.items())}
 
 
 def digests(results: Results) -> dict[str, tuple[str, ...]]:
     """Database to the digests of what was trained on: of its utterances, labels and audio."""
     found: dict[str, set[str]] = {}
-    for (configuration, *_), record in results.records.items():
-        digest = record.get("spec", {}).get("database_digest")
-        if is_done(record) and digest:
-            found.setdefault(configuration.database, set()).add(digest)
+    for (configuration, *_), entry in results.entries.items():
+        if isinstance(entry, Record):
+            found.setdefault(configuration.database, set()).add(entry.spec.database_digest)
     return {name: tuple(sorted(values)) for name, values in sorted(found.items())}

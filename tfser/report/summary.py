@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -20,9 +19,7 @@ from tfser.evaluation import metrics
 from tfser.execution.results import Results
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import labels
-from tfser.record import is_done, matrix
-
-Record = Mapping[str, Any]
+from tfser.record import Record
 
 
 class RecordError(TfserError):
@@ -82,13 +79,13 @@ class Summary:
     @property
     def utterances(self) -> int:
         """Test utterances of the done folds, each counted once."""
-        return sum(len(self.records[fold, self.configuration.seeds[0]]["utterances"]) for fold in self.done)
+        return sum(len(self.records[fold, self.configuration.seeds[0]].scores.utterances) for fold in self.done)
 
     @property
     def speakers(self) -> tuple[str, ...]:
         """The test speakers of the done folds, sorted."""
         first = self.configuration.seeds[0] if self.done else 0
-        return tuple(sorted({u["speaker"] for fold in self.done for u in self.records[fold, first]["utterances"]}))
+        return tuple(sorted({u.speaker for fold in self.done for u in self.records[fold, first].scores.utterances}))
 
     def seed_sd(self, name: str) -> float:
         """Sample standard deviation over the seeds of one of the figures; NaN for a single seed.
@@ -130,7 +127,7 @@ def _summary(results: Results, configuration: Configuration, selection: str) -> 
         (fold, seed): record
         for fold in configuration.folds
         for seed in configuration.seeds
-        if is_done(record := results.records.get((configuration, fold, seed)))
+        if isinstance(record := results.entries.get((configuration, fold, seed)), Record)
     }
     checked = {key: _checked(configuration, record) for key, record in records.items()}
     reasons = {fold: _why_missing(results, configuration, fold) for fold in configuration.folds}
@@ -168,43 +165,36 @@ def _summary(results: Results, configuration: Configuration, selection: str) -> 
 def _why_missing(results: Results, configuration: Configuration, fold: str) -> str | None:
     reasons: list[str] = []
     for seed in configuration.seeds:
-        record = results.records.get((configuration, fold, seed))
+        entry = results.entries.get((configuration, fold, seed))
         prefix = f"seed {seed} " if len(configuration.seeds) > 1 else ""
-        if record is None:
+        if entry is None:
             reasons.append(f"{prefix}not finished")
-        elif not is_done(record):
-            reasons.append(f"{prefix}failed: {record.get('reason', 'no reason recorded')}")
+        elif not isinstance(entry, Record):
+            reasons.append(f"{prefix}failed: {entry.reason}")
     return "; ".join(reasons) or None
 
 
-def predicted(utterance: Mapping[str, Any]) -> int:
-    """Index of the recognised emotion: the largest score, the first of equal ones."""
-    return int(np.argmax(utterance["p"]))
-
-
-def _checked(configuration: Configuration, record: Mapping[str, Any]) -> np.ndarray:
+def _checked(configuration: Configuration, record: Record) -> np.ndarray:
     """The record's confusion matrix, once it is known to agree with its own utterances and with the row's emotions."""
-    trial = record.get("trial_id", "?")
-    emotions = list(record["emotions"])
-    digest = record.get("spec", {}).get("database_digest", "")
-    if configuration.database_digest and digest and digest != configuration.database_digest:
+    trial, emotions, utterances = record.trial_id, record.scores.emotions, record.scores.utterances
+    digest = record.spec.database_digest
+    if configuration.database_digest and digest != configuration.database_digest:
         raise RecordError(
             f"trial {trial}: its database's digest is {digest}, its row's is {configuration.database_digest}"
         )
-    if emotions != list(configuration.emotions):
+    if emotions != configuration.emotions:
         raise RecordError(
             f"trial {trial}: its emotions are {', '.join(emotions)}, its row's are {', '.join(configuration.emotions)}"
         )
     index = {emotion: i for i, emotion in enumerate(emotions)}
-    utterances = record["utterances"]
-    unknown = sorted({u["truth"] for u in utterances} - index.keys())
+    unknown = sorted({u.truth for u in utterances} - index.keys())
     if unknown:
         raise RecordError(
             f"trial {trial}: its utterances have the emotions {', '.join(unknown)}; its list has {', '.join(emotions)}"
         )
-    scores = np.array([u["p"] for u in utterances], dtype=np.float64).reshape(len(utterances), len(emotions))
-    counted = metrics.confusion([index[u["truth"]] for u in utterances], scores.argmax(axis=1), len(emotions))
-    stored = matrix(record)
+    scores = np.array([u.p for u in utterances], dtype=np.float64).reshape(len(utterances), len(emotions))
+    counted = metrics.confusion([index[u.truth] for u in utterances], scores.argmax(axis=1), len(emotions))
+    stored = record.scores.matrix
     if not np.array_equal(counted, stored):
         raise RecordError(
             f"trial {trial}: its confusion matrix is {stored.tolist()}, but its utterances give {counted.tolist()}"
@@ -219,11 +209,11 @@ def _same_truth(configuration: Configuration, done: list[str], records: Mapping[
         wanted = _truth(records[fold, first])
         for seed in others:
             if _truth(records[fold, seed]) != wanted:
-                trials = f"{records[fold, first].get('trial_id', '?')} and {records[fold, seed].get('trial_id', '?')}"
+                trials = f"{records[fold, first].trial_id} and {records[fold, seed].trial_id}"
                 raise RecordError(
                     f"fold {fold}: seeds {first} and {seed} (trials {trials}) score other utterances or emotions"
                 )
 
 
 def _truth(record: Record) -> dict[str, str]:
-    return {u["id"]: u["truth"] for u in record["utterances"]}
+    return {u.id: u.truth for u in record.scores.utterances}

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import PurePath
-from typing import Any
 
 from tfser.errors import RequestError, unknown
 from tfser.evaluation import metrics
 from tfser.execution.results import Results
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import labels
-from tfser.record import is_done, matrix
+from tfser.record import Record
 from tfser.report import published
 from tfser.report.figures.confusion import shares
 from tfser.report.summary import Summary, summarise
@@ -96,9 +95,7 @@ def trace(results: Results, asked: Sequence[str]) -> list[Traced]:
 
 def to_text(traced: Sequence[Traced], results: Results) -> str:
     """What a person is shown: the numbers, and below those of the same trials each trial with its ledger entry and MLflow run."""
-    known_trials = {
-        record["trial_id"]: (key, record) for key, record in results.records.items() if "trial_id" in record
-    }
+    known_trials = {entry.trial_id: (key, entry) for key, entry in results.entries.items() if isinstance(entry, Record)}
     lines = []
     for (trials, runs), together in groupby(traced, key=lambda entry: (entry.trials, entry.runs)):
         lines += [
@@ -106,7 +103,7 @@ def to_text(traced: Sequence[Traced], results: Results) -> str:
         ]
         for trial, run in zip(trials, runs, strict=True):
             (configuration, fold, seed), record = known_trials[trial]
-            counts = matrix(record)
+            counts = record.scores.matrix
             scores = f"WAR {percent(metrics.war(counts))}, UAR {percent(metrics.uar(counts))}"
             lines.append(
                 f"    {configuration.ablation}, fold {fold}, seed {seed} ({scores}): ledger entry {trial[:2]}/{trial}.json, "
@@ -120,14 +117,14 @@ def to_json(traced: Sequence[Traced]) -> str:
     return json.dumps([asdict(entry) for entry in traced], indent=1, ensure_ascii=False) + "\n"
 
 
-def repeat(record: Mapping[str, Any], *, command: str = "", incomplete: bool = False, out: str = "repeated") -> str:
+def repeat(spec: TrialSpec, *, command: str = "", incomplete: bool = False, out: str = "repeated") -> str:
     """The command that trains a final trial again, whichever search chose its settings.
 
     The trial that it trains has the same id, since an id holds the settings and epochs and not how they were chosen. With a seed
     above 0 it trains the smaller seeds too.
 
     Args:
-        record: the trial's ledger entry.
+        spec: the trial.
         command: the sweep's command line, which says where the database lies. Without it, or where it does not tell, the database is
             asked for by its name, or by a manifest of its name where it is not a known one.
         incomplete: whether the database is not as published.
@@ -137,9 +134,9 @@ def repeat(record: Mapping[str, Any], *, command: str = "", incomplete: bool = F
         RequestError: a search trial, which only its sweep repeats; a trial of another numerics version; a setting that cannot be typed.
     """
     from tfser.databases import KNOWN
+    from tfser.models import MODELS
     from tfser.planning.settings import hyperparameters
 
-    spec = TrialSpec.from_dict(record["spec"])
     problems = []
     if spec.purpose == "search":
         problems.append("it is a search trial; the command of its sweep repeats it")
@@ -149,6 +146,8 @@ def repeat(record: Mapping[str, Any], *, command: str = "", incomplete: bool = F
         problems.append(
             f"it is of numerics version {spec.numerics}, this tfser is of {NUMERICS_VERSION}; install the one it was made with"
         )
+    if spec.model not in MODELS:
+        raise RequestError(f"trial {spec.trial_id}", [*problems, unknown("model", spec.model, MODELS)])
     settings = {name: _typed(value) for name, value in spec.settings.items()}
     legal = hyperparameters(spec.model)
     for name, text in settings.items():
@@ -253,7 +252,7 @@ def _of_folds(results: Results, summary: Summary) -> Iterator[Traced]:
     c = summary.configuration
     shown_row, names = _row_words(c, summary.selection)
     for (fold, seed), record in summary.records.items():
-        counts = matrix(record)  # summarise() found it to be that of its utterances
+        counts = record.scores.matrix  # summarise() found it to be that of its utterances
         recalls = dict(zip(c.emotions, metrics.recalls(counts).tolist(), strict=True))
         numbers = {
             "WAR": metrics.war(counts),
@@ -351,6 +350,6 @@ def _behind(
         (configuration, fold, seed)
         for fold in folds
         for seed in seeds
-        if is_done(results.records.get((configuration, fold, seed)))
+        if isinstance(results.entries.get((configuration, fold, seed)), Record)
     ]
-    return tuple(results.records[key]["trial_id"] for key in keys), tuple(results.runs.get(key, "") for key in keys)
+    return tuple(results.entries[key].trial_id for key in keys), tuple(results.runs.get(key, "") for key in keys)

@@ -16,14 +16,14 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from tfser.errors import TfserError
 from tfser.evaluation import metrics
 from tfser.execution.results import KEY_COLUMNS, Results
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import recorded
-from tfser.record import is_done, matrix
+from tfser.record import Record
 from tfser.report import published
 from tfser.report.figures import confusion, curves, fold_recalls, search
 from tfser.report.figures.drawing import Picture
@@ -31,7 +31,7 @@ from tfser.report.file_names import file_names, row_names
 from tfser.report.page import page
 from tfser.report.provenance import Provenance
 from tfser.report.published import Published
-from tfser.report.summary import Summary, predicted, summarise
+from tfser.report.summary import Summary, summarise
 from tfser.report.tables import ablation, comparison, formats, paired
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import DAGGER, Table, Value, exact
@@ -64,7 +64,7 @@ class LessError(TfserError):
     """The tables that are there know more than those that would take their place; the text says what."""
 
 
-Final = tuple[Configuration, str, int, Mapping[str, Any]]
+Final = tuple[Configuration, str, int, Record]
 """A finished final trial: its row, fold, seed and record."""
 
 
@@ -241,8 +241,8 @@ def _finals(results: Results) -> Iterator[Final]:
     for configuration in results.configurations:
         for fold in configuration.folds:
             for seed in configuration.seeds:
-                record = results.records.get((configuration, fold, seed))
-                if is_done(record):
+                record = results.entries.get((configuration, fold, seed))
+                if isinstance(record, Record):
                     yield configuration, fold, seed, record
 
 
@@ -264,9 +264,8 @@ def _summary_row(summary: Summary) -> list[Value]:
 
 def _fold_row(final: Final, emotions: list[str]) -> list[Value]:
     configuration, fold, seed, record = final
-    counts = matrix(record)
+    counts = record.scores.matrix
     recalls = dict(zip(configuration.emotions, metrics.recalls(counts).tolist(), strict=True))
-    spec = record["spec"]
     return [
         *configuration.key,
         fold,
@@ -274,25 +273,25 @@ def _fold_row(final: Final, emotions: list[str]) -> list[Value]:
         exact(metrics.war(counts)),
         exact(metrics.uar(counts)),
         *(exact(recalls[e]) if e in recalls else None for e in emotions),
-        len(record["utterances"]),
-        record["epochs"],
-        json.dumps(spec["hyperparameters"], sort_keys=True, ensure_ascii=False),
-        record["trial_id"],
+        len(record.scores.utterances),
+        record.epochs,
+        json.dumps(record.spec.settings, sort_keys=True, ensure_ascii=False),
+        record.trial_id,
     ]
 
 
 def _prediction_rows(finals: list[Final], emotions: list[str]) -> Iterator[list[Value]]:
     # By trial id: one trial can stand in two rows of a sweep, but its predictions are needed once.
-    records = {record["trial_id"]: record for *_, record in finals}
+    records = {record.trial_id: record for *_, record in finals}
     for trial_id, record in sorted(records.items()):
-        names = record["emotions"]
-        for utterance in sorted(record["utterances"], key=lambda u: u["id"]):
-            scores = dict(zip(names, utterance["p"], strict=True))
+        names = record.scores.emotions
+        for utterance in sorted(record.scores.utterances, key=lambda u: u.id):
+            scores = dict(zip(names, utterance.p, strict=True))
             yield [
                 trial_id,
-                utterance["id"],
-                utterance["speaker"],
-                utterance["truth"],
-                names[predicted(utterance)],
+                utterance.id,
+                utterance.speaker,
+                utterance.truth,
+                names[utterance.predicted],
                 *(float(scores[e]) if e in scores else None for e in emotions),
             ]

@@ -25,6 +25,7 @@ from optuna.trial import TrialState
 
 from tfser.errors import RequestError, TfserError
 from tfser.planning.plan import Study
+from tfser.record import Entry, Outcome, Record, Status
 from tfser.search.history import History, Tried
 from tfser.search.journal import Journal, StoredJournal
 from tfser.storage.passwords import redacted
@@ -146,7 +147,7 @@ class OpenTrial:
 
     number: int
     specs: tuple[TrialSpec, ...]
-    ends: dict[str, tuple[str, Sequence[float]]] = field(default_factory=dict)
+    ends: dict[str, tuple[Status, Sequence[float]]] = field(default_factory=dict)
     """Trial id to its status and its curve of validation UAR (empty unless it is done)."""
 
 
@@ -229,7 +230,7 @@ class StudyRun:
         trial.set_user_attr("settings", own)
         return self._opened(trial.number, settings)
 
-    def bars(self, record_of: Callable[[str], Mapping[str, Any] | None]) -> list[tuple[float, ...]]:
+    def bars(self, entry_of: Callable[[str], Entry | None]) -> list[tuple[float, ...]]:
         """For each search trial of a setting, the validation UAR that it must have reached by each epoch to go on.
 
         The bar at an epoch is the lower quartile, over the settings of this study that were tried to the end,
@@ -241,7 +242,7 @@ class StudyRun:
         little about their mean.
 
         Args:
-            record_of: trial id to its ledger entry.
+            entry_of: trial id to its ledger entry.
         """
         free = (0.0,) * self.study.epochs
         complete = self._optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -250,9 +251,10 @@ class StudyRun:
             return [free] * places
         for trial in complete:
             if trial.number not in self._reached:  # of an earlier start
-                record = record_of(self.study.search_specs(self._settings(trial))[0].trial_id)
-                done = record is not None and record["status"] == "done"
-                self._reached[trial.number] = _Steps.of(record["curves"]["validation_uar"]) if record and done else None
+                entry = entry_of(self.study.search_specs(self._settings(trial))[0].trial_id)
+                self._reached[trial.number] = (
+                    _Steps.of(entry.curves.validation_uar) if isinstance(entry, Record) else None
+                )
         curves = [steps.whole() for trial in complete if (steps := self._reached[trial.number]) is not None]
         warm_up = -(-self.study.epochs // 4)
         return [(*free[:warm_up], *np.quantile(curves, 0.25, axis=0)[warm_up:].tolist())] if curves else [free]
@@ -262,10 +264,10 @@ class StudyRun:
         self.open[number] = opened
         return opened
 
-    def ended_trial(self, opened: OpenTrial, record: Mapping[str, Any]) -> None:
+    def ended_trial(self, opened: OpenTrial, outcome: Outcome) -> None:
         """Take in one ended trial of a setting; the setting is told when its last one has ended."""
-        status = record["status"]
-        opened.ends[record["trial_id"]] = status, record["curves"]["validation_uar"] if status == "done" else ()
+        curve = outcome.curves.validation_uar if isinstance(outcome, Record) else ()
+        opened.ends[outcome.trial_id] = outcome.status, curve
         if len(opened.ends) < len({spec.trial_id for spec in opened.specs}):
             return
         ends = [opened.ends[spec.trial_id] for spec in opened.specs]
@@ -293,11 +295,11 @@ class StudyRun:
         settings = self._settings(best)
         return Chosen(settings, float(best.value or 0.0), tuple(self.study.search_specs(settings)))
 
-    def history(self, record_of: Callable[[str], Mapping[str, Any] | None]) -> History:
+    def history(self, entry_of: Callable[[str], Entry | None]) -> History:
         """Every setting that was tried, in order, and which settings mattered.
 
         Args:
-            record_of: trial id to its ledger entry.
+            entry_of: trial id to its ledger entry.
         """
         states = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
         searched = [d.name for d in self.space.dimensions]
@@ -307,16 +309,17 @@ class StudyRun:
             if trial.state not in states or "settings" not in trial.user_attrs:
                 continue
             settings = self._settings(trial)
-            records = [record_of(spec.trial_id) for spec in self.study.search_specs(settings)]
-            whole = [r for r in records if r is not None] if all(records) else []
-            curves = [r["curves"]["validation_uar"] for r in whole] if trial.state == TrialState.COMPLETE else []
+            entries = [entry_of(spec.trial_id) for spec in self.study.search_specs(settings)]
+            whole = [entry for entry in entries if entry is not None] if all(entries) else []
+            complete = trial.state == TrialState.COMPLETE
+            curves = [entry.curves.validation_uar for entry in whole if complete and isinstance(entry, Record)]
             tried.append(
                 Tried(
                     state=states[trial.state],
                     validation_uar=trial.value,
                     epochs=best_epoch(curves)[0] if curves else None,
                     hyperparameters={name: settings[name] for name in searched},
-                    seconds=sum(r["seconds"] for r in whole) if whole else None,
+                    seconds=sum(entry.seconds for entry in whole) if whole else None,
                 )
             )
             means.append(tuple(np.mean(curves, axis=0).tolist()) if curves else ())

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
+from tfser.record import Entry, from_dict, to_dict
 from tfser.storage.places import Place, commit, commit_text, listed, make_folder, move, read_bytes, read_text
-from tfser.trial import TrialSpec
 
 
 class Ledger:
@@ -40,44 +40,44 @@ class Ledger:
         """Every trial that has an entry (not yet verified)."""
         return {path.stem for path in listed(self.root, "[0-9a-f][0-9a-f]/*.json")}
 
-    def commit(self, record: Mapping[str, Any], weights: Mapping[str, torch.Tensor] | None = None) -> None:
+    def commit(self, entry: Entry, weights: Mapping[str, torch.Tensor] | None = None) -> None:
         """Write one entry; the weights first, so that an entry never names weights that are not there.
 
         Args:
-            record: JSON values with ``trial_id`` and ``spec``.
+            entry: a record, or a failure that would come again.
             weights: the model's state, stored beside the entry.
 
         Raises:
             OSError: the entry could not be written; there is then none.
-            ValueError: the record holds a number that is not finite.
+            ValueError: the entry holds a number that is not finite.
         """
-        path = self.path(record["trial_id"])
+        path = self.path(entry.trial_id)
         make_folder(path.parent)
         if weights is not None:
             buffer = io.BytesIO()
             torch.save(dict(weights), buffer)
-            commit(self.weights_path(record["trial_id"]), lambda file: file.write(buffer.getvalue()))
-        text = json.dumps({**record, "checksum": _checksum(record)}, sort_keys=True, ensure_ascii=True, allow_nan=False)
+            commit(self.weights_path(entry.trial_id), lambda file: file.write(buffer.getvalue()))
+        values = to_dict(entry)
+        text = json.dumps({**values, "checksum": _checksum(values)}, sort_keys=True, ensure_ascii=True, allow_nan=False)
         commit_text(path, text)
 
-    def get(self, trial_id: str) -> dict[str, Any] | None:
-        """The entry, or ``None`` where there is none; a damaged one is set aside and counts as none."""
+    def get(self, trial_id: str) -> Entry | None:
+        """Return the entry, or ``None`` where there is none; a damaged one is set aside and counts as none."""
         path = self.path(trial_id)
         try:
-            record: dict[str, Any] = json.loads(read_text(path))
-            checksum = record.pop("checksum")
-            sound = checksum == _checksum(record) and TrialSpec.from_dict(record["spec"]).trial_id == trial_id
+            values: dict[str, Any] = json.loads(read_text(path))
+            checksum = values.pop("checksum")
+            if checksum == _checksum(values) and (entry := from_dict(values)).trial_id == trial_id:
+                return entry
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError):
-            sound = False
-        if not sound:
-            aside = path.with_suffix(".damaged")
-            with contextlib.suppress(FileNotFoundError):  # another thread, which writes to MLflow, found it too
-                move(path, aside)
-                self.damaged.append(aside)
-            return None
-        return record
+            pass
+        aside = path.with_suffix(".damaged")
+        with contextlib.suppress(FileNotFoundError):  # another thread, which writes to MLflow, found it too
+            move(path, aside)
+            self.damaged.append(aside)
+        return None
 
     def weights(self, trial_id: str) -> dict[str, torch.Tensor]:
         """The weights of a final trial.
@@ -91,6 +91,6 @@ class Ledger:
         return state
 
 
-def _checksum(record: Mapping[str, Any]) -> str:
-    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+def _checksum(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

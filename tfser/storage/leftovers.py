@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tfser.record import Record
 from tfser.storage import places, temporary
 from tfser.storage.ledger import Ledger
 from tfser.storage.places import Place
@@ -37,7 +38,7 @@ def clear(storage: Place, out: Place, ledger: Ledger) -> list[str]:
     )
     checkpoints = 0
     for path in places.listed(storage / "checkpoints", _EACH + ".pt"):
-        if (record := ledger.get(path.stem)) is not None and record["status"] == "done":
+        if isinstance(ledger.get(path.stem), Record):
             places.remove(path)
             checkpoints += 1
     damaged, kept = 0, []

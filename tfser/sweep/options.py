@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 
-from tfser.evaluation.folds import PROTOCOLS
 from tfser.models import MODELS
 from tfser.planning import request as planning
 from tfser.storage.places import typed_place
 from tfser.text.typed import number, typed_number, typed_whole, typed_words
 from tfser.text.typed import option as as_option
+from tfser.trial import PROTOCOLS
 
 LEAKS_PREFIX = "leaks-"
 """Before the name of what ``tfser.leaks`` makes, which shares folders with sweeps."""

@@ -18,7 +18,7 @@ from tfser.evaluation import metrics
 from tfser.execution.schedule import Ended, Schedule
 from tfser.planning.configuration import Configuration
 from tfser.planning.plan import Plan
-from tfser.record import matrix
+from tfser.record import Failure, Outcome, Pruned, Record
 
 
 @dataclass(slots=True)
@@ -69,39 +69,39 @@ class View:
         """Take back so many trials that had ended."""
         self._done -= trials
 
-    def ended(self, ended: Ended) -> None:
+    def ended(self, ended: Ended[Outcome]) -> None:
         """Take in one trial that ended."""
         self._done += 1
-        spec, record = ended.spec, ended.record
-        done = record["status"] == "done"
-        if done and ended.trained:
-            self._trained, self._trained_s = self._trained + 1, self._trained_s + record["seconds"]
-        if done and spec.purpose != "search":
-            finals = self._finals[ended.configuration]
-            finals.number += 1
-            finals.uars += metrics.uar(matrix(record))
-            finals.folds.add(spec.fold)
-        if done and spec.purpose == "search":
-            best = self._best[ended.configuration]
-            best[spec.fold] = max(best.get(spec.fold, 0.0), max(record["curves"]["validation_uar"]))
-        if ended.trained or record["status"] in ("failed", "lost"):
+        spec, outcome = ended.spec, ended.outcome
+        if isinstance(outcome, Record):
+            if ended.trained:
+                self._trained, self._trained_s = self._trained + 1, self._trained_s + outcome.seconds
+            if spec.purpose == "search":
+                best = self._best[ended.configuration]
+                best[spec.fold] = max(best.get(spec.fold, 0.0), *outcome.curves.validation_uar)
+            else:
+                finals = self._finals[ended.configuration]
+                finals.number += 1
+                finals.uars += metrics.uar(outcome.scores.matrix)
+                finals.folds.add(spec.fold)
+        if ended.trained or isinstance(outcome, Failure):
             self._line(ended)
 
-    def _line(self, ended: Ended) -> None:
-        spec, record = ended.spec, ended.record
+    def _line(self, ended: Ended[Outcome]) -> None:
+        spec, outcome = ended.spec, ended.outcome
         what = f"{spec.purpose:<6} {spec.database} {spec.fold} {spec.ablation} seed {spec.seed}"
         what += f" (leaks: {', '.join(spec.leaks)})" if spec.leaks else ""
-        if record["status"] in ("failed", "lost"):
-            text = f"{record['status']}: {record['reason']}"
-        elif record["status"] == "pruned":
-            text = f"behind its study, ended after epoch {record['epochs']} of {spec.epochs}"
+        if isinstance(outcome, Failure):
+            text = f"{outcome.status}: {outcome.reason}"
+        elif isinstance(outcome, Pruned):
+            text = f"behind its study, ended after epoch {outcome.epochs} of {spec.epochs}"
         elif spec.purpose != "search":
-            text = f"test UAR {100 * record['uar']:.2f} %, WAR {100 * record['war']:.2f} %, {record['seconds']:.1f} s"
+            war, uar = outcome.scores.war, outcome.scores.uar
+            text = f"test UAR {100 * uar:.2f} %, WAR {100 * war:.2f} %, {outcome.seconds:.1f} s"
         else:
-            text = (
-                f"validation UAR up to {100 * max(record['curves']['validation_uar']):.2f} %, {record['seconds']:.1f} s"
-            )
-        style = "red" if record["status"] in ("failed", "lost") else "dim" if spec.purpose == "search" else ""
+            best = max(outcome.curves.validation_uar)
+            text = f"validation UAR up to {100 * best:.2f} %, {outcome.seconds:.1f} s"
+        style = "red" if isinstance(outcome, Failure) else "dim" if spec.purpose == "search" else ""
         self.console.print(Text(f"[{self._done}/{self._total}] {what}: {text}", style=style), soft_wrap=True)
 
     def time_left_s(self) -> float | None:

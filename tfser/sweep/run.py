@@ -29,13 +29,14 @@ from tfser.execution.results import Results
 from tfser.execution.rows import Keeper, Row
 from tfser.execution.run_trial import Task, versions
 from tfser.execution.runner import Runner
-from tfser.execution.schedule import Ended, Key, Record, Schedule
+from tfser.execution.schedule import Done, Ended, Key, Schedule
 from tfser.execution.worker_usage import Usage
 from tfser.features.pack import DAMAGED, Pack
 from tfser.features.store import FeatureStore, FrontEnd, audio_digests
 from tfser.final_models import mlflow_model
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings import front_end
+from tfser.record import Entry, Failure, Outcome, Record, Status
 from tfser.report import write as report_write
 from tfser.report.provenance import Provenance
 from tfser.report.summary import summarise
@@ -102,13 +103,13 @@ class Run:
             self._say,
         )
 
-        def watch(ended: Ended) -> None:
+        def watch(ended: Ended[Outcome]) -> None:
             view.ended(ended)
-            status = ended.record["status"]
             if keeper.is_due and view.schedule is not None:
                 with contextlib.suppress(OSError):  # the end of the sweep keeps them too
                     keeper.keep(keeper.rows(_finals(view.schedule)))
-            if "spec" in ended.record and status != "pruned":
+            status = ended.outcome.status
+            if status == "done" or status == "failed":  # the others leave no entry
                 trial_id = ended.spec.trial_id
                 mirror.put(partial(self._log, ended.configuration, trial_id, status), f"trial {trial_id}")
 
@@ -123,14 +124,14 @@ class Run:
         )
         view.schedule = schedule
         try:
-            records, histories = self._entries(schedule, view, memory, mirror)
+            entries, histories = self._entries(schedule, view, memory, mirror)
         except KeyboardInterrupt:
             with contextlib.suppress(OSError):
                 keeper.keep(keeper.rows(_finals(schedule)))
             raise
         kept = keeper.rows(_finals(schedule), histories)
         keeper.keep(kept)
-        results = replace(self._results(records, kept), command=self._command)
+        results = replace(self._results(entries, kept), command=self._command)
         runs = self._mirror_rows(results, mirror)
         mirror.close()
         results = results if mirror.lost else self._with_runs(results)
@@ -144,22 +145,22 @@ class Run:
         self._say_where(schedule)
         return 0 if whole else 1
 
-    def _log(self, configuration: Configuration, trial_id: str, status: str, tracker: tracking_runs.Tracker) -> None:
+    def _log(self, configuration: Configuration, trial_id: str, status: Status, tracker: tracking_runs.Tracker) -> None:
         """Bring a trial to MLflow. Its entry is read when its turn comes, so that those that wait fill no memory."""
-        if not tracker.holds(configuration, trial_id, status) and (record := self.ledger.get(trial_id)) is not None:
-            tracker.trial(configuration, record)
+        if not tracker.holds(configuration, trial_id, status) and (entry := self.ledger.get(trial_id)) is not None:
+            tracker.trial(configuration, entry)
 
-    def _log_model(self, client: Any, run_id: str, record: Mapping[str, Any]) -> None:
+    def _log_model(self, client: Any, run_id: str, record: Record) -> None:
         """Log a final trial's model to its MLflow run, where its weights are there."""
         try:
-            weights = read_bytes(self.ledger.weights_path(record["trial_id"]))
+            weights = read_bytes(self.ledger.weights_path(record.trial_id))
         except FileNotFoundError:
             return
         mlflow_model.log_model(client, run_id, record, weights)
 
     def _entries(
         self, schedule: Schedule, view: View, memory: Mapping[str, Any], mirror: outbox.Mirror | None
-    ) -> tuple[dict[Key, Record], list[History]]:
+    ) -> tuple[dict[Key, Entry], list[History]]:
         """Train what is missing, and again what is gone by the end; returns what tables are made from, read once.
 
         Returns:
@@ -172,10 +173,7 @@ class Run:
         for left in reversed(range(ROUNDS)):
             gone: set[str] = set()
             entry = partial(self._entry, gone)
-            found = {
-                key: entry(kept["trial_id"]) if kept["status"] == "done" else kept
-                for key, kept in schedule.records.items()
-            }
+            found = {key: entry(end.trial_id) if isinstance(end, Done) else end for key, end in schedule.ends.items()}
             histories = [study.history(entry) for study in schedule.studies]
             schedule.ask_again(gone)
             if schedule.finished or not left:
@@ -186,14 +184,14 @@ class Run:
             )
             view.again(schedule.waiting)
             self._train(schedule, view, memory, mirror)
-        return {key: record for key, record in found.items() if record is not None}, histories
+        return {key: entry for key, entry in found.items() if entry is not None}, histories
 
-    def _entry(self, gone: set[str], trial_id: str) -> Record | None:
+    def _entry(self, gone: set[str], trial_id: str) -> Entry | None:
         """A trial's entry; notes where there is none."""
-        record = self.ledger.get(trial_id)
-        if record is None:
+        entry = self.ledger.get(trial_id)
+        if entry is None:
             gone.add(trial_id)
-        return record
+        return entry
 
     def _train(self, schedule: Schedule, view: View, memory: Mapping[str, Any], mirror: outbox.Mirror | None) -> None:
         runner = self._runner()
@@ -314,13 +312,11 @@ class Run:
             c = summary.configuration
             if c.key not in asked:
                 continue
-            mine = {key: record for key, record in results.records.items() if key[0] == c}
+            mine = {key: entry for key, entry in results.entries.items() if key[0] == c}
             finals: dict[str, dict[str, str]] = {}
-            for (_, fold, seed), record in mine.items():
-                finals.setdefault(fold, {})[str(seed)] = record["trial_id"]
-            ends = [
-                record["started_unix"] + record["seconds"] for record in mine.values() if record["status"] == "done"
-            ]
+            for (_, fold, seed), entry in mine.items():
+                finals.setdefault(fold, {})[str(seed)] = entry.trial_id
+            ends = [entry.started_unix + entry.seconds for entry in mine.values() if isinstance(entry, Record)]
             tried = [history for history in results.histories if history.configuration == c]
             row = partial(
                 tracking_runs.Tracker.configuration,
@@ -344,14 +340,14 @@ class Run:
             mirror.put(write, f"the row {' / '.join(c.words)}")
         return runs
 
-    def _results(self, entries: Mapping[Key, Record], kept: Sequence[Row]) -> Results:
+    def _results(self, found: Mapping[Key, Entry], kept: Sequence[Row]) -> Results:
         """What the tables are made from: the ledger's entries; of trials that have none, what is known of them."""
-        records: dict[str, Mapping[str, Any]] = {record["trial_id"]: record for record in entries.values()}
+        entries = {entry.trial_id: entry for entry in found.values()}
         for row in kept:
             for trial in (trial for seeds in row.finals.values() for trial in seeds.values()):
-                if trial not in records and (record := self.ledger.get(trial)) is not None:
-                    records[trial] = record
-        (results,) = rows.assembled(self.sweep.name, kept, records)
+                if trial not in entries and (entry := self.ledger.get(trial)) is not None:
+                    entries[trial] = entry
+        (results,) = rows.assembled(self.sweep.name, kept, entries)
         return results
 
     def _with_runs(self, results: Results) -> Results:
@@ -380,10 +376,7 @@ class Run:
                 "busy_share": self._usage.share,
             },
             "epochs_spared_by_pruning": schedule.epochs_saved,
-            "failed": [
-                {"trial_id": e.spec.trial_id, **{k: e.record.get(k) for k in ("reason", "log")}}
-                for e in schedule.failures
-            ],
+            "failed": failures(schedule),
             "tracking_uri": passwords.redacted(self.sweep.tracking_uri),
             "runs": dict(runs),
             "chosen": {
@@ -424,14 +417,18 @@ class Run:
             self._say(f"{left}; the same command trains what is missing", "red")
         return schedule.finished and not schedule.failures and not schedule.undecided
 
+    def _say_failure(self, ended: Ended[Failure], what: str) -> None:
+        failure = ended.outcome
+        log = f"; log: {failure.log}" if failure.log else ""
+        self._say(f"{failure.status}: {what}: {failure.reason}{log}", "red")
+
     def _say_where(self, schedule: Schedule) -> None:
         for ended in schedule.failures:
             spec = ended.spec
             what = (
                 f"{spec.database} {spec.fold} {spec.ablation} seed {spec.seed} ({spec.purpose}, trial {spec.trial_id})"
             )
-            log = f"; log: {ended.record['log']}" if "log" in ended.record else ""
-            self._say(f"{ended.record['status']}: {what}: {ended.record['reason']}{log}", "red")
+            self._say_failure(ended, what)
         for study in schedule.undecided:
             self._say(f"no setting of {study.name} could be trained, so its folds have no final trial", "red")
         if schedule.failures:
@@ -457,13 +454,19 @@ class Run:
 def tally(schedule: Schedule, seconds: float) -> str:
     """Return how many trials this start trained, how many failed, and how many were there when it began."""
     failed, earlier = ({e.spec.trial_id for e in schedule.failures if e.trained is now} for now in (True, False))
-    lost = {e.spec.trial_id for e in schedule.failures if e.record["status"] == "lost"}
+    lost = {e.spec.trial_id for e in schedule.failures if e.outcome.status == "lost"}
     said = [f"Trained {counted(schedule.trained, 'trial')} in {duration(seconds)}"]
     said += [f"{len(failed - lost)} failed"] if failed - lost else []
     said += [f"{len(lost)} {_was(lost)} lost"] if lost else []
     said += [f"{len(earlier)} had failed before"] if earlier else []
     said += [f"{len(schedule.there)} {_was(schedule.there)} there already"] if schedule.there else []
     return "; ".join(said) + "."
+
+
+def failures(schedule: Schedule) -> list[dict[str, str | None]]:
+    """Return the failures of this start for a JSON file."""
+    each = ((ended.spec.trial_id, ended.outcome) for ended in schedule.failures)
+    return [{"trial_id": trial_id, "reason": f.reason, "log": f.log or None} for trial_id, f in each]
 
 
 def _was(trials: Sized) -> str:

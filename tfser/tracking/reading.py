@@ -16,6 +16,7 @@ from tfser.execution import rows
 from tfser.execution.results import Results
 from tfser.execution.rows import Row
 from tfser.planning import configuration as planning_configuration
+from tfser.record import Entry, Failure, Record, from_dict
 from tfser.search import history
 from tfser.storage import passwords
 from tfser.storage.ledger import Ledger
@@ -139,7 +140,11 @@ def with_runs(results: Results, storage: Place, uri: str) -> Results:
     parents = {run.data.tags["tfser.key"]: run for run in held.parents if run.data.tags["tfser.sweep"] == results.sweep}
     with held.reading():
         children = held.children({results.sweep})
-    runs = {key: children[r["trial_id"]].info.run_id for key, r in results.records.items() if r["trial_id"] in children}
+    runs = {
+        key: children[entry.trial_id].info.run_id
+        for key, entry in results.entries.items()
+        if entry.trial_id in children
+    }
     of_rows = {
         c: parents[key].info.run_id
         for c in results.configurations
@@ -151,7 +156,7 @@ def with_runs(results: Results, storage: Place, uri: str) -> Results:
 
 def _found(
     kept: Sequence[Row], parents: Sequence[Any], ledger: Ledger | None, held: _Held | None
-) -> tuple[list[Row], dict[str, Mapping[str, Any]], dict[str, str]]:
+) -> tuple[list[Row], dict[str, Entry], dict[str, str]]:
     """Rows, their trials' ledger entries by id, and their trials' runs.
 
     Args:
@@ -178,22 +183,22 @@ def _found(
                 if (row_ := held.row(run, missing)) is not None:
                     made.append(row_)
     trials = sorted({trial for row in made for seeds in row.finals.values() for trial in seeds.values()})
-    records: dict[str, Mapping[str, Any]] = {}
+    entries: dict[str, Entry] = {}
     run_ids: dict[str, str] = {}
     with ThreadPoolExecutor(READERS) as readers:
         if ledger is not None:
-            records = {
-                trial: record
-                for trial, record in zip(trials, readers.map(ledger.get, trials), strict=True)
-                if record is not None
+            entries = {
+                trial: entry
+                for trial, entry in zip(trials, readers.map(ledger.get, trials), strict=True)
+                if entry is not None
             }
         if held is not None:
             with held.reading():
                 children = held.children({row.sweep for row in made})
                 run_ids = {trial: children[trial].info.run_id for trial in trials if trial in children}
-                rest = [trial for trial in run_ids if trial not in records]
-                read = readers.map(lambda trial: held.record(children[trial], missing), rest)
-                records |= {trial: record for trial, record in zip(rest, read, strict=True) if record is not None}
+                rest = [trial for trial in run_ids if trial not in entries]
+                read = readers.map(lambda trial: held.entry(children[trial], missing), rest)
+                entries |= {trial: entry for trial, entry in zip(rest, read, strict=True) if entry is not None}
     if missing:
         at_hand = f"; the ledger {ledger.root} does not hold them either" if ledger is not None else ""
         raise _MissingError(
@@ -201,7 +206,7 @@ def _found(
                 f"{len(which)} x {what}, such as {which[0]}{at_hand}" for what, which in sorted(missing.items())
             )
         )
-    return [rows.identified(row, records, digests.get(row.run, "")) for row in made], records, run_ids
+    return [rows.identified(row, entries, digests.get(row.run, "")) for row in made], entries, run_ids
 
 
 class _Held:
@@ -287,11 +292,11 @@ class _Held:
             run=run.info.run_id,
         )
 
-    def record(self, run: Any, missing: Mapping[str, list[str]]) -> Mapping[str, Any] | None:
+    def entry(self, run: Any, missing: Mapping[str, list[str]]) -> Entry | None:
         """The ledger entry that a fold's run carries, checked against the recalls that its metrics show."""
         if run.info.status == "FAILED":
             reason = run.data.tags.get("tfser.reason", "unknown")
-            return {"status": "failed", "trial_id": run.data.tags["tfser.trial_id"], "reason": reason}
+            return Failure(trial_id=run.data.tags["tfser.trial_id"], reason=reason)
         if run.info.status != "FINISHED":
             return None
         text = connection.artifact_text(self.uri, run, "trial.json", self._beside)
@@ -299,17 +304,20 @@ class _Held:
             missing["trial.json of a final trial"].append(self._where(run, "trial.json"))
             return None
         try:
-            record: dict[str, Any] = json.loads(text)
-        except ValueError:
+            entry = from_dict(json.loads(text))
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise TfserError(
                 f"the trial.json of run {run.info.run_id} is damaged; delete that run, and run the sweep again to write it anew"
             ) from None
+        if not isinstance(entry, Record):
+            return entry
         for name in ("war", "uar"):
-            if abs(run.data.metrics[f"test/{name}"] - record[name]) > 1e-12:
+            recorded = getattr(entry.scores, name)
+            if abs(run.data.metrics[f"test/{name}"] - recorded) > 1e-12:
                 raise TfserError(
-                    f"run {run.info.run_id} says test/{name} {run.data.metrics[f'test/{name}']}, its trial.json {record[name]}"
+                    f"run {run.info.run_id} says test/{name} {run.data.metrics[f'test/{name}']}, its trial.json {recorded}"
                 )
-        return record
+        return entry
 
     def _where(self, run: Any, name: str) -> str:
         """The run, and where its artifact was looked for."""

@@ -17,18 +17,20 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfser.planning.configuration import Configuration, to_dict
+from tfser.planning import configuration as planning_configuration
+from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import values as settings_of
-from tfser.record import refuse_leaks
+from tfser.record import Entry, Record, Status, refuse_leaks, to_dict
 from tfser.storage import temporary
 from tfser.storage.places import Place, absolute
 from tfser.tracking import confusion_thumbnail
 from tfser.tracking.connection import follow_artifacts, has_content, local_file, prepare, quiet_environment, search_runs
 from tfser.tracking.uri import sqlite_path
+from tfser.trial import TrialSpec
 
 _ENTITIES = 1000
 """Metrics, parameters and tags that MLflow takes at once."""
@@ -110,7 +112,7 @@ class Tracker:
         sweep: str,
         artifacts: Place,
         command: str = "",
-        log_model: Callable[[Any, str, Mapping[str, Any]], None] | None = None,
+        log_model: Callable[[Any, str, Record], None] | None = None,
     ) -> None:
         quiet_environment()
         from mlflow import MlflowClient
@@ -229,7 +231,9 @@ class Tracker:
         run = self._parent(c)
         artifacts: dict[str, str | bytes] = {
             "configuration.json": json.dumps(
-                {"configuration": to_dict(c), "finals": finals}, sort_keys=True, ensure_ascii=False
+                {"configuration": planning_configuration.to_dict(c), "finals": finals},
+                sort_keys=True,
+                ensure_ascii=False,
             )
         }
         if histories:
@@ -305,7 +309,7 @@ class Tracker:
             "tfser.selection": c.selection,
         }
 
-    def holds(self, configuration: Configuration, trial_id: str, status: str) -> bool:
+    def holds(self, configuration: Configuration, trial_id: str, status: Status) -> bool:
         """Whether a trial that ended with that status of a ledger entry is there and whole."""
         run = self._runs(self._experiment(experiment_name(configuration))).get(trial_id)
         return run is not None and run.status == _status(status) and self._has_parent(run) and self._is_whole(run)
@@ -314,45 +318,46 @@ class Tracker:
         """Whether the configuration's run that a trial's is a child of is there."""
         return run.tags.get("mlflow.parentRunId") in self._parents
 
-    def trial(self, configuration: Configuration, record: Mapping[str, Any]) -> None:
+    def trial(self, configuration: Configuration, entry: Entry) -> None:
         """One trial as a child of its configuration's run; nothing happens when it is there and whole.
 
         Raises:
             TfserError: a trial that leaks on purpose, which has no place among runs that tables are made from.
         """
-        refuse_leaks(record)
-        if self.holds(configuration, record["trial_id"], record["status"]):
+        refuse_leaks(entry)
+        if self.holds(configuration, entry.trial_id, entry.status):
             return
-        spec = record["spec"]
+        spec = entry.spec
+        assert spec is not None  # the ledger's entries have one
         runs = self._runs(self._experiment(experiment_name(configuration)))
-        key, status = record["trial_id"], _status(record["status"])
+        key, status = entry.trial_id, _status(entry.status)
         if key not in runs:
-            runs[key] = self._child(configuration, record)
+            runs[key] = self._child(configuration, spec, entry.started_unix)
         elif not self._has_parent(runs[key]):  # somebody deleted it in MLflow's page
             parent = self._parent(configuration).id
             self._ask(self._client.set_tag, runs[key].id, "mlflow.parentRunId", parent)
             runs[key].tags = {**runs[key].tags, "mlflow.parentRunId": parent}
-        run, end_ms = runs[key], int(1000 * (record["started_unix"] + record["seconds"]))
+        run, end_ms = runs[key], int(1000 * (entry.started_unix + entry.seconds))
         if "tfser.reason" in run.tags and status == "FINISHED":
             self._ask(self._client.delete_tag, run.id, "tfser.reason")
         named = ("database", "protocol", "fold", "model", "ablation", "seed", "epochs", "database_digest", "numerics")
-        params = {**{name: spec[name] for name in named}, **spec["hyperparameters"]}
+        params = {**{name: getattr(spec, name) for name in named}, **spec.settings}
         points: list[tuple[str, float, int]] = []
         tags = {}
-        if status == "FINISHED":
-            points, tags = _points(record), {"tfser.versions": json.dumps(record["versions"], sort_keys=True)}
-            self._inputs(run, spec["database_digest"], _parts(spec), configuration)
-            self._artifacts_of(run, self._drawn(configuration, record))
-            self._model_of(run, record)
+        if isinstance(entry, Record):
+            points, tags = _points(entry), {"tfser.versions": json.dumps(dict(entry.versions), sort_keys=True)}
+            self._inputs(run, spec.database_digest, _parts(spec), configuration)
+            self._artifacts_of(run, self._drawn(configuration, entry))
+            self._model_of(run, entry)
         else:
-            tags["tfser.reason"] = record["reason"]
+            tags["tfser.reason"] = entry.reason
         self._log(run, params, points, tags, end_ms)
         self._ask(self._client.set_terminated, run.id, status, end_time=end_ms)
         run.status = status
 
-    def _model_of(self, run: _Run, record: Mapping[str, Any]) -> None:
+    def _model_of(self, run: _Run, record: Record) -> None:
         """Log a final trial's model, so that ``mlflow models serve`` can serve it."""
-        if self._log_model is None or record["spec"]["purpose"] == "search":
+        if self._log_model is None or record.spec.purpose == "search":
             return
         from mlflow.exceptions import MlflowException
 
@@ -368,36 +373,38 @@ class Tracker:
             return True
         return has_content(local_file(run.artifacts, "trial.json"))
 
-    def _child(self, configuration: Configuration, record: Mapping[str, Any]) -> _Run:
+    def _child(self, configuration: Configuration, spec: TrialSpec, started_unix: float) -> _Run:
         """Make the run of a trial."""
-        spec, key, c = record["spec"], record["trial_id"], configuration
-        kind = "search" if spec["purpose"] == "search" else "fold"
+        key, c = spec.trial_id, configuration
+        kind = "search" if spec.purpose == "search" else "fold"
         tags = {
             **self._tags(kind, key, c),
             "tfser.trial_id": key,
-            "tfser.fold": spec["fold"],
-            "tfser.seed": str(spec["seed"]),
-            "tfser.purpose": spec["purpose"],
+            "tfser.fold": spec.fold,
+            "tfser.seed": str(spec.seed),
+            "tfser.purpose": spec.purpose,
             "mlflow.parentRunId": self._parent(c).id,
         }
-        words = [c.ablation, f"{c.protocol} {spec['fold']}"]
+        words = [c.ablation, f"{c.protocol} {spec.fold}"]
         if kind == "search":
-            words = ["search", *words, f"validated on {', '.join(spec['validation'])}"]
-        experiment, start_ms = self._experiment(experiment_name(c)), int(1000 * record["started_unix"])
-        name = " · ".join([*words, f"seed {spec['seed']}"])
+            words = ["search", *words, f"validated on {', '.join(spec.validation)}"]
+        experiment, start_ms = self._experiment(experiment_name(c)), int(1000 * started_unix)
+        name = " · ".join([*words, f"seed {spec.seed}"])
         return _Run.of(self._ask(self._client.create_run, experiment, start_time=start_ms, tags=tags, run_name=name))
 
-    def _drawn(self, configuration: Configuration, record: Mapping[str, Any]) -> dict[str, str | bytes]:
+    def _drawn(self, configuration: Configuration, record: Record) -> dict[str, str | bytes]:
         """The artifacts of a trial that is done, by name."""
-        spec, c = record["spec"], configuration
-        artifacts: dict[str, str | bytes] = {"trial.json": json.dumps(record, sort_keys=True, ensure_ascii=True)}
-        if spec["purpose"] != "search":
+        spec, c, scores = record.spec, configuration, record.scores
+        artifacts: dict[str, str | bytes] = {
+            "trial.json": json.dumps(to_dict(record), sort_keys=True, ensure_ascii=True)
+        }
+        if spec.purpose != "search":
             heading = [
-                f"{c.ablation} on {c.database}, {c.protocol} {spec['fold']}, seed {spec['seed']}, selection {c.selection}",
-                f"WAR {100 * record['war']:.2f} %, UAR {100 * record['uar']:.2f} %",
+                f"{c.ablation} on {c.database}, {c.protocol} {spec.fold}, seed {spec.seed}, selection {c.selection}",
+                f"WAR {100 * scores.war:.2f} %, UAR {100 * scores.uar:.2f} %",
             ]
-            artifacts["confusion.csv"] = _confusion_csv(record["emotions"], record["confusion"])
-            artifacts["confusion.png"] = confusion_thumbnail.confusion(record["emotions"], record["confusion"], heading)
+            artifacts["confusion.csv"] = _confusion_csv(scores.emotions, scores.confusion)
+            artifacts["confusion.png"] = confusion_thumbnail.confusion(scores.emotions, scores.confusion, heading)
         return artifacts
 
     def _artifacts_of(self, run: _Run, artifacts: Mapping[str, str | bytes]) -> None:
@@ -473,7 +480,7 @@ class Tracker:
             self._ask(ask, run_id, metrics=metrics[start : start + _ENTITIES])
 
 
-def _status(status: str) -> str:
+def _status(status: Status) -> str:
     """A ledger entry's status as MLflow's."""
     return "FINISHED" if status == "done" else "FAILED"
 
@@ -512,28 +519,28 @@ def _identity(configuration: Configuration) -> dict[str, str]:
     return {"tfser.database_digest": configuration.database_digest, "tfser.settings": configuration.settings[:_TAG]}
 
 
-def _points(record: Mapping[str, Any]) -> list[tuple[str, float, int]]:
+def _points(record: Record) -> list[tuple[str, float, int]]:
     """The metrics of a trial that is done: (name, value, step)."""
-    scored = "validation" if record["spec"]["purpose"] == "search" else "test"
+    scored = "validation" if record.spec.purpose == "search" else "test"
     numbers = {
-        f"{scored}/war": record["war"],
-        f"{scored}/uar": record["uar"],
-        **{recall_name(scored, e): r for e, r in record["recalls"].items() if r is not None},
-        f"{scored}/segment_war": record["segments"]["war"],
-        f"{scored}/segment_uar": record["segments"]["uar"],
-        "seconds": record["seconds"],
-        "parameters": record["parameters"],
+        f"{scored}/war": record.scores.war,
+        f"{scored}/uar": record.scores.uar,
+        **{recall_name(scored, e): r for e, r in record.scores.recalls.items() if r is not None},
+        f"{scored}/segment_war": record.scores.segments.war,
+        f"{scored}/segment_uar": record.scores.segments.uar,
+        "seconds": record.seconds,
+        "parameters": record.parameters,
     }
-    curves = {f"{name.replace('_', '/', 1)}_curve": values for name, values in record["curves"].items()}
+    curves = {f"{name.replace('_', '/', 1)}_curve": values for name, values in asdict(record.curves).items()}
     steps = [(name, value, step) for name, values in curves.items() for step, value in enumerate(values, 1)]
     return [(name, value, 0) for name, value in numbers.items()] + steps
 
 
-def _parts(spec: Mapping[str, Any]) -> dict[str, str]:
+def _parts(spec: TrialSpec) -> dict[str, str]:
     """What a trial used the database for, to the name of that part of it."""
-    context, scored = ("validation", spec["validation"]) if spec["purpose"] == "search" else ("test", [spec["fold"]])
-    without = ", ".join(dict.fromkeys([spec["fold"], *spec["validation"]]))
-    return {"train": f"{spec['database']} without {without}", context: f"{spec['database']} {', '.join(scored)}"}
+    context, scored = ("validation", spec.validation) if spec.purpose == "search" else ("test", (spec.fold,))
+    without = ", ".join(dict.fromkeys([spec.fold, *spec.validation]))
+    return {"train": f"{spec.database} without {without}", context: f"{spec.database} {', '.join(scored)}"}
 
 
 def _confusion_csv(emotions: Sequence[str], counts: Sequence[Sequence[int]]) -> str:

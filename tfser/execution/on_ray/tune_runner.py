@@ -22,6 +22,7 @@ from tfser.execution.on_ray import environment, gpu_share, open_doors, worker
 from tfser.execution.runner import RETRIES
 from tfser.execution.schedule import Schedule
 from tfser.execution.worker_usage import Usage
+from tfser.record import Failure, Pruned
 from tfser.storage import temporary
 from tfser.training.together import fusion_key
 from tfser.trial import TrialSpec
@@ -191,7 +192,8 @@ class RayTuneRunner:
                     schedule.put_back(spec)
                 else:
                     alone = f"alone on a node{' and its GPU' if self.trial_gpus else ''}"
-                    schedule.ended(spec, {"status": "lost", "reason": f"{reason} ({alone})"})
+                    why = f"{reason} ({alone})"
+                    schedule.ended(spec, Failure(trial_id=spec.trial_id, spec=spec, reason=why, status="lost"))
 
     def _pack_size(self, waiting: int) -> int:
         """Trials that the next worker gets, at most: no worker is to stay idle for what another has too much of."""
@@ -424,11 +426,12 @@ def searcher(
                 self.lost[trial_id] = lost
 
         def _take_in(self, ended: run_trial.Task, answer: dict[str, Any], lost: list[TrialSpec]) -> None:
-            record = ended.ledger.get(ended.spec.trial_id)
-            if record is not None:
-                schedule.ended(ended.spec, record)
+            trial_id = ended.spec.trial_id
+            entry = ended.ledger.get(trial_id)
+            if entry is not None:
+                schedule.ended(ended.spec, entry)
             elif answer.get("status") == "pruned":
-                schedule.ended(ended.spec, {"status": "pruned", "epochs": answer["pruned_after"]})
+                schedule.ended(ended.spec, Pruned(trial_id=trial_id, epochs=answer["pruned_after"]))
             elif answer.get("status") == "refused":
                 self.refusal = answer["reason"]
             elif answer.get("status") == "memory":

@@ -93,10 +93,10 @@ def run_packed(texts: Sequence[str]) -> list[dict[str, Any]]:
         )
         tasks.append(task)
     try:
-        records = run_trial.run_pack(tasks)
+        outcomes = run_trial.run_pack(tasks)
     except MemoryError as error:
         return [{"status": "memory", "reason": f"out of memory: {' '.join(str(error).split())[:300]}"}] * len(texts)
     return [
-        {"status": record["status"], "pruned_after": record["epochs"] if record["status"] == "pruned" else None}
-        for record in records
+        {"status": outcome.status, "pruned_after": outcome.epochs if outcome.status == "pruned" else None}
+        for outcome in outcomes
     ]

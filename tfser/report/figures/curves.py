@@ -20,7 +20,7 @@ _NAMED = 12
 
 def available(summary: Summary) -> bool:
     """Whether any final trial of the row recorded its loss."""
-    return any(record.get("curves", {}).get("train_loss") for record in summary.records.values())
+    return any(record.curves.train_loss for record in summary.records.values())
 
 
 def to_picture(summary: Summary, validation: Mapping[str, Sequence[float]], name: str, heading: str) -> Picture:
@@ -39,11 +39,7 @@ def to_picture(summary: Summary, validation: Mapping[str, Sequence[float]], name
     shown = dict(zip(folds, names.shown, strict=True))
     panels = 2 if validation else 1
     width, height = 4.8, 0.2 + 2.3 * panels + (0.2 * -(-len(folds) // 4) if len(folds) <= _NAMED else 0.0)
-    losses = {
-        key: record["curves"]["train_loss"]
-        for key, record in summary.records.items()
-        if record.get("curves", {}).get("train_loss")
-    }
+    losses = {key: record.curves.train_loss for key, record in summary.records.items() if record.curves.train_loss}
     most = 200 if len(losses) <= 30 else 60
 
     def draw(figure: Any) -> None:
@@ -55,9 +51,9 @@ def to_picture(summary: Summary, validation: Mapping[str, Sequence[float]], name
             panes[0].plot(*thin(values, most), color=colours[fold], linewidth=1.0, alpha=0.85, label=label)
         panes[0].set_ylabel("training loss, nats", fontsize=9)
         for study, scores in sorted(validation.items()):
-            epochs, values = thin([100 * score for score in scores], most)
+            epochs, percents = thin([100 * score for score in scores], most)
             colour = colours.get(study, COLOURS[0])
-            panes[-1].plot(epochs, values, color=colour, linewidth=1.0, alpha=0.85)
+            panes[-1].plot(epochs, percents, color=colour, linewidth=1.0, alpha=0.85)
             best = max(range(len(scores)), key=lambda i: scores[i])
             panes[-1].plot([best + 1], [100 * scores[best]], "o", color=colour, markersize=4)
         if validation:
@@ -86,7 +82,7 @@ def to_picture(summary: Summary, validation: Mapping[str, Sequence[float]], name
 
 def describe(summary: Summary, validation: Mapping[str, Sequence[float]]) -> str:
     """The figure in words: where the losses begin and end, and what the chosen settings reached."""
-    losses = [r["curves"]["train_loss"] for r in summary.records.values() if r.get("curves", {}).get("train_loss")]
+    losses = [r.curves.train_loss for r in summary.records.values() if r.curves.train_loss]
     first, last = [values[0] for values in losses], [values[-1] for values in losses]
     said = (
         f"Training loss of {len(losses)} final trials: after the first epoch {min(first):.2f} to {max(first):.2f}, "

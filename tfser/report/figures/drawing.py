@@ -133,7 +133,7 @@ def _embedded(svg: str, name: str, size: tuple[float, float], head: float) -> st
     return f'<svg viewBox="0 {above:.2f} {width:.2f} {height:.2f}" style="max-width:{1.4 * width:.0f}px;min-width:{width:.0f}px">\n{body}'
 
 
-def thin(values: list[float], most: int = 200) -> tuple[list[int], list[float]]:
+def thin(values: Sequence[float], most: int = 200) -> tuple[list[int], list[float]]:
     """At most about so many points of a curve, evenly spaced, its last among them: their places, counted from 1, and values.
 
     >>> thin([5.0, 4.0, 3.0, 2.0, 1.0], most=3)

@@ -20,7 +20,7 @@ from tfser.errors import RequestError
 from tfser.evaluation import metrics
 from tfser.execution.results import Results
 from tfser.planning.configuration import Configuration
-from tfser.record import is_done, matrix
+from tfser.record import Entry, Record
 from tfser.report import provenance, trace
 from tfser.report.figures.drawing import Picture
 from tfser.report.provenance import Provenance
@@ -285,7 +285,7 @@ def _trials(summary: Summary, content: Content, links: _Links, made: Provenance 
     rows, commands = [], []
     for fold in c.folds:
         for seed in c.seeds:
-            record = results.records.get((c, fold, seed))
+            entry = results.entries.get((c, fold, seed))
             nothing = dict.fromkeys(("war", "uar", "utterances", "epochs", "reason", "minutes", "run", "trial"), "")
             row: dict[str, Any] = {
                 **nothing,
@@ -294,20 +294,18 @@ def _trials(summary: Summary, content: Content, links: _Links, made: Provenance 
                 "link": links.of_trial(c, fold, seed),
                 "recalls": [],
             }
-            row["trial"] = record.get("trial_id", "") if record else ""
-            if is_done(record):
-                counts = matrix(record)
+            row["trial"] = entry.trial_id if entry else ""
+            if isinstance(entry, Record):
+                counts = entry.scores.matrix
                 recalls = [percent(float(r)) if known(float(r)) else "absent" for r in metrics.recalls(counts)]
                 row |= {"war": percent(metrics.war(counts)), "uar": percent(metrics.uar(counts)), "recalls": recalls}
-                row |= {"utterances": len(record["utterances"]), "epochs": record["epochs"]}
+                row |= {"utterances": len(entry.scores.utterances), "epochs": entry.epochs}
             else:
-                row["reason"] = (
-                    "not finished" if record is None else f"failed: {record.get('reason', 'no reason recorded')}"
-                )
+                row["reason"] = "not finished" if entry is None else f"failed: {entry.reason}"
             if made:
                 row["run"] = results.runs.get((c, fold, seed), "")
-                row["minutes"] = f"{record['seconds'] / 60:.1f}" if record and "seconds" in record else ""
-                command = _repeat(record, c, results.command)
+                row["minutes"] = f"{entry.seconds / 60:.1f}" if entry and entry.seconds else ""
+                command = _repeat(entry, c, results.command)
                 commands += [command] if command else []
             rows.append(row)
     return {
@@ -321,26 +319,25 @@ def _trials(summary: Summary, content: Content, links: _Links, made: Provenance 
     }
 
 
-def _repeat(record: Mapping[str, Any] | None, c: Configuration, command: str) -> str:
+def _repeat(entry: Entry | None, c: Configuration, command: str) -> str:
     """The command that repeats the trial; empty for one that cannot be repeated by itself."""
-    if record is None or "numerics" not in record.get("spec", {}):
+    if entry is None or entry.spec is None:
         return ""
     try:
-        return trace.repeat(record, command=command, incomplete=not c.complete)
+        return trace.repeat(entry.spec, command=command, incomplete=not c.complete)
     except RequestError as error:
-        return f"# trial {record['trial_id']}: {'; '.join(error.problems)}"
+        return f"# trial {entry.trial_id}: {'; '.join(error.problems)}"
 
 
 def _made(content: Content, made: Provenance, folder: Place) -> dict[str, Any]:
     """How it was made, as far as it is known."""
     results = content.results
-    starts = [r["started_unix"] for r in results.records.values() if "started_unix" in r]
-    ends = [
-        r["started_unix"] + r["seconds"] for r in results.records.values() if "started_unix" in r and "seconds" in r
-    ]
+    entries = [entry for entry in results.entries.values() if entry.started_unix]
+    starts = [entry.started_unix for entry in entries]
+    ends = [entry.started_unix + entry.seconds for entry in entries]
     cost = provenance.cost(results)
     versions = {name: ", ".join(values) for name, values in provenance.versions(results).items()}
-    systems = sorted({r["machine"]["system"] for r in results.records.values() if "system" in r.get("machine", {})})
+    systems = sorted({entry.machine.system for entry in results.entries.values()} - {""})
     return {
         "command": results.command,
         "server": made.server_command(folder),

@@ -18,7 +18,7 @@ from tfser.execution.results import KEY_COLUMNS
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import labels
 from tfser.report.published import Published
-from tfser.report.summary import Summary, predicted
+from tfser.report.summary import Summary
 from tfser.report.tables.formats import csv_text
 from tfser.report.tables.table import Beneath, Column, Row, Table, Value, exact, known
 
@@ -76,15 +76,15 @@ def scores(summary: Summary) -> uncertainty.Row | None:
     index = {emotion: i for i, emotion in enumerate(summary.configuration.emotions)}
     trials = []
     for fold, seed in summary.matrices:
-        utterances = summary.records[fold, seed]["utterances"]
+        utterances = summary.records[fold, seed].scores.utterances
         trials.append(
             uncertainty.FoldScores(
                 fold=fold,
                 seed=seed,
-                utterances=[u["id"] for u in utterances],
-                speakers=[u["speaker"] for u in utterances],
-                truth=[index[u["truth"]] for u in utterances],
-                predicted=[predicted(u) for u in utterances],
+                utterances=[u.id for u in utterances],
+                speakers=[u.speaker for u in utterances],
+                truth=[index[u.truth] for u in utterances],
+                predicted=[u.predicted for u in utterances],
             )
         )
     return uncertainty.row(trials, len(index)) if trials else None
