@@ -23,7 +23,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.trial import TrialState
 
-from tfser.errors import RequestError, TfserError
+from tfser.errors import RequestError, TfserError, in_a_line
 from tfser.planning.plan import Study
 from tfser.search.history import History, Tried
 from tfser.search.journal import Journal, StoredJournal
@@ -57,11 +57,7 @@ def open_storage(path: Place, url: str | None = None, say: Callable[[str], None]
         try:
             opened = Patience(what, _is_locked, say)(lambda again: optuna.storages.get_storage(url))
         except Exception as error:  # Optuna passes on whatever the database's driver raises
-            reason = (
-                str(error)
-                if isinstance(error, TfserError)
-                else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            )
+            reason = str(error) if isinstance(error, TfserError) else in_a_line(error)
             raise RequestError("--optuna-storage", [redacted(reason)]) from None
         return _patient(opened, Patience(what, _passes, say))
     make_folder(path.parent)

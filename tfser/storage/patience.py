@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tfser.errors import TfserError
+from tfser.errors import TfserError, in_a_line
 from tfser.storage.passwords import redacted
 
 FIRST_PAUSE_S = 0.5
@@ -51,7 +51,7 @@ class Patience:
                 if not self._passing(error):
                     raise
                 cause = error.__cause__ or error
-                reason = redacted(f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}")
+                reason = redacted(in_a_line(cause, 200))
             else:
                 if again:
                     self._say(f"{self._what} answers again")

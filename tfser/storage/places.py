@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from urllib.parse import unquote
 
+from tfser.errors import in_a_line
 from tfser.storage import temporary
 from tfser.text.typed import given
 
@@ -347,7 +348,7 @@ def as_os_error(path: Place) -> Iterator[None]:
     except Exception as error:
         if not is_remote(path):
             raise
-        told = f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        told = f"{path}: {in_a_line(error)}"
         status = getattr(error, "status_code", getattr(error, "code", None))
         raise (
             OSError(errno.EBUSY, told) if status == 412 else OSError(told)
@@ -365,4 +366,4 @@ def slug(text: str) -> str:
     >>> slug("T+F, Ses01F")
     't+f-ses01f'
     """
-    return re.sub(r"-+", "-", re.sub(r"[^a-z0-9._+-]", "-", text.lower())).strip("-.")
+    return re.sub(r"[^a-z0-9._+]+", "-", text.lower()).strip("-.")

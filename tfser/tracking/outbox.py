@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tfser.errors import in_a_line
 from tfser.storage.passwords import redacted
 from tfser.storage.patience import FIRST_PAUSE_S
 
@@ -223,7 +224,7 @@ class Mirror:
             self._failures, self._down_since = 0, None
             return 0.0, ""
         self._tracker = None
-        reason = redacted(f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}")
+        reason = redacted(in_a_line(failure))
         if refused(failure):
             write.refusals += 1
             pause = FIRST_PAUSE_S if not self._waiting else 0.0

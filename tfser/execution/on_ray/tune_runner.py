@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tfser.errors import RequestError, TfserError
+from tfser.errors import RequestError, TfserError, in_a_line
 from tfser.execution import run_trial
 from tfser.execution.on_ray import environment, gpu_share, open_doors, worker
 from tfser.execution.runner import RETRIES
@@ -148,10 +148,8 @@ class RayTuneRunner:
             cause = getattr(error, "cause", None) or error
             if isinstance(cause, MemoryError):
                 self.trial_gpus = 1.0
-            reason = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
-            self._say(
-                f"How many trials fit on a GPU could not be tried ({reason}); each takes {self.trial_gpus:g} of one"
-            )
+            why = in_a_line(cause, 200)
+            self._say(f"How many trials fit on a GPU could not be tried ({why}); each takes {self.trial_gpus:g} of one")
         else:
             self.trial_gpus = gpu_share.share(probes, per_gpu, self.trial_cpus, self.together)
             self._say(gpu_share.described(probes, self.trial_gpus))
