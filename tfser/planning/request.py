@@ -56,49 +56,69 @@ class Request:
 
 
 def problems(request: Request, spaces: Mapping[str, Space]) -> list[str]:
-    """Everything wrong with a request that can be said without a database."""
+    """Return everything wrong with a request that shows without a database."""
+    models = [model for model in request.models if model in MODELS]
+    unread = _unknown_settings(request, models)
+    found = [*_name_problems(request, models), *_number_problems(request), *unread]
+    for model in models:
+        unread += (wrong := _unreadable_settings(request, model))
+        found += wrong
+        if not unread:  # a model can be asked only about settings that were read
+            for ablation in ablations_of(request, model):
+                found += _setting_problems(model, ablation, request, spaces.get(model))
+    return list(dict.fromkeys(found))
+
+
+def _name_problems(request: Request, models: list[str]) -> list[str]:
+    """Return what is wrong with names that have to be one of a list.
+
+    Args:
+        request: the whole.
+        models: those of its models that exist.
+    """
+    ablations = [*(ablation for model in models or MODELS for ablation in MODELS[model].ablations), "all"]
+    named = [
+        *(("--model", model, MODELS) for model in request.models),
+        *(("--ablation", ablation, ablations) for ablation in request.ablations),
+        ("--protocol", request.protocol, folds.PROTOCOLS),
+        ("--sampler", request.sampler, SAMPLERS),
+        ("--selection", request.selection, SELECTIONS),
+    ]
+    return [unknown(option, name, known) for option, name, known in named if name not in known]
+
+
+def _number_problems(request: Request) -> list[str]:
+    """Return which numbers are outside the range that can be planned."""
     found = []
-    for model in request.models:
-        if model not in MODELS:
-            found.append(unknown("--model", model, MODELS))
-    models = [m for m in request.models if m in MODELS]
-    of_any = models or list(MODELS)
-    known_ablations = [a for m in of_any for a in MODELS[m].ablations]
-    for ablation in request.ablations:
-        if ablation != "all" and ablation not in known_ablations:
-            found.append(unknown("--ablation", ablation, [*known_ablations, "all"]))
-    if request.protocol not in folds.PROTOCOLS:
-        found.append(unknown("--protocol", request.protocol, folds.PROTOCOLS))
-    if request.sampler not in SAMPLERS:
-        found.append(unknown("--sampler", request.sampler, SAMPLERS))
-    if request.selection not in SELECTIONS:
-        found.append(unknown("--selection", request.selection, SELECTIONS))
-    for name, value, low, high in (
+    for option, value, low, high in (
         ("--seeds", request.seeds, 1, MOST_SEEDS),
         ("--trials", request.trials, 0, MOST_TRIALS),
         ("--validation-folds", request.validation_folds, 1, MOST_SEEDS),
         ("--epochs", 1 if request.epochs is None else request.epochs, 1, MOST_EPOCHS),
     ):
         if value < low:
-            found.append(f"{name}: {value} is below {low}")
+            found.append(f"{option}: {value} is below {low}")
         elif value > high:
-            found.append(f"{name}: {value} is above {high}, the most that is planned")
-    typed = dict(request.fixed)
-    for name in typed:
-        if not any(name in hyperparameters(m) for m in of_any):
-            found.append(unknown("--set", name, {h for m in of_any for h in hyperparameters(m)}))
-    for model in models:
-        known = hyperparameters(model)
-        for name, text in typed.items():
-            if name in known:
-                try:
-                    known[name].parse(text)
-                except ValueError as error:
-                    found.append(f"--set {name}: {error}")
-        if not any(problem.startswith("--set") for problem in found):
-            for ablation in ablations_of(request, model):
-                found.extend(_setting_problems(model, ablation, request, spaces.get(model)))
-    return list(dict.fromkeys(found))
+            found.append(f"{option}: {value} is above {high}, the most that is planned")
+    return found
+
+
+def _unknown_settings(request: Request, models: list[str]) -> list[str]:
+    """Return which settings of --set none of the models has."""
+    known = {name for model in models or MODELS for name in hyperparameters(model)}
+    return [unknown("--set", name, known) for name in dict(request.fixed) if name not in known]
+
+
+def _unreadable_settings(request: Request, model: str) -> list[str]:
+    """Return which values of --set a model's settings cannot have."""
+    known, found = hyperparameters(model), []
+    for name, text in dict(request.fixed).items():
+        if name in known:
+            try:
+                known[name].parse(text)
+            except ValueError as error:
+                found.append(f"--set {name}: {error}")
+    return found
 
 
 def _setting_problems(model: str, ablation: str, request: Request, space: Space | None) -> list[str]:
