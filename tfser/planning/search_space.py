@@ -33,8 +33,6 @@ COMBINATIONS = 20000
 """How many combinations of whole-number and choice settings are tried against the model before a start."""
 MOST_STEPS = 1_000_000
 """Steps of a range: with more of them a step is a slip, and Optuna's arithmetic loses its last digits."""
-_TRUTH = {"yes": True, "on": True, "no": False, "off": False}
-"""What people write for a setting that is true or false, beside those two words."""
 
 
 class Sampler(Protocol):
