@@ -178,60 +178,75 @@ def make(
         raise RequestError("tfser sweep", found)
     configurations: list[Configuration] = []
     studies: list[Study] = []
-    front_ends: dict[str, list[FrontEnd]] = {}
+    front_ends: dict[str, tuple[FrontEnd, ...]] = {}
     for database in databases:
-        every = folds.folds(database.utterances, request.protocol, database.name)
-        chosen = tuple(f for f in every if not request.folds or f in request.folds)
-        remark = "; ".join([database.remark] * bool(database.remark) + _alone(request.protocol, database))
+        wanted: dict[FrontEnd, None] = {}
         for model in request.models:
             space, base = spaces.get(model), base_settings(model, request)
-            for settings in _front_end_settings(space, base):
-                if front_end(settings) not in front_ends.setdefault(database.name, []):
-                    front_ends[database.name].append(front_end(settings))
-            for ablation in ablations_of(request, model):
-                configuration = Configuration(
-                    database=database.name,
-                    protocol=request.protocol,
-                    model=model,
-                    ablation=ablation,
-                    database_digest=digest(database),
-                    selection=selection_of(request, model),
-                    settings=asked_settings(request, model, space if request.trials else None),
-                    emotions=database.emotions,
-                    folds=chosen,
-                    folds_total=len(every),
-                    seeds=tuple(range(request.seeds)),
-                    complete=database.complete,
-                    same_texts=database.info.same_texts,
-                    remark=remark,
-                )
-                configurations.append(configuration)
-                together = (
-                    [chosen] if request.trials and request.selection == "global" else [(fold,) for fold in chosen]
-                )
-                studies.extend(
-                    Study(
-                        configuration=configuration,
-                        database_digest=digest(database),
-                        folds=group,
-                        all_folds=every,
-                        base=base,
-                        space=space if request.trials else None,
-                        trials=request.trials,
-                        epochs=epochs_of(request, model),
-                        validation_folds=request.validation_folds,
-                        prune=request.prune,
-                        sampler=request.sampler,
-                        search_seed=request.search_seed,
-                    )
-                    for group in together
-                    if group
-                )
+            wanted |= {front_end(settings): None for settings in _front_end_settings(space, base)}
+            searched = space if request.trials else None
+            for row in _configurations(request, database, digest(database), model, searched):
+                configurations.append(row)
+                studies += _studies(request, database, row, base, searched)
+        front_ends[database.name] = tuple(wanted)
     return Plan(
         configurations=tuple(sorted(configurations, key=lambda c: c.key)),
         studies=tuple(studies),
-        front_ends={name: tuple(values) for name, values in front_ends.items()},
+        front_ends=front_ends,
     )
+
+
+def _configurations(
+    request: Request, database: Database, digest: str, model: str, space: Space | None
+) -> list[Configuration]:
+    """Return the rows of one model on one database: one per ablation."""
+    every = folds.folds(database.utterances, request.protocol, database.name)
+    remark = "; ".join([database.remark] * bool(database.remark) + _alone(request.protocol, database))
+    return [
+        Configuration(
+            database=database.name,
+            protocol=request.protocol,
+            model=model,
+            ablation=ablation,
+            database_digest=digest,
+            selection=selection_of(request, model),
+            settings=asked_settings(request, model, space),
+            emotions=database.emotions,
+            folds=tuple(fold for fold in every if not request.folds or fold in request.folds),
+            folds_total=len(every),
+            seeds=tuple(range(request.seeds)),
+            complete=database.complete,
+            same_texts=database.info.same_texts,
+            remark=remark,
+        )
+        for ablation in ablations_of(request, model)
+    ]
+
+
+def _studies(
+    request: Request, database: Database, row: Configuration, base: Mapping[str, Value], space: Space | None
+) -> list[Study]:
+    """Return the studies of one row: one for all folds where selection is global, else one per fold."""
+    together = bool(request.trials) and request.selection == "global"
+    groups = [row.folds] if together else [(fold,) for fold in row.folds]
+    return [
+        Study(
+            configuration=row,
+            database_digest=row.database_digest,
+            folds=group,
+            all_folds=folds.folds(database.utterances, request.protocol, database.name),
+            base=base,
+            space=space,
+            trials=request.trials,
+            epochs=epochs_of(request, row.model),
+            validation_folds=request.validation_folds,
+            prune=request.prune,
+            sampler=request.sampler,
+            search_seed=request.search_seed,
+        )
+        for group in groups
+        if group
+    ]
 
 
 def _alone(protocol: str, database: Database) -> list[str]:
