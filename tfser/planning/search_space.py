@@ -83,11 +83,15 @@ class Dimension:
         width = int(settings[name]) // by
         return tuple(value for value in self.values if width % int(value) == 0)
 
+    def _offered(self, settings: Mapping[str, Value]) -> tuple[str, tuple[Value, ...]]:
+        """Return the legal choices, and the parameter's name; narrowed ones have their own, as Optuna's cannot change."""
+        legal = self.legal(settings)
+        return self.name if legal == self.values else f"{self.name} of {', '.join(map(str, legal))}", legal
+
     def sample(self, sampler: Sampler, settings: Mapping[str, Value]) -> Value:
-        """Ask for a value; a narrowed choice goes under a name of its own, as Optuna's choices cannot change."""
+        """Ask the sampler for a value."""
         if self.kind == "choice":
-            legal = self.legal(settings)
-            name = self.name if legal == self.values else f"{self.name} of {', '.join(map(str, legal))}"
+            name, legal = self._offered(settings)
             value: Value = sampler.suggest_categorical(name, legal)
             return value
         low, high = self.values
@@ -98,8 +102,7 @@ class Dimension:
     def nearest(self, value: Value, settings: Mapping[str, Value]) -> tuple[str, Value]:
         """The parameter's name and its legal value nearest to a published one: what a study tries first."""
         if self.kind == "choice":
-            legal = self.legal(settings)
-            name = self.name if legal == self.values else f"{self.name} of {', '.join(map(str, legal))}"
+            name, legal = self._offered(settings)
             if value in legal or isinstance(value, (str, bool)):
                 return name, value if value in legal else legal[0]
             return name, min(legal, key=lambda choice: abs(float(choice) - float(value)))
@@ -125,9 +128,8 @@ class Space:
     def digest(self) -> str:
         """Equal questions, equal digest, whatever the file is called."""
         rows = [[d.name, d.kind, d.values, d.log, d.step, d.divides, d.when] for d in self.dimensions]
-        return hashlib.sha256(json.dumps([self.model, dict(self.fixed), rows], sort_keys=True).encode()).hexdigest()[
-            :12
-        ]
+        text = json.dumps([self.model, dict(self.fixed), rows], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def without(self, names: Mapping[str, Value]) -> Space:
         """The same space with some settings fixed from outside (``--set``), no longer searched."""
