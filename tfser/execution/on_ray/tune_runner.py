@@ -208,51 +208,13 @@ class RayTuneRunner:
         return before != (self.trial_cpus, self.trial_gpus)
 
     def _watch_losses(self, schedule: Schedule, search: Any) -> Any:
-        """Counts the losses of each trial, and the workers, and sets aside those trials that want more memory.
-
-        Tune itself gives up at once a trial whose actor dies before it has begun.
-
-        It is Tune's callbacks that are told why, after the searcher was told that.
-        """
+        """Return a ``_Losses`` that Tune takes for a callback."""
         from ray import tune
 
-        class Losses(_NotCopied, tune.Callback):  # type: ignore[misc]  # Ray is not typed
-            looked = 0.0
+        class Losses(_Losses, tune.Callback):  # type: ignore[misc]  # Ray is not typed
+            pass
 
-            def on_step_begin(callback, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: N805
-                if search.error is not None:
-                    raise search.error  # here it ends Tune at once; a trial that runs goes on from its checkpoint at the next start
-                if time.monotonic() - callback.looked >= LOOK_S:
-                    callback.looked = time.monotonic()
-                    self.usage.workers(time.time(), self._places())
-
-            def on_trial_error(callback, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: N805
-                with search.noted():
-                    callback.take_back(trial, "its worker or node is gone")
-
-            def on_trial_complete(callback, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: N805
-                with search.noted():
-                    callback.take_back(trial, "it left no ledger entry that can be read")
-
-            def take_back(_, trial: Any, unsaid: str) -> None:  # noqa: N805
-                specs = search.lost.pop(trial.trial_id, [])
-                said = _error_of(trial)
-                if LOW_ON_MEMORY in said:  # of dozens of lines the last one is an advice
-                    reason = "out of memory: Ray ended its worker, because the node was running low on memory"
-                    search.set_aside += [(spec, reason) for spec in specs]
-                    return
-                lines = said.splitlines() or [unsaid]
-                reason = lines[-1].strip()[:200]
-                for spec in specs:
-                    self._losses[spec.trial_id] += 1
-                    times = self._losses[spec.trial_id]
-                    if times <= RETRIES:
-                        self._say(f"lost: {spec.purpose} {spec.fold} seed {spec.seed} ({reason}); it is tried again")
-                        schedule.put_back(spec)
-                    else:
-                        search.set_aside.append((spec, f"lost {times} times, the last time: {reason}"))
-
-        return Losses()
+        return Losses(self, schedule, search)
 
     def _fit(self, search: Any, losses: Any) -> None:
         """Let Tune run what the searcher suggests until it says that there is nothing left."""
@@ -344,14 +306,8 @@ class _NotCopied:
         return (str, ("the schedule is planned anew at every start",))
 
 
-def searcher(
-    schedule: Schedule,
-    task: Callable[[TrialSpec], run_trial.Task],
-    usage: Usage,
-    pack_size: Callable[[int], int],
-    most: int,
-) -> Any:
-    """The schedule as Tune sees it: suggests the next trials, passes on each one that ended, and notes how long they had a worker.
+class _Feed(_NotCopied):
+    """The schedule as Tune asks for it: suggests the next trials and takes in those that ended.
 
     What Tune calls a trial is a pack of them: those that one worker trains together.
 
@@ -362,82 +318,169 @@ def searcher(
         pack_size: number of trials that wait, to the size of the next pack at most.
         most: how many packs are suggested.
     """
+
+    FINISHED = "FINISHED"
+    """Tune's word for a searcher that has nothing left."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        task: Callable[[TrialSpec], run_trial.Task],
+        usage: Usage,
+        pack_size: Callable[[int], int],
+        most: int,
+    ) -> None:
+        self._schedule, self._task, self._usage, self._pack_size = schedule, task, usage, pack_size
+        self.running: dict[str, list[run_trial.Task]] = {}
+        self.lost: dict[str, list[TrialSpec]] = {}
+        """Tune's id to the trials whose worker was lost; the runner learns why, and decides."""
+        self.set_aside: list[tuple[TrialSpec, str]] = []
+        """Trials that may go well with more memory, and what went wrong."""
+        self.left = most
+        self.refusal = ""
+        """Why nothing more may be trained here."""
+        self.error: Exception | None = None
+        """The first thing that went wrong on the driver's side: a disk, a database. It ends the run."""
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Keep what is raised: Tune would take it for a failure of the trial, and end with a text about itself."""
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+
+    @property
+    def full(self) -> bool:
+        """Whether another Tuner has to go on."""
+        return self.left <= 0
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the configuration of the next pack, or ``None`` where Tune has to wait for one."""
+        with self.noted():
+            return self._suggested(trial_id)
+        return self.FINISHED
+
+    def _suggested(self, trial_id: str) -> dict[str, Any] | str | None:
+        ends = self.refusal or self.full or self.error
+        specs = [] if ends else self._schedule.next_together(fusion_key, self._pack_size(self._schedule.waiting))
+        if not specs:
+            # What was set aside is still running for the schedule; nothing that waits for it can come up now.
+            wait = self.running and not self.refusal and not self.error and not self._schedule.finished
+            return None if wait else self.FINISHED
+        self.left -= 1
+        self.running[trial_id] = [self._task(spec) for spec in specs]
+        return {"tasks": [worker.pack_task(one) for one in self.running[trial_id]]}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Do nothing: a trial has one result, its last."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Take in a pack that ended."""
+        tasks, said = self.running.pop(trial_id, []), result or {}
+        if "times" in said:
+            self._usage.worked(*said["times"])
+        lost: list[TrialSpec] = []
+        for ended, answer in zip(tasks, said.get("trials") or [{}] * len(tasks), strict=False):
+            with self.noted():  # each by itself: the others' results are taken in all the same
+                self._take_in(ended, answer, lost)
+        if lost:
+            self.lost[trial_id] = lost
+
+    def _take_in(self, ended: run_trial.Task, answer: dict[str, Any], lost: list[TrialSpec]) -> None:
+        schedule = self._schedule
+        record = ended.ledger.get(ended.spec.trial_id)
+        if record is not None:
+            schedule.ended(ended.spec, record)
+        elif answer.get("status") == "pruned":
+            schedule.ended(ended.spec, {"status": "pruned", "epochs": answer["pruned_after"]})
+        elif answer.get("status") == "refused":
+            self.refusal = answer["reason"]
+        elif answer.get("status") == "memory":
+            self.set_aside.append((ended.spec, answer["reason"]))
+        else:
+            lost.append(ended.spec)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Do nothing: the ledger and the studies are the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Do nothing: see ``save``."""
+
+
+def searcher(
+    schedule: Schedule,
+    task: Callable[[TrialSpec], run_trial.Task],
+    usage: Usage,
+    pack_size: Callable[[int], int],
+    most: int,
+) -> Any:
+    """Return a ``_Feed`` that Tune takes for a searcher. Its class is made here, because importing Ray takes seconds."""
     from ray.tune.search import Searcher
 
-    class ScheduleSearcher(_NotCopied, Searcher):  # type: ignore[misc]  # Ray is not typed
+    class ScheduleSearcher(_Feed, Searcher):  # type: ignore[misc]  # Ray is not typed
         def __init__(self) -> None:
-            super().__init__(metric="done", mode="max")
-            self.running: dict[str, list[run_trial.Task]] = {}
-            self.lost: dict[str, list[TrialSpec]] = {}
-            """Tune's id to the trials whose worker was lost; the runner learns why, and decides."""
-            self.set_aside: list[tuple[TrialSpec, str]] = []
-            """Trials that may go well with more memory, and what went wrong."""
-            self.left = most
-            self.refusal = ""
-            """Why nothing more may be trained here."""
-            self.error: Exception | None = None
-            """What went wrong on the driver's side, first: a disk, a database. It ends the run."""
-
-        @contextlib.contextmanager
-        def noted(self) -> Iterator[None]:
-            """Keep what is raised: Tune would take it for a failure of the trial, and end with a text about itself."""
-            try:
-                yield
-            except Exception as error:
-                self.error = self.error or error
-
-        @property
-        def full(self) -> bool:
-            """Whether another Tuner has to go on."""
-            return self.left <= 0
-
-        def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-            with self.noted():
-                return self._suggested(trial_id)
-            return str(Searcher.FINISHED)
-
-        def _suggested(self, trial_id: str) -> dict[str, Any] | str | None:
-            none = self.refusal or self.full or self.error
-            specs = [] if none else schedule.next_together(fusion_key, pack_size(schedule.waiting))
-            if not specs:
-                # What was set aside is still running for the schedule; nothing that waits for it can come up now.
-                wait = self.running and not self.refusal and not self.error and not schedule.finished
-                return None if wait else str(Searcher.FINISHED)
-            self.left -= 1
-            self.running[trial_id] = [task(spec) for spec in specs]
-            return {"tasks": [worker.pack_task(one) for one in self.running[trial_id]]}
-
-        def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-            """A trial has one result, its last."""
-
-        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            tasks, said = self.running.pop(trial_id, []), result or {}
-            if "times" in said:
-                usage.worked(*said["times"])
-            lost: list[TrialSpec] = []
-            for ended, answer in zip(tasks, said.get("trials") or [{}] * len(tasks), strict=False):
-                with self.noted():  # each by itself: the others' results are taken in all the same
-                    self._take_in(ended, answer, lost)
-            if lost:
-                self.lost[trial_id] = lost
-
-        def _take_in(self, ended: run_trial.Task, answer: dict[str, Any], lost: list[TrialSpec]) -> None:
-            record = ended.ledger.get(ended.spec.trial_id)
-            if record is not None:
-                schedule.ended(ended.spec, record)
-            elif answer.get("status") == "pruned":
-                schedule.ended(ended.spec, {"status": "pruned", "epochs": answer["pruned_after"]})
-            elif answer.get("status") == "refused":
-                self.refusal = answer["reason"]
-            elif answer.get("status") == "memory":
-                self.set_aside.append((ended.spec, answer["reason"]))
-            else:
-                lost.append(ended.spec)
-
-        def save(self, checkpoint_path: str) -> None:
-            """Nothing: the ledger and the studies are the state."""
-
-        def restore(self, checkpoint_path: str) -> None:
-            """Nothing: see ``save``."""
+            Searcher.__init__(self, metric="done", mode="max")
+            _Feed.__init__(self, schedule, task, usage, pack_size, most)
 
     return ScheduleSearcher()
+
+
+class _Losses(_NotCopied):
+    """Counts how often each trial was lost, looks at the workers, and sets aside trials that want more memory.
+
+    Tune itself gives up at once a trial whose actor dies before it has begun. It tells its callbacks why, after it has
+    told the searcher.
+
+    Args:
+        runner: whose trials these are.
+        schedule: takes back a trial that is tried again.
+        search: knows which trials were lost.
+    """
+
+    def __init__(self, runner: RayTuneRunner, schedule: Schedule, search: _Feed) -> None:
+        self._runner, self._schedule, self._search = runner, schedule, search
+        self._looked = 0.0
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Raise what went wrong in the searcher, and look at the workers now and then."""
+        if self._search.error is not None:
+            # Here it ends Tune at once; a trial that runs goes on from its checkpoint at the next start.
+            raise self._search.error
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._looked = time.monotonic()
+            self._runner.usage.workers(time.time(), self._runner._places())
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Take back the trials of a worker that was lost."""
+        with self._search.noted():
+            self._take_back(trial, "its worker or node is gone")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Take back the trials that left no entry."""
+        with self._search.noted():
+            self._take_back(trial, "it left no ledger entry that can be read")
+
+    def _take_back(self, trial: Any, unsaid: str) -> None:
+        """Put the lost trials of a pack back, or set them aside.
+
+        Args:
+            trial: the pack, as Tune calls it.
+            unsaid: the reason where Ray gave none.
+        """
+        specs = self._search.lost.pop(trial.trial_id, [])
+        said = _error_of(trial)
+        if LOW_ON_MEMORY in said:  # of dozens of lines the last one is an advice
+            reason = "out of memory: Ray ended its worker, because the node was running low on memory"
+            self._search.set_aside += [(spec, reason) for spec in specs]
+            return
+        reason = (said.splitlines() or [unsaid])[-1].strip()[:200]
+        for spec in specs:
+            self._runner._losses[spec.trial_id] += 1
+            times = self._runner._losses[spec.trial_id]
+            if times <= RETRIES:
+                what = f"{spec.purpose} {spec.fold} seed {spec.seed}"
+                self._runner._say(f"lost: {what} ({reason}); it is tried again")
+                self._schedule.put_back(spec)
+            else:
+                self._search.set_aside.append((spec, f"lost {times} times, the last time: {reason}"))
