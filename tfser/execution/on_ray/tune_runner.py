@@ -1,8 +1,8 @@
 """Trials on Ray Tune: reused actors, as many at once as the cluster's CPUs or GPU shares allow.
 
-Tune places, retries and scales; it decides nothing. A small searcher hands it the schedule's next
-trial, and the worker commits the ledger entry itself, so that nothing is lost with the driver. Tune's
-own experiment state is never restored: every start plans anew (design: re-plan, never restore).
+Tune places trials and scales; it decides nothing. A small searcher hands it the schedule's next trials. The worker
+commits the ledger entry itself, so that nothing is lost with the driver. Tune's own experiment state is never restored:
+every start plans anew.
 """
 
 from __future__ import annotations
@@ -27,28 +27,30 @@ from tfser.training.together import fusion_key
 from tfser.trial import TrialSpec
 
 LOW_ON_MEMORY = "running low on memory"
-"""In the error of a trial whose worker Ray ended before the system would have ended the whole node."""
+"""Words in the error of a trial whose worker Ray ended before the system would have ended the whole node."""
 
 TRIALS_AT_MOST = 2_000
-"""Trials of one Tuner, or 20 per worker where that is more. Tune keeps about 50 kB of every trial that it has seen and goes through
-all of them again and again, so that a long sweep begins with a new Tuner now and then, and waits for the trials that still run."""
+"""Trials of one Tuner, or 20 per worker where that is more.
+
+Tune keeps about 50 kB of every trial that it has seen, and goes through all of them again and again. So a long sweep
+begins a new Tuner now and then, and waits for the trials that still run."""
 
 PROBE_S = 300.0
-"""How long the probe of a GPU may take, a worker's start included; then the share follows from the CPUs alone."""
+"""How long the probe of a GPU may take, a worker's start included; after that the share follows from the CPUs alone."""
 
 LOOK_S = 5.0
-"""Between looks at how many workers there are."""
+"""Time between two looks at how many workers there are."""
 
 
 class RayTuneRunner:
-    """See ``tfser.execution.runner.Runner``.
+    """A ``tfser.execution.runner.Runner`` on Ray Tune.
 
     Args:
-        address: of a running cluster; ``None`` (or ``local``, as Ray calls it) starts a local one for this run.
-        trial_cpus: CPUs of one trial; it trains with one thread, so 1 where nothing else is asked.
+        address: a running cluster; ``None`` (or ``local``, as Ray calls it) starts a local one for this run.
+        trial_cpus: CPUs of one trial; 1 where ``None``, because it trains with one thread.
         trial_gpus: GPU share of one trial; ``None`` leaves it to ``settle``, and until then to the number of CPUs.
-        workers: trials at once on a local Ray; as many as there are cores where ``None``.
-        together: trials of one shape that a worker trains as one, at most.
+        workers: trials at once on a local Ray; one per core where ``None``.
+        together: most trials of one shape that a worker trains as one.
         say: told of lost workers.
 
     Raises:
@@ -83,30 +85,13 @@ class RayTuneRunner:
         self._losses: Counter[str] = Counter()
         self._session: BinaryIO | None = None
         self.usage = Usage()
-        try:
-            if address is None:
-                cores = workers or len(os.sched_getaffinity(0))
-                # Without a word on it, Ray would go to a cluster that somebody started on this machine.
-                alone = {"address": "local", "num_cpus": cores, "include_dashboard": False}
-                short = environment.temp_folder()
-                began = ray.init(
-                    **alone, _temp_dir=short, log_to_driver=False, logging_level="ERROR", namespace="tfser"
-                )
-                self._session = _mark_session(Path(began.address_info["session_dir"]))
-            else:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="tfser")
-        except (OSError, RuntimeError, ValueError) as error:
-            raise RequestError(
-                f"{open_doors.option(address)} {address}" if address else "local Ray",
-                [
-                    f"{' '.join(str(error).split())[:500]}; is it running (ray status), and is RAY_AUTH_MODE=token set on both sides?"
-                ],
-            ) from None
+        self._connect(address, workers)
         resources = ray.cluster_resources()
         cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
         if address is not None and not cpus and trial_gpus is None:
             ray.shutdown()
-            detail = "it has no worker yet, so that nothing tells which share of a GPU fits a trial; say --trial-gpus X (0 trains on CPUs)"
+            why = "it has no worker yet, so that nothing tells which share of a GPU fits a trial"
+            detail = f"{why}; say --trial-gpus X (0 trains on CPUs)"
             raise RequestError(f"{open_doors.option(address)} {address}", [detail])
         self.trial_cpus = trial_cpus or 1.0
         self._cpus_per_gpu = cpus / gpus if gpus and trial_gpus is None else None
@@ -116,15 +101,31 @@ class RayTuneRunner:
         self.workers = self._places()
         if address is None and not self.workers:
             asked = f"--trial-cpus {self.trial_cpus:g} --trial-gpus {self.trial_gpus:g}"
-            raise RequestError(
-                "local Ray", [f"{asked}: this machine has {cpus:g} CPUs and {gpus:g} GPUs; ask for less"]
-            )
+            has = f"this machine has {cpus:g} CPUs and {gpus:g} GPUs"
+            raise RequestError("local Ray", [f"{asked}: {has}; ask for less"])
         self.workers = max(1, self.workers)  # a cluster may still grow
         self._at_once = max(16, 2 * self.workers)
         """Pieces of work that may wait for a place: an autoscaler rents machines for them."""
 
+    def _connect(self, address: str | None, workers: int | None) -> None:
+        """Join a cluster, or start a local one where there is no address."""
+        quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "tfser"}
+        try:
+            if address is None:
+                cores = workers or len(os.sched_getaffinity(0))
+                # Without address="local", Ray would join a cluster that another person started on this machine.
+                alone = {"address": "local", "num_cpus": cores, "include_dashboard": False}
+                began = self._ray.init(**alone, _temp_dir=environment.temp_folder(), **quiet)
+                self._session = _mark_session(Path(began.address_info["session_dir"]))
+            else:
+                self._ray.init(address=address, **quiet)
+        except (OSError, RuntimeError, ValueError) as error:
+            where = f"{open_doors.option(address)} {address}" if address else "local Ray"
+            ask = "is it running (ray status), and is RAY_AUTH_MODE=token set on both sides?"
+            raise RequestError(where, [f"{' '.join(str(error).split())[:500]}; {ask}"]) from None
+
     def _places(self) -> int:
-        """Trials that find room at once on the nodes that are there."""
+        """Return how many trials find room at once on the nodes that are there."""
         free = 0
         for node in self._ray.nodes():
             if node["Alive"]:
@@ -134,7 +135,7 @@ class RayTuneRunner:
         return free
 
     def settle(self, tasks: Sequence[run_trial.Task]) -> None:
-        """Choose the share of a GPU by trying the largest trials on one; nothing happens where it was said, or without GPUs."""
+        """Choose the share of a GPU by trying the largest trials on one, unless it was said or there is none."""
         per_gpu, self._cpus_per_gpu = self._cpus_per_gpu, None
         if per_gpu is None or not tasks:
             return
@@ -171,7 +172,7 @@ class RayTuneRunner:
     def run(self, schedule: Schedule, task: Callable[[TrialSpec], run_trial.Task]) -> None:
         """Train everything the schedule has.
 
-        Trials that ran out of memory, or whose worker was lost again and again, are tried once more: not together with others,
+        Trials that ran out of memory, or whose worker was lost again and again, are tried again: first each by itself,
         then with twice the share of a node and of a GPU, until they have one for themselves.
         """
         while not schedule.finished:
@@ -192,11 +193,11 @@ class RayTuneRunner:
                     schedule.ended(spec, {"status": "lost", "reason": f"{reason} ({alone})"})
 
     def _pack_size(self, waiting: int) -> int:
-        """Trials that the next worker gets, at most: no worker is to stay idle for what another has too much of."""
+        """Return the most trials that the next worker gets, so that no worker is idle while another has too many."""
         return max(1, min(self.together, -(-waiting // max(self.workers, 1))))
 
     def _grow(self) -> bool:
-        """Each trial alone, else twice the share per trial; whether there was more to give."""
+        """Give each trial a worker of its own, else twice its share; return whether there was more to give."""
         if self.together > 1:
             self.together = 1
             return True
@@ -223,10 +224,10 @@ class RayTuneRunner:
         # A lost worker is the cluster's ordinary life; Tune would print a traceback for each, and a sum at the end.
         for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        # Tune stages one trial of a searcher of one's own, and an actor that is not up before the next trial ends is thrown
-        # away: short trials would all run on one worker, and an autoscaler would be asked for one node after the other.
+        # By default Tune stages one trial of such a searcher, and throws away an actor that is not up before the next
+        # trial ends: short trials would all run on one worker, and an autoscaler would be asked for one node at a time.
         os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(self._at_once))
-        # Tune's own files are the driver's and of no use to a later start; nothing of a trial goes through them.
+        # A later start does not need Tune's own files; nothing of a trial goes through them.
         with temporary.Folder("tune") as folder, _said_plainly(search):
             tune.Tuner(
                 tune.with_resources(worker.trial_actor(), {"cpu": self.trial_cpus, "gpu": self.trial_gpus}),
@@ -268,9 +269,9 @@ def _mark_session(folder: Path) -> BinaryIO | None:
 
 
 def _error_of(trial: Any) -> str:
-    """What Ray said of the loss of a trial, without Tune's heading; "" where it said nothing.
+    """Return what Ray said of the loss of a trial, without Tune's heading; "" where it said nothing.
 
-    From the driver's own file: Tune's ``get_error`` looks where that is copied to later.
+    It is read from the driver's own file, because Tune's ``get_error`` reads a copy that is made later.
     """
     try:
         text = Path(trial.error_file or "").read_text(encoding="utf-8", errors="replace")
@@ -281,23 +282,22 @@ def _error_of(trial: Any) -> str:
 
 @contextlib.contextmanager
 def _said_plainly(search: Any) -> Iterator[None]:
-    """What ends Tune is what went wrong in our callbacks, which the runner raises itself; else it is told in a sentence."""
+    """Say in a sentence why Tune ended; pass over an error of our callbacks, which the runner raises itself."""
     from ray.tune import TuneError
 
     try:
         yield
     except Exception as error:
         if search.error is None and isinstance(error, TuneError):
-            reason = (str(error).strip().splitlines() or ["for no reason that it told"])[-1][:300]
-            raise TfserError(
-                f"Ray Tune ended before the sweep did ({reason}); run the same command again to go on"
-            ) from error
+            reason = (str(error).strip().splitlines() or ["it gave no reason"])[-1][:300]
+            again = "run the same command again to go on"
+            raise TfserError(f"Ray Tune ended before the sweep did ({reason}); {again}") from error
         if search.error is None:
             raise
 
 
 class _NotCopied:
-    """Tune copies and pickles what it is given; the schedule lives in this process and nowhere else."""
+    """Not copied or pickled, as Tune does with what it is given: the schedule lives in this process alone."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _NotCopied:
         return self
@@ -415,7 +415,7 @@ def searcher(
     pack_size: Callable[[int], int],
     most: int,
 ) -> Any:
-    """Return a ``_Feed`` that Tune takes for a searcher. Its class is made here, because importing Ray takes seconds."""
+    """Return a ``_Feed`` that Tune takes for a searcher; its class is made here, as importing Ray takes seconds."""
     from ray.tune.search import Searcher
 
     class ScheduleSearcher(_Feed, Searcher):  # type: ignore[misc]  # Ray is not typed
