@@ -1,4 +1,4 @@
-"""A request as a value, and everything that can be wrong with it before a database is read. Knows no command line."""
+"""A request as a value, and what can be wrong with it. Knows no command line."""
 
 from __future__ import annotations
 
@@ -15,33 +15,35 @@ from tfser.planning.settings import fixed_settings, hyperparameters, is_publishe
 from tfser.trial import Value
 
 EPOCHS_WHERE_SILENT = 100
-"""Ours: epochs without --epochs for a model whose paper does not state them (ATFNN). Its rows are ``fixed``, not ``published``."""
-
+"""Ours: epochs without --epochs where a paper states none (ATFNN's). Such rows are ``fixed``, not ``published``."""
 
 MOST_SEEDS, MOST_TRIALS, MOST_EPOCHS = 10_000, 1_000_000, 10_000_000
-"""Ours: beyond any use, and small enough that a slip of the finger is refused instead of filling the memory with a plan."""
-
+"""Ours: more than anyone needs, yet few enough that a slip of the finger cannot fill the memory with a plan."""
 
 SELECTIONS = ("nested", "global", "oracle")
-"""How settings and epochs are chosen. ``oracle`` takes the best epoch on the test fold: it exists to be
-compared with literature that does so, and every table and run says it."""
+"""How settings and epochs are chosen.
 
+``oracle`` takes the best epoch on the test fold. It exists for comparison with literature that does so, and every table
+and run says so.
+"""
 
 SAMPLERS = ("tpe", "random")
-"""Who says which setting to try next. ``random`` is the baseline that a search has to beat: it begins with a
-random setting too, not with the published one."""
+"""Optuna samplers that --sampler accepts.
+
+``random`` is the baseline that a search has to beat; it begins with a random setting too, not with the published one.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a person asked for, after parsing and before checking."""
+    """What a person asked for: parsed, not yet checked."""
 
     models: tuple[str, ...] = tuple(MODELS)
     ablations: tuple[str, ...] = ()
-    """Empty: each model's full form; ``all``: every one."""
+    """Empty for each model's full form, ``all`` for every one."""
     protocol: str = "speaker"
     folds: tuple[str, ...] = ()
-    """Empty: every fold."""
+    """Empty for every fold."""
     seeds: int = 1
     trials: int = 0
     """Optuna trials per study; 0 trains the published setting."""
@@ -73,7 +75,7 @@ def _name_problems(request: Request, models: list[str]) -> list[str]:
     """Return what is wrong with names that have to be one of a list.
 
     Args:
-        request: the whole.
+        request: the whole request.
         models: those of its models that exist.
     """
     ablations = [*(ablation for model in models or MODELS for ablation in MODELS[model].ablations), "all"]
@@ -122,6 +124,7 @@ def _unreadable_settings(request: Request, model: str) -> list[str]:
 
 
 def _setting_problems(model: str, ablation: str, request: Request, space: Space | None) -> list[str]:
+    """Return why a model refuses its settings, or some that the search space can sample."""
     base, architecture = base_settings(model, request), MODELS[model]
     if space is None:
         return [f"{model} {ablation}: {problem}" for problem in architecture.problems(ablation, base)]
@@ -129,11 +132,13 @@ def _setting_problems(model: str, ablation: str, request: Request, space: Space 
 
 
 def base_settings(model: str, request: Request) -> dict[str, Value]:
+    """Return every setting of a model: the published ones, then those of --set."""
     known = hyperparameters(model)
     return {**published_settings(model), **{n: known[n].parse(t) for n, t in request.fixed if n in known}}
 
 
 def ablations_of(request: Request, model: str) -> tuple[str, ...]:
+    """Return the ablations of a model that were asked for."""
     architecture = MODELS[model]
     if not request.ablations:
         return architecture.ablations[:1]
@@ -143,7 +148,7 @@ def ablations_of(request: Request, model: str) -> tuple[str, ...]:
 
 
 def fold_problems(request: Request, database: Database) -> list[str]:
-    """Everything wrong with a request that only shows beside a database: its folds and how many there are."""
+    """Return what is wrong with a request for a database: folds that it lacks, or too few of them for a search."""
     if request.protocol not in folds.PROTOCOLS:
         return []
     try:
@@ -152,32 +157,32 @@ def fold_problems(request: Request, database: Database) -> list[str]:
         return [f"{database.name}: {problem}" for problem in error.problems]
     found = [f"{database.name}: {unknown('--fold', fold, every)}" for fold in request.folds if fold not in every]
     if request.trials > 0 and len(every) < 2 + request.validation_folds:
-        found.append(
-            f"{database.name}: it has {len(every)} {request.protocol}s; a search needs {request.validation_folds} to validate, "
-            "one to test and one to train on. Use --trials 0 or fewer --validation-folds"
-        )
+        needed = f"a search needs {request.validation_folds} to validate, one to test and one to train on"
+        advice = "Use --trials 0 or fewer --validation-folds"
+        found.append(f"{database.name}: it has {len(every)} {request.protocol}s; {needed}. {advice}")
     return found
 
 
 def epochs_of(request: Request, model: str) -> int:
+    """Return the epochs that a model trains."""
     if request.epochs is not None:
         return request.epochs
     return MODELS[model].published_epochs or EPOCHS_WHERE_SILENT
 
 
 def selection_of(request: Request, model: str) -> str:
-    """What a table says of how the settings came about."""
+    """Return how a table says that the settings were chosen."""
     if request.trials or request.selection == "oracle":
         return request.selection
     return "published" if is_published(model, asked_settings(request, model, None)) else "fixed"
 
 
 def asked_settings(request: Request, model: str, space: Space | None) -> str:
-    """What tells a row from one of another request: two that differ in anything that was asked for never take each other's place.
+    """Return what was asked for, as JSON, so that a row never replaces one of which something else was asked.
 
     Args:
-        request: the whole.
-        model: of the row.
+        request: the whole request.
+        model: the row's.
         space: what is searched; ``None`` where nothing is.
     """
     base, epochs = base_settings(model, request), epochs_of(request, model)

@@ -1,4 +1,4 @@
-"""A search space from its YAML file, with every problem in words."""
+"""Reads a search space from its YAML file, and says everything that is wrong with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfser.text.typed import clipped
 from tfser.trial import Hyperparameter, Value
 
 _TRUTH = {"yes": True, "on": True, "no": False, "off": False}
-"""Words for true and false that people write beside those two."""
+"""Other words that people write for true and false."""
 
 
 def read(path: Place, hyperparameters: Mapping[str, Mapping[str, Hyperparameter]]) -> Space:
@@ -25,7 +25,7 @@ def read(path: Place, hyperparameters: Mapping[str, Mapping[str, Hyperparameter]
 
     Args:
         path: the YAML file.
-        hyperparameters: for each model, every setting there is.
+        hyperparameters: every setting, by model.
 
     Raises:
         RequestError: every problem, with its line.
@@ -60,7 +60,7 @@ class _Reader:
         self._walk(node, ())
 
     def _walk(self, node: yaml.MappingNode, path: tuple[str, ...]) -> None:
-        """Note the lines of all keys, and say which stand twice."""
+        """Note the line of every key, and say which keys stand twice."""
         for key, value in node.value:
             place = (*path, str(key.value))
             if place in self.lines:
