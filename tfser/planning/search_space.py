@@ -86,7 +86,7 @@ class Dimension:
         return tuple(value for value in self.values if width % int(value) == 0)
 
     def _offered(self, settings: Mapping[str, Value]) -> tuple[str, tuple[Value, ...]]:
-        """Return the parameter's name and its legal choices; fewer choices have another name, as Optuna's cannot change."""
+        """Return the parameter's name and legal choices; fewer choices need another name, as Optuna's cannot change."""
         legal = self.legal(settings)
         return self.name if legal == self.values else f"{self.name} of {', '.join(map(str, legal))}", legal
 

@@ -29,7 +29,7 @@ PATIENCE_S = 15.0
 """How long ``close`` waits for an MLflow that does not answer."""
 
 MAKING_S = 120.0
-"""How long it waits while a tracker is made: importing MLflow and making SQLite's tables takes a busy machine a while."""
+"""How long it waits while a tracker is made: a busy machine takes long to import MLflow and to make SQLite's tables."""
 
 REFUSALS, SETBACKS = 3, 10
 """Failures of a write's own after which it is given up: where MLflow refuses it, and where it breaks at it."""
