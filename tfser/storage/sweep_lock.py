@@ -71,7 +71,7 @@ def _who() -> str:
 
 
 class _Lock:
-    """On a file system."""
+    """A lease on a file system: a lock of the operating system."""
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  # held until the sweep ends
@@ -91,7 +91,7 @@ class _Lock:
 
 
 class _Renewed:
-    """Behind a URI. Whoever finds that the lease is not its own any more ends its sweep as Ctrl-C would."""
+    """A lease behind a URI, renewed while it is held. A driver that lost it ends its sweep, as Ctrl-C would."""
 
     def __init__(self, path: places.Place, say: Callable[[str], None]) -> None:
         self._path, self._say = path, say

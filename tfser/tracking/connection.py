@@ -117,7 +117,7 @@ def search_runs(client: Any, experiments: list[str], filter_string: str) -> Iter
 
 @contextlib.contextmanager
 def _no_garbage() -> Iterator[None]:
-    """Collect no garbage meanwhile: MLflow makes tens of thousands of objects, and going through them takes as long."""
+    """Collect no garbage meanwhile: it doubles the time, because MLflow makes tens of thousands of objects that stay."""
     collects = gc.isenabled()
     gc.disable()
     try:

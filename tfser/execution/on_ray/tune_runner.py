@@ -158,7 +158,7 @@ class RayTuneRunner:
         self._at_once = max(16, 2 * self.workers)
 
     def mapper(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
-        """Apply ``function`` to every item as Ray tasks; results in order."""
+        """Apply ``function`` to every item as Ray tasks; yield the results in order."""
         if len(items) < 2:
             yield from map(function, items)
             return
@@ -297,7 +297,7 @@ def _said_plainly(search: Any) -> Iterator[None]:
 
 
 class _NotCopied:
-    """Not copied or pickled, as Tune does with what it is given: the schedule lives in this process alone."""
+    """Stays one object where Tune copies and pickles: the schedule lives in this process alone."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _NotCopied:
         return self
