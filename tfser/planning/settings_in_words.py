@@ -49,7 +49,7 @@ def labels(configurations: Iterable[Configuration]) -> dict[tuple[str, ...], str
 
 def beside_published(configuration: Configuration) -> str:
     """Return the settings of a fixed row that are not the paper's, in words; empty where they are not known."""
-    from tfser.models import MODELS  # here, because it takes torch along
+    from tfser.models import MODELS  # here, because it imports torch
     from tfser.planning.settings import published_settings
 
     own = values(configuration)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sqlite3
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -73,8 +74,9 @@ def _passes(error: Exception) -> bool:
 
 
 def _is_locked(error: Exception) -> bool:
-    """Return whether a database is there and only busy; one that does not answer at first may not exist."""
-    return _passes(error) and "locked" in f"{error} {error.__cause__}"
+    """Return whether an SQLite file is there and only busy; a server that does not answer at first may not exist."""
+    codes = [getattr(getattr(e, "orig", None), "sqlite_errorcode", 0) & 0xFF for e in (error, error.__cause__)]
+    return sqlite3.SQLITE_BUSY in codes or sqlite3.SQLITE_LOCKED in codes
 
 
 def _patient(storage: BaseStorage, patience: Patience) -> BaseStorage:

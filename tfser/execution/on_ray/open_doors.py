@@ -173,7 +173,7 @@ def answers_without_token(address: str) -> str | None:
         unclear = ("UNIMPLEMENTED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED")
         what, is_open = "the cluster", status not in unclear
     if is_open:
-        return f"{what} at {address} obeys callers without a token: who reaches it can run code there"
+        return f"{what} at {address} obeys callers without a token: anyone who reaches it can run code there"
     return f"nothing shows that {what} at {address} asks for a token: a call without one was answered {status}"
 
 

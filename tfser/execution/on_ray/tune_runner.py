@@ -221,7 +221,7 @@ class RayTuneRunner:
         """Let Tune run what the searcher suggests until it says that there is nothing left."""
         from ray import tune
 
-        # A lost worker is the cluster's ordinary life; Tune would print a traceback for each, and a sum at the end.
+        # Losing a worker is normal in a cluster; Tune would print a traceback for each, and a summary at the end.
         for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         # By default Tune stages one trial of such a searcher, and throws away an actor that is not up before the next
@@ -256,7 +256,7 @@ class RayTuneRunner:
 def _mark_session(folder: Path) -> BinaryIO | None:
     """Mark the folder of a local Ray as in use, and remove those of earlier ones that have ended: Ray removes none.
 
-    The last one stays for whoever wants to read Ray's logs.
+    The last one stays, for its logs.
     """
     mark = None
     with contextlib.suppress(OSError):
@@ -470,7 +470,7 @@ class _Losses(_NotCopied):
         """
         specs = self._search.lost.pop(trial.trial_id, [])
         said = _error_of(trial)
-        if LOW_ON_MEMORY in said:  # of dozens of lines the last one is an advice
+        if LOW_ON_MEMORY in said:  # dozens of lines, of which the last one is advice
             reason = "out of memory: Ray ended its worker, because the node was running low on memory"
             self._search.set_aside += [(spec, reason) for spec in specs]
             return
