@@ -39,7 +39,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-from tfser.errors import RequestError
+from tfser.errors import RequestError, in_a_line
 from tfser.execution.on_ray.open_doors import is_loopback
 from tfser.storage.passwords import redacted
 from tfser.storage.places import Place, absolute, commit, commit_text, make_folder, move, place, read_bytes
@@ -326,7 +326,7 @@ class Service:
             try:
                 back_up(self.options)
             except Exception as error:  # whatever a store raises: the server must go on
-                problem = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                problem = in_a_line(error)
                 if problem != self._state["copy_problem"]:
                     say(f"the database could not be copied to {self.options.backup} ({problem}); it is tried again")
                 self._note(copy_problem=problem)

@@ -98,6 +98,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def in_a_line(error: BaseException, most: int = 300) -> str:
+    """Return an error's class and text on one line, the text cut after ``most`` characters.
+
+    >>> in_a_line(OSError("the disk   is full"))
+    'OSError: the disk is full'
+    """
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:most]}"
+
+
 def unknown(what: str, given: object, known: object) -> str:
     """The one sentence for a name that does not exist: what was read and what is legal."""
     from difflib import get_close_matches

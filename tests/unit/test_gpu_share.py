@@ -40,8 +40,9 @@ def test_the_line_says_how_many_why_and_whether_they_compute_at_the_same_moment(
     text = gpu_share.described([probe(1.0), probe(10.0)], share([probe(1.0), probe(10.0)], 64, 1.0))
     assert (
         text
-        == "6 trial(s) share a GPU: the largest takes 10.0 of the 80.0 GiB of a GPU; MPS is not on there, so that they compute in turns"
+        == "6 trials share a GPU: the largest takes 10.0 of the 80.0 GiB of a GPU; MPS is not on there, so that they compute in turns"
     )
+    assert gpu_share.described([probe(60.0)], 1.0).startswith("1 trial has a GPU to itself: the largest takes 60.0 of")
     assert "MPS is on there" in gpu_share.described([probe(1.0, mps=True)], 0.0625)
 
 
@@ -157,7 +158,7 @@ def test_the_runner_takes_the_share_that_the_probe_allows_and_says_so():
     runner, said = settled(probe(10.0))
     assert (runner.trial_gpus, runner.workers) == (0.1666, 12)
     assert runner._ray.asked == [{"num_gpus": 1, "num_cpus": 1.0, "max_retries": 1}]
-    assert "6 trial(s) share a GPU" in said[0]
+    assert "6 trials share a GPU" in said[0]
     assert settled(probe(10.0), together=3)[0].trial_gpus == 0.5
     runner.settle(["another"])
     assert len(runner._ray.asked) == 1, "it is chosen once"

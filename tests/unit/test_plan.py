@@ -178,6 +178,12 @@ def test_all_problems_are_told_at_once():
     assert len(planning_request.problems(request, {})) == 5
 
 
+def test_every_model_is_asked_for_what_it_refuses_whatever_its_answer_is_worded_like(monkeypatch):
+    monkeypatch.setattr(planning_request, "_setting_problems", lambda model, *rest: [f"--set would mend {model}"])
+    found = planning_request.problems(planning_request.Request(), {})
+    assert found == [f"--set would mend {model}" for model in MODELS]
+
+
 def test_a_fold_that_does_not_exist_and_too_few_speakers_to_search_are_refused(tiny):
     with pytest.raises(RequestError, match="tiny: --fold: no 'emil'; there are anna, bert, carl, dora"):
         make(tiny, folds=("emil",))

@@ -550,7 +550,7 @@ def test_an_mlflow_that_never_comes_back_costs_its_patience_and_no_more(fake):
     m.close(patience_s=0.5)
     assert 0.4 < time.monotonic() - started < 5
     assert m.lost == 3
-    assert "3 record(s) are not in it" in warned[-1]
+    assert "lacks 3 records" in warned[-1]
     assert "the next start makes up for it" in warned[-1]
 
 
@@ -561,9 +561,9 @@ def test_an_mlflow_that_was_long_gone_gets_one_last_chance_at_the_end(fake, monk
     fake.down = ConnectionRefusedError("refused")
     put(m, *"abc")
     wait_for(lambda: fake.made == 1)
-    wait_for(lambda: m._down_since is not None)
+    wait_for(lambda: m._failures == 1)
     fake.down = None
-    m.close(patience_s=0.0001)
+    m.close(patience_s=20)
     assert sorted(fake.held) == ["a", "b", "c"]
     assert m.lost == 0
 
@@ -634,19 +634,26 @@ def test_a_start_in_the_same_process_waits_for_the_write_at_which_the_last_one_w
     assert fake.held == ["old", "new"]
 
 
-def test_abandoning_with_a_moment_to_spare_finishes_what_can_be_finished(fake):
-    m = Mirror(fake.make, lambda text: None)
-    put(m, *"abc")
-    assert m.abandon(wait_s=20) == 0
-    assert fake.held == ["a", "b", "c"]
+def test_an_mlflow_that_refuses_one_record_after_the_other_is_answering(fake):
+    def bad(fake):
+        time.sleep(0.1)
+        raise refusal()
+
+    warned = []
+    m = Mirror(fake.make, warned.append)
+    for number in range(4):
+        m.put(bad, f"trial {number}")
+    m.close(patience_s=0.5)
+    assert len(warned) == 4
+    assert all("could not take trial" in text for text in warned)
 
 
 def test_pauses_grow_and_are_bounded(fake, monkeypatch):
     fake.down = ConnectionRefusedError("refused")
     m = Mirror(fake.make, lambda text: None)
     pauses = []
-    attempt = m._attempt
-    monkeypatch.setattr(m, "_attempt", lambda write: pauses.append(attempt(write)) or pauses[-1])
+    settle = m._settle
+    monkeypatch.setattr(m, "_settle", lambda *attempt: pauses.append(settle(*attempt)) or pauses[-1])
     put(m, "a")
     wait_for(lambda: len(pauses) > 5)
     m.abandon()

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tfser.errors import RequestError
+from tfser.errors import RequestError, in_a_line
 from tfser.features.pack import Pack
 from tfser.final_models.model import Blueprint, FinalModel, in_words
 from tfser.record import Failure, Record
@@ -230,7 +230,7 @@ def _of_mlflow_run(run_id: str, uri: str) -> list[Choice]:
             filter_string = f"tags.`mlflow.parentRunId` = '{run_id}' and tags.`tfser.kind` = 'fold'"
             runs = list(connection.search_runs(client, [run.info.experiment_id], filter_string))
     except Exception as error:  # MLflow passes on whatever its store raises
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = in_a_line(error)
         raise RequestError(place, [f"run {run_id}: {passwords.redacted(reason)}"]) from None
     if "tfser.kind" not in run.data.tags:
         raise RequestError(place, [f"run {run_id} is not one of tfser's"])

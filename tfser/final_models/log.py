@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from tfser.errors import RequestError
+from tfser.errors import RequestError, in_a_line
 from tfser.final_models.find import Source
 from tfser.final_models.mlflow_model import log_model
 from tfser.record import Record
@@ -40,7 +40,7 @@ def log(run: str, record: Record, place: Source) -> str:
         run_id = run.lower() if run.lower() in runs else runs[-1] if runs else ""
         model_id = log_model(client, run_id, record, read_bytes(place.ledger.weights_path(trial_id))) if run_id else ""
     except Exception as error:  # MLflow passes on whatever its store raises
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        reason = in_a_line(error, 500)
         raise RequestError(f"MLflow at {passwords.redacted(uri)}", [passwords.redacted(reason)]) from None
     if not model_id:
         why = f"it has no run of trial {trial_id}; the command of its sweep logs what is missing"

@@ -1,1 +1,1 @@
-"""From a request to the trials that it needs."""
+"""The trials that a request needs."""

@@ -1,4 +1,4 @@
-"""A configuration: one row of a table, as a value and as JSON. Knows nothing of trials that have run."""
+"""A configuration: one row of a table, as a value and as JSON. Knows nothing of the trials that were run."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """One row of a table: a database in one state under a protocol, a model with an ablation, how settings were chosen and which."""
+    """One row of a table: a database and protocol, a model and ablation, its settings and how they were chosen."""
 
     database: str
     """The database's name."""
     database_digest: str = ""
-    """Of its utterances, labels and audio; empty where an older store does not tell."""
+    """Hash of its utterances, labels and audio; empty where an older store does not tell."""
     protocol: str
     """``speaker`` or ``session``."""
     model: str
     ablation: str
     selection: str
-    """How settings and epochs were chosen: ``published`` or ``fixed`` (none chosen), ``nested``, ``global``, ``oracle``."""
+    """How settings and epochs were chosen: ``published``, ``fixed``, ``nested``, ``global`` or ``oracle``."""
     settings: str = ""
-    """What was asked for, as a JSON object (``tfser.planning.request.asked_settings``): every hyperparameter and the epochs; of a search
-    its budget and space, and the hyperparameters that it left alone."""
+    """What was asked for, as a JSON object (``tfser.planning.request.asked_settings``).
+
+    It holds every hyperparameter and the epochs; for a search, its budget and space and the hyperparameters that it
+    left alone.
+    """
     emotions: tuple[str, ...]
     folds: tuple[str, ...]
     """Every fold that was asked for, done or not."""
@@ -35,7 +38,7 @@ class Configuration:
     same_texts: bool = False
     """Whether the same texts recur for every speaker."""
     remark: str = ""
-    """What has to be said wherever a result on this database is shown."""
+    """Caveat to print wherever a result on this database is shown."""
 
     @property
     def protocol_name(self) -> str:
@@ -46,12 +49,12 @@ class Configuration:
 
     @property
     def unit(self) -> str:
-        """What is held out in a fold: ``speaker`` or ``session``."""
+        """Group that a fold holds out: ``speaker`` or ``session``."""
         return self.protocol
 
     @property
     def key(self) -> tuple[str, str, str, str, str, str, str]:
-        """Identifies the row, and sorts it."""
+        """Identity of the row, by which rows are also sorted."""
         return (
             self.database,
             self.database_digest,
@@ -64,17 +67,17 @@ class Configuration:
 
     @property
     def words(self) -> tuple[str, str, str, str, str]:
-        """The row for a person: its key without the digest and the settings."""
+        """Name of the row for a person: its key without the digest and the settings."""
         return (self.database, self.protocol, self.model, self.ablation, self.selection)
 
 
 def to_dict(configuration: Configuration) -> dict[str, Any]:
-    """A configuration as JSON values."""
+    """Return a configuration as JSON values."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(configuration).items()}
 
 
 def from_dict(values: Mapping[str, Any]) -> Configuration:
-    """The inverse of ``to_dict``."""
+    """Read what ``to_dict`` returned."""
     names = Configuration.__dataclass_fields__
     fields: dict[str, Any] = {
         name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in names

@@ -1,4 +1,4 @@
-"""A request as a value, and everything that can be wrong with it before a database is read. Knows no command line."""
+"""A request as a value, and what can be wrong with it. Knows no command line."""
 
 from __future__ import annotations
 
@@ -15,33 +15,35 @@ from tfser.planning.settings import fixed_settings, hyperparameters, is_publishe
 from tfser.trial import PROTOCOLS, Value
 
 EPOCHS_WHERE_SILENT = 100
-"""Ours: epochs without --epochs for a model whose paper does not state them (ATFNN). Its rows are ``fixed``, not ``published``."""
-
+"""Ours: epochs without --epochs where a paper states none (ATFNN's). Such rows are ``fixed``, not ``published``."""
 
 MOST_SEEDS, MOST_TRIALS, MOST_EPOCHS = 10_000, 1_000_000, 10_000_000
-"""Ours: beyond any use, and small enough that a slip of the finger is refused instead of filling the memory with a plan."""
-
+"""Ours: more than anyone needs, yet few enough that a slip of the finger cannot fill the memory with a plan."""
 
 SELECTIONS = ("nested", "global", "oracle")
-"""How settings and epochs are chosen. ``oracle`` takes the best epoch on the test fold: it exists to be
-compared with literature that does so, and every table and run says it."""
+"""How settings and epochs are chosen.
 
+``oracle`` takes the best epoch on the test fold. It exists for comparison with literature that does so, and every table
+and run says so.
+"""
 
 SAMPLERS = ("tpe", "random")
-"""Who says which setting to try next. ``random`` is the baseline that a search has to beat: it begins with a
-random setting too, not with the published one."""
+"""Optuna samplers that --sampler accepts.
+
+``random`` is the baseline that a search has to beat; it begins with a random setting too, not with the published one.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a person asked for, after parsing and before checking."""
+    """What a person asked for: parsed, not yet checked."""
 
     models: tuple[str, ...] = tuple(MODELS)
     ablations: tuple[str, ...] = ()
-    """Empty: each model's full form; ``all``: every one."""
+    """Empty for each model's full form, ``all`` for every one."""
     protocol: str = "speaker"
     folds: tuple[str, ...] = ()
-    """Empty: every fold."""
+    """Empty for every fold."""
     seeds: int = 1
     trials: int = 0
     """Optuna trials per study; 0 trains the published setting."""
@@ -56,52 +58,73 @@ class Request:
 
 
 def problems(request: Request, spaces: Mapping[str, Space]) -> list[str]:
-    """Everything wrong with a request that can be said without a database."""
+    """Return everything wrong with a request that shows without a database."""
+    models = [model for model in request.models if model in MODELS]
+    unread = _unknown_settings(request, models)
+    found = [*_name_problems(request, models), *_number_problems(request), *unread]
+    for model in models:
+        unread += (wrong := _unreadable_settings(request, model))
+        found += wrong
+        if not unread:  # a model can be asked only about settings that were read
+            for ablation in ablations_of(request, model):
+                found += _setting_problems(model, ablation, request, spaces.get(model))
+    return list(dict.fromkeys(found))
+
+
+def _name_problems(request: Request, models: list[str]) -> list[str]:
+    """Return what is wrong with names that have to be one of a list.
+
+    Args:
+        request: the whole request.
+        models: those of its models that exist.
+    """
+    ablations = [*(ablation for model in models or MODELS for ablation in MODELS[model].ablations), "all"]
+    named = [
+        *(("--model", model, MODELS) for model in request.models),
+        *(("--ablation", ablation, ablations) for ablation in request.ablations),
+        ("--protocol", request.protocol, PROTOCOLS),
+        ("--sampler", request.sampler, SAMPLERS),
+        ("--selection", request.selection, SELECTIONS),
+    ]
+    return [unknown(option, name, known) for option, name, known in named if name not in known]
+
+
+def _number_problems(request: Request) -> list[str]:
+    """Return which numbers are outside the range that can be planned."""
     found = []
-    for model in request.models:
-        if model not in MODELS:
-            found.append(unknown("--model", model, MODELS))
-    models = [m for m in request.models if m in MODELS]
-    of_any = models or list(MODELS)
-    known_ablations = [a for m in of_any for a in MODELS[m].ablations]
-    for ablation in request.ablations:
-        if ablation != "all" and ablation not in known_ablations:
-            found.append(unknown("--ablation", ablation, [*known_ablations, "all"]))
-    if request.protocol not in PROTOCOLS:
-        found.append(unknown("--protocol", request.protocol, PROTOCOLS))
-    if request.sampler not in SAMPLERS:
-        found.append(unknown("--sampler", request.sampler, SAMPLERS))
-    if request.selection not in SELECTIONS:
-        found.append(unknown("--selection", request.selection, SELECTIONS))
-    for name, value, low, high in (
+    for option, value, low, high in (
         ("--seeds", request.seeds, 1, MOST_SEEDS),
         ("--trials", request.trials, 0, MOST_TRIALS),
         ("--validation-folds", request.validation_folds, 1, MOST_SEEDS),
         ("--epochs", 1 if request.epochs is None else request.epochs, 1, MOST_EPOCHS),
     ):
         if value < low:
-            found.append(f"{name}: {value} is below {low}")
+            found.append(f"{option}: {value} is below {low}")
         elif value > high:
-            found.append(f"{name}: {value} is above {high}, the most that is planned")
-    typed = dict(request.fixed)
-    for name in typed:
-        if not any(name in hyperparameters(m) for m in of_any):
-            found.append(unknown("--set", name, {h for m in of_any for h in hyperparameters(m)}))
-    for model in models:
-        known = hyperparameters(model)
-        for name, text in typed.items():
-            if name in known:
-                try:
-                    known[name].parse(text)
-                except ValueError as error:
-                    found.append(f"--set {name}: {error}")
-        if not any(problem.startswith("--set") for problem in found):
-            for ablation in ablations_of(request, model):
-                found.extend(_setting_problems(model, ablation, request, spaces.get(model)))
-    return list(dict.fromkeys(found))
+            found.append(f"{option}: {value} is above {high}, the most that is planned")
+    return found
+
+
+def _unknown_settings(request: Request, models: list[str]) -> list[str]:
+    """Return which settings of --set none of the models has."""
+    known = {name for model in models or MODELS for name in hyperparameters(model)}
+    return [unknown("--set", name, known) for name in dict(request.fixed) if name not in known]
+
+
+def _unreadable_settings(request: Request, model: str) -> list[str]:
+    """Return which values of --set a model's settings cannot have."""
+    known, found = hyperparameters(model), []
+    for name, text in dict(request.fixed).items():
+        if name in known:
+            try:
+                known[name].parse(text)
+            except ValueError as error:
+                found.append(f"--set {name}: {error}")
+    return found
 
 
 def _setting_problems(model: str, ablation: str, request: Request, space: Space | None) -> list[str]:
+    """Return why a model refuses its settings, or some that the search space can sample."""
     base, architecture = base_settings(model, request), MODELS[model]
     if space is None:
         return [f"{model} {ablation}: {problem}" for problem in architecture.problems(ablation, base)]
@@ -109,11 +132,13 @@ def _setting_problems(model: str, ablation: str, request: Request, space: Space 
 
 
 def base_settings(model: str, request: Request) -> dict[str, Value]:
+    """Return every setting of a model: the published ones, then those of --set."""
     known = hyperparameters(model)
     return {**published_settings(model), **{n: known[n].parse(t) for n, t in request.fixed if n in known}}
 
 
 def ablations_of(request: Request, model: str) -> tuple[str, ...]:
+    """Return the ablations of a model that were asked for."""
     architecture = MODELS[model]
     if not request.ablations:
         return architecture.ablations[:1]
@@ -123,7 +148,7 @@ def ablations_of(request: Request, model: str) -> tuple[str, ...]:
 
 
 def fold_problems(request: Request, database: Database) -> list[str]:
-    """Everything wrong with a request that only shows beside a database: its folds and how many there are."""
+    """Return what is wrong with a request for a database: folds that it lacks, or too few of them for a search."""
     if request.protocol not in PROTOCOLS:
         return []
     try:
@@ -132,32 +157,32 @@ def fold_problems(request: Request, database: Database) -> list[str]:
         return [f"{database.name}: {problem}" for problem in error.problems]
     found = [f"{database.name}: {unknown('--fold', fold, every)}" for fold in request.folds if fold not in every]
     if request.trials > 0 and len(every) < 2 + request.validation_folds:
-        found.append(
-            f"{database.name}: it has {len(every)} {request.protocol}s; a search needs {request.validation_folds} to validate, "
-            "one to test and one to train on. Use --trials 0 or fewer --validation-folds"
-        )
+        needed = f"a search needs {request.validation_folds} to validate, one to test and one to train on"
+        advice = "Use --trials 0 or fewer --validation-folds"
+        found.append(f"{database.name}: it has {len(every)} {request.protocol}s; {needed}. {advice}")
     return found
 
 
 def epochs_of(request: Request, model: str) -> int:
+    """Return the epochs that a model trains."""
     if request.epochs is not None:
         return request.epochs
     return MODELS[model].published_epochs or EPOCHS_WHERE_SILENT
 
 
 def selection_of(request: Request, model: str) -> str:
-    """What a table says of how the settings came about."""
+    """Return how a table says that the settings were chosen."""
     if request.trials or request.selection == "oracle":
         return request.selection
     return "published" if is_published(model, asked_settings(request, model, None)) else "fixed"
 
 
 def asked_settings(request: Request, model: str, space: Space | None) -> str:
-    """What tells a row from one of another request: two that differ in anything that was asked for never take each other's place.
+    """Return what was asked for, as JSON, so that a row never replaces one of which something else was asked.
 
     Args:
-        request: the whole.
-        model: of the row.
+        request: the whole request.
+        model: the row's.
         space: what is searched; ``None`` where nothing is.
     """
     base, epochs = base_settings(model, request), epochs_of(request, model)

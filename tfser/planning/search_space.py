@@ -11,9 +11,9 @@ A file looks like this (the comment at its top says which question it asks and h
       learning_rate: {float: [1.0e-4, 1.0e-2], scale: log}
       time_mask: {int: [0, 40], step: 10, when: {class_weights: [balanced]}}
 
-``divides`` drops the choices that do not divide the named setting (divided by a whole number);
-``when`` searches the setting only where an earlier one has one of the listed values, and leaves it at
-its published or fixed value elsewhere. Knows nothing of studies, folds or scores.
+``divides`` drops the choices that do not divide the named setting, or that setting divided by a whole number. ``when``
+searches the setting only where an earlier one has one of the listed values; elsewhere it keeps its published or fixed
+value. Knows nothing of studies, folds or scores.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from typing import Any, Protocol
 from tfser.trial import Value
 
 KINDS = ("choice", "int", "float")
+
 COMBINATIONS = 20000
-"""How many combinations of whole-number and choice settings are tried against the model before a start."""
+"""Combinations of whole-number and choice settings that are tried against the model before a start."""
+
 MOST_STEPS = 1_000_000
-"""Steps of a range: with more of them a step is a slip, and Optuna's arithmetic loses its last digits."""
-_TRUTH = {"yes": True, "on": True, "no": False, "off": False}
-"""What people write for a setting that is true or false, beside those two words."""
+"""Most steps of a range: with more, the step is a slip, and Optuna's arithmetic loses its last digits."""
 
 
 class Sampler(Protocol):
@@ -63,14 +63,14 @@ class Dimension:
     divides: tuple[str, int] | None = None
     """(setting, n): only choices that divide setting / n."""
     when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
-    """Earlier settings and the values of theirs under which this one is searched."""
+    """Earlier settings, each with the values under which this one is searched."""
 
     def active(self, settings: Mapping[str, Value]) -> bool:
-        """Whether it is searched beside these earlier settings."""
+        """Return whether it is searched beside these earlier settings."""
         return all(settings[name] in values for name, values in self.when)
 
     def listed(self) -> Sequence[Value]:
-        """Every value of a choice or a whole-number range; a range of fractions has none that can be listed."""
+        """Return every value of a choice or a whole-number range; nothing for a range of fractions."""
         if self.kind == "choice":
             return self.values
         if self.kind == "int":
@@ -78,18 +78,22 @@ class Dimension:
         return ()
 
     def legal(self, settings: Mapping[str, Value]) -> tuple[Value, ...]:
-        """The choices that are left beside these earlier settings."""
+        """Return the choices that are left beside these earlier settings."""
         if self.divides is None:
             return self.values
         name, by = self.divides
         width = int(settings[name]) // by
         return tuple(value for value in self.values if width % int(value) == 0)
 
+    def _offered(self, settings: Mapping[str, Value]) -> tuple[str, tuple[Value, ...]]:
+        """Return the parameter's name and legal choices; fewer choices need another name, as Optuna's cannot change."""
+        legal = self.legal(settings)
+        return self.name if legal == self.values else f"{self.name} of {', '.join(map(str, legal))}", legal
+
     def sample(self, sampler: Sampler, settings: Mapping[str, Value]) -> Value:
-        """Ask for a value; a narrowed choice goes under a name of its own, as Optuna's choices cannot change."""
+        """Ask the sampler for a value."""
         if self.kind == "choice":
-            legal = self.legal(settings)
-            name = self.name if legal == self.values else f"{self.name} of {', '.join(map(str, legal))}"
+            name, legal = self._offered(settings)
             value: Value = sampler.suggest_categorical(name, legal)
             return value
         low, high = self.values
@@ -98,10 +102,9 @@ class Dimension:
         return sampler.suggest_float(self.name, float(low), float(high), step=self.step, log=self.log)
 
     def nearest(self, value: Value, settings: Mapping[str, Value]) -> tuple[str, Value]:
-        """The parameter's name and its legal value nearest to a published one: what a study tries first."""
+        """Return the parameter's name, and its legal value nearest to a published one: what a study tries first."""
         if self.kind == "choice":
-            legal = self.legal(settings)
-            name = self.name if legal == self.values else f"{self.name} of {', '.join(map(str, legal))}"
+            name, legal = self._offered(settings)
             if value in legal or isinstance(value, (str, bool)):
                 return name, value if value in legal else legal[0]
             return name, min(legal, key=lambda choice: abs(float(choice) - float(value)))
@@ -125,19 +128,18 @@ class Space:
 
     @property
     def digest(self) -> str:
-        """Equal questions, equal digest, whatever the file is called."""
+        """Hash of the question: the same whatever the file is called."""
         rows = [[d.name, d.kind, d.values, d.log, d.step, d.divides, d.when] for d in self.dimensions]
-        return hashlib.sha256(json.dumps([self.model, dict(self.fixed), rows], sort_keys=True).encode()).hexdigest()[
-            :12
-        ]
+        text = json.dumps([self.model, dict(self.fixed), rows], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def without(self, names: Mapping[str, Value]) -> Space:
-        """The same space with some settings fixed from outside (``--set``), no longer searched."""
+        """Return the same space with some settings fixed by ``--set``, no longer searched."""
         left = tuple(d for d in self.dimensions if d.name not in names)
         return Space(source=self.source, model=self.model, fixed={**self.fixed, **names}, dimensions=left)
 
     def sample(self, sampler: Sampler, base: Mapping[str, Value]) -> dict[str, Value]:
-        """Every setting: ``base``, then what the file fixes, then what the sampler says."""
+        """Return every setting: ``base``, then what the file fixes, then what the sampler answers."""
         settings = {**base, **self.fixed}
         for dimension in self.dimensions:
             if dimension.active(settings):
@@ -145,7 +147,7 @@ class Space:
         return settings
 
     def first(self, base: Mapping[str, Value]) -> dict[str, Value]:
-        """The parameters of the published setting, or of the legal setting nearest to it."""
+        """Return the parameters of the published setting, or of the legal setting nearest to it."""
         settings, parameters = {**base, **self.fixed}, {}
         for dimension in self.dimensions:
             if dimension.active(settings):
@@ -188,15 +190,15 @@ class _Chosen(_Random):
 
 
 def refusals(space: Space, base: Mapping[str, Value], problems: Any) -> list[str]:
-    """Why the model would refuse a combination that the space can sample: at most three, with the setting.
+    """Return why the model would refuse what the space can sample: about three reasons at most.
 
-    Every combination of choices and whole numbers is tried up to ``COMBINATIONS``; beyond that, as many
+    All combinations of choices and whole numbers are tried; where there are more than ``COMBINATIONS``, that many are
     drawn at random.
 
     Args:
         space: what is searched.
         base: every setting with its published or fixed value.
-        problems: settings to the reasons the model refuses them.
+        problems: returns why the model refuses settings.
     """
     lists = [dimension.listed() or dimension.values[:1] for dimension in space.dimensions]
     count = 1

@@ -1,4 +1,4 @@
-"""The settings of a model, its front end and its training: defaults, published values, and what is compared."""
+"""The settings of a model, its front end and its training: their ranges, defaults and published values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfser.trial import Hyperparameter, Value
 
 
 def hyperparameters(model: str) -> dict[str, Hyperparameter]:
-    """Every setting of a model, its front end and its training, with the published defaults."""
+    """Return every setting of a model, its front end and its training, with the published defaults."""
     architecture = MODELS[model]
     general = {
         name: Hyperparameter(
@@ -23,23 +23,23 @@ def hyperparameters(model: str) -> dict[str, Hyperparameter]:
 
 
 def published_settings(model: str) -> dict[str, Value]:
-    """Every setting of a model at its published value."""
+    """Return every setting of a model at its published value."""
     return {name: h.default for name, h in hyperparameters(model).items()}
 
 
 def front_end(settings: Mapping[str, Value]) -> FrontEnd:
-    """The front end that these settings describe."""
+    """Return the front end that these settings describe."""
     return FrontEnd(n_mels=int(settings["n_mels"]), preemphasis=float(settings["preemphasis"]))
 
 
 def is_published(model: str, settings: str) -> bool:
-    """Whether settings, as ``fixed_settings`` writes them, are the paper's throughout; where it states no epochs, none are."""
+    """Return whether settings, as ``fixed_settings`` writes them, are all the paper's; it has to state epochs."""
     epochs = MODELS[model].published_epochs if model in MODELS else None
     return epochs is not None and settings == fixed_settings(published_settings(model), epochs)
 
 
 def fixed_settings(settings: Mapping[str, Value], epochs: int) -> str:
-    """What a row's settings are where nothing is searched: every hyperparameter and the epochs, as canonical JSON."""
+    """Return a row's settings where nothing is searched: every hyperparameter and the epochs, as canonical JSON."""
     return json.dumps({**settings, "epochs": epochs}, sort_keys=True, ensure_ascii=False)
 
 
@@ -50,7 +50,8 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "precision": Hyperparameter(
         default="float32",
         choices=("float32", "tf32", "bfloat16"),
-        help="of training: tf32 rounds the inputs of matrix products on GPUs, bfloat16 computes them in it; scores are always float32",
+        help="of training: tf32 rounds the inputs of matrix products on GPUs, bfloat16 computes them in it; "
+        "scores are always float32",
     ),
     "class_weights": Hyperparameter(
         default="none", choices=("none", "balanced"), help="weights of the emotions in the loss"
@@ -68,4 +69,4 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "n_mels": Hyperparameter(default=80, low=8, high=200, help="mel bands"),
     "preemphasis": Hyperparameter(default=0.0, low=0.0, high=0.9999, help="pre-emphasis coefficient"),
 }
-"""What every model's training and front end take; a model adds its own and its published values."""
+"""Settings of every model's training and front end; a model adds its own, and its published values."""

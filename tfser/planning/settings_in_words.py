@@ -1,4 +1,4 @@
-"""The settings of rows in words: what tells rows apart that are otherwise alike, and what a row has beside the published setting."""
+"""The settings of rows in words: where rows that look alike differ, and where a row differs from its paper."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from tfser.trial import Value
 
 
 def values(configuration: Configuration) -> dict[str, Value]:
-    """The row's settings by name; empty where they are not known."""
+    """Return the row's settings by name; empty where they are not known."""
     return json.loads(configuration.settings) if configuration.settings else {}
 
 
 def unrecorded(sweep: str) -> str:
-    """The settings of a row of which no more is known than that a sweep of an earlier version asked for it."""
+    """Return settings for a row whose own are not known: only the sweep of an earlier version that asked for it."""
     return json.dumps({"sweep": sweep})
 
 
 def recorded(settings: str) -> bool:
-    """Whether they say what was asked for."""
+    """Return whether settings say what was asked for."""
     return bool(settings) and not settings.startswith('{"sweep": ')
 
 
 def labels(configurations: Iterable[Configuration]) -> dict[tuple[str, ...], str]:
-    """Key of each row to what is printed for its selection.
+    """Return what is printed as the selection of each row, by its key.
 
-    That is the selection alone, or with the settings in which rows of one model and selection differ: ``fixed, epochs 8``.
+    Where rows of one model and selection differ in settings, those are added: ``fixed, epochs 8``.
     """
     alike: dict[tuple[str, ...], list[Configuration]] = defaultdict(list)
     for c in configurations:
@@ -48,8 +48,8 @@ def labels(configurations: Iterable[Configuration]) -> dict[tuple[str, ...], str
 
 
 def beside_published(configuration: Configuration) -> str:
-    """A fixed row's settings in words, as far as they are not those of the paper; empty where they are not known."""
-    from tfser.models import MODELS  # here, because it takes torch along
+    """Return the settings of a fixed row that are not the paper's, in words; empty where they are not known."""
+    from tfser.models import MODELS  # here, because it imports torch
     from tfser.planning.settings import published_settings
 
     own = values(configuration)

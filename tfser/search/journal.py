@@ -1,4 +1,4 @@
-"""Where a sweep's studies are kept: Optuna's journal, read without looking at what was read before.
+"""Optuna's journal, in which a sweep's studies are kept; no line is read twice.
 
 The format is Optuna's, and ``optuna-dashboard`` opens the file. Knows nothing of studies, spaces or trials.
 """
@@ -20,7 +20,7 @@ from tfser.storage.patience import Patience
 from tfser.storage.places import Place, commit, exists, read_bytes
 
 SYNC_S = 1.0
-"""Between waits for the disk, at least."""
+"""Shortest time between two waits for the disk."""
 
 PART_BYTES = 1 << 18
 """A journal behind a URI is stored in parts of about this size."""
@@ -29,11 +29,13 @@ PART_BYTES = 1 << 18
 class Journal(JournalFileBackend):
     """A journal file.
 
-    Optuna's own backend keeps the place of every line in memory, opens the file for every question, waits for the disk after
-    every line (six of them for a setting) and trips over a line that a killed process left half written. This one knows where
-    it stopped reading, waits for the disk once a second, and cuts such a line off when it opens the file, which is safe because
-    the caller holds the sweep's lease. A machine that loses power may so take the last second's lines with it: those settings
-    are then asked for again, from the same seeds, and what was trained for them is in the ledger.
+    Optuna's own backend keeps the place of every line in memory, opens the file for every question, waits for the disk
+    after every line (six of them for a setting) and trips over a line that a killed process left half written. This one
+    knows where it stopped reading and waits for the disk once a second. It cuts a half-written line off when it opens
+    the file, which is safe because the caller holds the sweep's lease.
+
+    A machine that loses power may lose the lines of the last second. Those settings are then asked for again, from the
+    same seeds, and what was trained for them is in the ledger.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,14 +52,14 @@ class Journal(JournalFileBackend):
             os.truncate(path, content.rfind(b"\n") + 1)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # theirs is a generator
-        """The lines from that number on."""
+        """Read the lines from that number on."""
         number, offset = self._read if log_number_from == self._read[0] else (0, 0)
         if os.stat(self._local).st_size == offset:
             return
         with open(self._local, "rb") as file:
             file.seek(offset)
             for line in file:
-                if not line.endswith(b"\n"):  # somebody else is writing it
+                if not line.endswith(b"\n"):  # another process is writing it
                     return
                 number, offset = number + 1, offset + len(line)
                 self._read = number, offset
@@ -80,16 +82,15 @@ class Journal(JournalFileBackend):
 
 
 class StoredJournal(Journal):
-    """A journal behind a URI: a local file that is stored after every line, in parts, because objects cannot grow.
+    """A journal behind a URI: a local file, stored after every line.
 
-    Only the last part is stored again, so that a line costs the same however long the journal has become.
+    It is stored in parts, because objects cannot grow. Only the last part is stored again, so that a line costs the
+    same however long the journal is.
     """
 
     def __init__(self, path: Place, say: Callable[[str], None] = lambda text: None) -> None:
-        self._path, self._patience = (
-            path,
-            Patience(f"the journal of the studies, {path},", lambda error: isinstance(error, OSError), say),
-        )
+        what = f"the journal of the studies, {path},"
+        self._path, self._patience = path, Patience(what, lambda error: isinstance(error, OSError), say)
         folder = temporary.Folder("journal")
         weakref.finalize(self, folder.remove)
         local, self._part, self._begin = folder.path / path.name, 0, 0
@@ -103,7 +104,7 @@ class StoredJournal(Journal):
 
     @property
     def _place(self) -> Place:
-        """Where the part is that is written now."""
+        """The part that is being written."""
         return self._path if self._part == 0 else self._path.with_name(f"{self._path.name}.{self._part:04d}")
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:

@@ -1,17 +1,18 @@
 """Optuna studies on the driver: which setting to try next, and which one is chosen.
 
-Selection is given validation scores of search trials and nothing else; a search trial's data hold no
-test utterance, so nothing here can see the test speaker. Knows nothing of Ray.
+Selection sees validation scores of search trials and nothing else. A search trial's data hold no test utterance, so
+nothing here can see the test speaker. Knows nothing of Ray.
 
-The sampler is seeded anew for every ask, from what was requested and the number of settings asked so
-far. A study that was interrupted therefore goes on as if it had not been, and a study that tries one
-setting at a time is the same whatever the order in which other studies' trials end.
+The sampler is seeded anew for every ask, from the request and the number of settings asked so far. So an interrupted
+study goes on as if it had not been interrupted, and a study that tries one setting at a time does not depend on the
+order in which other studies' trials end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+import sqlite3
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.trial import TrialState
 
-from tfser.errors import RequestError, TfserError
+from tfser.errors import RequestError, TfserError, in_a_line
 from tfser.planning.plan import Study
 from tfser.record import Entry, Outcome, Record, Status
 from tfser.search.history import History, Tried
@@ -35,18 +36,18 @@ from tfser.training.determinism import derived_seed
 from tfser.trial import TrialSpec, Value
 
 STARTUP_TRIALS = 4
-"""Settings tried, the published one among them, before the sampler models the scores and a trial can be pruned."""
+"""Settings that are tried, the published one among them, before the sampler models scores and trials can be pruned."""
 
 
 def open_storage(path: Place, url: str | None = None, say: Callable[[str], None] = lambda text: None) -> BaseStorage:
-    """Where a sweep's studies are kept; ``optuna-dashboard`` opens it too.
+    """Open the place where a sweep's studies are kept; ``optuna-dashboard`` can open it too.
 
-    The caller holds the sweep's lease, so a lock left behind by a killed driver is stale.
+    The caller holds the sweep's lease, so a lock that is already there was left by a killed driver.
 
     Args:
-        path: of the journal file.
-        url: of a database instead, as Optuna takes it.
-        say: told when the database or the store is waited for.
+        path: the journal file.
+        url: a database to use instead, as Optuna takes it.
+        say: told when the database or the store does not answer.
 
     Raises:
         RequestError: the database cannot be opened.
@@ -58,11 +59,7 @@ def open_storage(path: Place, url: str | None = None, say: Callable[[str], None]
         try:
             opened = Patience(what, _is_locked, say)(lambda again: optuna.storages.get_storage(url))
         except Exception as error:  # Optuna passes on whatever the database's driver raises
-            reason = (
-                str(error)
-                if isinstance(error, TfserError)
-                else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            )
+            reason = str(error) if isinstance(error, TfserError) else in_a_line(error)
             raise RequestError("--optuna-storage", [redacted(reason)]) from None
         return _patient(opened, Patience(what, _passes, say))
     make_folder(path.parent)
@@ -70,7 +67,7 @@ def open_storage(path: Place, url: str | None = None, say: Callable[[str], None]
 
 
 def _passes(error: Exception) -> bool:
-    """Whether a database may answer later: it is locked, it is started again, the network is away."""
+    """Return whether a database may answer later: it is locked or restarting, or the network is down."""
     from sqlalchemy import exc
 
     cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
@@ -78,12 +75,13 @@ def _passes(error: Exception) -> bool:
 
 
 def _is_locked(error: Exception) -> bool:
-    """Whether a database is there and only busy: one that does not answer when a sweep begins may not be there at all."""
-    return _passes(error) and "locked" in f"{error} {error.__cause__}"
+    """Return whether an SQLite file is there and only busy; a server that does not answer at first may not exist."""
+    codes = [getattr(getattr(e, "orig", None), "sqlite_errorcode", 0) & 0xFF for e in (error, error.__cause__)]
+    return sqlite3.SQLITE_BUSY in codes or sqlite3.SQLITE_LOCKED in codes
 
 
 def _patient(storage: BaseStorage, patience: Patience) -> BaseStorage:
-    """Let every question to the database wait for its answer."""
+    """Make every call of a storage wait for its answer."""
 
     def asking(method: Callable[..., Any]) -> Callable[..., Any]:
         def ask(*arguments: Any, **named: Any) -> Any:
@@ -105,33 +103,35 @@ def _patient(storage: BaseStorage, patience: Patience) -> BaseStorage:
     return storage
 
 
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+_STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+"""How a trial that has ended is called in a history."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Steps:
-    """The best of a curve by each epoch, as the few steps in which it rises: a study holds that of every setting."""
+    """Running maximum of a validation curve, run-length encoded, because a study keeps one per setting."""
 
     begin: np.ndarray
-    """int32: the epoch, from 0, at which each step begins."""
+    """int32: the epoch, from 0, at which each run begins."""
     height: np.ndarray
-    """float64."""
+    """float64: the maximum in each run."""
     epochs: int
 
     @classmethod
     def of(cls, curve: Sequence[float]) -> _Steps:
+        """Encode a curve."""
         best = np.maximum.accumulate(curve)
         begin = np.flatnonzero(np.diff(best, prepend=-np.inf))
         return cls(begin.astype(np.int32), best[begin], len(best))
 
     def whole(self) -> np.ndarray:
-        """The best by each epoch: float64, shape (epochs,)."""
+        """Return the maximum by each epoch: float64, shape (epochs,)."""
         return np.repeat(self.height, np.diff(self.begin, append=self.epochs))
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What a study ends with."""
+    """The setting that a study chose."""
 
     settings: dict[str, Value]
     """Every setting of the best trial."""
@@ -164,28 +164,31 @@ class StudyRun:
         self.lost = 0
         """Settings whose trials were lost with a worker, a disk or a memory; the next start takes them up."""
         self._reached: dict[int, _Steps | None] = {}
-        """Trial number to the best validation UAR by each epoch; ``None`` where its entry is gone."""
+        """Trial number to the running maximum of its validation UAR; ``None`` where its entry is gone."""
+        self.ended = len(self._ended_trials())
+        """Settings that have a score, were pruned or failed. Counted here: Optuna goes through all of them to count."""
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take up what a killed driver left running; begin a new study with the published setting."""
         trials = self._optuna.get_trials(deepcopy=False)
-        self.ended = sum(
-            t.state in _ENDED and (t.state != TrialState.FAIL or "settings" in t.user_attrs) for t in trials
-        )
-        """Settings that have a score or failed. Counted here: Optuna would go through all of them each time."""
         for trial in trials:
             if trial.state == TrialState.RUNNING:
-                self._take_up(trial)
+                if "settings" in trial.user_attrs:
+                    self._opened(trial.number, self._settings(trial))
+                else:  # the driver was killed while it asked
+                    self._optuna.tell(trial.number, state=TrialState.FAIL)
         begun = any("settings" in t.user_attrs or t.state == TrialState.WAITING for t in trials)
-        if study.sampler != "random" and not begun:
-            self._optuna.enqueue_trial(self.space.first(study.base))
+        if self.study.sampler != "random" and not begun:
+            self._optuna.enqueue_trial(self.space.first(self.study.base))
 
-    def _take_up(self, trial: optuna.trial.FrozenTrial) -> None:
-        """A trial that a killed driver left running goes on; one killed while being asked is given up."""
-        if "settings" in trial.user_attrs:
-            self._opened(trial.number, self._settings(trial))
-        else:
-            self._optuna.tell(trial.number, state=TrialState.FAIL)
+    def _ended_trials(self) -> list[optuna.trial.FrozenTrial]:
+        """Return Optuna's trials of the settings that have ended, in order."""
+        trials = self._optuna.get_trials(deepcopy=False, states=tuple(_STATES))
+        return [trial for trial in trials if "settings" in trial.user_attrs]
 
     def _settings(self, trial: optuna.trial.FrozenTrial) -> dict[str, Value]:
-        """Every setting of a trial; stored are those that differ from the study's base."""
+        """Return every setting of a trial; stored are those that differ from the study's base."""
         return {**self.study.base, **trial.user_attrs["settings"]}
 
     @property
@@ -200,29 +203,23 @@ class StudyRun:
 
     @property
     def told(self) -> list[tuple[TrialSpec, bool]]:
-        """The trials of the settings that have ended, each once, and whether it has to have an entry: a pruned one left none."""
-        ended = [t for t in self._optuna.get_trials(deepcopy=False, states=_ENDED) if "settings" in t.user_attrs]
+        """Trials of settings that have ended, each once, and whether it has to have an entry; a pruned one has none."""
         # What left an entry comes last, so that it counts where two settings are the same.
-        ended.sort(key=lambda t: t.state != TrialState.PRUNED)
+        ended = sorted(self._ended_trials(), key=lambda t: t.state != TrialState.PRUNED)
         each = [
             (spec, t.state != TrialState.PRUNED) for t in ended for spec in self.study.search_specs(self._settings(t))
         ]
         return list({spec.trial_id: (spec, left) for spec, left in each}.values())
 
     def can_ask(self, at_once: int) -> bool:
-        """Whether another setting may be tried now."""
+        """Return whether another setting may be tried now."""
         return len(self.open) < at_once and self.left > 0
 
     def ask(self) -> OpenTrial:
-        """The next setting to try."""
-        asked = self.ended + self.lost + len(self.open)
+        """Open the next setting to try."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            seed = derived_seed(self.study.question, asked) % 2**32
-            if self.study.sampler == "random":
-                self._optuna.sampler = optuna.samplers.RandomSampler(seed=seed)
-            else:
-                self._optuna.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+            self._optuna.sampler = self._sampler(self.ended + self.lost + len(self.open))
             trial = self._optuna.ask()
             settings = self.space.sample(trial, self.study.base)
         base = self.study.base
@@ -230,15 +227,28 @@ class StudyRun:
         trial.set_user_attr("settings", own)
         return self._opened(trial.number, settings)
 
-    def bars(self, entry_of: Callable[[str], Entry | None]) -> list[tuple[float, ...]]:
-        """For each search trial of a setting, the validation UAR that it must have reached by each epoch to go on.
+    def _sampler(self, asked: int) -> optuna.samplers.BaseSampler:
+        """Return the sampler for one ask.
 
-        The bar at an epoch is the lower quartile, over the settings of this study that were tried to the end,
-        of the best UAR they had reached by then. It is known before the trial starts, so that a worker needs
-        no word from the driver. Their median would be far stricter than Optuna's MedianPruner, which counts
-        pruned settings too: it ended 34 of 40 settings on EmoDB (results/2026-11-22-emodb-first-2s-nested).
-        Ours: no bar before a quarter of the epochs, nor before ``STARTUP_TRIALS`` settings have ended, nor
-        where a setting is several trials (global selection, several validation folds): one bad fold says
+        Args:
+            asked: settings asked for before.
+        """
+        seed = derived_seed(self.study.question, asked) % 2**32
+        if self.study.sampler == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+
+    def bars(self, entry_of: Callable[[str], Entry | None]) -> list[tuple[float, ...]]:
+        """Return the bar of each search trial of a setting: the validation UAR to reach by each epoch, to go on.
+
+        The bar is the lower quartile, over the settings of this study that were trained to the end, of the best UAR
+        reached by that epoch. It is known before the trial starts, so that a worker needs no word from the driver.
+
+        Their median ended 34 of 40 settings on EmoDB (results/2026-11-22-emodb-first-2s-nested); Optuna's
+        MedianPruner is less strict, because it counts pruned settings too.
+
+        Ours: there is no bar before a quarter of the epochs, nor before ``STARTUP_TRIALS`` settings have ended, nor
+        where a setting is several trials (global selection, several validation folds), because one bad fold says
         little about their mean.
 
         Args:
@@ -252,9 +262,8 @@ class StudyRun:
         for trial in complete:
             if trial.number not in self._reached:  # of an earlier start
                 entry = entry_of(self.study.search_specs(self._settings(trial))[0].trial_id)
-                self._reached[trial.number] = (
-                    _Steps.of(entry.curves.validation_uar) if isinstance(entry, Record) else None
-                )
+                curve = entry.curves.validation_uar if isinstance(entry, Record) else None
+                self._reached[trial.number] = None if curve is None else _Steps.of(curve)
         curves = [steps.whole() for trial in complete if (steps := self._reached[trial.number]) is not None]
         warm_up = -(-self.study.epochs // 4)
         return [(*free[:warm_up], *np.quantile(curves, 0.25, axis=0)[warm_up:].tolist())] if curves else [free]
@@ -265,16 +274,21 @@ class StudyRun:
         return opened
 
     def ended_trial(self, opened: OpenTrial, outcome: Outcome) -> None:
-        """Take in one ended trial of a setting; the setting is told when its last one has ended."""
+        """Take in one ended trial of a setting; tell Optuna when the last one has ended."""
         curve = outcome.curves.validation_uar if isinstance(outcome, Record) else ()
         opened.ends[outcome.trial_id] = outcome.status, curve
-        if len(opened.ends) < len({spec.trial_id for spec in opened.specs}):
-            return
+        if len(opened.ends) >= len({spec.trial_id for spec in opened.specs}):
+            self._tell(opened)
+            del self.open[opened.number]
+
+    def _tell(self, opened: OpenTrial) -> None:
+        """Tell Optuna how a setting ended; one that was lost stays open there, for the next start."""
         ends = [opened.ends[spec.trial_id] for spec in opened.specs]
         states = {status for status, _ in ends}
         if "lost" in states:
             self.lost += 1
-        elif "failed" in states:
+            return
+        if "failed" in states:
             self._optuna.tell(opened.number, state=TrialState.FAIL)
         elif "pruned" in states:
             self._optuna.tell(opened.number, state=TrialState.PRUNED)
@@ -283,11 +297,10 @@ class StudyRun:
             if self.study.prune and len(curves) == 1:
                 self._reached[opened.number] = _Steps.of(curves[0])
             self._optuna.tell(opened.number, best_epoch(curves)[1])
-        self.ended += "lost" not in states
-        del self.open[opened.number]
+        self.ended += 1
 
     def chosen(self) -> Chosen | None:
-        """The best setting, the first on ties; ``None`` when every one failed."""
+        """Return the best setting, the first on ties; ``None`` when every one failed."""
         complete = self._optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if not complete:
             return None
@@ -296,18 +309,14 @@ class StudyRun:
         return Chosen(settings, float(best.value or 0.0), tuple(self.study.search_specs(settings)))
 
     def history(self, entry_of: Callable[[str], Entry | None]) -> History:
-        """Every setting that was tried, in order, and which settings mattered.
+        """Return every setting that was tried, in order, and which settings mattered.
 
         Args:
             entry_of: trial id to its ledger entry.
         """
-        states = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-        searched = [d.name for d in self.space.dimensions]
         tried: list[Tried] = []
         means: list[tuple[float, ...]] = []
-        for trial in self._optuna.get_trials(deepcopy=False):
-            if trial.state not in states or "settings" not in trial.user_attrs:
-                continue
+        for trial in self._ended_trials():
             settings = self._settings(trial)
             entries = [entry_of(spec.trial_id) for spec in self.study.search_specs(settings)]
             whole = [entry for entry in entries if entry is not None] if all(entries) else []
@@ -315,25 +324,28 @@ class StudyRun:
             curves = [entry.curves.validation_uar for entry in whole if complete and isinstance(entry, Record)]
             tried.append(
                 Tried(
-                    state=states[trial.state],
+                    state=_STATES[trial.state],
                     validation_uar=trial.value,
                     epochs=best_epoch(curves)[0] if curves else None,
-                    hyperparameters={name: settings[name] for name in searched},
+                    hyperparameters={d.name: settings[d.name] for d in self.space.dimensions},
                     seconds=sum(entry.seconds for entry in whole) if whole else None,
                 )
             )
             means.append(tuple(np.mean(curves, axis=0).tolist()) if curves else ())
-        importances: dict[str, float] = {}
-        with warnings.catch_warnings(), contextlib.suppress(ValueError, RuntimeError):
-            warnings.simplefilter("ignore")
-            importances = optuna.importance.get_param_importances(self._optuna)
-        c = self.study.configuration
+        c, importances = self.study.configuration, self._importances()
         history = History(configuration=c, folds=self.study.folds, tried=tuple(tried), importances=importances)
         return history if history.chosen is None else replace(history, curve=means[history.chosen])
 
+    def _importances(self) -> dict[str, float]:
+        """Return how much each searched setting mattered; empty where that cannot be told."""
+        with warnings.catch_warnings(), contextlib.suppress(ValueError, RuntimeError):
+            warnings.simplefilter("ignore")
+            return dict(optuna.importance.get_param_importances(self._optuna))
+        return {}
+
 
 def best_epoch(curves: Sequence[Sequence[float]]) -> tuple[int, float]:
-    """The epoch with the highest mean validation UAR, counted from 1, the first on ties; and that mean.
+    """Return the epoch with the highest mean validation UAR, counted from 1, the first on ties; and that mean.
 
     Args:
         curves: one UAR curve per validation trial of a setting, equally long.

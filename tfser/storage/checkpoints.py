@@ -1,7 +1,7 @@
-"""The state of a training that is under way, kept where a worker that starts it again finds it.
+"""Checkpoints: the state of a training under way, from which another worker can go on.
 
-A checkpoint is a convenience, never a truth: one that is torn, that another version or kind of device wrote, or that
-cannot be read counts as none, and the training begins anew with the same result. Knows nothing of what it keeps.
+A checkpoint only saves time. One that is torn or unreadable, or that another version or kind of device wrote, is
+ignored: the training begins anew, with the same result. Knows nothing of what it keeps.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ class Checkpoint:
 
     Args:
         root: folder of all checkpoints.
-        trial_id: whose.
-        made_by: versions and device; a checkpoint that others made is not used, because it could not go on to the same bits.
+        trial_id: the trial's.
+        made_by: versions and device. A checkpoint that others made is not used, because it could not go on to the same
+            bits.
     """
 
     def __init__(self, root: Place, trial_id: str, made_by: Mapping[str, str]) -> None:
@@ -33,7 +34,7 @@ class Checkpoint:
         self._made_by = dict(made_by)
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write tensors and plain values; where that fails, an earlier checkpoint stays and the training goes on."""
+        """Write tensors and plain values; where that fails, keep the earlier checkpoint and go on."""
         buffer = io.BytesIO()
         torch.save({"made_by": self._made_by, "state": dict(state)}, buffer)
         content = buffer.getvalue()
@@ -42,7 +43,7 @@ class Checkpoint:
             commit(self.path, lambda file: file.write(hashlib.sha256(content).digest() + content))
 
     def load(self) -> dict[str, Any] | None:
-        """What was saved last, on the CPU; ``None`` where there is nothing to go on from."""
+        """Return what was saved last, on the CPU; ``None`` where there is nothing to go on from."""
         try:
             content = read_bytes(self.path)
         except OSError:
@@ -55,6 +56,6 @@ class Checkpoint:
         return state
 
     def remove(self) -> None:
-        """Remove it: the trial has ended. One that stays behind does no harm."""
+        """Remove the checkpoint once the trial has ended; one that stays does no harm."""
         with contextlib.suppress(OSError):
             remove(self.path)

@@ -1,4 +1,4 @@
-"""Where results go when nobody says."""
+"""Where results go by default."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfser.storage.places import Place, place
 
 
 def default_out() -> Place:
-    """Where tables go when nobody says: ./results, but durable where Ray runs this in a throw-away copy.
+    """Return where tables go by default: ./results, or TFSER_HOME where Ray runs this in a copy that it removes.
 
     Raises:
         RequestError: TFSER_HOME is needed and names no place.

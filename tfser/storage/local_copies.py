@@ -34,9 +34,9 @@ _MIRROR = "tfser-mirror"
 
 
 def cache_folder() -> Path:
-    """Where this machine keeps its copies of what lies behind URIs: TFSER_CACHE, else ``~/.cache/tfser``.
+    """Return where this machine keeps copies of what lies behind URIs: TFSER_CACHE, else ``~/.cache/tfser``.
 
-    An account without a home that it can write has a folder of its own among the temporary ones.
+    An account whose home cannot be written has a folder of its own among the temporary ones.
 
     Raises:
         OSError: another account has made that folder.
@@ -53,14 +53,13 @@ def cache_folder() -> Path:
         folder = Path(tempfile.gettempdir(), f"tfser-cache-{os.getuid()}")
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
-            raise OSError(
-                errno.EPERM, "it belongs to another account; name a folder of your own with TFSER_CACHE", str(folder)
-            )
+            why = "it belongs to another account; name a folder of your own with TFSER_CACHE"
+            raise OSError(errno.EPERM, why, str(folder))
     return folder
 
 
 def here(path: Place) -> Path:
-    """A file as this machine can open it: itself, or a copy of what lies behind a URI.
+    """Return a file as this machine can open it: itself, or a copy of what lies behind a URI.
 
     A path inside another machine's mirror (see ``mirror``) is brought here from its URI.
 
@@ -78,11 +77,11 @@ def here(path: Place) -> Path:
 
 
 def mirror(folder: Place, names: Callable[[list[str]], list[str]] = lambda names: []) -> Path:
-    """A folder behind a URI as a local one, brought up to date: what is missing or changed is copied, what is gone is removed.
+    """Return a local copy of a folder behind a URI: copy what is missing or changed, remove what is gone.
 
     Args:
-        folder: behind a URI; a local one is given back as it is.
-        names: of the names in the folder, those that are wanted; none is all of them.
+        folder: behind a URI; a local one is returned as it is.
+        names: picks the wanted names from those in the folder; where it picks none, all are wanted.
 
     Raises:
         OSError: it is not there or cannot be copied.
@@ -103,11 +102,11 @@ def mirror(folder: Place, names: Callable[[list[str]], list[str]] = lambda names
 
 
 _AT_ONCE = 64
-"""Files that are copied side by side."""
+"""Files that are copied at once."""
 
 
 def _brought(root: UPath, local: Path, folder: UPath) -> set[Path]:
-    """Copy what is missing or changed below ``root``, until a look at the store finds nothing more; returns every copy.
+    """Copy what is missing or changed below ``root`` until the store holds nothing newer; return every copy.
 
     Args:
         root: a folder behind a URI.
@@ -129,7 +128,7 @@ def _brought(root: UPath, local: Path, folder: UPath) -> set[Path]:
 
 
 def _mirrored(path: UPath) -> Path:
-    """Where a copy lies; the URI can be told from it."""
+    """Return where a copy lies; its path tells the URI."""
     parts = [part for part in path.path.split("/") if part]
     if ".." in parts:
         raise OSError(f"{path}: '..' has no meaning behind a URI")
@@ -137,7 +136,7 @@ def _mirrored(path: UPath) -> Path:
 
 
 def _copied(source: UPath, target: Path) -> Path:
-    """``target`` with the content of ``source``; copied where it is missing or of another version."""
+    """Return ``target`` with the content of ``source``: copy it where it is missing or of another version."""
     _note(target).parent.mkdir(parents=True, exist_ok=True)
     for _ in range(READS):
         with unless_replaced(), as_os_error(source):
@@ -146,9 +145,8 @@ def _copied(source: UPath, target: Path) -> Path:
                 return target
             with FileLock(_note(target).with_suffix(".lock")):  # the trials of a machine begin together
                 for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
-                    if (
-                        time.time() - left.stat().st_mtime > temporary.DAY_S
-                    ):  # of a process that was killed while it copied
+                    # A process that was killed while it copied left it.
+                    if time.time() - left.stat().st_mtime > temporary.DAY_S:
                         left.unlink(missing_ok=True)
                 if not _is_version(target, version):
                     _fetch(source, {target: (source.path, version)})
@@ -156,7 +154,7 @@ def _copied(source: UPath, target: Path) -> Path:
 
 
 def _fetch(source: UPath, wanted: Mapping[Path, tuple[str, str]]) -> None:
-    """Copy files that lie in the store of ``source``; each appears when it is whole."""
+    """Copy files from the store of ``source``; each appears when it is whole."""
     partial = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in wanted}
     for path in wanted:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -172,7 +170,7 @@ def _fetch(source: UPath, wanted: Mapping[Path, tuple[str, str]]) -> None:
 
 
 def _is_version(path: Path, version: str) -> bool:
-    """Whether a copy is whole and of that version; a disk that filled up or a person may have cut it short since."""
+    """Return whether a copy is of that version, and still whole: a full disk or a person may have cut it short."""
     try:
         told = version.partition(" ")[0]
         return told in ("None", str(path.stat().st_size)) and _note(path).read_text(encoding="utf-8") == version
@@ -181,6 +179,6 @@ def _is_version(path: Path, version: str) -> bool:
 
 
 def _note(path: Path) -> Path:
-    """Where it is written which version of a file was copied: beside the mirror, where no reader of a corpus meets it."""
+    """Return the file that names the version of a copy: outside the mirror, where no reader of a corpus meets it."""
     parts = [f"{part}-versions" if part == _MIRROR else part for part in path.parts]
     return Path(*parts[:-1], f"{parts[-1]}.version")

@@ -1,7 +1,7 @@
-"""Where the files that travel with the code lie (the search spaces, the published figures), and which code this is.
+"""The files that come with the code (search spaces, published figures), and a digest of the code.
 
-An installed wheel carries them in ``tfser/_data``; in a checkout they lie where people edit them. Knows
-nothing of what is in them.
+An installed wheel holds the files in ``tfser/_data``; in a checkout they lie where people edit them. Knows nothing of
+what is in them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _IN_CHECKOUT = {"search_spaces": "search_spaces", "published.yaml": "results/pub
 
 
 def data_folder(name: str) -> Path:
-    """The packaged file or folder of that name.
+    """Return the packaged file or folder of that name.
 
     Args:
         name: ``search_spaces`` (a folder) or ``published.yaml`` (a file).
@@ -37,7 +37,7 @@ def data_folder(name: str) -> Path:
 
 @lru_cache(maxsize=1)
 def code_digest() -> str:
-    """Of every source file of this package: two machines whose digests differ could give different numbers."""
+    """Return a hash of every source file of this package: where it differs, numbers could differ too."""
     digest = hashlib.sha256()
     for path in sorted(_PACKAGE.rglob("*.py")):
         digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
@@ -45,5 +45,5 @@ def code_digest() -> str:
 
 
 def published() -> Path:
-    """The file of published figures."""
+    """Return the file of published figures."""
     return data_folder("published.yaml")

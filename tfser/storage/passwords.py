@@ -6,7 +6,7 @@ import re
 
 
 def redacted(uri: str) -> str:
-    """The text with every password in a URI hidden.
+    """Return the text with the passwords in its URIs hidden.
 
     >>> redacted("--tracking-uri=http://anna:secret@host:5000/x")
     '--tracking-uri=http://anna:***@host:5000/x'

@@ -1,4 +1,4 @@
-"""Waiting for a database or a store that does not answer for a while, instead of ending a sweep of days."""
+"""Waits for a database or a store that does not answer for a while, instead of ending a sweep of days."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tfser.errors import TfserError
+from tfser.errors import TfserError, in_a_line
 from tfser.storage.passwords import redacted
 
 FIRST_PAUSE_S = 0.5
 PATIENCE_S = 60.0
-"""How long the driver waits for it. Nothing is lost: the ledger has what was trained, and the next start tells the studies."""
+"""How long the driver waits. After that nothing is lost: the ledger has what was trained, for the next start."""
 
 LONGEST_PAUSE_S = 5.0
 
@@ -19,11 +19,11 @@ Answer = TypeVar("Answer")
 
 
 class Patience:
-    """Asks again, with growing pauses, while what is asked cannot answer.
+    """Asks a database or a store again, with growing pauses, while it does not answer.
 
     Args:
-        what: what is asked, for a person.
-        passing: whether an error may pass by itself.
+        what: its name for a person.
+        passing: returns whether an error may pass by itself.
         say: told when it is waited for, and when it is back.
     """
 
@@ -36,7 +36,7 @@ class Patience:
         """Return what ``ask`` returns.
 
         Args:
-            ask: given whether it was asked before: what it wanted may then have been done all the same.
+            ask: called with whether it was called before: what it asks for may then be done already.
 
         Raises:
             TfserError: it did not answer for ``PATIENCE_S``.
@@ -51,7 +51,7 @@ class Patience:
                 if not self._passing(error):
                     raise
                 cause = error.__cause__ or error
-                reason = redacted(f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}")
+                reason = redacted(in_a_line(cause, 200))
             else:
                 if again:
                     self._say(f"{self._what} answers again")

@@ -1,7 +1,6 @@
-"""Places and files: a local path, a shared folder or an fsspec URI, written so that a reader finds a whole file or none.
+"""Places: local paths, shared folders and fsspec URIs, written so that a reader finds a whole file or none.
 
-Also the node's own copies of what lies behind a URI, and the check of names before they become paths.
-Knows nothing of what is in a file.
+Also checks names before they become paths. Knows nothing of what is in a file.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from urllib.parse import unquote
 
+from tfser.errors import in_a_line
 from tfser.storage import temporary
 from tfser.text.typed import given
 
@@ -29,33 +29,33 @@ Place: TypeAlias = "Path | UPath"
 """A local path, or a file or folder behind a URI; both have the methods of ``pathlib`` that read."""
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,99}")
-"""What a sweep may be called: it becomes a folder."""
+"""Legal names of sweeps; each becomes a folder."""
 
 RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
-"""What no file or folder can be called on Windows, whatever follows the first dot."""
+"""Names that no file or folder can have on Windows, whatever follows the first dot."""
 
 _URI = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az")
 
 READS = 5
-"""How often a file is read whose content another process replaces meanwhile."""
+"""How often a read is tried while another process replaces the file."""
 
 _REPLACED = (errno.EBUSY, errno.ESTALE)
-"""Errors of a read that another process's write cut short: S3 clients give the first, network folders the second."""
+"""Errors of a read that another process's write cut short, from S3 clients and from network folders."""
 
 _IN_PARTS = 32 << 20
-"""Bytes above which a store's client may read an object in several requests, which can meet different versions of it."""
+"""Size in bytes above which a client may read an object in several requests, and so mix its versions."""
 
 
 def place(text: str | os.PathLike[str] | Place) -> Place:
-    """What a person typed for a path, or what a task carries.
+    """Read a path or URI that a person typed or a task carries.
 
     Args:
         text: a path (``~`` is expanded) or a URI that fsspec reads, such as ``s3://bucket/folder``.
 
     Raises:
-        ValueError: a home folder that nobody has; a URI of a kind that fsspec does not know, whose package is not installed, or
-            that does not answer.
+        ValueError: ``~`` stands for no folder; fsspec does not know that kind of URI, its package is not installed, or
+            it does not answer.
     """
     if not isinstance(text, (str, os.PathLike)):
         return text
@@ -66,9 +66,8 @@ def place(text: str | os.PathLike[str] | Place) -> Place:
     if scheme.lower() == "file":
         host, slash, path = rest.partition("/")
         if host not in ("", "localhost") or not slash:
-            raise ValueError(
-                f"{words}: a file URI has three slashes before its path, as in {Path('/', host, path).as_uri()}"
-            )
+            meant = Path("/", host, path).as_uri()
+            raise ValueError(f"{words}: a file URI has three slashes before its path, as in {meant}")
         return Path(slash + unquote(path))
     from upath import UPath
 
@@ -84,7 +83,7 @@ def place(text: str | os.PathLike[str] | Place) -> Place:
 
 
 def expanded(words: str) -> Path:
-    """A local path with ``~`` expanded."""
+    """Return a local path with ``~`` expanded."""
     try:
         return Path(words).expanduser()
     except RuntimeError:
@@ -94,7 +93,7 @@ def expanded(words: str) -> Path:
 
 
 def typed_place(text: str) -> Place:
-    """``place`` as argparse wants it.
+    """Read a place, as argparse wants it.
 
     Raises:
         argparse.ArgumentTypeError: with the reason.
@@ -107,21 +106,21 @@ def typed_place(text: str) -> Place:
 
 
 def is_remote(path: Place) -> bool:
-    """Whether ``path`` lies behind a URI."""
+    """Return whether ``path`` lies behind a URI."""
     return not isinstance(path, Path)
 
 
 def absolute(path: Place) -> Place:
-    """The same place from any working folder."""
+    """Return the same place as seen from any working folder."""
     return path.resolve() if isinstance(path, Path) else path
 
 
 def commit(path: Place, write: Callable[[BinaryIO], object]) -> None:
     """Write a file whole or not at all.
 
-    Locally: under a temporary name beside ``path``, flushed to disk, then renamed; locked meanwhile, so that
-    ``remove_unfinished`` can tell what a killed process has left. Behind a URI: gathered in a local temporary file, then
-    stored as one object, which appears when it is complete.
+    A local file is written under a temporary name beside ``path``, flushed to disk, then renamed. Meanwhile it is
+    locked, so that ``remove_unfinished`` can tell what a killed process left. Behind a URI the content is gathered in a
+    local temporary file, then stored as one object, which appears when it is complete.
 
     Args:
         path: the final name; its folder has to exist.
@@ -153,27 +152,27 @@ def commit(path: Place, write: Callable[[BinaryIO], object]) -> None:
 
 
 _PART = ".part"
-"""At the end of the name of a file that is being written."""
+"""End of the name of a file that is being written."""
 
 _UNMARKED = re.compile(r"\..+\.[a-z0-9_]{8}")
-"""What an earlier version called it, without a lock."""
+"""Name that an earlier version gave it, without a lock."""
 
 
 def _unfinished(path: Path) -> tuple[int, str]:
-    """An open, locked temporary file beside ``path``, and its name."""
+    """Make a locked temporary file beside ``path``; return its handle and its name."""
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=_PART)
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             return handle, name
-        os.close(handle)  # it was taken for a leftover before it was locked
+        os.close(handle)  # another process took it for a leftover before it was locked, and removed it
 
 
 def remove_unfinished(folder: Path) -> int:
-    """Remove what processes that were killed in ``commit`` left below a folder; returns how many files.
+    """Remove the files that processes killed in ``commit`` left below a folder; return how many.
 
-    A file without a lock that could tell is removed a day after it was last written to.
+    Where no lock tells, a file is removed a day after it was last written to.
     """
     removed = 0
     for path in folder.rglob(".*"):
@@ -188,7 +187,7 @@ def remove_unfinished(folder: Path) -> int:
 
 
 def _flush_folder(folder: Path) -> None:
-    """The new name reaches the disk too; where a file system cannot do that, the file is there all the same."""
+    """Flush a new name to disk; where the file system cannot do that, the file is there all the same."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -198,15 +197,15 @@ def _flush_folder(folder: Path) -> None:
 
 
 def commit_text(path: Place, text: str) -> None:
-    """``commit`` for text, as UTF-8 and with its line ends as they are."""
+    """Commit a text as UTF-8, with its line ends as they are."""
     commit(path, lambda file: file.write(text.encode("utf-8")))
 
 
 def create_text(path: Place, text: str) -> bool:
-    """Write a file that must not be there yet; whether this process was the one to make it.
+    """Write a file unless it is there already; return whether this process made it.
 
     Raises:
-        OSError: it could not be written for another reason.
+        OSError: it cannot be written.
     """
     try:
         if isinstance(path, Path):
@@ -248,11 +247,12 @@ def unless_replaced() -> Iterator[None]:
 
 
 def replaced_meanwhile(path: Place) -> OSError:
+    """Return the error of a file that was replaced during every read."""
     return OSError(errno.EBUSY, f"another process replaced it during each of {READS} reads; try again", str(path))
 
 
 def read_text(path: Place) -> str:
-    """A whole file of UTF-8.
+    """Read a whole file of UTF-8.
 
     Raises:
         OSError, UnicodeDecodeError: it is not there, cannot be read, or is no text.
@@ -261,7 +261,7 @@ def read_text(path: Place) -> str:
 
 
 def read_start(path: Place, at_most: int) -> bytes:
-    """The first bytes of a file of any length, or of a pipe.
+    """Read the first bytes of a file of any length, or of a pipe.
 
     Raises:
         OSError: it is not there (``FileNotFoundError``) or cannot be read.
@@ -271,7 +271,7 @@ def read_start(path: Place, at_most: int) -> bytes:
 
 
 def exists(path: Place) -> bool:
-    """Whether there is such a file or folder.
+    """Return whether there is such a file or folder.
 
     Raises:
         OSError: its store does not answer.
@@ -281,7 +281,7 @@ def exists(path: Place) -> bool:
 
 
 def size(path: Place) -> int:
-    """Bytes of a file.
+    """Return the size of a file in bytes.
 
     Raises:
         OSError: it is not there or cannot be read.
@@ -291,7 +291,7 @@ def size(path: Place) -> int:
 
 
 def listed(folder: Place, pattern: str) -> list[Place]:
-    """What matches in a folder, sorted; nothing where there is no such folder.
+    """Return what matches in a folder, sorted; nothing where there is no such folder.
 
     Raises:
         OSError: it cannot be read.
@@ -301,7 +301,7 @@ def listed(folder: Place, pattern: str) -> list[Place]:
 
 
 def make_folder(path: Place) -> None:
-    """Make a folder and those above it; nothing happens where it is there, or where the store has no folders.
+    """Make a folder and those above it, unless it is there or the store has no folders.
 
     Raises:
         OSError: it cannot be made.
@@ -313,7 +313,7 @@ def make_folder(path: Place) -> None:
 
 
 def remove(path: Place) -> None:
-    """Remove a file; nothing happens where there is none.
+    """Remove a file, if it is there.
 
     Raises:
         OSError: it cannot be removed.
@@ -339,7 +339,7 @@ def move(path: Place, target: Place) -> None:
 
 @contextlib.contextmanager
 def as_os_error(path: Place) -> Iterator[None]:
-    """Every store has errors of its own; callers know ``OSError``."""
+    """Turn a store's own errors into ``OSError``, which callers know."""
     try:
         yield
     except (OSError, UnicodeDecodeError):
@@ -347,22 +347,21 @@ def as_os_error(path: Place) -> Iterator[None]:
     except Exception as error:
         if not is_remote(path):
             raise
-        told = f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        told = f"{path}: {in_a_line(error)}"
         status = getattr(error, "status_code", getattr(error, "code", None))
-        raise (
-            OSError(errno.EBUSY, told) if status == 412 else OSError(told)
-        ) from None  # 412: it changed since it was opened
+        changed = status == 412  # since it was opened
+        raise (OSError(errno.EBUSY, told) if changed else OSError(told)) from None
 
 
 def version_of(info: Mapping[str, Any]) -> str:
-    """What changes when the content does, as far as the store tells."""
+    """Return a text that changes with the content, as far as the store tells."""
     return f"{info.get('size')} {info.get('ETag') or info.get('etag') or info.get('mtime') or info.get('created')}"
 
 
 def slug(text: str) -> str:
-    """``text`` in lower case with everything but letters, digits, ``.``, ``_``, ``+`` and ``-`` turned into ``-``.
+    """Return ``text`` in lower case, with ``-`` for everything but letters, digits, ``.``, ``_`` and ``+``.
 
     >>> slug("T+F, Ses01F")
     't+f-ses01f'
     """
-    return re.sub(r"-+", "-", re.sub(r"[^a-z0-9._+-]", "-", text.lower())).strip("-.")
+    return re.sub(r"[^a-z0-9._+]+", "-", text.lower()).strip("-.")

@@ -1,8 +1,8 @@
-"""Only one driver at a time writes a sweep; the second one is told who the first is.
+"""The lease of a sweep: one driver at a time writes it, and a second one is told who the first is.
 
-On a local or shared folder the lease is a lock of the operating system, which ends with its process. Behind a
-URI there are no locks: there it is an object that its holder renews, and that may be taken over when it has not
-been renewed for ``LIFETIME_S``. Knows nothing of what a sweep does.
+On a local or shared folder the lease is a lock of the operating system, which ends with its process. Behind a URI there
+are no locks: there the lease is an object that its holder renews. Another driver may take it over when it was not
+renewed for ``LIFETIME_S``. Knows nothing of what a sweep does.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def lease(storage: places.Place, sweep: str, say: Callable[[str], None]) -> Iter
     Args:
         storage: the sweep's storage folder.
         sweep: its name.
-        say: told when a lease that may be stale is waited for, and when one was lost.
+        say: told when this driver waits for a lease that may be stale, and when it lost its own.
 
     Raises:
         RequestError: another process holds it, or the folder cannot be written.
@@ -47,9 +47,8 @@ def lease(storage: places.Place, sweep: str, say: Callable[[str], None]) -> Iter
         places.make_folder(folder)
         held = _Lock(folder / f"{sweep}.lock") if isinstance(folder, Path) else _Renewed(folder / f"{sweep}.lease", say)
     except OSError as error:
-        detail = (
-            f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}; name another with --storage"
-        )
+        where = f" ({error.filename})" if error.filename else ""
+        detail = f"{error.strerror or error}{where}; name another with --storage"
         raise RequestError(f"storage {storage}", [detail]) from None
     except _HeldError as other:
         raise RequestError(f"sweep {sweep}", [f"it is being run by {other}"]) from None
@@ -64,7 +63,7 @@ def _stop(number: int, frame: object) -> None:
 
 
 class _HeldError(Exception):
-    """Who holds the lease."""
+    """Another process holds the lease; the text names it."""
 
 
 def _who() -> str:
@@ -72,7 +71,7 @@ def _who() -> str:
 
 
 class _Lock:
-    """On a file system."""
+    """A lease on a file system: a lock of the operating system."""
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  # held until the sweep ends
@@ -92,7 +91,7 @@ class _Lock:
 
 
 class _Renewed:
-    """Behind a URI. Whoever finds that the lease is not its own any more ends its sweep as Ctrl-C would."""
+    """A lease behind a URI, renewed while it is held. A driver that lost it ends its sweep, as Ctrl-C would."""
 
     def __init__(self, path: places.Place, say: Callable[[str], None]) -> None:
         self._path, self._say = path, say
@@ -116,7 +115,7 @@ class _Renewed:
             return {}
 
     def _take_over(self) -> None:
-        """Wait for a sign of life, then for the end of the lease; clocks of two machines are never compared."""
+        """Wait for a sign of the holder until the lease ends. The clocks of two machines are never compared."""
         first = self._read()
         holder = first.get("holder", "unknown")
         self._say(f"Another driver may hold this sweep ({holder}); waiting up to {LIFETIME_S:.0f} s for a sign of it")
@@ -130,9 +129,8 @@ class _Renewed:
                 raise _HeldError(str(now.get("holder", "another process")))
         places.remove(self._path)
         places.create_text(self._path, self._text())
-        time.sleep(
-            min(2.0, RENEW_S)
-        )  # a third driver may have taken it over in the same moment; the last one to write holds it
+        # A third driver may have taken it over in the same moment; the last one to write holds it.
+        time.sleep(min(2.0, RENEW_S))
         now = self._read()
         if now.get("token") != self._token:
             raise _HeldError(str(now.get("holder", "another process")))
@@ -146,11 +144,10 @@ class _Renewed:
                     places.commit_text(self._path, self._text())
                     renewed = time.monotonic()
             except OSError:
-                own = time.monotonic() - renewed < LIFETIME_S - RENEW_S  # from then on another one may take it over
+                own = time.monotonic() - renewed < LIFETIME_S - RENEW_S  # after that another driver may take it over
             if not own and not self._released.is_set():
-                self._say(
-                    "This driver lost its lease: the storage could not be reached, or another driver took the sweep over"
-                )
+                why = "the storage could not be reached, or another driver took the sweep over"
+                self._say(f"This driver lost its lease: {why}")
                 os.kill(os.getpid(), signal.SIGUSR1)
                 return
 

@@ -1,7 +1,7 @@
-"""Temporary folders that a killed process leaves behind are told from those that are in use, and removed.
+"""Temporary folders, and the removal of those that killed processes left.
 
-Each holds a file that its process keeps locked; the lock ends with the process, however that ends. Knows nothing of what is
-in a folder.
+Each folder holds a file that its process keeps locked. The lock ends with the process, so that a folder in use is told
+from a leftover. Knows nothing of what is in a folder.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ LOCK = ".tfser-in-use"
 """The locked file."""
 
 DAY_S = 86_400.0
-"""So long nothing was written to a thing before its age says that nobody is about to."""
+"""Age after which a file or folder that no lock marks counts as left behind."""
 
 _NAME = re.compile(r"tfser-[a-z]+-[a-z0-9_]{8}")
 
 
 class Folder:
-    """A folder of this process, removed by ``remove`` or at the end of a ``with``, else by ``clear`` in another process.
+    """A folder of this process, removed by ``remove`` or at the end of a ``with``, else by another process's ``clear``.
 
     Args:
-        kind: what it is for, in lower-case letters; part of its name.
+        kind: its purpose, in lower-case letters; part of its name.
     """
 
     def __init__(self, kind: str) -> None:
@@ -43,7 +43,7 @@ class Folder:
         self.path.mkdir()
 
     def remove(self) -> None:
-        """Remove it and what it holds, as far as that is possible."""
+        """Remove the folder and what it holds, as far as that is possible."""
         shutil.rmtree(self._root, ignore_errors=True)
         self._lock.close()
 
@@ -57,7 +57,7 @@ class Folder:
 
 
 def hold(folder: Path) -> BinaryIO | None:
-    """Mark a folder as in use for as long as the file given back is open; ``None`` where it was removed meanwhile.
+    """Mark a folder as in use while the returned file is open; return ``None`` where it was removed meanwhile.
 
     Raises:
         OSError: the mark cannot be written.
@@ -75,7 +75,7 @@ def hold(folder: Path) -> BinaryIO | None:
 
 
 def is_free(file: BinaryIO) -> bool | None:
-    """Whether nobody else holds a lock on an open file, which is then locked; ``None`` where its file system cannot tell."""
+    """Lock an open file unless another process has; return whether that worked, ``None`` without file locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -89,10 +89,10 @@ def remove_dead(folder: Path) -> bool | None:
     """Remove a folder whose process is gone.
 
     Returns:
-        Whether it was removed; ``None`` where nothing tells whether somebody uses it.
+        Whether it was removed; ``None`` where nothing tells whether it is in use.
 
     Raises:
-        OSError: it cannot be looked at, or not be removed as a whole.
+        OSError: it cannot be read, or not removed as a whole.
     """
     try:
         lock = open(folder / LOCK, "r+b")  # noqa: SIM115  # closed below
@@ -115,7 +115,8 @@ def clear() -> tuple[int, list[Path]]:
     """Remove the folders in this machine's temporary folder whose processes are gone.
 
     Returns:
-        How many; and those that stay because nothing tells whether they are in use: an earlier version locked none.
+        How many were removed; and the folders of earlier versions, which stay because no lock tells whether they are in
+        use.
     """
     removed, unclear = 0, []
     for folder in sorted(Path(tempfile.gettempdir()).glob("tfser-*")):

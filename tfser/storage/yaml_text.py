@@ -1,7 +1,8 @@
-"""YAML that a person wrote, read as it is meant and never longer than it looks.
+"""Reads YAML that a person wrote, as it is meant, and refuses texts that hold more than they show.
 
-YAML 1.1, which PyYAML reads, takes ``1e-4`` for a word, ``010`` for 8, ``1:30`` for 90, ``no`` for false and ``2020-01-02`` for a
-date. Here ``1e-4`` is a number, and whatever two readers of YAML would take for different things stays the word that was typed.
+PyYAML reads YAML 1.1, which takes ``1e-4`` for a word, ``010`` for 8, ``1:30`` for 90, ``no`` for false and
+``2020-01-02`` for a date. Here ``1e-4`` is a number, and whatever readers of YAML disagree about stays the word that
+was typed.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ import yaml
 from tfser.storage.places import Place, read_start
 
 LARGEST_BYTES = 256 << 10
-"""A larger file is refused: the largest one that travels with tfser has a tenth of it."""
+"""Size of the largest file that is read; those that come with tfser have a tenth of it."""
 
 MOST_VALUES = 20_000
-"""Values in a file after every alias has been followed. A few lines of aliases of aliases can stand for billions."""
+"""Most values in a file, with aliases followed: a few lines of aliases of aliases can stand for billions."""
 
 DEEPEST = 50
-"""Levels of lists and mappings in each other."""
+"""Most levels of lists and mappings in each other."""
 
 _LARGEST = 2**53
-"""Whole numbers up to here survive the way through a float, as in Optuna."""
+"""Largest whole number that a float holds exactly; Optuna keeps numbers as floats."""
 
 _TAG = "tag:yaml.org,2002:"
 
 
 class YamlError(ValueError):
-    """A text that is not read, with the line and the reason."""
+    """A text that is refused, with the line and the reason."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -44,33 +45,31 @@ class _Loader(yaml.SafeLoader):
     }
 
     def number(self, node: yaml.ScalarNode) -> int | float:
-        """A number, whole where it is written so."""
+        """Read a number, whole where it is written so."""
         text = str(node.value)
         try:
             if node.tag == f"{_TAG}float":
                 return float(re.sub(r"\.(inf|nan)$", r"\1", text.lower()))
             value = int(text.replace("_", ""), 0) if len(text) < 40 else _LARGEST + 1
         except ValueError:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{text[:40]!r} is not a number", node.start_mark
-            ) from None
+            why = f"{text[:40]!r} is not a number"
+            raise yaml.constructor.ConstructorError(None, None, why, node.start_mark) from None
         if abs(value) > _LARGEST:
             raise yaml.constructor.ConstructorError(None, None, f"{text[:40]} is beyond {_LARGEST}", node.start_mark)
         return value
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Refuse merge keys: what they bring in has no line, and gives way to other keys without a word."""
+        """Refuse merge keys: what they bring in has no line, and other keys silently replace it."""
         for key, _ in node.value:
             if key.value == "<<":
                 problem = "<< (a merge key) is not read; write out what it would bring in"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
 
     def truth(self, node: yaml.ScalarNode) -> bool:
-        """True or false."""
+        """Read true or false."""
         if node.value.lower() not in ("true", "false"):
-            raise yaml.constructor.ConstructorError(
-                None, None, f"{node.value[:40]!r} is not true or false", node.start_mark
-            )
+            why = f"{node.value[:40]!r} is not true or false"
+            raise yaml.constructor.ConstructorError(None, None, why, node.start_mark)
         return bool(node.value.lower() == "true")
 
 
@@ -95,11 +94,11 @@ def read(path: Place) -> tuple[yaml.Node | None, Any]:
     """Read a file.
 
     Returns:
-        the nodes, which know their lines, and the same as plain values.
+        The nodes, which know their lines, and the same as plain values.
 
     Raises:
         OSError: it is not there or cannot be read.
-        YamlError: it is not read as YAML.
+        YamlError: it is refused.
     """
     content = read_start(path, LARGEST_BYTES + 1)
     if len(content) > LARGEST_BYTES:
@@ -108,15 +107,16 @@ def read(path: Place) -> tuple[yaml.Node | None, Any]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise YamlError(f"line {line}: byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8") from None
+        byte = f"{content[error.start]:#04x}"
+        raise YamlError(f"line {line}: byte {byte} is not UTF-8; save the file as UTF-8") from None
     return parse(text)
 
 
 def parse(text: str) -> tuple[yaml.Node | None, Any]:
-    """``read`` for a text.
+    """Read a text, as ``read`` does a file.
 
     Raises:
-        YamlError: it is not read as YAML.
+        YamlError: it is refused.
     """
     check_size(text, MOST_VALUES)
     with _in_words():
@@ -129,16 +129,16 @@ def parse(text: str) -> tuple[yaml.Node | None, Any]:
 
 
 def check_size(text: str, most: int) -> None:
-    """Refuse a text on which a reader of YAML would hang, end its process or run code.
+    """Refuse a text at which a reader of YAML would hang, end its process or run code.
 
     Args:
-        text: not yet read by anything.
+        text: not parsed yet.
         most: values that it may hold, where an alias counts as all that it stands for.
 
     Raises:
         YamlError: it holds more, holds itself, is nested too deeply, makes Python objects, or is no YAML.
     """
-    sizes: dict[str, int] = {}  # of what has an anchor
+    sizes: dict[str, int] = {}  # of what each anchor names
     entered: list[str | None] = []
     counts = [0]
     with _in_words():
@@ -147,9 +147,8 @@ def check_size(text: str, most: int) -> None:
             line = event.start_mark.line + 1 if event.start_mark else 1
             tag: str = getattr(event, "tag", None) or ""
             if "python/" in tag:
-                raise YamlError(
-                    f"line {line}: could not determine a constructor for the tag {tag!r}: Python objects are not made"
-                )
+                why = "Python objects are not made"
+                raise YamlError(f"line {line}: could not determine a constructor for the tag {tag!r}: {why}")
             if isinstance(event, yaml.CollectionStartEvent):
                 entered.append(event.anchor)
                 counts.append(0)
@@ -170,14 +169,13 @@ def check_size(text: str, most: int) -> None:
                 sizes[anchor] = size
             counts[-1] += size
             if counts[-1] > most:
-                raise YamlError(
-                    f"line {line}: it holds more than {most} values (an alias counts as all that it stands for)"
-                )
+                rule = "an alias counts as all that it stands for"
+                raise YamlError(f"line {line}: it holds more than {most} values ({rule})")
 
 
 @contextmanager
 def _in_words() -> Iterator[None]:
-    """PyYAML's errors as one line."""
+    """Turn PyYAML's errors into one line each."""
     try:
         yield
     except yaml.MarkedYAMLError as error:

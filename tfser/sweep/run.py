@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tfser.errors import RequestError, TfserError, counted
+from tfser.errors import RequestError, TfserError, counted, in_a_line
 from tfser.execution import rows, trial_work
 from tfser.execution.in_process import InProcessRunner
 from tfser.execution.results import Results
@@ -254,7 +254,7 @@ class Run:
             Pack.open(pack.path, pack.database_digest)
             return
         except DAMAGED as error:
-            why = f"{type(error).__name__}: {error}"
+            why = in_a_line(error)
         database, digests = self.sweep.databases[pack.database], self.sweep.audio_digests[pack.database]
         self._say(f"The features {pack.path} are gone or damaged ({why}); they are made again", "yellow")
         try:

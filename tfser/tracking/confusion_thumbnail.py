@@ -1,8 +1,8 @@
 """A confusion matrix as a small picture, for MLflow's runs.
 
-The report's pictures are set with more care and take about ten times as long, too long for every fold of every
-configuration; and drawing with matplotlib changes settings of the whole process, so a thread must not do it while
-another one works. This needs Pillow alone. Equal matrices give equal bytes.
+The report's pictures take about ten times as long, too long for every fold of every configuration. And matplotlib
+changes settings of the whole process, so that a thread must not draw with it while another one works. This needs Pillow
+alone. Equal matrices give equal bytes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ CELL = 84
 """Width and height of a cell, pixels: room for ``100.00`` and a count."""
 
 GAP, NARROWEST = 12, 480
-"""Pixels around everything; pixels of width that a heading needs beside two emotions too."""
+"""Pixels around everything; least width in pixels, so that a heading fits above two emotions."""
 
 _PALE, _DARK = np.array([247, 251, 255]), np.array([8, 48, 107])
-"""Colours of a share of 0 and of 1: both ends of ColorBrewer's Blues."""
+"""Colours of the shares 0 and 1: both ends of ColorBrewer's Blues."""
 
 
 def confusion(emotions: Sequence[str], counts: Sequence[Sequence[int]], heading: Sequence[str]) -> bytes:
-    """A PNG of row percent with the counts below, darker for more.
+    """Draw a PNG of row percentages with the counts below, darker for more.
 
     Args:
         emotions: names of rows (the truth) and columns (what was recognised).
@@ -100,7 +100,7 @@ def _write(draw: Any, x: float, y: float, text: str, pixels: int, anchor: str) -
 
 
 def _cut(text: str, pixels: int, width: int) -> str:
-    """The text, shortened to ``width`` pixels."""
+    """Return the text, shortened to ``width`` pixels."""
     if _width(text, pixels) <= width:
         return text
     while text and _width(f"{text}…", pixels) > width:

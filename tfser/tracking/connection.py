@@ -1,4 +1,4 @@
-"""MLflow's database and artifacts: opened quietly, made where there is none, read. Knows no trial."""
+"""MLflow's database and artifacts: made where there are none, opened without noise, and read. Knows no trial."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tfser.tracking.uri import sqlite_path, sqlite_uri
 
 
 def quiet_environment() -> None:
-    """No telemetry and no chatter; before MLflow is imported."""
+    """Turn off MLflow's telemetry and chatter. Call this before MLflow is imported."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    # MLflow's own defaults try one request for four minutes, and may so make one run twice: the mirror tries again itself,
-    # and looks first at what has arrived.
+    # By default MLflow tries one request for four minutes, and so may make one run twice. The mirror tries again
+    # itself, and first looks at what has arrived.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -37,16 +37,16 @@ def quiet_environment() -> None:
 
 
 def default_uri(storage: Path) -> str:
-    """SQLite in the storage folder: nothing to set up."""
+    """Return the URI of an SQLite file in the storage folder, which needs no setting up."""
     return sqlite_uri(storage.resolve() / "mlflow.db")
 
 
 def prepare(uri: str) -> None:
-    """Make a local database with all its tables, where there is none; anything else is left to MLflow.
+    """Make a local database with all its tables, where there is none; leave anything else to MLflow.
 
-    MLflow makes the tables in many steps. Two processes that begin together would trip over each other's, and one
-    that is killed meanwhile would leave a database that nobody can use. So one process at a time makes them under
-    another name, and the database appears when it is whole.
+    MLflow makes the tables in many steps. Two processes that begin together would disturb each other, and one that is
+    killed meanwhile would leave a broken database. So one process at a time makes the tables under another name, and
+    the database appears when it is whole.
     """
     path = sqlite_path(uri)
     if path is None or "?" in uri or has_content(path):
@@ -66,18 +66,15 @@ def prepare(uri: str) -> None:
 
 
 def follow_artifacts(uri: str, artifacts: Place) -> None:
-    """Point a local database that was renamed or copied with its folder at the artifacts that lie beside it.
+    """Point a local database at the artifacts beside it, after its folder was renamed or copied.
 
-    MLflow keeps absolute paths: a renamed folder's next run would make the old one again, a copy's would write into the
-    original. There is no call of MLflow's for this.
+    MLflow keeps absolute paths: the next run in a renamed folder would make the old folder again, and in a copy it
+    would write into the original. MLflow has no call for this.
     """
     path = sqlite_path(uri)
-    if (
-        path is None
-        or "?" in uri
-        or not path.is_file()
-        or path.resolve().parent != Path(str(artifacts)).resolve().parent
-    ):
+    if path is None or "?" in uri or not path.is_file():
+        return
+    if path.resolve().parent != Path(str(artifacts)).resolve().parent:
         return
     with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection, connection:
         found = connection.execute(
@@ -92,12 +89,14 @@ def follow_artifacts(uri: str, artifacts: Place) -> None:
                 )
                 for table, column in (("runs", "artifact_uri"), ("logged_models", "artifact_location")):
                     connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE experiment_id = ? AND substr({column}, 1, ?) = ?",
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                        f"WHERE experiment_id = ? AND substr({column}, 1, ?) = ?",
                         (folder.as_uri(), len(before) + 1, experiment, len(before) + 1, f"{before}/"),
                     )
 
 
 def has_content(path: Path) -> bool:
+    """Return whether a file is there and not empty."""
     try:
         return path.stat().st_size > 0
     except FileNotFoundError:
@@ -105,7 +104,7 @@ def has_content(path: Path) -> bool:
 
 
 def search_runs(client: Any, experiments: list[str], filter_string: str) -> Iterator[Any]:
-    """Every active run that matches, page by page."""
+    """Yield every active run that matches, page by page."""
     token = None
     while True:
         with _no_garbage():
@@ -118,7 +117,7 @@ def search_runs(client: Any, experiments: list[str], filter_string: str) -> Iter
 
 @contextlib.contextmanager
 def _no_garbage() -> Iterator[None]:
-    """Collect no garbage meanwhile: MLflow makes tens of thousands of objects that all stay, and looking through them doubles its time."""
+    """Collect no garbage meanwhile: it doubles the time, because MLflow makes tens of thousands of objects that stay."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -129,13 +128,13 @@ def _no_garbage() -> Iterator[None]:
 
 
 def artifact_text(uri: str, run: Any, name: str, beside: Sequence[Path] = ()) -> str | None:
-    """A text artifact of a run, or ``None`` where it has none; may be called from several threads.
+    """Return a text artifact of a run, or ``None`` where it has none; several threads may call this.
 
     Args:
         uri: the tracking URI.
-        run: as MLflow gave it.
+        run: MLflow's own object.
         name: the artifact's.
-        beside: folders of artifacts that are looked into first, in case the database's own was renamed or copied.
+        beside: folders that are searched first, in case the database was renamed or copied with its artifacts.
 
     Raises:
         Exception: whatever MLflow or its artifact store raises where they cannot be reached.
@@ -160,7 +159,7 @@ def artifact_text(uri: str, run: Any, name: str, beside: Sequence[Path] = ()) ->
 
 
 def local_places(uri: str, name: str, beside: Sequence[Path]) -> list[Path]:
-    """Where a local artifact is looked for, each place once: in the folders beside the database, then where MLflow says."""
+    """Return where a local artifact may lie: in the folders beside the database, then where MLflow says."""
     recorded = local_file(uri, name)
     below = Path(*recorded.parts[-6:])  # tfser/<database>/<protocol>/<run>/artifacts/<name>
     places = [folder / below for folder in beside] if below.parts[0] == "tfser" else []
@@ -168,5 +167,5 @@ def local_places(uri: str, name: str, beside: Sequence[Path]) -> list[Path]:
 
 
 def local_file(uri: str, name: str) -> Path:
-    """The file that an artifact is where artifacts are local."""
+    """Return the file of a local artifact."""
     return Path(unquote(urlparse(uri).path)) / name

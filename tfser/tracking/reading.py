@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tfser.errors import RequestError, TfserError, unknown
+from tfser.errors import RequestError, TfserError, in_a_line, unknown
 from tfser.execution import rows
 from tfser.execution.results import Results
 from tfser.execution.rows import Row
@@ -249,7 +249,7 @@ class _Held:
         except (TfserError, KeyboardInterrupt):
             raise
         except Exception as error:  # MLflow passes on whatever its stores raise
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+            reason = in_a_line(error, 500)
             raise RequestError(self.place, [passwords.redacted(reason)]) from None
 
     def _runs(self, filter_string: str) -> Iterator[Any]:

@@ -1,6 +1,6 @@
-"""Tracking URIs: which ones MLflow can keep a sweep's runs behind, and the files that SQLite's name.
+"""Tracking URIs: which ones MLflow can keep runs behind, and the files that those of SQLite name.
 
-Every command has its URI from ``given``. Opens nothing, and imports no MLflow.
+Every command takes its URI from ``given``. Opens nothing, and does not import MLflow.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ OPTION, VARIABLE = "--tracking-uri", "MLFLOW_TRACKING_URI"
 
 DATABASES = ("mssql", "mysql", "postgresql", "sqlite")
 SCHEMES = ("databricks", "http", "https", *DATABASES)
-"""What a tracking URI can begin with."""
+"""Schemes that a tracking URI can begin with."""
 
-LEGAL = "legal are http://HOST:PORT, https://HOST, sqlite:////A/LOCAL/FILE.db, postgresql://, mysql://, mssql:// and databricks"
+LEGAL = (
+    "legal are http://HOST:PORT, https://HOST, sqlite:////A/LOCAL/FILE.db, postgresql://, mysql://, mssql:// "
+    "and databricks"
+)
 
 _SQLITE_OPTIONS = {
     "mode",
@@ -34,16 +37,16 @@ _SQLITE_OPTIONS = {
     "vfs",
 }
 _DRIVERS = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
-"""Modules to the packages that have them, where the names differ."""
+"""Packages by the module that they hold, where the names differ."""
 
 
 def given(typed: str | None, problems: list[str], *, driver: bool = True) -> str | None:
-    """Return the tracking URI that a person named, in the form in which MLflow takes it; ``None`` where they named none.
+    """Return the tracking URI that a person named, as MLflow takes it; ``None`` where they named none.
 
     Args:
         typed: the value of ``--tracking-uri``; without one MLFLOW_TRACKING_URI counts.
-        problems: is told what is wrong with it.
-        driver: whether it is a problem that a database's driver is not installed.
+        problems: gets what is wrong with it.
+        driver: whether the driver of a database has to be installed.
     """
     text = (typed or os.environ.get(VARIABLE) or "").strip()
     if not text:
@@ -54,7 +57,6 @@ def given(typed: str | None, problems: list[str], *, driver: bool = True) -> str
     if problem is None and driver and uri.partition("://")[0].partition("+")[0] in DATABASES:
         problem = _no_driver(uri)
     if problem:
-        # The check of schemes names what it is about by itself.
         problems.append(redacted(f"{OPTION if typed else VARIABLE}: {problem}"))
         return uri
     path = sqlite_path(uri)
@@ -62,13 +64,13 @@ def given(typed: str | None, problems: list[str], *, driver: bool = True) -> str
 
 
 def sqlite_uri(path: Path) -> str:
-    """Return the URI of an SQLite file, whatever signs its path holds.
+    """Return the URI of an SQLite file, whatever characters its path holds.
 
     >>> sqlite_uri(Path("/a b/mlflow.db")), sqlite_uri(Path("/50%?/mlflow.db"))
     ('sqlite:////a b/mlflow.db', 'sqlite+pysqlite:////50%25%3F/mlflow.db')
     """
     text = str(path).replace("%", "%25").replace("?", "%3F")
-    # MLflow makes the folder of what follows "sqlite:///", as it is written: with encoded signs that would be another folder.
+    # MLflow makes the folder that follows "sqlite:///" as it is written, so encoded characters would give another one.
     return f"sqlite:///{text}" if text == str(path) else f"sqlite+pysqlite:///{text}"
 
 
@@ -90,7 +92,7 @@ def install_driver(error: ImportError) -> str:
 
 
 def _problem(uri: str) -> str | None:
-    """Why MLflow could keep no runs there, whoever answers."""
+    """Return why MLflow could keep no runs there, or ``None``; nothing is opened for that."""
     scheme, separator, rest = uri.partition("://")
     if uri == "databricks" or scheme == "databricks":
         return None
@@ -118,7 +120,7 @@ def _problem(uri: str) -> str | None:
 
 
 def _server_problem(uri: str) -> str | None:
-    """What is wrong with the URL of a database server."""
+    """Return what is wrong with the URL of a database server, or ``None``."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -131,16 +133,17 @@ def _server_problem(uri: str) -> str | None:
 
 
 def no_database(url: str) -> str | None:
-    """Why a database's URL cannot be used here, or what is wrong with it; ``None`` where nothing is seen without connecting."""
+    """Return why a database's URL cannot be used here, or ``None``; nothing is opened for that."""
     scheme, separator, rest = url.partition("://")
     kind = scheme.partition("+")[0]
     if not separator:
-        return f"{url!r} is no URL of a database; legal are sqlite:////A/LOCAL/FILE.db and postgresql://USER:PASSWORD@HOST/DATABASE"
+        legal = "legal are sqlite:////A/LOCAL/FILE.db and postgresql://USER:PASSWORD@HOST/DATABASE"
+        return f"{url!r} is no URL of a database; {legal}"
     return (_sqlite_problem(url, rest) if kind == "sqlite" else _server_problem(url)) or _no_driver(url)
 
 
 def _without_scheme(text: str) -> str:
-    """What a text without ``://`` seems to be, and what was meant."""
+    """Say what a text without ``://`` seems to be, and what was meant."""
     scheme, separator, rest = text.partition(":")
     kind = scheme.lower().partition("+")[0]
     if separator and kind in SCHEMES:
@@ -157,31 +160,34 @@ def _without_scheme(text: str) -> str:
 def _folder(text: str) -> str:
     path = Path(os.path.abspath(os.path.expanduser(text)))
     database = path if path.suffix in (".db", ".sqlite") else path / "mlflow.db"
-    return (
-        f"names a folder or file, and MLflow keeps no runs in folders any more (did you mean {sqlite_uri(database)!r}?)"
-    )
+    why = "names a folder or file, and MLflow keeps no runs in folders any more"
+    return f"{why} (did you mean {sqlite_uri(database)!r}?)"
 
 
 def _sqlite_problem(uri: str, rest: str) -> str | None:
     path = sqlite_path(uri)
     if path is None:
         if rest in ("", "/", "/:memory:") or rest.startswith(("?", "/?", "/:memory:?")):
-            return f"{uri!r} is a database in memory, which ends with this process; name a file: sqlite:////A/LOCAL/FILE.db"
-        return f"{uri!r} names no file: three slashes begin a relative path and four an absolute one (did you mean 'sqlite:///{rest}'?)"
+            why = "is a database in memory, which ends with this process"
+            return f"{uri!r} {why}; name a file: sqlite:////A/LOCAL/FILE.db"
+        why = "names no file: three slashes begin a relative path and four an absolute one"
+        return f"{uri!r} {why} (did you mean 'sqlite:///{rest}'?)"
     if path.parts[0].startswith("~"):
         meant = os.path.expanduser(str(path))
         return f"{uri!r}: '~' means nothing in a URI; did you mean {sqlite_uri(Path(meant))!r}?"
     raw = Path(rest.removeprefix("/"))
     query = [pair.partition("=")[0] for pair in rest.partition("?")[2].split("&") if pair]
     if set(query) - _SQLITE_OPTIONS and "file:" not in rest:
-        return f"{uri!r}: what follows '?' are options of SQLite, not a part of the path; did you mean {sqlite_uri(raw)!r}?"
+        why = "what follows '?' are options of SQLite, not a part of the path"
+        return f"{uri!r}: {why}; did you mean {sqlite_uri(raw)!r}?"
     if raw != path and not query and not path.parent.is_dir() and raw.parent.is_dir():
-        return f"{uri!r} names a file in {path.parent}, which is not there: a '%' is written '%25'; did you mean {sqlite_uri(raw)!r}?"
+        why = f"names a file in {path.parent}, which is not there: a '%' is written '%25'"
+        return f"{uri!r} {why}; did you mean {sqlite_uri(raw)!r}?"
     return f"{uri!r} names a folder; name a file in it: {sqlite_uri(path / 'mlflow.db')}" if path.is_dir() else None
 
 
 def _no_driver(uri: str) -> str | None:
-    """Why this machine cannot talk to a database of that kind; ``None`` where it can."""
+    """Return why this machine cannot talk to a database of that kind, or ``None``."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import NoSuchModuleError
 

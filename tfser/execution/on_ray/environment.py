@@ -1,4 +1,4 @@
-"""What has to be said to Ray before it is imported or started, and whether anything listens at an address."""
+"""Settings that Ray needs before it is imported or started, and a check that something listens at its address."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-"""Read by Ray when it is imported or started: quiet, no usage reports, Ctrl-C left to the sweep, and no
-metrics endpoints of the agents (they listen on every interface and ask for no token)."""
+"""Variables that Ray reads when it is imported or started: no output, no usage reports, Ctrl-C left to the sweep.
+
+The agents' metrics endpoints are off, because they listen on every interface and ask for no token.
+"""
 
 ENVIRONMENT_OF_A_LOCAL_RAY = {
     "AUTOSCALER_METRIC_PORT": "-1",
     "DASHBOARD_METRIC_PORT": "-1",
 }
-"""Ports of Ray's own metrics, which would listen on every interface; -1 keeps them shut."""
+"""Ports of Ray's own metrics, which would listen on every interface; -1 keeps them closed."""
 
 
 def reach(address: str | None) -> None:
@@ -48,16 +50,16 @@ def reach(address: str | None) -> None:
 
 
 LONGEST_SOCKET = 107
-"""Bytes that the path of a Unix socket can have."""
+"""Most bytes that the path of a Unix socket can have."""
 
 _SOCKET = "session_2026-11-25_20-41-10_123456_4194304/sockets/plasma_store.1"
-"""What Ray puts behind its temporary folder, at its longest."""
+"""The longest path that Ray makes below its temporary folder."""
 
 
 def temp_folder() -> str | None:
-    """Make a short folder for the files of a local Ray, where its own choice is too long for its sockets; else ``None``.
+    """Make a short folder for a local Ray whose own would be too long for its sockets; return ``None`` where it fits.
 
-    It is removed when this process ends.
+    The folder is removed when this process ends.
 
     Raises:
         RequestError: it is too long, and no shorter one can be made.
@@ -74,8 +76,9 @@ def temp_folder() -> str | None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)  # before Ray's own, so that it runs after them
         return folder
     most = LONGEST_SOCKET - len(os.fsencode(os.path.join("", "ray", _SOCKET))) - 1
-    reason = f"{name}: {own} has {len(os.fsencode(own))} bytes, which is too long for the paths of Ray's sockets ({most} at most)"
-    raise RequestError("local Ray", [f"{reason}, and /tmp cannot be written; export RAY_TMPDIR=/a/short/folder"])
+    long = f"{own} has {len(os.fsencode(own))} bytes, which is too long for the paths of Ray's sockets ({most} at most)"
+    what_to_do = "and /tmp cannot be written; export RAY_TMPDIR=/a/short/folder"
+    raise RequestError("local Ray", [f"{name}: {long}, {what_to_do}"])
 
 
 def _fits(folder: str) -> bool:
@@ -83,7 +86,7 @@ def _fits(folder: str) -> bool:
 
 
 def secure_local_ray() -> None:
-    """A token of its own for a Ray that lives as long as this process, and no open port beyond Ray's guarded ones."""
+    """Give a Ray that lives as long as this process a token of its own, and no port that asks for none."""
     if not os.environ.get("RAY_AUTH_TOKEN") and not os.environ.get("RAY_AUTH_TOKEN_PATH"):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     os.environ["RAY_AUTH_MODE"] = "token"

@@ -1,6 +1,6 @@
-"""How many trials share a GPU: one short training of the largest trial is tried on one, and the rest is arithmetic.
+"""How many trials share a GPU: the largest one is trained for a few steps on one, and the rest is arithmetic.
 
-``share`` decides and knows only numbers. ``probe`` measures, in a process that has the GPU to itself.
+``probe`` measures, in a process that has the GPU to itself. ``share`` decides, from numbers alone.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from tfser.models import MODELS
 from tfser.training.training import SCORING_SEGMENTS, Training, TrialData
 
 HEAD_ROOM = 0.15
-"""Ours: the part of a GPU's memory that stays free, because a process that trains one trial after another keeps a little more."""
+"""Ours: share of a GPU's memory that stays free, as a process that trains trial after trial keeps a little more."""
 
 MOST = 16
-"""Ours: trials that share one GPU at most; beyond that they wait for each other whatever their size."""
+"""Ours: most trials that share one GPU; more of them wait for each other, however small they are."""
 
 STEPS = 3
 """Training steps of the probe: the optimiser's state is there after the first, and the peak after the second."""
@@ -32,28 +32,29 @@ STEPS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What one trial needs of a GPU."""
+    """Needs of one trial, measured on a GPU."""
 
     device: str
     peak_bytes: int
-    """The most that its tensors took, and what the process needs beside them."""
+    """Peak memory of its tensors, and what the process needs beside them."""
     total_bytes: int
-    """Of the device."""
+    """Memory of the device."""
     mps: bool
     """Whether processes that share the device compute at the same moment."""
 
 
 def share(probes: Sequence[Probe], cpus_per_gpu: float, trial_cpus: float, together: int = 1) -> float:
-    """The smallest share of a GPU at which as many trials as then share it fit.
+    """Return the smallest share of a GPU that is enough for a trial.
 
     Args:
-        probes: of the largest trials; the neediest counts.
+        probes: of the largest trials; the one that needs most counts.
         cpus_per_gpu: CPUs of the cluster for each of its GPUs.
         trial_cpus: CPUs of one trial.
-        together: trials that one process trains at once; each is counted with all that a process needs, which is a little too much.
+        together: trials that one process trains at once. Each is counted with all that a process needs, which is a
+            little too much.
 
     Returns:
-        One over a whole number from 1 to ``MOST``, rounded down to the ten-thousandths that Ray counts in.
+        One over a whole number from 1 to ``MOST``, rounded down to ten-thousandths, in which Ray counts.
     """
     by_memory = min(
         (int(p.total_bytes * (1 - HEAD_ROOM)) // max(p.peak_bytes * together, 1) for p in probes), default=1
@@ -63,21 +64,23 @@ def share(probes: Sequence[Probe], cpus_per_gpu: float, trial_cpus: float, toget
 
 
 def described(probes: Sequence[Probe], chosen: float) -> str:
-    """What was found and what follows, in a line."""
+    """Say in a line what was measured and what follows."""
     worst = max(probes, key=lambda p: p.peak_bytes / p.total_bytes)
     taken, total = worst.peak_bytes / 2**30, worst.total_bytes / 2**30
     mps = "MPS is on there" if worst.mps else "MPS is not on there, so that they compute in turns"
-    return f"{int(1 / chosen)} trial(s) share a GPU: the largest takes {taken:.1f} of the {total:.1f} GiB of {worst.device}; {mps}"
+    number = int(1 / chosen)
+    they = "1 trial has a GPU to itself" if number == 1 else f"{number} trials share a GPU"
+    return f"{they}: the largest takes {taken:.1f} of the {total:.1f} GiB of {worst.device}; {mps}"
 
 
 def probe(task: run_trial.Task, cuda: Any = torch.cuda) -> Probe:
-    """Train and score a trial for a few steps on this process's GPU, and see what it took.
+    """Train and score a trial for a few steps on this process's GPU, and measure what it took.
 
-    Nothing is kept. What other processes hold of the device counts as the trial's own.
+    Nothing is kept. Memory that other processes hold counts as the trial's own.
 
     Args:
         task: the trial; its features have to be there.
-        cuda: what is asked about the device.
+        cuda: answers questions about the device.
 
     Raises:
         MemoryError: not even one such trial fits.
@@ -121,7 +124,7 @@ def probe(task: run_trial.Task, cuda: Any = torch.cuda) -> Probe:
 
 
 def _some(rows: Sequence[tuple[int, int, int]], hop: int, segments: int) -> tuple[tuple[int, int, int], ...]:
-    """The first utterances that have so many segments together."""
+    """Return the first utterances that together have that many segments."""
     count = 0
     for number, (_, frames, _) in enumerate(rows, 1):
         count += max(frames // hop, 1)
@@ -131,7 +134,7 @@ def _some(rows: Sequence[tuple[int, int, int]], hop: int, segments: int) -> tupl
 
 
 def mps_is_on() -> bool:
-    """Whether a CUDA MPS daemon serves this machine: it answers, or where its program is not at hand, its pipe is there."""
+    """Return whether a CUDA MPS daemon serves this machine: it answers, or its program is not here and its pipe is."""
     if shutil.which("nvidia-cuda-mps-control"):
         try:
             asked = subprocess.run(

@@ -1,7 +1,7 @@
-"""Whether a Ray cluster obeys anyone: asked before this project gives it work.
+"""Checks whether a Ray cluster obeys anyone, before it is given work.
 
-Who reaches an open cluster runs code on it. The question is put to the port itself, without a token, and costs
-milliseconds; it starts, submits and changes nothing. Ray is not imported for it, nor is a proxy used.
+Whoever reaches an open cluster can run code on it. The check asks the port itself, without a token. It takes
+milliseconds, and starts, submits and changes nothing. It imports no Ray and uses no proxy.
 """
 
 from __future__ import annotations
@@ -18,26 +18,29 @@ from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT_S = 5.0
-"""Of one question."""
+"""Longest wait for the answer to one question."""
 
 LONGER_S = (15.0, 40.0)
-"""Of the same question once more, where a busy head did not answer in time: a cluster must not be refused for that."""
+"""Longest waits where the question is asked again: a cluster must not be refused because its head is busy."""
 
 ADVICE = (
-    "on its head: (umask 077; ray get-auth-token --generate); then, on every node, export RAY_AUTH_MODE=token and start Ray again; "
-    "copy ~/.ray/auth_token to every node and to this machine"
+    "on its head: (umask 077; ray get-auth-token --generate); then, on every node, export RAY_AUTH_MODE=token and "
+    "start Ray again; copy ~/.ray/auth_token to every node and to this machine"
 )
-"""What closes an open cluster."""
+"""How to close an open cluster."""
 
 _METHODS = {"gcs": "/ray.rpc.NodeInfoGcsService/CheckAlive", "client": "/ray.rpc.RayletDriver/ClusterInfo"}
-"""Calls that only read, by the kind of port. With a token Ray answers a caller without it UNAUTHENTICATED."""
+"""Calls that only read, by kind of port. A Ray that has a token answers callers without it UNAUTHENTICATED."""
+
+_REFUSED = ("UNAVAILABLE", "UNAUTHENTICATED", "PERMISSION_DENIED")
+"""Statuses of a port that does not obey the caller."""
 
 _DEFAULT_PORTS = {"ray": 10001, "http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """An address of a cluster, taken apart."""
+    """Parts of a cluster's address."""
 
     text: str
     kind: str
@@ -52,7 +55,7 @@ class Address:
 
 
 def parse(address: str) -> Address:
-    """An address as ``--address``, RAY_ADDRESS and RAY_API_SERVER_ADDRESS take it.
+    """Take apart an address, as ``--address``, RAY_ADDRESS and RAY_API_SERVER_ADDRESS take it.
 
     >>> parse("ray://head.lab:10001").kind
     'client'
@@ -64,7 +67,8 @@ def parse(address: str) -> Address:
         ValueError: it is none of these.
     """
     scheme, separator, _ = address.partition("://")
-    wrong = f"{address!r} is no address of a Ray cluster; there are host:6379, ray://host:10001, http://host:8265 (job API) and auto"
+    legal = "there are host:6379, ray://host:10001, http://host:8265 (job API) and auto"
+    wrong = f"{address!r} is no address of a Ray cluster; {legal}"
     try:
         parts = urlsplit(address if separator else f"//{address}")
         host, port = parts.hostname, parts.port
@@ -78,15 +82,15 @@ def parse(address: str) -> Address:
 
 
 def option(address: str) -> str:
-    """Where an address came from, for a person: the variable, or the option that goes before it."""
+    """Return where a person set an address: in RAY_ADDRESS, or after --address."""
     return "RAY_ADDRESS" if address == os.environ.get("RAY_ADDRESS") else "--address"
 
 
 def no_driver_at(address: str) -> str | None:
-    """Why a sweep cannot be driven from here through that address, and what to type instead; ``None`` where it can.
+    """Return why a sweep cannot be driven from here through that address, and what to type instead, or ``None``.
 
     Args:
-        address: as a person gave it.
+        address: as a person typed it.
     """
     if address in ("auto", "local"):
         return None
@@ -104,11 +108,12 @@ def no_driver_at(address: str) -> str | None:
     jobs = address if where.kind == "jobs" else f"http://{where.host}:8265"
     submit = f"ray job submit --address {jobs} --working-dir . -- python -m tfser.sweep ..."
     legal = "a sweep takes HOST:6379, auto or local"
-    return f"{option(address)}: {address} is {what}; {legal}; without it a Ray of its own starts here; to send it there: {submit}"
+    alone = "without it a Ray of its own starts here"
+    return f"{option(address)}: {address} is {what}; {legal}; {alone}; to send it there: {submit}"
 
 
 def found(address: str) -> str | None:
-    """What ``auto`` and ``local`` stand for on this machine; any other address is given back as it is.
+    """Return what ``auto`` and ``local`` stand for on this machine, and any other address as it is.
 
     Returns:
         ``None`` for ``local``, and for ``auto`` where this machine is part of no cluster.
@@ -125,15 +130,15 @@ def found(address: str) -> str | None:
 
 
 def open_to_anyone(address: str) -> str | None:
-    """Why a cluster must not be given work: it is on another machine and obeys callers without a token.
+    """Return why a cluster must not be given work: it is on another machine and obeys callers without a token.
 
     Args:
         address: as ``parse`` takes it, or ``auto`` or ``local``.
 
     Returns:
-        The reason, in a sentence; also where nothing shows that a token is asked for. ``None`` where it is, where the
-        address is of the loopback interface, and where nothing answers (connecting fails by itself; with RAY_USE_TLS,
-        where callers need certificates, nothing answers a plain call either).
+        The reason in a sentence, also where nothing shows that the cluster asks for a token. ``None`` where it asks for
+        one, where the address is of the loopback interface, and where nothing answers: connecting then fails by itself,
+        or callers need certificates (RAY_USE_TLS).
     """
     where = found(address)
     if where is None:
@@ -147,7 +152,7 @@ def open_to_anyone(address: str) -> str | None:
 
 
 def answers_without_token(address: str) -> str | None:
-    """As ``open_to_anyone``, on the loopback interface too.
+    """Return why a cluster must not be given work, as ``open_to_anyone``, on the loopback interface too.
 
     Raises:
         ValueError: see ``parse``.
@@ -163,19 +168,17 @@ def answers_without_token(address: str) -> str | None:
         for timeout_s in LONGER_S:
             if status == "DEADLINE_EXCEEDED":
                 status = rpc_status(place.target, _METHODS[place.kind], timeout_s=timeout_s)
-        if status in ("UNAVAILABLE", "UNAUTHENTICATED", "PERMISSION_DENIED"):
+        if status in _REFUSED:
             return None
-        what, is_open = (
-            "the cluster",
-            status not in ("UNIMPLEMENTED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED"),
-        )
+        unclear = ("UNIMPLEMENTED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED")
+        what, is_open = "the cluster", status not in unclear
     if is_open:
-        return f"{what} at {address} obeys callers without a token: who reaches it can run code there"
+        return f"{what} at {address} obeys callers without a token: anyone who reaches it can run code there"
     return f"nothing shows that {what} at {address} asks for a token: a call without one was answered {status}"
 
 
 def accepts(address: str, token: str) -> bool:
-    """Whether the port takes the token.
+    """Return whether the port takes the token.
 
     Raises:
         ValueError: see ``parse``.
@@ -183,15 +186,11 @@ def accepts(address: str, token: str) -> bool:
     place = parse(address)
     if place.kind == "jobs":
         return job_api_status(address, token) == 200
-    return rpc_status(place.target, _METHODS[place.kind], token) not in (
-        "UNAVAILABLE",
-        "UNAUTHENTICATED",
-        "PERMISSION_DENIED",
-    )
+    return rpc_status(place.target, _METHODS[place.kind], token) not in _REFUSED
 
 
 def reachable(address: str, timeout_s: float = TIMEOUT_S) -> str | None:
-    """Why no connection can be made; ``None`` where it can.
+    """Return why no connection can be made, or ``None``.
 
     Raises:
         ValueError: see ``parse``.
@@ -205,7 +204,7 @@ def reachable(address: str, timeout_s: float = TIMEOUT_S) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether every address of ``host`` is of the loopback interface; one that has none is not."""
+    """Return whether ``host`` has addresses, all of them of the loopback interface."""
     try:
         names = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
@@ -214,14 +213,14 @@ def is_loopback(host: str) -> bool:
 
 
 def is_loopback_ip(text: str) -> bool:
-    """Whether an IP address is of the loopback interface, one that is mapped into IPv6 included."""
+    """Return whether an IP address is of the loopback interface; it may be an IPv4 address mapped into IPv6."""
     ip = ipaddress.ip_address(text.partition("%")[0])
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return (mapped or ip).is_loopback
 
 
 def rpc_status(target: str, method: str, token: str | None = None, timeout_s: float = TIMEOUT_S) -> str:
-    """The name of the gRPC status that an empty call ends with.
+    """Return the name of the gRPC status that an empty call ends with.
 
     Args:
         target: host and port.
@@ -244,7 +243,7 @@ def rpc_status(target: str, method: str, token: str | None = None, timeout_s: fl
 def http_status(
     url: str, headers: dict[str, str] | None = None, timeout_s: float = TIMEOUT_S
 ) -> tuple[int, str] | None:
-    """Status and the first 2000 characters of the body; ``None`` where nothing answers in HTTP. Redirects are not followed."""
+    """Return a page's status and first 2000 characters, or ``None`` where nothing answers; follow no redirect."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay)
     try:
         with opener.open(urllib.request.Request(url, headers=headers or {}), timeout=timeout_s) as response:
@@ -257,20 +256,20 @@ def http_status(
 
 
 def job_api_status(address: str, token: str | None = None) -> int | None:
-    """What the job API answers to the question for its version; ``None`` where nothing answers."""
+    """Return the status with which the job API answers a question for its version, or ``None``."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     answer = http_status(f"{address.rstrip('/')}/api/version", headers)
     return answer[0] if answer else None
 
 
 def token_path() -> Path:
-    """The file that Ray reads the token from: RAY_AUTH_TOKEN_PATH, else ``~/.ray/auth_token``."""
+    """Return the file that Ray reads the token from: RAY_AUTH_TOKEN_PATH, else ``~/.ray/auth_token``."""
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     return Path(os.path.expanduser(named or "~/.ray/auth_token"))
 
 
 def own_token() -> str | None:
-    """The token that Ray would use here: RAY_AUTH_TOKEN, else that of ``token_path``; ``None`` where there is none."""
+    """Return the token that Ray would use here, RAY_AUTH_TOKEN or that of ``token_path``; ``None`` without one."""
     said = os.environ.get("RAY_AUTH_TOKEN", "").strip()
     if said:
         return said
@@ -281,7 +280,7 @@ def own_token() -> str | None:
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer too: a login page is not the cluster."""
+    """Follows no redirect: it is an answer too, as a login page is not the cluster."""
 
     def redirect_request(self, *args: Any, **named: Any) -> None:
         return None

@@ -1,8 +1,8 @@
 """Trials on Ray Tune: reused actors, as many at once as the cluster's CPUs or GPU shares allow.
 
-Tune places, retries and scales; it decides nothing. A small searcher hands it the schedule's next
-trial, and the worker commits the ledger entry itself, so that nothing is lost with the driver. Tune's
-own experiment state is never restored: every start plans anew (design: re-plan, never restore).
+Tune places trials and scales; it decides nothing. A small searcher hands it the schedule's next trials. The worker
+commits the ledger entry itself, so that nothing is lost with the driver. Tune's own experiment state is never restored:
+every start plans anew.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tfser.errors import RequestError, TfserError
+from tfser.errors import RequestError, TfserError, in_a_line
 from tfser.execution import run_trial
 from tfser.execution.on_ray import environment, gpu_share, open_doors, worker
 from tfser.execution.runner import RETRIES
@@ -28,28 +28,30 @@ from tfser.training.together import fusion_key
 from tfser.trial import TrialSpec
 
 LOW_ON_MEMORY = "running low on memory"
-"""In the error of a trial whose worker Ray ended before the system would have ended the whole node."""
+"""Words in the error of a trial whose worker Ray ended before the system would have ended the whole node."""
 
 TRIALS_AT_MOST = 2_000
-"""Trials of one Tuner, or 20 per worker where that is more. Tune keeps about 50 kB of every trial that it has seen and goes through
-all of them again and again, so that a long sweep begins with a new Tuner now and then, and waits for the trials that still run."""
+"""Trials of one Tuner, or 20 per worker where that is more.
+
+Tune keeps about 50 kB of every trial that it has seen, and goes through all of them again and again. So a long sweep
+begins a new Tuner now and then, and waits for the trials that still run."""
 
 PROBE_S = 300.0
-"""How long the probe of a GPU may take, a worker's start included; then the share follows from the CPUs alone."""
+"""How long the probe of a GPU may take, a worker's start included; after that the share follows from the CPUs alone."""
 
 LOOK_S = 5.0
-"""Between looks at how many workers there are."""
+"""Time between two looks at how many workers there are."""
 
 
 class RayTuneRunner:
-    """See ``tfser.execution.runner.Runner``.
+    """A ``tfser.execution.runner.Runner`` on Ray Tune.
 
     Args:
-        address: of a running cluster; ``None`` (or ``local``, as Ray calls it) starts a local one for this run.
-        trial_cpus: CPUs of one trial; it trains with one thread, so 1 where nothing else is asked.
+        address: a running cluster; ``None`` (or ``local``, as Ray calls it) starts a local one for this run.
+        trial_cpus: CPUs of one trial; 1 where ``None``, because it trains with one thread.
         trial_gpus: GPU share of one trial; ``None`` leaves it to ``settle``, and until then to the number of CPUs.
-        workers: trials at once on a local Ray; as many as there are cores where ``None``.
-        together: trials of one shape that a worker trains as one, at most.
+        workers: trials at once on a local Ray; one per core where ``None``.
+        together: most trials of one shape that a worker trains as one.
         say: told of lost workers.
 
     Raises:
@@ -84,30 +86,13 @@ class RayTuneRunner:
         self._losses: Counter[str] = Counter()
         self._session: BinaryIO | None = None
         self.usage = Usage()
-        try:
-            if address is None:
-                cores = workers or len(os.sched_getaffinity(0))
-                # Without a word on it, Ray would go to a cluster that somebody started on this machine.
-                alone = {"address": "local", "num_cpus": cores, "include_dashboard": False}
-                short = environment.temp_folder()
-                began = ray.init(
-                    **alone, _temp_dir=short, log_to_driver=False, logging_level="ERROR", namespace="tfser"
-                )
-                self._session = _mark_session(Path(began.address_info["session_dir"]))
-            else:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="tfser")
-        except (OSError, RuntimeError, ValueError) as error:
-            raise RequestError(
-                f"{open_doors.option(address)} {address}" if address else "local Ray",
-                [
-                    f"{' '.join(str(error).split())[:500]}; is it running (ray status), and is RAY_AUTH_MODE=token set on both sides?"
-                ],
-            ) from None
+        self._connect(address, workers)
         resources = ray.cluster_resources()
         cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
         if address is not None and not cpus and trial_gpus is None:
             ray.shutdown()
-            detail = "it has no worker yet, so that nothing tells which share of a GPU fits a trial; say --trial-gpus X (0 trains on CPUs)"
+            why = "it has no worker yet, so that nothing tells which share of a GPU fits a trial"
+            detail = f"{why}; say --trial-gpus X (0 trains on CPUs)"
             raise RequestError(f"{open_doors.option(address)} {address}", [detail])
         self.trial_cpus = trial_cpus or 1.0
         self._cpus_per_gpu = cpus / gpus if gpus and trial_gpus is None else None
@@ -117,15 +102,31 @@ class RayTuneRunner:
         self.workers = self._places()
         if address is None and not self.workers:
             asked = f"--trial-cpus {self.trial_cpus:g} --trial-gpus {self.trial_gpus:g}"
-            raise RequestError(
-                "local Ray", [f"{asked}: this machine has {cpus:g} CPUs and {gpus:g} GPUs; ask for less"]
-            )
+            has = f"this machine has {cpus:g} CPUs and {gpus:g} GPUs"
+            raise RequestError("local Ray", [f"{asked}: {has}; ask for less"])
         self.workers = max(1, self.workers)  # a cluster may still grow
         self._at_once = max(16, 2 * self.workers)
         """Pieces of work that may wait for a place: an autoscaler rents machines for them."""
 
+    def _connect(self, address: str | None, workers: int | None) -> None:
+        """Join a cluster, or start a local one where there is no address."""
+        quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "tfser"}
+        try:
+            if address is None:
+                cores = workers or len(os.sched_getaffinity(0))
+                # Without address="local", Ray would join a cluster that another person started on this machine.
+                alone = {"address": "local", "num_cpus": cores, "include_dashboard": False}
+                began = self._ray.init(**alone, _temp_dir=environment.temp_folder(), **quiet)
+                self._session = _mark_session(Path(began.address_info["session_dir"]))
+            else:
+                self._ray.init(address=address, **quiet)
+        except (OSError, RuntimeError, ValueError) as error:
+            where = f"{open_doors.option(address)} {address}" if address else "local Ray"
+            ask = "is it running (ray status), and is RAY_AUTH_MODE=token set on both sides?"
+            raise RequestError(where, [f"{' '.join(str(error).split())[:500]}; {ask}"]) from None
+
     def _places(self) -> int:
-        """Trials that find room at once on the nodes that are there."""
+        """Return how many trials find room at once on the nodes that are there."""
         free = 0
         for node in self._ray.nodes():
             if node["Alive"]:
@@ -135,7 +136,7 @@ class RayTuneRunner:
         return free
 
     def settle(self, tasks: Sequence[run_trial.Task]) -> None:
-        """Choose the share of a GPU by trying the largest trials on one; nothing happens where it was said, or without GPUs."""
+        """Choose the share of a GPU by trying the largest trials on one, unless it was said or there is none."""
         per_gpu, self._cpus_per_gpu = self._cpus_per_gpu, None
         if per_gpu is None or not tasks:
             return
@@ -149,10 +150,8 @@ class RayTuneRunner:
             cause = getattr(error, "cause", None) or error
             if isinstance(cause, MemoryError):
                 self.trial_gpus = 1.0
-            reason = f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
-            self._say(
-                f"How many trials fit on a GPU could not be tried ({reason}); each takes {self.trial_gpus:g} of one"
-            )
+            why = in_a_line(cause, 200)
+            self._say(f"How many trials fit on a GPU could not be tried ({why}); each takes {self.trial_gpus:g} of one")
         else:
             self.trial_gpus = gpu_share.share(probes, per_gpu, self.trial_cpus, self.together)
             self._say(gpu_share.described(probes, self.trial_gpus))
@@ -160,7 +159,7 @@ class RayTuneRunner:
         self._at_once = max(16, 2 * self.workers)
 
     def mapper(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
-        """Apply ``function`` to every item as Ray tasks; results in order."""
+        """Apply ``function`` to every item as Ray tasks; yield the results in order."""
         if len(items) < 2:
             yield from map(function, items)
             return
@@ -174,7 +173,7 @@ class RayTuneRunner:
     def run(self, schedule: Schedule, task: Callable[[TrialSpec], run_trial.Task]) -> None:
         """Train everything the schedule has.
 
-        Trials that ran out of memory, or whose worker was lost again and again, are tried once more: not together with others,
+        Trials that ran out of memory, or whose worker was lost again and again, are tried again: first each by itself,
         then with twice the share of a node and of a GPU, until they have one for themselves.
         """
         while not schedule.finished:
@@ -196,11 +195,11 @@ class RayTuneRunner:
                     schedule.ended(spec, Failure(trial_id=spec.trial_id, spec=spec, reason=why, status="lost"))
 
     def _pack_size(self, waiting: int) -> int:
-        """Trials that the next worker gets, at most: no worker is to stay idle for what another has too much of."""
+        """Return the most trials that the next worker gets, so that no worker is idle while another has too many."""
         return max(1, min(self.together, -(-waiting // max(self.workers, 1))))
 
     def _grow(self) -> bool:
-        """Each trial alone, else twice the share per trial; whether there was more to give."""
+        """Give each trial a worker of its own, else twice its share; return whether there was more to give."""
         if self.together > 1:
             self.together = 1
             return True
@@ -212,63 +211,25 @@ class RayTuneRunner:
         return before != (self.trial_cpus, self.trial_gpus)
 
     def _watch_losses(self, schedule: Schedule, search: Any) -> Any:
-        """Counts the losses of each trial, and the workers, and sets aside those trials that want more memory.
-
-        Tune itself gives up at once a trial whose actor dies before it has begun.
-
-        It is Tune's callbacks that are told why, after the searcher was told that.
-        """
+        """Return a ``_Losses`` that Tune takes for a callback."""
         from ray import tune
 
-        class Losses(_NotCopied, tune.Callback):  # type: ignore[misc]  # Ray is not typed
-            looked = 0.0
+        class Losses(_Losses, tune.Callback):  # type: ignore[misc]  # Ray is not typed
+            pass
 
-            def on_step_begin(callback, iteration: int, trials: list[Any], **info: Any) -> None:  # noqa: N805
-                if search.error is not None:
-                    raise search.error  # here it ends Tune at once; a trial that runs goes on from its checkpoint at the next start
-                if time.monotonic() - callback.looked >= LOOK_S:
-                    callback.looked = time.monotonic()
-                    self.usage.workers(time.time(), self._places())
-
-            def on_trial_error(callback, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: N805
-                with search.noted():
-                    callback.take_back(trial, "its worker or node is gone")
-
-            def on_trial_complete(callback, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:  # noqa: N805
-                with search.noted():
-                    callback.take_back(trial, "it left no ledger entry that can be read")
-
-            def take_back(_, trial: Any, unsaid: str) -> None:  # noqa: N805
-                specs = search.lost.pop(trial.trial_id, [])
-                said = _error_of(trial)
-                if LOW_ON_MEMORY in said:  # of dozens of lines the last one is an advice
-                    reason = "out of memory: Ray ended its worker, because the node was running low on memory"
-                    search.set_aside += [(spec, reason) for spec in specs]
-                    return
-                lines = said.splitlines() or [unsaid]
-                reason = lines[-1].strip()[:200]
-                for spec in specs:
-                    self._losses[spec.trial_id] += 1
-                    times = self._losses[spec.trial_id]
-                    if times <= RETRIES:
-                        self._say(f"lost: {spec.purpose} {spec.fold} seed {spec.seed} ({reason}); it is tried again")
-                        schedule.put_back(spec)
-                    else:
-                        search.set_aside.append((spec, f"lost {times} times, the last time: {reason}"))
-
-        return Losses()
+        return Losses(self, schedule, search)
 
     def _fit(self, search: Any, losses: Any) -> None:
         """Let Tune run what the searcher suggests until it says that there is nothing left."""
         from ray import tune
 
-        # A lost worker is the cluster's ordinary life; Tune would print a traceback for each, and a sum at the end.
+        # Losing a worker is normal in a cluster; Tune would print a traceback for each, and a summary at the end.
         for name in ("ray.tune.execution.tune_controller", "ray.tune.tune"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        # Tune stages one trial of a searcher of one's own, and an actor that is not up before the next trial ends is thrown
-        # away: short trials would all run on one worker, and an autoscaler would be asked for one node after the other.
+        # By default Tune stages one trial of such a searcher, and throws away an actor that is not up before the next
+        # trial ends: short trials would all run on one worker, and an autoscaler would be asked for one node at a time.
         os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(self._at_once))
-        # Tune's own files are the driver's and of no use to a later start; nothing of a trial goes through them.
+        # A later start does not need Tune's own files; nothing of a trial goes through them.
         with temporary.Folder("tune") as folder, _said_plainly(search):
             tune.Tuner(
                 tune.with_resources(worker.trial_actor(), {"cpu": self.trial_cpus, "gpu": self.trial_gpus}),
@@ -297,7 +258,7 @@ class RayTuneRunner:
 def _mark_session(folder: Path) -> BinaryIO | None:
     """Mark the folder of a local Ray as in use, and remove those of earlier ones that have ended: Ray removes none.
 
-    The last one stays for whoever wants to read Ray's logs.
+    The last one stays, for its logs.
     """
     mark = None
     with contextlib.suppress(OSError):
@@ -310,9 +271,9 @@ def _mark_session(folder: Path) -> BinaryIO | None:
 
 
 def _error_of(trial: Any) -> str:
-    """What Ray said of the loss of a trial, without Tune's heading; "" where it said nothing.
+    """Return what Ray said of the loss of a trial, without Tune's heading; "" where it said nothing.
 
-    From the driver's own file: Tune's ``get_error`` looks where that is copied to later.
+    It is read from the driver's own file, because Tune's ``get_error`` reads a copy that is made later.
     """
     try:
         text = Path(trial.error_file or "").read_text(encoding="utf-8", errors="replace")
@@ -323,23 +284,22 @@ def _error_of(trial: Any) -> str:
 
 @contextlib.contextmanager
 def _said_plainly(search: Any) -> Iterator[None]:
-    """What ends Tune is what went wrong in our callbacks, which the runner raises itself; else it is told in a sentence."""
+    """Say in a sentence why Tune ended; pass over an error of our callbacks, which the runner raises itself."""
     from ray.tune import TuneError
 
     try:
         yield
     except Exception as error:
         if search.error is None and isinstance(error, TuneError):
-            reason = (str(error).strip().splitlines() or ["for no reason that it told"])[-1][:300]
-            raise TfserError(
-                f"Ray Tune ended before the sweep did ({reason}); run the same command again to go on"
-            ) from error
+            reason = (str(error).strip().splitlines() or ["it gave no reason"])[-1][:300]
+            again = "run the same command again to go on"
+            raise TfserError(f"Ray Tune ended before the sweep did ({reason}); {again}") from error
         if search.error is None:
             raise
 
 
 class _NotCopied:
-    """Tune copies and pickles what it is given; the schedule lives in this process and nowhere else."""
+    """Stays one object where Tune copies and pickles: the schedule lives in this process alone."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _NotCopied:
         return self
@@ -348,14 +308,8 @@ class _NotCopied:
         return (str, ("the schedule is planned anew at every start",))
 
 
-def searcher(
-    schedule: Schedule,
-    task: Callable[[TrialSpec], run_trial.Task],
-    usage: Usage,
-    pack_size: Callable[[int], int],
-    most: int,
-) -> Any:
-    """The schedule as Tune sees it: suggests the next trials, passes on each one that ended, and notes how long they had a worker.
+class _Feed(_NotCopied):
+    """The schedule as Tune asks for it: suggests the next trials and takes in those that ended.
 
     What Tune calls a trial is a pack of them: those that one worker trains together.
 
@@ -366,83 +320,169 @@ def searcher(
         pack_size: number of trials that wait, to the size of the next pack at most.
         most: how many packs are suggested.
     """
+
+    FINISHED = "FINISHED"
+    """Tune's word for a searcher that has nothing left."""
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        task: Callable[[TrialSpec], run_trial.Task],
+        usage: Usage,
+        pack_size: Callable[[int], int],
+        most: int,
+    ) -> None:
+        self._schedule, self._task, self._usage, self._pack_size = schedule, task, usage, pack_size
+        self.running: dict[str, list[run_trial.Task]] = {}
+        self.lost: dict[str, list[TrialSpec]] = {}
+        """Tune's id to the trials whose worker was lost; the runner learns why, and decides."""
+        self.set_aside: list[tuple[TrialSpec, str]] = []
+        """Trials that may go well with more memory, and what went wrong."""
+        self.left = most
+        self.refusal = ""
+        """Why nothing more may be trained here."""
+        self.error: Exception | None = None
+        """The first thing that went wrong on the driver's side: a disk, a database. It ends the run."""
+
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Keep what is raised: Tune would take it for a failure of the trial, and end with a text about itself."""
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+
+    @property
+    def full(self) -> bool:
+        """Whether another Tuner has to go on."""
+        return self.left <= 0
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the configuration of the next pack, or ``None`` where Tune has to wait for one."""
+        with self.noted():
+            return self._suggested(trial_id)
+        return self.FINISHED
+
+    def _suggested(self, trial_id: str) -> dict[str, Any] | str | None:
+        ends = self.refusal or self.full or self.error
+        specs = [] if ends else self._schedule.next_together(fusion_key, self._pack_size(self._schedule.waiting))
+        if not specs:
+            # What was set aside is still running for the schedule; nothing that waits for it can come up now.
+            wait = self.running and not self.refusal and not self.error and not self._schedule.finished
+            return None if wait else self.FINISHED
+        self.left -= 1
+        self.running[trial_id] = [self._task(spec) for spec in specs]
+        return {"tasks": [worker.pack_task(one) for one in self.running[trial_id]]}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Do nothing: a trial has one result, its last."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Take in a pack that ended."""
+        tasks, said = self.running.pop(trial_id, []), result or {}
+        if "times" in said:
+            self._usage.worked(*said["times"])
+        lost: list[TrialSpec] = []
+        for ended, answer in zip(tasks, said.get("trials") or [{}] * len(tasks), strict=False):
+            with self.noted():  # each by itself: the others' results are taken in all the same
+                self._take_in(ended, answer, lost)
+        if lost:
+            self.lost[trial_id] = lost
+
+    def _take_in(self, ended: run_trial.Task, answer: dict[str, Any], lost: list[TrialSpec]) -> None:
+        trial_id = ended.spec.trial_id
+        entry = ended.ledger.get(trial_id)
+        if entry is not None:
+            self._schedule.ended(ended.spec, entry)
+        elif answer.get("status") == "pruned":
+            self._schedule.ended(ended.spec, Pruned(trial_id=trial_id, epochs=answer["pruned_after"]))
+        elif answer.get("status") == "refused":
+            self.refusal = answer["reason"]
+        elif answer.get("status") == "memory":
+            self.set_aside.append((ended.spec, answer["reason"]))
+        else:
+            lost.append(ended.spec)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Do nothing: the ledger and the studies are the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Do nothing: see ``save``."""
+
+
+def searcher(
+    schedule: Schedule,
+    task: Callable[[TrialSpec], run_trial.Task],
+    usage: Usage,
+    pack_size: Callable[[int], int],
+    most: int,
+) -> Any:
+    """Return a ``_Feed`` that Tune takes for a searcher; its class is made here, as importing Ray takes seconds."""
     from ray.tune.search import Searcher
 
-    class ScheduleSearcher(_NotCopied, Searcher):  # type: ignore[misc]  # Ray is not typed
+    class ScheduleSearcher(_Feed, Searcher):  # type: ignore[misc]  # Ray is not typed
         def __init__(self) -> None:
-            super().__init__(metric="done", mode="max")
-            self.running: dict[str, list[run_trial.Task]] = {}
-            self.lost: dict[str, list[TrialSpec]] = {}
-            """Tune's id to the trials whose worker was lost; the runner learns why, and decides."""
-            self.set_aside: list[tuple[TrialSpec, str]] = []
-            """Trials that may go well with more memory, and what went wrong."""
-            self.left = most
-            self.refusal = ""
-            """Why nothing more may be trained here."""
-            self.error: Exception | None = None
-            """What went wrong on the driver's side, first: a disk, a database. It ends the run."""
-
-        @contextlib.contextmanager
-        def noted(self) -> Iterator[None]:
-            """Keep what is raised: Tune would take it for a failure of the trial, and end with a text about itself."""
-            try:
-                yield
-            except Exception as error:
-                self.error = self.error or error
-
-        @property
-        def full(self) -> bool:
-            """Whether another Tuner has to go on."""
-            return self.left <= 0
-
-        def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-            with self.noted():
-                return self._suggested(trial_id)
-            return str(Searcher.FINISHED)
-
-        def _suggested(self, trial_id: str) -> dict[str, Any] | str | None:
-            none = self.refusal or self.full or self.error
-            specs = [] if none else schedule.next_together(fusion_key, pack_size(schedule.waiting))
-            if not specs:
-                # What was set aside is still running for the schedule; nothing that waits for it can come up now.
-                wait = self.running and not self.refusal and not self.error and not schedule.finished
-                return None if wait else str(Searcher.FINISHED)
-            self.left -= 1
-            self.running[trial_id] = [task(spec) for spec in specs]
-            return {"tasks": [worker.pack_task(one) for one in self.running[trial_id]]}
-
-        def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-            """A trial has one result, its last."""
-
-        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            tasks, said = self.running.pop(trial_id, []), result or {}
-            if "times" in said:
-                usage.worked(*said["times"])
-            lost: list[TrialSpec] = []
-            for ended, answer in zip(tasks, said.get("trials") or [{}] * len(tasks), strict=False):
-                with self.noted():  # each by itself: the others' results are taken in all the same
-                    self._take_in(ended, answer, lost)
-            if lost:
-                self.lost[trial_id] = lost
-
-        def _take_in(self, ended: run_trial.Task, answer: dict[str, Any], lost: list[TrialSpec]) -> None:
-            trial_id = ended.spec.trial_id
-            entry = ended.ledger.get(trial_id)
-            if entry is not None:
-                schedule.ended(ended.spec, entry)
-            elif answer.get("status") == "pruned":
-                schedule.ended(ended.spec, Pruned(trial_id=trial_id, epochs=answer["pruned_after"]))
-            elif answer.get("status") == "refused":
-                self.refusal = answer["reason"]
-            elif answer.get("status") == "memory":
-                self.set_aside.append((ended.spec, answer["reason"]))
-            else:
-                lost.append(ended.spec)
-
-        def save(self, checkpoint_path: str) -> None:
-            """Nothing: the ledger and the studies are the state."""
-
-        def restore(self, checkpoint_path: str) -> None:
-            """Nothing: see ``save``."""
+            Searcher.__init__(self, metric="done", mode="max")
+            _Feed.__init__(self, schedule, task, usage, pack_size, most)
 
     return ScheduleSearcher()
+
+
+class _Losses(_NotCopied):
+    """Counts how often each trial was lost, looks at the workers, and sets aside trials that want more memory.
+
+    Tune itself gives up at once a trial whose actor dies before it has begun. It tells its callbacks why, after it has
+    told the searcher.
+
+    Args:
+        runner: whose trials these are.
+        schedule: takes back a trial that is tried again.
+        search: knows which trials were lost.
+    """
+
+    def __init__(self, runner: RayTuneRunner, schedule: Schedule, search: _Feed) -> None:
+        self._runner, self._schedule, self._search = runner, schedule, search
+        self._looked = 0.0
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Raise what went wrong in the searcher, and look at the workers now and then."""
+        if self._search.error is not None:
+            # Here it ends Tune at once; a trial that runs goes on from its checkpoint at the next start.
+            raise self._search.error
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._looked = time.monotonic()
+            self._runner.usage.workers(time.time(), self._runner._places())
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Take back the trials of a worker that was lost."""
+        with self._search.noted():
+            self._take_back(trial, "its worker or node is gone")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Take back the trials that left no entry."""
+        with self._search.noted():
+            self._take_back(trial, "it left no ledger entry that can be read")
+
+    def _take_back(self, trial: Any, unsaid: str) -> None:
+        """Put the lost trials of a pack back, or set them aside.
+
+        Args:
+            trial: the pack, as Tune calls it.
+            unsaid: the reason where Ray gave none.
+        """
+        specs = self._search.lost.pop(trial.trial_id, [])
+        said = _error_of(trial)
+        if LOW_ON_MEMORY in said:  # dozens of lines, of which the last one is advice
+            reason = "out of memory: Ray ended its worker, because the node was running low on memory"
+            self._search.set_aside += [(spec, reason) for spec in specs]
+            return
+        reason = (said.splitlines() or [unsaid])[-1].strip()[:200]
+        for spec in specs:
+            self._runner._losses[spec.trial_id] += 1
+            times = self._runner._losses[spec.trial_id]
+            if times <= RETRIES:
+                what = f"{spec.purpose} {spec.fold} seed {spec.seed}"
+                self._runner._say(f"lost: {what} ({reason}); it is tried again")
+                self._schedule.put_back(spec)
+            else:
+                self._search.set_aside.append((spec, f"lost {times} times, the last time: {reason}"))

@@ -1,6 +1,6 @@
-"""What a Ray worker does with the tasks it is handed: the Tune trainable, and tasks as text on their way to it.
+"""The work of a Ray worker: the Tune trainable, and tasks as text on their way to it.
 
-Everything here runs where the driver's schedule is not; what it has to say goes back as plain values.
+All but ``pack_task`` runs away from the driver and its schedule, and answers in plain values.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tfser.trial import TrialSpec
 
 
 def trial_actor() -> type:
-    """The Tune trainable: one step is one pack of trials; the actor, its imports and its features are used again."""
+    """Return the Tune trainable. One step is one pack of trials; the actor, its imports and its features are reused."""
     from ray import tune
 
     class Trials(tune.Trainable):  # type: ignore[misc]  # Ray is not typed
@@ -34,27 +34,24 @@ def trial_actor() -> type:
         def step(self) -> dict[str, Any]:
             began = time.time()
             said = run_packed(self.config["tasks"])
-            return {
-                "done": True,
-                "trials": said,
-                "times": [began, time.time()],
-            }  # lists: Tune keeps a history of every number
+            # Lists, because Tune keeps a history of every number.
+            return {"done": True, "trials": said, "times": [began, time.time()]}
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self.config = new_config
             return True
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:
-            """Nothing: what is worth keeping is in the ledger."""
+            """Do nothing: what is worth keeping is in the ledger."""
 
         def load_checkpoint(self, checkpoint: Any) -> None:
-            """Nothing: a trial that is started again starts from its spec."""
+            """Do nothing: a trial that is started again starts from its spec."""
 
     return Trials
 
 
 def pack_task(task: run_trial.Task) -> str:
-    """A task as text, for Tune's configuration."""
+    """Return a task as text, for Tune's configuration."""
     values = {"spec": task.spec.to_dict(), "pack": str(task.pack), "storage": str(task.storage)}
     return json.dumps(
         {**_version(), **values, "checkpoint_s": task.checkpoint_s, "bar": task.bar, "captured": task.captured}
@@ -66,9 +63,9 @@ def _version() -> dict[str, str]:
 
 
 def run_packed(texts: Sequence[str]) -> list[dict[str, Any]]:
-    """In the worker: run tasks, several of them together; what another worker would repeat is a result, not an exception.
+    """Run tasks inside a Ray worker, several of them together.
 
-    A failing disk is raised, so that the runner tries again elsewhere.
+    Return failures that would recur on any worker; raise only those worth retrying, such as a failing disk.
 
     Returns:
         For each task its ``status``, with a ``reason`` where it left no entry.
