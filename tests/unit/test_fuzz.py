@@ -393,9 +393,9 @@ def test_a_command_line_is_understood_or_refused_in_words_whatever_a_person_type
             argv += [one(options, random), *(one(WORDS, random) for _ in range(int(random.choice([0, 1, 1, 1, 2]))))]
         try:
             if number % 2:
-                command.checked(command.parser().parse_args(argv))
+                command.checked(command.parse(argv))
             else:
-                request.check(sweep_options.parser().parse_args(argv))
+                request.check(sweep_options.parse(argv))
             outcomes["understood"] += 1
         except SystemExit as end:
             outcomes[f"ended with {end.code}"] += 1

@@ -5,7 +5,7 @@ import pytest
 from tests.helpers.tasks import task
 from tfser.execution.on_ray import gpu_share
 from tfser.execution.on_ray.gpu_share import Probe, share
-from tfser.sweep.options import parser
+from tfser.sweep.options import parse
 from tfser.training.training import Training
 
 GIB = 2**30
@@ -110,15 +110,15 @@ def test_mps_is_seen_by_its_pipe_where_its_program_is_not_at_hand(tmp_path, monk
 
 def test_the_share_can_be_said_or_left_to_be_chosen(monkeypatch, capsys):
     monkeypatch.delenv("TFSER_TRIAL_GPUS", raising=False)
-    assert parser().parse_args(["tiny"]).trial_gpus is None
-    assert parser().parse_args(["tiny", "--trial-gpus", "auto"]).trial_gpus is None
-    assert parser().parse_args(["tiny", "--trial-gpus", "0.25"]).trial_gpus == 0.25
+    assert parse(["tiny"]).trial_gpus is None
+    assert parse(["tiny", "--trial-gpus", "auto"]).trial_gpus is None
+    assert parse(["tiny", "--trial-gpus", "0.25"]).trial_gpus == 0.25
     monkeypatch.setenv("TFSER_TRIAL_GPUS", "0.5")
-    assert parser().parse_args(["tiny"]).trial_gpus == 0.5
+    assert parse(["tiny"]).trial_gpus == 0.5
     monkeypatch.setenv("TFSER_TRIAL_GPUS", "auto")
-    assert parser().parse_args(["tiny"]).trial_gpus is None
+    assert parse(["tiny"]).trial_gpus is None
     with pytest.raises(SystemExit):
-        parser().parse_args(["tiny", "--trial-gpus", "half"])
+        parse(["tiny", "--trial-gpus", "half"])
     assert "'half' is neither auto nor a number" in capsys.readouterr().err
 
 

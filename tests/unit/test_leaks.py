@@ -361,11 +361,8 @@ def test_some_folds_only_are_marked_and_give_no_unpaired_difference(tiny_manifes
 
 def test_settings_are_drawn_from_the_space_with_a_seed(tiny_manifest, tmp_path, capsys):
     def drawn(*more):
-        parsed = command.parser().parse_args(
-            [*arguments(tiny_manifest, tmp_path), "--trials", "3", "--space", str(SPACE), *more]
-        )
-        parsed.fixed = SET_SMALL
-        return command.checked(parsed)[1]
+        words = [*arguments(tiny_manifest, tmp_path), "--trials", "3", "--space", str(SPACE), *more]
+        return command.checked(replace(command.parse(words), fixed=SET_SMALL))[1]
 
     once, again, other = drawn(), drawn(), drawn("--search-seed", "1")
     assert once.settings == again.settings != other.settings

@@ -18,7 +18,7 @@ from tfser.planning import search_space_file
 from tfser.planning import settings as planning_settings
 from tfser.report import trace, write
 from tfser.storage import packaged_files
-from tfser.sweep.options import parser
+from tfser.sweep.options import parse
 from tfser.sweep.request import check
 from tfser.trial import TrialSpec
 
@@ -119,7 +119,7 @@ def trained_specs(command: str) -> dict[tuple[str, int], TrialSpec]:
     """What the command would train, by fold and seed."""
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "tfser.sweep"]
-    planned = check(parser().parse_args(words[3:])).plan
+    planned = check(parse(words[3:])).plan
     return {key: spec for study in planned.studies for key, spec in study.final_specs(study.base, study.epochs).items()}
 
 

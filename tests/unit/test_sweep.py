@@ -25,7 +25,7 @@ from tfser.storage.sweep_lock import lease
 from tfser.sweep import command as sweep_command
 from tfser.sweep import run as sweep_run
 from tfser.sweep import wrap_up
-from tfser.sweep.options import parser
+from tfser.sweep.options import parse
 from tfser.sweep.request import check
 from tfser.training.determinism import weights_digest
 from tfser.training.training import Training
@@ -364,11 +364,11 @@ def test_the_built_in_database_never_runs_its_demo_in_place_of_what_was_typed(tm
 
 def test_an_option_that_is_repeated_adds_to_the_first_one(tiny_manifest, tmp_path):
     typed = ["--fold", "anna", "--fold", "bert", "carl", "--set", "dropout=0.1"]
-    checked = check(parser().parse_args(arguments(tiny_manifest, tmp_path, *typed)))
+    checked = check(parse(arguments(tiny_manifest, tmp_path, *typed)))
     assert checked.plan.configurations[0].folds == ("anna", "bert", "carl")
     settings = checked.plan.studies[0].base
     assert (settings["dropout"], settings["channels"]) == (0.1, SMALL["channels"])
-    assert parser().parse_args(["x", "--model", "a", "--model", "b"]).model == ["a", "b"]
+    assert parse(["x", "--model", "a", "--model", "b"]).model == ["a", "b"]
 
 
 def test_environment_variables_that_are_empty_count_as_not_set(tiny_manifest, tmp_path, monkeypatch):
@@ -383,7 +383,7 @@ def test_environment_variables_that_are_empty_count_as_not_set(tiny_manifest, tm
     )
     for name in names:
         monkeypatch.setenv(name, "")
-    parsed = parser().parse_args(arguments(tiny_manifest, tmp_path))
+    parsed = parse(arguments(tiny_manifest, tmp_path))
     assert (parsed.data, parsed.trial_cpus, parsed.trial_gpus, parsed.address) == (None, None, None, None)
     assert check(parsed).tracking_uri == f"sqlite:///{tmp_path}/.tfser/mlflow.db"
 
@@ -393,7 +393,7 @@ def test_a_number_from_the_environment_that_is_none_is_refused_with_the_variable
 ):
     monkeypatch.setenv("TFSER_TRIAL_CPUS", "1_0")
     with pytest.raises(SystemExit):
-        parser().parse_args(arguments(tiny_manifest, tmp_path))
+        parse(arguments(tiny_manifest, tmp_path))
     assert (
         "'1_0' is not a number; write it as 10, 0.5 or 1e-4 (typed, or from TFSER_TRIAL_CPUS)"
         in capsys.readouterr().err
@@ -439,7 +439,7 @@ def test_a_name_that_stands_for_other_options_is_refused_and_loses_nothing(done,
 
 def test_a_second_driver_of_the_same_sweep_is_told_who_holds_it(tiny_manifest, tmp_path, capsys):
     call = arguments(tiny_manifest, tmp_path, "--name", "one")
-    asked = check(parser().parse_args(call))
+    asked = check(parse(call))
     with lease(asked.storage, asked.name, print):
         assert sweep_command.main(call) == 2
     assert "it is being run by process" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from tfser.features.pack import Pack
 from tfser.features.store import FrontEnd
 from tfser.planning.plan import Study
 from tfser.planning.settings import front_end
-from tfser.trial import TrialSpec
+from tfser.trial import ProtocolName, TrialSpec
 
 RELATIVE: Mapping[str, Mapping[str, float]] = {
     "time_frequency_transformer": {"T+F+TF": 1.0, "T+F": 0.7, "T+TF": 0.6, "F+TF": 0.7},
@@ -50,7 +50,7 @@ class Work:
         return spec.epochs * trained * length * RELATIVE.get(spec.model, {}).get(spec.ablation, 1.0)
 
 
-def _segments(pack: Pack, protocol: str, hop: int) -> Counter[str]:
+def _segments(pack: Pack, protocol: ProtocolName, hop: int) -> Counter[str]:
     """Fold to the segments of the utterances that it holds out, near enough."""
     count: Counter[str] = Counter()
     for utterance in pack.utterances:

@@ -14,9 +14,10 @@ import json
 import os
 import platform
 import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 
@@ -32,7 +33,7 @@ from tfser.storage import passwords
 from tfser.storage.places import absolute, commit_text, typed_place
 from tfser.sweep.command import start
 from tfser.sweep.identity import recall
-from tfser.sweep.options import DATABASE_HELP, LEAKS_PREFIX, add_places, add_training
+from tfser.sweep.options import DATABASE_HELP, LEAKS_PREFIX, Options, add_places, add_training
 from tfser.sweep.progress import View
 from tfser.sweep.request import Sweep, check, probe_out
 from tfser.sweep.run import Run, failures, tally
@@ -96,7 +97,24 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def checked(arguments: argparse.Namespace) -> tuple[Sweep, Leaks]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaksOptions(Options):
+    """A command line of ``leaks`` that was read: a sweep's without its search, and what leaks."""
+
+    leak: list[str] | None
+
+
+def parse(argv: Sequence[str] | None = None) -> LeaksOptions:
+    """Return the options of a command line; what argparse refuses ends the process with exit code 2.
+
+    Args:
+        argv: its words; ``None`` for those of the process.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    return LeaksOptions(**vars(parser().parse_args(words)), typed=tuple(words))
+
+
+def checked(arguments: LeaksOptions) -> tuple[Sweep, Leaks]:
     """The request, whose name begins with ``LEAKS_PREFIX``, and everything that it needs.
 
     Raises:
@@ -113,7 +131,7 @@ def checked(arguments: argparse.Namespace) -> tuple[Sweep, Leaks]:
         unknown("--leak", name, [*ROWS[1:], "all"]) for name in dict.fromkeys(asked) if name not in (*ROWS[1:], "all")
     ]
     names = ROWS[1:] if "all" in asked else asked
-    if arguments.trials > MOST_DRAWN:
+    if (arguments.trials or 0) > MOST_DRAWN:
         problems.append(
             f"--trials: {arguments.trials} is above {MOST_DRAWN}; each setting drawn is trained on every fold"
         )
@@ -153,8 +171,8 @@ def describe(sweep: Sweep, leaks: Leaks) -> list[str]:
 class LeaksRun(Run):
     """One start."""
 
-    def __init__(self, sweep: Sweep, leaks: Leaks, arguments: argparse.Namespace, console: Console) -> None:
-        super().__init__(replace(sweep, plan=leaks.plan), arguments, console)
+    def __init__(self, sweep: Sweep, leaks: Leaks, console: Console) -> None:
+        super().__init__(replace(sweep, plan=leaks.plan), console)
         self._requested, self.leaks = sweep, leaks
 
     @property
@@ -191,7 +209,7 @@ class LeaksRun(Run):
         terminal.show_tables([table], self.console)
         for ended in schedule.failures:
             spec = ended.spec
-            what = f"{spec.fold} seed {spec.seed} ({ended.configuration.selection}, trial {spec.trial_id})"
+            what = f"{spec.fold} seed {spec.seed} ({ended.configuration.label}, trial {spec.trial_id})"
             self._say_failure(ended, what)
         if schedule.failures:
             self._say("--retry-failed trains failed trials again; lost ones are tried again by the same command.")
@@ -204,11 +222,7 @@ class LeaksRun(Run):
         return {
             "name": self.sweep.name,
             "command": self._command,
-            "request": {
-                key: value
-                for key, value in vars(self.arguments).items()
-                if key not in ("typed", "tracking_uri", "mlflow")
-            },
+            "request": self.arguments.shown(),
             "versions": versions(),
             "numerics": NUMERICS_VERSION,
             "platform": platform.platform(),
@@ -224,10 +238,10 @@ class LeaksRun(Run):
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     take_any_text()
-    arguments = parser().parse_args(argv)
+    arguments = parse(argv)
 
     def prepare(console: Console) -> tuple[str, Run, list[str]]:
         sweep, leaks = checked(arguments)
-        return "Leaks", LeaksRun(sweep, leaks, arguments, console), describe(sweep, leaks)
+        return "Leaks", LeaksRun(sweep, leaks, console), describe(sweep, leaks)
 
-    return start(arguments, argv, prepare)
+    return start(arguments, prepare)

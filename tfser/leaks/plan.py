@@ -6,7 +6,7 @@ The only place that makes a trial which sees its test utterances. Knows nothing 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from tfser.errors import RequestError
 from tfser.evaluation import leaky_protocols
@@ -14,7 +14,7 @@ from tfser.models import MODELS
 from tfser.planning.configuration import Configuration
 from tfser.planning.plan import Plan, Study
 from tfser.planning.settings import front_end, hyperparameters
-from tfser.trial import TrialSpec, Value
+from tfser.trial import LEAKS, Leak, Purpose, TrialSpec, Value
 
 HONEST, EPOCH, HYPERPARAMETERS, STANDARDISATION, RANDOM_SPLIT, TOGETHER = (
     "honest",
@@ -33,12 +33,29 @@ down is what a person tries by hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeakStudy(Study):
-    """Every fold and seed under one protocol with one setting; its configuration's ``selection`` is a name of its own."""
+class LeakConfiguration(Configuration):
+    """The configuration of a study that is told apart from the others by its name alone."""
 
-    purpose: str = "final"
+    name: str
+
+    @property
+    def label(self) -> str:
+        """The name."""
+        return self.name
+
+
+def _told_apart(configuration: Configuration, name: str, folds: tuple[str, ...]) -> LeakConfiguration:
+    values = {field.name: getattr(configuration, field.name) for field in fields(configuration)}
+    return LeakConfiguration(**{**values, "folds": folds}, name=name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakStudy(Study):
+    """Every fold and seed under one protocol with one setting; its configuration has a name of its own."""
+
+    purpose: Purpose = "final"
     """``oracle`` where the epoch is chosen on the test fold, else ``final``."""
-    leaks: tuple[str, ...] = ()
+    leaks: tuple[Leak, ...] = ()
     """Of ``tfser.trial.LEAKS``. Without any, and with purpose ``final``, its trials are those of a sweep, by the same ids."""
 
     def final_specs(self, settings: Mapping[str, Value], epochs: int) -> dict[tuple[str, int], TrialSpec]:
@@ -109,10 +126,12 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
     parts = leaky_protocols.parts(configuration.folds_total)
     shares = tuple(parts[first.all_folds.index(fold)] for fold in configuration.folds)
 
-    def study(name: str, values: Mapping[str, Value], purpose: str = "final", leaks: tuple[str, ...] = ()) -> LeakStudy:
+    def study(
+        name: str, values: Mapping[str, Value], purpose: Purpose = "final", leaks: tuple[Leak, ...] = ()
+    ) -> LeakStudy:
         folds = shares if "random_split" in leaks else configuration.folds
         return LeakStudy(
-            configuration=replace(configuration, selection=name, folds=folds),
+            configuration=_told_apart(configuration, name, folds),
             database_digest=first.database_digest,
             folds=folds,
             all_folds=parts if "random_split" in leaks else first.all_folds,
@@ -128,7 +147,7 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
             leaks=leaks,
         )
 
-    base, every = settings[0], ("random_split", "standardisation")
+    base, every = settings[0], LEAKS
     tried = tuple(study(f"setting {i}" if i else HONEST, values) for i, values in enumerate(settings))
     rows = {
         HONEST: tried[:1],

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
+
+from tfser.evaluation.folds import PRINTED
+from tfser.trial import ProtocolName
+
+AskedSelection = Literal["nested", "global", "oracle"]
+"""How settings and epochs can be chosen.
+
+``oracle`` takes the best epoch on the test fold. It exists for comparison with literature that does so, and every table
+and run says so.
+"""
+
+Selection = Literal["published", "fixed", "nested", "global", "oracle"]
+"""How the settings and epochs of a row came about. ``published``: as the paper prints them; ``fixed``: given by hand, or
+ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,11 +29,11 @@ class Configuration:
     """The database's name."""
     database_digest: str = ""
     """Hash of its utterances, labels and audio; empty where an older store does not tell."""
-    protocol: str
+    protocol: ProtocolName
     """``speaker`` or ``session``."""
     model: str
     ablation: str
-    selection: str
+    selection: Selection
     """How settings and epochs were chosen: ``published``, ``fixed``, ``nested``, ``global`` or ``oracle``."""
     settings: str = ""
     """What was asked for, as a JSON object (``tfser.planning.request.asked_settings``).
@@ -43,9 +57,12 @@ class Configuration:
     @property
     def protocol_name(self) -> str:
         """The protocol in words, as the papers name it."""
-        return {"speaker": "leave-one-speaker-out", "session": "leave-one-session-out"}.get(
-            self.protocol, self.protocol
-        )
+        return PRINTED[self.protocol]
+
+    @property
+    def label(self) -> str:
+        """Word for the row where its model, database and protocol are known: its selection."""
+        return self.selection
 
     @property
     def unit(self) -> str:

@@ -20,6 +20,7 @@ from tfser.features.store import FrontEnd
 from tfser.planning.configuration import Configuration
 from tfser.planning.request import (
     Request,
+    Sampler,
     ablations_of,
     asked_settings,
     base_settings,
@@ -29,7 +30,7 @@ from tfser.planning.request import (
 )
 from tfser.planning.search_space import Space
 from tfser.planning.settings import front_end
-from tfser.trial import NUMERICS_VERSION, TrialSpec, Value
+from tfser.trial import NUMERICS_VERSION, ProtocolName, Purpose, TrialSpec, Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ class Study:
     validation_folds: int
     prune: bool
     """Whether search trials that fall behind the others of their study are ended early."""
-    sampler: str
+    sampler: Sampler
     """One of ``SAMPLERS``."""
     search_seed: int
     """Seed of the sampler: another one gives another sequence of settings."""
@@ -121,7 +122,7 @@ class Study:
         seed: int,
         hyperparameters: tuple[tuple[str, Value], ...],
         epochs: int,
-        purpose: str,
+        purpose: Purpose,
         validation: tuple[str, ...],
     ) -> TrialSpec:
         c = self.configuration
@@ -250,7 +251,7 @@ def _studies(
     ]
 
 
-def _alone(protocol: str, database: Database) -> list[str]:
+def _alone(protocol: ProtocolName, database: Database) -> list[str]:
     """Return a remark for each emotion that only one fold has, so that no trial is both trained and tested on it."""
     alone = published_counts.alone(database.utterances, lambda utterance: folds.group(utterance, protocol))
     why = f"its recall is 0 by construction where that {protocol} is held out"

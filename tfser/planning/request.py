@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from tfser.databases.base import Database
 from tfser.errors import RequestError, unknown
 from tfser.evaluation import folds
 from tfser.models import MODELS
+from tfser.planning.configuration import AskedSelection, Selection
 from tfser.planning.search_space import Space, refusals
 from tfser.planning.settings import fixed_settings, hyperparameters, is_published, published_settings
-from tfser.trial import PROTOCOLS, Value
+from tfser.trial import ProtocolName, Value
 
 EPOCHS_WHERE_SILENT = 100
 """Ours: epochs without --epochs where a paper states none (ATFNN's). Such rows are ``fixed``, not ``published``."""
@@ -20,18 +22,14 @@ EPOCHS_WHERE_SILENT = 100
 MOST_SEEDS, MOST_TRIALS, MOST_EPOCHS = 10_000, 1_000_000, 10_000_000
 """Ours: more than anyone needs, yet few enough that a slip of the finger cannot fill the memory with a plan."""
 
-SELECTIONS = ("nested", "global", "oracle")
-"""How settings and epochs are chosen.
-
-``oracle`` takes the best epoch on the test fold. It exists for comparison with literature that does so, and every table
-and run says so.
-"""
-
-SAMPLERS = ("tpe", "random")
+Sampler = Literal["tpe", "random"]
 """Optuna samplers that --sampler accepts.
 
 ``random`` is the baseline that a search has to beat; it begins with a random setting too, not with the published one.
 """
+
+SELECTIONS: tuple[AskedSelection, ...] = get_args(AskedSelection)
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +39,17 @@ class Request:
     models: tuple[str, ...] = tuple(MODELS)
     ablations: tuple[str, ...] = ()
     """Empty for each model's full form, ``all`` for every one."""
-    protocol: str = "speaker"
+    protocol: ProtocolName = "speaker"
     folds: tuple[str, ...] = ()
     """Empty for every fold."""
     seeds: int = 1
     trials: int = 0
     """Optuna trials per study; 0 trains the published setting."""
     epochs: int | None = None
-    selection: str = "nested"
+    selection: AskedSelection = "nested"
     validation_folds: int = 1
     prune: bool = True
-    sampler: str = "tpe"
+    sampler: Sampler = "tpe"
     search_seed: int = 0
     fixed: tuple[tuple[str, str], ...] = ()
     """--set, as typed."""
@@ -82,9 +80,6 @@ def _name_problems(request: Request, models: list[str]) -> list[str]:
     named = [
         *(("--model", model, MODELS) for model in request.models),
         *(("--ablation", ablation, ablations) for ablation in request.ablations),
-        ("--protocol", request.protocol, PROTOCOLS),
-        ("--sampler", request.sampler, SAMPLERS),
-        ("--selection", request.selection, SELECTIONS),
     ]
     return [unknown(option, name, known) for option, name, known in named if name not in known]
 
@@ -149,8 +144,6 @@ def ablations_of(request: Request, model: str) -> tuple[str, ...]:
 
 def fold_problems(request: Request, database: Database) -> list[str]:
     """Return what is wrong with a request for a database: folds that it lacks, or too few of them for a search."""
-    if request.protocol not in PROTOCOLS:
-        return []
     try:
         every = folds.folds(database.utterances, request.protocol, database.name)
     except RequestError as error:
@@ -170,7 +163,7 @@ def epochs_of(request: Request, model: str) -> int:
     return MODELS[model].published_epochs or EPOCHS_WHERE_SILENT
 
 
-def selection_of(request: Request, model: str) -> str:
+def selection_of(request: Request, model: str) -> Selection:
     """Return how a table says that the settings were chosen."""
     if request.trials or request.selection == "oracle":
         return request.selection

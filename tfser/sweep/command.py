@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from tfser.errors import RequestError, TfserError, counted
 from tfser.models import MODELS
 from tfser.storage.sweep_lock import lease
 from tfser.sweep import hours as sweep_hours
-from tfser.sweep.options import parser
+from tfser.sweep.options import Options, parse
 from tfser.sweep.progress import duration
 from tfser.sweep.request import Sweep, check
 from tfser.sweep.run import Run
@@ -40,17 +39,13 @@ def describe(sweep: Sweep) -> list[str]:
     return lines
 
 
-def start(
-    arguments: argparse.Namespace, argv: Sequence[str] | None, prepare: Callable[[Console], tuple[str, Run, list[str]]]
-) -> int:
+def start(arguments: Options, prepare: Callable[[Console], tuple[str, Run, list[str]]]) -> int:
     """From a parsed command line to its exit code: what every command that trains does around its run.
 
     Args:
-        arguments: as parsed; what was typed is added to them.
-        argv: what was parsed; ``None`` for the command line itself.
+        arguments: the command line.
         prepare: checks the request; gives what kind of thing it is, its run, and the plan in words. Nothing has begun by then.
     """
-    arguments.typed = list(sys.argv[1:] if argv is None else argv)
     console = Console()
     try:
         kind, run, lines = prepare(console)
@@ -78,10 +73,10 @@ def start(
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     take_any_text()
-    arguments = parser().parse_args(argv)
+    arguments = parse(argv)
 
     def prepare(console: Console) -> tuple[str, Run, list[str]]:
         sweep = check(arguments)
-        return "Sweep", Run(sweep, arguments, console), describe(sweep)
+        return "Sweep", Run(sweep, console), describe(sweep)
 
-    return start(arguments, argv, prepare)
+    return start(arguments, prepare)

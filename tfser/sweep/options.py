@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 from tfser.models import MODELS
 from tfser.planning import request as planning
-from tfser.storage.places import typed_place
+from tfser.storage.passwords import redacted
+from tfser.storage.places import Place, typed_place
 from tfser.text.typed import number, typed_number, typed_whole, typed_words
 from tfser.text.typed import option as as_option
 from tfser.trial import PROTOCOLS
@@ -19,6 +24,71 @@ LEAKS_PREFIX = "leaks-"
 DATABASE_HELP = (
     "a known name, the path of a manifest CSV, or audformat:PATH; NAME= in front of it gives it another name"
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """A command line that was read; names and numbers are not yet checked. ``None``: not typed."""
+
+    typed: tuple[str, ...]
+    """The words of the command line."""
+    databases: list[str]
+    data: Place | None
+    allow_incomplete: bool
+    model: list[str] | None
+    ablation: list[str]
+    protocol: str
+    fold: list[str]
+    seeds: int
+    epochs: int | None
+    fixed: list[str]
+    """--set, as typed."""
+    trials: int | None
+    space: list[Place]
+    selection: str
+    validation_folds: int
+    sampler: str
+    search_seed: int
+    prune: bool
+    optuna_storage: str | None
+    deterministic: bool
+    name: str | None
+    out: Place | None
+    storage: Place | None
+    mlflow: bool
+    """Whether the command logs to MLflow."""
+    tracking_uri: str | None
+    address: str | None
+    in_process: bool
+    trial_cpus: float | None
+    trial_gpus: float | None
+    """``None``: the share is tried out."""
+    together: int
+    captured: bool
+    checkpoint: float
+    retry_failed: bool
+    plan: bool
+
+    def shown(self) -> dict[str, Any]:
+        """Return the options as ``sweep.json`` gets them: places as text, and no password in a URI."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: _shown(value) for name, value in values.items() if name not in ("typed", "mlflow")}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_shown(each) for each in value]
+    return value if value is None or isinstance(value, (bool, int, float)) else redacted(str(value))
+
+
+def parse(argv: Sequence[str] | None = None) -> Options:
+    """Return the options of a command line; what argparse refuses ends the process with exit code 2.
+
+    Args:
+        argv: its words; ``None`` for those of the process.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    return Options(**vars(parser().parse_args(words)), typed=tuple(words))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -119,7 +119,7 @@ class View:
             best = sorted(self._best[configuration].items())
             table.add_row(
                 configuration.database,
-                f"{configuration.model} {configuration.ablation}, {configuration.selection}",
+                f"{configuration.model} {configuration.ablation}, {configuration.label}",
                 f"{len(finals.folds)} of {len(configuration.folds)}",
                 f"{100 * finals.uars / finals.number:.2f} % (mean of folds)" if finals.number else "",
                 ", ".join(f"{fold} {100 * uar:.1f}" for fold, uar in best),

@@ -6,7 +6,6 @@ stopped at any moment and typed again; a sweep that is whole trains nothing.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import json
@@ -51,7 +50,6 @@ from tfser.sweep.identity import recall, remember
 from tfser.sweep.progress import View, duration
 from tfser.sweep.request import Sweep, memory_place, probe_out
 from tfser.sweep.to_mlflow import artifacts_folder, row_metrics
-from tfser.sweep.wrap_up import shown
 from tfser.tracking import outbox, reading
 from tfser.tracking import runs as tracking_runs
 from tfser.tracking.uri import sqlite_path
@@ -64,8 +62,8 @@ ROUNDS = 3
 class Run:
     """One start of a sweep."""
 
-    def __init__(self, sweep: Sweep, arguments: argparse.Namespace, console: Console) -> None:
-        self.sweep, self.arguments, self.console = sweep, arguments, console
+    def __init__(self, sweep: Sweep, console: Console) -> None:
+        self.sweep, self.arguments, self.console = sweep, sweep.options, console
         self.ledger = Ledger(sweep.storage / "ledger")
         self.features = FeatureStore(sweep.storage / "features")
         self._packs: dict[tuple[str, FrontEnd], Pack] = {}
@@ -240,9 +238,14 @@ class Run:
                 pack, front_end(spec.settings)
             )  # it comes back because its worker was lost, or what it reads
         self._handed_out.add(spec.trial_id)
-        storage = absolute(self.sweep.storage)
-        how = {"checkpoint_s": self.arguments.checkpoint, "captured": self.arguments.captured, "bar": bar}
-        return Task(spec=spec, pack=absolute(pack.path), storage=storage, **how)
+        return Task(
+            spec=spec,
+            pack=absolute(pack.path),
+            storage=absolute(self.sweep.storage),
+            checkpoint_s=self.arguments.checkpoint,
+            captured=self.arguments.captured,
+            bar=bar,
+        )
 
     def _look_after(self, pack: Pack, wanted: FrontEnd) -> None:
         """Make features again that were deleted or damaged since they were made.
@@ -363,7 +366,7 @@ class Run:
         values = {
             "sweep": self.sweep.name,
             "command": self._command,
-            "request": {k: shown(v) for k, v in vars(self.arguments).items() if k not in ("typed", "mlflow")},
+            "request": self.arguments.shown(),
             "versions": {**versions(), **{name: version(name) for name in ("ray", "optuna", "mlflow-skinny")}},
             "numerics": NUMERICS_VERSION,
             "platform": platform.platform(),
@@ -440,8 +443,8 @@ class Run:
             self._say(
                 f"Pruning ended search trials that fell behind and spared {counted(schedule.epochs_saved, 'epoch')}."
             )
-        self._say(f"Tables and figures: {shown(absolute(self.sweep.out / self.sweep.name))}")
-        self._say(f"Ledger, features, studies: {shown(absolute(self.sweep.storage))}")
+        self._say(f"Tables and figures: {passwords.redacted(str(absolute(self.sweep.out / self.sweep.name)))}")
+        self._say(f"Ledger, features, studies: {passwords.redacted(str(absolute(self.sweep.storage)))}")
         uri = passwords.redacted(self.sweep.tracking_uri)
         if sqlite_path(uri) is not None:
             self._say(
