@@ -14,7 +14,7 @@ from tfser.evaluation import folds
 from tfser.trial import LEAKS, TrialSpec
 
 SHUFFLE_SEED = 0
-"""Seed of the random split: one shuffle for all models, settings and training seeds, so that all score the same shares."""
+"""Seed of the random split: all models, settings and training seeds have one shuffle and score the same shares."""
 
 
 class Named(folds.Labelled, Protocol):
