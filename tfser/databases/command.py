@@ -18,7 +18,7 @@ from rich.table import Table
 from tfser.databases import KNOWN, checks
 from tfser.databases.base import HARMLESS_KINDS, PROBLEM_KINDS, DatabaseInfo, counts
 from tfser.databases.reader import line, sorts
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError, counted, unknown
 from tfser.storage.places import Place, typed_place
 from tfser.text.streams import take_any_text
 
