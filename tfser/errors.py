@@ -89,13 +89,13 @@ class MachineError(OSError):
     """
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun.
 
-    >>> counted(1, "trial"), counted(0, "trial")
-    ('1 trial', '0 trials')
+    >>> counted(1, "trial"), counted(0, "trial"), counted(2, "entry", "entries")
+    ('1 trial', '0 trials', '2 entries')
     """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def unknown(what: str, given: object, known: object) -> str:
