@@ -3,8 +3,8 @@
 They use only modules of the library, the default memory layout and no shortcut: ``nn.MultiheadAttention`` on every
 token, means over axes, ``torch.optim.Adam`` as it is. They are the full models at any published size, without dropout;
 equations and axes are those of ``tfser.models``. ``reference`` copies the weights of tfser's model, so that equal
-losses and gradients show equal equations. The module is not among the tests because the benchmark runs where only the package
-is installed.
+losses and gradients show equal equations. The module is not among the tests because the benchmark runs where only the
+package is installed.
 """
 
 from __future__ import annotations
