@@ -52,7 +52,7 @@ _AFTER_PARTS = (
 """Columns of ablation.csv around those of the parts.
 
 ``_sd`` is over folds, ``_seed_sd`` over seeds; ``_low`` and ``_high`` bound the 95 % interval; ``uar_mean_zeros``
-counts absent emotions as a recall of 0. Differences are of the means of folds, this row's minus that of ``compared_with``.
+counts absent emotions as a recall of 0. Differences are of the means of folds, this row minus ``compared_with``.
 """
 
 
