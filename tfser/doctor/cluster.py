@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from tfser.doctor import machine, places, probe
@@ -154,6 +155,9 @@ def _visit(ray: Any, alive: Sequence[dict[str, Any]], request: Mapping[str, Any]
         pinned = NodeAffinitySchedulingStrategy(node_id=node["id"], soft=False)
         return ray.remote(num_cpus=0, max_retries=0, **resources)(function).options(scheduling_strategy=pinned)
 
+    def now(node: Mapping[str, Any]) -> float:
+        return float(ray.get(on(node, probe.now).remote(), timeout=NODE_S))
+
     pending = {
         on(n, probe.look).remote({**request, "own": f"{request['own']}-{n['id'][:8]}"}): (n, "facts") for n in alive
     }
@@ -173,7 +177,7 @@ def _visit(ray: Any, alive: Sequence[dict[str, Any]], request: Mapping[str, Any]
             node["error"] = f"it ran no task within {NODE_S:.0f} s"
     for node in alive:
         if "facts" in node:
-            node["clock"] = _clock(lambda n=node: ray.get(on(n, probe.now).remote(), timeout=NODE_S))  # type: ignore[misc]
+            node["clock"] = _clock(partial(now, node))
 
 
 def _clock(ask: Callable[[], float]) -> dict[str, float]:

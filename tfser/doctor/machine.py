@@ -71,7 +71,8 @@ def allows(requirement: str, version: str) -> bool:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in re.match(r"[0-9.]*", version).group().strip(".").split(".") if n)  # type: ignore[union-attr]
+    own = re.sub(r"(?s)[^0-9.].*", "", version)
+    return tuple(int(n) for n in own.split(".") if n)
 
 
 def versions(facts: Mapping[str, Any], needed: tuple[str, list[str]] | None) -> list[Finding]:

@@ -158,7 +158,8 @@ def beneath(column: Column, row: Row) -> list[str]:
     for line in column.beneath:
         values = [row.values.get(key) for key in line.keys]
         if all(known(value) for value in values):
-            lines.append(line.text.format(*(FORMS[line.form](float(value)) for value in values)))  # type: ignore[arg-type]
+            form = FORMS[line.form]
+            lines.append(line.text.format(*(form(float(value)) for value in values)))  # type: ignore[arg-type]
     return lines
 
 
