@@ -167,13 +167,13 @@ def check(typed: Sequence[str]) -> tuple[str, Options]:
         )
     tunnel = f"Leave it at 127.0.0.1 and tunnel (ssh -L {a.port}:127.0.0.1:{a.port} HEAD), or say --beyond-loopback"
     if not is_loopback(a.host) and not a.beyond_loopback:
-        problems.append(f"--host {a.host}: MLflow would answer others, and it asks nobody for a password. {tunnel}")
+        problems.append(f"--host {a.host}: MLflow would answer others, and it asks for no password. {tunnel}")
     for given in (
         re.findall(r"(?:^|(?<=[\s='\"]))(?:-[hb]|--(?:host|bind|listen)\b)", " ".join(more))
         if not a.beyond_loopback
         else ()
     ):
-        problems.append(f"{given} behind --: MLflow could answer others, and it asks nobody for a password. {tunnel}")
+        problems.append(f"{given} behind --: MLflow could answer others, and it asks for no password. {tunnel}")
     if not 0 < a.port < 65536:
         problems.append(f"--port {a.port}: from 1 to 65535")
     if not a.every > 0:

@@ -779,7 +779,7 @@ def test_a_server_that_refuses_its_name_is_told_which_to_allow():
 
 def test_a_remote_server_that_asks_nobody_is_a_warning(far_away):
     with mlflow_server() as (uri, _):
-        assert "asks nobody who they are" in only(places.mlflow(uri, places.mlflow_facts(uri))).found
+        assert "asks for no password" in only(places.mlflow(uri, places.mlflow_facts(uri))).found
 
 
 def test_a_server_that_is_not_there_is_a_problem():

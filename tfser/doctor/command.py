@@ -144,7 +144,7 @@ def examine(request: Wanted | ImportError, say: Callable[[str], None]) -> list[F
         found.append(
             note(
                 "Ray",
-                "no address is given (--address, RAY_ADDRESS); a sweep would start a Ray of its own on this machine",
+                "no address is given (--address, RAY_ADDRESS); a sweep would start its own Ray on this machine",
             )
         )
     for address in request.addresses:

@@ -263,7 +263,7 @@ def _server_findings(shown: str, facts: Mapping[str, Any]) -> list[Finding]:
             )
         )
     if not facts["loopback"] and stranger is not None and stranger[0] == 200:
-        text = f"{shown} asks nobody who they are: anyone who reaches it can read, change and delete runs"
+        text = f"{shown} asks for no password: anyone who reaches it can read, change and delete runs"
         tunnel = f"ssh -L 5000:127.0.0.1:5000 {facts['host'].partition(':')[0]}"
         found.append(warning(topic, text, f"mlflow server --host 127.0.0.1 ... there, and here: {tunnel}"))
     return found

@@ -98,5 +98,5 @@ def split(
     train = [i for i, name in enumerate(names) if name != fold and name not in scored_groups]
     scored = [i for i, name in enumerate(names) if name in scored_groups]
     if not train:
-        raise ValueError(f"fold {fold} with validation {', '.join(validation)} leaves nobody to train on")
+        raise ValueError(f"fold {fold} with validation {', '.join(validation)} leaves no utterance to train on")
     return train, scored
