@@ -19,7 +19,7 @@ from tfser.databases.folders import show
 from tfser.databases.formats import audformat, manifest
 from tfser.databases.formats.manifest import NAME
 from tfser.databases.reader import Reader, Reading, go_on, harmful, lines
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError, counted, unknown
 from tfser.storage.places import RESERVED, Place, is_remote
 
 KNOWN: dict[str, Reader] = {
@@ -104,8 +104,9 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _incomplete(info: DatabaseInfo, count: int) -> str:
-    of = f" of {info.expected_utterances}" if info.expected_utterances else ""
-    return f"incomplete: {count}{of} utterances"
+    if info.expected_utterances:
+        return f"incomplete: {count} of {info.expected_utterances} utterances"
+    return f"incomplete: {counted(count, 'utterance')}"
 
 
 def examine(request: str, data: Place | None) -> tuple[Database, list[Problem]]:
