@@ -1,17 +1,17 @@
 """MLflow on the head of a cluster: a server on loopback, its database copied to durable storage.
 
-    python cluster/mlflow_service.py start      in the background; does nothing where it runs already
-    python cluster/mlflow_service.py run        in the foreground, for a container; ends when MLflow does
+    python cluster/mlflow_service.py start      in the background; does nothing if it runs already
+    python cluster/mlflow_service.py run        in the foreground, for a container; ends with MLflow
     python cluster/mlflow_service.py status
     python cluster/mlflow_service.py stop
 
-SQLite needs a local disk, and a head's local disk does not outlive the head. So the database lies in a local folder, is copied
-to the storage every minute and at SIGTERM, and comes back from there on a new head. Artifacts go to the storage directly. With
---database postgresql://... nothing is copied. Everything after a lone ``--`` is passed on to ``mlflow server``.
+SQLite needs a local disk, and a head's local disk does not outlive the head. So the database is in a local folder, is
+copied to the storage every minute and at SIGTERM, and is restored from there on a new head. Artifacts go to the storage
+directly. With --database postgresql://... nothing is copied. Words after a lone ``--`` go to ``mlflow server``.
 
-Starting again what died is left to others: to systemd (a user unit) where your units outlive your login, to the container
-runtime, and to ``restart.sh`` elsewhere. Knows nothing of sweeps and trials: training does not wait for MLflow, and a sweep
-writes what MLflow missed at its next start.
+Others start it again after a failure: systemd (a user unit) if your units outlive your login, the container runtime,
+and ``restart.sh`` elsewhere. The service knows nothing of sweeps and trials: training does not wait for MLflow, and a
+sweep's next start writes what MLflow missed.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ from tfser.tracking.uri import sqlite_uri
 SCRIPT = Path(__file__).resolve()
 
 PATIENCE_S = 60.0
-"""How long ``stop`` waits for the last copy and the end of the server."""
+"""Seconds that ``stop`` waits for the last copy and the end of the server."""
 
 MARK = "TFSER_MLFLOW_SERVICE"
-"""In the environment of every process of a service: its folder."""
+"""Variable in the environment of every process of a service; it holds the service's folder."""
 
 UNIT = {
     "Restart": "on-failure",
@@ -61,17 +61,17 @@ UNIT = {
     "RestartMaxDelaySec": "60",
     "StartLimitIntervalSec": "0",
 }
-"""How systemd 254 or newer starts the service again: ever more seldom, and without end. An older one refuses these."""
+"""Lets systemd 254 or newer restart the service, with growing pauses and without end; an older one refuses these."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """One service, checked."""
+    """One service's options, checked."""
 
     folder: Path
-    """Local: the SQLite database, logs and the lock that lets one service run here."""
+    """Local folder of the SQLite database, the logs, and the lock that allows one service here."""
     storage: Place
-    """Durable: the copy of the database, and the artifacts."""
+    """Durable place for the copy of the database, and for the artifacts."""
     database: str | None
     """A database server's URI; ``None`` is SQLite in ``folder``."""
     host: str
@@ -79,11 +79,11 @@ class Options:
     every_s: float
     """Seconds between two copies of the database."""
     more: tuple[str, ...]
-    """For ``mlflow server``, as typed."""
+    """Words for ``mlflow server``, as typed."""
 
     @property
     def url(self) -> str:
-        """Where a browser on this machine finds the server."""
+        """The server's address for a browser on this machine."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
@@ -94,12 +94,12 @@ class Options:
 
     @property
     def backup(self) -> Place:
-        """Its copy."""
+        """The copy of the local database."""
         return self.storage / "mlflow.db"
 
     @property
     def unit(self) -> str:
-        """The name of its unit in systemd."""
+        """The name of the service's systemd unit."""
         return f"tfser-mlflow-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}.service"
 
 
@@ -122,7 +122,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--beyond-loopback",
         action="store_true",
-        help="allow a --host that others reach; MLflow asks nobody for a password",
+        help="allow a --host that others reach; MLflow asks for no password",
     )
     p.add_argument("--port", type=int, default=5000, help="default: 5000")
     p.add_argument(
@@ -135,7 +135,7 @@ def check(typed: Sequence[str]) -> tuple[str, Options]:
     """Return the action and its options.
 
     Raises:
-        RequestError: with everything that is wrong with them.
+        RequestError: with all their problems.
     """
     words = list(typed)
     more = words[words.index("--") + 1 :] if "--" in words else []
@@ -167,13 +167,13 @@ def check(typed: Sequence[str]) -> tuple[str, Options]:
         )
     tunnel = f"Leave it at 127.0.0.1 and tunnel (ssh -L {a.port}:127.0.0.1:{a.port} HEAD), or say --beyond-loopback"
     if not is_loopback(a.host) and not a.beyond_loopback:
-        problems.append(f"--host {a.host}: MLflow would answer others, and it asks nobody for a password. {tunnel}")
+        problems.append(f"--host {a.host}: MLflow would answer others, and it asks for no password. {tunnel}")
     for given in (
         re.findall(r"(?:^|(?<=[\s='\"]))(?:-[hb]|--(?:host|bind|listen)\b)", " ".join(more))
         if not a.beyond_loopback
         else ()
     ):
-        problems.append(f"{given} behind --: MLflow could answer others, and it asks nobody for a password. {tunnel}")
+        problems.append(f"{given} behind --: MLflow could answer others, and it asks for no password. {tunnel}")
     if not 0 < a.port < 65536:
         problems.append(f"--port {a.port}: from 1 to 65535")
     if not a.every > 0:
@@ -192,12 +192,12 @@ def check(typed: Sequence[str]) -> tuple[str, Options]:
 
 
 def restore(options: Options) -> bool:
-    """Bring the database back from the storage where this machine has none; return whether it did.
+    """Restore the database from the storage if this machine has none; return whether it did.
 
-    A damaged copy is set aside in the storage and counts as none: MLflow is a view, and the sweeps write it anew.
+    A damaged copy is set aside in the storage and counts as missing: MLflow is a view, which the sweeps write again.
 
     Raises:
-        OSError: the storage does not answer. A server must not start then: its empty database would replace the copy.
+        OSError: the storage does not answer. No server may start then: its empty database would replace the copy.
     """
     if options.sqlite.exists():
         return False
@@ -217,10 +217,10 @@ def restore(options: Options) -> bool:
 
 
 def back_up(options: Options) -> None:
-    """Copy the database as it is between two transactions, while a server may be writing.
+    """Copy the database between two transactions, even while a server writes.
 
     Raises:
-        OSError: the storage cannot be written; the copy in it is as it was.
+        OSError: the storage cannot be written; the copy in it has not changed.
         sqlite3.Error: the database cannot be read.
     """
     copy = options.folder / "copying.db"
@@ -229,7 +229,7 @@ def back_up(options: Options) -> None:
         contextlib.closing(sqlite3.connect(f"{options.sqlite.as_uri()}?mode=rw", uri=True, timeout=20)) as source,
         contextlib.closing(sqlite3.connect(copy)) as target,
     ):
-        source.backup(target, sleep=0.02)  # between two attempts while a writer holds it
+        source.backup(target, sleep=0.02)  # the pause between attempts while a writer holds it
     if not _is_sound(copy):
         raise sqlite3.DatabaseError(f"{options.sqlite} is damaged; the copy in the storage is left as it was")
     with open(copy, "rb") as whole:
@@ -246,7 +246,7 @@ def _is_sound(database: Path) -> bool:
 
 
 class Service:
-    """A server and the copies of its database, until either is told to stop or the server ends."""
+    """A server and the copies of its database, until the service is stopped or the server ends."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -262,7 +262,7 @@ class Service:
         }
 
     def __call__(self) -> int:
-        """Run; return the exit code, 0 where it was told to stop.
+        """Run and return the exit code, which is 0 after a stop.
 
         Raises:
             RequestError: the storage cannot be written, or the port is taken.
@@ -279,11 +279,9 @@ class Service:
         while server.poll() is None and not self.stopping.wait(0.2):
             pass
         code = server.poll()
-        self.copy()  # whoever stops us may not wait for the server to end
-        for sign, grace_s in (
-            (signal.SIGTERM, 5.0),
-            (signal.SIGKILL, None),
-        ):  # those too that a dead first process left behind
+        self.copy()  # the process that stops us may not wait for the server to end
+        # The signals go to the whole group, which includes what a dead first process left behind.
+        for sign, grace_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, None)):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(server.pid, sign)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -316,7 +314,7 @@ class Service:
             ), log
 
     def copy(self) -> None:
-        """Copy the database if it changed; a failure is said and tried again the next time."""
+        """Copy the database if it changed; report a failure and try again the next time."""
         if self.options.database is not None or not self.options.sqlite.exists():
             return
         with self._copying:
@@ -339,7 +337,7 @@ class Service:
             self.copy()
 
     def _stamp(self) -> object:
-        """Return what differs whenever the database does."""
+        """Return a value that changes whenever the database does."""
         files = (self.options.sqlite, self.options.sqlite.with_name("mlflow.db-wal"))
         return [(f.stat().st_mtime_ns, f.stat().st_size) for f in files if f.exists()]
 
@@ -349,13 +347,13 @@ class Service:
 
 
 def probe(options: Options) -> None:
-    """Refuse storage that cannot be written, and a port that is taken, before anything starts.
+    """Refuse storage that cannot be written, and a port in use, before anything starts.
 
     Raises:
-        RequestError: with what is wrong.
+        RequestError: with all problems.
     """
     problems = []
-    for pause_s in (1, 3, None):  # a new machine's credentials and names can be seconds late
+    for pause_s in (1, 3, None):  # a new machine's credentials and names can come seconds late
         try:
             make_folder(options.storage)
             commit_text(options.storage / "service.json", json.dumps({"host": socket.gethostname()}) + "\n")
@@ -381,7 +379,7 @@ def probe(options: Options) -> None:
 
 
 def marked(options: Options) -> tuple[list[psutil.Process], list[psutil.Process]]:
-    """Return the other processes of this folder's service: what runs it or starts it again, and its servers."""
+    """Return the other processes of this folder's service: those that run or restart it, and its servers."""
     service: list[psutil.Process] = []
     servers: list[psutil.Process] = []
     for process in psutil.process_iter():
@@ -392,7 +390,7 @@ def marked(options: Options) -> tuple[list[psutil.Process], list[psutil.Process]
 
 
 def end_leftovers(options: Options) -> None:
-    """End servers whose service was killed: they hold the port and the database. Call it where no service runs."""
+    """End servers whose service was killed, because they hold the port and the database. Call it if no service runs."""
     _, servers = marked(options)
     for process in servers:
         with contextlib.suppress(psutil.Error):
@@ -402,7 +400,7 @@ def end_leftovers(options: Options) -> None:
 
 
 def running(options: Options) -> str | None:
-    """Name what runs this folder's service or waits to start it again; ``None`` where nothing does."""
+    """Name the unit or process that runs or restarts this folder's service; ``None`` if there is none."""
     if _said("systemctl", "--user", "show", "--property=ActiveState", "--value", options.unit) in (
         "active",
         "activating",
@@ -414,7 +412,7 @@ def running(options: Options) -> str | None:
 
 
 def _said(*command: str, timeout_s: float = 10.0) -> str | None:
-    """Return what a command prints; ``None`` where there is no such command, or it fails."""
+    """Return what a command prints; ``None`` if it fails or does not exist."""
     try:
         return subprocess.run(command, capture_output=True, check=True, text=True, timeout=timeout_s).stdout.strip()
     except (OSError, subprocess.SubprocessError):
@@ -428,9 +426,8 @@ def say(text: str) -> None:
 
 def run(options: Options, typed: Sequence[str]) -> int:
     """Run in the foreground until SIGTERM, Ctrl-C or MLflow's end; return the exit code."""
-    if os.environ.get(MARK) != str(
-        options.folder
-    ):  # others read the mark in the environment that a process begins with
+    # Others read the mark in the environment that a process begins with, so this one begins again with it.
+    if os.environ.get(MARK) != str(options.folder):
         os.execve(sys.executable, [sys.executable, str(SCRIPT), *typed], {**os.environ, MARK: str(options.folder)})
     options.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
@@ -445,7 +442,7 @@ def run(options: Options, typed: Sequence[str]) -> int:
 
 
 def start(options: Options, typed: Sequence[str]) -> int:
-    """Start it in the background, detached from this terminal; return the exit code.
+    """Start the service in the background, detached from this terminal; return the exit code.
 
     Raises:
         RequestError: see ``probe``.
@@ -461,7 +458,7 @@ def start(options: Options, typed: Sequence[str]) -> int:
     words = [sys.executable, str(SCRIPT), *typed]
     words[words.index("start")] = "run"
     environment = {**os.environ, MARK: str(options.folder)}
-    # A unit lives as long as your login, unless you let it linger; one that outlived its Slurm job would be nobody's.
+    # A unit ends with your login unless you let it linger; one that outlives its Slurm job would run unattended.
     lingers = (
         "SLURM_JOB_ID" not in os.environ
         and _said("loginctl", "show-user", str(os.getuid()), "--property=Linger", "--value") == "yes"
@@ -480,7 +477,7 @@ def start(options: Options, typed: Sequence[str]) -> int:
 
 
 def _unit(options: Options, words: Sequence[str], environment: dict[str, str], log: Path) -> bool:
-    """Have systemd run a command as a unit of this user; return whether it does."""
+    """Let systemd run a command as a unit of this user; return whether it does."""
     kept = {**UNIT, "StandardOutput": f"append:{log}", "StandardError": f"append:{log}"}
     asked = ["systemd-run", "--user", "--collect", "--same-dir", f"--unit={options.unit}"]
     asked += [f"--property={name}={value}" for name, value in kept.items()]
@@ -489,7 +486,7 @@ def _unit(options: Options, words: Sequence[str], environment: dict[str, str], l
 
 
 def status(options: Options) -> int:
-    """Print whether it runs, answers and is copied; return 0 where all is well."""
+    """Print whether the service runs, answers and is copied; return 0 if all is well."""
     there = running(options)
     if there is None:
         print(
@@ -517,9 +514,9 @@ def stop(options: Options) -> int:
     if running(options) is None:
         print(f"No MLflow service runs here ({options.folder})")
         return 0
-    _said("systemctl", "--user", "stop", options.unit, timeout_s=PATIENCE_S)  # fails where systemd does not know it
+    _said("systemctl", "--user", "stop", options.unit, timeout_s=PATIENCE_S)  # fails if systemd does not know it
     until = time.monotonic() + PATIENCE_S
-    while left := marked(options)[0]:  # again and again: one may have been starting another
+    while left := marked(options)[0]:  # repeated, because one may have been starting another
         if time.monotonic() > until:
             log = options.folder / "service.log"
             print(
@@ -536,7 +533,7 @@ def stop(options: Options) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     take_any_text()
     typed = list(sys.argv[1:] if argv is None else argv)
     try:

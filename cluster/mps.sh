@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# CUDA MPS on this machine: the trials that share a GPU compute at the same moment instead of in turns.
+# CUDA MPS on this machine: trials that share a GPU compute at the same time instead of in turns.
 #
 #   TFSER_MPS=1 bash cluster/mps.sh start     before `ray start`, as the same user; does nothing without TFSER_MPS=1
 #   bash cluster/mps.sh status | stop
 #
-# One daemon serves every GPU of the machine. Processes find it by the folder CUDA_MPS_PIPE_DIRECTORY (default /tmp/nvidia-mps),
-# which therefore has to be the same for `ray start`. A fault of one trial on the GPU can end the others that share it; they are
-# trained again. Exits 0 where there is nothing to do, 1 with the reason where MPS was asked for and cannot be had.
+# One daemon serves every GPU of the machine. Processes find it by the folder CUDA_MPS_PIPE_DIRECTORY (default
+# /tmp/nvidia-mps), which must be the same for `ray start`. A fault of one trial can end the others on its GPU; they are
+# trained again. The exit code is 0 if there is nothing to do, and 1, with the reason, if MPS is wanted but impossible.
 set -euo pipefail
 
 export CUDA_MPS_PIPE_DIRECTORY="${CUDA_MPS_PIPE_DIRECTORY:-/tmp/nvidia-mps}"
 export CUDA_MPS_LOG_DIRECTORY="${CUDA_MPS_LOG_DIRECTORY:-$CUDA_MPS_PIPE_DIRECTORY-log}"
-# A daemon that is started with it numbers the GPUs anew, and Ray's numbers would be wrong.
+# With this variable the daemon would renumber the GPUs, and Ray's numbers would be wrong.
 unset CUDA_VISIBLE_DEVICES
 
 runs() { echo get_server_list | nvidia-cuda-mps-control >/dev/null 2>&1; }

@@ -3,11 +3,11 @@
 #
 #   bash cluster/onprem.sh start  [HOSTS]     Ray on every machine, MLflow on the first; what runs already stays
 #   bash cluster/onprem.sh status [HOSTS]
-#   bash cluster/onprem.sh stop   [HOSTS]     ends what `start` started, by process id; other people's Ray is not touched
+#   bash cluster/onprem.sh stop   [HOSTS]     ends what `start` started, by process id; no Ray of other users
 #
-# HOSTS (default: cluster/hosts) has one ssh destination a line, the head first, with options of `ray start` behind it:
+# HOSTS (default: cluster/hosts) has one ssh destination a line, the head first, with options of `ray start` after it:
 #
-#     anna@node0 --num-cpus=0      # the head; it may run trials as well, without --num-cpus=0
+#     anna@node0 --num-cpus=0      # the head; without --num-cpus=0 it runs trials as well
 #     anna@node1
 #     anna@node2 --num-gpus=2
 #
@@ -17,10 +17,10 @@
 #     TFSER_DATA            the corpora: shared folder or URI
 #     TFSER_ROOT            this checkout's path on every machine; default: its path here
 #     TFSER_ENV             the Python environment's path on every machine; default: TFSER_ROOT/.venv
-#     TFSER_HEAD_IP         the head's address as the others see it; default: what Ray finds
+#     TFSER_HEAD_IP         the head's address for the other machines; default: what Ray finds
 #     TFSER_PORTS           Ray's ports between machines are this one to 999 above it; default: 7000
 #     TFSER_DASHBOARD_PORT, TFSER_MLFLOW_PORT   on the head's loopback; default: 8265 and 5000
-#     TFSER_TRIAL_CPUS, TFSER_TRIAL_GPUS, TFSER_MPS, TFSER_MLFLOW_DATABASE, TFSER_CACHE   passed on where they are set
+#     TFSER_TRIAL_CPUS, TFSER_TRIAL_GPUS, TFSER_MPS, TFSER_MLFLOW_DATABASE, TFSER_CACHE   passed on if set
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -38,24 +38,26 @@ case "$action" in
   start | status | stop) ;;
   *) wrong "start, status or stop? (for example: bash cluster/onprem.sh start)" ;;
 esac
-[ -r "$hosts_file" ] || wrong "no hosts: $hosts_file cannot be read; write one ssh destination a line into it, the head first"
+[ -r "$hosts_file" ] ||
+  wrong "no hosts: $hosts_file cannot be read; write one ssh destination a line into it, the head first"
 mapfile -t hosts < <(sed 's/#.*//; s/^[[:space:]]*//; s/[[:space:]]*$//; /^$/d' "$hosts_file")
 [ "${#hosts[@]}" -gt 0 ] || wrong "$hosts_file names no machine"
 if [ "$action" = start ]; then
-  [ -n "${TFSER_HOME:-}" ] || wrong "TFSER_HOME is not set; name a folder that every machine reaches under the same path, or a URI"
+  [ -n "${TFSER_HOME:-}" ] ||
+    wrong "TFSER_HOME is not set; name a folder that every machine reaches under the same path, or a URI"
   if ! [[ "$TFSER_PORTS" =~ ^[0-9]+$ ]] || [ "$TFSER_PORTS" -lt 1024 ] || [ "$TFSER_PORTS" -gt 64000 ]; then
     wrong "TFSER_PORTS $TFSER_PORTS: from 1024 to 64000"
   fi
 fi
 
-# A script on standard input, with our settings before it: nothing that may be secret is in a command line.
+# Runs a script from standard input on a host, with our settings before it: no secret is in a command line.
 on() {
   local host=$1 name
   # shellcheck disable=SC2034  # read by name, below
   local ADDRESS=$2 OPTIONS=$3
   {
-    for name in TFSER_ROOT TFSER_ENV TFSER_PORTS TFSER_DASHBOARD_PORT TFSER_MLFLOW_PORT TFSER_HEAD_IP \
-      TFSER_HOME TFSER_DATA TFSER_TRIAL_CPUS TFSER_TRIAL_GPUS TFSER_MPS TFSER_MLFLOW_DATABASE TFSER_CACHE ADDRESS OPTIONS; do
+    for name in TFSER_ROOT TFSER_ENV TFSER_PORTS TFSER_DASHBOARD_PORT TFSER_MLFLOW_PORT TFSER_HEAD_IP TFSER_HOME \
+      TFSER_DATA TFSER_TRIAL_CPUS TFSER_TRIAL_GPUS TFSER_MPS TFSER_MLFLOW_DATABASE TFSER_CACHE ADDRESS OPTIONS; do
       if [ -n "${!name:-}" ]; then printf 'export %s=%q\n' "$name" "${!name}"; fi
     done
     printf '%s\n' "$common"
@@ -69,7 +71,7 @@ set -euo pipefail
 state=$HOME/.tfser-cluster/$(hostname)   # the home folder may be shared
 (umask 077; mkdir -p "$state")
 mark=TFSER_CLUSTER=$state
-# Whether a process is this cluster's: all of them inherit the mark.
+# Tells whether a process belongs to this cluster: all of them inherit the mark.
 marked() { { tr '\0' '\n' <"/proc/$1/environ" | grep -qxF -- "$mark"; } 2>/dev/null; }
 ours() {
   local folder
@@ -97,7 +99,8 @@ token() {
     ssh -o BatchMode=yes -o ConnectTimeout=10 "${line%% *}" '
       set -eu; umask 077; mkdir -p "$HOME/.ray"; theirs=$HOME/.ray/auth_token; new=$(cat)
       if [ -s "$theirs" ] && [ "$(cat "$theirs")" != "$new" ]; then
-        echo "$(hostname) has another token in $theirs, perhaps of another cluster; move it away, or copy it to this machine" >&2; exit 1
+        echo "$(hostname) has another token in $theirs, perhaps of another cluster;" \
+          "move it away, or copy it to this machine" >&2; exit 1
       fi
       printf %s "$new" >"$theirs.$$"; chmod 600 "$theirs.$$"; mv -f "$theirs.$$" "$theirs"' <"$token"
   done
@@ -118,7 +121,8 @@ else
     exit 1
   fi
   PATH=$TFSER_ENV/bin:$PATH
-  export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAY_JOB_STOP_WAIT_TIME_S=30 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=10
+  export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+  export RAY_JOB_STOP_WAIT_TIME_S=30 RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=10
   # Ray's metrics endpoints ask for no token and would listen on every interface.
   export RAY_enable_metrics_collection=0 AUTOSCALER_METRIC_PORT=-1 DASHBOARD_METRIC_PORT=-1
   export MLFLOW_TRACKING_URI=http://127.0.0.1:$TFSER_MLFLOW_PORT
@@ -157,8 +161,10 @@ REMOTE
 
 start_head=$(
   cat <<'REMOTE'
-"$TFSER_ENV/bin/python" "$TFSER_ROOT/cluster/mlflow_service.py" start --folder "$state/mlflow" --port "$TFSER_MLFLOW_PORT"
-sed -n 's/\x1b\[[0-9;]*m//g; s/.*Local node IP: *\([^ ]*\).*/address \1/p' "$state/ray.log" | head -n 1   # without its colours
+"$TFSER_ENV/bin/python" "$TFSER_ROOT/cluster/mlflow_service.py" start \
+  --folder "$state/mlflow" --port "$TFSER_MLFLOW_PORT"
+# Without Ray's colours.
+sed -n 's/\x1b\[[0-9;]*m//g; s/.*Local node IP: *\([^ ]*\).*/address \1/p' "$state/ray.log" | head -n 1
 REMOTE
 )
 
@@ -169,7 +175,7 @@ for _ in $(seq 120); do
   if ! runs; then break; fi
   sleep 0.5
 done
-# What its first process left behind, or could not end in a minute.
+# Processes that the first one left behind, or could not end in a minute.
 for pid in $(ours); do kill -KILL "$pid" 2>/dev/null || true; done
 rm -f "$state/ray.pid"
 if [ -d "$state/mlflow" ]; then
@@ -181,7 +187,11 @@ REMOTE
 
 status_ray=$(
   cat <<'REMOTE'
-if runs; then echo "$(hostname): Ray runs (process $(cat "$state/ray.pid"))"; else echo "$(hostname): Ray does not run"; fi
+if runs; then
+  echo "$(hostname): Ray runs (process $(cat "$state/ray.pid"))"
+else
+  echo "$(hostname): Ray does not run"
+fi
 if [ -d "$state/mlflow" ]; then
   "$TFSER_ENV/bin/python" "$TFSER_ROOT/cluster/mlflow_service.py" status --folder "$state/mlflow" || true
   if runs; then RAY_AUTH_MODE=token "$TFSER_ENV/bin/ray" status --address="127.0.0.1:$TFSER_PORTS" || true; fi
@@ -202,10 +212,10 @@ case "$action" in
     for line in "${hosts[@]:1}"; do
       on "${line%% *}" "$ip:$TFSER_PORTS" "$(options_of "$line")" <<<"$start_ray" || failed=1
     done
-    head=${hosts[0]%% *}
+    head=${hosts[0]%% *} dashboard_port=$TFSER_DASHBOARD_PORT mlflow_port=$TFSER_MLFLOW_PORT
     cat <<END
 From here:
-  ssh -N -L $TFSER_DASHBOARD_PORT:127.0.0.1:$TFSER_DASHBOARD_PORT -L $TFSER_MLFLOW_PORT:127.0.0.1:$TFSER_MLFLOW_PORT $head
+  ssh -N -L $dashboard_port:127.0.0.1:$dashboard_port -L $mlflow_port:127.0.0.1:$mlflow_port $head
   export RAY_AUTH_MODE=token RAY_API_SERVER_ADDRESS=http://127.0.0.1:$TFSER_DASHBOARD_PORT
   ray job submit --working-dir . -- python -m tfser.sweep casia
 END

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a command, and again whenever it fails: at first after a second, ever more seldom while it keeps failing.
+# Runs a command, and runs it again whenever it fails: after a second at first, with growing pauses if it keeps failing.
 #
 #   bash cluster/restart.sh COMMAND...     ends when the command ends with 0
 set -u

@@ -15,38 +15,47 @@
 #
 #   TFSER_HOME=/shared/tfser TFSER_DATA=/shared/corpora sbatch cluster/slurm.sh casia --trials 50
 #
-# What stands behind slurm.sh goes to `python -m tfser.sweep`. Submit from the repository's root, with the environment active
-# (or name it with TFSER_ENV). Lines above: the site's partition and account are added with sbatch's own options.
+# Words after slurm.sh go to `python -m tfser.sweep`. Submit from the repository's root, with the environment active (or
+# name it with TFSER_ENV). Add the site's partition and account by sbatch's own options.
 #
-# Shortly before the time is up, the sweep is stopped and the job put into the queue again; it goes on where it was. --exclusive,
-# because Ray's symmetric run ends with `ray stop`, which ends every Ray of yours on the node.
+# Shortly before the time is up, the sweep is stopped and the job queued again; it goes on where it was. The job is
+# --exclusive because Ray's symmetric run ends with `ray stop`, which ends all your Rays on the node.
 set -euo pipefail
 
 wrong() {
   printf 'slurm.sh: %s\n' "$1" >&2
   exit 2
 }
-[ -n "${SLURM_JOB_ID:-}" ] || wrong "this runs inside a job; submit it: sbatch cluster/slurm.sh DATABASE [options of tfser.sweep]"
-[ -n "${TFSER_HOME:-}" ] || wrong "TFSER_HOME is not set; name a folder that every node reaches under the same path, or a URI"
+[ -n "${SLURM_JOB_ID:-}" ] ||
+  wrong "this runs inside a job; submit it: sbatch cluster/slurm.sh DATABASE [options of tfser.sweep]"
+[ -n "${TFSER_HOME:-}" ] ||
+  wrong "TFSER_HOME is not set; name a folder that every node reaches under the same path, or a URI"
 [ $# -gt 0 ] || wrong "no database; for example: sbatch cluster/slurm.sh casia"
 
 root=${TFSER_ROOT:-${SLURM_SUBMIT_DIR:-$PWD}}
-if [ -n "${TFSER_ENV:-}" ]; then PATH=$TFSER_ENV/bin:$PATH; elif [ -x "$root/.venv/bin/ray" ]; then PATH=$root/.venv/bin:$PATH; fi
-command -v ray >/dev/null || wrong "no ray on PATH; activate tfser's environment before sbatch, or name it with TFSER_ENV"
-[ -r "$root/cluster/mlflow_service.py" ] || wrong "$root is not the repository's root; submit from there, or name it with TFSER_ROOT"
+if [ -n "${TFSER_ENV:-}" ]; then
+  PATH=$TFSER_ENV/bin:$PATH
+elif [ -x "$root/.venv/bin/ray" ]; then
+  PATH=$root/.venv/bin:$PATH
+fi
+command -v ray >/dev/null ||
+  wrong "no ray on PATH; activate tfser's environment before sbatch, or name it with TFSER_ENV"
+[ -r "$root/cluster/mlflow_service.py" ] ||
+  wrong "$root is not the repository's root; submit from there, or name it with TFSER_ROOT"
 
-# Ports of this job's own, below those that Linux gives out by itself; and a short folder, since socket paths end at 107 letters.
+# Ports for this job alone, below those that Linux assigns; and a short folder, because a socket path has at most 107
+# letters.
 port=$((20000 + SLURM_JOB_ID % 2000 * 4))
 scratch=/tmp/tfser-$SLURM_JOB_ID
 ip=${TFSER_HEAD_IP:-$(hostname -I | cut -d' ' -f1)}
 
-# A token for this job alone; it is in no file, and in the environment only of this job's processes.
+# A token for this job alone: it is in no file, and only in the environment of this job's processes.
 RAY_AUTH_TOKEN=$(od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 # Ray's metrics endpoints ask for no token and would listen on every interface.
 export RAY_enable_metrics_collection=0 AUTOSCALER_METRIC_PORT=-1 DASHBOARD_METRIC_PORT=-1
 export RAY_ADDRESS=$ip:$port RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=${RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT:-300}
-# The other nodes notice this soon that the first has ended Ray, and end too.
+# Seconds after which the other nodes notice that the first has ended Ray, and end too.
 export RAY_gcs_rpc_server_reconnect_timeout_s=20
 export MLFLOW_TRACKING_URI=http://127.0.0.1:$((port + 2))
 export CUDA_MPS_PIPE_DIRECTORY=$scratch-mps TFSER_HOME
@@ -56,13 +65,14 @@ python "$root/cluster/mlflow_service.py" start --folder "$scratch-mlflow" --port
 
 # shellcheck disable=SC2016  # expands on the nodes
 with_mps='bash "$1/cluster/mps.sh" start || echo "training goes on without MPS"; shift; exec "$@"'
-# The sweep's own process id, so that it alone can be told to stop while its cluster still stands.
+# Notes the sweep's process id, so that the sweep can be stopped while its cluster still runs.
 # shellcheck disable=SC2016
 noted='echo $$ >"$1"; shift; exec "$@"'
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --kill-on-bad-exit=0 \
   bash -c "$with_mps" _ "$root" \
   ray symmetric-run --address "$RAY_ADDRESS" --min-nodes "$SLURM_JOB_NUM_NODES" \
-  --temp-dir="$scratch" --dashboard-host=127.0.0.1 --dashboard-port=$((port + 1)) --ray-client-server-port=$((port + 3)) \
+  --temp-dir="$scratch" --dashboard-host=127.0.0.1 --dashboard-port=$((port + 1)) \
+  --ray-client-server-port=$((port + 3)) \
   --num-cpus="${SLURM_CPUS_PER_TASK:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --disable-usage-stats \
   -- bash -c "$noted" _ "$scratch-sweep.pid" python -m tfser.sweep --out "$TFSER_HOME" "$@" &
 step=$!
@@ -70,7 +80,7 @@ step=$!
 out_of_time=0
 # shellcheck disable=SC2317  # called by the traps
 end_sweep() { kill -TERM "$(cat "$scratch-sweep.pid" 2>/dev/null || echo "$step")" 2>/dev/null || true; }
-trap 'out_of_time=1; end_sweep' USR1   # Slurm's word that the time is nearly up
+trap 'out_of_time=1; end_sweep' USR1   # Slurm's signal that the time is nearly up
 trap end_sweep TERM INT
 code=0
 while kill -0 "$step" 2>/dev/null; do
@@ -82,7 +92,7 @@ python "$root/cluster/mlflow_service.py" stop --folder "$scratch-mlflow" || true
 rm -rf "$scratch" "$scratch-mlflow" "$scratch-sweep.pid"
 
 if [ "$out_of_time" = 1 ] && [ "$code" != 0 ]; then
-  echo "The time is up; the job goes into the queue again and on from there."
+  echo "The time is up; the job is queued again and goes on from there."
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

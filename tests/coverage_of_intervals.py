@@ -1,19 +1,21 @@
-"""How often the 95 % intervals of ``tfser.evaluation.uncertainty`` hold the truth, measured on simulated speakers.
+"""Coverage of the 95 % intervals of ``tfser.evaluation.uncertainty``, measured on simulated speakers.
 
     python -m tests.coverage_of_intervals OUT [--simulations 1000] [--speakers 3 4 5 8 10 50] [--package]
 
-Writes OUT/blocks.csv (counts per 100 simulations; a later call goes on where it ended) and OUT/coverage.json and OUT/coverage.md from
-it. --package also writes tfser/evaluation/interval_coverage.json, from which ``actual_coverage`` answers. Every simulation is seeded by its
-scenario, number of speakers and number, so any block can be made again alone.
+This writes OUT/blocks.csv (counts per 100 simulations; a later call goes on where it ended), and from it
+OUT/coverage.json and OUT/coverage.md. --package also writes tfser/evaluation/interval_coverage.json, which
+``actual_coverage`` reads. The seed of a simulation is its scenario, number of speakers and number, so any block can be
+made again alone.
 
 Speaker s shows emotion e in n_se utterances; utterance i is recognised under seed r with probability
 
     logistic(mu_e + a_s + b_se + c_sr + u_i),   each of a, b, c, u normal with mean 0
 
-so that a is the speaker, b how the speaker shows that emotion, c the model trained without that speaker under that seed, and u the
-utterance, which all seeds share. The truth that an interval should hold is the figure's expectation over speakers, models and
-utterances; for draws of utterances alone it is the figure that these speakers and models would have over endless utterances. A second
-row has its own mean per emotion, its own b and c, and the same a and u: the two rows' difference is tested too.
+where a is the speaker, b the speaker's manner of showing that emotion, c the model trained without that speaker under
+that seed, and u the utterance, which all seeds share. The truth that an interval should hold is the figure's
+expectation over speakers, models and utterances. For draws of utterances alone it is the figure of these speakers and
+models over endless utterances. A second row has its own mean per emotion, its own b and c, and the same a and u; the
+two rows' difference is tested too.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ BLOCK = 100
 """Simulations per line of blocks.csv."""
 
 DRAWS = {"speakers": 2000, "speakers, utterances": 1000, "utterances": 1000, uncertainty.DIFFERENCE: 1000}
-"""Replicates per interval: fewer than in a report, which moves the coverage by far less than 1000 simulations can tell."""
+"""Replicates per interval: fewer than in a report, which changes coverage by less than 1000 simulations can show."""
 
 COLUMNS = (
     "scenario",
@@ -64,21 +66,21 @@ class Scenario:
 
     about: str
     mu: tuple[float, ...]
-    """Of each emotion."""
+    """Mean of each emotion."""
     gain: tuple[float, ...]
-    """What the second row has more, of each emotion."""
+    """Difference of the second row's means, for each emotion."""
     share: tuple[float, ...]
-    """Of the utterances that show each emotion, on average over speakers."""
+    """Share of the utterances that show each emotion, averaged over speakers."""
     concentration: float
-    """Of the Dirichlet distribution of a speaker's shares: the smaller, the more speakers differ; few then lack an emotion."""
+    """Concentration of the Dirichlet distribution of a speaker's shares; smaller values make speakers differ more."""
     speaker: float
     """Standard deviation of a."""
     manner: float
-    """Of b."""
+    """Standard deviation of b."""
     model: float
-    """Of c."""
+    """Standard deviation of c."""
     utterance: float
-    """Of u."""
+    """Standard deviation of u."""
     seeds: int
 
 
@@ -127,19 +129,19 @@ def logistic(x: np.ndarray) -> np.ndarray:
 
 
 def over_normal(x: np.ndarray, sd: float) -> np.ndarray:
-    """The mean of logistic(x + sd Z) over a standard normal Z, by Gauss-Hermite quadrature; x of any shape."""
+    """Return the mean of logistic(x + sd Z) over a standard normal Z, by Gauss-Hermite quadrature; x of any shape."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     return logistic(x[..., None] + sd * nodes) @ (weights / weights.sum())
 
 
 def utterance_counts(scenario: Scenario, speakers: int, rng: np.random.Generator) -> np.ndarray:
-    """30 to 60 utterances per speaker: int, shape (speakers, emotions)."""
+    """Draw 30 to 60 utterances per speaker: int, shape (speakers, emotions)."""
     shares = rng.dirichlet(scenario.concentration * np.array(scenario.share), speakers)
     return rng.multinomial(rng.integers(30, 61, speakers), shares)
 
 
 def figures(recalls: np.ndarray, counts: np.ndarray) -> dict[str, float]:
-    """The four figures where emotion e of speaker s has that recall and count; both of shape (speakers, emotions)."""
+    """Return the four figures for each speaker's recall and count of each emotion, both (speakers, emotions)."""
     right, shown = recalls * counts, counts > 0
     total = counts.sum(axis=0)
     return {
@@ -152,7 +154,7 @@ def figures(recalls: np.ndarray, counts: np.ndarray) -> dict[str, float]:
 
 @cache
 def expectation(name: str, second: bool) -> dict[str, float]:
-    """The four figures over a population of speakers: exact recalls, and counts of 200,000 speakers, on which recalls do not depend."""
+    """Return the four figures over a population of speakers: exact recalls, and the counts of 200,000 speakers."""
     scenario = SCENARIOS[name]
     sd = np.sqrt(scenario.speaker**2 + scenario.manner**2 + scenario.model**2 + scenario.utterance**2)
     mu = np.array(scenario.mu) + second * np.array(scenario.gain)
@@ -161,7 +163,7 @@ def expectation(name: str, second: bool) -> dict[str, float]:
 
 
 def simulate(name: str, speakers: int, number: int) -> tuple[uncertainty.Row, uncertainty.Row, dict[str, float]]:
-    """Two rows on one test set, and the first row's figures over endless utterances of just these speakers and models."""
+    """Make two rows on one test set, and the first's figures over endless utterances of these speakers and models."""
     scenario = SCENARIOS[name]
     rng = np.random.default_rng([list(SCENARIOS).index(name), speakers, number])
     counts = utterance_counts(scenario, speakers, rng)
@@ -184,7 +186,7 @@ def simulate(name: str, speakers: int, number: int) -> tuple[uncertainty.Row, un
 
 
 def trials(speaker: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> Iterator[uncertainty.FoldScores]:
-    """One per speaker and seed; predicted of shape (seeds, utterances)."""
+    """Yield one trial per speaker and seed; predicted of shape (seeds, utterances)."""
     for s in np.unique(speaker):
         where = np.flatnonzero(speaker == s)
         for seed, guess in enumerate(predicted[:, where]):
@@ -199,7 +201,7 @@ def trials(speaker: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> Ite
 
 
 def measure(name: str, speakers: int, block: int, methods: Sequence[str] = tuple(DRAWS)) -> list[dict[str, object]]:
-    """One line of blocks.csv per method and figure, of ``BLOCK`` simulations."""
+    """Measure one line of blocks.csv per method and figure, of ``BLOCK`` simulations."""
     begun = time.process_time()
     counts: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros(4))
     population, other = expectation(name, False), expectation(name, True)
@@ -213,7 +215,7 @@ def measure(name: str, speakers: int, block: int, methods: Sequence[str] = tuple
             for figure, interval in made.items():
                 truth = endless[figure] if method == "utterances" else population[figure]
                 truth -= other[figure] if method == uncertainty.DIFFERENCE else 0.0
-                if not interval.reason:  # one that cannot be given holds nothing, and counts as missing the truth
+                if not interval.reason:  # an interval that cannot be given counts as missing the truth
                     held = interval.low <= truth <= interval.high
                     counts[method, figure] += (
                         held,
@@ -240,7 +242,7 @@ def read_blocks(path: Path) -> list[dict[str, str]]:
 
 
 def add_up(rows: Sequence[dict[str, str]]) -> list[dict[str, object]]:
-    """One entry per scenario, number of speakers, method and figure: simulations, counts, coverage and mean width."""
+    """Sum up per scenario, number of speakers, method and figure: simulations, counts, coverage and mean width."""
     sums: dict[tuple[str, int, str, str], np.ndarray] = defaultdict(lambda: np.zeros(5))
     for r in rows:
         values = [float(r[c]) for c in ("simulations", "held", "truth_below", "truth_above", "width")]
@@ -270,7 +272,7 @@ def add_up(rows: Sequence[dict[str, str]]) -> list[dict[str, object]]:
 
 
 def packaged(entries: Sequence[dict[str, object]]) -> str:
-    """tfser/evaluation/interval_coverage.json: method to figure to speakers to the coverage in each scenario."""
+    """Write interval_coverage.json: method to figure to speakers to the coverage in each scenario."""
     nested: dict[str, dict[str, dict[str, list[object]]]] = {}
     for e in entries:
         by_speakers = nested.setdefault(str(e["method"]), {}).setdefault(str(e["figure"]), {})
@@ -283,11 +285,12 @@ def packaged(entries: Sequence[dict[str, object]]) -> str:
         + "\n    }"
         for method, by_figure in nested.items()
     )
-    return f'{{\n  "about": {json.dumps(about)},\n  "scenarios": {json.dumps(list(SCENARIOS))},\n  "coverage": {{\n{lines}\n  }}\n}}\n'
+    head = f'  "about": {json.dumps(about)},\n  "scenarios": {json.dumps(list(SCENARIOS))},\n'
+    return f'{{\n{head}  "coverage": {{\n{lines}\n  }}\n}}\n'
 
 
 def to_markdown(entries: Sequence[dict[str, object]]) -> str:
-    """Coverage in percent and mean width in points, one table per figure."""
+    """Write coverage in percent and mean width in points, one table per figure."""
     out = []
     speakers = sorted({int(str(e["speakers"])) for e in entries})
     for figure in uncertainty.FIGURES:

@@ -1,12 +1,13 @@
-"""What the front end and every built-in model compute, in float64, so that no change of numbers goes unnoticed.
+"""Values that the front end and every built-in model compute, in float64, so that no change of numbers goes unnoticed.
 
     python -m tests.numerics_values
 
-Writes numerics_values.json beside this file, which ``tests/unit/test_numerics.py`` compares with what the code computes. Does not
-replace a stored value by another one of the same ``NUMERICS_VERSION``.
+This writes numerics_values.json beside this file; ``tests/unit/test_numerics.py`` compares it with what the code
+computes. No stored value is replaced by another one of the same ``NUMERICS_VERSION``.
 
-Inputs and weights come from integer arithmetic and every trial runs through ``Training``. In float64 another CPU or number of threads
-moves a value by far less than ``TOLERANCE``. Only the fresh weights of ``initial`` are float32, as the trainings' are.
+Inputs and weights come from integer arithmetic, and every trial runs through ``Training``. In float64 another CPU or
+number of threads moves a value by far less than ``TOLERANCE``. Only the fresh weights of ``initial`` are float32, as in
+a training.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +40,12 @@ TOLERANCE = 1e-9
 """Largest difference, as a share of the largest value of an array or of the norm of a parameter."""
 
 FRESH_TOLERANCE = 1e-6
-"""The same of fresh weights, which are float32."""
+"""The same for fresh weights, which are float32."""
 
 AGAIN = (
-    "Results change. Undo what changed them; or, if they are to change, raise NUMERICS_VERSION in tfser/trial.py and run "
-    "python -m tests.numerics_values. Where the front end changed, raise the number in FrontEnd.id too, so that features are made anew."
+    "Results change. Undo what changed them; or, if they are to change, raise NUMERICS_VERSION in tfser/trial.py and "
+    "run python -m tests.numerics_values. If the front end changed, also raise the number in FrontEnd.id, so that "
+    "features are extracted again."
 )
 
 CPU = torch.device("cpu")
@@ -57,7 +60,7 @@ SIZES: Mapping[str, Mapping[str, Any]] = {
 COMMON = {"segment_frames": 16, "batch_size": 8, "frequency_mask": 0, "time_mask": 0}
 
 TRAINING = {"class_weights": "balanced", "weight_decay": 0.1, "frequency_mask": 4, "time_mask": 5, "segment_hop": 8}
-"""Whatever a training can do beside its plain steps; without dropout, whose random numbers differ between builds of torch."""
+"""Everything beside a training's plain steps, except dropout, whose random numbers differ between builds of torch."""
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "time_frequency_transformer": {
@@ -82,24 +85,24 @@ FRONT_ENDS: Mapping[str, tuple[FrontEnd, int, int]] = {
 
 
 def pattern(shape: tuple[int, ...], number: int) -> np.ndarray:
-    """Values from -0.5 to 0.5 without order: float64, the same on every machine."""
+    """Make values from -0.5 to 0.5 without order: float64, the same on every machine."""
     i = np.arange(int(np.prod(shape)), dtype=np.int64)
     return ((i * i * 31 + i * 7919 + number * 104729) % 65521 / 65521 - 0.5).reshape(shape)
 
 
 def summary(tensor: Tensor, number: int) -> list[float]:
-    """A parameter as two numbers: its product with a pattern, and its norm."""
+    """Reduce a parameter to two numbers: its product with a pattern, and its norm."""
     values = tensor.detach().double().numpy()
     return _rounded([float((values * pattern(values.shape, number)).sum()), float(np.linalg.norm(values))])
 
 
 def _rounded(value: Any) -> Any:
-    """12 digits, which is more than is compared."""
+    """Round to 12 digits, more than are compared."""
     return [_rounded(v) for v in value] if isinstance(value, list) else float(f"{value:.12g}")
 
 
 def set_weights(model: nn.Module) -> nn.Module:
-    """The model in float64, every weight from ``pattern``."""
+    """Turn the model into float64, with every weight from ``pattern``."""
     model = model.double()
     with torch.no_grad():
         for number, (name, parameter) in enumerate(model.named_parameters()):
@@ -111,7 +114,7 @@ def set_weights(model: nn.Module) -> nn.Module:
 
 
 def of_trial(model: str, ablation: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Fresh weights, a forward pass, and an epoch of two steps with the scores after it."""
+    """Compute fresh weights, a forward pass, and an epoch of two steps with the scores after it."""
     architecture = MODELS[model]
     own = {name: h.default for name, h in {**HYPERPARAMETERS, **architecture.hyperparameters}.items()}
     settings = {**own, **architecture.published, **SIZES[model], **COMMON, **changes}
@@ -146,7 +149,7 @@ def of_trial(model: str, ablation: str, changes: Mapping[str, Any]) -> dict[str,
 
 @contextmanager
 def _float64() -> Iterator[None]:
-    """Make windows, filters and resamplers in float64, and none of them last."""
+    """Make windows, filters and resamplers in float64, and drop them at the end."""
     made = (features_log_mel._mel_spectrogram, features_log_mel._resampler)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
@@ -161,34 +164,31 @@ def _float64() -> Iterator[None]:
 
 
 def of_front_end(wanted: FrontEnd, rate_hz: int, channels: int) -> dict[str, Any]:
-    """Log-mel frames of noise, whole."""
+    """Compute log-mel frames of noise."""
     samples = 0.4 * pattern((channels, rate_hz // 20), 11)
     with settled(CPU), _float64():
         if rate_hz != wanted.rate_hz:
-            features_log_mel._resampler(
-                features_log_mel.rate_ratio(rate_hz, wanted.rate_hz)
-            ).double()  # its filter is float32 whatever the default is
+            # The resampler's filter is float32 whatever the default is.
+            features_log_mel._resampler(features_log_mel.rate_ratio(rate_hz, wanted.rate_hz)).double()
         return {"log_mel": _rounded(log_mel(Waveform(samples, rate_hz), wanted).tolist())}
 
 
 def cases() -> dict[str, Callable[[], dict[str, Any]]]:
-    """What is stored, by name."""
+    """Return the computations whose values are stored, by name."""
     found: dict[str, Callable[[], dict[str, Any]]] = {}
     for name, arguments in FRONT_ENDS.items():
-        found[name] = lambda arguments=arguments: of_front_end(*arguments)  # type: ignore[misc]
+        found[name] = partial(of_front_end, *arguments)
     for model, architecture in MODELS.items():
         if model in SIZES:
             for ablation in architecture.ablations:
-                found[f"{model} {ablation}"] = lambda model=model, ablation=ablation: of_trial(model, ablation, {})  # type: ignore[misc]
+                found[f"{model} {ablation}"] = partial(of_trial, model, ablation, {})
             whole, changes = architecture.ablations[0], {**TRAINING, **OPTIONS[model]}
-            found[f"{model} {whole}, every option"] = lambda model=model, whole=whole, changes=changes: of_trial(  # type: ignore[misc]
-                model, whole, changes
-            )
+            found[f"{model} {whole}, every option"] = partial(of_trial, model, whole, changes)
     return found
 
 
 def differences(found: Any, stored: Any, where: str = "") -> list[str]:
-    """What is not as it was stored, a line each."""
+    """List what differs from the stored values, a line each."""
     if isinstance(stored, dict):
         if not isinstance(found, dict) or found.keys() != stored.keys():
             return [f"{where}: has {', '.join(sorted(found))}; stored are {', '.join(sorted(stored))}"]
@@ -202,7 +202,7 @@ def differences(found: Any, stored: Any, where: str = "") -> list[str]:
         return [f"{where}: shape {one.shape}; stored is {other.shape}"]
     tolerance = FRESH_TOLERANCE if "initial:" in where else TOLERANCE
     moved = np.abs(one - other)
-    # The floor lets a gradient be 0 but for rounding.
+    # The floor allows a gradient that is 0 except for rounding.
     if not (moved <= tolerance * max(float(np.abs(other).max()), 1e-6)).all():
         place = np.unravel_index(np.nanargmax(moved), moved.shape)
         return [f"{where}: {one[place]!s} is not the stored {other[place]!s}"]
@@ -210,7 +210,7 @@ def differences(found: Any, stored: Any, where: str = "") -> list[str]:
 
 
 def stored() -> dict[str, Any]:
-    """The file."""
+    """Read the file."""
     values: dict[str, Any] = json.loads(STORED.read_text(encoding="utf-8"))
     return values
 

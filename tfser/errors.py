@@ -11,7 +11,7 @@ class TfserError(Exception):
 
 
 class RequestError(TfserError):
-    """What was asked for cannot be done; nothing was started.
+    """A request that cannot be met; nothing was started.
 
     Args:
         source: what was read (a command line, a file, a folder).
@@ -43,12 +43,12 @@ class RequestError(TfserError):
 
 
 class AudioError(TfserError):
-    """One audio file cannot be used.
+    """An audio file that cannot be used.
 
     Args:
         kind: one of the words of ``tfser.databases.base.PROBLEM_KINDS``.
         path: the file, as text.
-        detail: what is wrong with it, for the person who owns it.
+        detail: what is wrong with it, for its owner.
     """
 
     def __init__(self, kind: str, path: str, detail: str) -> None:
@@ -74,7 +74,7 @@ class AudioError(TfserError):
 
 
 class TrialError(TfserError):
-    """One trial cannot finish, and would fail again in the same way (a non-finite loss, say).
+    """A trial that cannot finish and would fail again in the same way, by a non-finite loss for example.
 
     Args:
         reason: what happened, with the epoch.
@@ -82,20 +82,20 @@ class TrialError(TfserError):
 
 
 class MachineError(OSError):
-    """A trial met a fault of its machine or of what is installed there; it may go well elsewhere, or once that is mended.
+    """A fault of a trial's machine or of its software. The trial may succeed elsewhere, or once the fault is mended.
 
     Args:
         reason: what happened.
     """
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun.
 
-    >>> counted(1, "trial"), counted(0, "trial")
-    ('1 trial', '0 trials')
+    >>> counted(1, "trial"), counted(0, "trial"), counted(2, "entry", "entries")
+    ('1 trial', '0 trials', '2 entries')
     """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def in_a_line(error: BaseException, most: int = 300) -> str:
@@ -108,7 +108,7 @@ def in_a_line(error: BaseException, most: int = 300) -> str:
 
 
 def unknown(what: str, given: object, known: object) -> str:
-    """The one sentence for a name that does not exist: what was read and what is legal."""
+    """Return the sentence for a name that does not exist: what was read and what is legal."""
     from difflib import get_close_matches
 
     text = str(given)

@@ -1,4 +1,4 @@
-"""The nodes of ``cluster/up.yaml``, made of processes on this machine: they come when a sweep needs them and go when it is over."""
+"""The nodes of ``cluster/up.yaml`` as local processes: they come when a sweep needs them and go at its end."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ PROVIDER = {
 
 
 def fake(up, worker):
-    """The same cluster of at most two fake workers, which go after a 60th of the time."""
+    """The same cluster of at most two fake workers, which go after a 60th of the idle time."""
     types = up["available_node_types"]
     resources = {**types[worker]["resources"], "object_store_memory": 90_000_000}
     return {
@@ -116,8 +116,7 @@ def test_the_shipped_cluster_grows_from_no_worker_to_two_and_back_and_gives_the_
         entries = [json.loads(path.read_text()) for path in (tmp_path / ".tfser" / "ledger").glob("*/*.json")]
         trained_on = {entry.machine.circumstances["node"] for entry in entries}
         assert trained_on, said
-        assert trained_on <= seen, (
-            "a trial ran on the head"
-        )  # on a busy machine the second worker may come up when all is done
+        # On a busy machine the second worker may come up when all is done.
+        assert trained_on <= seen, "a trial ran on the head"
         assert tables_of(tmp_path) == tables_of(reference)
         wait_until(lambda: not fake_workers(cluster), "both workers are gone", 120)

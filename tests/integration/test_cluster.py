@@ -1,4 +1,4 @@
-"""A sweep on three Ray nodes of one machine: the numbers of one process, whatever dies meanwhile."""
+"""A sweep on three Ray nodes of one machine gives the numbers of one process, whatever dies meanwhile."""
 
 import json
 import os
@@ -25,7 +25,7 @@ LONG_DISTURBANCES = 50
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A head without CPUs and two nodes of one CPU; more where a test adds them."""
+    """A head without CPUs and two nodes of one CPU; tests may add more."""
     with Cluster(RAY_health_check_period_ms="1000") as started:
         started.add(2)
         yield started
@@ -71,7 +71,7 @@ def test_killing_a_node_a_worker_the_driver_and_mlflow_changes_no_byte_and_train
 
 @pytest.mark.slow
 def test_fifty_disturbances_over_repeated_sweeps_change_no_byte(cluster, tmp_path):
-    """Writes what happened to the file that TFSER_DISTURBANCES names."""
+    """Write what happened to the file that TFSER_DISTURBANCES names."""
     reference = tables_of(undisturbed(LONG_ABLATIONS))
     seed, started = int(os.environ.get("TFSER_TEST_SEED", "0")), time.time()
     rng = random.Random(seed)
@@ -99,7 +99,7 @@ def test_fifty_disturbances_over_repeated_sweeps_change_no_byte(cluster, tmp_pat
 
 
 def _record(seed, started, sweeps, happened):
-    """After every sweep, so that a long run that ends early leaves what it saw."""
+    """Write after every sweep, so that a long run that ends early leaves what it saw."""
     path = os.environ.get("TFSER_DISTURBANCES")
     if path:
         summary = {

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pytest
 
 from tests.helpers.clusters import ROOT, Cluster, listening
-from tfser.doctor import cluster, doors
+from tfser.doctor import cluster, doors, machine, places
 from tfser.execution.on_ray import open_doors
 
 pytestmark = pytest.mark.full
@@ -44,10 +44,9 @@ def test_every_node_of_a_guarded_cluster_is_visited_and_nothing_is_left_behind(r
     environment = ray.driver_environment()
     shared = doctor(environment, "--address", ray.address, "--storage", storage, "--data", ROOT / "tests")
     client = f"ray://{ray.host}:{ray.client_port}"
-    for _ in range(
-        3
-    ):  # a client's server has a port from 23000 on, which another Ray of this machine may take in the same moment
-        # Not shared: each process has a memory of its own.
+    # A client's server has a port from 23000 on, which another Ray of this machine may take at the same moment.
+    for _ in range(3):
+        # Not shared: each process has its own memory.
         split = said(
             doctor(environment, "--address", client, "--storage", "memory://doctor", "--tracking-uri", "sqlite:///x.db")
         )
@@ -56,7 +55,7 @@ def test_every_node_of_a_guarded_cluster_is_visited_and_nothing_is_left_behind(r
     fine = said(shared)
     lines = of(fine, "Ray", level="ok")
     assert f"Ray at {ray.address} answers, asks for the token and takes it" in lines
-    assert "2 node(s) with 1 CPU(s) and 0 GPU(s)" in lines
+    assert "2 nodes with 1 CPU and 0 GPUs" in lines
     assert of(fine, "Ray", "storage", "data", "clock") == []
     assert list(storage.iterdir()) == []
     (text,) = of(split, "storage")
@@ -96,3 +95,20 @@ def test_the_sockets_of_the_cluster_are_all_found_and_all_guarded(ray):
     assert {s["owner"] for s in own} == {"ray"}
     assert answers == {"guarded"}
     assert ray.gcs_port in expected
+
+
+def test_advice_follows_the_kind_of_a_failure_and_not_its_words(monkeypatch):
+    facts = {"kind": "sqlite", "path": "/n/m.db", "exists": True, "error": "no such file: locked.db", "busy": False}
+    (finding,) = places.mlflow("sqlite:////n/m.db", facts)
+    assert (finding.level, finding.command) == ("problem", "name another with --tracking-uri or MLFLOW_TRACKING_URI")
+    (finding,) = places.mlflow("sqlite:////n/m.db", {**facts, "error": "wait", "busy": True})
+    assert (finding.level, finding.command) == ("warning", "fuser -v /n/m.db")
+
+    def no_grpc(where):
+        raise ImportError("No module named 'grpc'")
+
+    monkeypatch.setattr(open_doors, "reachable", lambda where: None)
+    monkeypatch.setattr(open_doors, "answers_without_token", no_grpc)
+    (finding,) = cluster.gate_findings(cluster.gates("head:6379"))
+    assert finding.found == "head:6379 cannot be asked whether it is safe (No module named 'grpc')"
+    assert finding.command == machine.install_command()

@@ -49,8 +49,9 @@ function measure(name) {
     table_overflow: region.scrollWidth - region.clientWidth,
     font: parseFloat(view.getComputedStyle(page.querySelector("p")).fontSize),
     smallest_label: Math.min(...small), labels: small.length,
-    plots: [...page.querySelectorAll("svg")].map(e => [e.getBoundingClientRect().width, e.getBoundingClientRect().height]),
-    body: colour(page.body), link: colour(page.querySelector("nav a")), label: view.getComputedStyle(page.querySelector("svg text")).fill,
+    plots: [...page.querySelectorAll("svg")].map(e => e.getBoundingClientRect()).map(r => [r.width, r.height]),
+    body: colour(page.body), link: colour(page.querySelector("nav a")),
+    label: view.getComputedStyle(page.querySelector("svg text")).fill,
     text: page.body.innerText,
   };
 }
@@ -61,7 +62,7 @@ window.addEventListener("load", () => {
 
 
 def browse(folder: Path, name: str, *flags: str) -> str:
-    """Open a file of the folder in a fresh browser without a network; returns what it printed."""
+    """Open a file of the folder in a fresh browser without a network, and return what it printed."""
     profile = folder / "profile"
     command = [
         *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -200,6 +201,5 @@ def test_it_prints_with_every_fold_on_paper_and_without_its_screen_parts(folder,
         assert row in text
     trials = re.findall(r"\be5[0-9a-f]{14}\b", text)
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert set(trials) == set(
-        re.findall(r"<code>(e5[0-9a-f]{14})</code>", page)
-    )  # the folded lists are unfolded on paper
+    listed = re.findall(r"<code>(e5[0-9a-f]{14})</code>", page)
+    assert set(trials) == set(listed)  # the folded lists are unfolded on paper

@@ -1,4 +1,4 @@
-"""Twenty sweeps that write to one MLflow at once, an MLflow that stops in the middle, and drivers that are killed there."""
+"""Twenty sweeps that write to one MLflow at once, an MLflow that stops in the middle, and drivers killed there."""
 
 import json
 import multiprocessing
@@ -35,7 +35,7 @@ def trials(epochs=EPOCHS):
 
 
 def log(uri, folder, sweep, *, warn=lambda text: None, epochs=EPOCHS):
-    """A start of that sweep, from which everything is handed over; returns the mirror."""
+    """Start that sweep, hand everything over, and return the mirror."""
     c, records = trials(epochs)
     m = Mirror(lambda: Tracker(uri, sweep, folder / "mlartifacts"), warn)
     for trial in records:
@@ -49,7 +49,7 @@ def log(uri, folder, sweep, *, warn=lambda text: None, epochs=EPOCHS):
 
 
 def writer(uri, folder, sweep, barrier, answers):
-    """One of many processes: log a sweep when all are ready."""
+    """Log a sweep in one of many processes, when all are ready."""
     said = []
     barrier.wait(300)
     m = log(uri, folder, sweep, warn=said.append)
@@ -58,7 +58,7 @@ def writer(uri, folder, sweep, barrier, answers):
 
 
 def endless_writer(uri, folder, sweep, finished):
-    """A driver that may be killed anywhere: it logs a sweep."""
+    """Log a sweep in a driver that may be killed anywhere."""
     m = log(uri, folder, sweep)
     m.close(patience_s=300)
     if m.lost == 0:
@@ -67,7 +67,7 @@ def endless_writer(uri, folder, sweep, finished):
 
 @pytest.fixture(scope="module")
 def processes():
-    """Makes processes that have MLflow imported already."""
+    """A context whose processes have MLflow imported already."""
     connection.quiet_environment()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
@@ -107,7 +107,7 @@ def assert_all_there(held, sweeps, content, epochs=EPOCHS):
 
 
 def assert_writers_lose_nothing(processes, uri, folder):
-    """Release the writers together and wait for them; returns the names of their sweeps."""
+    """Release the writers together, wait for them, and return the names of their sweeps."""
     barrier, answers = processes.Barrier(WRITERS), processes.Queue()
     sweeps = [f"s{i}" for i in range(WRITERS)]
     started = [processes.Process(target=writer, args=(uri, folder, sweep, barrier, answers)) for sweep in sweeps]
@@ -124,7 +124,7 @@ def assert_writers_lose_nothing(processes, uri, folder):
 
 
 def on_disk(held):
-    """Reads artifacts of runs whose artifacts are local."""
+    """Return a reader of artifacts for runs with local artifacts."""
     return lambda run, name: (Path(held.runs[run][2].removeprefix("file://")) / name).read_text()
 
 
@@ -141,7 +141,7 @@ def test_a_driver_that_is_killed_again_and_again_leaves_each_run_once(processes,
     while not finished.is_set():
         process = processes.Process(target=endless_writer, args=(uri, tmp_path, "s", finished))
         process.start()
-        # The first moments of the first start, in which tables are made, are the most delicate ones.
+        # The first start is the most delicate one, because it makes the tables.
         process.join(dice.uniform(0.05, 1.5) if kills < 6 else 300)
         if process.is_alive():
             process.kill()
@@ -199,7 +199,7 @@ class Server:
             return False
 
     def signal(self, number):
-        """To the process that was started and those that it started."""
+        """Send a signal to the started process and its children."""
         os.killpg(self.process.pid, number)
 
     def kill(self):
@@ -209,7 +209,7 @@ class Server:
 
     @contextmanager
     def stopped(self):
-        """It accepts connections and answers nothing."""
+        """Accept connections and answer nothing."""
         self.signal(signal.SIGSTOP)
         try:
             yield
@@ -220,7 +220,7 @@ class Server:
         return Held(self.folder / "server.db")
 
     def content(self, held):
-        """Reads artifacts of runs where the server keeps them."""
+        """Return a reader of artifacts that the server keeps."""
         return lambda run, name: (
             self.folder / "artifacts" / held.runs[run][2].removeprefix("mlflow-artifacts:/") / name
         ).read_text()
@@ -238,7 +238,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Requests and pauses of seconds."""
+    """Shorten requests and pauses to seconds."""
     connection.quiet_environment()
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")  # a busy machine needs one for a request that it does answer
     monkeypatch.setattr(outbox, "LONGEST_PAUSE_S", 1.0)

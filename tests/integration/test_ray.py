@@ -1,4 +1,4 @@
-"""Ray Tune against the in-process runner, and a driver that is killed. Every test starts what it needs and ends only that."""
+"""Ray Tune against the in-process runner, and a driver that is killed. Every test ends only what it started."""
 
 import os
 import random
@@ -62,9 +62,8 @@ runner.close()
 """
     with tempfile.TemporaryDirectory(prefix="tfr", dir="/tmp") as folder:  # short: Ray keeps Unix sockets below
         (Path(folder) / "ray").mkdir()
-        (Path(folder) / "ray" / "ray_current_cluster").write_text(
-            "127.0.0.1:1"
-        )  # as `ray start` notes it, and leaves it when it is killed
+        # As `ray start` notes it, and leaves it when it is killed.
+        (Path(folder) / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
         env = environment() | {"RAY_TMPDIR": folder, "HOME": folder}
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
         assert done.stdout == "workers 1 True\n", done.stdout + done.stderr
@@ -113,7 +112,7 @@ def test_sigterm_ends_a_sweep_with_a_word_on_how_to_go_on(tiny_manifest, tmp_pat
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_leave_the_table_of_an_undisturbed_search(tiny_manifest, tmp_path):
-    """One process per start, so that the kill takes the driver in the middle of asking, training, committing or telling."""
+    """One process per start, so that the kill hits the driver while it asks, trains, commits or tells."""
 
     def words(out):
         return [

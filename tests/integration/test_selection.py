@@ -12,7 +12,7 @@ SEARCH = ("--trials", "7", "--space", str(SPACE), "--fold", "carl", "--name", "s
 
 
 def permute_labels_of(speaker, manifest):
-    """Hand on that speaker's emotions by one utterance; the number of each stays as it was."""
+    """Shift that speaker's emotions by one utterance; the number of each stays the same."""
     header, *rows = manifest.read_text().splitlines()
     cells = [row.split(",") for row in rows]
     own = [c for c in cells if c[1] == speaker]
@@ -23,7 +23,7 @@ def permute_labels_of(speaker, manifest):
 
 
 def decisions(folder, *more):
-    """What a search over ``carl`` decides: settings tried in order of time, setting chosen, epochs, and the final weights."""
+    """Return a search's decisions for ``carl``: settings tried in order of time, the choice, epochs, final weights."""
     call = arguments(folder / "tiny.csv", folder / "out", *SEARCH, *more, epochs="6")
     assert command.main(call) == 0
     ledger = Ledger(folder / "out" / ".tfser" / "ledger")

@@ -1,4 +1,4 @@
-"""Nothing answers beyond this machine without a token: every listening socket of the default set-up is looked at and probed."""
+"""Nothing answers beyond this machine without a token: every listening socket of the default set-up is probed."""
 
 import http.server
 import re
@@ -57,7 +57,7 @@ def beyond_loopback(processes):
 
 
 def call(host, port, method, token=None):
-    """What a gRPC server answers to an empty message: bytes, or the name of its status."""
+    """Return a gRPC server's answer to an empty message: bytes, or the name of its status."""
     with grpc.insecure_channel(f"{host}:{port}") as channel:
         try:
             metadata = [("authorization", f"Bearer {token}")] if token else None
@@ -68,28 +68,26 @@ def call(host, port, method, token=None):
 
 
 def asked(host, port):
-    """What a socket does for a caller without the token, or with a wrong one, and why it is not known to refuse it ("" where it is)."""
+    """Return what a socket does for a caller with a wrong or no token, and why no refusal is known ("" if it is)."""
     statuses = {path: http_status(f"http://{host}:{port}{path}") for path in ("/", "/metrics", "/api/version")}
     if set(statuses.values()) == {401}:
         return [], ""
     done = [f"{path} answers {status} to plain HTTP" for path, status in statuses.items() if status not in (None, 401)]
     answers = {(method, token): call(host, port, method, token) for method in METHODS for token in (None, "0" * 64)}
     done += [f"{method} answers {answer!r}" for (method, _), answer in answers.items() if isinstance(answer, bytes)]
-    # A liveness check is answered to anybody; it says that the server runs and nothing else.
+    # Every caller gets an answer to a liveness check; it only says that the server runs.
     health = call(host, port, HEALTH)
     if isinstance(health, bytes) and health != SERVING:
         done.append(f"{HEALTH} says more than that it runs: {health!r}")
     refused = {token for (_, token), answer in answers.items() if answer == "UNAUTHENTICATED"}
     if refused == {None, "0" * 64} and health in (SERVING, "UNIMPLEMENTED", "UNAUTHENTICATED"):
         return done, ""
-    return (
-        done,
-        f"is not known to ask for a token: {sorted({str(answer) for answer in (*answers.values(), health, *statuses.values())})}",
-    )
+    said = sorted({str(answer) for answer in (*answers.values(), health, *statuses.values())})
+    return done, f"is not known to ask for a token: {said}"
 
 
 def open_doors(processes):
-    """Every way in which a socket beyond loopback does more than refuse a caller without the token, or with a wrong one."""
+    """List the ways in which a socket beyond loopback does more than refuse a caller with no token or a wrong one."""
     doors, waiting = [], beyond_loopback(processes)
     for attempt in range(5):  # on a busy machine an answer may come too late to be one
         unknown = {}
@@ -208,9 +206,8 @@ def test_the_job_interface_listens_on_loopback_alone_and_refuses_without_the_tok
 def test_no_driver_and_no_ray_client_connects_without_the_token(head):
     driver, client = head.address, f"ray://{head.host}:{head.client_port}"
     without, wrong = (said_by(head, [(driver, token), (client, token)]) for token in (None, "0" * 64))
-    for _ in range(
-        3
-    ):  # a client's server has a port from 23000 on, which another Ray of this machine may take in the same moment
+    # A client's server has a port from 23000 on, which another Ray of this machine may take at the same moment.
+    for _ in range(3):
         right = said_by(head, [(driver, head.token), (client, head.token)])
         if all("connected" in text for text in right):
             break
@@ -221,7 +218,7 @@ def test_no_driver_and_no_ray_client_connects_without_the_token(head):
 
 
 def said_by(head, callers):
-    """What processes say that connect to (address, token) at the same time."""
+    """Return the output of processes that connect to (address, token) at the same time."""
     code = "import sys, ray; ray.init(sys.argv[1], logging_level='ERROR'); print('connected')"
     homeless = environment(HOME=str(head.folder))  # a token in the home directory would be taken
     patient = {"RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S": "30"}  # a refused one uses up three times that
@@ -246,7 +243,7 @@ def said_by(head, callers):
 
 
 def test_mlflow_as_make_ui_starts_it_listens_on_loopback_alone(tmp_path):
-    # Without what make says of directories: the tests themselves are run by make.
+    # Without make's messages about directories: make may run the tests themselves.
     dry = subprocess.run(
         ["make", "-n", "--no-print-directory", "ui"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout

@@ -242,7 +242,7 @@ def on_disk(tiny_manifest, tmp_path_factory):
 
 
 def tables_behind(uri):
-    """As ``tables_of``."""
+    """Return the same as ``tables_of``."""
     of_a_run = ("sweep.json", "report.html")
     return {
         path.name: places.read_bytes(path)

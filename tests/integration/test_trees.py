@@ -1,4 +1,4 @@
-"""The mission's own line, from audio to tables, on generated corpora of the published layout and counts.
+"""The whole path from audio to tables, on generated corpora of the published layout and counts.
 
 The audio is an eighth of a second of noise a file and the network is narrow: what is tested here is who is
 trained on, who is scored, and what the tables say, not how well.
@@ -46,7 +46,7 @@ def words(database, data, out, *more):
 
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
-    """The results folder of (database, protocol), trained at the first call; all share one storage, as a user's would."""
+    """Return the results folder of (database, protocol), trained at the first call; all share one storage."""
     done: dict[tuple[str, str], Path] = {}
 
     def get(database, protocol):
@@ -152,7 +152,7 @@ def test_a_second_start_finds_everything_and_trains_nothing(data, finished, caps
 
 @pytest.mark.full
 def test_the_command_runs_with_the_local_ray_it_starts(data, finished, tmp_path):
-    """``python -m tfser.sweep casia``: a new process, features and trials as Ray tasks, and the tables of one process."""
+    """A new process runs features and trials as Ray tasks, and its tables are those of one process."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
         "PYTHONPATH": str(ROOT),
         "TFSER_DATA": str(data),
@@ -195,7 +195,7 @@ def test_a_database_that_deviates_is_refused_and_stated_where_it_is_accepted(tmp
 
 
 def corrupted(source, target):
-    """A copy of the real EmoDB (links) with one file of every kind of damage; the damaged files that a sweep has to name."""
+    """Link the real EmoDB with one file of every kind of damage; return the files that a sweep must name."""
     wav = target / "emodb" / "wav"
     wav.mkdir(parents=True)
     for path in (source / "emodb" / "wav").iterdir():
@@ -266,6 +266,5 @@ def test_the_real_emodb_in_place_trains_a_fold(real_speech, tmp_path, capsys):
     predictions = table(tmp_path / "s", "predictions.csv")
     assert set(predictions.speaker) == {"08"}
     assert len(predictions) == 58
-    assert "disgust" in (tmp_path / "s" / "comparison.md").read_text(
-        encoding="utf-8"
-    )  # speaker 08 has none, and it is said
+    text = (tmp_path / "s" / "comparison.md").read_text(encoding="utf-8")
+    assert "disgust" in text  # speaker 08 has none, and a note says so

@@ -578,7 +578,7 @@ def test_audformat_files_without_an_emotion_are_noted(folder: Path) -> None:
     database.save(str(folder), storage_format="csv")  # type: ignore[attr-defined]
     read, problems = examine(f"audformat:{folder}", None)
     assert [u.id for u in read.utterances] == ["wav/a.wav", "wav/c.wav"]
-    assert any("1 files have no emotion" in problem.detail for problem in problems)
+    assert any("1 file has no emotion" in problem.detail for problem in problems)
 
 
 HEADER = """name: field
@@ -628,7 +628,7 @@ def test_audformat_values_outside_their_scheme_are_label_problems(folder: Path) 
     assert "wav/b.wav: label: emotion 'rage' in table one is not a label of the scheme emotion (anger, joy)" in problem
     kept = load(f"audformat:{folder}", None, allow_incomplete=True)
     assert [u.id for u in kept.utterances] == ["wav/a.wav"]
-    assert "1 files have no emotion and are not used" in kept.remark
+    assert "1 file has no emotion and is not used" in kept.remark
 
 
 def test_audformat_bare_words_of_yaml_are_named(folder: Path) -> None:

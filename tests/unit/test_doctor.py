@@ -691,7 +691,7 @@ def test_data_is_listed(tmp_path):
     assert only(places.data("d", probe.listing(str(tmp_path / "missing")))).level == "problem"
     assert only(places.data("d", probe.listing(str(tmp_path)))).found == "d is empty"
     (tmp_path / "emodb").mkdir()
-    assert "1 entries" in places.data("d", probe.listing(str(tmp_path)))[0].found
+    assert "1 entry" in places.data("d", probe.listing(str(tmp_path)))[0].found
 
 
 def test_a_clock_is_compared_through_the_shortest_round_trip(monkeypatch):
@@ -779,7 +779,7 @@ def test_a_server_that_refuses_its_name_is_told_which_to_allow():
 
 def test_a_remote_server_that_asks_nobody_is_a_warning(far_away):
     with mlflow_server() as (uri, _):
-        assert "asks nobody who they are" in only(places.mlflow(uri, places.mlflow_facts(uri))).found
+        assert "asks for no password" in only(places.mlflow(uri, places.mlflow_facts(uri))).found
 
 
 def test_a_server_that_is_not_there_is_a_problem():
@@ -809,7 +809,7 @@ def seen(*nodes):
 def test_nodes_like_this_machine_are_fine():
     found = cluster.findings(seen(node("a"), node("b"), {"name": "c", "alive": False, "resources": {}}), HERE, "S", "D")
     assert levels(found) == ["ok", "ok"]
-    assert found[0].found == "2 node(s) with 8 CPU(s) and 0 GPU(s); 1 more have ended"
+    assert found[0].found == "2 nodes with 8 CPUs and 0 GPUs; 1 more has ended"
     assert "2 of 2 nodes" in found[1].found
 
 

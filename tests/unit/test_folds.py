@@ -72,5 +72,5 @@ def test_a_fold_cannot_validate_itself_or_leave_nobody_to_train_on():
     utterances = people([0, 1])
     with pytest.raises(ValueError, match="cannot validate"):
         folds.split(utterances, "speaker", "sp00", ("sp00",))
-    with pytest.raises(ValueError, match="leaves nobody to train on"):
+    with pytest.raises(ValueError, match="leaves no utterance to train on"):
         folds.split(utterances, "speaker", "sp00", ("sp01",))

@@ -54,7 +54,7 @@ def test_confusion_refuses_what_is_no_emotion_and_unequal_lengths():
         metrics.confusion([0, 1], [0, 3], 3)
     with pytest.raises(ValueError, match="truth holds -1 to 0; legal is 0 to 2"):
         metrics.confusion([0, -1], [0, 0], 3)
-    with pytest.raises(ValueError, match="both have to be"):
+    with pytest.raises(ValueError, match="both must be"):
         metrics.confusion([0, 1], [0], 3)
 
 

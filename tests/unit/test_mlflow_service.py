@@ -462,8 +462,8 @@ def test_a_copy_in_a_bucket_comes_back_on_a_new_machine(bucket, tmp_path):  # no
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--storage", "x", "--host", "0.0.0.0"], "asks nobody for a password"),
-        (["--storage", "x", "--host", "head.example"], "asks nobody for a password"),
+        (["--storage", "x", "--host", "0.0.0.0"], "asks for no password"),
+        (["--storage", "x", "--host", "head.example"], "asks for no password"),
         (["--storage", "x", "--database", "mysqlite://x"], "a database server is meant"),
         (["--storage", "x", "--port", "70000"], "from 1 to 65535"),
         (["--storage", "x", "--every", "0"], "more than 0 seconds"),

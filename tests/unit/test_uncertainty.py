@@ -105,10 +105,10 @@ def test_estimates_are_those_of_the_tables_and_of_pandas_and_scikit_learn(folds,
             "fold f0, seed 0: emotion indices 3 to 3; legal is 0 to 2",
         ),
         (lambda made: [replace(made[0], truth=[-1] * 12), *made[1:]], "emotion indices -1 to -1"),
-        (lambda made: [replace(made[0], truth=[0]), *made[1:]], "of one length of at least 1"),
+        (lambda made: [replace(made[0], truth=[0]), *made[1:]], "one length of at least 1"),
         (
             lambda made: [replace(made[0], utterances=[], speakers=[], truth=[], predicted=[])],
-            "of one length of at least 1",
+            "one length of at least 1",
         ),
         (
             lambda made: [replace(made[0], truth=[2 - t for t in made[0].truth]), *made[1:]],

@@ -1,1 +1,1 @@
-"""What a finished model attends to in an utterance: the command, the maps and their figure."""
+"""Attention maps of a finished model for an utterance: the command, the maps and their figure."""

@@ -1,4 +1,4 @@
-"""The command ``python -m tfser.attention``: finds the trial and the utterance, and writes what ``maps`` and ``figure`` make of them."""
+"""The command ``python -m tfser.attention``: finds the trial and the utterances, and writes their attention maps."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from tfser.training.determinism import settled
 def utterances(
     model: FinalModel, record: Record, wanted: Sequence[str], place: Source, data: Place | None
 ) -> list[Chosen]:
-    """Utterances of the trial's database by id: from the features in the storage, else read anew from the corpus.
+    """Find utterances of the trial's database by id: in the stored features, else in the corpus.
 
     Raises:
-        RequestError: ids that there are not, or features and corpus that cannot be read.
+        RequestError: an id does not exist, or neither features nor corpus can be read.
     """
     path = model.pack(place.storage / "features")
     try:
@@ -92,7 +92,7 @@ def _from_corpus(model: FinalModel, wanted: Sequence[str], data: Place | None, w
 
 
 def _suggested(record: Record) -> str:
-    """For every emotion the test utterance that the model is surest of, among those that it recognised."""
+    """Name, for every emotion, the recognised test utterance with the highest probability."""
     best: dict[str, tuple[float, str]] = {}
     for u in record.scores.utterances:
         p = u.p[record.scores.emotions.index(u.truth)]
@@ -107,12 +107,13 @@ def _suggested(record: Record) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the command line."""
     p = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="tfser attention",
-        description="The log-mel spectrogram of an utterance beside what the model of a finished final trial attends to in it.",
-        epilog="Writes a PNG, a CSV and an NPZ per utterance. Exit codes: 0 done, 2 the request is wrong and nothing was written.",
+        description="Draw an utterance's log-mel spectrogram beside the attention maps of a final trial's model.",
+        epilog="Writes a PNG, a CSV and an NPZ per utterance. "
+        "Exit codes: 0 done, 2 the request is wrong and nothing was written.",
     )
     find.add_options(p)
     what = p.add_argument_group("what to look at")
@@ -134,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
         type=typed_place,
         default=None,
         metavar="PATH",
-        help="the corpora, where the storage has lost the features",
+        help="the corpora; needed only if the storage has lost the features",
     )
     p.add_argument(
         "--out", type=typed_place, default=None, metavar="DIR", help="where the figures go (default: RESULTS/attention)"
@@ -143,7 +144,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     take_any_text()
     arguments = parser().parse_args(argv)
     try:

@@ -1,6 +1,6 @@
-"""What a model attends to in an utterance, beside its log-mel spectrogram: a picture, and the same as numbers.
+"""Files that show a model's attention beside an utterance's log-mel spectrogram: a picture, and the same as numbers.
 
-Knows no model and computes no attention. Equal values give equal bytes in all three files.
+This module knows no model and computes no attention. Equal values give equal bytes in all three files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tfser.text.fonts import drawable
 from tfser.text.streams import one_line
 
 ROW_UP_TO = 100
-"""Frames up to which the panels stand side by side; more are drawn one below the other, on one time axis."""
+"""Most frames for panels side by side; those of longer utterances stand one below the other, on one time axis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,14 +35,14 @@ class Map:
     """Short, for columns: ``f``, ``t`` or ``tf``."""
     title: str
     unit: str
-    """What its values are, in words."""
+    """Meaning of its values, in words."""
     values: np.ndarray
     """float64, shape (bands, frames)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """Everything that is shown of one utterance."""
+    """Everything that the files show of one utterance."""
 
     log_mel: np.ndarray
     """float64, shape (bands, frames): natural logarithm of power, not standardised."""
@@ -56,17 +56,17 @@ class Attention:
     weights: Mapping[str, np.ndarray]
     """What the layers computed, by the name of the model's part."""
     taken: np.ndarray
-    """int64, shape (segments, length): the utterance's frames that each segment was made of."""
+    """int64, shape (segments, length): the utterance's frames in each segment."""
     line_hz: float | None
-    """Where a dashed line divides high from middle and low frequencies."""
+    """Frequency of a dashed line that divides high from middle and low frequencies."""
     heading: str
-    """What is shown, in words; its lines are wrapped."""
+    """Title of the figure; its lines are wrapped."""
     name: str
-    """Of the files, without ending."""
+    """Name of the files, without ending."""
 
 
 def file_name(text: str) -> str:
-    """A file name from ``[A-Za-z0-9_+-]`` only, with a short hash where that left something out."""
+    """Return a file name of ``[A-Za-z0-9_+-]`` only, with a short hash if that left something out."""
     clean = re.sub(r"[^A-Za-z0-9_+-]+", "-", text)[:120]
     return (
         clean if clean == text else f"{clean}-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
@@ -74,10 +74,10 @@ def file_name(text: str) -> str:
 
 
 def write(attention: Attention, folder: Place) -> list[Place]:
-    """Write PNG, CSV and NPZ; returns where they are.
+    """Write PNG, CSV and NPZ, and return their places.
 
     Raises:
-        OSError: they could not be written.
+        OSError: the files cannot be written.
     """
     contents = {".png": to_png(attention), ".csv": to_csv(attention).encode("utf-8"), ".npz": to_npz(attention)}
     make_folder(folder)
@@ -91,7 +91,7 @@ def _put(content: bytes, file: BinaryIO) -> None:
 
 
 def to_csv(attention: Attention) -> str:
-    """A row per cell, frame after frame: ``time_s, frequency_hz, log_mel`` and a column ``<map>_attention`` per map."""
+    """Return a row per cell, frame after frame: ``time_s, frequency_hz, log_mel`` and ``<map>_attention`` per map."""
     header = ["time_s", "frequency_hz", "log_mel", *(f"{m.name}_attention" for m in attention.maps)]
     columns = [attention.log_mel, *(m.values for m in attention.maps)]
     rows = (
@@ -103,10 +103,10 @@ def to_csv(attention: Attention) -> str:
 
 
 def to_npz(attention: Attention) -> bytes:
-    """Arrays, read with ``numpy.load(path, allow_pickle=False)``.
+    """Pack the arrays; ``numpy.load(path, allow_pickle=False)`` reads them.
 
-    ``log_mel`` and ``<map>_attention`` (bands, frames), ``time_s``, ``frequency_hz``, ``segment_frames`` (segments, length), the
-    layers' own ``weights_<part>``, and ``about``, a JSON text.
+    They are ``log_mel`` and ``<map>_attention`` (bands, frames), ``time_s``, ``frequency_hz``, ``segment_frames``
+    (segments, length), the layers' own ``weights_<part>``, and ``about``, a JSON text.
     """
     about = {
         "heading": attention.heading,
@@ -129,11 +129,11 @@ def to_npz(attention: Attention) -> bytes:
 
 
 def to_png(attention: Attention) -> bytes:
-    """The picture: grey for energy, viridis for attention, both told apart by lightness alone.
+    """Draw the picture: grey for energy, viridis for attention; lightness alone tells values apart.
 
-    Drawn with matplotlib's own defaults and font, whatever the person's settings are; holds no date and no version.
+    It uses matplotlib's own defaults and font, whatever the user's settings, and holds no date and no version.
     """
-    # Late, because matplotlib takes a second to import and the numbers need none of it.
+    # Late: matplotlib takes a second to import, and the numbers do not need it.
     import matplotlib
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -218,5 +218,5 @@ def _panel(
 
 
 def _band(frequency_hz: np.ndarray, hz: list[Any]) -> list[float]:
-    """Frequencies as places on the axis of bands, between two of which they may lie."""
+    """Place frequencies on the axis of bands; a frequency may lie between two bands."""
     return [float(place) for place in np.interp(hz, frequency_hz, np.arange(len(frequency_hz)))]

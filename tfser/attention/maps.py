@@ -1,20 +1,21 @@
-"""``python -m tfser.attention RUN --utterance ID``: what a finished final trial's model attends to in an utterance.
+"""Attention maps of a finished final trial's model for an utterance.
 
-The log-mel spectrogram beside the attention of the model's parts, as figure 3 of the Time-Frequency Transformer paper and
-figure 6 of the ATFNN paper show them, as a picture and as numbers.
+They are shown beside the log-mel spectrogram, as in figure 3 of the Time-Frequency Transformer paper and figure 6 of
+the ATFNN paper.
 
 ATFNN: the weights a^f and a^t of its equations 1 and 2, 0 to 1, one per cell.
 
-Time-Frequency Transformer; the paper does not say how its figure was computed. Ours: the attention that a token receives, its
-softmax weight averaged over the heads and over the tokens that attend, times the number of tokens, so that 1 is what it would receive
-if all were attended to alike.
-    T-Attention: of the last Time Transformer layer (2), one value per frame.
-    F-Attention: of the last Frequency Transformer layer (5), one value per band.
-    TF-Attention: of the last Time-Frequency Transformer layer (8), whose tokens are groups of bands, times the magnitude of the values v
-    that it passes on, which are groups of frames: one value per patch of f x d.
+Time-Frequency Transformer: its paper does not say how its figure was computed. Ours shows the attention that a token
+receives: its softmax weight, averaged over the heads and over the attending tokens, times the number of tokens. It is
+1 if all tokens are attended to alike.
+    T-Attention: from the last Time Transformer layer (2), one value per frame.
+    F-Attention: from the last Frequency Transformer layer (5), one value per band.
+    TF-Attention: from the last Time-Frequency Transformer layer (8). Its tokens are groups of bands; their attention is
+    multiplied by the magnitude of the values v, which are groups of frames: one value per patch of f x d.
 
-An utterance is several segments, each with attention of its own. Where segments overlap (the last one is shifted back to end with
-the utterance), or a short utterance is repeated within one, a cell shows the mean. Trains nothing and changes no score.
+An utterance has several segments, each with its own attention. A cell that occurs in several of them shows the mean:
+the last segment is shifted back to end with the utterance, and a short utterance is repeated within a segment.
+Nothing is trained and no score changes.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ from tfser.models.time_frequency_transformer import Transformer
 from tfser.training.determinism import settled
 
 SPLIT_HZ = 2700.0
-"""Figure 6 of the ATFNN paper has a line here: above it are what the paper calls the high frequencies."""
+"""Where figure 6 of the ATFNN paper has a line; the paper calls the frequencies above it high."""
 
 SAME = 1e-3
-"""How far a test utterance's scores may be from the recorded ones before its audio is taken for another: devices differ by less."""
+"""Largest difference from the recorded scores at which audio counts as the tested one; devices differ by less."""
 
 PARTS: Mapping[str, tuple[str, str]] = {
     "time_transformer": ("t", "T-Trans attention"),
@@ -51,25 +52,25 @@ PARTS: Mapping[str, tuple[str, str]] = {
     "frequency_attention": ("f", "F-Attention"),
     "time_attention": ("t", "T-Attention"),
 }
-"""A model's part by its name in the module: short name and the papers' name of what it gives."""
+"""Parts of a model by their name in the module: short name, and the papers' name of the map."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segmentwise:
-    """What one part gives for every segment."""
+    """The attention of one part in every segment."""
 
     cells: np.ndarray
     """float64, shape (segments, bands, frames of a segment)."""
     weights: np.ndarray
-    """As the layer has them. Softmax weights: (segments, heads, attending tokens, tokens). ATFNN's: (segments, bands, frames)."""
+    """As in the layer: softmax (segments, heads, attending tokens, tokens), ATFNN (segments, bands, frames)."""
 
 
 def attend(model: FinalModel, frames: np.ndarray, taken: np.ndarray) -> dict[str, Segmentwise]:
-    """The attention of every part that has one, by its name in ``PARTS``; empty for a model without any.
+    """Return the attention of every part that has one, by its name in ``PARTS``; empty for a model without attention.
 
     Args:
-        model: the trial's.
-        frames: float32, shape (frames, n_mels), of the utterance.
+        model: the trial's model.
+        frames: the utterance's frames: float32, shape (frames, n_mels).
         taken: int64, shape (segments, length): the frames of each segment.
     """
     seen: dict[str, Segmentwise] = {}
@@ -119,7 +120,7 @@ def _softmax_hook(seen: dict[str, Segmentwise], name: str, shape: tuple[int, int
 
 
 def nearest(size: int, count: int, step: int) -> np.ndarray:
-    """For each of ``size`` cells the patch that it is shown with: int64, shape (size,).
+    """Return the patch of each of ``size`` cells: int64, shape (size,).
 
     Patch j of a convolution with an odd kernel, padded alike on both sides, is centred at cell j * step.
 
@@ -130,13 +131,13 @@ def nearest(size: int, count: int, step: int) -> np.ndarray:
 
 
 def over_utterance(cells: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Segments' cells on the frames that they were taken from: float64, shape (bands, last frame - first frame + 1).
+    """Place the segments' cells on the utterance's frames: float64, shape (bands, last frame - first frame + 1).
 
-    A frame that several segments took, or one took several times, has the mean.
+    A frame that occurs several times, in one segment or in several, gets the mean.
 
     Args:
         cells: float64, shape (segments, bands, length).
-        taken: int64, shape (segments, length); together they leave out no frame between their first and their last.
+        taken: int64, shape (segments, length), with every frame between the first and the last.
     """
     place = taken.ravel() - taken.min()
     count = np.bincount(place)
@@ -147,7 +148,10 @@ def over_utterance(cells: np.ndarray, taken: np.ndarray) -> np.ndarray:
 
 
 def band_centres_hz(front_end: FrontEnd) -> np.ndarray:
-    """Where each band's triangle peaks: float64, shape (n_mels,); evenly spaced on the HTK mel scale from 0 to half the rate."""
+    """Return the peak of each band's triangle: float64, shape (n_mels,).
+
+    Peaks are evenly spaced on the HTK mel scale from 0 to half the sampling rate.
+    """
     highest = 2595 * np.log10(1 + front_end.rate_hz / 2 / 700)
     mel = highest * np.arange(1, front_end.n_mels + 1) / (front_end.n_mels + 1)
     hz: np.ndarray = 700 * (10 ** (mel / 2595) - 1)
@@ -163,19 +167,19 @@ class Chosen:
     frames: np.ndarray
     """float32, shape (frames, n_mels)."""
     about: str
-    """What is known of it, in words: its emotion, and whether the model was trained on its speaker."""
+    """Its emotion, and whether the model was trained on its speaker, in words."""
 
 
 def look(model: FinalModel, chosen: Chosen, segment: int | None) -> Attention:
-    """Everything that a figure shows of an utterance.
+    """Compute everything that a figure shows of an utterance.
 
     Args:
-        model: the trial's.
+        model: the trial's model.
         chosen: the utterance.
-        segment: one of its segments, counted from 1; ``None`` is all of it.
+        segment: one of its segments, counted from 1; ``None`` for the whole utterance.
 
     Raises:
-        RequestError: the model has no attention to show, or the utterance no such segment.
+        RequestError: the model has no attention, or the utterance has no such segment.
     """
     scored = model.score(chosen.frames)
     every = len(scored.frames)
@@ -221,7 +225,8 @@ def _heading(model: FinalModel, chosen: Chosen, scored: Scored, segment: int | N
     spec, best = model.spec, int(scored.probabilities.argmax())
     recognised = f"recognised as {model.emotions[best]} (p {scored.probabilities[best]:.2f})"
     which = "" if segment is None else f", segment {segment} of {len(scored.frames)}"
-    trial = f"{spec.model} {spec.ablation}, {spec.database} without {spec.protocol} {spec.fold}, seed {spec.seed}, trial {model.trial_id}"
+    fold = f"{spec.database} without {spec.protocol} {spec.fold}"
+    trial = f"{spec.model} {spec.ablation}, {fold}, seed {spec.seed}, trial {model.trial_id}"
     oracle = "\nits epoch was chosen on that fold" if spec.purpose == "oracle" else ""
     return f"{show(chosen.name)}{which}: {chosen.about}, {recognised}\n{trial}{oracle}"
 

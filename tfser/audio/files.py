@@ -1,9 +1,9 @@
-"""Audio files to waveforms, and nothing else: no labels, no features.
+"""Audio files to waveforms: no labels, no features.
 
-Everything a file can do wrong ends in an ``AudioError`` with a kind and a sentence for its owner. A
-header is a promise that is not believed: files are decoded in bounded blocks, and what was decoded is compared
-with what was promised, because libsndfile quietly shortens a truncated file to what is there. Programs that write
-into a pipe cannot go back and fill in a length: what they write instead promises nothing, and what is there is read.
+Every fault of a file ends in an ``AudioError`` with a kind and a sentence for the file's owner. Headers are not
+trusted: files are decoded in bounded blocks, and the decoded length is compared with the promised one, because
+libsndfile silently shortens a truncated file. A program that writes into a pipe cannot fill in the length
+afterwards; the placeholder that it writes promises nothing, and all samples that are there are read.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ LONGEST_S = 600.0
 """Seconds. A longer file is refused: no corpus has such utterances, and a header can promise anything."""
 
 LARGEST_BYTES = 1 << 30
-"""A larger file is refused before it is opened: 600 s of 24-bit audio at 192 kHz in two channels fit in."""
+"""A larger file is refused before it is opened. 600 s of 24-bit audio at 192 kHz in two channels are smaller."""
 
 RATES_HZ = (4_000, 384_000)
-"""Lowest and highest sampling rate that is believed."""
+"""Lowest and highest sampling rate that a header may state."""
 
 MOST_CHANNELS = 16
-"""More channels than this are a broken header."""
+"""A header that states more channels is broken."""
 
 LOUDEST = 16.0
-"""Samples of a floating-point file beyond this multiple of full scale are a broken file or integers written as floats."""
+"""Multiple of full scale. Larger floating-point samples mean a broken file, or integers written as floats."""
 
 FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "AIFF", "NIST")
-"""What is read, in libsndfile's words. Lossless only: an mp3 has no exact length to check, and coding changes features.
+"""Formats that are read, in libsndfile's words. Lossless only: an mp3 has no exact length, and coding changes features.
 
-A WAV may have either byte order (RIFF, RIFX), an AIFF may be an AIFC. Of every one the promised length is checked.
+A WAV may have either byte order (RIFF, RIFX), and an AIFF may be an AIFC. Every format's promised length is checked.
 """
 
 SUBTYPES = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
@@ -89,9 +89,8 @@ def read(path: Path) -> Waveform:
         raise AudioError("unreadable", str(path), detail)
     if found == 0:
         raise AudioError("empty", str(path), "it holds no samples")
-    loudest = max(
-        float(samples.max()), -float(samples.min())
-    )  # NaN if any sample is; no copy of the samples, unlike abs()
+    # NaN if any sample is NaN. Unlike abs(), this does not copy the samples.
+    loudest = max(float(samples.max()), -float(samples.min()))
     if not np.isfinite(loudest):
         bad = int((~np.isfinite(samples)).sum())
         raise AudioError(
@@ -106,7 +105,7 @@ def read(path: Path) -> Waveform:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal.
+    """Return the SHA-256 of a file's bytes, in hexadecimal.
 
     Raises:
         AudioError: the file cannot be opened.
@@ -123,9 +122,9 @@ def digest(path: Path) -> str:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[int, int]]:
-    """(descriptor, size in bytes) of an ordinary file of a sane size.
+    """Open an ordinary file of a plausible size: (descriptor, size in bytes).
 
-    Opened without blocking, since a named pipe called x.wav would otherwise hang for ever.
+    It is opened without blocking; otherwise a named pipe called x.wav would hang for ever.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -152,7 +151,7 @@ def _opened(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def _believable(file: soundfile.SoundFile, path: Path) -> None:
-    """Refuse what no corpus has before a sample is decoded."""
+    """Refuse an implausible header before a sample is decoded."""
     if file.format not in FORMATS:
         detail = f"its format is {file.format}; {', '.join(FORMATS)} are read: convert it to wav or flac"
         raise AudioError("unreadable", str(path), detail)
@@ -169,11 +168,10 @@ def _believable(file: soundfile.SoundFile, path: Path) -> None:
         detail = f"its header says {file.channels} channels; at most {MOST_CHANNELS} are believed: the header is broken"
         raise AudioError("unreadable", str(path), detail)
     seconds = file.frames / file.samplerate
-    if (
-        file.format == "FLAC" and file.frames > 1 << 36
-    ):  # the field has 36 bits; libsndfile's largest number stands for "unknown"
-        detail = "its header does not say how many samples it holds (it was written to a pipe), so that no truncation could be seen"
-        raise AudioError("unreadable", str(path), f"{detail}; write it again, to a file")
+    if file.format == "FLAC" and file.frames > 1 << 36:  # the field has 36 bits; libsndfile returns more for "unknown"
+        detail = "its header does not say how many samples it holds (it was written to a pipe)"
+        more = "so that no truncation could be seen; write it again, to a file"
+        raise AudioError("unreadable", str(path), f"{detail}, {more}")
     if seconds > LONGEST_S:
         raise AudioError(
             "too long", str(path), f"its header promises {seconds:.0f} s; at most {LONGEST_S:.0f} s are read"
@@ -181,7 +179,10 @@ def _believable(file: soundfile.SoundFile, path: Path) -> None:
 
 
 def _decoded(file: soundfile.SoundFile) -> np.ndarray:
-    """All samples there are, float32 (channels, samples), at most ``LONGEST_S``; memory follows what is decoded."""
+    """Return all samples, at most ``LONGEST_S`` of them: float32 (channels, samples).
+
+    Memory grows with what is decoded, not with what the header promises.
+    """
     block = max(1, _BLOCK_SAMPLES // file.channels)
     most = int(LONGEST_S * file.samplerate)
     blocks: list[np.ndarray] = []
@@ -217,26 +218,26 @@ class _Riff:
     frame_bytes: int
 
     def unknown(self, size: int) -> bool:
-        """Tell whether the length is what a program writes that does not know it."""
+        """Tell whether the length is a placeholder of a program that did not know it."""
         if self.long:
             return self.promised in (0, (1 << 63) - 1, (1 << 64) - 1) and size > self.at
         return self.promised in _UNKNOWN or self.promised >> 24 == 0x7F
 
     def there(self, size: int) -> int:
-        """Return the bytes from the first sample to the end of the file, without a byte that only fills up."""
+        """Return the number of bytes from the first sample to the end of the file, without a padding byte."""
         rest = size - self.at
         return rest - 1 if self.frame_bytes % 2 and rest % self.frame_bytes == 1 and not rest % 2 else rest
 
 
 _UNKNOWN = (0xFFFFFFFF, 0xFFFFFFFF - 36, 0x80000000)
-"""Lengths in bytes that ffmpeg and arecord write into a pipe; sox and others write some number that begins with 0x7F."""
+"""Lengths in bytes that ffmpeg and arecord write into a pipe. Those of sox and others begin with 0x7F."""
 
 
 _NOT_FOLLOWED = "its chunks cannot be followed to the samples, so that no truncation could be seen; write it again"
 
 
 def _riff(descriptor: int) -> _Riff | None:
-    """Follow the chunks of a file to its samples; ``None`` where that cannot be done, or where it is another format."""
+    """Follow the chunks of a file to its samples; return ``None`` for a broken chain or another format."""
     kind = os.pread(descriptor, 12, 0)
     if len(kind) < 12 or kind[:4] not in (b"RIFF", b"RIFX", b"RF64") or kind[8:] != b"WAVE":
         return None
@@ -256,13 +257,13 @@ def _riff(descriptor: int) -> _Riff | None:
                 return _Riff(order, offset + 8, in_ds64[1], in_ds64[0], True, frame_bytes)
             return _Riff(order, offset + 8, length, offset + 4, False, frame_bytes)
         offset += 8 + length
-        if length % 2 and os.pread(descriptor, 1, offset) == b"\0":  # some writers leave the filling byte out
+        if length % 2 and os.pread(descriptor, 1, offset) == b"\0":  # some writers omit the padding byte
             offset += 1
     return None
 
 
 def _sound(descriptor: int, size: int) -> soundfile.SoundFile:
-    """Open a file. Where its length is written as 0 and samples follow, libsndfile is shown a copy with the true length."""
+    """Open a file. If its stated length is 0 and samples follow, give libsndfile a copy with the true length."""
     chunks = _riff(descriptor)
     if chunks is None or chunks.at == size or not (chunks.promised == 0 or (chunks.long and chunks.unknown(size))):
         return soundfile.SoundFile(descriptor, closefd=False)
@@ -274,7 +275,7 @@ def _sound(descriptor: int, size: int) -> soundfile.SoundFile:
 
 
 def _only_chunks(descriptor: int, chunks: _Riff, size: int) -> bool:
-    """Tell whether what follows an empty ``data`` chunk are other chunks, and no samples."""
+    """Tell whether an empty ``data`` chunk is followed by other chunks only, and not by samples."""
     offset = chunks.at
     while offset < size:
         head = os.pread(descriptor, 8, offset)
@@ -285,10 +286,10 @@ def _only_chunks(descriptor: int, chunks: _Riff, size: int) -> bool:
 
 
 def _promised_by_riff(descriptor: int, size: int, found: tuple[int, ...]) -> int:
-    """Return the frames that a wav's ``data`` chunk promises.
+    """Return the number of frames that a wav's ``data`` chunk promises.
 
     Raises:
-        ValueError: nothing can be compared with what was decoded.
+        ValueError: no length can be compared with the decoded one.
     """
     chunks = _riff(descriptor)
     if chunks is None or not chunks.frame_bytes:
@@ -299,10 +300,10 @@ def _promised_by_riff(descriptor: int, size: int, found: tuple[int, ...]) -> int
 
 
 def _promised_by_aiff(descriptor: int, size: int, found: tuple[int, ...]) -> int:
-    """Return the frames that an AIFF or AIFC file promises; 0 where its header does not know.
+    """Return the number of frames that an AIFF or AIFC file promises; 0 if its header does not say.
 
     Raises:
-        ValueError: nothing can be compared with what was decoded.
+        ValueError: no length can be compared with the decoded one.
     """
     offset = 12
     for _ in range(1000):
@@ -319,7 +320,7 @@ def _promised_by_aiff(descriptor: int, size: int, found: tuple[int, ...]) -> int
 
 
 def _promised_by_nist(descriptor: int, size: int, found: tuple[int, ...]) -> int:
-    """Return the samples of a channel that a NIST SPHERE header promises; 0 where it does not say, as in a pipe."""
+    """Return the samples per channel that a NIST SPHERE header promises; 0 if it does not say, as in a pipe."""
     header = os.pread(descriptor, 4096, 0)
     match = re.search(rb"^sample_count -i (\d{1,18})", header.partition(b"end_head")[0], re.MULTILINE)
     count = int(match[1]) if match else 0
@@ -336,6 +337,6 @@ _PROMISES = {
 
 
 def _reason(error: Exception) -> str:
-    """The words of libsndfile without its prefix, which names a descriptor number that means nothing to a reader."""
+    """Return libsndfile's words without its prefix, which names a meaningless descriptor number."""
     text = getattr(error, "error_string", None) or str(error)
     return str(text).strip() or type(error).__name__

@@ -1,4 +1,4 @@
-"""Tables from MLflow: 1,200 fold runs in a local database, read back and reduced, against a loop that only reads their records."""
+"""Tables from MLflow: 1,200 fold runs in a local database, read back and reduced, beside only parsing their records."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from tfser.trial import TrialSpec
 EMOTIONS = ("anger", "boredom", "disgust", "fear", "happiness", "neutral", "sadness")
 FOLDS = tuple(f"speaker{number:02d}" for number in range(10))
 UTTERANCES = 54
-"""Of a fold; with ten folds and seven emotions, a corpus of EmoDB's size."""
+"""Utterances per fold; with ten folds and seven emotions, a corpus of EmoDB's size."""
 EPOCHS = 100
 SEEDS = 15
-"""Two models of four ablations, ten folds and so many seeds are 1,200 runs."""
+"""Seeds: with two models of four ablations and ten folds, 1,200 runs."""
 
 
 def measure(scale: Scale) -> list[Figure]:
-    """Both models' ablations over ten folds: MLflow's runs to records, and to every table without its pictures.
+    """Measure both models' ablations over ten folds: from MLflow's runs to records, and to all tables without pictures.
 
-    The baseline of both reads the same records from files of their own and parses them, and looks at nothing else.
+    The baseline of both parses the same records from files and does nothing else.
     """
     rows = _rows(seeds=1 if scale.quick else SEEDS, folds=1 if scale.quick else len(FOLDS))
     runs = sum(len(row.folds) * len(row.seeds) for row in rows)
@@ -47,7 +47,7 @@ def measure(scale: Scale) -> list[Figure]:
         folder = Path(name)
         uri = tracking_connection.default_uri(folder)
         _log(uri, folder, rows)
-        for repeat in range(scale.repeats + 1):  # the first round warms caches and does not count
+        for repeat in range(scale.repeats + 1):  # the first round warms caches and is not counted
             loop = seconds(lambda: _bare_loop(folder / "records"))
             both = (seconds(lambda: _collect(uri, runs)), seconds(lambda: _tables(uri, folder / "tables")))
             if repeat:
@@ -62,7 +62,7 @@ def measure(scale: Scale) -> list[Figure]:
 
 
 def _rows(*, seeds: int, folds: int) -> list[Configuration]:
-    """Every ablation of every model on one corpus."""
+    """Plan every ablation of every model on one corpus."""
     return [
         Configuration(
             database="benchmark",
@@ -81,7 +81,7 @@ def _rows(*, seeds: int, folds: int) -> list[Configuration]:
 
 
 def _log(uri: str, folder: Path, rows: list[Configuration]) -> None:
-    """Log every row with its runs as a sweep does, and leave each record in a file of its own too."""
+    """Log every row with its runs as a sweep does, and write each record into a file too."""
     (folder / "records").mkdir()
     with _unsynchronised():
         tracker = tracking_runs.Tracker(uri, "benchmark", folder / "mlartifacts")
@@ -100,7 +100,7 @@ def _log(uri: str, folder: Path, rows: list[Configuration]) -> None:
 
 @contextlib.contextmanager
 def _unsynchronised() -> Iterator[None]:
-    """SQLite waits for no disk meanwhile: thousands of runs are written that no power cut needs to spare."""
+    """Let SQLite not wait for the disk: thousands of runs are written, and none needs to survive a power cut."""
 
     def relax(connection: sqlite3.Connection, _: object) -> None:
         connection.execute("PRAGMA synchronous = OFF")
@@ -113,7 +113,7 @@ def _unsynchronised() -> Iterator[None]:
 
 
 def _record(row: Configuration, fold: str, seed: int) -> Record:
-    """A record as whole as a real one, with made-up scores."""
+    """Make a complete ledger entry with made-up scores."""
     spec = TrialSpec(
         database=row.database,
         database_digest="0123456789abcdef",
@@ -131,7 +131,7 @@ def _record(row: Configuration, fold: str, seed: int) -> Record:
 
 
 def _bare_loop(folder: Path) -> int:
-    """Read and parse every record of the folder; their utterances."""
+    """Read and parse every record of the folder, and count their utterances."""
     entries: Iterator[Mapping[str, Any]] = (json.loads(path.read_text(encoding="utf-8")) for path in folder.iterdir())
     return sum(len(entry["utterances"]) for entry in entries)
 
@@ -142,6 +142,6 @@ def _collect(uri: str, runs: int) -> None:
 
 
 def _tables(uri: str, folder: Path) -> None:
-    """What ``tfser collect`` does, but for the pictures, whose number is that of the rows."""
+    """Do what ``tfser collect`` does, except for the pictures, one per row."""
     (results,) = from_mlflow(uri)
     write.write(results, folder, pictures=False)

@@ -1,4 +1,4 @@
-"""``python -m tfser.benchmark``: which figures to measure, as a table and as JSON."""
+"""``python -m tfser.benchmark``: chosen figures, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEASURES = ("features", "training", "fused", "sweeps", "scale", "collecting", "g
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     take_any_text()
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--json", type=typed_path, default=None, metavar="FILE", help="also write one object per figure"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="a little of everything: shows that it runs, measures nothing"
+        "--quick", action="store_true", help="a little of everything, to show that it runs; measures nothing"
     )
     arguments = parser.parse_args(argv)
     only = MEASURES if arguments.only is None else arguments.only
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("; ".join(wrong))
     figures: list[Figure] = []
     try:
-        if arguments.json is not None:  # before minutes are spent
+        if arguments.json is not None:  # before minutes are spent on figures
             arguments.json.parent.mkdir(parents=True, exist_ok=True)
         for name in (name for name in MEASURES if name in only):
             measured = importlib.import_module(f"tfser.benchmark.{name}").measure(QUICK if arguments.quick else FULL)
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _rows(figures: Sequence[Figure], *, header: bool) -> str:
-    """Lines of the table, each figure as soon as it is there."""
+    """Format lines of the table, each figure as soon as it is measured."""
     form = "{:<76} {:>10} {:>10} {:<9} {:>6} {:>6} {:>2}"
     lines = [form.format("figure", "value", "baseline", "unit", "ratio", "spread", "n")] if header else []
     for f in figures:

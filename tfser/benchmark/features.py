@@ -1,4 +1,4 @@
-"""Feature extraction against a loop that does nothing else, on one core."""
+"""Feature extraction beside a loop that does nothing else, on one core."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tfser.storage import temporary
 
 
 def measure(scale: Scale) -> list[Figure]:
-    """Features of utterances of 3 s, from files on disk to a finished store, and once more when all is there.
+    """Measure features of utterances of 3 s, from files on disk to a finished store, and a second start that finds all.
 
-    The baseline of both is a loop that decodes and transforms the same files and checks, digests and stores nothing.
+    The baseline of both is a loop that decodes and transforms the same files, without checks, digests or a store.
     """
     utterances = 12 if scale.quick else 2000
     first: list[float] = []
@@ -27,10 +27,13 @@ def measure(scale: Scale) -> list[Figure]:
     bare: list[float] = []
     with one_core(), temporary.Folder("benchmark") as name:
         manifest = _corpus(Path(name), utterances)
-        for repeat in range(scale.repeats + 1):  # the first round warms caches and does not count
+        for repeat in range(scale.repeats + 1):  # the first round warms caches and is not counted
             loop = seconds(lambda: _bare_loop(manifest.parent))
             with tempfile.TemporaryDirectory(dir=name) as store:
-                both = [seconds(lambda: _our_features(manifest, Path(store))) for _ in range(2)]  # noqa: B023  # called at once
+                both = [
+                    seconds(lambda: _our_features(manifest, Path(store)))  # noqa: B023  # called at once
+                    for _ in range(2)
+                ]
             if repeat:
                 bare.append(loop)
                 first.append(both[0])
@@ -40,7 +43,7 @@ def measure(scale: Scale) -> list[Figure]:
 
 
 def _corpus(folder: Path, utterances: int) -> Path:
-    """A manifest of noise, 16 kHz, 16 bit, 3 s each; returns its path."""
+    """Write noise with a manifest, 16 kHz, 16 bit, 3 s each, and return the manifest's path."""
     random = np.random.default_rng(0)
     rows = ["path,speaker,emotion"]
     for number in range(utterances):
@@ -52,7 +55,7 @@ def _corpus(folder: Path, utterances: int) -> Path:
 
 
 def _bare_loop(folder: Path) -> int:
-    """Decode and transform every wav file of the folder; the number of frames kept."""
+    """Decode and transform every wav file of the folder, and return the number of frames."""
     wanted = FrontEnd()
     mel = torchaudio.transforms.MelSpectrogram(
         wanted.rate_hz,
@@ -71,6 +74,6 @@ def _bare_loop(folder: Path) -> int:
 
 
 def _our_features(manifest: Path, store: Path) -> int:
-    """What a sweep does with a database before it trains; the number of frames."""
+    """Prepare a database as a sweep does before training, and return the number of frames."""
     database = load(str(manifest), None)
     return len(FeatureStore(store).ensure(database, audio_digests(database), FrontEnd()).frames())

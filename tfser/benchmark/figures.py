@@ -1,4 +1,4 @@
-"""What a figure is, how much work one does, and how values and baselines are timed in turn. Measures nothing itself."""
+"""The type of a figure, the amount of work behind one, and the timing of values and baselines in turn."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ import torch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One line of the table, and one object of ``--json``."""
+    """One line of the table and one object of ``--json``."""
 
     name: str
     value: float
     """Median over the repeats, in ``unit``."""
     unit: str
     baseline: float
-    """Median of what it is compared with, in ``unit``."""
+    """Median of the baseline, in ``unit``."""
     ratio: float
     """Median of the repeats' ratios, value to baseline."""
     n: int
-    """Repeats."""
+    """Number of repeats."""
     spread: float
-    """Largest less smallest ratio of the repeats."""
+    """Difference of the largest and the smallest ratio of the repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How much work a figure does."""
+    """The amount of work behind a figure."""
 
     repeats: int
-    """Of value and baseline in turn; rounds that only warm up are not counted."""
+    """Repeats of value and baseline in turn, without warm-up rounds."""
     quick: bool
-    """Whether it is only to show that everything runs: a little of everything, which measures nothing."""
+    """Whether a little of everything only shows that it runs, without measuring anything."""
 
 
 FULL = Scale(repeats=5, quick=False)
@@ -45,7 +45,7 @@ QUICK = Scale(repeats=2, quick=True)
 
 
 def figure(name: str, unit: str, values: Sequence[float], baselines: Sequence[float]) -> Figure:
-    """A figure from values and baselines measured in turn."""
+    """Make a figure from values and baselines measured in turn."""
     ratios = [value / baseline for value, baseline in zip(values, baselines, strict=True)]
     return Figure(
         name=name,
@@ -59,7 +59,7 @@ def figure(name: str, unit: str, values: Sequence[float], baselines: Sequence[fl
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long ``work`` takes once."""
+    """Return how long ``work`` takes once."""
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
@@ -67,7 +67,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
-    """Pin this thread, and those it starts, to one core where the system allows it; PyTorch gets one thread."""
+    """Pin this thread, and those it starts, to one core if the system allows it; PyTorch gets one thread."""
     threads = torch.get_num_threads()
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Trainings fused into one against the same trainings one after another, on the GPU where there is one, else on one core."""
+"""Fused trainings beside the same trainings one after another, on the GPU if there is one, else on one core."""
 
 from __future__ import annotations
 
@@ -32,24 +32,25 @@ NARROW: Mapping[str, Mapping[str, Value]] = {
         "frame_group": 4,
     },
 }
-"""Sizes at which one training is mostly calls, with 16 bands, 16 frames and batches of 16."""
+"""Sizes of small models, whose training is mostly calls: 16 bands, 16 frames and batches of 16."""
 
 EMOTIONS = 6
 ENDLESS = 1_000_000
-"""Epochs: no member is to leave."""
+"""Epochs, so many that no member leaves."""
 
 
 def measure(scale: Scale) -> list[Figure]:
-    """Segments per second of a training epoch: M members fused, and as the baseline alone, one after another.
+    """Measure segments per second of a training epoch: M members fused, beside the same one after another.
 
-    And of the small form, ``torch.func``: forward and backward of the stacked model under ``vmap``, against the models one by one.
+    A second figure uses ``torch.func``: forward and backward of the stacked model under ``vmap``, beside the models one
+    by one.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     figures = []
     with one_core() if device.type == "cpu" else contextlib.nullcontext():
         for model in MODELS:
             for sizes in ("narrow",) if scale.quick else ("narrow", "published"):
-                # Beyond a few members nothing changes on a CPU whose time goes into large products, and minutes would be spent.
+                # Large products take a CPU's time: more members change nothing there and would take minutes.
                 many = (
                     (2,) if scale.quick else (2, 4) if (device.type, sizes) == ("cpu", "published") else (2, 4, 8, 14)
                 )
@@ -61,7 +62,7 @@ def measure(scale: Scale) -> list[Figure]:
 
 
 def _settings(model: str, sizes: str) -> dict[str, Any]:
-    """Of model and training: the published ones, or narrow ones."""
+    """Return the settings of model and training: the published ones, or narrow ones."""
     architecture = MODELS[model]
     known = {**planning_settings.HYPERPARAMETERS, **architecture.hyperparameters}
     settings = {name: parameter.default for name, parameter in known.items()} | dict(architecture.published)
@@ -73,7 +74,7 @@ def _settings(model: str, sizes: str) -> dict[str, Any]:
 def _trainings(
     model: str, settings: Mapping[str, Any], members: int, steps: int, device: torch.device
 ) -> list[Training]:
-    """Of noise, with ``steps`` full batches in an epoch and seeds from 0."""
+    """Make trainings on noise, with ``steps`` full batches in an epoch and seeds from 0."""
     length, segments = int(settings["segment_frames"]), int(settings["batch_size"]) * steps
     frames = np.random.default_rng(0).standard_normal((segments * length, int(settings["n_mels"])), dtype=np.float32)
     rows = tuple((number * length, length, number % EMOTIONS) for number in range(segments))
@@ -87,7 +88,7 @@ def _trainings(
 
 
 def _fused(scale: Scale, model: str, sizes: str, members: int, device: torch.device) -> Figure:
-    """Whole epochs as a trial trains them, input and optimiser included."""
+    """Measure whole epochs as a trial trains them, with input and optimiser."""
     settings = _settings(model, sizes)
     steps = 1 if scale.quick or (device.type, sizes) == ("cpu", "published") else 10
     alone = _trainings(model, settings, members, steps, device)
@@ -109,7 +110,7 @@ def _fused(scale: Scale, model: str, sizes: str, members: int, device: torch.dev
 
 
 def _vmapped(scale: Scale, model: str, sizes: str, members: int, device: torch.device) -> Figure:
-    """Forward and backward alone, without input and optimiser."""
+    """Measure forward and backward alone, without input and optimiser."""
     settings = _settings(model, sizes)
     models = [training.model.train() for training in _trainings(model, settings, members, 1, device)]
     parameters, buffers = stack_module_state(models)
@@ -129,9 +130,8 @@ def _vmapped(scale: Scale, model: str, sizes: str, members: int, device: torch.d
 
     def together() -> None:
         with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message="There is a performance drop"
-            )  # the CPU's attention kernel has no batching rule
+            # The CPU's attention kernel has no batching rule.
+            warnings.filterwarnings("ignore", message="There is a performance drop")
             vmap(loss)(parameters, buffers, x, labels).sum().backward()  # type: ignore[no-untyped-call]
         settled()
 

@@ -1,6 +1,6 @@
 """On one GPU: a training alone, many trainings, the share of its peak, and how long both papers' tables take.
 
-Wall-clock time, because a GPU waits for its host. Where there is no GPU nothing is measured, and that is said.
+Times are wall-clock, because a GPU waits for its host. Without a GPU nothing is measured, and a message says so.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from tfser.training.training import Training, TrialData, batches
 EMOTIONS = 4
 
 MEMBERS = 14
-"""Trainings in one: the folds of the first paper's table."""
+"""Trainings fused into one: the folds of the first paper's table."""
 
 PROCESSES = 4
-"""Processes side by side, each with ``MEMBERS`` trainings in one."""
+"""Processes side by side, each with ``MEMBERS`` fused trainings."""
 
 ABLATIONS = 4
 
@@ -48,13 +48,13 @@ class Table:
     database: str
     utterances: int
     mean_s: float
-    """Assumed: the mean length of an utterance, seconds."""
+    """Mean length of an utterance in seconds, an assumption."""
     folds: int
     epochs: int
-    """As published; 100 for the ATFNN, whose paper does not say."""
+    """Published number of epochs; 100 for the ATFNN, whose paper does not state it."""
 
     def segments(self, length: int) -> float:
-        """Segments that are trained on in all, with segments of ``length`` frames of 10 ms and every ablation at the full model's cost."""
+        """Return all training segments of ``length`` frames of 10 ms; every ablation counts as the full model."""
         per_utterance = max(1, -(-int(self.mean_s * 100) // length))
         return self.folds * ABLATIONS * self.epochs * per_utterance * self.utterances * (1 - 1 / self.folds)
 
@@ -69,7 +69,7 @@ TABLES = (
 
 
 def measure(scale: Scale) -> list[Figure]:
-    """Per model: alone and captured against the plain loop, fused against alone, processes against one, the peak's share; both tables."""
+    """Measure, per model, each way of training beside a simpler one, and the share of the peak; then both tables."""
     if not torch.cuda.is_available():
         print("gpu: PyTorch sees no GPU here, so nothing was measured", file=sys.stderr)
         return []
@@ -77,7 +77,7 @@ def measure(scale: Scale) -> list[Figure]:
 
 
 def figures(scale: Scale, device: torch.device) -> list[Figure]:
-    """The same on a device that is said; on a CPU, which shows that it runs, without captured steps."""
+    """Measure the same on a given device; a CPU only shows that it runs, without captured steps."""
     found: list[Figure] = []
     hours: list[list[float]] = []
     for model in MODELS:
@@ -135,7 +135,7 @@ def _settings(model: str, scale: Scale) -> dict[str, Any]:
 
 
 def _noise(settings: Mapping[str, Any], steps: int) -> TrialData:
-    """``steps`` full batches of noise."""
+    """Make ``steps`` full batches of noise."""
     length, segments = int(settings["segment_frames"]), int(settings["batch_size"]) * steps
     frames = np.random.default_rng(0).standard_normal((segments * length, int(settings["n_mels"])), dtype=np.float32)
     rows = tuple((n * length, length, n % EMOTIONS) for n in range(segments))
@@ -154,7 +154,7 @@ def _trainings(
 
 
 def _rate(segments: int, work: Callable[[], object]) -> float:
-    """Segments per second of work that ends with a number on the CPU, so that nothing is left to wait for."""
+    """Return segments per second of work that ends with a number on the CPU, so that nothing is left to wait for."""
     begin = time.perf_counter()
     work()
     return segments / (time.perf_counter() - begin)
@@ -175,7 +175,7 @@ def _fused(
 
 
 def _plain(model: str, settings: Mapping[str, Any], steps: int, device: torch.device) -> Callable[[], float]:
-    """An epoch as one would first write it: batches from the host, the loss read after every step, Adam as it comes."""
+    """Return a plainly written epoch: batches from the host, the loss read after every step, PyTorch's Adam."""
     (training,) = _trainings(model, settings, steps, torch.device("cpu"), 1)
     network = reference(training.model).to(device).train()
     frames = torch.from_numpy(training.data.frames)
@@ -199,7 +199,7 @@ def _plain(model: str, settings: Mapping[str, Any], steps: int, device: torch.de
 
 
 def _peak(device: torch.device, edge: int) -> float:
-    """10^9 multiply-accumulates per second of a large float32 matrix product, not rounded to TF32."""
+    """Measure 10^9 multiply-accumulates per second of a large float32 matrix product, not rounded to TF32."""
     with settled(device):
         a = torch.ones(edge, edge, device=device)
         (a @ a)[0, 0].item()
@@ -214,7 +214,7 @@ def _peak(device: torch.device, edge: int) -> float:
 def _side_by_side(
     model: str, settings: Mapping[str, Any], steps: int, device: torch.device, members: int, processes: int
 ) -> Iterator[Callable[[], float]]:
-    """Processes that each train ``members`` in one, all at the same time on one device; gives the sum of their rates."""
+    """Start processes that train ``members`` each at the same time on one device; yield their summed rate."""
     context = multiprocessing.get_context("spawn")
     ends = []
     for _ in range(processes):
@@ -231,7 +231,7 @@ def _side_by_side(
         return float(sum(end.recv() for end in ends))
 
     try:
-        rate()  # until each is up, with its model on the device
+        rate()  # waits until each is up, with its model on the device
         yield rate
     finally:
         for end in ends:

@@ -1,9 +1,10 @@
-"""Both models as one would first write them: what tfser's training step is timed against, and compared with by the tests.
+"""Both models written plainly: the baseline of tfser's training step, and the tests' second form.
 
-Only modules of the library, the default memory layout, and no shortcut: ``nn.MultiheadAttention`` on every token, means over axes,
-``torch.optim.Adam`` as it comes. The full models at any published size, without dropout; equations and axes are those of
-``tfser.models``. It takes its weights from tfser's model (``reference``), so that equal losses and gradients show equal equations. It
-lives here and not beside the tests because the benchmark runs where only the package is.
+They use only modules of the library, the default memory layout and no shortcut: ``nn.MultiheadAttention`` on every
+token, means over axes, ``torch.optim.Adam`` as it is. They are the full models at any published size, without dropout;
+equations and axes are those of ``tfser.models``. ``reference`` copies the weights of tfser's model, so that equal
+losses and gradients show equal equations. The module is not among the tests because the benchmark runs where only the
+package is installed.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class PlainATFNN(nn.Module):
 
 
 def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights, or gradients, of tfser's model under the names and in the shapes that they have here."""
+    """Rename and reshape weights or gradients of tfser's model to those of the plain form."""
     out: dict[str, Tensor] = {}
     for theirs, tensor in tensors.items():
         name = (
@@ -120,13 +121,12 @@ def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             .replace("_attention.conv.", "_attention.")
             .replace("time_encoder.lstm.", "lstm.")
         )
-        if name.startswith(
-            ("frequency_encoder.l", "frequency_encoder.m")
-        ):  # ATFNN's, whose kernels are (1, 5) there and (5, 1) here
+        # ATFNN's kernels are (1, 5) there and (5, 1) here.
+        if name.startswith(("frequency_encoder.l", "frequency_encoder.m")):
             name = name.removeprefix("frequency_encoder.").removeprefix("layer.").removeprefix("mlp.")
             tensor = tensor.mT if tensor.ndim == 4 else tensor
         if "attention.key" in name or "attention.value" in name:
-            continue  # with the query, in one tensor
+            continue  # they go with the query, in one tensor
         if "attention.query" in name:
             name = name.replace("query.", "in_proj_")
             value = tensors[theirs.replace("query", "value")]
@@ -137,10 +137,10 @@ def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def reference(model: nn.Module) -> nn.Module:
-    """The plain form of ``model``, with its weights, of its type and on its device.
+    """Return the plain form of ``model``, with its weights, of its type and on its device.
 
     Args:
-        model: a full model as published; only the widths of convolutions, MLPs and LSTM may be others.
+        model: a full model as published, except for the widths of convolutions, MLPs and LSTM.
 
     Raises:
         TypeError: for any other model.

@@ -1,7 +1,7 @@
-"""A hundred thousand trials on a thousand workers, by simulation: what the driver does for each, and what it keeps of them.
+"""A hundred thousand trials on a thousand workers, by simulation: the driver's work and memory per trial.
 
-The trials only report: a made-up ledger entry, committed for real. Plan, schedule, ledger, studies and mirror are the
-project's own; in place of MLflow stands a tracker that reads each entry and forgets it.
+The workers train nothing: each trial commits a made-up ledger entry. Plan, schedule, ledger, studies and mirror are the
+project's own; MLflow is replaced by a tracker that reads each entry and forgets it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MODEL = "time_frequency_transformer"
 
 
 def measure(scale: Scale) -> list[Figure]:
-    """Planning, then the driver's work for each final trial, then for each search trial. The full size is done once: it takes long."""
+    """Measure planning, and the driver's work per final trial and per search trial; the full size only once."""
     repeats = scale.repeats if scale.quick else 1
     trials, workers, studies, settings = (200, 20, 8, 5) if scale.quick else (100_000, 1000, 1000, 10)
     figures = _planning(trials, repeats)
@@ -51,25 +51,29 @@ def measure(scale: Scale) -> list[Figure]:
 
 
 def _plan(trials: int) -> plan.Plan:
-    """The built-in database's 4 folds, both models, all their ablations, and as many seeds as it takes."""
+    """Plan the built-in database's 4 folds, both models, all their ablations, and as many seeds as needed."""
     request = planning_request.Request(ablations=("all",), epochs=20, seeds=-(-trials // 32))
     return plan.make(request, [load("synthetic", None)], lambda d: "0" * 16, {})
 
 
 def _planning(trials: int, repeats: int) -> list[Figure]:
-    """From the request to the first trial, in CPU time. Baselines: hashing as many specs, and the bytes of their texts."""
+    """Measure the CPU time from request to first trial beside hashing as many specs, and memory beside their texts."""
     made_s, bare_s, held, texts = [], [], [], []
     for _ in range(repeats):
         with temporary.Folder("benchmark") as folder:
             ledger = Ledger(Path(folder) / "ledger")
-            made_s.append(_cpu_seconds(lambda: Schedule(_plan(trials), ledger, None).next()))  # noqa: B023  # called at once
+            made_s.append(
+                _cpu_seconds(lambda: Schedule(_plan(trials), ledger, None).next())  # noqa: B023  # called at once
+            )
             tracemalloc.start()
             schedule = Schedule(_plan(trials), ledger, None)
             held.append(tracemalloc.get_traced_memory()[1] / 1e6)
             tracemalloc.stop()
             specs = list(schedule.finals.values())
         texts.append(sum(len(spec.to_json()) for spec in specs) / 1e6)
-        bare_s.append(_cpu_seconds(lambda: [hashlib.sha256(spec.to_json().encode()).hexdigest() for spec in specs]))  # noqa: B023
+        bare_s.append(
+            _cpu_seconds(lambda: [hashlib.sha256(spec.to_json().encode()).hexdigest() for spec in specs])  # noqa: B023
+        )
     what = f"planning {trials} trials"
     return [
         figure(f"{what} (to hashing them)", "s", made_s, bare_s),
@@ -83,33 +87,33 @@ def _commits(folder: Path, text: str, number: int) -> None:
 
 
 def _cpu_seconds(work: Callable[[], object]) -> float:
-    """What ``work`` takes of a core, whatever else runs there."""
+    """Return the core time of ``work``, whatever else runs there."""
     begin = time.process_time()
     work()
     return time.process_time() - begin
 
 
 class _Forgets:
-    """A tracker that is told of every trial and keeps none."""
+    """A tracker that receives every trial and keeps none."""
 
     answered = 0.0
 
     def holds(self, *of: Any) -> bool:
-        """No."""
+        """Return ``False``: nothing is kept."""
         return False
 
     def remove_doubles(self) -> None:
-        """There are none."""
+        """Do nothing: there are no doubles."""
 
 
 class Clock:
-    """Seconds by name of what the driver was doing."""
+    """Seconds by name of the driver's activity."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
 
     def __call__(self, name: str, work: Callable[[], Any]) -> Any:
-        """Do ``work`` and add its time to the name's."""
+        """Do ``work`` and add its time to the name's total."""
         begin = time.perf_counter()
         result = work()
         self.spent[name] = self.spent.get(name, 0.0) + time.perf_counter() - begin
@@ -117,7 +121,7 @@ class Clock:
 
 
 def _finals(trials: int, workers: int, repeats: int) -> list[Figure]:
-    """Each part of the driver's work per final trial beside a bare commit of the same entry, and memory at the end and at a tenth."""
+    """Measure the driver's work per final trial beside a bare commit, and memory at the end and at a tenth."""
     parts: dict[str, list[float]] = {}
     commits: list[float] = []
     early: list[float] = []
@@ -146,7 +150,7 @@ def _finals(trials: int, workers: int, repeats: int) -> list[Figure]:
             count = len(schedule.finals)
             text = ledger.path(next(iter(schedule.finals.values())).trial_id).read_text(encoding="utf-8")
             commits.append(1000 * seconds(partial(_commits, folder, text, 200)) / 200)
-        clock.spent["schedule"] -= clock.spent["mirror"]  # which it calls
+        clock.spent["schedule"] -= clock.spent["mirror"]  # the schedule calls the mirror
         for part in ("schedule", "ledger", "mirror"):
             parts.setdefault(part, []).append(1000 * clock.spent[part] / count)
     what = f"driver with {trials} trials on {workers} workers"
@@ -155,7 +159,7 @@ def _finals(trials: int, workers: int, repeats: int) -> list[Figure]:
 
 
 def _searches(studies: int, settings: int, workers: int, repeats: int) -> list[Figure]:
-    """The driver's work per search trial with many studies in one journal, beside Optuna alone: one study, in memory."""
+    """Measure the driver's work per search trial with many studies in one journal, beside one study of Optuna alone."""
     ours: list[float] = []
     bare: list[float] = []
     demo = packaged_files.data_folder("search_spaces") / "demo.yaml"
@@ -190,7 +194,7 @@ def _bare_study(asked: search_space.Space, study: plan.Study, settings: int) -> 
 
 
 def simulate(schedule: Schedule, workers: int, clock: Clock, tenth: int = 0) -> float:
-    """Run a schedule to its end on workers that train nothing; returns the process's memory in MB after ``tenth`` trials."""
+    """Run a schedule on workers that train nothing; return the process's memory in MB after ``tenth`` trials."""
     running: list[tuple[float, int, TrialSpec]] = []
     dice, number, at_tenth = random.Random(0), 0, 0.0
     while True:
@@ -209,7 +213,7 @@ def simulate(schedule: Schedule, workers: int, clock: Clock, tenth: int = 0) -> 
 
 
 def _memory_mb() -> float:
-    """What this process holds in memory; where the system does not tell, the most that it held."""
+    """Return this process's memory in MB, or its peak if the system does not tell."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:

@@ -1,4 +1,4 @@
-"""What a sweep makes of two cores: trainings side by side, workers that wait, and what Ray Tune costs."""
+"""What a sweep gets out of two cores: trainings side by side, waiting workers, and the cost of Ray Tune."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SETTINGS = (("batch_size", "32"), ("channels", "16"))
 
 
 def measure(scale: Scale) -> list[Figure]:
-    """Two trials against one; then, on a Ray of two workers, empty trials, and trials of about 10 s (once: they take minutes)."""
+    """Measure two trials beside one; then, on a Ray of two workers, empty trials, and trials of about 10 s (once)."""
     figures = [_side_by_side(1 if scale.quick else 20, scale.repeats)]
     trials, seeds, each_s, repeats = (6, 1, 0.2, scale.repeats) if scale.quick else (300, 10, 10.0, 1)
     with temporary.Folder("benchmark") as name:
@@ -60,7 +60,7 @@ def measure(scale: Scale) -> list[Figure]:
         try:
             if scale.quick:
                 _run(runner, corpus, [*_empty(specs, ours, scale.repeats), *busy])
-            else:  # as in a sweep, the workers' start is part of it
+            else:  # the workers' start counts, as in a sweep
                 _run(runner, corpus, _empty([*specs], ours, scale.repeats))
                 _run(runner, corpus, busy)
         finally:
@@ -71,7 +71,7 @@ def measure(scale: Scale) -> list[Figure]:
 
 
 def _empty(specs: Sequence[TrialSpec], into: list[float], repeats: int) -> list[_Phase]:
-    """Trials with nothing to train: milliseconds from the first one's begin to the last one's end, for each."""
+    """Prepare trials with nothing to train, to measure milliseconds per trial from first start to last end."""
 
     def ended(usage: Usage) -> None:
         assert usage.first is not None
@@ -82,8 +82,8 @@ def _empty(specs: Sequence[TrialSpec], into: list[float], repeats: int) -> list[
 
 
 def _busy(corpus: _Corpus, seeds: int, each_s: float, into: list[float], repeats: int) -> list[_Phase]:
-    """Trainings of about the same length: the share of the time between first start and last end in which workers were at them."""
-    _cpu_seconds(corpus, 1)  # which loads the model's code
+    """Prepare trainings of equal length, to measure the share of time that workers spend at trials."""
+    _cpu_seconds(corpus, 1)  # loads the model's code
     few, many = 1, 2 if each_s < 1 else 11
     short = _cpu_seconds(corpus, few)
     epoch_s = max((_cpu_seconds(corpus, many) - short) / (many - few), 1e-4)
@@ -95,7 +95,7 @@ def _busy(corpus: _Corpus, seeds: int, each_s: float, into: list[float], repeats
 
 
 def _cpu_seconds(corpus: _Corpus, epochs: int) -> float:
-    """What one trial of so many epochs takes of a core, whatever else runs there."""
+    """Return the core time of one trial of so many epochs, whatever else runs there."""
     begin = time.process_time()
     _run(
         InProcessRunner(),
@@ -106,8 +106,8 @@ def _cpu_seconds(corpus: _Corpus, epochs: int) -> float:
 
 
 def _side_by_side(epochs: int, repeats: int) -> Figure:
-    """Trainings of published size in two processes at once, and in one while the other waits."""
-    context = multiprocessing.get_context("spawn")  # what was started with threads must not be forked
+    """Measure trainings of published size in two processes at once, beside one while the other waits."""
+    context = multiprocessing.get_context("spawn")  # a process with threads must not be forked
     pipes = [context.Pipe() for _ in range(2)]
     processes = [context.Process(target=_train_when_told, args=(theirs, epochs), daemon=True) for _, theirs in pipes]
     both: list[float] = []
@@ -115,8 +115,8 @@ def _side_by_side(epochs: int, repeats: int) -> Figure:
     try:
         for process, (_, theirs) in zip(processes, pipes, strict=True):
             process.start()
-            theirs.close()  # so that the death of the process is an end of file here
-        for repeat in range(repeats + 1):  # the first round warms up and does not count
+            theirs.close()  # so that the process's death is an end of file here
+        for repeat in range(repeats + 1):  # the first round warms up and is not counted
             one, two = _seconds_of(pipes[:1]), _seconds_of(pipes)
             if repeat:
                 alone.append(60 / one)
@@ -139,7 +139,7 @@ def _seconds_of(pipes: Sequence[tuple[Any, Any]]) -> float:
 
 
 def _train_when_told(pipe: Connection, epochs: int) -> None:
-    """In a process of its own: some epochs of the full model on two batches of noise, whenever asked."""
+    """Train the full model for some epochs on two batches of noise, whenever asked, in a process of its own."""
     settings = {**planning_settings.published_settings(MODEL), "batch_size": 16}
     length, count = int(settings["segment_frames"]), 32
     frames = np.random.default_rng(0).normal(size=(count * length, int(settings["n_mels"]))).astype(np.float32)
@@ -157,10 +157,10 @@ def _train_when_told(pipe: Connection, epochs: int) -> None:
 
 
 class _Corpus:
-    """A manifest of noise, 4 speakers x 8 utterances of 2 s, with its features and a storage of its own.
+    """A manifest of noise, 4 speakers x 8 utterances of 2 s, with its own features and storage.
 
     Args:
-        folder: where all of it goes.
+        folder: the folder for all of it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -175,60 +175,60 @@ class _Corpus:
         self.digests = audio_digests(self.database)
 
     def plan(self, epochs: int, seeds: int) -> plan.Plan:
-        """One final trial per speaker and seed."""
+        """Plan one final trial per speaker and seed."""
         request = planning_request.Request(models=(MODEL,), epochs=epochs, seeds=seeds, fixed=SETTINGS)
         return plan.make(request, [self.database], lambda d: d.digest(self.digests), {})
 
     def task(self, spec: TrialSpec, storage: str) -> Task:
-        """What a worker is told; features are extracted where they are missing."""
+        """Return a worker's task; extract missing features."""
         pack = FeatureStore(self.folder / "features").ensure(self.database, self.digests, front_end(spec.settings))
         return Task(spec=spec, pack=absolute(pack.path), storage=absolute(self.folder / storage))
 
 
 class _Empty:
-    """A schedule of trials whose entries are there, so that there is nothing to train."""
+    """A schedule of trials that have entries already, so that there is nothing to train."""
 
     def __init__(self, specs: Sequence[TrialSpec]) -> None:
         self.left, self.out = deque(specs), 0
 
     @property
     def finished(self) -> bool:
-        """Whether each has been handed out and has ended."""
+        """Whether every trial was handed out and has ended."""
         return not self.left and not self.out
 
     @property
     def waiting(self) -> int:
-        """How many have not been handed out."""
+        """Number of trials not yet handed out."""
         return len(self.left)
 
     def next_together(self, key: Callable[[TrialSpec], Hashable], most: int) -> list[TrialSpec]:
-        """The next ones."""
+        """Return the next trials."""
         specs = [self.left.popleft() for _ in range(min(most, len(self.left)))]
         self.out += len(specs)
         return specs
 
     def ended(self, spec: TrialSpec, outcome: Outcome) -> None:
-        """It ended."""
+        """Count a trial that ended."""
         self.out -= 1
 
     def put_back(self, spec: TrialSpec) -> None:
-        """Its worker was lost."""
+        """Take back a trial whose worker was lost."""
         self.left.append(spec)
         self.out -= 1
 
 
 @dataclass(slots=True)
 class _Phase:
-    """One schedule of several that a runner trains one after another."""
+    """One of several schedules that a runner trains in turn."""
 
     schedule: Any
     storage: str
     ended: Callable[[Usage], None]
-    """Told what the workers did meanwhile."""
+    """Called with the workers' usage at the end."""
 
 
 class _Phases(Schedule):
-    """Several schedules, one after another, in one run: to start workers anew for each takes longer than what is measured."""
+    """Several schedules in one run, one after another; starting workers for each would take longer than the trials."""
 
     def __init__(self, phases: Sequence[_Phase], corpus: _Corpus, usage: Usage) -> None:
         self.phases, self.corpus, self.usage = deque(phases), corpus, usage
@@ -236,26 +236,26 @@ class _Phases(Schedule):
 
     @property
     def finished(self) -> bool:
-        """Whether every schedule is."""
+        """Whether every schedule is finished."""
         return not self.phases
 
     @property
     def waiting(self) -> int:
-        """Trials of the first schedule that are ready."""
+        """Number of ready trials of the first schedule."""
         waiting: int = self.phases[0].schedule.waiting if self.phases else 0
         return waiting
 
     def next_together(self, key: Callable[[TrialSpec], Hashable], most: int) -> list[TrialSpec]:
-        """The next trials of the first schedule that is not finished."""
+        """Return the next trials of the first unfinished schedule."""
         specs: list[TrialSpec] = self.phases[0].schedule.next_together(key, most) if self.phases else []
         return specs
 
     def task(self, spec: TrialSpec) -> Task:
-        """The task of a trial that was just handed out."""
+        """Return the task of a trial that was just handed out."""
         return self.corpus.task(spec, self.phases[0].storage)
 
     def ended(self, spec: TrialSpec, outcome: Outcome) -> None:
-        """A trial ended, and with the last one its schedule."""
+        """Count a trial that ended, and leave its schedule with the last one."""
         self.phases[0].schedule.ended(spec, outcome)
         if isinstance(outcome, Failure):
             raise TfserError(f"a trial of the benchmark was not trained: {outcome.reason}")
@@ -264,7 +264,7 @@ class _Phases(Schedule):
             self.usage.clear()
 
     def put_back(self, spec: TrialSpec) -> None:
-        """Its worker was lost."""
+        """Take back a trial whose worker was lost."""
         self.phases[0].schedule.put_back(spec)
 
 

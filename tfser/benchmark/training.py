@@ -1,8 +1,8 @@
-"""One training step on one core: segments per second beside the plain form, the share of the core's peak, and where the time goes.
+"""One training step on one core: segments per second beside the plain form, share of the core's peak, where time goes.
 
-What is timed is an epoch of ``tfser.training.training.Training`` at the published sizes and, in a process of its own that allocates
-memory as the C library does by itself, one of ``reference`` with ``torch.optim.Adam``. Processes on one core take turns, and CPU time
-counts, so that what else runs on the machine does not.
+It times an epoch of ``tfser.training.training.Training`` at the published sizes. The plain form is an epoch of
+``reference`` with ``torch.optim.Adam``, in a process of its own that allocates memory as the C library does by default.
+Processes on one core take turns, and CPU time counts, so that other work on the machine does not matter.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tfser.training.training import Training, TrialData
 
 EMOTIONS = 4
 STEPS = 2
-"""Training steps of an epoch."""
+"""Training steps per epoch."""
 
 KINDS = {
     "optimiser": r"Optimizer|adam",
@@ -44,14 +44,14 @@ KINDS = {
     "ReLU": r"relu|clamp_min|threshold",
     "other products": r"aten::(addmm|mm|bmm|matmul|linear|addmv|mv)_?$|AddmmBackward|MmBackward|BmmBackward",
 }
-"""Kinds of operation, and what their names match in a profile; an operation is of the first kind that it or any caller matches."""
+"""Kinds of operation by their names in a profile; the first kind that an operation or a caller of it matches counts."""
 
 TRAINED = {"ours", "plain", "plain, memory kept"}
-"""What a process can train: tfser's model, the plain one, and that one with tfser's way to keep memory."""
+"""What a process can train: tfser's model, the plain one, or the plain one with tfser's memory handling."""
 
 
 def measure(scale: Scale) -> list[Figure]:
-    """Per model: two figures of speed, one of the peak's share, and one per kind of operation."""
+    """Measure, per model, two figures of speed, one of the peak's share, and one per kind of operation."""
     figures: list[Figure] = []
     with one_core():
         for name in MODELS:
@@ -68,7 +68,7 @@ def _of_model(name: str, scale: Scale) -> list[Figure]:
         trainers = {
             kind: stack.enter_context(_here(name, kind) if scale.quick else _elsewhere(name, kind)) for kind in speeds
         }
-        for repeat in range(scale.repeats + 1):  # the first round warms caches and does not count
+        for repeat in range(scale.repeats + 1):  # the first round warms caches and is not counted
             speed = {kind: float(ask("speed")) for kind, ask in trainers.items()}
             peak, part = trainers["ours"]("peak"), trainers["ours"]("parts")
             if repeat:
@@ -95,14 +95,14 @@ Ask = Callable[[str], Any]
 
 @contextlib.contextmanager
 def _here(name: str, kind: str) -> Iterator[Ask]:
-    """A small trainer in this process: shows that everything runs."""
+    """Run a small trainer in this process, to show that everything runs."""
     trainer = Trainer(name, kind, quick=True)
     yield lambda word: getattr(trainer, word)()
 
 
 @contextlib.contextmanager
 def _elsewhere(name: str, kind: str) -> Iterator[Ask]:
-    """A trainer in a process of its own, on the same core: memory is kept, or not, by a process as a whole."""
+    """Run a trainer in its own process on the same core, because memory handling belongs to a whole process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, name, kind), daemon=True)
@@ -129,12 +129,12 @@ def _serve(connection: Connection, name: str, kind: str) -> None:
 
 
 class Trainer:
-    """What trains, and what is asked of it: every other method without arguments.
+    """A training, with one method without arguments per question.
 
     Args:
         name: a key of ``MODELS``.
         kind: one of ``TRAINED``.
-        quick: two segments a batch.
+        quick: whether a batch has only two segments.
     """
 
     def __init__(self, name: str, kind: str, *, quick: bool) -> None:
@@ -167,13 +167,13 @@ class Trainer:
         self.epoch = _plain_epoch(reference(build()), x, labels, self.batch, float(settings["learning_rate"]))
 
     def speed(self) -> float:
-        """Segments per second of CPU time."""
+        """Return segments per second of CPU time."""
         begin = time.process_time()
         self.epoch()
         return self.segments / (time.process_time() - begin)
 
     def peak(self) -> float:
-        """10^9 multiply-accumulates per second of a large float32 matrix product."""
+        """Return 10^9 multiply-accumulates per second of a large float32 matrix product."""
         a = torch.ones(self.edge, self.edge)
         a @ a
         begin = time.process_time()
@@ -182,7 +182,7 @@ class Trainer:
         return float(3 * self.edge**3 / 1e9 / (time.process_time() - begin))
 
     def products(self) -> float:
-        """Multiply-accumulates per segment, of convolutions, LSTM and matrix products, forward and backward."""
+        """Count multiply-accumulates per segment, of convolutions, LSTM and matrix products, forward and backward."""
         lstm = {
             torch.ops.aten.mkldnn_rnn_layer: _lstm_flops,
             torch.ops.aten.mkldnn_rnn_layer_backward: _lstm_backward_flops,
@@ -192,7 +192,7 @@ class Trainer:
         return float(counter.get_total_flops()) / 2 / self.segments
 
     def parts(self) -> dict[str, float]:
-        """Milliseconds per step by kind of operation; by the wall's clock, the only one that the profiler has."""
+        """Return milliseconds per step by kind of operation, in wall-clock time, the profiler's only clock."""
         with profile(activities=[ProfilerActivity.CPU], acc_events=True) as seen:
             self.epoch()
         spent: Counter[str] = Counter()
@@ -202,7 +202,7 @@ class Trainer:
 
 
 def _plain_epoch(model: nn.Module, x: Tensor, labels: Tensor, batch: int, learning_rate: float) -> Callable[[], None]:
-    """An epoch as one would first write it."""
+    """Return a plainly written epoch."""
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
 
     def epoch() -> None:
@@ -225,10 +225,10 @@ def _kind(event: Any) -> str:
 
 
 def _lstm_flops(x: Any, w_input: Any, w_hidden: Any, *_: Any, **__: Any) -> int:
-    """Of one layer in one direction, from the shapes of its first arguments: (frames, batch, width), (4 H, width), (4 H, H)."""
+    """Count one layer in one direction by its first arguments: (frames, batch, width), (4 H, width), (4 H, H)."""
     return int(2 * x[0] * x[1] * w_input[0] * (w_input[1] + w_hidden[1]))
 
 
 def _lstm_backward_flops(*shapes: Any, **__: Any) -> int:
-    """Each product of the forward pass has two in the backward one."""
+    """Count two products for each product of the forward pass."""
     return 2 * _lstm_flops(*shapes)

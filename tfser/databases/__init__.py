@@ -1,7 +1,7 @@
-"""Every database by name, and the one way to load one.
+"""Every database by name, and ``load``, the one way to load one.
 
-``load`` reads labels, existence and counts, and audio only to complete a refusal: that is the work of ``checks`` and
-of the feature extraction. Adding a corpus means one file beside this one and one line in ``KNOWN``.
+``load`` reads labels, existence and counts. It decodes audio only to complete a refusal; otherwise ``checks`` and the
+feature extraction do that. To add a corpus, write one file in ``corpora`` and one line in ``KNOWN``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tfser.databases.folders import show
 from tfser.databases.formats import audformat, manifest
 from tfser.databases.formats.manifest import NAME
 from tfser.databases.reader import Reader, Reading, go_on, harmful, lines
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError, counted, unknown
 from tfser.storage.places import RESERVED, Place, is_remote
 
 KNOWN: dict[str, Reader] = {
@@ -35,24 +35,23 @@ KNOWN: dict[str, Reader] = {
     "synthetic": synthetic.READER,
     "tess": tess.READER,
 }
-"""The word typed on the command line and its reader."""
+"""The words for the command line, each with its reader."""
 
 AUDFORMAT = "audformat:"
-"""What a request for an audformat database begins with."""
+"""Beginning of a request for an audformat database."""
 
 
 def load(request: str, data: Place | None, *, allow_incomplete: bool = False, decode: bool = False) -> Database:
-    """The database that a person asked for.
+    """Load the requested database.
 
     Args:
-        request: a known name, the path of a manifest CSV, or ``audformat:PATH``; each with ``NAME=`` in front where a person
-            names it.
+        request: a known name, the path of a manifest CSV, or ``audformat:PATH``; ``NAME=`` in front of it renames the
+            database.
         data: the folder (or URI) that holds the corpora, each in a folder of its name, or the corpus's own folder.
-        allow_incomplete: go on with what can be used when files, labels or counts are not as published; the
-            result then has ``complete=False`` and its remark says so.
-        decode: where the database is refused, decode every file that can be found too, so that its owner gets
-            one complete report instead of a second one after the first is dealt with. With ``allow_incomplete``
-            utterances whose audio cannot be used are left out.
+        allow_incomplete: go on with the usable part if files, labels or counts are not as published; the result then
+            has ``complete=False``, and its remark says so.
+        decode: if the database is refused, also decode every file that exists, so that its owner gets one complete
+            report at once. With ``allow_incomplete``, leave out utterances with unusable audio.
 
     Raises:
         RequestError: with every problem.
@@ -76,7 +75,7 @@ def load(request: str, data: Place | None, *, allow_incomplete: bool = False, de
 
 
 def _without(database: Database, unfit: Mapping[str, str], bad: Sequence[Problem]) -> Database:
-    """Leave out the utterances whose audio cannot be used, and say so wherever a result is shown.
+    """Leave out the utterances with unusable audio, and say so wherever a result is shown.
 
     Raises:
         RequestError: nothing is left.
@@ -105,12 +104,13 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _incomplete(info: DatabaseInfo, count: int) -> str:
-    of = f" of {info.expected_utterances}" if info.expected_utterances else ""
-    return f"incomplete: {count}{of} utterances"
+    if info.expected_utterances:
+        return f"incomplete: {count} of {info.expected_utterances} utterances"
+    return f"incomplete: {counted(count, 'utterance')}"
 
 
 def examine(request: str, data: Place | None) -> tuple[Database, list[Problem]]:
-    """What can be read of a database, and everything that is wrong with its labels, files and counts.
+    """Read a database, and list all that is wrong with its labels, files and counts.
 
     Raises:
         RequestError: nothing of it can be read.
@@ -119,7 +119,8 @@ def examine(request: str, data: Place | None) -> tuple[Database, list[Problem]]:
     if given is None:
         return _examined(request, data, None)
     if not NAME.fullmatch(given) or RESERVED.fullmatch(given):
-        detail = f"the name {show(given)!r} becomes a part of folders; use a-z, 0-9, '_' and '-', beginning with a letter or digit, at most 64"
+        legal = "use a-z, 0-9, '_' and '-', beginning with a letter or digit, at most 64"
+        detail = f"the name {show(given)!r} becomes a part of folders; {legal}"
         raise RequestError(f"DATABASE {show(request)}", [detail])
     if given in KNOWN and given != what:
         detail = f"{given} is the name of a database that is read from its own layout; choose another in front of '='"
@@ -128,19 +129,19 @@ def examine(request: str, data: Place | None) -> tuple[Database, list[Problem]]:
 
 
 def named(request: str) -> tuple[str | None, str]:
-    """The name that a person gives a database, if any, and what it is given to.
+    """Split a request into the name in front, if there is one, and the rest.
 
     >>> named("mine=data/labels.csv"), named("data/a=b/labels.csv")
     (('mine', 'data/labels.csv'), (None, 'data/a=b/labels.csv'))
     """
     name, separator, what = request.partition("=")
     if not separator or "/" in name or "\\" in name or ":" in name or os.path.isfile(os.path.expanduser(request)):
-        return None, request  # the sign is part of a path
+        return None, request  # the = is part of a path
     return name, what
 
 
 def _examined(request: str, data: Place | None, given: str | None) -> tuple[Database, list[Problem]]:
-    """``examine``, with the name that was given to it."""
+    """Do the work of ``examine``, with the name in front split off."""
     if request.startswith(AUDFORMAT):
         root = behind_uri.folder(request.removeprefix(AUDFORMAT), "DATABASE")
         info, reading = audformat.read(root, given, remote="://" in request)
@@ -173,12 +174,12 @@ def _examined(request: str, data: Place | None, given: str | None) -> tuple[Data
 
 
 def _distinct(info: DatabaseInfo, suffix: str) -> DatabaseInfo:
-    """A user's database never goes by the name of a reader here: its counts were not checked against the publication."""
+    """Rename a user's database with a known name: its counts were not checked against the publication."""
     return dataclasses.replace(info, name=f"{info.name}-{suffix}") if info.name in KNOWN else info
 
 
 def _keep_inside(reading: Reading, root: Path) -> None:
-    """Drop what a manifest inside a mirrored corpus names elsewhere on this machine."""
+    """Drop the files outside the corpus that a manifest in a mirrored corpus names."""
     own = os.path.abspath(root)
     outside = [
         u for u in reading.utterances if u.path is None or os.path.commonpath([os.path.abspath(u.path), own]) != own
@@ -192,7 +193,7 @@ def _keep_inside(reading: Reading, root: Path) -> None:
 def _finished(
     info: DatabaseInfo, reading: Reading, root: Path, expected_ids: frozenset[str] | None
 ) -> tuple[Database, list[Problem]]:
-    """Counts compared with the publication, remarks put together."""
+    """Compare the counts with the publication and put the remarks together."""
     where = show(root)
     spelt = spelling.problems(reading.utterances, where)
     problems = reading.problems + spelt + published_counts.deviations(info, reading.utterances, where, expected_ids)

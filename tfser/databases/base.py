@@ -1,7 +1,7 @@
-"""What a database is: utterances with a speaker and an emotion, and what is known about the corpus.
+"""Types for databases: utterances with a speaker and an emotion, and facts about a corpus.
 
-Nothing here knows a particular corpus, a feature or a model. A reader (one file per corpus beside
-this one) fills these values from what lies on disk.
+Nothing here knows a particular corpus, a feature or a model. A reader (one file per corpus in ``corpora``) fills these
+types from the files on disk.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ class Utterance:
     id: str
     """Unique within the database and the same on every machine (never an absolute path)."""
     speaker: str
-    """Who speaks; the unit that leave-one-speaker-out holds out."""
+    """The speaker; leave-one-speaker-out holds out one at a time."""
     emotion: str
     """One of the database's emotions."""
     session: str | None = None
-    """The recording session, where the corpus has sessions (IEMOCAP: ``Ses01`` to ``Ses05``)."""
+    """The recording session; ``None`` if the corpus has none (IEMOCAP has ``Ses01`` to ``Ses05``)."""
     path: Path | None = None
-    """The audio file; ``None`` where the audio is generated."""
+    """The audio file; ``None`` for generated audio."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a database on disk."""
+    """One fault of a database on disk."""
 
     kind: str
     """One of the words of ``PROBLEM_KINDS``."""
     path: str
-    """The file, folder or line it concerns, as text (never decoded again)."""
+    """The file, folder or line with the fault, as text (never decoded again)."""
     detail: str
-    """What is wrong, what was expected and what to do."""
+    """The fault, what was expected and what to do."""
     about: str = ""
-    """Which sort of its kind it is; problems of one kind and sort are printed as one line."""
+    """A finer sort within the kind; problems of one kind and sort are printed as one line."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.kind}: {self.detail}"
@@ -67,7 +67,7 @@ PROBLEM_KINDS = {
     "count": "another number of utterances than published",
     "note": "worth knowing; not an error",
 }
-"""Every kind of problem and what it means."""
+"""Every kind of problem and its meaning."""
 
 HARMLESS_KINDS = frozenset({"rate", "channels", "clipped", "note"})
 """Kinds that are reported but do not make a database unfit for use."""
@@ -75,10 +75,10 @@ HARMLESS_KINDS = frozenset({"rate", "channels", "clipped", "note"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseInfo:
-    """What is known about a corpus before anything is on disk."""
+    """Facts about a corpus that do not depend on a copy on disk."""
 
     name: str
-    """The word typed on the command line; lower case."""
+    """The word for the command line, in lower case."""
     title: str
     language: str
     licence: str
@@ -86,54 +86,54 @@ class DatabaseInfo:
     homepage: str
     how_to_get: str
     layout: str
-    """Where files lie and how labels are coded, for a person."""
+    """Where files are and how labels are coded, in words."""
     emotions: tuple[str, ...]
-    """Every emotion kept, in the order that tables use."""
+    """All emotions that are kept, in the order of the tables."""
     sampling_rate_hz: int | None = None
-    """As published; ``None`` where unknown."""
+    """Published sampling rate; ``None`` if unknown."""
     expected_emotions: dict[str, int] = field(default_factory=dict)
-    """Published utterances per emotion; empty where unknown."""
+    """Published utterances per emotion; empty if unknown."""
     expected_speakers: dict[str, int] = field(default_factory=dict)
-    """Published utterances per speaker; empty where unknown."""
+    """Published utterances per speaker; empty if unknown."""
     expected_speaker_emotions: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Published utterances per speaker and emotion; empty where unknown."""
+    """Published utterances per speaker and emotion; empty if unknown."""
     expected_speaker_count: int | None = None
-    """Published number of speakers where their names are unknown."""
+    """Published number of speakers, for a corpus whose speakers' names are unknown."""
     same_texts: bool = False
-    """Whether the same texts recur for every speaker: held-out speakers then say trained-on words."""
+    """Whether all speakers say the same texts: held-out speakers then say trained-on words."""
     remark: str = ""
-    """What has to be said wherever a result on this database is shown (may be empty)."""
+    """A remark for every place that shows a result on this database; may be empty."""
 
     @property
     def expected_utterances(self) -> int | None:
-        """Published number of utterances, or ``None``."""
+        """The published number of utterances, or ``None``."""
         return sum(self.expected_emotions.values()) or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
-    """Utterances on disk (or generated), sorted by id, with what is known about them."""
+    """Utterances on disk (or generated), sorted by id, with the facts about their corpus."""
 
     info: DatabaseInfo
     utterances: tuple[Utterance, ...]
     root: Path | None = None
-    """The folder it was read from."""
+    """The folder that it was read from."""
     complete: bool = True
-    """Whether the counts are the published ones; a table of an incomplete database says so."""
+    """Whether the counts are as published; a table of an incomplete database says so."""
     remark: str = ""
-    """What has to be said wherever a result on it is shown: the corpus's remark and this copy's."""
+    """A remark for every place that shows a result on it: the corpus's and this copy's."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "utterances", tuple(sorted(self.utterances, key=lambda u: u.id)))
 
     @property
     def name(self) -> str:
-        """The word that tables, trials and runs use."""
+        """The word in tables, trials and runs."""
         return self.info.name
 
     @property
     def emotions(self) -> tuple[str, ...]:
-        """The emotions in the order that tables and classifiers use."""
+        """The emotions in the order of tables and classifiers."""
         return self.info.emotions
 
     @property
@@ -142,30 +142,30 @@ class Database:
         return tuple(sorted({u.speaker for u in self.utterances}))
 
     def read(self, utterance: Utterance) -> files.Waveform:
-        """The utterance's audio.
+        """Return the utterance's audio.
 
         Raises:
             AudioError: the file cannot be used.
         """
         if utterance.path is None:
-            raise ValueError(f"{utterance.id} has no file; its database has to override read()")
+            raise ValueError(f"{utterance.id} has no file; its database must override read()")
         return files.read(_here(utterance.path))
 
     def audio_digest(self, utterance: Utterance) -> str:
-        """SHA-256 of the audio's content: what features are stored under.
+        """Return the SHA-256 of the audio's content, under which features are stored.
 
         Raises:
             AudioError: the file cannot be opened.
         """
         if utterance.path is None:
-            raise ValueError(f"{utterance.id} has no file; its database has to override audio_digest()")
+            raise ValueError(f"{utterance.id} has no file; its database must override audio_digest()")
         return files.digest(_here(utterance.path))
 
     def digest(self, audio_digests: Mapping[str, str]) -> str:
-        """What a trial's id holds of the database: every id, label and audio content (not its paths).
+        """Return the database's part of a trial id: every id, label and audio content, but no path.
 
         Args:
-            audio_digests: utterance id to ``audio_digest``; kept by the caller, who needs them anyway.
+            audio_digests: utterance id to ``audio_digest``.
         """
         rows = [[u.id, u.speaker, u.emotion, u.session, audio_digests[u.id]] for u in self.utterances]
         text = json.dumps([list(self.emotions), rows], separators=(",", ":"), ensure_ascii=True)
@@ -173,7 +173,7 @@ class Database:
 
 
 def _here(path: Path) -> Path:
-    """The file on this machine: another machine's mirror of a corpus is brought here file by file."""
+    """Find the file on this machine; files of another machine's mirror are copied here one by one."""
     try:
         return here(path)
     except OSError as error:
@@ -181,7 +181,7 @@ def _here(path: Path) -> Path:
 
 
 def counts(utterances: Iterable[Utterance]) -> dict[str, Counter[str]]:
-    """Utterances per emotion, for each speaker."""
+    """Count the utterances per emotion, for each speaker."""
     table: dict[str, Counter[str]] = {}
     for utterance in utterances:
         table.setdefault(utterance.speaker, Counter())[utterance.emotion] += 1

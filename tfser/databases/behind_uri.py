@@ -1,6 +1,6 @@
-"""Corpora behind a URI: the one that is wanted is mirrored on this machine, and read like any other.
+"""Corpora behind a URI: the requested one is mirrored on this machine and read like any other.
 
-Knows nothing of labels or audio.
+This module knows nothing of labels or audio.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tfser.storage import local_copies, places
 
 
 def corpus(reader: Reader, data: places.Place | None) -> Path | None:
-    """The folder that a person named as a local one; of a folder of all corpora, only this one is copied.
+    """Return the requested folder as a local one; of a folder of all corpora, only this corpus is copied.
 
     Raises:
         RequestError: it cannot be read.
@@ -26,7 +26,7 @@ def corpus(reader: Reader, data: places.Place | None) -> Path | None:
 
 
 def folder(text: str, option: str) -> Path:
-    """A local path as it is, or the folder behind a URI mirrored here.
+    """Return a local path unchanged, and a folder behind a URI mirrored on this machine.
 
     Raises:
         RequestError: it cannot be read.

@@ -1,7 +1,7 @@
-"""What is wrong with a database on disk: its labels and counts, and every one of its audio files.
+"""Faults of a database on disk: of its labels, its counts, and every audio file.
 
-``waveform_problems`` judges one decoded utterance and may be used wherever audio is decoded anyway. Nothing
-here prints, and nothing here raises because of a file: everything found ends in one report.
+``waveform_problems`` judges one decoded utterance; all code that decodes audio may use it. Nothing here prints, and no
+file raises an error: everything found ends in one report.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from tfser.evaluation import folds
 from tfser.storage.places import Place
 
 SILENT = 10 ** (-70 / 20)
-"""Peak below which nothing can be heard: -70 dB of full scale (10 steps of a 16-bit sample)."""
+"""Peak below which nothing is audible: -70 dB of full scale (10 steps of a 16-bit sample)."""
 
 FULL_SCALE = 0.999
-"""Magnitude from which a sample counts as sitting at full scale."""
+"""Smallest magnitude that counts as full scale."""
 
 CLIPPED_SHARE = 0.001
-"""Share of the samples at full scale from which an utterance is called clipped: a single loud peak is not."""
+"""Share of samples at full scale above which an utterance is called clipped; a single loud peak is below it."""
 
 SHORTEST_S = 0.032
-"""Seconds: one 512-point frame at 16 kHz, below which there is no feature."""
+"""Seconds of one 512-point frame at 16 kHz; shorter audio has no feature."""
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
@@ -44,30 +44,30 @@ class Report:
     database: Database
     problems: list[Problem] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    """Durations of the utterances that could be decoded."""
+    """Durations of the decoded utterances."""
     rates_hz: Counter[int] = field(default_factory=Counter)
     """Utterances per sampling rate."""
     unfit: dict[str, str] = field(default_factory=dict)
-    """Utterances whose audio cannot be used, and why (a kind of problem)."""
+    """Utterances with unusable audio, and why (a kind of problem)."""
 
     @property
     def complete(self) -> bool:
-        """Whether nothing was found that makes the database unfit for use as published."""
+        """Whether the database is fit for use as published."""
         return not harmful(self.problems)
 
     @property
     def minutes(self) -> float:
-        """Of audio that could be decoded."""
+        """Minutes of decoded audio."""
         return sum(self.seconds) / 60
 
     def duration_quantiles_s(self) -> dict[float, float]:
-        """Quantile to seconds; empty where nothing could be decoded."""
+        """Quantile to seconds; empty if nothing was decoded."""
         if not self.seconds:
             return {}
         return dict(zip(QUANTILES, (float(q) for q in np.quantile(self.seconds, QUANTILES)), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """What ``check --json`` prints."""
+        """Return the content of ``check --json``."""
         table = counts(self.database.utterances)
         emotions = Counter(u.emotion for u in self.database.utterances)
         return {
@@ -91,7 +91,7 @@ class Report:
 
 
 def check(request: str, data: Place | None) -> Report:
-    """Read labels, decode every file, and report all that is wrong.
+    """Read labels, decode every file, and report all faults.
 
     Args:
         request: as for ``tfser.databases.load``.
@@ -107,14 +107,14 @@ def check(request: str, data: Place | None) -> Report:
 
 
 def listen(database: Database) -> Report:
-    """Decode every file, and report what is wrong with the audio."""
+    """Decode every file and report the faults of the audio."""
     report = Report(database)
     _decode(report)
     return report
 
 
 def _fold_problems(database: Database) -> list[Problem]:
-    """Return why a sweep would refuse to hold out speakers, or sessions where there are some."""
+    """Say why a sweep would refuse to hold out speakers, or sessions if there are any."""
     found = []
     where = show(database.root) if database.root is not None else database.name
     sessions = any(utterance.session is not None for utterance in database.utterances)
@@ -128,7 +128,7 @@ def _fold_problems(database: Database) -> list[Problem]:
 
 
 def _decode(report: Report) -> None:
-    """Add to the report what decoding shows."""
+    """Add the faults that decoding shows to the report."""
     database = report.database
     first: dict[bytes, Utterance] = {}
     for utterance in database.utterances:
@@ -154,18 +154,21 @@ def _decode(report: Report) -> None:
 
 
 def waveform_problems(waveform: Waveform, info: DatabaseInfo, where: str = "") -> list[Problem]:
-    """What is wrong with one decoded utterance: silent, clipped, too short, another rate, several channels.
+    """List the faults of one decoded utterance: silent, clipped, too short, another rate, several channels.
 
     Args:
-        waveform: as decoded, before any resampling.
-        info: of its database, for the published sampling rate.
-        where: what the problems name, as text.
+        waveform: the decoded audio, before any resampling.
+        info: the facts about its database, for the published sampling rate.
+        where: the text that names the utterance in the problems.
     """
     problems = []
     samples, rate = waveform.samples, waveform.rate_hz
     channels, count = samples.shape
     if count / rate < SHORTEST_S:
-        detail = f"{count} samples at {rate} Hz are {1000 * count / rate:.1f} ms; one analysis frame needs {1000 * SHORTEST_S:.0f} ms"
+        detail = (
+            f"{count} samples at {rate} Hz are {1000 * count / rate:.1f} ms; "
+            f"one analysis frame needs {1000 * SHORTEST_S:.0f} ms"
+        )
         problems.append(Problem("too short", where, detail))
     peak = max(float(samples.max(initial=0.0)), -float(samples.min(initial=0.0)))
     if peak < SILENT:
@@ -187,9 +190,9 @@ def waveform_problems(waveform: Waveform, info: DatabaseInfo, where: str = "") -
 
 
 def _content(waveform: Waveform) -> bytes:
-    """Return what is equal for equal audio, whatever the file's format.
+    """Return a digest that is equal for equal audio, whatever the file's format.
 
-    Compared is what features are made of: the mean of the channels, without a last part that fills no analysis frame.
+    It covers what features are made of: the mean of the channels, without a last part that fills no analysis frame.
     """
     samples = waveform.samples.mean(axis=0)
     window, hop = round(SHORTEST_S * waveform.rate_hz), max(1, waveform.rate_hz // 100)
@@ -201,12 +204,12 @@ def _content(waveform: Waveform) -> bytes:
 
 
 def duplicate(utterance: Utterance, same: Utterance, where: str = "") -> Problem:
-    """Return what is said of the same audio under two names: harmful where the labels contradict each other.
+    """Describe the same audio under two names: harmful if the labels contradict each other.
 
     Args:
         utterance: the second.
         same: the first.
-        where: what the problem names, as text.
+        where: the text that names the second in the problem.
     """
     text = f"the same audio as {show(same.id)}"
     if utterance.speaker != same.speaker:
@@ -216,6 +219,7 @@ def duplicate(utterance: Utterance, same: Utterance, where: str = "") -> Problem
         )
         return Problem("duplicate", where, detail, "speaker")
     if utterance.emotion != same.emotion:
-        detail = f"{text}, but with another emotion ({utterance.emotion}, there {same.emotion}); correct the labels or remove one"
+        labels = f"({utterance.emotion}, there {same.emotion})"
+        detail = f"{text}, but with another emotion {labels}; correct the labels or remove one"
         return Problem("duplicate", where, detail, "emotion")
     return Problem("note", where, f"{text}, with the same labels: it counts twice", "copy")

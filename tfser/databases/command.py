@@ -1,7 +1,7 @@
 """The command ``python -m tfser.databases list | describe NAME | check NAME``.
 
-Exit codes of ``check``: 0 complete, 1 readable with problems, 2 not readable (or a wrong request). Only this
-file prints; what is known and what is wrong comes from the other files.
+Exit codes of ``check``: 0 complete, 1 readable with problems, 2 not readable (or a wrong request). Only this file
+prints; the facts and faults come from the other files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.table import Table
 from tfser.databases import KNOWN, checks
 from tfser.databases.base import HARMLESS_KINDS, PROBLEM_KINDS, DatabaseInfo, counts
 from tfser.databases.reader import line, sorts
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError, counted, unknown
 from tfser.storage.places import Place, typed_place
 from tfser.text.streams import take_any_text
 
@@ -27,16 +27,16 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: the words after the command's name; of the process where absent.
+        argv: the words after the command's name; by default those of the process.
     """
     take_any_text()
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="python -m tfser.databases",
-        description="What is known of databases, what is on disk, what is wrong with it.",
+        description="List the known databases, describe one, or check a copy on disk.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="every database that is known")
+    commands.add_parser("list", help="every known database")
     describe = commands.add_parser("describe", help="licence, how to get it, layout, labels and published counts")
     describe.add_argument("name", metavar="NAME")
     check = commands.add_parser(
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(str(error))
         return 2
-    except BrokenPipeError:  # the reader of a pipe has seen enough
+    except BrokenPipeError:  # the reader of the pipe has left
         sys.stderr.close()
         return 0
 
@@ -120,7 +120,7 @@ def _describe(console: Console, name: str) -> int:
 
 
 def _counts_table(info: DatabaseInfo, table: dict[str, Counter[str]], title: str) -> Table:
-    """Utterances per speaker and emotion, with sums; the published sums where single cells are unknown."""
+    """Tabulate utterances per speaker and emotion, with sums; the published sums if single cells are unknown."""
     shown = Table("speaker", *info.emotions, "all", title=f"utterances ({title})", title_justify="left", box=None)
     for column in shown.columns[1:]:
         column.justify = "right"
@@ -142,7 +142,8 @@ def _check(console: Console, name: str, data: Place | None, as_json: bool) -> in
     console.print()
     rates = ", ".join(f"{rate} Hz ({count})" for rate, count in sorted(report.rates_hz.items())) or "none"
     console.print(
-        f"{len(database.utterances)} utterances, {len(database.speakers)} speakers, {report.minutes:.1f} minutes; {rates}"
+        f"{counted(len(database.utterances), 'utterance')}, {counted(len(database.speakers), 'speaker')}, "
+        f"{report.minutes:.1f} minutes; {rates}"
     )
     quantiles = report.duration_quantiles_s()
     if quantiles:
@@ -169,7 +170,7 @@ def _quantile(q: float) -> str:
 
 
 def _unreadable(name: str, error: RequestError) -> dict[str, object]:
-    """The JSON of a database of which nothing can be read: the same keys, all empty."""
+    """Return the JSON of an unreadable database: the same keys, all empty."""
     return {
         "database": name,
         "complete": False,

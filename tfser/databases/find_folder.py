@@ -1,4 +1,4 @@
-"""Which folder holds a corpus, given the folder that a person named.
+"""Find a corpus's folder in the folder that was given.
 
 Nothing here reads labels or audio.
 """
@@ -14,17 +14,17 @@ from tfser.errors import RequestError
 
 
 def locate(reader: Reader, data: Path | None) -> Path:
-    """The corpus's own folder.
+    """Return the corpus's own folder.
 
-    Looked for as a folder of the corpus's name in ``data`` (any case, one folder deeper too, as in
-    ``iemocap/IEMOCAP_full_release``), then as ``data`` itself.
+    The search covers folders of the corpus's name in ``data`` (in any case, and one folder deeper, as in
+    ``iemocap/IEMOCAP_full_release``), then ``data`` itself.
 
     Args:
-        reader: whose folder.
+        reader: the corpus's reader.
         data: the folder of all corpora, or the corpus's own.
 
     Raises:
-        RequestError: it is not there, or there is more than one.
+        RequestError: there is none, or more than one.
     """
     info, marks = reader.info, reader.marks
     assert marks is not None, "a reader that is made has no folder"
@@ -39,7 +39,7 @@ def locate(reader: Reader, data: Path | None) -> Path:
     if plain(data.name) in names or plain(data.resolve().name) in names:
         candidates.append(data)
     fitting = {os.path.realpath(folder): folder for folder in reversed(candidates) if marks(folder)}
-    # A folder inside a fitting one is the same copy seen from further in; the outermost keeps everything beside it.
+    # A fitting folder inside another is the same copy; the outermost keeps everything beside the inner one.
     outer = [
         folder for real, folder in fitting.items() if not any(real.startswith(other + os.sep) for other in fitting)
     ]
@@ -65,7 +65,7 @@ def locate(reader: Reader, data: Path | None) -> Path:
 
 
 def _narrowed(reader: Reader, folder: Path) -> Path:
-    """The innermost folder that holds all of the corpus, so that its neighbours are not taken for parts of it."""
+    """Return the innermost folder that holds all of the corpus, so that its neighbours do not count as parts of it."""
     assert reader.marks is not None
     while True:
         below = [inner for inner in subfolders(folder) if reader.marks(inner)]

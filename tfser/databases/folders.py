@@ -1,7 +1,7 @@
-"""Folders on disk: what lies in them, which one holds a corpus, and how a name is shown.
+"""Folders on disk: listings, comparable names, and names that can be printed.
 
-Nothing here knows a corpus or a label. Names on disk can hold anything (newlines, undecodable bytes):
-they are shown escaped and never trusted.
+Nothing here knows a corpus or a label. Names on disk can hold anything (newlines, undecodable bytes): they are shown
+escaped and never trusted.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path, PurePath
 from tfser.databases.base import Problem
 
 DEEPEST = 8
-"""Folders below a corpus's root that are entered."""
+"""Depth to which folders below a corpus's root are entered."""
 
 IGNORED = ("__macosx", "lost+found")
-"""Folders that operating systems leave behind, lower case. Names that begin with a dot are ignored too (``._x.wav``)."""
+"""Folders that operating systems leave behind, in lower case. So are names with a leading dot (``._x.wav``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Found:
 
     path: Path
     relative: str
-    """Below the folder that was listed, with ``/``."""
+    """Its path below the listed folder, with ``/``."""
 
     @property
     def stem(self) -> str:
@@ -39,13 +39,13 @@ class Found:
 
 
 def show(path: str | os.PathLike[str]) -> str:
-    r"""A name that can be printed anywhere: undecodable bytes and control characters as ``\x..``, the rest as it is."""
+    r"""Escape a name so that it can be printed anywhere: undecodable bytes and control characters become ``\x..``."""
     text = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def decodable(name: str) -> bool:
-    """Whether a name is valid text (a name on disk is bytes and need not be)."""
+    """Tell whether a name is valid text; names on disk are bytes and need not be."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -56,14 +56,14 @@ def decodable(name: str) -> bool:
 def listing(
     root: Path, extensions: tuple[str, ...], depth: int = DEEPEST, at_most: int | None = None
 ) -> tuple[list[Found], list[Problem]]:
-    """Every file below ``root`` with one of the extensions, sorted, and what could not be listed.
+    """List every file below ``root`` with one of the extensions, sorted, and what could not be listed.
 
     Links to folders are followed, each folder once.
 
     Args:
-        root: where to begin.
+        root: the first folder.
         extensions: lower case, with the dot.
-        depth: folders below ``root`` that are entered.
+        depth: how deep folders below ``root`` are entered.
         at_most: stop after this many files.
     """
     found: list[Found] = []
@@ -117,7 +117,7 @@ def listing(
 
 
 def _not_a_file(entry: os.DirEntry[str], is_folder: bool) -> Problem:
-    """What an audio name that is no ordinary file is."""
+    """Describe an entry with an audio name that is no ordinary file."""
     if is_folder:
         return Problem("unreadable", show(entry.path), "a folder with the name of an audio file")
     if entry.is_symlink() and not os.path.exists(entry.path):
@@ -127,12 +127,12 @@ def _not_a_file(entry: os.DirEntry[str], is_folder: bool) -> Problem:
 
 
 def plain(name: str) -> str:
-    """A folder's name without case, blanks, ``-``, ``_`` and ``.``, for comparison."""
+    """Reduce a folder's name for comparison: without case, blanks, ``-``, ``_`` and ``.``."""
     return "".join(c for c in name.casefold() if c not in " -_.")
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders directly below one, sorted; none where it cannot be listed."""
+    """Return the folders directly below one, sorted; none if it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())

@@ -1,4 +1,4 @@
-"""Found against published: how a database on disk deviates from the counts of its publication.
+"""Differences between a database on disk and the counts of its publication.
 
 Nothing here reads a file.
 """
@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from tfser.databases.base import DatabaseInfo, Problem, Utterance, counts
 
 _NAMED = 12
-"""Utterances that a message names before it says how many more there are."""
+"""Most utterances that a message names; it counts the others."""
 
 
 def deviations(
     info: DatabaseInfo, utterances: Sequence[Utterance], where: str, expected_ids: frozenset[str] | None = None
 ) -> list[Problem]:
-    """Every difference from the published counts, with the numbers and, where they are known, the names.
+    """List every difference from the published counts, with numbers and, if known, names.
 
     Args:
-        info: what is published.
-        utterances: what was found.
+        info: the published facts.
+        utterances: those found.
         where: the folder or file, as text.
-        expected_ids: every published utterance id, where it is known.
+        expected_ids: every published utterance id, if known.
     """
     table = counts(utterances)
     details: list[tuple[str, str]] = []
@@ -52,7 +52,7 @@ def deviations(
 
 
 def absent(info: DatabaseInfo, utterances: Sequence[Utterance], where: str) -> list[Problem]:
-    """A note for each speaker who never shows some emotion: its fold's UAR averages over fewer classes."""
+    """Note each speaker without some emotion: the UAR of its fold averages over fewer classes."""
     notes = []
     for speaker, row in sorted(counts(utterances).items()):
         missing = [emotion for emotion in info.emotions if not row[emotion]]
@@ -66,11 +66,11 @@ def absent(info: DatabaseInfo, utterances: Sequence[Utterance], where: str) -> l
 
 
 def alone(utterances: Iterable[Utterance], unit: Callable[[Utterance], str]) -> dict[str, str]:
-    """Return each emotion that a single speaker (or session) shows, and who: held out, nobody is left to learn it from.
+    """Return each emotion of a single speaker (or session), with that speaker: no other can train it.
 
     Args:
-        utterances: of one database.
-        unit: an utterance's speaker, or its session.
+        utterances: those of one database.
+        unit: returns an utterance's speaker, or its session.
     """
     shown: dict[str, set[str]] = {}
     for utterance in utterances:
@@ -79,7 +79,7 @@ def alone(utterances: Iterable[Utterance], unit: Callable[[Utterance], str]) -> 
 
 
 def _differences(what: str, expected: Mapping[str, int], found: Mapping[str, int]) -> list[tuple[str, str]]:
-    """One line that lists every key whose numbers differ."""
+    """Put every key whose numbers differ into one line."""
     keys = list(expected) + sorted(set(found) - set(expected))
     pairs = [(key, expected.get(key, 0), found.get(key, 0)) for key in keys]
     wrong = [f"{key}: expected {published}, found {there}" for key, published, there in pairs if published != there]
@@ -90,7 +90,7 @@ def _differences(what: str, expected: Mapping[str, int], found: Mapping[str, int
 
 
 def _named(ids: frozenset[str] | set[str]) -> str:
-    """Some names, then how many more."""
+    """Name some ids and count the others."""
     names = sorted(ids)
     more = f" ... and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"{', '.join(names[:_NAMED])}{more} ({len(names)})"

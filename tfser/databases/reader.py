@@ -1,4 +1,4 @@
-"""What a corpus's reader is, and what it hands back: utterances and every problem met on the way.
+"""Types for the readers of corpora, and what several readers share; a reader returns utterances and all problems.
 
 Nothing here knows a particular corpus, and nothing here decodes audio.
 """
@@ -12,41 +12,42 @@ from pathlib import Path
 
 from tfser.databases.base import HARMLESS_KINDS, Database, DatabaseInfo, Problem, Utterance
 from tfser.databases.folders import Found, listing, show
+from tfser.errors import counted
 
 NAMED = 12
-"""Places that a line of a message names before it says how many more there are."""
+"""Most places that a message's line names; it counts the others."""
 
 
 @dataclass(slots=True)
 class Reading:
-    """What was found on disk."""
+    """The result of reading a copy on disk."""
 
     utterances: list[Utterance] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     remark: str = ""
-    """What has to be said of this copy wherever a result on it is shown."""
+    """A remark on this copy for every place that shows a result on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """How one corpus is found and read."""
+    """The way in which one corpus is found and read."""
 
     info: DatabaseInfo
     scan: Callable[[Path], Reading] | None = None
-    """Reads the corpus's own folder: labels and existence, no audio."""
+    """Reads labels and existence, without audio, in the corpus's own folder."""
     marks: Callable[[Path], bool] | None = None
-    """Whether a folder of any name holds this corpus; cheap."""
+    """Tells quickly whether a folder of any name holds this corpus."""
     make: Callable[[], Database] | None = None
     """Makes a database that needs no folder, instead of ``scan`` and ``marks``."""
     folders: tuple[str, ...] = ()
-    """Names of its folder beside ``info.name``; case, blanks, ``-``, ``_`` and ``.`` do not count."""
+    """Further names of its folder beside ``info.name``; case, blanks, ``-``, ``_`` and ``.`` do not count."""
     expected_ids: Callable[[], frozenset[str]] | None = None
-    """Every published utterance id, where the corpus is a full grid."""
+    """Returns every published utterance id, if the corpus is a full grid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a file's name says."""
+    """The labels in a file's name."""
 
     id: str
     speaker: str
@@ -76,7 +77,7 @@ def scan_names(
 
     Args:
         root: the corpus's folder.
-        parse: a file to its labels; ``None`` for a file that is known not to belong; ``LabelError`` for any other.
+        parse: turns a file into its labels; ``None`` for a file known not to belong; ``LabelError`` for any other.
         extensions: lower case, with the dot.
     """
     found, problems = listing(root, extensions)
@@ -91,7 +92,8 @@ def scan_names(
         if labels is None:
             continue
         if labels.id in seen:
-            detail = f"{labels.id} is also {show(seen[labels.id].relative)}; keep one of the two, or name the folder that holds one copy"
+            other = show(seen[labels.id].relative)
+            detail = f"{labels.id} is also {other}; keep one of the two, or name the folder that holds one copy"
             reading.problems.append(Problem("duplicate", show(file.path), detail, "id"))
             continue
         seen[labels.id] = file
@@ -103,7 +105,7 @@ def scan_names(
 
 
 def marks_by_name(pattern: re.Pattern[str]) -> Callable[[Path], bool]:
-    """Whether some audio file at most two folders down has a name (without extension) that ``pattern`` matches whole."""
+    """Return a check for an audio file, at most two folders down, whose name without extension matches ``pattern``."""
 
     def marks(folder: Path) -> bool:
         found, _ = listing(folder, (".wav", ".flac"), depth=2, at_most=2000)
@@ -113,12 +115,12 @@ def marks_by_name(pattern: re.Pattern[str]) -> Callable[[Path], bool]:
 
 
 def marks_by_labels(parse: Callable[[Found], Labels], depth: int, at_most: int) -> Callable[[Path], bool]:
-    """Whether some audio file that is found quickly carries the corpus's labels, which may stand in its folders.
+    """Return a check for an audio file that carries the corpus's labels, in its name or its folders.
 
     Args:
-        parse: a file to its labels, or ``LabelError``.
-        depth: folders down that are looked into.
-        at_most: files that are looked at.
+        parse: turns a file into its labels, or raises ``LabelError``.
+        depth: how deep folders are searched.
+        at_most: most files that are looked at.
     """
 
     def carries(file: Found) -> bool:
@@ -132,12 +134,12 @@ def marks_by_labels(parse: Callable[[Found], Labels], depth: int, at_most: int) 
 
 
 def harmful(problems: Iterable[Problem]) -> list[Problem]:
-    """Those that make a database unfit for use."""
+    """Return the problems that make a database unfit for use."""
     return [problem for problem in problems if problem.kind not in HARMLESS_KINDS]
 
 
 def lines(problems: Iterable[Problem]) -> list[str]:
-    """Return a line for every kind and sort of problem: the first of it, how many there are, and where the others are."""
+    """Return a line for every kind and sort of problem: the first one, the number of them, and the other places."""
     return [line(*same) for same in sorts(problems)]
 
 
@@ -164,4 +166,5 @@ def line(first: Problem, *others: Problem) -> str:
 
 def go_on(utterances: int) -> str:
     """Return how to go on with a database that is refused."""
-    return f"(--allow-incomplete goes on with the {utterances} utterances that can be read; every table then says so)"
+    readable = counted(utterances, "utterance")
+    return f"(--allow-incomplete goes on with the {readable} that can be read; every table then says so)"

@@ -1,7 +1,7 @@
-"""One name in two spellings: the check that the speakers, emotions and sessions of every database pass.
+"""One name in two spellings: a check of the speakers, emotions and sessions of every database.
 
-A speaker who is written in two ways is on both sides of a fold, and a mistyped emotion is a class of its own. Nothing
-is corrected here: labels are kept as they were typed.
+A speaker in two spellings would be on both sides of a fold, and a mistyped emotion would be a class of its own. Nothing
+is corrected here: labels stay as typed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from statistics import median
 
 from tfser.databases.base import Problem, Utterance
 from tfser.databases.folders import show
+from tfser.errors import counted
 
 COLUMNS = ("speaker", "emotion", "session")
-"""What is compared."""
+"""Labels that are compared."""
 
 SHARE = 10
-"""A label with fewer than one utterance for so many of its neighbour's is rare."""
+"""A label is rare if a similar label has at least so many times its utterances."""
 
 FEW = 3
-"""Utterances that are rare beside five times as many."""
+"""Most utterances for which a label is also rare beside five times as many."""
 
 _STEPS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("case", str.casefold),
@@ -30,14 +31,14 @@ _STEPS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("blanks, - and _", lambda text: re.sub(r"[\s_-]+", " ", text).strip()),
     ("the form of a number", lambda text: re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"(?<=\d)\.0+$", "", text))),
 )
-"""What makes no other name, and how a name is written without it; each step works on what the one before it left."""
+"""Differences that make no other name, each with a function that removes it from the result of the step before."""
 
 
 def problems(utterances: Sequence[Utterance], where: str) -> list[Problem]:
     """Return every pair of labels that seems to be one label in two spellings.
 
     Args:
-        utterances: of one database.
+        utterances: those of one database.
         where: the folder or file, as text.
     """
     found = []
@@ -52,14 +53,14 @@ def problems(utterances: Sequence[Utterance], where: str) -> list[Problem]:
 
 
 def remark(found: Iterable[Problem]) -> list[str]:
-    """Return what tables say where labels were taken as they are, problems or not."""
+    """Return the remark for tables about labels that were taken as typed."""
     said = [p.detail.partition(";")[0] for p in found if p.about.startswith(("spelling of", "near "))]
     more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
     return [f"labels taken as typed: {said[0]}{more}"] if said else []
 
 
 def _variants(what: str, names: Iterable[str]) -> list[str]:
-    """Name the spellings of one name, and what they differ by."""
+    """Name the spellings of one name, and how they differ."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         groups[_plain(name)[-1]].append(name)
@@ -83,7 +84,7 @@ def _plain(name: str) -> list[str]:
 
 
 def _near(what: str, of: dict[str, list[Utterance]]) -> list[str]:
-    """Name the labels that look mistyped: rare, or of one speaker alone, and a letter or two from another label."""
+    """Name labels that look mistyped: rare, or of one speaker only, and one or two letters away from another label."""
     counts = {name: len(own) for name, own in of.items()}
     speakers = {name: {u.speaker for u in own} for name, own in of.items()}
     suspects = _suspects(what, counts)
@@ -97,8 +98,8 @@ def _near(what: str, of: dict[str, list[Utterance]]) -> list[str]:
             ]
         if neighbours:
             meant = max(neighbours, key=lambda other: (counts[other], other))
-            has = _number(counts[name], "utterance") + (
-                f" of {_number(len(speakers[name]), 'speaker')}" if what != "speaker" else ""
+            has = counted(counts[name], "utterance") + (
+                f" of {counted(len(speakers[name]), 'speaker')}" if what != "speaker" else ""
             )
             details.append(
                 f"{what} {show(name)} has {has} and is near {show(meant)} ({counts[meant]}); "
@@ -108,10 +109,10 @@ def _near(what: str, of: dict[str, list[Utterance]]) -> list[str]:
 
 
 def _suspects(what: str, counts: dict[str, int]) -> dict[str, list[str]]:
-    """Return what each label may be mistyped for, before their letters are looked at.
+    """Return the other labels that each label may be a mistyped form of, before comparing letters.
 
-    Speakers and sessions have names that lie near each other by nature (Anna, Anne): of those only the few that are
-    rare beside the usual one are compared, and only with the common ones.
+    Names of speakers and sessions are often similar (Anna, Anne). Of those, only a few that are rare beside the usual
+    one are compared, and only with the common ones.
     """
     names = sorted(counts)
     if what == "emotion":
@@ -126,15 +127,11 @@ def _rare(count: int, other: int) -> bool:
     return SHARE * count <= other or (count <= FEW and 5 * count <= other)
 
 
-def _number(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
-
-
 def near(one: str, other: str, *, ending: bool = True) -> bool:
-    """Tell whether a slip of the hand turns one label into the other, or (with ``ending``) another ending.
+    """Tell whether a typing slip, or (with ``ending``) another ending, turns one label into the other.
 
     Labels that differ in their digits count something (level1, level2), and a prefix of two letters turns a word into
-    its opposite (happy, unhappy).
+    its opposite (happy, unhappy); neither is a slip.
     """
     a, b = sorted((_plain(one)[-1], _plain(other)[-1]), key=len)
     if a == b or re.findall(r"\d+", a) != re.findall(r"\d+", b) or len(a) < 3:

@@ -1,4 +1,4 @@
-"""The paths that a person typed in a manifest, as files of this machine and as ids that are the same on every machine."""
+"""The paths in a manifest, as files on this machine and as ids that are the same on every machine."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tfser.databases.folders import show
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where one typed path leads, or why it is refused."""
+    """The place that one typed path names, or the reason for its refusal."""
 
     id: str = ""
     path: Path = Path()
     about: str = ""
-    """Which rule refused it; empty where none did."""
+    """The rule that refused it; empty if none did."""
     refusal: str = ""
 
 
@@ -29,13 +29,14 @@ def locate_all(
 ) -> list[Located]:
     """Locate every path of one table.
 
-    A relative path is below (or beside) the table's folder, and is the id. Absolute paths get their ids from the
-    column of ids, or else from the innermost folder that holds all of them, so that another mount point gives the same ids.
+    A relative path is below (or beside) the table's folder, and is the id. The ids of absolute paths come from the
+    column of ids, or else from the innermost folder that holds all of them, so that another mount point gives the same
+    ids.
 
     Args:
-        cells: as typed.
-        folder: that of the table.
-        ids: the column ``id``, where there is one; it is used where a path is absolute.
+        cells: the paths as typed.
+        folder: the table's folder.
+        ids: the column ``id``, if there is one; it is used for absolute paths.
         remote: whether the table came from a URI; it then may not name other files of this machine.
     """
     found = [_read(cell, folder, remote) for cell in cells]
@@ -55,7 +56,7 @@ def locate_all(
 
 
 def _read(cell: str, folder: Path, remote: bool) -> Located:
-    """Return one path; the id of an absolute one is still absolute."""
+    """Locate one path; the id of an absolute one is still absolute."""
     if not cell:
         return Located(about="empty path", refusal="path is empty")
     if "\0" in cell:
@@ -82,7 +83,7 @@ def _read(cell: str, folder: Path, remote: bool) -> Located:
 
 
 def _in_any_form(path: Path) -> Path:
-    """Return the file under its typed name, or under the same name in another Unicode form: systems store different ones."""
+    """Return the file under its typed name, or under that name in another Unicode form, because systems differ."""
     if not os.path.lexists(path):
         for form in ("NFC", "NFD"):
             other = Path(unicodedata.normalize(form, os.fspath(path)))
@@ -113,6 +114,7 @@ def _named(one: Located, name: str) -> Located:
 def _unshared(one: Located) -> Located:
     why = (
         f"path {show(one.id)} is absolute, and no one folder holds all the files; "
-        "add a column id with a name for each utterance that is the same on every machine, or write paths relative to the manifest"
+        "add a column id with a name for each utterance that is the same on every machine, "
+        "or write paths relative to the manifest"
     )
     return Located(about="no common folder", refusal=why)

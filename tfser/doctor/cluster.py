@@ -1,6 +1,6 @@
-"""Ray: whether an address is given, answers and asks for a token, and what every node of it has and reaches.
+"""Ray: whether an address answers and asks for a token, and what every node of the cluster has and reaches.
 
-Starts no Ray of its own. A cluster that obeys anyone and is not on this machine is named, and given nothing.
+No Ray is started here. A remote cluster that obeys anyone is reported, and nothing is submitted to it.
 """
 
 from __future__ import annotations
@@ -8,14 +8,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from functools import partial
 from typing import Any
 
 from tfser.doctor import machine, places, probe
 from tfser.doctor.findings import Finding, merged, note, ok, problem, warning
+from tfser.errors import counted
 from tfser.execution.on_ray import open_doors
 
 NODE_S = 90.0
-"""Seconds that a node has to run a task before it counts as stuck."""
+"""Seconds for a node to run a task, before it counts as stuck."""
 
 SUBMIT = "ray job submit --working-dir . -- python -m tfser.doctor"
 
@@ -23,16 +26,24 @@ _NUMBERS = ("torch", "torchaudio", "numpy")
 """Packages whose versions can change a score."""
 
 
+class Refusal(Enum):
+    """Why a cluster that answers cannot be used, in words that follow its address."""
+
+    NO_TOKEN = "asks for a token, and there is none here"
+    OTHER_TOKEN = "asks for a token, and the one that is here is not its own"
+    NOT_ASKED = "cannot be asked whether it is safe"
+
+
 def gates(address: str) -> dict[str, Any]:
-    """What stands at the address, before anything is given to it.
+    """Find out what answers at an address, before anything is submitted to it.
 
     Args:
-        address: as ``safety.parse`` takes it, or ``auto``.
+        address: an address that ``open_doors.parse`` reads, or ``auto``.
 
     Returns:
-        ``where`` (the address, ``auto`` resolved; ``None`` where that is nothing), ``kind``, ``silent`` (why no connection
-        can be made), ``open`` (why it obeys anyone), ``loopback``, ``refused`` (it does not take the token that is here, or
-        there is none).
+        ``where`` (the address, with ``auto`` resolved; ``None`` if there is none), ``kind``, ``silent`` (why no
+        connection can be made), ``open`` (why it obeys anyone), ``loopback``, ``refused`` (a ``Refusal``, or ``None``),
+        ``missing`` (the import error behind ``NOT_ASKED``).
     """
     facts: dict[str, Any] = {
         "asked": address,
@@ -41,6 +52,7 @@ def gates(address: str) -> dict[str, Any]:
         "silent": None,
         "open": None,
         "refused": None,
+        "missing": None,
     }
     try:
         facts["where"] = where = open_doors.found(address)
@@ -52,16 +64,14 @@ def gates(address: str) -> dict[str, Any]:
             return facts
         facts["open"] = open_doors.answers_without_token(where)
         if not facts["open"] and not (own and open_doors.accepts(where, own)):
-            facts["refused"] = "asks for a token, and " + (
-                "the one that is here is not its own" if own else "there is none here"
-            )
+            facts["refused"] = Refusal.OTHER_TOKEN if own else Refusal.NO_TOKEN
     except ImportError as error:
-        facts["refused"] = f"cannot be asked whether it is safe ({error})"
+        facts.update(refused=Refusal.NOT_ASKED, missing=str(error))
     return facts
 
 
 def gate_findings(facts: Mapping[str, Any]) -> list[Finding]:
-    """What ``gates`` saw."""
+    """Turn the facts of ``gates`` into findings."""
     topic, where = "Ray", facts["where"]
     if where is None:
         return [
@@ -82,33 +92,32 @@ def gate_findings(facts: Mapping[str, Any]) -> list[Finding]:
     if facts["open"]:
         then = "" if may_connect(facts) or facts["kind"] == "jobs" else "; nothing was submitted to it"
         return [problem(topic, facts["open"] + then, open_doors.ADVICE)]
+    if facts["refused"] is Refusal.NOT_ASKED:
+        text = f"{where} {facts['refused'].value} ({facts['missing']})"
+        return [problem(topic, text, machine.install_command())]
     if facts["refused"]:
-        command = f"copy ~/.ray/auth_token from its head, then: chmod 600 {open_doors.token_path()}; export RAY_AUTH_MODE=token"
-        command = machine.install_command() if "cannot be asked" in facts["refused"] else command
-        return [problem(topic, f"{where} {facts['refused']}", command)]
-    return [
-        ok(
-            topic,
-            f"{'the job API' if facts['kind'] == 'jobs' else 'Ray'} at {where} answers, asks for the token and takes it",
-        )
-    ]
+        protect = f"chmod 600 {open_doors.token_path()}; export RAY_AUTH_MODE=token"
+        command = f"copy ~/.ray/auth_token from its head, then: {protect}"
+        return [problem(topic, f"{where} {facts['refused'].value}", command)]
+    what = "the job API" if facts["kind"] == "jobs" else "Ray"
+    return [ok(topic, f"{what} at {where} answers, asks for the token and takes it")]
 
 
 def may_connect(facts: Mapping[str, Any]) -> bool:
-    """Whether the cluster behind the gates may be given work."""
+    """Tell whether the cluster may be given work, by the facts of ``gates``."""
     reached = facts["where"] is not None and not facts["silent"] and not facts["refused"] and facts["kind"] != "jobs"
     return bool(reached and (not facts["open"] or facts["loopback"]))
 
 
 def nodes(address: str, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Connect, and run ``probe`` on every node that lives.
+    """Connect, and run ``probe`` on every live node.
 
     Args:
-        address: of a cluster that ``may_connect``.
-        request: for ``probe.look``; each node's files get a name of their own.
+        address: the address of a cluster that ``may_connect``.
+        request: the request for ``probe.look``; each node's files get their own name.
 
     Returns:
-        ``error`` (why there is no connection), else ``nodes``: ``name``, ``alive``, ``resources`` and of a node that lives
+        ``error`` (why there is no connection), else ``nodes``: ``name``, ``alive``, ``resources``, and for a live node
         ``facts``, ``device``, ``clock`` or ``error``.
     """
     if "RAY_AUTH_MODE" not in os.environ and open_doors.own_token():
@@ -119,7 +128,7 @@ def nodes(address: str, request: Mapping[str, Any]) -> dict[str, Any]:
         from ray import cloudpickle
 
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="tfser")
-    except Exception as error:  # whichever way Ray says that versions differ, or that it is not there
+    except Exception as error:  # Ray says in many ways that versions differ, or that it is not there
         return {"error": probe.brief(error), "nodes": []}
     cloudpickle.register_pickle_by_value(probe)  # a node may have another tfser, or none
     try:
@@ -139,12 +148,15 @@ def nodes(address: str, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _visit(ray: Any, alive: Sequence[dict[str, Any]], request: Mapping[str, Any]) -> None:
-    """Fill in what each node says; all of them work at the same time."""
+    """Fill in each node's answers; all nodes work at the same time."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     def on(node: Mapping[str, Any], function: Callable[..., Any], **resources: float) -> Any:
         pinned = NodeAffinitySchedulingStrategy(node_id=node["id"], soft=False)
         return ray.remote(num_cpus=0, max_retries=0, **resources)(function).options(scheduling_strategy=pinned)
+
+    def now(node: Mapping[str, Any]) -> float:
+        return float(ray.get(on(node, probe.now).remote(), timeout=NODE_S))
 
     pending = {
         on(n, probe.look).remote({**request, "own": f"{request['own']}-{n['id'][:8]}"}): (n, "facts") for n in alive
@@ -165,11 +177,11 @@ def _visit(ray: Any, alive: Sequence[dict[str, Any]], request: Mapping[str, Any]
             node["error"] = f"it ran no task within {NODE_S:.0f} s"
     for node in alive:
         if "facts" in node:
-            node["clock"] = _clock(lambda n=node: ray.get(on(n, probe.now).remote(), timeout=NODE_S))  # type: ignore[misc]
+            node["clock"] = _clock(partial(now, node))
 
 
 def _clock(ask: Callable[[], float]) -> dict[str, float]:
-    """How far another clock is ahead, seconds, and within what that is true: half of the shortest of some round trips."""
+    """Measure how far another clock is ahead, in seconds, and the error bound: half of the shortest round trip."""
     best = {"ahead": 0.0, "within": float("inf")}
     for _ in range(4):  # the first one waits for a worker
         begin = time.time()
@@ -181,13 +193,13 @@ def _clock(ask: Callable[[], float]) -> dict[str, float]:
 
 
 def findings(seen: Mapping[str, Any], here: Mapping[str, Any], storage: str, data: str | None) -> list[Finding]:
-    """What the nodes have and reach.
+    """Turn the nodes' facts into findings.
 
     Args:
-        seen: of ``nodes``.
-        here: of ``probe.look`` on this machine.
-        storage: as it was named.
-        data: as it was named, or ``None``.
+        seen: the result of ``nodes``.
+        here: the result of ``probe.look`` on this machine.
+        storage: the storage as given.
+        data: the data as given, or ``None``.
     """
     topic = "Ray"
     if seen["error"]:
@@ -201,20 +213,15 @@ def findings(seen: Mapping[str, Any], here: Mapping[str, Any], storage: str, dat
     fine = [n["name"] for n in alive if n["name"] not in shaken]
     if fine:
         reach = f"write and read {storage}" + (f", list {data}" if data else "")
-        found.append(
-            ok(
-                topic,
-                f"{len(fine)} of {len(alive)} nodes have this tfser and these packages, {reach}, and keep this machine's time",
-            )
-        )
+        own = f"{len(fine)} of {len(alive)} nodes have this tfser and these packages"
+        found.append(ok(topic, f"{own}, {reach}, and keep this machine's time"))
     return found
 
 
 def _sum(alive: Sequence[Mapping[str, Any]], dead: int) -> Finding:
     cpus, gpus = (sum(n["resources"].get(what, 0.0) for n in alive) for what in ("CPU", "GPU"))
-    text = f"{len(alive)} node(s) with {cpus:g} CPU(s) and {gpus:g} GPU(s)" + (
-        f"; {dead} more have ended" if dead else ""
-    )
+    text = f"{counted(len(alive), 'node')} with {_amount(cpus, 'CPU')} and {_amount(gpus, 'GPU')}"
+    text += f"; {dead} more {'has' if dead == 1 else 'have'} ended" if dead else ""
     if not cpus:
         return note(
             "Ray", f"{text}; trials wait until the autoscaler, or `ray start --address=...`, adds a node with CPUs"
@@ -222,8 +229,13 @@ def _sum(alive: Sequence[Mapping[str, Any]], dead: int) -> Finding:
     return ok("Ray", text)
 
 
+def _amount(amount: float, noun: str) -> str:
+    """Write an amount that need not be whole, with its noun."""
+    return f"{amount:g} {noun}" if amount == 1 else f"{amount:g} {noun}s"
+
+
 def _node(node: Mapping[str, Any], here: Mapping[str, Any], storage: str, data: str | None) -> list[Finding]:
-    """What is wrong with one node; nothing where all is well."""
+    """List what is wrong with one node."""
     if "facts" not in node:
         return [problem("Ray", f"no answer ({node.get('error', 'none came')})", "ray status; ray list nodes")]
     facts, clock, found = node["facts"], node["clock"], _same_code(node["facts"], here)
@@ -242,7 +254,8 @@ def _node(node: Mapping[str, Any], here: Mapping[str, Any], storage: str, data: 
             problem("data", text, "mount it on every node under one path, or name an s3:// or gs:// URI with --data")
         )
     elif data and here["data"]["digest"] not in (None, facts["data"]["digest"]):
-        text = f"{data} holds other files there ({facts['data']['entries']} entries; {here['data']['entries']} here)"
+        there, own = (counted(side["data"]["entries"], "entry", "entries") for side in (facts, here))
+        text = f"{data} holds other files there ({there}; {own} here)"
         found.append(problem("data", text, "mount one folder on every node, or name an s3:// or gs:// URI with --data"))
     if abs(clock["ahead"]) > clock["within"] + places.CLOCK_S:
         text = f"its clock is {places.apart(clock['ahead'])} this machine's (within {clock['within']:.2f} s)"
@@ -272,13 +285,14 @@ def _gpus(node: Mapping[str, Any]) -> list[Finding]:
 
 
 def _same_code(facts: Mapping[str, Any], here: Mapping[str, Any]) -> list[Finding]:
-    """A trial must get the same numbers wherever it lands."""
+    """Require the same code and packages, so that a trial gets the same numbers on every node."""
     own, there, found = here["tfser"], facts["tfser"], []
     install = f"pip install 'tfser=={own['version']}' there, or: {SUBMIT}"
     if there["version"] is None:
         found.append(problem("versions", "no tfser", install))
     elif (there["version"], there["code"]) != (own["version"], own["code"]):
-        text = f"tfser {there['version']} (code {there['code']}) there, {own['version']} (code {own['code']}) here; workers refuse that"
+        other = f"tfser {there['version']} (code {there['code']}) there"
+        text = f"{other}, {own['version']} (code {own['code']}) here; workers refuse that"
         found.append(problem("versions", text, install))
     missing = [name for name in (*_NUMBERS, "soundfile") if facts["versions"].get(name) is None]
     if missing:

@@ -1,6 +1,6 @@
-"""The command: gathers, judges, prints. Exit codes: 0 no problem, 1 problems, 2 a wrong request.
+"""The command: gathers facts, judges them, prints findings. Exit codes: 0 no problem, 1 problems, 2 a wrong request.
 
-Nothing is left behind: files that it writes in the storage are removed, and no Ray is started.
+Nothing is left behind: its files in the storage are removed, and no Ray is started.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from tfser.doctor import doors, machine, probe
 from tfser.doctor.findings import LEVELS, Finding, note, problem
-from tfser.errors import RequestError
+from tfser.errors import RequestError, counted
 from tfser.execution.on_ray import open_doors
 from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_words
@@ -26,11 +26,12 @@ STYLES = {"ok": "green", "note": "dim", "warning": "yellow", "problem": "bold re
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line; the defaults are those of a sweep."""
+    """Build the command line; the defaults are those of a sweep."""
     p = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="tfser doctor",
-        description="What this machine or cluster can run, what is unsafe about it, and what to type. Leaves nothing behind.",
+        description="Say what this machine or cluster can run, what is unsafe about it, and what to type. "
+        "Leaves nothing behind.",
         epilog="Exit codes: 0 no problem, 1 problems, 2 the request is wrong.",
     )
     address = os.environ.get("RAY_ADDRESS") or None
@@ -53,22 +54,22 @@ def parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What to look at."""
+    """The request with its defaults: the places to look at."""
 
     addresses: tuple[str, ...]
-    """Ray's, and the job API's where RAY_API_SERVER_ADDRESS names one."""
+    """Ray's address, and the job API's if RAY_API_SERVER_ADDRESS gives one."""
     storage: str
     data: str | None
     tracking_uri: str | None
-    """``None`` where none is named and the storage cannot hold a database."""
+    """``None`` if none is given and the storage cannot hold a database."""
 
 
 def wanted(arguments: argparse.Namespace) -> Wanted:
-    """The request with its defaults.
+    """Return the request with its defaults.
 
     Raises:
         RequestError: everything that is wrong with it.
-        ImportError: this machine lacks what places and URIs are read with.
+        ImportError: this machine lacks the packages that read places and URIs.
     """
     from tfser.storage.default_places import default_out
     from tfser.storage.places import absolute, place
@@ -112,10 +113,10 @@ def examine(request: Wanted | ImportError, say: Callable[[str], None]) -> list[F
     """Look at everything.
 
     Args:
-        request: what to look at, or why that cannot be said; then it is this machine alone.
-        say: told what takes a while.
+        request: the places to look at, or why they cannot be known; then only this machine is looked at.
+        say: called with the name of each step that takes a while.
     """
-    # The environment first: what follows may set variables for this process.
+    # The environment first: the steps below may set variables for this process.
     guard, environment = doors.token_facts(), dict(os.environ)
     needed = machine.requirements()
     look = {
@@ -143,7 +144,7 @@ def examine(request: Wanted | ImportError, say: Callable[[str], None]) -> list[F
         found.append(
             note(
                 "Ray",
-                "no address is given (--address, RAY_ADDRESS); a sweep would start a Ray of its own on this machine",
+                "no address is given (--address, RAY_ADDRESS); a sweep would start its own Ray on this machine",
             )
         )
     for address in request.addresses:
@@ -185,13 +186,13 @@ def _cluster(address: str, request: Wanted, look: Mapping[str, Any], here: Mappi
 
 
 def as_json(found: Sequence[Finding]) -> str:
-    """All findings, and how many of each level."""
+    """Return all findings, and the number of each level."""
     counts = {level: sum(f.level == level for f in found) for level in LEVELS}
     return json.dumps({"counts": counts, "findings": [asdict(f) for f in found]}, indent=1, ensure_ascii=True)
 
 
 def show(found: Sequence[Finding]) -> None:
-    """Lines in groups by topic, with colours where there is a terminal and the package for it."""
+    """Print the findings by topic, with colours if there is a terminal and the package for it."""
     line = _printer()
     for topic in dict.fromkeys(f.topic for f in found):
         line([(topic, "bold")])
@@ -200,11 +201,11 @@ def show(found: Sequence[Finding]) -> None:
             if f.command:
                 line([(f"  {'':<8}type: {f.command}", "cyan")])
     problems, warnings = (sum(f.level == level for f in found) for level in ("problem", "warning"))
-    line([(f"{problems} problem(s), {warnings} warning(s)", "")])
+    line([(f"{counted(problems, 'problem')}, {counted(warnings, 'warning')}", "")])
 
 
 def _printer() -> Callable[[Sequence[tuple[str, str]]], None]:
-    """Prints a line of texts and their styles."""
+    """Return a function that prints a line of texts and their styles."""
     try:
         from rich.console import Console
         from rich.text import Text
@@ -215,7 +216,7 @@ def _printer() -> Callable[[Sequence[tuple[str, str]]], None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command and return its exit code."""
     take_any_text()
     arguments = parser().parse_args(argv)
     waiting = sys.stderr.isatty() and not arguments.json
@@ -241,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of a pipe has seen enough
+    except BrokenPipeError:  # the reader of the pipe has left
         sys.stderr.close()
         return 0
     return 1 if any(f.level == "problem" for f in found) else 0

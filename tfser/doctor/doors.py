@@ -1,7 +1,7 @@
 """Who can get in: the token, the sockets that listen beyond this machine, and what a ``ray start`` here would open.
 
-Sockets are those that psutil shows, and those of Ray and MLflow are asked something that changes nothing, without
-a token. The other functions take facts and give findings.
+psutil lists the sockets. Those of Ray and MLflow are asked, without a token, a question that changes nothing. The other
+functions turn facts into findings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tfser.doctor.findings import Finding, note, ok, problem, warning
 from tfser.execution.on_ray import open_doors
 
 METRICS_SHUT = "export RAY_enable_metrics_collection=0 AUTOSCALER_METRIC_PORT=-1 DASHBOARD_METRIC_PORT=-1"
-"""What keeps Ray's metrics endpoints shut; before ``ray start``, on every node."""
+"""Keeps Ray's metrics endpoints shut; type it before ``ray start``, on every node."""
 
 NEW_TOKEN = "(umask 077; ray get-auth-token --generate); export RAY_AUTH_MODE=token"
 
@@ -30,11 +30,11 @@ _ASK = (
     "ReporterService/HealthCheck",
     "RayletDriver/ClusterInfo",
 )
-"""One call that only reads for each kind of Ray's gRPC servers: control service, node, worker, agent, client server."""
+"""One read-only call for each kind of Ray's gRPC servers: control service, node, worker, agent, client server."""
 
 
 def token_facts() -> dict[str, Any]:
-    """Where the token would come from, and who may read its file; never the token itself."""
+    """Return where the token would come from and who may read its file, but never the token itself."""
     path = open_doors.token_path()
     facts: dict[str, Any] = {
         "mode": os.environ.get("RAY_AUTH_MODE"),
@@ -48,10 +48,10 @@ def token_facts() -> dict[str, Any]:
 
 
 def token(facts: Mapping[str, Any]) -> list[Finding]:
-    """What is wrong with the token.
+    """List what is wrong with the token.
 
     Args:
-        facts: of ``token_facts``.
+        facts: the result of ``token_facts``.
     """
     topic, path, mode = "token", facts["path"], facts["mode"]
     found = []
@@ -79,11 +79,11 @@ def token(facts: Mapping[str, Any]) -> list[Finding]:
 
 
 def ray_start(environment: Mapping[str, str], guarded: bool) -> list[Finding]:
-    """What a ``ray start --head`` with this environment would open beyond loopback.
+    """Say what a ``ray start --head`` with this environment would open beyond loopback.
 
     Args:
-        environment: of the process.
-        guarded: there is a token, and it would be used.
+        environment: the process's environment.
+        guarded: whether there is a token and it would be used.
     """
     topic, open_ = "sockets", []
     for name, what, usual in (
@@ -110,21 +110,21 @@ def ray_start(environment: Mapping[str, str], guarded: bool) -> list[Finding]:
 
 
 def sockets() -> list[dict[str, Any]] | None:
-    """Return every TCP socket that listens beyond loopback, as far as this user may see whose it is.
+    """Return every TCP socket that listens beyond loopback, with its owner as far as this user may see it.
 
     Returns:
-        ``address``, ``port``, ``pid`` and ``program`` (``None`` where unknown), ``owner`` (``ray``, ``mlflow``, ``tfser`` or ``None``);
-        ``None`` where the system does not tell.
+        ``address``, ``port``, ``pid`` and ``program`` (``None`` if unknown), ``owner`` (``ray``, ``mlflow``, ``tfser``
+        or ``None``); ``None`` if the system does not tell.
     """
     try:
         import psutil
-    except ImportError:  # the doctor runs before everything is installed, too
+    except ImportError:  # the doctor also runs before everything is installed
         return None
     try:
         connections: list[Any] = psutil.net_connections("tcp")
-    except (OSError, psutil.Error):  # as on macOS, for all but root
+    except (OSError, psutil.Error):  # on macOS for all but root
         return None
-    # A server's workers hold its socket too; the first process whose name says what it is speaks for them.
+    # A server's workers hold its socket too; the first process with a known name counts as its owner.
     named: dict[Any, int] = {}
     words: dict[int | None, list[str]] = {None: []}
     for process in psutil.process_iter():
@@ -138,16 +138,17 @@ def sockets() -> list[dict[str, Any]] | None:
         if socket.status == psutil.CONN_LISTEN and socket.laddr and not open_doors.is_loopback_ip(socket.laddr.ip):
             pid = named.get(socket.laddr, socket.pid)
             said = words.get(pid, [])
-            # An IPv4 address that is mapped into IPv6 is shown as the former.
+            # An IPv4 address that is mapped into IPv6 is shown as IPv4.
             place = {"address": socket.laddr.ip.removeprefix("::ffff:"), "port": socket.laddr.port}
             found.append({**place, "pid": pid, "program": program(said) if pid else None, "owner": owner(said)})
     return sorted(found, key=lambda s: (s["port"], s["address"]))
 
 
 def owner(words: Sequence[str]) -> str | None:
-    """Whose process this command line is.
+    """Return the owner of a command line.
 
-    >>> owner(["python", "-m", "mlflow", "server"]), owner(["/x/ray/core/src/ray/gcs/gcs_server", "--port=1"]), owner(["bash"])
+    >>> gcs = ["/x/ray/core/src/ray/gcs/gcs_server", "--port=1"]
+    >>> owner(["python", "-m", "mlflow", "server"]), owner(gcs), owner(["bash"])
     ('mlflow', 'ray', None)
     """
     text = " ".join(words)
@@ -163,7 +164,7 @@ def owner(words: Sequence[str]) -> str | None:
 
 
 def program(words: Sequence[str]) -> str:
-    """A short name of a command line.
+    """Return a short name for a command line.
 
     >>> program(["/usr/bin/python3", "-u", "/x/ray/dashboard/dashboard.py", "--port=1"])
     'dashboard.py'
@@ -178,12 +179,12 @@ def program(words: Sequence[str]) -> str:
 
 
 def ask(found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Add ``answer``, to a caller without a token, to the sockets of Ray, MLflow and tfser.
+    """Add ``answer``, as a caller without a token gets it, to the sockets of Ray, MLflow and tfser.
 
-    It is ``guarded``, ``metrics`` (which Ray serves to anyone), ``open`` or ``unknown``. A socket that is gone is left out.
+    It is ``guarded``, ``metrics`` (which Ray serves to anyone), ``open`` or ``unknown``. Closed sockets are left out.
     """
     sockets = [dict(s) for s in found]
-    with ThreadPoolExecutor(16) as pool:  # one that hangs keeps nobody waiting
+    with ThreadPoolExecutor(16) as pool:  # in parallel, because some may hang
         answers = list(pool.map(lambda s: _answer(_target(s), s["owner"]) if s["owner"] else None, sockets))
     asked = [{**s, "answer": answer} for s, answer in zip(sockets, answers, strict=True) if answer != "gone"]
     for socket in asked:  # one process guards all its ports, or none
@@ -222,10 +223,10 @@ def _answer(target: str, owner: str) -> str:
 
 
 def doors(found: Sequence[Mapping[str, Any]] | None) -> list[Finding]:
-    """What listens beyond loopback on this machine.
+    """Report what listens beyond loopback on this machine.
 
     Args:
-        found: of ``ask``; ``None`` where the system does not tell.
+        found: the result of ``ask``; ``None`` if the system does not tell.
     """
     topic = "sockets"
     if found is None:

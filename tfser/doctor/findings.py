@@ -1,4 +1,4 @@
-"""A finding: what the doctor saw, how bad it is, and what to type. Knows nothing of how it was seen."""
+"""A finding: what the doctor saw, how bad it is, and what to type. How it was seen does not matter here."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 LEVELS = ("ok", "note", "warning", "problem")
-"""From harmless to what a sweep would fail on or what lets strangers in."""
+"""From harmless to a problem: a sweep would fail, or strangers could get in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One sentence."""
+    """One finding."""
 
     topic: str
     level: str
     """One of ``LEVELS``."""
     found: str
     command: str | None = None
-    """What to type; never missing from a warning or a problem."""
+    """What to type; every warning and problem has it."""
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS or (self.level in LEVELS[2:] and not self.command):
@@ -26,30 +26,30 @@ class Finding:
 
 
 def ok(topic: str, found: str) -> Finding:
-    """Nothing to do."""
+    """Return a finding that needs no action."""
     return Finding(topic=topic, level="ok", found=found)
 
 
 def note(topic: str, found: str, command: str | None = None) -> Finding:
-    """Worth knowing."""
+    """Return a finding that is worth knowing."""
     return Finding(topic=topic, level="note", found=found, command=command)
 
 
 def warning(topic: str, found: str, command: str) -> Finding:
-    """A sweep runs, and something about it is not as it should be."""
+    """Return a finding that does not stop a sweep but should be mended."""
     return Finding(topic=topic, level="warning", found=found, command=command)
 
 
 def problem(topic: str, found: str, command: str) -> Finding:
-    """A sweep fails, or strangers get in."""
+    """Return a finding that stops a sweep or lets strangers in."""
     return Finding(topic=topic, level="problem", found=found, command=command)
 
 
 def merged(by_node: Iterable[tuple[str, Finding]]) -> list[Finding]:
-    """What several nodes have in common, said once, with their names in front.
+    """Merge equal findings of several nodes, with the nodes' names in front.
 
     Args:
-        by_node: a node's name and what was found there.
+        by_node: pairs of a node's name and a finding there.
     """
     nodes: dict[Finding, list[str]] = {}
     for node, finding in by_node:
@@ -66,7 +66,7 @@ def _named(names: list[str]) -> str:
 
 
 def gib(count: float) -> str:
-    """Bytes in words.
+    """Write a number of bytes in GiB.
 
     >>> gib(3 * 2**29)
     '1.5 GiB'

@@ -1,4 +1,4 @@
-"""Findings about one machine: versions, devices, disk. Takes facts of ``probe``; reads nothing but tfser's own metadata."""
+"""Findings about one machine: versions, devices, disk. The facts come from ``probe`` and from tfser's own metadata."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from tfser.doctor.findings import Finding, gib, note, ok, problem, warning
+from tfser.errors import counted
 
 ROOT = Path(__file__).resolve().parents[2]
 
 LITTLE_SPACE = 2 * 2**30
-"""Bytes free below which there is a word: the features of seven hours of speech alone are 0.8 GiB."""
+"""Bytes of free space below which there is a warning: the features of seven hours of speech alone are 0.8 GiB."""
 
 FULL = 2**26
-"""Bytes free below which there is room for nothing."""
+"""Bytes of free space below which a disk counts as full."""
 
 MEMORY_OF_A_TRIAL = 2**29
-"""Bytes that a worker process with torch takes, whatever it trains."""
+"""Bytes that a worker process with torch takes in any training."""
 
 LITTLE_SHARED_MEMORY = 256 * 2**20
-"""Bytes of shared memory below which there is a word: Docker's default is 64 MiB, and Ray then keeps its objects on disk."""
+"""Bytes of shared memory below which there is a warning; Docker's default is 64 MiB, and Ray then uses the disk."""
 
 RAY_DISK_LIMIT = 0.95
-"""Share of the temporary files' disk from which Ray refuses to write objects there (``local_fs_capacity_threshold``)."""
+"""Share of the temporary files' disk from which Ray writes no objects there (``local_fs_capacity_threshold``)."""
 
 
 def requirements() -> tuple[str, list[str]] | None:
-    """The Python and the packages that tfser needs, as its metadata has them; ``None`` where there are none to read."""
+    """Return the Python and the packages that tfser's metadata requires; ``None`` without metadata."""
     try:
         told = metadata.metadata("tfser")
         return told["Requires-Python"] or "", [r for r in metadata.requires("tfser") or [] if "extra ==" not in r]
@@ -45,7 +46,7 @@ def requirements() -> tuple[str, list[str]] | None:
 
 
 def package(requirement: str) -> str:
-    """The name in a requirement.
+    """Return the name in a requirement.
 
     >>> package("ray[default,tune]<2.61,>=2.60")
     'ray'
@@ -54,7 +55,7 @@ def package(requirement: str) -> str:
 
 
 def allows(requirement: str, version: str) -> bool:
-    """Whether a version is in the requirement's ranges; what is behind a version's last number does not count.
+    """Tell whether a version is in the requirement's ranges; anything after its last number is ignored.
 
     >>> allows("torch>=2.11,<2.12", "2.11.0+cu128"), allows("torch>=2.11,<2.12", "2.12.0")
     (True, False)
@@ -70,15 +71,16 @@ def allows(requirement: str, version: str) -> bool:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in re.match(r"[0-9.]*", version).group().strip(".").split(".") if n)  # type: ignore[union-attr]
+    own = re.sub(r"(?s)[^0-9.].*", "", version)
+    return tuple(int(n) for n in own.split(".") if n)
 
 
 def versions(facts: Mapping[str, Any], needed: tuple[str, list[str]] | None) -> list[Finding]:
-    """Python, tfser, and what tfser needs.
+    """Check Python, tfser, and the packages that tfser needs.
 
     Args:
-        facts: of ``probe.look``.
-        needed: of ``requirements``.
+        facts: the result of ``probe.look``.
+        needed: the result of ``requirements``.
     """
     topic, own, found = "versions", facts["tfser"], []
     where = f"tfser {own['version']} (code {own['code']}) in {own['folder']}, Python {facts['python']}"
@@ -107,22 +109,22 @@ def versions(facts: Mapping[str, Any], needed: tuple[str, list[str]] | None) -> 
 
 
 def _pair(torch: str | None, torchaudio: str | None) -> list[Finding]:
-    """The compiled part of torchaudio belongs to one torch."""
+    """Check that torchaudio's compiled part fits torch."""
     if not torch or not torchaudio or _numbers(torch)[:2] == _numbers(torchaudio)[:2]:
         return []
-    text = f"torch {torch} and torchaudio {torchaudio} are no pair; their first two numbers have to be the same"
+    text = f"torch {torch} and torchaudio {torchaudio} are no pair; their first two numbers must be the same"
     return [problem("versions", text, _reinstall())]
 
 
 def install_command() -> str:
-    """What installs tfser with everything it needs, from the checkout where this is one."""
+    """Return the command that installs tfser with all it needs, from the checkout if this is one."""
     if (ROOT / "pyproject.toml").exists():
         return f"pip install -c {shlex.quote(str(ROOT / 'constraints.txt'))} -e {shlex.quote(str(ROOT))}"
     return "pip install 'tfser'"
 
 
 def _reinstall() -> str:
-    """What mends torch and torchaudio."""
+    """Return the command that mends torch and torchaudio."""
     needed = requirements()
     wanted = [r for r in (needed[1] if needed else []) if package(r) in ("torch", "torchaudio")] or [
         "torch",
@@ -132,16 +134,16 @@ def _reinstall() -> str:
 
 
 def devices(facts: Mapping[str, Any]) -> list[Finding]:
-    """CPUs, memory, GPUs, and whether torch works on them.
+    """Check CPUs, memory and GPUs, and whether torch works on them.
 
     Args:
-        facts: of ``probe.look`` with ``device``.
+        facts: the result of ``probe.look`` with ``device``.
     """
     topic, found = "devices", []
     cpus, quota = facts["cpus"]["usable"], facts["cpus"]["quota"]
     free, total = facts["memory"]["free"], facts["memory"]["total"]
     room = f", {gib(free)} of {gib(total)} memory free" if free is not None else ""
-    found.append(ok(topic, f"{cpus} CPU(s) for this process{room}"))
+    found.append(ok(topic, f"{counted(cpus, 'CPU')} for this process{room}"))
     if quota is not None and quota < cpus:
         text = f"the container's quota is {quota:g} of these {cpus} CPUs; a sweep would start {cpus} trials at once"
         found.append(warning(topic, text, f"add to the sweep: --trial-cpus {cpus / quota:.3g}"))
@@ -153,23 +155,23 @@ def devices(facts: Mapping[str, Any]) -> list[Finding]:
 
 
 def training(facts: Mapping[str, Any]) -> list[Finding]:
-    """What keeps every trial from being trained on a machine.
+    """List what would make every trial fail on a machine.
 
     Args:
-        facts: of ``probe.look``.
+        facts: the result of ``probe.look``.
     """
     account, found = facts["account"], []
     if facts["training"]:
         text = f"a short training on the CPU fails ({facts['training']}), and so would every trial"
         found.append(problem("devices", text, _reinstall()))
     if account["number"] is not None and account["name"] is None:
-        text = f"this system knows no name for the account {account['number']}; tfser makes do without, other programs may not"
+        text = f"this system knows no name for the account {account['number']}; other programs than tfser may need one"
         found.append(note("devices", text, "export USER=tfser HOME=/a/folder/that/can/be/written"))
     return found
 
 
 def torch_findings(device: Mapping[str, Any]) -> list[Finding]:
-    """What ``probe.device`` saw."""
+    """Turn the facts of ``probe.device`` into findings."""
     topic, found = "devices", []
     for name, error in device["errors"].items():
         found.append(
@@ -196,20 +198,16 @@ def torch_findings(device: Mapping[str, Any]) -> list[Finding]:
         text = f"there is an NVIDIA driver, and torch cannot use it ({why}); trials would train on CPUs"
         found.append(warning(topic, text, _reinstall() if without else "nvidia-smi"))
     elif not device["gpus"]:
-        found.append(
-            note(
-                topic,
-                f"no GPU; trials train on CPUs{'' if device['cpu'] else ', where a product of matrices comes out right'}",
-            )
-        )
+        works = "" if device["cpu"] else ", where a product of matrices comes out right"
+        found.append(note(topic, f"no GPU; trials train on CPUs{works}"))
     return found
 
 
 def disk(facts: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
-    """Free space.
+    """Check the free space.
 
     Args:
-        facts: of ``probe.disk``.
+        facts: the result of ``probe.disk``.
     """
     topic, found, fine = "disk", [], []
     other = {"temporary files": "export TMPDIR=/a/larger/disk", "storage": "name another with --storage"}
@@ -242,7 +240,7 @@ def disk(facts: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
 
 
 def names(needed: tuple[str, Sequence[str]] | None) -> list[str]:
-    """The packages whose versions are worth knowing."""
+    """Return the packages whose versions matter."""
     return (
         [package(r) for r in needed[1]]
         if needed

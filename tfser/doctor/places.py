@@ -1,4 +1,4 @@
-"""Storage, data and MLflow, as the driver of a sweep reaches them. Facts are gathered and judged in separate functions."""
+"""Storage, data and MLflow as a sweep's driver reaches them. Separate functions gather facts and judge them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from urllib.parse import unquote, urlsplit
 
 from tfser.doctor import machine, probe
 from tfser.doctor.findings import Finding, note, ok, problem, warning
+from tfser.errors import counted
 from tfser.execution.on_ray import open_doors
 from tfser.storage import passwords
 from tfser.tracking.uri import install_driver, sqlite_path
 
 CLOCK_S = 2.0
-"""Seconds that two clocks may be apart without a word."""
+"""Seconds that two clocks may differ without a warning."""
 
 SQLITE_S = 5.0
 """Seconds to wait for another writer."""
@@ -27,12 +28,12 @@ SET_CLOCK = "sudo timedatectl set-ntp true"
 
 
 def storage(where: str, facts: Mapping[str, Any], kind: str | None) -> list[Finding]:
-    """Whether results can be kept.
+    """Check whether results can be kept.
 
     Args:
-        where: the storage, as it was named.
-        facts: of ``probe.touch`` in it, or in the nearest folder above it that exists.
-        kind: of its file system, where it is known.
+        where: the storage as given.
+        facts: the result of ``probe.touch`` in it, or in the nearest existing folder above it.
+        kind: the kind of its file system, if known.
     """
     topic = "storage"
     if facts["error"]:
@@ -62,7 +63,7 @@ def storage(where: str, facts: Mapping[str, Any], kind: str | None) -> list[Find
 
 
 def apart(seconds: float) -> str:
-    """In words, as they are put before a clock.
+    """Write how far a clock is off, in words that precede the other clock.
 
     >>> apart(-3.2)
     '3.2 s behind'
@@ -71,11 +72,11 @@ def apart(seconds: float) -> str:
 
 
 def data(where: str | None, facts: Mapping[str, Any] | None) -> list[Finding]:
-    """Whether corpora can be read.
+    """Check whether corpora can be read.
 
     Args:
-        where: the folder or URI; ``None`` where none was named.
-        facts: of ``probe.listing``.
+        where: the folder or URI; ``None`` if none is given.
+        facts: the result of ``probe.listing``.
     """
     topic = "data"
     if where is None or facts is None:
@@ -96,14 +97,14 @@ def data(where: str | None, facts: Mapping[str, Any] | None) -> list[Finding]:
         ]
     if not facts["entries"]:
         return [warning(topic, f"{where} is empty", "python -m tfser.databases list")]
-    return [ok(topic, f"{where} can be read: {facts['entries']} entries")]
+    return [ok(topic, f"{where} can be read: {counted(facts['entries'], 'entry', 'entries')}")]
 
 
 def mlflow_facts(uri: str) -> dict[str, Any]:
-    """What is behind a tracking URI; nothing is written there.
+    """Find out what a tracking URI leads to, without writing there.
 
     Args:
-        uri: as MLflow takes it; as ``tfser.tracking.uri.given`` returns it.
+        uri: the URI as MLflow takes it, from ``tfser.tracking.uri.given``.
     """
     scheme = uri.partition("://")[0].partition("+")[0]
     if (path := sqlite_path(uri)) is not None:
@@ -116,7 +117,7 @@ def mlflow_facts(uri: str) -> dict[str, Any]:
 
 
 def _sqlite(path: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = {"path": str(path.absolute()), "exists": path.exists(), "error": None}
+    facts: dict[str, Any] = {"path": str(path.absolute()), "exists": path.exists(), "error": None, "busy": False}
     facts["file_system"] = probe.file_system(probe.ground(str(path)))
     if not facts["exists"]:
         folder = Path(probe.ground(str(path.parent)))
@@ -126,11 +127,12 @@ def _sqlite(path: Path) -> dict[str, Any]:
         with contextlib.closing(
             sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=SQLITE_S, isolation_level=None)
         ) as database:
-            database.execute("BEGIN IMMEDIATE")  # takes the right to write, and writes nothing
+            database.execute("BEGIN IMMEDIATE")  # takes the right to write without writing
             database.execute("SELECT count(*) FROM sqlite_master").fetchone()
             database.execute("ROLLBACK")
     except sqlite3.Error as error:
-        facts["error"] = str(error)
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bits only refine it
+        facts.update(error=str(error), busy=code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
     return facts
 
 
@@ -156,11 +158,15 @@ def _server(uri: str) -> dict[str, Any]:
             ("stranger", question, {}),
         )
     }
-    return {"loopback": open_doors.is_loopback(parts.hostname or ""), "host": host, **answers}
+    # MLflow says only in its text whether a 403 is about the name under which it was called.
+    health, asked = answers["health"], answers["own"] or answers["health"]
+    wrong_name = bool(health and asked and 403 in (health[0], asked[0]) and "host" in asked[1].lower())
+    local = open_doors.is_loopback(parts.hostname or "")
+    return {"loopback": local, "host": host, "wrong_name": wrong_name, **answers}
 
 
 def _database(uri: str) -> dict[str, str | None]:
-    """``error``: why a database server cannot be used, ``None`` where it can; ``install``: what installs a driver that is missing."""
+    """Say why a database server cannot be used (``error``) and how to install a missing driver (``install``)."""
     parts = urlsplit(uri)
     usual = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}.get(parts.scheme.partition("+")[0])
     if parts.hostname and (parts.port or usual):
@@ -183,11 +189,11 @@ def _database(uri: str) -> dict[str, str | None]:
 
 
 def mlflow(uri: str, facts: Mapping[str, Any]) -> list[Finding]:
-    """Whether runs can be written.
+    """Check whether runs can be written.
 
     Args:
         uri: the tracking URI.
-        facts: of ``mlflow_facts``.
+        facts: the result of ``mlflow_facts``.
     """
     topic, shown = "MLflow", passwords.redacted(uri)
     if facts["kind"] == "databricks":
@@ -196,7 +202,7 @@ def mlflow(uri: str, facts: Mapping[str, Any]) -> list[Finding]:
         return _server_findings(shown, facts)
     if facts["error"]:
         command = "name another with --tracking-uri or MLFLOW_TRACKING_URI"
-        if "locked" in facts["error"]:
+        if facts.get("busy"):
             return [
                 warning(
                     topic,
@@ -226,7 +232,7 @@ def _server_findings(shown: str, facts: Mapping[str, Any]) -> list[Finding]:
         command = "mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///mlflow.db"
         text = f"nothing answers at {shown}; a sweep would train and leave its runs out of MLflow until it does"
         return [problem(topic, text, command if facts["loopback"] else "start it, or name another with --tracking-uri")]
-    if 403 in (health[0], (own or health)[0]) and "host" in (own or health)[1].lower():
+    if facts["wrong_name"]:
         text = f"{shown} answers 403: it does not take {facts['host']} for its name"
         return [
             problem(
@@ -257,12 +263,7 @@ def _server_findings(shown: str, facts: Mapping[str, Any]) -> list[Finding]:
             )
         )
     if not facts["loopback"] and stranger is not None and stranger[0] == 200:
-        text = f"{shown} asks nobody who they are: anyone who reaches it can read, change and delete runs"
-        found.append(
-            warning(
-                topic,
-                text,
-                f"mlflow server --host 127.0.0.1 ... there, and here: ssh -L 5000:127.0.0.1:5000 {facts['host'].partition(':')[0]}",
-            )
-        )
+        text = f"{shown} asks for no password: anyone who reaches it can read, change and delete runs"
+        tunnel = f"ssh -L 5000:127.0.0.1:5000 {facts['host'].partition(':')[0]}"
+        found.append(warning(topic, text, f"mlflow server --host 127.0.0.1 ... there, and here: {tunnel}"))
     return found

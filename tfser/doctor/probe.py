@@ -1,7 +1,7 @@
-"""The facts of one machine, as plain values. Judges nothing.
+"""The facts of one machine, as plain values, without judgement.
 
-This file is sent to every node of a cluster as it is, whichever tfser that node has, if it has one: at the top it
-imports the standard library and nothing else, and its functions give back what any Python can read.
+This file is sent as it is to every node of a cluster, which may have another tfser or none. At the top it therefore
+imports only the standard library, and its functions return values that any Python can read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 MARKER = ".tfser-doctor-"
-"""What the names of the files begin with that are written and removed again."""
+"""Beginning of the names of the files that are written and removed again."""
 
 NETWORK_FILE_SYSTEMS = (
     "nfs",
@@ -40,11 +40,11 @@ NETWORK_FILE_SYSTEMS = (
 
 
 def look(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything about the machine that this runs on.
+    """Gather everything about the machine that this runs on.
 
     Args:
         request: ``packages`` (names), ``ground`` (where to write, or ``None``), ``own`` and ``marker`` (see ``touch``),
-            ``data`` (what to list, or ``None``), ``device`` (import torch and use it).
+            ``data`` (the folder to list, or ``None``), ``device`` (whether to import torch and use it).
     """
     return {
         "host": socket.gethostname(),
@@ -63,12 +63,12 @@ def look(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def now() -> float:
-    """This machine's clock, seconds since 1970."""
+    """Return this machine's clock, in seconds since 1970."""
     return time.time()
 
 
 def versions(packages: Sequence[str]) -> dict[str, str | None]:
-    """Package to the version that is installed, ``None`` where there is none. Nothing is imported."""
+    """Return the installed version of each package, or ``None``. Nothing is imported."""
     found: dict[str, str | None] = {}
     for name in packages:
         try:
@@ -79,7 +79,7 @@ def versions(packages: Sequence[str]) -> dict[str, str | None]:
 
 
 def tfser_facts() -> dict[str, str | None]:
-    """Version, digest of the code, and where it lies; ``None`` what is not there."""
+    """Return tfser's version, the digest of its code, and its folder; ``None`` for what is not there."""
     facts: dict[str, str | None] = {"version": None, "code": None, "folder": None}
     with contextlib.suppress(ImportError):
         import tfser
@@ -92,7 +92,7 @@ def tfser_facts() -> dict[str, str | None]:
 
 
 def cpus() -> dict[str, float | None]:
-    """CPUs that the process may run on, and what a container's quota leaves of them."""
+    """Return the CPUs that the process may use, and how many of them a container's quota allows."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = None
     with contextlib.suppress(OSError, ValueError):  # no such file: no container, or an older kind of it
@@ -102,7 +102,7 @@ def cpus() -> dict[str, float | None]:
 
 
 def memory() -> dict[str, float | None]:
-    """Bytes of memory in all and free; a container's limit counts."""
+    """Return total and free bytes of memory; a container's limit counts."""
     facts: dict[str, float | None] = {"total": None, "free": None}
     with contextlib.suppress(OSError, ValueError, KeyError):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -116,7 +116,7 @@ def memory() -> dict[str, float | None]:
 
 
 def disk(ground: str | None) -> dict[str, dict[str, Any]]:
-    """What to the space there: the storage (where it is a folder), the temporary folder, the shared memory."""
+    """Return the space of the storage (if it is a folder), the temporary folder and the shared memory."""
     places = {"temporary files": os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "shared memory": "/dev/shm"}
     if ground and "://" not in ground:
         places["storage"] = ground
@@ -134,7 +134,7 @@ def disk(ground: str | None) -> dict[str, dict[str, Any]]:
 
 
 def file_system(path: str) -> str | None:
-    """The kind of file system that a path lies on (``ext4``, ``nfs4``), as far as the system tells."""
+    """Return the kind of file system of a path (``ext4``, ``nfs4``), if the system tells."""
     best, kind = "", None
     with contextlib.suppress(OSError):
         resolved = os.path.realpath(path)
@@ -147,7 +147,7 @@ def file_system(path: str) -> str | None:
 
 
 def ground(path: str) -> str:
-    """The folder itself where it is there, else the nearest one above it; of a URI, the URI."""
+    """Return the folder itself if it exists, else the nearest one above it; a URI stays as it is."""
     return path if "://" in path else str(_existing(Path(path)))
 
 
@@ -159,7 +159,7 @@ def _existing(path: Path) -> Path:
 
 
 def _place(text: str) -> Any:
-    """A path, or what tfser makes of a URI.
+    """Return a path, or tfser's place for a URI.
 
     Raises:
         RuntimeError: the tfser here cannot read URIs.
@@ -177,14 +177,14 @@ def touch(folder: str, own: str, marker: str | None, keep: bool = False) -> dict
     """Write, read and remove a file.
 
     Args:
-        folder: a folder that exists, or a URI.
-        own: ends the file's name, and is what it holds.
-        marker: the ``own`` of a file that another machine has left in the same folder, to be read too.
-        keep: leave the file there, for others to see.
+        folder: an existing folder, or a URI.
+        own: the end of the file's name, and its content.
+        marker: the ``own`` of a file that another machine left in the same folder, to be read too.
+        keep: leave the file there for others to see.
 
     Returns:
-        ``error`` (a word on what failed, or ``None``), ``sees_marker`` (``None`` where there is none), and the storage's clock:
-        ``ahead`` (seconds, by the file's time stamp; ``None`` where it has none) and ``within`` (of what it is true).
+        ``error`` (what failed, or ``None``), ``sees_marker`` (``None`` without a marker), and the storage's clock:
+        ``ahead`` (seconds, by the file's time stamp; ``None`` if it has none) and ``within`` (the error bound of that).
     """
     facts: dict[str, Any] = {"error": None, "sees_marker": None, "ahead": None, "within": None}
     try:
@@ -201,9 +201,8 @@ def touch(folder: str, own: str, marker: str | None, keep: bool = False) -> dict
             facts["error"] = f"{path} was written, and something else was read from it"
         stamp = float(path.stat().st_mtime)
         if stamp:  # some stores keep no time
-            facts.update(
-                ahead=stamp - (begin + end) / 2, within=(end - begin) / 2 + 1.0
-            )  # time stamps may be whole seconds
+            # Time stamps may be whole seconds.
+            facts.update(ahead=stamp - (begin + end) / 2, within=(end - begin) / 2 + 1.0)
         if marker is not None:
             other = _place(folder) / f"{MARKER}{marker}"
             facts["sees_marker"] = other.exists() and other.read_text(encoding="utf-8") == marker
@@ -215,13 +214,13 @@ def touch(folder: str, own: str, marker: str | None, keep: bool = False) -> dict
 
 
 def remove(folder: str, own: str) -> None:
-    """Remove what ``touch`` was told to keep."""
+    """Remove the file that ``touch`` was told to keep."""
     with contextlib.suppress(Exception):
         (_place(folder) / f"{MARKER}{own}").unlink()
 
 
 def listing(folder: str) -> dict[str, Any]:
-    """Names in a folder: how many, a digest of them, and ``error`` where they cannot be listed."""
+    """Return the number of names in a folder, a digest of them, and ``error`` if they cannot be listed."""
     try:
         names = sorted(entry.name for entry in _place(folder).iterdir())
     except Exception as error:
@@ -230,12 +229,12 @@ def listing(folder: str) -> dict[str, Any]:
 
 
 def brief(error: BaseException) -> str:
-    """An exception in one line."""
+    """Write an exception in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def device() -> dict[str, Any]:
-    """What torch and torchaudio say when they are imported, and what a small product comes out as on each device."""
+    """Return what torch and torchaudio say when imported, and the result of a small product on each device."""
     facts: dict[str, Any] = {
         "errors": {},
         "driver": Path("/proc/driver/nvidia/version").exists(),
@@ -267,7 +266,7 @@ def device() -> dict[str, Any]:
 
 
 def account() -> dict[str, Any]:
-    """The number and the name (``None`` where the system knows none) of the account that this runs as."""
+    """Return the number and the name (``None`` if the system knows none) of this process's account."""
     facts: dict[str, Any] = {"number": None, "name": None}
     with contextlib.suppress(ImportError, KeyError):  # no Unix; no such entry
         import pwd
@@ -278,7 +277,7 @@ def account() -> dict[str, Any]:
 
 
 def training() -> str | None:
-    """Why a training of a moment, in the way of a trial's, fails here; ``None`` where it does not, or where tfser or torch is missing."""
+    """Say why a moment's training, run as in a trial, fails here; ``None`` if it works, or without tfser or torch."""
     try:
         import torch
 
@@ -305,7 +304,7 @@ def training() -> str | None:
 
 
 def _multiply(where: str) -> str | None:
-    """What is wrong with a product of small whole numbers, which every device gives exactly."""
+    """Say what is wrong with a product of small whole numbers, which every device computes exactly."""
     import torch
 
     try:

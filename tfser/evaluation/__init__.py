@@ -1,1 +1,1 @@
-"""Folds, recalls and their uncertainty. Knows arrays and names; reads no file."""
+"""Folds, recalls and their uncertainty, from arrays and names; no file is read."""

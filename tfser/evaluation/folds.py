@@ -1,7 +1,7 @@
-"""Speakers to folds, and who is trained on, validated on and tested on.
+"""Speakers to folds: the utterances that a fold trains on, validates on and tests on.
 
-A fold is named after the speaker or session it holds out. Knows nothing of audio, models or settings;
-works on anything with a ``speaker`` and a ``session``.
+A fold is named after the speaker or session that it holds out. This module knows nothing of audio, models or
+settings; it works on anything with a ``speaker`` and a ``session``.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from tfser.errors import RequestError
 from tfser.trial import ProtocolName
 
 PRINTED: Mapping[ProtocolName, str] = {"speaker": "leave-one-speaker-out", "session": "leave-one-session-out"}
-"""Protocol to its name in print."""
+"""Protocols and their names in print."""
 
 
 class Labelled(Protocol):
-    """What this module needs of an utterance."""
+    """The part of an utterance that this module needs."""
 
     @property
     def speaker(self) -> str: ...
@@ -27,12 +27,12 @@ class Labelled(Protocol):
 
 
 def group(utterance: Labelled, protocol: ProtocolName) -> str:
-    """The fold that holds this utterance out."""
+    """Return the fold that holds this utterance out."""
     return str(utterance.speaker if protocol == "speaker" else utterance.session)
 
 
 def folds(utterances: Sequence[Labelled], protocol: ProtocolName, database: str = "database") -> tuple[str, ...]:
-    """Every fold of the protocol, sorted.
+    """Return every fold of the protocol, sorted.
 
     Raises:
         RequestError: no sessions are known, a speaker is in two sessions, or there is a single group.
@@ -62,11 +62,11 @@ def folds(utterances: Sequence[Labelled], protocol: ProtocolName, database: str 
 
 
 def validation_group(names: Sequence[str], fold: str, rotation: int = 0) -> str:
-    """Which of the training groups validates: the ``rotation``-th after the fold, in a fixed circle.
+    """Return the training group that validates: the ``rotation``-th after the fold, in a fixed circle.
 
     Args:
         names: every fold, sorted.
-        fold: the one held out for the test, never returned.
+        fold: the group held out for the test, never returned.
         rotation: 0 is the next one; at most ``len(names) - 2``.
 
     Raises:
@@ -80,10 +80,9 @@ def validation_group(names: Sequence[str], fold: str, rotation: int = 0) -> str:
 def split(
     utterances: Sequence[Labelled], protocol: ProtocolName, fold: str, validation: Sequence[str] = ()
 ) -> tuple[list[int], list[int]]:
-    """Indices to train on, and indices to score on.
+    """Return the indices to train on and the indices to score on.
 
-    With validation groups, those are scored and the test fold appears in neither list; without, the
-    test fold is scored.
+    With validation groups, those are scored and the test fold is in neither list. Without, the test fold is scored.
 
     Raises:
         ValueError: the fold validates itself, a name does not exist, or nothing is left to train on.
@@ -98,5 +97,5 @@ def split(
     train = [i for i, name in enumerate(names) if name != fold and name not in scored_groups]
     scored = [i for i, name in enumerate(names) if name in scored_groups]
     if not train:
-        raise ValueError(f"fold {fold} with validation {', '.join(validation)} leaves nobody to train on")
+        raise ValueError(f"fold {fold} with validation {', '.join(validation)} leaves no utterance to train on")
     return train, scored

@@ -1,7 +1,7 @@
-"""The wrong protocols that are common in print: which utterances a leaking trial trains on, is scored on and is standardised with.
+"""Wrong protocols that are common in print: the utterances that a leaking trial is trained, scored and standardised on.
 
-Everything else in tfser keeps the test speaker apart; this module is the one place that does not, for ``tfser.leaks``
-to measure what that is worth. Knows nothing of audio, models or settings.
+Everything else in tfser keeps the test speaker apart. This module alone does not, so that ``tfser.leaks`` can measure
+the effect. It knows nothing of audio, models or settings.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from tfser.evaluation import folds
 from tfser.trial import ProtocolName, TrialSpec
 
 SHUFFLE_SEED = 0
-"""Of the random split: one shuffle for every model, setting and training seed, so that all are scored on the same shares."""
+"""Seed of the random split: all models, settings and training seeds have one shuffle and score the same shares."""
 
 
 class Named(folds.Labelled, Protocol):
-    """What this module needs of an utterance."""
+    """The part of an utterance that this module needs."""
 
     @property
     def id(self) -> str: ...
 
 
 def parts(count: int) -> tuple[str, ...]:
-    """Names of the shares of a random split.
+    """Return the names of the shares of a random split.
 
     >>> parts(3)
     ('part01', 'part02', 'part03')
@@ -34,14 +34,14 @@ def parts(count: int) -> tuple[str, ...]:
 
 
 def random_split(utterances: Sequence[Named], protocol: ProtocolName, part: str) -> tuple[list[int], list[int]]:
-    """Indices to train on, and indices to score on, when utterances and not speakers are held out.
+    """Return the indices to train on and to score on if utterances, not speakers, are held out.
 
-    There are as many shares as the protocol has folds, of equal size but for one utterance, stratified by nothing. An utterance's share
-    depends on the ids alone, whatever their order.
+    There are as many shares as the protocol has folds. Their sizes differ by at most one utterance, and nothing is
+    stratified. An utterance's share depends on the ids alone, not on their order.
 
     Args:
         utterances: all of a database.
-        protocol: ``speaker`` or ``session``; it says how many shares there are.
+        protocol: ``speaker`` or ``session``; it determines the number of shares.
         part: one of ``parts``.
 
     Raises:
@@ -50,7 +50,7 @@ def random_split(utterances: Sequence[Named], protocol: ProtocolName, part: str)
     names = parts(len(folds.folds(utterances, protocol)))
     if part not in names:
         raise ValueError(f"no share named {part}; there are {names[0]} to {names[-1]}")
-    # Sorted by a hash: a shuffle that no version of a library can change.
+    # Sorted by a hash: no version of a library can change this shuffle.
     shuffled = sorted(
         range(len(utterances)), key=lambda i: hashlib.sha256(f"{SHUFFLE_SEED} {utterances[i].id}".encode()).digest()
     )
@@ -60,10 +60,10 @@ def random_split(utterances: Sequence[Named], protocol: ProtocolName, part: str)
 
 
 def beyond(spec: TrialSpec, scored: list[int]) -> list[int]:
-    """Which of the utterances that are not trained on enter the standardisation: none, but for a trial with that leak.
+    """Return the utterances outside the training set that enter the standardisation: none without that leak.
 
     Args:
         spec: the trial.
-        scored: what it is scored on.
+        scored: the utterances that it is scored on.
     """
     return scored if "standardisation" in spec.leaks else []

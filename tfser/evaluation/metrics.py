@@ -1,4 +1,4 @@
-"""Confusion matrices and the recalls made from them. NumPy only; knows no model, trial or file.
+"""Confusion matrices and the recalls made from them. NumPy only, without models, trials or files.
 
 A confusion matrix here has one row per true emotion and one column per recognised emotion.
 """
@@ -30,7 +30,7 @@ def confusion(truth: Sequence[int] | np.ndarray, predicted: Sequence[int] | np.n
     """
     rows, columns = np.asarray(truth, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
     if rows.shape != columns.shape or rows.ndim != 1:
-        raise ValueError(f"truth has shape {rows.shape} and predicted {columns.shape}; both have to be (n,)")
+        raise ValueError(f"truth has shape {rows.shape} and predicted {columns.shape}; both must be (n,)")
     for name, values in (("truth", rows), ("predicted", columns)):
         if values.size and (values.min() < 0 or values.max() >= emotions):
             raise ValueError(f"{name} holds {values.min()} to {values.max()}; legal is 0 to {emotions - 1}")
@@ -38,9 +38,9 @@ def confusion(truth: Sequence[int] | np.ndarray, predicted: Sequence[int] | np.n
 
 
 def recalls(matrix: np.ndarray) -> np.ndarray:
-    """Recall of each emotion: correct / true, in [0, 1]; NaN for an emotion that never occurs in the truth.
+    """Return the recall of each emotion: correct / true, in [0, 1]; NaN for an emotion that is never true.
 
-    A held-out speaker can lack an emotion; its recall is then undefined, not zero.
+    A held-out speaker can lack an emotion. Its recall is then undefined, not zero.
 
     >>> recalls(np.array([[3, 1], [0, 0]])).tolist()
     [0.75, nan]
@@ -51,7 +51,7 @@ def recalls(matrix: np.ndarray) -> np.ndarray:
 
 
 def war(matrix: np.ndarray) -> float:
-    """Weighted average recall, in [0, 1]: utterances recognised / utterances (accuracy); NaN when there are none.
+    """Return the weighted average recall, in [0, 1]: correct / all utterances (accuracy); NaN without utterances.
 
     >>> war(np.array([[3, 1], [1, 0]]))
     0.6
@@ -61,9 +61,9 @@ def war(matrix: np.ndarray) -> float:
 
 
 def uar(matrix: np.ndarray) -> float:
-    """Unweighted average recall, in [0, 1]: mean of the recalls of the emotions that occur; NaN when none does.
+    """Return the unweighted average recall, in [0, 1]: mean recall of the emotions that occur; NaN if none does.
 
-    Reference: ``sklearn.metrics.balanced_accuracy_score``, which leaves out absent classes too.
+    Reference: ``sklearn.metrics.balanced_accuracy_score``, which also leaves out absent classes.
 
     >>> uar(np.array([[3, 1], [1, 0]]))
     0.375
@@ -78,9 +78,9 @@ class OverFolds:
     """The two reductions over folds; recalls in [0, 1]."""
 
     war_pooled: float
-    """Of one confusion matrix that holds all test utterances."""
+    """WAR of one confusion matrix with all test utterances."""
     uar_pooled: float
-    """Of one confusion matrix that holds all test utterances."""
+    """UAR of one confusion matrix with all test utterances."""
     war_mean: float
     """Mean of the folds' WAR."""
     war_sd: float
@@ -98,7 +98,7 @@ def over_folds(matrices: Sequence[np.ndarray]) -> OverFolds:
         matrices: one per fold, each int of shape (emotions, emotions).
 
     Raises:
-        ValueError: no fold at all.
+        ValueError: there is no fold.
     """
     return over_folds_and_seeds([matrices])
 
@@ -106,21 +106,21 @@ def over_folds(matrices: Sequence[np.ndarray]) -> OverFolds:
 def over_folds_and_seeds(runs: Sequence[Sequence[np.ndarray]]) -> OverFolds:
     """Reduce several seeds' confusion matrices over the same folds.
 
-    The pooled values are means over seeds of each seed's pooled value: pooling the seeds too would count every
-    utterance once per seed. Mean and spread over folds are those of the folds' means over seeds, so that the
-    spread is the one between held-out speakers, not between seeds.
+    The pooled values are means over seeds of each seed's pooled value; pooling the seeds too would count every
+    utterance once per seed. Mean and spread over folds are those of each fold's mean over seeds, so that the spread
+    is between held-out speakers, not between seeds.
 
     Args:
-        runs: for each seed its matrices, one per fold in one order, each int of shape (emotions, emotions).
+        runs: the matrices of each seed, one per fold in one order, each int of shape (emotions, emotions).
 
     Raises:
-        ValueError: no seed, no fold, or another number of folds from seed to seed.
+        ValueError: no seed, no fold, or seeds with different numbers of folds.
     """
     if not len(runs) or not len(runs[0]):
         raise ValueError("no fold to reduce")
     if len({len(matrices) for matrices in runs}) > 1:
         raise ValueError(
-            f"the seeds have {', '.join(str(len(matrices)) for matrices in runs)} folds; they have to have the same"
+            f"the seeds have {', '.join(str(len(matrices)) for matrices in runs)} folds; every seed must have the same"
         )
     pooled = [np.sum(matrices, axis=0) for matrices in runs]
     wars = np.array([[war(m) for m in matrices] for matrices in runs]).mean(axis=0)

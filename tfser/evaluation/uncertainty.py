@@ -1,20 +1,20 @@
-"""How sure a row's WAR and UAR are: intervals by bootstrap, paired comparison of two rows, and what may be claimed.
+"""Uncertainty of a row's WAR and UAR: bootstrap intervals, paired comparison of two rows, and possible claims.
 
-NumPy only; knows no record, table or file but ``interval_coverage.json`` beside it. Rules that hold throughout:
+NumPy only; the one file read is ``interval_coverage.json`` beside this module. Rules that hold throughout:
 
-- What is drawn is the held-out group: the speaker, or under the session protocol the session, since the speakers of one
-  session are scored by one trained model.
-- Seeds are no further utterances. A recall averaged over seeds is the recall of each utterance's mean correctness, so
-  every utterance enters once, with the share of seeds that recognise it. What a seed changes from fold to fold is part of
-  the spread between folds; no seed is drawn per replicate, which would give the interval of a single seed.
-- Utterances are drawn within (fold, speaker, emotion), so that drawing them never empties an emotion. An emotion that
-  the drawn speakers do not show is undefined and left out of the mean, as in ``tfser.evaluation.metrics``.
+- Held-out groups are drawn: speakers, or sessions under the session protocol, because one trained model scores all
+  speakers of a session.
+- Seeds are not further utterances. A recall averaged over seeds is the recall of each utterance's mean correctness, so
+  every utterance enters once, with the share of seeds that recognise it. The spread between folds contains what a seed
+  changes from fold to fold. No seed is drawn per replicate; that would give the interval of a single seed.
+- Utterances are drawn within (fold, speaker, emotion), so that no draw empties an emotion. An emotion that the drawn
+  speakers do not show is undefined and left out of the mean, as in ``tfser.evaluation.metrics``.
 
-Why the default is not the percentile interval of a bootstrap over speakers and then utterances: the spread between speakers
-holds the spread of their utterances already, so drawing utterances too counts the latter twice (Davison and Hinkley, Bootstrap
-Methods and their Application, 1997, 3.8; Field and Welsh, J. R. Statist. Soc. B 69, 2007), while percentiles of few speakers are
-too close together (Hesterberg, The American Statistician 69, 2015). Measured, it covers from far less to more than it says (see
-``actual_coverage``).
+The default is not the percentile interval of a bootstrap over speakers and then utterances, for two reasons. The spread
+between speakers already contains the spread of their utterances, so drawing utterances too counts it twice (Davison and
+Hinkley, Bootstrap Methods and their Application, 1997, 3.8; Field and Welsh, J. R. Statist. Soc. B 69, 2007). And
+percentiles of few speakers are too close together (Hesterberg, The American Statistician 69, 2015). In simulations its
+coverage is from far below to above its level (see ``actual_coverage``).
 """
 
 from __future__ import annotations
@@ -33,39 +33,39 @@ import numpy as np
 from tfser.errors import counted
 
 LEVEL = 0.95
-"""Of every interval: the one whose coverage was measured."""
+"""Level of every interval; coverage was measured at this level."""
 
 DRAWS = 10_000
 FIGURES = ("war_pooled", "uar_pooled", "war_mean", "uar_mean")
-"""As in ``tfser.evaluation.metrics.OverFolds``."""
+"""The fields of ``tfser.evaluation.metrics.OverFolds`` that get intervals."""
 
 METHODS = {
     "speakers": "bootstrap over held-out speakers, Student's t on the logit scale",
     "speakers, utterances": "percentiles of a bootstrap over held-out speakers and then their utterances",
     "utterances": "percentiles of a bootstrap over utterances, conditional on these speakers",
 }
-"""What is drawn, to the method in words; the first is the default."""
+"""Methods by what is drawn, each in words; the first is the default."""
 
 DIFFERENCE = "difference"
-"""The method's name in ``interval_coverage.json`` for differences: as ``speakers``, without the logit."""
+"""Name in ``interval_coverage.json`` of the method for differences: ``speakers`` without the logit."""
 
 FEWEST = 3
-"""Held-out speakers that an interval over speakers needs."""
+"""Fewest held-out speakers for an interval over speakers."""
 
 EXACT_UP_TO = 20
-"""Folds up to which every sign flip is tried."""
+"""Most folds for which every sign flip is tried."""
 
 SIGN_DRAWS = 19_999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldScores:
-    """One final trial's test predictions; sequences of one length, in any order."""
+    """One final trial's test predictions: sequences of one length, in any order."""
 
     fold: str
     seed: int
     utterances: Sequence[str]
-    """Ids, each once."""
+    """Utterance ids, each once."""
     speakers: Sequence[str]
     truth: Sequence[int]
     """Emotion indices, in [0, emotions)."""
@@ -75,7 +75,7 @@ class FoldScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Row:
-    """A row's predictions over all its folds and seeds; made by ``row``. Sorted by fold and utterance."""
+    """A row's predictions over all its folds and seeds, as ``row`` makes it; sorted by fold and utterance."""
 
     folds: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -83,7 +83,7 @@ class Row:
     keys: tuple[tuple[str, str, str, int], ...]
     """(fold, utterance, speaker, truth) of each of the n utterances."""
     right: np.ndarray
-    """Whether recognised: bool, shape (seeds, n)."""
+    """Whether each was recognised: bool, shape (seeds, n)."""
 
     @property
     def cells(self) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +98,7 @@ class Row:
         return out
 
     def generator(self) -> np.random.Generator:
-        """Random numbers that depend on the utterances and their truth alone: rows of one test set share their draws."""
+        """Random numbers that depend only on the utterances and their truth: rows of one test set share their draws."""
         digest = hashlib.sha256(json.dumps(self.keys).encode()).digest()
         return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
@@ -108,15 +108,15 @@ class Interval:
     """A 95 % interval of a recall, in [0, 1], or of a difference of two, in [-1, 1]."""
 
     low: float
-    """NaN where none can be given; ``reason`` says where that is so."""
+    """NaN if no interval can be given; ``reason`` then says why."""
     high: float
     method: str
     """A key of ``METHODS``, or ``DIFFERENCE``."""
     folds: int
     actual_coverage: tuple[float, float] | None
-    """Lowest and highest share of simulations in which such an interval held the truth; ``None`` where not measured."""
+    """Lowest and highest share of simulations in which such an interval held the truth; ``None`` if not measured."""
     reason: str = ""
-    """Ends the sentence "No interval is given ..."; empty where one is."""
+    """End of the sentence "No interval is given ..."; empty if one is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +127,9 @@ class Comparison:
     """First minus second, in [-1, 1]."""
     interval: Interval
     p: float
-    """Two-sided, of the sign-flip test over folds; not corrected (see ``holm``)."""
+    """Two-sided p of the sign-flip test over folds; not corrected (see ``holm``)."""
     exact: bool
-    """Whether every sign flip was tried; else ``SIGN_DRAWS`` random ones."""
+    """Whether every sign flip was tried, and not ``SIGN_DRAWS`` random ones."""
     folds: int
     seeds: int
 
@@ -138,16 +138,14 @@ def row(trials: Sequence[FoldScores], emotions: int) -> Row:
     """Stack a row's trials: every fold with every seed once, in any order.
 
     Raises:
-        ValueError: nothing to stack; a fold lacks a seed or has it twice, or its seeds differ in utterances, speakers or
-            truth; an utterance occurs twice in a fold; sequences of several lengths, or an index out of range.
+        ValueError: no trial; a fold lacks a seed or has it twice; its seeds differ in utterances, speakers or truth;
+            an utterance occurs twice in a fold; sequences differ in length; or an index is out of range.
     """
     by_trial: dict[tuple[str, int], dict[tuple[str, str, str, int], bool]] = {}
     for t in trials:
         name = f"fold {t.fold}, seed {t.seed}"
         if len({len(t.utterances), len(t.speakers), len(t.truth), len(t.predicted)}) != 1 or not len(t.utterances):
-            raise ValueError(
-                f"{name}: utterances, speakers, truth and predicted have to be of one length of at least 1"
-            )
+            raise ValueError(f"{name}: utterances, speakers, truth and predicted must have one length of at least 1")
         if (t.fold, t.seed) in by_trial or len(set(t.utterances)) < len(t.utterances):
             raise ValueError(f"{name}: given twice, or holds an utterance twice")
         for values in (t.truth, t.predicted):
@@ -162,7 +160,7 @@ def row(trials: Sequence[FoldScores], emotions: int) -> Row:
     folds, seeds = (tuple(sorted(set(names))) for names in zip(*by_trial, strict=True)) if by_trial else ((), ())
     if not by_trial or len(by_trial) < len(folds) * len(seeds):
         raise ValueError(
-            f"{len(by_trial)} trials for {len(folds)} folds x {len(seeds)} seeds; every fold has to have every seed"
+            f"{len(by_trial)} trials for {len(folds)} folds x {len(seeds)} seeds; every fold must have every seed"
         )
     keys = sorted(key for fold in folds for key in by_trial[fold, seeds[0]])
     per_seed = [{key: right for fold in folds for key, right in by_trial[fold, seed].items()} for seed in seeds]
@@ -173,7 +171,7 @@ def row(trials: Sequence[FoldScores], emotions: int) -> Row:
 
 
 def shared(first: Row, second: Row) -> tuple[Row, Row]:
-    """Both rows cut to the folds and the seeds that both have.
+    """Cut both rows to the folds and the seeds that both have.
 
     Raises:
         ValueError: they have no fold or no seed in common.
@@ -192,11 +190,11 @@ def shared(first: Row, second: Row) -> tuple[Row, Row]:
 
 
 def estimates(one: Row, values: np.ndarray | None = None) -> dict[str, float]:
-    """Each of ``FIGURES``, averaged over seeds, in [0, 1]; equal to ``tfser.evaluation.metrics.over_folds_and_seeds``.
+    """Return each of ``FIGURES``, averaged over seeds, in [0, 1]; equal to ``metrics.over_folds_and_seeds``.
 
     Args:
         one: the row.
-        values: other values than each utterance's mean correctness over seeds, shape (n,); see ``replicates``.
+        values: one value per utterance instead of its mean correctness over seeds, shape (n,); see ``replicates``.
     """
     values = one.right.mean(axis=0) if values is None else values
     once = np.ones((1, len(one.folds)))
@@ -206,16 +204,16 @@ def estimates(one: Row, values: np.ndarray | None = None) -> dict[str, float]:
 
 
 def intervals(one: Row, method: str = "speakers", draws: int = DRAWS) -> dict[str, Interval]:
-    """95 % intervals of each of ``FIGURES``: of its expectation over speakers like these, or over utterances of just these.
+    """Return 95 % intervals of each of ``FIGURES``, for its expectation over the groups that are drawn.
 
-    With 4 or 5 speakers the default is wide, and should be. ``speakers, utterances`` is the plain hierarchical bootstrap, kept to be
-    compared with. ``utterances`` leaves out that other speakers differ: label it as conditional on these speakers, and never as more;
-    it takes an emotion that a speaker shows once for known, and so covers less where many are.
+    With 4 or 5 speakers the default is wide, as it should be. ``speakers, utterances`` is the plain hierarchical
+    bootstrap, kept for comparison. ``utterances`` ignores that other speakers differ: always label it as conditional on
+    these speakers. It takes an emotion that a speaker shows once as known, so with many of those it covers less.
 
     Args:
         one: the row.
-        method: a key of ``METHODS``. What is resampled, and no more, is what the interval is about; the idea of resampling
-            conditions is that of Ferrer and Riera's ``confidence_intervals``, percentiles are Efron's (1979).
+        method: a key of ``METHODS``. An interval is about what is drawn, and about nothing else. Resampling conditions
+            is an idea of Ferrer and Riera's ``confidence_intervals``; percentiles are Efron's (1979).
         draws: bootstrap replicates.
     """
     values = one.right.mean(axis=0)
@@ -224,14 +222,14 @@ def intervals(one: Row, method: str = "speakers", draws: int = DRAWS) -> dict[st
 
 
 def replicates(one: Row, values: np.ndarray, method: str, draws: int = DRAWS) -> dict[str, np.ndarray]:
-    """Bootstrap replicates of each of ``FIGURES``, shape (draws,); pure in its arguments.
+    """Return bootstrap replicates of each of ``FIGURES``, shape (draws,); equal arguments give equal replicates.
 
     Args:
-        one: whose utterances are drawn.
-        values: one per utterance, shape (n,): its mean correctness over seeds, or the difference of two rows' (both rows then
-            meet the same draws). Every figure is linear in them, given which utterances were drawn.
+        one: the row whose utterances are drawn.
+        values: one value per utterance, shape (n,): its mean correctness over seeds, or the difference of two rows'
+            (both rows then meet the same draws). Every figure is linear in them for given draws.
         method: a key of ``METHODS``.
-        draws: how many.
+        draws: number of replicates.
     """
     rng, folds = one.generator(), len(one.folds)
     counts = one.sums(np.ones(len(values)))
@@ -242,18 +240,16 @@ def replicates(one: Row, values: np.ndarray, method: str, draws: int = DRAWS) ->
     if method == "speakers":
         return _reduce(times, one.sums(values), counts)
     fold, emotion = one.cells
-    sums = np.zeros((draws, folds, one.emotions))  # per time that the fold was drawn
+    sums = np.zeros((draws, folds, one.emotions))  # one sum for each time that a fold was drawn
     strata: dict[tuple[str, str, int], list[int]] = {}
     for i, (name, _, speaker, truth) in enumerate(one.keys):
         strata.setdefault((name, speaker, truth), []).append(i)
     for members in strata.values():
-        levels, found = np.unique(
-            values[members], return_counts=True
-        )  # how often each value is drawn is all that matters
+        # Only how often each value is drawn matters.
+        levels, found = np.unique(values[members], return_counts=True)
         n, f, e = len(members), fold[members[0]], emotion[members[0]]
-        if (
-            method == "utterances" and n > 1
-        ):  # the spread of n draws is too small by sqrt((n - 1) / n), and nothing else makes up for it
+        # The spread of n draws is too small by sqrt((n - 1) / n); with this method nothing else makes up for it.
+        if method == "utterances" and n > 1:
             mean = levels @ found / n
             levels = mean + (levels - mean) * math.sqrt(n / (n - 1))
         drawn = rng.multinomial(times[:, f] * n, found / n)
@@ -262,7 +258,7 @@ def replicates(one: Row, values: np.ndarray, method: str, draws: int = DRAWS) ->
 
 
 def interval(estimate: float, made: np.ndarray, method: str, folds: int, figure: str) -> Interval:
-    """The interval of an estimate from its bootstrap replicates, shape (draws,); ``method`` may be ``DIFFERENCE`` too."""
+    """Return an estimate's interval from its bootstrap replicates, shape (draws,); ``method`` may be ``DIFFERENCE``."""
     spread, reason = float(made.std()), ""
     if method != "utterances" and folds < FEWEST:
         reason = f"for fewer than {FEWEST} held-out speakers or sessions"
@@ -272,7 +268,7 @@ def interval(estimate: float, made: np.ndarray, method: str, folds: int, figure:
         return Interval(low=math.nan, high=math.nan, method=method, folds=folds, actual_coverage=None, reason=reason)
     low, high = (float(q) for q in np.quantile(made, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
     if method in ("speakers", DIFFERENCE):
-        # A bootstrap's spread is too small by sqrt((n - 1) / n), and its normal quantile again where speakers are few.
+        # A bootstrap's spread is too small by sqrt((n - 1) / n); its normal quantile is too small for few speakers.
         reach = student(folds - 1) * math.sqrt(folds / (folds - 1)) * spread
         if method == DIFFERENCE:
             low, high = max(-1.0, estimate - reach), min(1.0, estimate + reach)
@@ -285,12 +281,13 @@ def interval(estimate: float, made: np.ndarray, method: str, folds: int, figure:
 
 
 def student(degrees: int) -> float:
-    """The t with P(-t <= T <= t) = ``LEVEL`` for Student's T of 1, 2, ... degrees of freedom (``scipy.stats.t.ppf(0.975, degrees)``).
+    """Return t with P(-t <= T <= t) = ``LEVEL`` for Student's T (``scipy.stats.t.ppf(0.975, degrees)``).
 
-    By bisection of the finite series in Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4. SciPy's differs
-    from it in the last bits, which changes the last of the 12 decimals in the files about once in ten thousand numbers.
+    It bisects the finite series in Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
+    SciPy's value differs in the last bits, which would change the last of the 12 decimals in the files once in about
+    ten thousand numbers.
     """
-    low, high = 0.0, math.pi / 2  # of the angle, t = tan(angle) * sqrt(degrees)
+    low, high = 0.0, math.pi / 2  # angles, with t = tan(angle) * sqrt(degrees)
     for _ in range(60):
         angle = (low + high) / 2
         odd = degrees % 2
@@ -304,15 +301,16 @@ def student(degrees: int) -> float:
 
 
 def compare(first: Row, second: Row, figure: str, draws: int = DRAWS) -> Comparison:
-    """First minus second, with its interval by a bootstrap of pairs and a sign-flip permutation test over folds.
+    """Return first minus second, with its interval from a bootstrap of pairs and a sign-flip test over folds.
 
-    The test swaps the two rows' predictions of whole folds: under the null hypothesis that the two are exchangeable within
-    each fold, P(p <= a) <= a for every a. For means of folds that flips the sign of each fold's difference (mean over seeds); for
-    pooled figures that of the fold's share in the pooled difference, which is the same since the truth is not swapped.
+    The test swaps the two rows' predictions of whole folds. Under the null hypothesis that the two are exchangeable
+    within each fold, P(p <= a) <= a for every a. For means of folds, a swap flips the sign of a fold's difference (a
+    mean over seeds). For pooled figures, it flips the sign of the fold's share in the pooled difference; the share's
+    size stays, because the truth is not swapped.
 
     Args:
         first: one row.
-        second: another of the same folds, seeds and utterances (see ``shared``).
+        second: another row of the same folds, seeds and utterances (see ``shared``).
         figure: one of ``FIGURES``.
         draws: bootstrap replicates of the interval.
 
@@ -333,11 +331,12 @@ def compare(first: Row, second: Row, figure: str, draws: int = DRAWS) -> Compari
 
 
 def sign_flip(shares: np.ndarray, rng: np.random.Generator) -> tuple[float, bool]:
-    """Two-sided p, in (0, 1], that a sum of independent, symmetric shares, shape (n,), is as far from 0; and whether exact.
+    """Return the two-sided p, in (0, 1], of a sum of independent, symmetric shares, shape (n,), and if it is exact.
 
-    Up to ``EXACT_UP_TO`` shares every flip is tried; beyond, (1 + hits) / (1 + draws) over random ones, which is valid too
-    (Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9, 2010). Reference: ``scipy.stats.permutation_test``, ``samples``, which takes
-    equal sums for unequal where they cancel but for rounding, refuses a single fold, and takes seconds for 20.
+    Up to ``EXACT_UP_TO`` shares every flip is tried. Beyond, p is (1 + hits) / (1 + draws) over random flips, which is
+    also valid (Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9, 2010). Reference: ``scipy.stats.permutation_test``
+    with ``samples``. SciPy's counts sums as unequal that differ only by rounding, refuses a single fold, and takes
+    seconds for 20.
     """
     exact = len(shares) <= EXACT_UP_TO
     if exact:
@@ -346,13 +345,13 @@ def sign_flip(shares: np.ndarray, rng: np.random.Generator) -> tuple[float, bool
             sums = np.concatenate([sums + share, sums - share])
     else:
         sums = rng.choice([-1.0, 1.0], size=(SIGN_DRAWS, len(shares))) @ shares
-    # Equal sums may differ by rounding, and have to count as equal.
+    # Sums that differ only by rounding count as equal.
     hits = np.count_nonzero(np.abs(sums) >= abs(shares.sum()) - 1e-12 * np.abs(shares).sum())
     return float(hits / len(sums) if exact else (1 + hits) / (1 + len(sums))), exact
 
 
 def holm(ps: Sequence[float]) -> np.ndarray:
-    """P-values of several comparisons, adjusted so that the chance of any false claim keeps to the level; shape as given.
+    """Adjust the p-values of several comparisons, so that the chance of any false claim keeps to the level; same shape.
 
     Source: Holm, Scand. J. Statist. 6, 1979.
 
@@ -367,7 +366,7 @@ def holm(ps: Sequence[float]) -> np.ndarray:
 
 
 def smallest_p(folds: int) -> float:
-    """The smallest two-sided p that a sign-flip test over that many folds can give.
+    """Return the smallest two-sided p that a sign-flip test over so many folds can give.
 
     >>> smallest_p(4), smallest_p(6)
     (0.125, 0.03125)
@@ -376,7 +375,7 @@ def smallest_p(folds: int) -> float:
 
 
 def no_claim(folds: int, comparisons: int = 1) -> str:
-    """Why no significance is claimable at 0.05 whatever the scores, for a table's note; empty where one is.
+    """Say why no significance is claimable at 0.05 whatever the scores, for a table's note; empty if one is claimable.
 
     >>> no_claim(4)
     'No significance over 4 folds is claimable at 0.05: the smallest two-sided p is 0.125.'
@@ -387,14 +386,16 @@ def no_claim(folds: int, comparisons: int = 1) -> str:
     if smallest <= 0.05:
         return ""
     corrected = f" (corrected for {comparisons} comparisons)" if comparisons > 1 else ""
-    return f"No significance over {counted(folds, 'fold')} is claimable at 0.05: the smallest two-sided p is {smallest:.3g}{corrected}."
+    smallest_text = f"the smallest two-sided p is {smallest:.3g}{corrected}"
+    return f"No significance over {counted(folds, 'fold')} is claimable at 0.05: {smallest_text}."
 
 
 def actual_coverage(folds: int, figure: str, method: str = "speakers") -> tuple[float, float] | None:
-    """Lowest and highest share of simulations, over scenarios, in which such a 95 % interval held the truth.
+    """Return the lowest and highest share of simulations, over scenarios, in which a 95 % interval held the truth.
 
-    Between two measured numbers of speakers it spans both; beyond the largest it is that of the largest; below the smallest it is
-    ``None``. The simulated speakers are independent; real folds share their training speakers, which no interval sees.
+    Between two measured numbers of speakers it spans both; above the largest it is that of the largest; below the
+    smallest it is ``None``. The simulated speakers are independent. Real folds share their training speakers, which no
+    interval sees.
     """
     measured = {int(n): shares for n, shares in _measured()["coverage"].get(method, {}).get(figure, {}).items()}
     below, above = [n for n in measured if n <= folds], [n for n in measured if n >= folds]
@@ -413,14 +414,20 @@ def _measured() -> Mapping[str, Any]:
 
 
 def _mean_recall(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """UAR along the last axis, over the emotions whose count is not 0."""
+    """Return the UAR along the last axis, over the emotions whose count is not 0."""
     recalls = np.divide(sums, counts, out=np.zeros(np.broadcast_shapes(sums.shape, counts.shape)), where=counts > 0)
     out: np.ndarray = recalls.sum(axis=-1) / (counts > 0).sum(axis=-1)
     return out
 
 
 def _reduce(times: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Each of ``FIGURES``, shape (draws,): times (draws, folds), sums (folds, emotions) or one such per draw, counts (folds, emotions)."""
+    """Return each of ``FIGURES``, shape (draws,).
+
+    Args:
+        times: how often each fold was drawn, shape (draws, folds).
+        sums: shape (folds, emotions), or one such array per draw.
+        counts: shape (folds, emotions).
+    """
     total = (times[:, None, :] @ sums)[:, 0]
     drawn = times @ counts
     wars, uars = sums.sum(axis=-1) / counts.sum(axis=-1), _mean_recall(sums, counts)
@@ -433,7 +440,7 @@ def _reduce(times: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> dict[str
 
 
 def _shares(one: Row, values: np.ndarray, figure: str) -> np.ndarray:
-    """Each fold's share in the figure, which is their sum: shape (folds,)."""
+    """Return each fold's share in the figure, shape (folds,); the figure is their sum."""
     sums, counts = one.sums(values), one.sums(np.ones(len(values)))
     total = counts.sum(axis=0)
     shares: np.ndarray

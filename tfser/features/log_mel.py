@@ -1,10 +1,10 @@
 """A waveform to log-mel frames: the front end of both papers.
 
 16 kHz, 20 ms Hamming window, 10 ms hop, 512-point FFT, 80 mel bands, logarithm; the Time-Frequency Transformer
-also pre-emphasises with 0.97. Ours: the HTK mel scale (figure 6 of the ATFNN paper places band 50 near 2.7 kHz, which is
-HTK's and not Slaney's), power spectrum, no padding at the ends, and ``log(mel + 1e-6)`` at full scale 1.
+also pre-emphasises with 0.97. Ours: the HTK mel scale (figure 6 of the ATFNN paper places band 50 near 2.7 kHz, which
+fits HTK's scale and not Slaney's), power spectrum, no padding at the ends, and ``log(mel + 1e-6)`` at full scale 1.
 
-Knows nothing of files, databases or packs.
+This module knows nothing of files, databases or packs.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ FLOOR = 1e-6
 """Added to the mel energies before the logarithm; about 20 dB above 16-bit quantisation noise."""
 
 LARGEST_TERM = 1000
-"""Of the fraction that a resampling is done with. A filter bank holds about its product, and every rate that audio is
-commonly recorded at needs less (44,100 Hz is 441/160), so that only odd rates are approximated, by at most 0.05 %."""
+"""Largest term of the fraction by which audio is resampled; a filter bank holds about the product of both terms.
+
+Every common sampling rate needs less (44,100 Hz is 441/160). Only odd rates are approximated, by at most 0.05 %.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class FrontEnd:
     preemphasis: float = 0.0
     """y[n] = x[n] - preemphasis * x[n-1]; 0 is none."""
     rate_hz: int = 16000
-    """Audio at another rate is resampled to it."""
+    """Sampling rate of the frames; other audio is resampled to it."""
     window: int = 320
     """Analysis window, samples (20 ms)."""
     hop: int = 160
@@ -47,7 +49,7 @@ class FrontEnd:
 
     @property
     def id(self) -> str:
-        """Names the folder of its features; equal front ends, equal id."""
+        """Name of the folder of its features; equal front ends have equal ids."""
         text = json.dumps([asdict(self), FLOOR, "htk", "power", 1], sort_keys=True)
         return f"mel{self.n_mels}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
@@ -66,10 +68,10 @@ def _mel_spectrogram(front_end: FrontEnd) -> torchaudio.transforms.MelSpectrogra
 
 
 def rate_ratio(source_hz: int, target_hz: int) -> Fraction:
-    """``source_hz / target_hz``, or the fraction nearest to it whose terms do not exceed ``LARGEST_TERM``.
+    """Return ``source_hz / target_hz``, or the nearest fraction whose terms do not exceed ``LARGEST_TERM``.
 
-    TESS's 24,414 Hz is 12207/8000 of 16 kHz, a filter bank of 3.6 GB; 914/599 is off by a millionth. A rate within
-    0.05 % of another's is taken for it (16,001 Hz for 16 kHz): a hundredth of a semitone.
+    TESS's 24,414 Hz is 12207/8000 of 16 kHz, a filter bank of 3.6 GB; 914/599 is off by a millionth. Rates within
+    0.05 % of each other, a hundredth of a semitone, count as equal (16,001 Hz and 16 kHz).
 
     >>> rate_ratio(44100, 16000), rate_ratio(24414, 16000)
     (Fraction(441, 160), Fraction(914, 599))
@@ -87,9 +89,9 @@ def _resampler(ratio: Fraction) -> torchaudio.transforms.Resample:
 
 @torch.inference_mode()
 def log_mel(waveform: Waveform, front_end: FrontEnd) -> np.ndarray:
-    """Log-mel spectrogram: float32, shape (frames, n_mels), natural logarithm of power.
+    """Return the log-mel spectrogram: float32, shape (frames, n_mels), natural logarithm of power.
 
-    Several channels are averaged, another sampling rate is resampled.
+    Channels are averaged, and audio at another sampling rate is resampled.
 
     Raises:
         ValueError: fewer samples than one FFT frame.

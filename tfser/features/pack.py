@@ -1,6 +1,6 @@
-"""A pack: the frames of a whole database in one memory-mapped file, beside a table that says where each utterance begins.
+"""A pack: the frames of a whole database in one memory-mapped file, beside a table of where each utterance begins.
 
-Knows nothing of audio or of how frames are made.
+This module knows nothing of audio or of how frames are made.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tfser.storage.places import Place, commit, commit_text, is_remote, read_tex
 
 @dataclass(frozen=True, slots=True)
 class PackedUtterance:
-    """Where one utterance's frames lie in a pack, and whose they are."""
+    """One utterance in a pack: its labels, and where its frames are."""
 
     id: str
     speaker: str
@@ -44,7 +44,7 @@ class Pack:
     utterances: tuple[PackedUtterance, ...]
 
     def frames(self) -> np.ndarray:
-        """All frames: float32, shape (frames, n_mels), read-only, shared by every process of the machine.
+        """Return all frames: float32, shape (frames, n_mels), read-only, shared by all processes of the machine.
 
         Raises:
             OSError, ValueError: they cannot be read.
@@ -54,14 +54,15 @@ class Pack:
 
     @classmethod
     def open(cls, path: Place, database_digest: str | None = None) -> Pack:
-        """Read a pack's table and see that the frames it tells of are there.
+        """Read a pack's table and check that its frames are there.
 
         Args:
-            path: without suffix.
-            database_digest: what it has to be of; ``None`` takes any.
+            path: the pack, without suffix.
+            database_digest: the expected database; ``None`` accepts any.
 
         Raises:
-            OSError, ValueError, KeyError, TypeError, AttributeError, EOFError: it is missing or damaged, or another database's.
+            OSError, ValueError, KeyError, TypeError, AttributeError, EOFError: it is missing, damaged, or of another
+                database.
         """
         table = json.loads(read_text(path.with_suffix(".json")))
         rows = tuple(PackedUtterance(*row) for row in table["utterances"])
@@ -69,13 +70,13 @@ class Pack:
         if database_digest not in (None, pack.database_digest):
             raise ValueError(f"{path} holds database {pack.database_digest}, not {database_digest}")
         told = sum(row.frames for row in rows), table["n_mels"]
-        if is_remote(path):  # copied by who trains on it; an object is whole or not there
+        if is_remote(path):  # each trainer copies it; an object is never there in part
             bytes_there = size(path.with_suffix(".npy"))
             sound = 0 < bytes_there - 4 * told[0] * told[1] < _LONGEST_HEADER
         else:
             sound = pack.frames().shape == told
         if not sound:
-            raise ValueError(f"{path}.npy does not hold the {told} values that its table tells of")
+            raise ValueError(f"{path}.npy does not hold the {told} values that its table states")
         return pack
 
     @classmethod
@@ -87,17 +88,17 @@ class Pack:
         n_mels: int,
         entries: Sequence[tuple[Utterance, str, np.ndarray]],
     ) -> None:
-        """Commit frames and then their table, so that a table never tells of frames that are not there.
+        """Commit the frames and then their table, so that no table ever names missing frames.
 
         Args:
-            path: without suffix; its folder has to exist.
-            database: whose name and emotions the table gives.
-            database_digest: of the database; empty in a part of one.
+            path: the pack, without suffix; its folder must exist.
+            database: the database whose name and emotions the table states.
+            database_digest: the digest of the database; empty in a part of one.
             n_mels: bands of every array.
             entries: utterance, digest of its audio, frames of shape (frames, n_mels).
 
         Raises:
-            OSError: a full disk, a read-only folder; no half-written file is left.
+            OSError: a full disk or a read-only folder; no half-written file is left.
         """
         rows, start = [], 0
         for u, digest, frames in entries:
@@ -123,8 +124,8 @@ class Pack:
 
 
 _LONGEST_HEADER = 4096
-"""Bytes before the values of an ``.npy`` file: more than NumPy writes."""
+"""Most bytes before the values of an ``.npy`` file; NumPy writes fewer."""
 
 
 DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError)
-"""What ``Pack.open`` raises; such a pack is as good as none."""
+"""What ``Pack.open`` raises; such a pack is treated as missing."""

@@ -1,4 +1,4 @@
-"""Frames to the segments that a network sees. Knows no file."""
+"""Frames to the segments that a network sees; no file is read."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import torch
 
 
 def as_tensor(frames: np.ndarray) -> torch.Tensor:
-    """A tensor over memory-mapped frames without a copy; nothing may write to it."""
+    """Wrap memory-mapped frames in a tensor without a copy; nothing may write to it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable.*")
         return torch.from_numpy(frames)
 
 
 def segment_frames(start: int, frames: int, segment: int, hop: int) -> np.ndarray:
-    """Which frames each segment of one utterance takes: int64, shape (segments, segment).
+    """Return the frames of each segment of one utterance: int64, shape (segments, segment).
 
-    The last partial segment is shifted back to end with the utterance; an utterance shorter than one
-    segment is repeated, so that no digital silence is ever trained on (method: ours).
+    The last partial segment is shifted back to end with the utterance. An utterance shorter than one segment is
+    repeated, so that digital silence is never trained on (method: ours).
 
     Args:
         start: the utterance's first frame in the pack.

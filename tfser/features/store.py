@@ -1,7 +1,7 @@
 """Log-mel frames, kept once per (audio content, front end) and read memory-mapped.
 
-Knows nothing of emotions as targets, folds or models. A pack holds the frames of one database, one
-utterance after another, with the table that says whose they are. How frames are made is ``front_end``'s.
+This module knows nothing of emotions as targets, folds or models. A pack holds the frames of one database, one
+utterance after another, with a table of their labels. ``log_mel`` makes the frames.
 """
 
 from __future__ import annotations
@@ -41,36 +41,36 @@ __all__ = [
 
 
 CHUNK = 400
-"""Utterances of one task: a second of work or less, and two files flushed to disk."""
+"""Utterances of one task: at most about a second of work, and two files flushed to disk."""
 
 PART_BYTES = 64 << 20
-"""Frames that a task gathers before it writes them down, so that long utterances do not fill the memory."""
+"""Bytes of frames that a task gathers before it writes them, so that long utterances do not fill the memory."""
 
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
-"""Applies a function to every item: the built-in ``map``, or one that spreads the items over a cluster."""
+"""Applies a function to every item: the built-in ``map``, or a version that spreads the items over a cluster."""
 
 
 class FeatureStore:
     """Packs under ``root``; extraction is resumable and never leaves a half-written file under a final name.
 
-    Each task commits what it extracted as a small pack of its own below ``parts/``; the parts are put together at the
-    end. A start after a kill, or after a change of some files, takes what is there from the parts and from every other pack.
+    Each task commits its frames as a small pack of its own below ``parts/``; at the end the parts are put together.
+    After a kill, or after a change of some files, extraction reuses the frames in the parts and in every other pack.
     """
 
     def __init__(self, root: Place) -> None:
         self.root = root
 
     def ensure(self, database: Database, digests: Mapping[str, str], front_end: FrontEnd, mapper: Mapper = map) -> Pack:
-        """The database's pack; extracts what no earlier pack holds.
+        """Return the database's pack; extract what no earlier pack holds.
 
         Args:
-            database: whose audio.
+            database: the database with the audio.
             digests: its ``audio_digests``.
-            front_end: what to extract.
+            front_end: the kind of frames to extract.
             mapper: spreads the work.
 
         Raises:
-            RequestError: audio that cannot be used (every kind named), the same audio with two speakers or emotions, or a
+            RequestError: unusable audio (every kind is named), the same audio with two speakers or emotions, or a
                 folder that cannot be written.
         """
         digest = database.digest(digests)
@@ -136,10 +136,10 @@ class FeatureStore:
 
 
 def audio_digests(database: Database) -> dict[str, str]:
-    """Every utterance's content digest, by id.
+    """Return every utterance's content digest, by id.
 
     Raises:
-        RequestError: files that cannot be opened, and audio that stands under two speakers or emotions.
+        RequestError: files cannot be opened, or the same audio has two speakers or emotions.
     """
     digests: dict[str, str] = {}
     problems = []
@@ -157,8 +157,8 @@ def _refuse_shared(
 ) -> None:
     """Refuse equal content with two speakers or two emotions, as ``databases check`` does.
 
-    The files' bytes are compared at every start; their frames, which are equal for a wav and a flac of the same
-    samples, when a pack is made.
+    The files' bytes are compared at every start. Their frames are compared when a pack is made; those are equal for a
+    wav and a flac of the same samples.
     """
     problems = list(problems)
     first: dict[Hashable, Utterance] = {}
@@ -179,7 +179,7 @@ def _or_go_on(left: int) -> str:
 
 
 def _contents(arrays: Sequence[np.ndarray]) -> Iterator[bytes]:
-    """What two arrays have in common only if they are equal: some rows, or a digest of all where those are another's too."""
+    """Yield keys that only equal arrays share: some rows, or a digest of all if another array has those rows."""
     samples = [frames[:: max(1, len(frames) // 8)].tobytes() for frames in arrays]
     count = Counter(samples)
     for frames, sample in zip(arrays, samples, strict=True):
@@ -187,16 +187,16 @@ def _contents(arrays: Sequence[np.ndarray]) -> Iterator[bytes]:
 
 
 def _packs(folder: Place) -> Iterator[Pack]:
-    """The readable packs of a folder."""
+    """Yield the readable packs of a folder."""
     for table in listed(folder, "*.json"):
         with contextlib.suppress(*DAMAGED):
             yield Pack.open(table.with_suffix(""))
 
 
 def _frames_held(folder: Place, wanted: set[str]) -> dict[str, np.ndarray]:
-    """Content digest to frames, of every part and pack that holds some of the wanted: a changed corpus extracts only what changed.
+    """Return the wanted frames by content digest, from every part and pack: a changed corpus extracts only its changes.
 
-    Parts first: a part that another process removes meanwhile is in the pack that it has written before.
+    Parts are read first: a part that another process removes meanwhile is already in that process's pack.
     """
     held: dict[str, np.ndarray] = {}
     for where in (folder / "parts", folder):
@@ -209,7 +209,7 @@ def _frames_held(folder: Place, wanted: set[str]) -> dict[str, np.ndarray]:
 
 
 def _remove_parts(parts: Place, packed: set[str]) -> None:
-    """Remove the parts all of whose audio is in the pack just written; others belong to another extraction."""
+    """Remove the parts whose audio is all in the pack just written; others belong to another extraction."""
     for part in _packs(parts):
         if all(row.audio in packed for row in part.utterances):
             for suffix in (".json", ".npy"):  # the table first: frames without one are never read
@@ -219,10 +219,10 @@ def _remove_parts(parts: Place, packed: set[str]) -> None:
 def _extract_chunk(chunk: tuple[Database, Mapping[str, str], FrontEnd, Place]) -> tuple[set[str], list[Problem], str]:
     """Extract some utterances into parts.
 
-    Both kinds of trouble are returned and not raised: an exception would reach the driver changed by the cluster.
+    Both kinds of trouble are returned, not raised, because the cluster would change an exception on its way.
 
     Returns:
-        The digests of those that cannot be used, what is wrong with them, and why nothing can be written (empty if it can).
+        The digests of unusable audio, its problems, and why nothing can be written (empty if it can).
     """
     database, digests, front_end, parts = chunk
     problems: list[Problem] = []
@@ -252,7 +252,7 @@ def _extract_chunk(chunk: tuple[Database, Mapping[str, str], FrontEnd, Place]) -
 
 
 def extract(database: Database, utterance: Utterance, front_end: FrontEnd) -> tuple[np.ndarray | None, list[Problem]]:
-    """An utterance's frames, or what is wrong with it: what ``databases check`` calls harmful."""
+    """Return an utterance's frames, or what ``databases check`` calls harmful in it."""
     where = show(utterance.path) if utterance.path is not None else show(utterance.id)
     try:
         waveform = database.read(utterance)

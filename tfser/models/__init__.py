@@ -1,4 +1,4 @@
-"""The architectures by name. Everything that a trial needs to know about a model is in its entry of ``MODELS``."""
+"""The architectures by name; an entry of ``MODELS`` holds all that a trial needs of a model."""
 
 from __future__ import annotations
 
@@ -14,28 +14,31 @@ from tfser.trial import Hyperparameter, Value
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """One architecture with its ablations, its settings and how to build it."""
+    """One architecture: its ablations, its settings and its builder."""
 
     name: str
     """The key in ``MODELS``."""
     title: str
-    """As printed in tables."""
+    """Its name in tables."""
     paper: str
     """Key in ``results/published.yaml``."""
     ablations: tuple[str, ...]
-    """The full model first."""
+    """Their names, the full model first."""
     hyperparameters: Mapping[str, Hyperparameter]
-    """Of the model itself; the default is the published setting."""
+    """Settings of the model itself; the defaults are the published ones."""
     published: Mapping[str, Value]
     """Published settings of front end and training."""
     published_epochs: int | None
-    """``None`` where the paper does not state it."""
+    """Published number of epochs; ``None`` if the paper does not state it."""
     build: Callable[[str, Mapping[str, Value], int], nn.Module]
-    """(ablation, settings with n_mels and segment_frames, number of emotions) -> a model with fresh parameters from
-    torch's current random state. Settings that are not the model's are ignored. Raises ``RequestError`` with all of
-    ``problems``. Input of the model: float (batch, 1, n_mels, segment_frames); output: logits (batch, emotions)."""
+    """(ablation, settings with n_mels and segment_frames, number of emotions) -> a model with fresh parameters.
+
+    The parameters come from torch's current random state. Settings of other models are ignored. It raises
+    ``RequestError`` with all of ``problems``. Input of the model: float (batch, 1, n_mels, segment_frames); output:
+    logits (batch, emotions).
+    """
     problems: Callable[[str, Mapping[str, Value]], list[str]]
-    """Every reason why (ablation, settings) cannot be built, in words; empty when it can."""
+    """Every reason why (ablation, settings) cannot be built, in words; empty if they can."""
 
 
 def _builder(
@@ -44,7 +47,7 @@ def _builder(
     hyperparameters: Mapping[str, Hyperparameter],
     problems: Callable[[str, Mapping[str, Value]], list[str]],
 ) -> Callable[[str, Mapping[str, Value], int], nn.Module]:
-    """Settings by name to the plain arguments of ``module``."""
+    """Return a builder that passes settings by name to the arguments of ``module``."""
 
     def build(ablation: str, settings: Mapping[str, Value], emotions: int) -> nn.Module:
         found = problems(ablation, settings)

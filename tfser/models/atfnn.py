@@ -2,28 +2,29 @@
 
 "Speech Emotion Recognition via an Attentive Time-Frequency Neural Network", section II.
 
-Axes: B batch, F mel bands (80), T frames (128), C channels (8), G groups of 5 bands or of 8 frames, H hidden units (128).
+Axes: B batch, F mel bands (80), T frames (128), C channels (8), G groups of 5 bands or of 8 frames, H hidden units
+(128).
 
     a^f  = F_a(x), mean over C, repeated   B 1 F T   one weight per group of 5 bands and per frame          (1)
     x'   = x + a^f * x                     B 1 F T                                                          (1)
     x~   = x' w + b                        F x T x C the linear layer of figure 2
     m    = LN(MSA(x~) + x~)                F x T x C within one frame, tokens are its F bands               figure 2
-    x^'  = LN(Conv(Conv(m)) + m)           F x T x C 1x5 kernels with 32, then C channels                   figure 2, (3)
+    x^'  = LN(Conv(Conv(m)) + m)           F x T x C 1x5 kernels with 32, then C channels                   fig. 2, (3)
     a^t  = T_a(x), mean over C, repeated   B 1 F T   one weight per group of 8 frames and per band          (2)
     x^'' = x^' + a^t * x^'                 F x T x C                                                        (2)
     h    = last states of the Bi-LSTM over the frames of x^'', B 2H                                         (4)
     logits = FC(h), B emotions
 
-Numbers are the paper's. Softmax and cross-entropy are the training's.
+Numbers are the paper's. Softmax and cross-entropy belong to the training.
 
 Ours, where the paper is silent or contradicts itself:
-    - The attention weights are squashed by a sigmoid before their mean over the channels (without it, that mean
-      of linear convolutions would be one linear convolution).
-    - T-Attention takes its weights from the log-mel spectrogram x, as (2) and figure 4 say; (4) writes them from
+    - A sigmoid squashes the attention weights before their mean over the channels; without it, that mean of linear
+      convolutions would be one linear convolution.
+    - T-Attention computes its weights from the log-mel spectrogram x, as in (2) and figure 4; (4) computes them from
       the encoding x^'. ``time_attention_from`` chooses. Without an F-Encoder (ATNN) both are x.
-    - F-Encoder: a token is one band of one frame, of width C, and the kernels run along frequency. ``FEncoder``
-      is the one place that knows. Heads (2), ReLU between its two convolutions.
-    - The last states are the ones that each direction reaches last: forward at the last frame, backward at the first.
+    - F-Encoder: a token is one band of one frame, of width C, and the kernels run along frequency; only ``FEncoder``
+      depends on this. There are 2 heads, and a ReLU between its two convolutions.
+    - The last state of each direction is the one it reaches last: forward at the last frame, backward at the first.
     - Ablations (table III). AFNN: mean of x^' over the frames, flattened, FC. ATNN: T-Attention and Bi-LSTM on x
       itself. TFNN: both encoders, no attention. A part that an ablation lacks is not created.
     - Dropout, which the paper does not mention (default 0), acts on the output of the F-Encoder's sub-layers,
@@ -43,7 +44,7 @@ from tfser.models.settings import divisor_problems, odd_problems, range_problems
 from tfser.trial import Hyperparameter, Value
 
 ABLATIONS = ("ATFNN", "AFNN", "ATNN", "TFNN")
-"""The full model first (table III)."""
+"""Names of the ablations, the full model first (table III)."""
 
 PARTS: Mapping[str, frozenset[str]] = {
     "ATFNN": frozenset({"F-Attention", "F-Encoder", "T-Attention", "T-Encoder"}),
@@ -51,10 +52,10 @@ PARTS: Mapping[str, frozenset[str]] = {
     "ATNN": frozenset({"T-Attention", "T-Encoder"}),
     "TFNN": frozenset({"F-Encoder", "T-Encoder"}),
 }
-"""What each ablation keeps."""
+"""The parts that each ablation keeps."""
 
 SOURCES = ("spectrogram", "encoding")
-"""Where T-Attention's weights can come from: (2) or (4)."""
+"""What T-Attention's weights can be computed from: (2) or (4)."""
 
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "channels": Hyperparameter(
@@ -87,7 +88,7 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
 class GroupAttention(nn.Module):
     """F_a of (1) or T_a of (2): source (B, S, F, T) -> one weight per cell, (B, 1, F, T), in 0 to 1.
 
-    A convolution over groups of neighbours that do not overlap, so that a group shares its weight.
+    The convolution runs over groups of neighbours that do not overlap, so that a group shares its weight.
 
     Args:
         sources: S, channels of the source: 1 for a spectrogram.
@@ -101,7 +102,7 @@ class GroupAttention(nn.Module):
         self.conv = nn.Conv2d(sources, channels, kernel_size=group, stride=group)
 
     def forward(self, source_BSFT: Tensor) -> Tensor:
-        """The weights; a forward hook on this module sees the attention map.
+        """Compute the weights; a forward hook on this module sees the attention map.
 
         Raises:
             ValueError: if the groups do not fill the source.
@@ -115,7 +116,7 @@ class GroupAttention(nn.Module):
 
 
 class Convolutions(nn.Module):
-    """The convolutions of figure 2, in the place of an MLP: x_NFC -> (N, F, C), N independent rows of F bands.
+    """The convolutions of figure 2, in place of an MLP: x_NFC -> (N, F, C), with N independent rows of F bands.
 
     Args:
         channels: C, of input and output.
@@ -134,8 +135,8 @@ class Convolutions(nn.Module):
         self.conv_2 = nn.Conv2d(hidden, channels, (1, kernel), padding=(0, kernel // 2))
 
     def forward(self, x_NFC: Tensor) -> Tensor:
-        """Along the bands; ReLU between the two."""
-        # (1, C, N, F) seen on the tokens' own memory is channels_last, so nothing is copied on the way in or out.
+        """Convolve along the bands, with ReLU between the two convolutions."""
+        # On the tokens' own memory, (1, C, N, F) is channels_last, so that nothing is copied on the way in or out.
         x_1CNF = x_NFC[None].permute(0, 3, 1, 2)
         out_1CNF: Tensor = self.conv_2(self.conv_1(x_1CNF).relu_())
         return out_1CNF.permute(0, 2, 3, 1)[0]
@@ -144,8 +145,8 @@ class Convolutions(nn.Module):
 class FEncoder(nn.Module):
     """F_e of (3), figure 2: x_B1FT -> (B, T, F, C).
 
-    The one place that says what attends to what: a token is one band of one frame, so that every frame is a sequence of F
-    tokens of width C, without positional encoding.
+    A token is one band of one frame: every frame is a sequence of F tokens of width C, without positional encoding.
+    Only this class depends on that choice.
 
     Args:
         channels: C, at least 3.
@@ -164,15 +165,15 @@ class FEncoder(nn.Module):
         self.layer = EncoderLayer(channels, heads, Convolutions(channels, hidden, kernel), dropout)
 
     def forward(self, x_B1FT: Tensor) -> Tensor:
-        """Frames first in the output, because the T-Encoder goes through it frame by frame."""
+        """Encode; frames come first in the output, because the T-Encoder reads it frame by frame."""
         x_NF = x_B1FT[:, 0].mT.flatten(0, 1)  # N = B T sequences
         out_NFC = self.layer.after_attention(self.attend(x_NF), self.lift(x_NF[..., None]))  # the lifted scalars are x~
         return out_NFC.view(x_B1FT.shape[0], -1, *out_NFC.shape[1:])
 
     def attend(self, x_NF: Tensor) -> Tensor:
-        """MSA(x~) within each frame, (N, F, C), from the scalars that x~ is the rank-one image of: see ``rank_one``.
+        """Compute MSA(x~) within each frame, (N, F, C), from the scalars of which x~ is a rank-one image.
 
-        Equal to ``self.layer.attention`` on x~ but for rounding, and a fraction of its work.
+        Except for rounding it equals ``self.layer.attention`` on x~, at a fraction of the work: see ``rank_one``.
         """
         attention, w_C, b_C = self.layer.attention, self.lift.weight[:, 0], self.lift.bias
         heads = (attention.heads, len(w_C) // attention.heads)
@@ -181,7 +182,7 @@ class FEncoder(nn.Module):
         offset_H = (attention.query(b_C).view(heads) * key_HD).sum(1)
         m_NHF = softmax_means(x_NF, slope_H, offset_H)
         value_CHD = attention.out.weight.view(-1, *heads) * (attention.value.weight @ w_C).view(heads)
-        # In (N, F, H), as the rows of one matrix: F times H numbers are few to turn, F times C are many.
+        # In (N, F, H), as the rows of one matrix: transposing F x H numbers is cheap, F x C is not.
         return linear(m_NHF.mT.contiguous(), value_CHD.sum(2), attention.out(attention.value(b_C)))
 
 
@@ -197,11 +198,11 @@ class TEncoder(nn.Module):
 
     def __init__(self, width: int, hidden: int, layers: int, dropout: float) -> None:
         super().__init__()
-        between = dropout if layers > 1 else 0.0  # nn.LSTM warns where there is nothing in between
+        between = dropout if layers > 1 else 0.0  # nn.LSTM warns if a single layer has dropout
         self.lstm = nn.LSTM(width, hidden, layers, batch_first=True, bidirectional=True, dropout=between)
 
     def forward(self, x_BTE: Tensor) -> Tensor:
-        """Through all frames, in both directions."""
+        """Read all frames, in both directions."""
         _, (h_LBH, _) = self.lstm(x_BTE)  # L = layers x directions
         return cat([h_LBH[-2], h_LBH[-1]], dim=1)
 
@@ -226,7 +227,8 @@ class ATFNN(nn.Module):
         time_attention_from: one of ``SOURCES``.
 
     Raises:
-        ValueError: for an unknown ablation or source, or sizes that do not fit together; ``problems`` says so beforehand, all at once.
+        ValueError: for an unknown ablation or source, or sizes that do not fit together; ``problems`` lists all reasons
+            beforehand.
     """
 
     def __init__(
@@ -274,18 +276,18 @@ class ATFNN(nn.Module):
         self.classifier = nn.Linear(2 * lstm_hidden if "T-Encoder" in self.parts else n_mels * encoded, emotions)
 
     def forward(self, x_B1FT: Tensor) -> Tensor:
-        """Log-mel segments to logits."""
+        """Compute the logits of log-mel segments."""
         enhanced_B1FT = x_B1FT
         if "F-Attention" in self.parts:
             enhanced_B1FT = x_B1FT + self.frequency_attention(x_B1FT) * x_B1FT  # (1)
-        encoding_BTFC = (
+        encoding_BTFC = (  # (3)
             self.frequency_encoder(enhanced_B1FT) if "F-Encoder" in self.parts else x_B1FT.permute(0, 3, 2, 1)
-        )  # (3)
+        )
         if "T-Attention" in self.parts:
             source = encoding_BTFC.permute(0, 3, 2, 1) if self.time_attention_from == "encoding" else x_B1FT
             a_BTF1 = self.time_attention(source).permute(0, 3, 2, 1)
-            encoding_BTFC = encoding_BTFC * (1 + a_BTF1)  # (2), with one pass over the C channels less
-        # (4), B 2H; or, for AFNN, the mean over frames, B F C
+            encoding_BTFC = encoding_BTFC * (1 + a_BTF1)  # (2), with one pass over the C channels fewer
+        # (4), B 2H; for AFNN the mean over frames, B F C
         h = (
             self.time_encoder(encoding_BTFC.flatten(2))
             if "T-Encoder" in self.parts
@@ -296,10 +298,10 @@ class ATFNN(nn.Module):
 
 
 def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
-    """Every reason why ``settings`` (the hyperparameters, n_mels, segment_frames) cannot be built, in words.
+    """Return every reason why ``settings`` (the hyperparameters, n_mels, segment_frames) cannot be built, in words.
 
-    Every hyperparameter must be within its range; what relates one to another is checked only for the parts
-    that the ablation has, so that AFNN accepts any ``frame_group``.
+    Every hyperparameter must be within its range. Relations between hyperparameters are checked only for the parts
+    that the ablation has: AFNN accepts any ``frame_group``.
     """
     found = range_problems(ABLATIONS, HYPERPARAMETERS, ablation, settings)
     if found:

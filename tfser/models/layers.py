@@ -9,13 +9,13 @@ Axes: B batch, S query tokens, T key tokens, E token width, H heads, D = E / H w
 Numbers are those of Wang et al. 2023, "Time-Frequency Transformer"; (MA) is from Vaswani et al. 2017,
 "Attention Is All You Need", section 3.2. Self-attention is MA(x, x, x).
 
-Ours, where the papers are silent: the key projection has no bias (it adds the same number to every
-logit of a query, which the softmax cancels, so that it would never be trained); the MLP's activation
-is ReLU; dropout acts on the output of each sub-layer before it is added and normalised (Vaswani et
-al., section 5.4) and nowhere else; the standard deviation is the biased one, see `mean_and_deviation`.
+Ours, where the papers are silent: the key projection has no bias (a bias would add the same number to every logit of
+a query, which the softmax cancels, so that it would never be trained); the MLP's activation is ReLU; dropout acts on
+the output of each sub-layer before it is added and normalised (Vaswani et al., section 5.4) and nowhere else; the
+standard deviation is the biased one, see ``mean_and_deviation``.
 
-The layers are written out instead of taken from ``nn.TransformerEncoderLayer`` because that one
-switches to other kernels in evaluation, and because the residual of (8) is ``v``, not the query.
+The layers are written out because ``nn.TransformerEncoderLayer`` switches to other kernels in evaluation, and because
+the residual of (8) is ``v``, not the query.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 DEVIATION_EPSILON = 1e-8
-"""Added to a variance before its root: keeps the gradient finite where all values are equal."""
+"""Added to a variance before its root: keeps the gradient finite if all values are equal."""
 
 SMALLEST_WIDTH = 3
-"""Layer normalisation leaves nothing of a token of width 1, and of one of width 2 only which value is larger: no gradient passes."""
+"""Smallest token width. Layer normalisation removes all of a token of width 1; of width 2 it keeps only which value is
+larger, and no gradient passes."""
 
 
 class MultiHeadAttention(nn.Module):
@@ -53,7 +54,7 @@ class MultiHeadAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def _split(self, x_BSE: Tensor) -> Tensor:
-        """(B, S, E) -> (B, H, S, D), a view."""
+        """Split the heads, (B, S, E) -> (B, H, S, D), as a view."""
         return x_BSE.view(*x_BSE.shape[:2], self.heads, -1).transpose(1, 2)
 
     def forward(self, q_BSE: Tensor, k_BTE: Tensor, v_BTE: Tensor) -> Tensor:
@@ -65,9 +66,9 @@ class MultiHeadAttention(nn.Module):
         return out
 
     def weights(self, q_BSE: Tensor, k_BTE: Tensor, *_: Tensor) -> Tensor:
-        """The softmax of (MA), (B, H, S, T), which ``forward`` uses without keeping it.
+        """Return the softmax of (MA), (B, H, S, T), which ``forward`` does not keep.
 
-        Takes the arguments of ``forward``, so that attention maps need no second forward pass:
+        It takes the arguments of ``forward``, so that attention maps need no second forward pass:
         ``module.register_forward_pre_hook(lambda module, inputs: maps.append(module.weights(*inputs)))``.
         """
         q_BHSD, k_BHTD = self._split(self.query(q_BSE)), self._split(self.key(k_BTE))
@@ -76,7 +77,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """A post-norm encoder layer, (2)-(3) and their like: q_BSE, k_BSE, v_BSE -> (B, S, E).
+    """A post-norm encoder layer, as (2)-(3): q_BSE, k_BSE, v_BSE -> (B, S, E).
 
     Args:
         width: E, at least ``SMALLEST_WIDTH``.
@@ -99,26 +100,26 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, q_BSE: Tensor, k_BSE: Tensor, v_BSE: Tensor) -> Tensor:
-        """As (8) and (9); with the same tensor three times, as (2) and (3)."""
+        """Apply (8) and (9); with the same tensor three times, (2) and (3)."""
         return self.after_attention(self.attention(q_BSE, k_BSE, v_BSE), v_BSE)
 
     def after_attention(self, a_BSE: Tensor, v_BSE: Tensor) -> Tensor:
-        """All but the attention itself, whose output is ``a_BSE``."""
+        """Apply all but the attention itself, whose output is ``a_BSE``."""
         m_BSE = self.attention_norm(self.dropout(a_BSE) + v_BSE)  # (2), (5), (8)
         out: Tensor = self.mlp_norm(self.dropout(self.mlp(m_BSE)) + m_BSE)  # (3), (6), (9)
         return out
 
 
 def mlp(width: int, hidden: int) -> nn.Sequential:
-    """The feed-forward sub-layer: ``width`` -> ``hidden``, ReLU, -> ``width``."""
+    """Build the feed-forward sub-layer: ``width`` -> ``hidden``, ReLU, -> ``width``."""
     return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, width))
 
 
 def mean_and_deviation(x_BSE: Tensor) -> Tensor:
-    """Mean and standard deviation over the tokens, (B, S, E) -> (B, 2 E).
+    """Return mean and standard deviation over the tokens, (B, S, E) -> (B, 2 E).
 
-    The deviation is the biased one, sqrt(mean((x - mean(x))^2) + 1e-8): it exists for a single token,
-    and a linear layer that follows can absorb the factor sqrt(S / (S - 1)) to the unbiased one.
+    The deviation is the biased one, sqrt(mean((x - mean(x))^2) + 1e-8). It exists for a single token, and a linear
+    layer that follows can absorb the factor sqrt(S / (S - 1)) to the unbiased one.
     """
     variance_BE, mean_BE = torch.var_mean(x_BSE, dim=1, correction=0)
     return torch.cat([mean_BE, (variance_BE + DEVIATION_EPSILON).sqrt()], dim=1)

@@ -1,18 +1,22 @@
-"""Softmax means of scalars: all that is left of an attention whose tokens are a rank-one image of scalars.
+"""Softmax means of scalars: what remains of an attention whose tokens are a rank-one image of scalars.
 
 Axes: N sequences, F tokens of one sequence, H heads, E token width, D = E / H width of one head.
 
 A token is x~_i = x_i w + b. Per head, with q_i = x_i (W_q w) + (W_q b + b_q) and k_j = x_j (W_k w) + W_k b,
 
-    q_i . k_j / sqrt(D) = (A x_i + C) x_j + terms without j,   A = (W_q w) . (W_k w) / sqrt(D),  C = (W_q b + b_q) . (W_k w) / sqrt(D)
+    q_i . k_j / sqrt(D) = (A x_i + C) x_j + terms without j
+    A = (W_q w) . (W_k w) / sqrt(D)
+    C = (W_q b + b_q) . (W_k w) / sqrt(D)
 
-The softmax over j cancels terms without j, and the values are affine in x_j too, so that one number per token and head is left:
+The softmax over j cancels terms without j. The values are affine in x_j too, so that one number per token and head
+is enough:
 
     s_i  = A x_i + C
     p_ij = softmax over j of s_i x_j
     m_i  = sum_j p_ij x_j
 
-The gradient needs no more than the softmax itself, computed once more instead of kept (it is F times as large as anything else here):
+The gradient needs only the softmax itself, which is computed again and not kept, because it is F times as large as
+anything else here:
 
     dm_i / ds_i = sum_j p_ij x_j^2 - m_i^2
     dm_i / dx_j = p_ij (1 + s_i (x_j - m_i))
@@ -26,16 +30,16 @@ import torch
 from torch import Tensor
 
 CPU_CHUNK = 2**18
-"""Softmax weights that are looked at together on a CPU: 1 MiB of them, which stays in a core's cache from one operation to the next."""
+"""Softmax weights in one piece on a CPU: 1 MiB, which stays in a core's cache from one operation to the next."""
 
 DEVICE_CHUNK = 2**28
-"""The same on a GPU, where it only bounds the memory: 1 GiB."""
+"""Softmax weights in one piece on a GPU, where it only bounds the memory: 1 GiB."""
 
 
 def softmax_means(x_NF: Tensor, slope_H: Tensor, offset_H: Tensor) -> Tensor:
-    """m: the mean of a sequence's scalars as every token and head weights it, (N, H, F).
+    """Return m, the mean of a sequence's scalars as every token and head weights it, (N, H, F).
 
-    Differentiable once; works under ``torch.func``.
+    It is differentiable once and works under ``torch.func``.
 
     Args:
         x_NF: the scalars.
@@ -47,13 +51,13 @@ def softmax_means(x_NF: Tensor, slope_H: Tensor, offset_H: Tensor) -> Tensor:
 
 
 def _pieces(tensor: Tensor, x_NF: Tensor, heads: int) -> tuple[Tensor, ...]:
-    """Sequences that are worked on together."""
+    """Split the sequences into pieces that are computed together."""
     each = heads * x_NF.shape[1] ** 2
     return torch.split(tensor, max(1, (CPU_CHUNK if x_NF.device.type == "cpu" else DEVICE_CHUNK) // each))
 
 
 def _scores(x_NF: Tensor, slope_H: Tensor, offset_H: Tensor) -> tuple[Tensor, Tensor]:
-    """S = H F of a sequence: s, (N, S), and the scalar with the largest logit for each of them, (N, S)."""
+    """Return, for S = H F, each s and the scalar with the largest logit for it, both (N, S)."""
     s_NS = (x_NF[:, None] * slope_H[:, None] + offset_H[:, None]).flatten(1)
     return s_NS, torch.where(s_NS > 0, x_NF.amax(1, keepdim=True), x_NF.amin(1, keepdim=True))
 
@@ -63,14 +67,13 @@ class _SoftmaxMeans(torch.autograd.Function):
 
     @staticmethod
     def forward(x_NF: Tensor, slope_H: Tensor, offset_H: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """m, and for the gradient the sums of the softmax and the variances under it, each (N, H, F)."""
+        """Return m, and for the gradient the softmax's sums and its variances, each (N, H, F)."""
         parts = []
         for x in _pieces(x_NF, x_NF, len(slope_H)):
             s, largest = _scores(x, slope_H, offset_H)
             weights = (x[:, :, None] - largest[:, None]).mul_(s[:, None]).exp_()  # (N, F, S), at most 1
-            parts.append(
-                torch.stack([torch.ones_like(x), x, x * x], 1) @ weights
-            )  # a product with few rows beats one with few columns
+            # A product with few rows is faster than one with few columns.
+            parts.append(torch.stack([torch.ones_like(x), x, x * x], 1) @ weights)
         sums, first, second = torch.cat(parts).view(len(x_NF), 3, len(slope_H), -1).unbind(1)
         m_NHF = first / sums
         return m_NHF, sums, second / sums - m_NHF * m_NHF

@@ -1,4 +1,4 @@
-"""Settings checked in words: what ``problems`` of every architecture has in common."""
+"""Checks of settings that every architecture's ``problems`` shares."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tfser.errors import unknown
 from tfser.trial import Hyperparameter, Value
 
 SIZES = ("n_mels", "segment_frames")
-"""The settings of the front end that decide the shape of a model's input."""
+"""The front end's settings that decide the shape of a model's input."""
 
 
 def range_problems(
@@ -17,9 +17,9 @@ def range_problems(
     ablation: str,
     settings: Mapping[str, Value],
 ) -> list[str]:
-    """What is missing or out of range on its own; relations between settings are the model's.
+    """Return what is missing or out of its own range; the model checks relations between settings.
 
-    Settings that are not the model's (those of its training) are ignored.
+    Settings of the training are ignored.
     """
     problems = []
     if ablation not in ablations:
@@ -36,7 +36,7 @@ def range_problems(
 
 
 def divisor_problems(name: str, value: int, whole: int, what: str) -> list[str]:
-    """Why ``value`` cannot split ``whole``, which is ``what`` in words."""
+    """Say why ``value`` cannot divide ``whole``, which ``what`` describes."""
     if whole % value == 0:
         return []
     legal = ", ".join(str(n) for n in range(1, whole + 1) if whole % n == 0)
@@ -44,7 +44,7 @@ def divisor_problems(name: str, value: int, whole: int, what: str) -> list[str]:
 
 
 def odd_problems(name: str, value: int) -> list[str]:
-    """Why ``value`` cannot be a kernel."""
+    """Say why ``value`` cannot be a kernel."""
     return (
         []
         if value % 2

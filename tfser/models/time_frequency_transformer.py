@@ -20,19 +20,20 @@ Axes: B batch, C channels (64), F mel bands (80), D frames (80), f = F / 4 and d
     y^   = [mean, standard deviation] of y over f, B 2d                                               (10)
     y^'  = FC(y^)                           B emotions                                                (11)
 
-Numbers are the paper's, defaults are its tables 2 and 3. (12) and (13), softmax and cross-entropy, are the
-training's: this module returns the logits of (11).
+Numbers are the paper's, and the defaults are those of its tables 2 and 3. (12) and (13), softmax and cross-entropy,
+belong to the training: this module returns the logits of (11).
 
 Ours, where the paper is silent or not exact:
     - C_t, C_f and C stand for two different convolutions each, without bias (the batch normalisation that
       follows would subtract it). Padding is (kernel - 1) / 2, as in table 2, so that two strides of 2
       leave ceil(F / 4) bands and ceil(D / 4) frames of any F and D.
-    - The linear maps act over the axis that has to shrink: q over the frames of q^ (D -> d), k over the
+    - The linear maps act over the axis that must shrink: q over the frames of q^ (D -> d), k over the
       bands of k^ (F -> f).
-    - Table 5's ablations, which the paper does not draw. T+F pools q and k as in (10), each, and
-      concatenates: no attention between them. T+TF puts v in the place of k, F+TF in the place of q.
+    - The ablations of table 5, which the paper does not draw. T+F pools each of q and k as in (10) and
+      concatenates them, without attention between them. T+TF uses v in place of k, F+TF in place of q.
       A part that an ablation lacks is not created.
-    - Of several Time-Frequency layers (the paper has one), each takes the v that the one before it gave, and the same q and k.
+    - With several Time-Frequency layers (the paper has one), each takes the output of the one before it as v, and the
+      same q and k.
     - The biased standard deviation in (10), ReLU in the MLPs, and where dropout acts: see ``layers``.
 """
 
@@ -49,7 +50,7 @@ from tfser.models.settings import divisor_problems, odd_problems, range_problems
 from tfser.trial import Hyperparameter, Value
 
 ABLATIONS = ("T+F+TF", "T+F", "T+TF", "F+TF")
-"""The full model first; named after the parts that remain (table 5)."""
+"""Names of the ablations, after the parts that remain; the full model first (table 5)."""
 
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "channels": Hyperparameter(default=64, low=1, high=1024, help="output channels of every convolution (table 2)"),
@@ -89,12 +90,12 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
 
 
 def shrunk(size: int, stride: int) -> int:
-    """What two strided convolutions leave of ``size`` cells: ceil(size / stride^2), 80 -> 20."""
+    """Return how many of ``size`` cells two strided convolutions leave: ceil(size / stride^2), 80 -> 20."""
     return -(-size // stride**2)
 
 
 class Encoder(nn.Module):
-    """(1), (4) or (7): x_B1FD -> (B, f or F, d or D), the mean over the channels included.
+    """(1), (4) or (7): x_B1FD -> (B, f or F, d or D), including the mean over the channels.
 
     Args:
         channels: C, output channels of both convolutions.
@@ -119,8 +120,8 @@ class Encoder(nn.Module):
         """Encode, then average over the channels."""
         x_BCFD = relu(self.norm_1(self.conv_1(x_B1FD)), inplace=True)
         x_BCFD = relu(self.norm_2(self.conv_2(x_BCFD)), inplace=True)
-        # The mean over C as a product with 1 / C: one training step is 10 % faster than with mean(dim=1), whose gradient is written
-        # out in another memory layout than channels_last (torch 2.11, one CPU thread).
+        # A product with 1 / C instead of mean(dim=1), whose gradient is not channels_last in memory: one training step
+        # is 10 % faster (torch 2.11, one CPU thread).
         mean_C = x_BCFD.new_full((x_BCFD.shape[1],), 1 / x_BCFD.shape[1])
         return x_BCFD.permute(0, 2, 3, 1) @ mean_C
 
@@ -128,8 +129,8 @@ class Encoder(nn.Module):
 class Transformer(nn.Module):
     """Encoder layers in sequence: q_BSE, k_BSE, v_BSE -> (B, S, E).
 
-    With one input, self-attention in every layer. With three, every layer has the same q and k, and as v what the layer
-    before it gave.
+    With one input, every layer is self-attention. With three, every layer has the same q and k, and the output of the
+    layer before it as v.
     """
 
     def __init__(self, layers: int, width: int, heads: int, feed_forward: int, dropout: float) -> None:
@@ -139,7 +140,7 @@ class Transformer(nn.Module):
         )
 
     def forward(self, q_BSE: Tensor, k_BSE: Tensor | None = None, v_BSE: Tensor | None = None) -> Tensor:
-        """(2)-(3), (5)-(6) with one argument; (8)-(9) with three."""
+        """Apply (2)-(3) or (5)-(6) with one argument, (8)-(9) with three."""
         if k_BSE is None or v_BSE is None:
             for layer in self.layers:
                 q_BSE = layer(q_BSE, q_BSE, q_BSE)
@@ -158,12 +159,12 @@ class TimeFrequencyTransformer(nn.Module):
         segment_frames: D, frames of a segment, more than twice ``stride`` squared.
         ablation: one of ``ABLATIONS``.
         channels: C of table 2.
-        kernel: of table 2, cells, odd.
-        stride: of table 2, cells.
+        kernel: kernel of table 2, cells, odd.
+        stride: stride of table 2, cells.
         time_layers: encoder layers of the Time Transformer.
         frequency_layers: encoder layers of the Frequency Transformer.
         time_frequency_layers: encoder layers of the Time-Frequency Transformer.
-        time_heads: divides f, as table 3's embed dimension is f here.
+        time_heads: divides f, which is table 3's embed dimension here.
         frequency_heads: divides d.
         time_frequency_heads: divides d.
         feed_forward: MLP width of the Time and the Frequency Transformer.
@@ -172,7 +173,7 @@ class TimeFrequencyTransformer(nn.Module):
 
     Raises:
         ValueError: for an unknown ablation, an even kernel, a size that leaves tokens too narrow, or heads that do
-            not divide their token's width; ``problems`` says so beforehand, all at once.
+            not divide their token's width; ``problems`` lists all reasons beforehand.
     """
 
     def __init__(
@@ -221,23 +222,24 @@ class TimeFrequencyTransformer(nn.Module):
         self.classifier = nn.Linear(pooled * 2 * frames, emotions)
 
     def time(self, x_B1FD: Tensor) -> Tensor:
-        """(1) to (3) and the linear map: q, (B, f, d)."""
+        """Apply (1) to (3) and the linear map: q, (B, f, d)."""
         q_BDf = self.time_transformer(self.time_encoder(x_B1FD).mT)  # (1), (2), (3)
         q_Bfd: Tensor = self.time_map(q_BDf.mT)
         return q_Bfd
 
     def frequency(self, x_B1FD: Tensor) -> Tensor:
-        """(4) to (6) and the linear map: k, (B, f, d)."""
+        """Apply (4) to (6) and the linear map: k, (B, f, d)."""
         k_BFd = self.frequency_transformer(self.frequency_encoder(x_B1FD))  # (4), (5), (6)
         k_Bdf: Tensor = self.frequency_map(k_BFd.mT)
         return k_Bdf.mT
 
     def forward(self, x_B1FD: Tensor) -> Tensor:
-        """Log-mel segments to logits, without the softmax of (12)."""
+        """Compute the logits of log-mel segments, without the softmax of (12)."""
         if not self.has_time_frequency:  # T+F
+            # B 4d
             pooled = torch.cat(
                 [mean_and_deviation(self.time(x_B1FD)), mean_and_deviation(self.frequency(x_B1FD))], dim=1
-            )  # B 4d
+            )
         else:
             v_Bfd = self.time_frequency_encoder(x_B1FD)  # (7)
             q_Bfd = self.time(x_B1FD) if self.has_time else v_Bfd
@@ -249,10 +251,10 @@ class TimeFrequencyTransformer(nn.Module):
 
 
 def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
-    """Every reason why ``settings`` (the hyperparameters, n_mels, segment_frames) cannot be built, in words.
+    """Return every reason why ``settings`` (the hyperparameters, n_mels, segment_frames) cannot be built, in words.
 
-    Every hyperparameter must be within its range; what relates one to another is checked only for the parts
-    that the ablation has, so that T+F accepts any ``time_frequency_heads``.
+    Every hyperparameter must be within its range. Relations between hyperparameters are checked only for the parts
+    that the ablation has: T+F accepts any ``time_frequency_heads``.
     """
     found = range_problems(ABLATIONS, HYPERPARAMETERS, ablation, settings)
     if found:
@@ -268,7 +270,8 @@ def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
         width, least = shrunk(n[name], n["stride"]), cells * (SMALLEST_WIDTH - 1) + 1
         if width < SMALLEST_WIDTH:
             found.append(
-                f"{name}: {n[name]} / {cells} (stride {n['stride']}, twice) leaves a token width of {width}; legal: at least {least}"
+                f"{name}: {n[name]} / {cells} (stride {n['stride']}, twice) leaves a token width of {width}; "
+                f"legal: at least {least}"
             )
     parts = ablation.split("+")
     for part, heads, size in (

@@ -1,4 +1,4 @@
-"""File names of what is about one configuration or one database: from ``[a-z0-9_+-]`` only, and each name once."""
+"""File names for configurations and databases: from ``[a-z0-9_+-]`` only, each name once."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 def file_names(
     keys: Iterable[tuple[str, ...]], words: Callable[[Any], tuple[str, ...]] = lambda key: key
 ) -> dict[tuple[str, ...], str]:
-    """For each key its part of a file name.
+    """Return each key's part of a file name.
 
-    Names that become one when they are cleaned (``My Data`` and ``my-data``) or shortened all get a short hash of their key.
+    Names that become equal by cleaning (``My Data`` and ``my-data``) or shortening all get a short hash of their key.
 
     Args:
-        keys: what names are for.
-        words: what of a key a person reads in its name; the whole of it where absent.
+        keys: the keys that need names.
+        words: returns the part of a key that its name shows; by default all of it.
 
     >>> file_names([("emodb", "speaker", "atfnn", "ATFNN", "nested")])
     {('emodb', 'speaker', 'atfnn', 'ATFNN', 'nested'): 'emodb_speaker_atfnn_atfnn_nested'}
@@ -33,5 +33,5 @@ def file_names(
 
 
 def row_names(keys: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """``file_names`` of keys of configurations: without digest and settings, which only keep equal names apart."""
+    """Name configurations by ``file_names``, without digest and settings, which only tell equal names apart."""
     return file_names(keys, lambda key: (key[0], *key[2:6]))

@@ -1,6 +1,6 @@
-"""How numbers came about, as far as that differs from run to run: where their MLflow runs are, versions, digests, what it cost.
+"""How the numbers were made, as far as that differs from run to run: MLflow runs, versions, digests, costs.
 
-Nothing of this is in a file that the numbers fill; the HTML report is given it, and keeps it apart. Opens no MLflow.
+No file that the numbers fill holds any of this; the HTML report receives it and keeps it apart. MLflow is not opened.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from tfser.tracking.uri import sqlite_path, sqlite_uri
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """What the caller knows of how the results were made."""
+    """The caller's knowledge of how the results were made."""
 
     tracking_uri: str = ""
-    """Where the MLflow runs are, without passwords."""
+    """Place of the MLflow runs, without passwords."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Of what the trials do not record themselves: Ray, Optuna, MLflow."""
+    """Versions that the trials do not record: Ray, Optuna, MLflow."""
 
     @property
     def ui(self) -> str:
-        """Base address of the MLflow that shows the runs, without a user's name; empty where it is no server."""
+        """Base address of the MLflow server that shows the runs, without a user's name; empty without a server."""
         parts = urlsplit(self.tracking_uri)
         if parts.scheme not in ("http", "https"):
             return ""
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
 
     def run_link(self, run_id: str | None) -> str:
-        """The address of a run's page; empty where there is no run or no server."""
+        """Return the address of a run's page; empty without a run or a server."""
         return f"{self.ui}/#/runs/{quote(run_id, safe='')}" if run_id and self.ui else ""
 
     def server_command(self, folder: Place) -> str:
-        """The command that shows the runs, to be typed in ``folder``; empty where a server has them already.
+        """Return the command that shows the runs, to be typed in ``folder``; empty if a server shows them already.
 
-        The path of a local database is relative to ``folder``, so that a moved or published folder names no path of this machine.
+        The path of a local database is relative to ``folder``, so that a moved folder names no path of this machine.
         """
         if not self.tracking_uri or self.ui:
             return ""
@@ -55,18 +55,18 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What training took, as far as it was recorded."""
+    """The cost of training, as far as recorded."""
 
     trials: Mapping[str, int]
-    """Device to how many trials it trained, searches included."""
+    """Device to the number of trials that it trained, searches included."""
     hours: Mapping[str, float]
-    """Device to the hours of those trials, summed. A trial on a CPU keeps to one core, so that these are core hours."""
+    """Device to the summed hours of those trials. A trial on a CPU uses one core, so these are core hours."""
     unrecorded: int
-    """Search trials whose duration was not kept."""
+    """Number of search trials without a recorded duration."""
 
 
 def cost(results: Results) -> Cost:
-    """Hours of training by device, each trial once however many rows it stands in."""
+    """Sum the hours of training by device; a trial in several rows counts once."""
     trials: Counter[str] = Counter()
     seconds: dict[str, float] = defaultdict(float)
     once = {entry.trial_id: entry for entry in results.entries.values() if entry.seconds}
@@ -87,7 +87,7 @@ def cost(results: Results) -> Cost:
 
 
 def versions(results: Results) -> dict[str, tuple[str, ...]]:
-    """What the trials were trained with: package to its versions, more than one where a sweep was continued with others."""
+    """Return the versions of each package in training; a sweep that was continued with others has several."""
     found: dict[str, set[str]] = {}
     for entry in results.entries.values():
         for name, version in entry.versions.items():
@@ -96,7 +96,7 @@ def versions(results: Results) -> dict[str, tuple[str, ...]]:
 
 
 def digests(results: Results) -> dict[str, tuple[str, ...]]:
-    """Database to the digests of what was trained on: of its utterances, labels and audio."""
+    """Return, by database, the digests of its utterances, labels and audio in training."""
     found: dict[str, set[str]] = {}
     for (configuration, *_), entry in results.entries.items():
         if isinstance(entry, Record):

@@ -1,7 +1,7 @@
 """The two papers' printed figures as values, read from ``published.yaml``.
 
-Knows nothing of our own results. Percent in the file become fractions here, so that everything that
-is compared has one unit.
+This module knows nothing of our own results. Percent in the file become fractions here, so that all figures have one
+unit.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ class PublishedRow:
     """One row of a paper's comparison table."""
 
     paper: str
-    """The key of the paper that prints it (which is not always the paper that made the method)."""
+    """Key of the paper that prints it, which need not be the paper of the method."""
     database: str
     method: str
     war: float | None
-    """Fraction; ``None`` where the paper gives none."""
+    """Fraction; ``None`` if the paper gives none."""
     uar: float | None
-    """Fraction; ``None`` where the paper gives none."""
+    """Fraction; ``None`` if the paper gives none."""
     own: bool
-    """Whether it is the method of that paper."""
+    """Whether the method is that paper's own."""
     protocol: str | None
-    """In words, ``None`` where the paper does not say."""
+    """The protocol in words; ``None`` if the paper does not state it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,41 +40,41 @@ class PublishedAblation:
 
     paper: str
     model: str
-    """The key under which tfser knows the model."""
+    """Key of the model in tfser."""
     ablation: str
     parts: Mapping[str, bool]
-    """Part of the network to whether this ablation has it, in the paper's order."""
+    """Parts of the network, in the paper's order, and whether this ablation has them."""
     figures: Mapping[str, tuple[float | None, float | None]]
     """Database to (WAR, UAR), fractions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """Everything printed that our tables stand beside."""
+    """All printed figures that stand beside ours."""
 
     papers: Mapping[str, str]
-    """Key to title, in the order in which they are numbered."""
+    """Key to title, in the order of their numbers."""
     emotions: Mapping[str, frozenset[str]]
     """Database to the emotions that the papers keep."""
     comparison: tuple[PublishedRow, ...]
     ablations: tuple[PublishedAblation, ...]
 
     def model_title(self, model: str) -> str:
-        """The method's name as its own paper prints it; the key itself for a model that no paper has."""
+        """Return the method's name in its own paper; the key itself for a model without a paper."""
         papers = {a.paper for a in self.ablations if a.model == model}
         return next((row.method for row in self.comparison if row.own and row.paper in papers), model)
 
     def row_title(self, model: str, ablation: str) -> str:
-        """The method as a table names it: the paper's name, and the ablation where it is not the whole model."""
+        """Return the method's name for tables: the paper's name, and the ablation unless it is the whole model."""
         title = self.model_title(model)
         return title if self.is_full(model, ablation) else f"{title}, {ablation}"
 
     def ablations_of(self, model: str) -> tuple[PublishedAblation, ...]:
-        """The model's ablations in the paper's order."""
+        """Return the model's ablations in the paper's order."""
         return tuple(a for a in self.ablations if a.model == model)
 
     def is_full(self, model: str, ablation: str) -> bool:
-        """Whether that ablation is the whole model, nothing taken out."""
+        """Tell whether that ablation is the whole model."""
         return any(a.ablation == ablation and all(a.parts.values()) for a in self.ablations_of(model))
 
 

@@ -1,10 +1,10 @@
 """From a sweep's records to the numbers of each row: which folds are done, and the recalls over those.
 
-Knows nothing of published figures, files or formats.
+This module knows nothing of published figures, files or formats.
 
-Over seeds: a fold is done when every seed of it is. Pooled values are means over seeds of each seed's
-pooled value; mean and spread over folds are those of the folds' means over seeds; the spread over seeds is
-that of each seed's own value. Only done folds enter, and how many they are stands beside every number.
+Over seeds: a fold is done when all its seeds are. Pooled values are means over seeds of each seed's pooled value. Mean
+and spread over folds are those of each fold's mean over seeds. The spread over seeds is that of each seed's own value.
+Only done folds enter, and their number stands beside every figure.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class RecordError(TfserError):
     """A record that contradicts itself or its row, and so cannot enter a table.
 
     Args:
-        message: which trial, what was read and what was expected.
+        message: the trial, what was read and what was expected.
     """
 
 
@@ -36,19 +36,19 @@ class Summary:
 
     configuration: Configuration
     selection: str
-    """The configuration's, with the settings in which the row differs from others that are like it otherwise."""
+    """The configuration's selection, with the settings that tell the row from otherwise equal ones."""
     done: tuple[str, ...]
-    """The folds of which every seed is done, in the configuration's order."""
+    """The folds with every seed done, in the configuration's order."""
     missing: Mapping[str, str]
-    """Every other fold that was asked for, to why: ``not finished``, ``failed: ...``, ``seed 2 not finished``."""
+    """Every other requested fold and its reason: ``not finished``, ``failed: ...``, ``seed 2 not finished``."""
     figures: metrics.OverFolds | None
-    """Over the done folds; ``None`` when there is none."""
+    """Recalls over the done folds; ``None`` if there are none."""
     by_seed: tuple[metrics.OverFolds, ...]
-    """The same of each seed alone, in the configuration's order; empty when no fold is done."""
+    """The same for each seed alone, in the configuration's order; empty if no fold is done."""
     uar_mean_zeros: float
-    """Mean of the folds' UAR where an emotion that a fold never shows counts as a recall of 0; NaN without a done fold.
+    """Mean of the folds' UAR if an absent emotion counts as a recall of 0; NaN without a done fold.
 
-    Ours leaves such an emotion out (``figures.uar_mean``); some of the literature counts it so.
+    Ours leaves such an emotion out (``figures.uar_mean``); some of the literature counts it as 0.
     """
     uar_sd_zeros: float
     """Its sample standard deviation over the folds; NaN for a single fold."""
@@ -57,28 +57,28 @@ class Summary:
     matrices: Mapping[tuple[str, int], np.ndarray]
     """(done fold, seed) to its confusion matrix."""
     records: Mapping[tuple[str, int], Record]
-    """(fold, seed) to the record, of every final trial that is done, those of folds that lack a seed among them."""
+    """(fold, seed) to the record of every done final trial, even if its fold lacks another seed."""
     absent: Mapping[str, tuple[str, ...]]
-    """Done fold to the emotions that its test speakers never show, where there are any."""
+    """Done fold to the emotions that its test speakers never show, if there are any."""
 
     @property
     def incomplete(self) -> bool:
-        """Whether the numbers leave out folds that the protocol has."""
+        """Whether the protocol has folds that the numbers leave out."""
         return len(self.done) < self.configuration.folds_total
 
     @property
     def folds(self) -> str:
-        """``7 of 10``."""
+        """Done and all folds in words: ``7 of 10``."""
         return f"{len(self.done)} of {self.configuration.folds_total}"
 
     @property
     def zeros_differ(self) -> bool:
-        """Whether counting absent emotions as zero gives another mean of folds, so that both have to be shown."""
+        """Whether counting absent emotions as 0 changes the mean of folds, so that both are shown."""
         return bool(self.absent)
 
     @property
     def utterances(self) -> int:
-        """Test utterances of the done folds, each counted once."""
+        """Number of test utterances of the done folds, each counted once."""
         return sum(len(self.records[fold, self.configuration.seeds[0]].scores.utterances) for fold in self.done)
 
     @property
@@ -88,7 +88,7 @@ class Summary:
         return tuple(sorted({u.speaker for fold in self.done for u in self.records[fold, first].scores.utterances}))
 
     def seed_sd(self, name: str) -> float:
-        """Sample standard deviation over the seeds of one of the figures; NaN for a single seed.
+        """Return one figure's sample standard deviation over the seeds; NaN for a single seed.
 
         Args:
             name: ``war_pooled``, ``uar_pooled``, ``war_mean`` or ``uar_mean``.
@@ -96,22 +96,22 @@ class Summary:
         return sample_sd([getattr(figures, name) for figures in self.by_seed])
 
     def recalls(self, fold: str) -> np.ndarray:
-        """The fold's recall of each emotion, a mean over its seeds: float, shape (emotions,); NaN for an absent one."""
+        """Return the fold's recall of each emotion, a mean over its seeds: float, shape (emotions,); NaN if absent."""
         each = [metrics.recalls(self.matrices[fold, seed]) for seed in self.configuration.seeds]
         mean: np.ndarray = np.mean(each, axis=0)
         return mean
 
 
 def sample_sd(values: list[float]) -> float:
-    """Sample standard deviation; NaN for fewer than two values."""
+    """Return the sample standard deviation; NaN for fewer than two values."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def summarise(results: Results) -> list[Summary]:
-    """One summary per configuration, sorted by key.
+    """Return one summary per configuration, sorted by key.
 
     Raises:
-        RecordError: a record that contradicts itself, or two configurations that are the same row.
+        RecordError: a record contradicts itself, or two configurations are the same row.
     """
     configurations = sorted(results.configurations, key=lambda c: c.key)
     for first, second in zip(configurations, configurations[1:], strict=False):
@@ -175,7 +175,7 @@ def _why_missing(results: Results, configuration: Configuration, fold: str) -> s
 
 
 def _checked(configuration: Configuration, record: Record) -> np.ndarray:
-    """The record's confusion matrix, once it is known to agree with its own utterances and with the row's emotions."""
+    """Return the record's confusion matrix after comparing it with its own utterances and the row's emotions."""
     trial, emotions, utterances = record.trial_id, record.scores.emotions, record.scores.utterances
     digest = record.spec.database_digest
     if configuration.database_digest and digest != configuration.database_digest:
@@ -203,7 +203,7 @@ def _checked(configuration: Configuration, record: Record) -> np.ndarray:
 
 
 def _same_truth(configuration: Configuration, done: list[str], records: Mapping[tuple[str, int], Record]) -> None:
-    """Every seed of a fold scores the same utterances with the same emotions, else a mean over seeds means nothing."""
+    """Check that every seed of a fold scores the same utterances with the same emotions, as a mean over seeds needs."""
     for fold in done:
         first, *others = configuration.seeds
         wanted = _truth(records[fold, first])

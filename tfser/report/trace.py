@@ -1,7 +1,7 @@
 """From any printed number to the trials and MLflow runs behind it, and from a trial to the command that repeats it.
 
-Every number of the tables, the figures and the page is an entry here, with the text that is printed for it: a person who reads
-37.77 in a paper types 37.77 and is shown what it is and what it came from. Opens no ledger and no MLflow.
+Every number of the tables, the figures and the page is an entry here, with its printed text: type the number as printed
+in a paper, such as 37.77, to see what it is and where it comes from. No ledger and no MLflow is opened.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ class Traced:
     """One printed number."""
 
     where: str
-    """Which table or figure prints it: ``comparison and ablation``, ``folds``, ``confusion`` or ``paired``."""
+    """Table or figure that prints it: ``comparison and ablation``, ``folds``, ``confusion`` or ``paired``."""
     row: tuple[str, ...]
-    """Database, protocol, model, ablation, and selection as tables print it."""
+    """Database, protocol, model, ablation, and selection, as in tables."""
     what: str
-    """In words: ``UAR, pooled``, ``recall of anger, fold 03, seed 0``."""
+    """Its meaning in words: ``UAR, pooled``, ``recall of anger, fold 03, seed 0``."""
     words: tuple[str, ...]
-    """What it can be asked for by, beside its text."""
+    """Words that find it, beside its text."""
     value: float
-    """As files hold it: a fraction, a count or a p."""
+    """Its value in files: a fraction, a count or a p."""
     printed: str
-    """As tables print it."""
+    """Its text in tables."""
     trials: tuple[str, ...]
-    """Ids of the final trials that it is made of."""
+    """Ids of the final trials behind it."""
     runs: tuple[str, ...]
-    """Their MLflow runs in the same order; empty text for one that has none."""
+    """Their MLflow runs in the same order; empty text for a trial without a run."""
 
 
 def entries(results: Results) -> Iterator[Traced]:
-    """Every number that is printed of these results.
+    """Yield every number that is printed for these results.
 
     Raises:
         RecordError: a record contradicts itself or its row.
@@ -67,15 +67,15 @@ def entries(results: Results) -> Iterator[Traced]:
 
 
 def trace(results: Results, asked: Sequence[str]) -> list[Traced]:
-    """The numbers that every word asked for fits.
+    """Return the numbers that match every word.
 
     Args:
-        results: where to look.
-        asked: each a printed number (``37.77``, ``0.413``), a database, model, ablation, fold, seed (``seed0``), emotion, averaging
-            (``pooled``, ``mean``), measure (``uar``, ``war``, ``recall``), or the id of a trial or run.
+        results: the results to search.
+        asked: words, each a printed number (``37.77``, ``0.413``), a database, model, ablation, fold, seed (``seed0``),
+            emotion, averaging (``pooled``, ``mean``), measure (``uar``, ``war``, ``recall``), or a trial or run id.
 
     Raises:
-        RequestError: a word that fits no number at all.
+        RequestError: a word that matches no number at all.
     """
     every = list(entries(results))
     wanted = [word.strip().strip("%†*") for word in asked]
@@ -94,7 +94,7 @@ def trace(results: Results, asked: Sequence[str]) -> list[Traced]:
 
 
 def to_text(traced: Sequence[Traced], results: Results) -> str:
-    """What a person is shown: the numbers, and below those of the same trials each trial with its ledger entry and MLflow run."""
+    """Write the numbers and, below those of the same trials, each trial with its ledger entry and MLflow run."""
     known_trials = {entry.trial_id: (key, entry) for key, entry in results.entries.items() if isinstance(entry, Record)}
     lines = []
     for (trials, runs), together in groupby(traced, key=lambda entry: (entry.trials, entry.runs)):
@@ -106,32 +106,33 @@ def to_text(traced: Sequence[Traced], results: Results) -> str:
             counts = record.scores.matrix
             scores = f"WAR {percent(metrics.war(counts))}, UAR {percent(metrics.uar(counts))}"
             lines.append(
-                f"    {configuration.ablation}, fold {fold}, seed {seed} ({scores}): ledger entry {trial[:2]}/{trial}.json, "
-                + (f"MLflow run {run}" if run else "no MLflow run known")
+                f"    {configuration.ablation}, fold {fold}, seed {seed} ({scores}): "
+                f"ledger entry {trial[:2]}/{trial}.json, " + (f"MLflow run {run}" if run else "no MLflow run known")
             )
     return "\n".join(lines) + "\n" if lines else ""
 
 
 def to_json(traced: Sequence[Traced]) -> str:
-    """The same for another tool: a list of objects with the fields of ``Traced``."""
+    """Write the same for another program: a list of objects with the fields of ``Traced``."""
     return json.dumps([asdict(entry) for entry in traced], indent=1, ensure_ascii=False) + "\n"
 
 
 def repeat(spec: TrialSpec, *, command: str = "", incomplete: bool = False, out: str = "repeated") -> str:
-    """The command that trains a final trial again, whichever search chose its settings.
+    """Return the command that trains a final trial again, whichever search chose its settings.
 
-    The trial that it trains has the same id, since an id holds the settings and epochs and not how they were chosen. With a seed
-    above 0 it trains the smaller seeds too.
+    The new trial has the same id, because an id holds settings and epochs but not how they were chosen. With a seed
+    above 0 the command trains the smaller seeds too.
 
     Args:
         spec: the trial.
-        command: the sweep's command line, which says where the database lies. Without it, or where it does not tell, the database is
-            asked for by its name, or by a manifest of its name where it is not a known one.
+        command: the sweep's command line, which says where the database is. Without it, or if it does not tell, the
+            database is requested by its name, or by a manifest of its name if it is not a known one.
         incomplete: whether the database is not as published.
-        out: another folder than the sweep's, in whose ledger the trial is already.
+        out: another folder than the sweep's, whose ledger already has the trial.
 
     Raises:
-        RequestError: a search trial, which only its sweep repeats; a trial of another numerics version; a setting that cannot be typed.
+        RequestError: a search trial, which only its sweep repeats; a trial of another numerics version; a setting that
+            cannot be typed.
     """
     from tfser.databases import KNOWN
     from tfser.models import MODELS
@@ -144,7 +145,8 @@ def repeat(spec: TrialSpec, *, command: str = "", incomplete: bool = False, out:
         problems.append("it leaks on purpose; the command in the leaks.json of its table repeats it")
     if spec.numerics != NUMERICS_VERSION:
         problems.append(
-            f"it is of numerics version {spec.numerics}, this tfser is of {NUMERICS_VERSION}; install the one it was made with"
+            f"it is of numerics version {spec.numerics}, this tfser is of {NUMERICS_VERSION}; "
+            "install the one it was made with"
         )
     if spec.model not in MODELS:
         raise RequestError(f"trial {spec.trial_id}", [*problems, unknown("model", spec.model, MODELS)])
@@ -172,7 +174,7 @@ def repeat(spec: TrialSpec, *, command: str = "", incomplete: bool = False, out:
 
 
 def _database(command: str, name: str, known_name: bool) -> list[str]:
-    """The words that ask for a database: those that were typed for it, else its name."""
+    """Return the words that request a database: those typed for it, else its name."""
     typed = shlex.split(command)[3:]
     first_option = next((i for i, word in enumerate(typed) if word.startswith("--")), len(typed))
     databases = typed[:first_option]
@@ -243,7 +245,7 @@ def _of_row(results: Results, summary: Summary, rows: Rows) -> Iterator[Traced]:
 
 
 def _row_words(c: Configuration, selection: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """How a row is printed, and the words that it can be asked for by."""
+    """Return how a row is printed, and the words that find it."""
     printed = (*c.words[:-1], selection)
     return printed, (*printed, c.selection, c.database_digest)
 
@@ -345,7 +347,7 @@ def _of_pairs(results: Results, rows: Rows) -> Iterator[Traced]:
 def _behind(
     results: Results, configuration: Configuration, folds: Sequence[str], seeds: Sequence[int]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Trials and runs of some folds and seeds of a row, those that are done."""
+    """Return trials and runs of some folds and seeds of a row, as far as done."""
     keys = [
         (configuration, fold, seed)
         for fold in folds

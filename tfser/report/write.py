@@ -1,11 +1,12 @@
 """Every file of a report, written below one folder.
 
-The columns of summary.csv, folds.csv and predictions.csv are a contract with other tools (design.md). Equal results
-give equal bytes: rows are sorted, nothing is dated, and neither the sweep's name nor the order of its records
-is in a file; report.html alone is named after the sweep, and holds what differs from run to run where it is given
-that (``tfser.report.page.page``). Recalls are fractions in CSV, rounded to 12 decimals; a score ``p_<emotion>`` stands with every digit.
+The columns of summary.csv, folds.csv and predictions.csv are a contract with other tools. Equal results give equal
+bytes: rows are sorted, nothing is dated, and no file depends on the sweep's name or the order of its records. The
+exception is report.html, which has the sweep's name and, if given, what differs from run to run
+(``tfser.report.page.page``). Recalls in CSV are fractions rounded to 12 decimals; scores ``p_<emotion>`` have every
+digit.
 
-Names can look like numbers: pandas keeps the fold ``03`` and the id ``12345678e1234567`` only when it is told
+Some names look like numbers: pandas keeps the fold ``03`` and the id ``12345678e1234567`` only with
 ``dtype={"trial_id": str, "fold": str, "speaker": str}``.
 """
 
@@ -52,8 +53,10 @@ SUMMARY_COLUMNS = (
     "uar_mean",
     "uar_sd",
 )
-"""``seeds`` is their number; with several, see ``tfser.report.summary`` for what is a mean over them. The figures are
-those of the done folds, and empty where there is none."""
+"""Columns of summary.csv. ``seeds`` is a number; ``tfser.report.summary`` says which values are means over seeds.
+
+The figures are those of the done folds, empty if there are none.
+"""
 
 _FOLDS_BEFORE = (*KEY_COLUMNS, "fold", "seed", "war", "uar")
 _FOLDS_AFTER = ("utterances", "epochs", "hyperparameters", "trial_id")
@@ -61,7 +64,7 @@ _PREDICTIONS_BEFORE = ("trial_id", "utterance", "speaker", "truth", "predicted")
 
 
 class LessError(TfserError):
-    """The tables that are there know more than those that would take their place; the text says what."""
+    """Existing tables have folds that the new ones would lack; the message names them."""
 
 
 Final = tuple[Configuration, str, int, Record]
@@ -78,17 +81,17 @@ def write(
     """Write tables, figures and the page.
 
     Args:
-        results: the sweep's rows, the records of its final trials (a failed trial's counts as missing) and its searches.
-        folder: made if it is not there; files of the same names are replaced, others left alone.
+        results: the sweep's rows, records of final trials (a failed one counts as missing) and searches.
+        folder: made if missing; files of the same names are replaced, others stay.
         pictures: whether to draw figures too, which takes longer than all the rest.
-        made: what differs from run to run; it goes into report.html and nowhere else.
+        made: what differs from run to run; only report.html shows it.
 
     Returns:
-        What was written, sorted.
+        The written files, sorted.
 
     Raises:
         RecordError: a record contradicts itself or its row; nothing is written.
-        LessError: tables are there that hold folds which these lack; they are left as they are.
+        LessError: existing tables hold folds that these lack; they stay as they are.
         OSError: the folder cannot be written.
     """
     figures = published.load()
@@ -146,17 +149,17 @@ def write(
 
 
 def lacking(folder: Place, done: Mapping[Configuration, int]) -> list[str]:
-    """What the tables in a folder hold that others would lack, a line per row.
+    """List what a folder's tables hold that others would lack, a line per row.
 
     Args:
-        folder: where tables may be.
-        done: the others' rows to how many of their folds are done.
+        folder: the folder, with or without tables.
+        done: the others' rows with their numbers of done folds.
     """
     try:
         before = list(csv.DictReader(io.StringIO(places.read_text(folder / "summary.csv"))))
         held = [(row, int(row["folds_done"])) for row in before]
     except (FileNotFoundError, ValueError, KeyError, TypeError, csv.Error):
-        return []  # none, or none that can be understood
+        return []  # no tables, or none that can be understood
     lines = []
     for row, folds in held:
         own = [count for c, count in done.items() if _same_row(row, c)]
@@ -172,8 +175,8 @@ _WORDS = ("database", "protocol", "model", "ablation", "selection")
 
 
 def _same_row(row: Mapping[str, str], c: Configuration) -> bool:
-    """Whether a line of summary.csv is about that row; one of an earlier version has neither digest nor settings."""
-    chosen_by_none = ("published", "fixed")  # of which an earlier version called our own epochs published
+    """Tell whether a line of summary.csv is about that row; earlier versions wrote neither digest nor settings."""
+    chosen_by_none = ("published", "fixed")  # an earlier version called our own epochs published
     if (row.get("database"), row.get("protocol"), row.get("model"), row.get("ablation")) != c.words[:4]:
         return False
     if row.get("selection") != c.selection and not {row.get("selection"), c.selection} <= set(chosen_by_none):
@@ -185,7 +188,7 @@ def _same_row(row: Mapping[str, str], c: Configuration) -> bool:
 def _written(
     name: str, heading: str, columns: Sequence[str], tables: Sequence[Table], overviews: Sequence[Table]
 ) -> dict[str, str | bytes]:
-    """The files of some tables: one over all databases, and one for each."""
+    """Make the files of some tables: one over all databases, and one for each."""
     databases = list(dict.fromkeys(table.database for table in tables))
     parts = file_names((database,) for database in databases)
     made: dict[str, str | bytes] = {}
@@ -202,7 +205,7 @@ def _written(
 def _pictures(
     summaries: Sequence[Summary], figures: Published, histories: Sequence[History]
 ) -> dict[tuple[str, ...], list[Picture]]:
-    """Key of a configuration to its figures."""
+    """Draw the figures, by the key of their configuration."""
     names = row_names(s.configuration.key for s in summaries)
     searched = {c.key: picture for c, picture in search.pictures(histories).items()}
     drawn: dict[tuple[str, ...], list[Picture]] = {}
@@ -221,7 +224,7 @@ def _pictures(
 
 
 def _heading(summary: Summary, figures: Published) -> str:
-    """What a picture says above: all that its numbers depend on, and what is missing."""
+    """Write the heading of a picture: all that its numbers depend on, and what is missing."""
     c = summary.configuration
     words = [c.database, c.protocol_name, figures.row_title(c.model, c.ablation), f"selection {summary.selection}"]
     if len(c.seeds) > 1:
@@ -281,7 +284,7 @@ def _fold_row(final: Final, emotions: list[str]) -> list[Value]:
 
 
 def _prediction_rows(finals: list[Final], emotions: list[str]) -> Iterator[list[Value]]:
-    # By trial id: one trial can stand in two rows of a sweep, but its predictions are needed once.
+    # By trial id: a trial in two rows of a sweep has its predictions once.
     records = {record.trial_id: record for *_, record in finals}
     for trial_id, record in sorted(records.items()):
         names = record.scores.emotions

@@ -1,1 +1,1 @@
-"""What a person types, what a terminal prints, and the fonts that have its letters."""
+"""Typed values, terminal output, and fonts for names in any script."""

@@ -1,7 +1,7 @@
-"""Names in any script: which installed fonts have their letters, and what stands in a figure where none has.
+"""Names in any script: which installed fonts have their letters, and what a figure shows if none has.
 
-A figure is drawn with matplotlib's own font as far as that goes, so that it looks alike everywhere. Letters that it lacks come from
-installed fonts. A name with letters that none of them has is numbered, because boxes cannot be told apart.
+Figures use matplotlib's own font, so that they look alike everywhere. Letters that it lacks come from installed
+fonts. A name with a letter that no font has is replaced by a number, because empty boxes cannot be told apart.
 """
 
 from __future__ import annotations
@@ -16,28 +16,31 @@ from pathlib import Path
 
 from tfser.text.streams import one_line
 
-INSTALL = "Install one (Debian: apt-get install fonts-noto-core fonts-noto-cjk), and make the figures again with python -m tfser.collect."
+INSTALL = (
+    "Install one (Debian: apt-get install fonts-noto-core fonts-noto-cjk), "
+    "and make the figures again with python -m tfser.collect."
+)
 
 
 class Labels:
     """Names as a figure shows them.
 
     Args:
-        names: in the order of the tables.
-        noun: what they are: ``emotion``, ``speaker``. A name that cannot be drawn is this word with its number.
+        names: the names, in the order of the tables.
+        noun: ``emotion`` or ``speaker``. A name that cannot be drawn becomes this word with a number.
     """
 
     def __init__(self, names: Sequence[str], noun: str) -> None:
         self.names = [one_line(name) for name in names]
         lacking = [name for name in self.names if lacks(name)]
         self.shown = [f"{noun} {i}" if name in lacking else name for i, name in enumerate(self.names, 1)]
-        """The same, in that order."""
+        """The names as they are drawn, in the same order."""
         if lacking:
             _say(lacking)
 
 
 def drawable(text: str) -> str:
-    """The text with every letter that no font has as its number in Unicode."""
+    """Return the text, with its Unicode number in place of every letter that no font has."""
     lacking = lacks(text)
     if not lacking:
         return text
@@ -48,18 +51,18 @@ def drawable(text: str) -> str:
 
 
 def lacks(text: str) -> set[str]:
-    """The letters that no installed font has."""
+    """Return the letters that no installed font has."""
     return {letter for letter in _foreign(text) if _font_of(letter) is None}
 
 
 def beside_our_own(texts: Iterable[str]) -> list[Path]:
-    """The installed fonts with the letters that matplotlib's own font lacks."""
+    """Return the installed fonts that have the letters matplotlib's own font lacks."""
     found = (_font_of(letter) for text in texts for letter in sorted(_foreign(text)))
     return list(dict.fromkeys(path for path in found if path is not None))
 
 
 def runs(text: str) -> list[tuple[Path, str]]:
-    """The text in pieces, each with the font that has its letters, for a program that draws with one font at a time."""
+    """Split a text into pieces, each with a font that has its letters, for programs that draw with one font at once."""
     made: list[tuple[Path, str]] = []
     foreign = _foreign(text)
     for letter in text:
@@ -74,7 +77,7 @@ def runs(text: str) -> list[tuple[Path, str]]:
 
 @lru_cache(maxsize=1)
 def own() -> Path:
-    """Matplotlib's own font, which has most scripts of Europe and beyond; found without importing matplotlib."""
+    """Find matplotlib's own font, which has most European scripts, without importing matplotlib."""
     found = find_spec("matplotlib")
     assert found is not None
     assert found.origin is not None
@@ -82,7 +85,7 @@ def own() -> Path:
 
 
 def _foreign(text: str) -> set[str]:
-    """Letters that matplotlib's own font lacks; without spaces and signs that are not drawn."""
+    """Return the letters that matplotlib's own font lacks, without spaces and invisible signs."""
     if text.isascii():
         return set()
     return {
@@ -97,8 +100,8 @@ def _font_of(letter: str) -> Path | None:
 
 @lru_cache(maxsize=1)
 def _installed() -> tuple[Path, ...]:
-    """Upright sans-serif fonts first."""
-    from matplotlib.font_manager import findSystemFonts  # late: it is needed for few names, and takes a second
+    """List the installed fonts, upright sans-serif ones first."""
+    from matplotlib.font_manager import findSystemFonts  # late: few names need it, and it takes a second
 
     def order(path: Path) -> tuple[bool, bool, bool, str]:
         name = path.name.lower()
@@ -109,7 +112,7 @@ def _installed() -> tuple[Path, ...]:
 
 @lru_cache(maxsize=512)
 def _letters(path: Path) -> frozenset[int]:
-    """What a font has; nothing where it cannot be read."""
+    """Return the letters of a font; none if it cannot be read."""
     from fontTools.ttLib import TTFont
 
     try:
@@ -123,12 +126,10 @@ _said: set[str] = set()
 
 
 def _say(names: Iterable[str]) -> None:
-    """Say once of each name that it cannot be drawn."""
+    """Print once per name that it cannot be drawn."""
     new = list(_new(names))
     if new:
-        what = (
-            f"No font of this machine has the letters of {', '.join(new)}, so that figures show numbers in their place."
-        )
+        what = f"No font of this machine has the letters of {', '.join(new)}; figures show numbers in their place."
         print(f"{what} {INSTALL}", file=sys.stderr)
 
 

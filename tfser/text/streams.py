@@ -1,4 +1,4 @@
-"""Standard output and error that take every text, whatever their encoding."""
+"""Standard output and error that print every text, whatever their encoding."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import io
 import sys
 import unicodedata
 
+# fmt: off
 _PLAIN = {
-    "±": "+-", "−": "-", "–": "-", "—": "-", "×": "x", "·": ".", "…": "...", "†": "+", "‡": "++", "→": "->", "≤": "<=", "≥": ">=",
-    "‘": "'", "’": "'", "“": '"', "”": '"', "█": "#",
-}  # fmt: skip
-"""Signs that our own sentences and tables hold, as ASCII."""
+    "±": "+-", "−": "-", "–": "-", "—": "-", "×": "x", "·": ".", "…": "...", "†": "+", "‡": "++",
+    "→": "->", "≤": "<=", "≥": ">=", "‘": "'", "’": "'", "“": '"', "”": '"', "█": "#",
+}
+# fmt: on
+"""ASCII for the signs in our own sentences and tables."""
 
 _HANDLER = "tfser.plain"
 
 
 def take_any_text() -> None:
-    """Have what an encoding lacks printed in another form, in this process: our signs as ASCII, letters by their number.
+    """Let this process print what the encoding lacks: our own signs as ASCII, letters by their number.
 
-    Every command calls it first. A place whose name is not text (a path with undecodable bytes) can then be printed too.
+    Every command calls it first. It also makes paths with undecodable bytes printable.
     """
     codecs.register_error(_HANDLER, _replaced)
     for stream in (sys.stdout, sys.stderr):
@@ -28,7 +30,7 @@ def take_any_text() -> None:
 
 
 def takes(text: str) -> bool:
-    """Whether standard output can print a text as it is."""
+    """Tell whether standard output can print a text as it is."""
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
@@ -46,5 +48,5 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
 
 
 def one_line(text: str) -> str:
-    """Without line breaks and control characters, which would break a table in any format."""
+    """Replace line breaks and control characters, which would break a table in any format, by spaces."""
     return " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text).split())

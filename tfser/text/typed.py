@@ -1,7 +1,6 @@
-"""Numbers and words as a person types them, read strictly.
+"""Numbers and words from the command line, read strictly.
 
-Python's own ``int`` and ``float`` take more than anybody means: ``1_0`` is 10 to them, digits of any script count, and
-``nan`` is a number.
+Python's own ``int`` and ``float`` accept too much: ``1_0`` is 10, digits may be of any script, and ``nan`` is a number.
 """
 
 from __future__ import annotations
@@ -65,11 +64,11 @@ def given(text: str) -> str:
 
 
 def option(read: Callable[[str], T], also: str = "") -> Callable[[str], T]:
-    """A reader of this file as argparse wants it.
+    """Turn a reader of this file into a ``type`` for argparse.
 
     Args:
-        read: raises ``ValueError`` with the reason.
-        also: the environment variable that the text may come from.
+        read: the reader; it raises ``ValueError`` with the reason.
+        also: an environment variable that the text may come from.
     """
 
     def typed(text: str) -> T:
@@ -92,7 +91,7 @@ typed_path = option(_path)
 
 
 def clipped(value: object, most: int = 80) -> str:
-    """``repr`` of what was read, cut where it is long."""
+    """Return the ``repr`` of what was read, cut if it is long."""
     try:
         text = repr(value)
     except ValueError:  # a number with more digits than Python prints
@@ -101,7 +100,7 @@ def clipped(value: object, most: int = 80) -> str:
 
 
 def _numeric(text: str) -> bool:
-    """Whether Python would take it for a number."""
+    """Tell whether Python would read it as a number."""
     try:
         float(text)
     except ValueError:

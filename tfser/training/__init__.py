@@ -1,1 +1,1 @@
-"""Train and score one network. Knows arrays; imports neither Ray, Optuna, MLflow nor files."""
+"""Train and score one network, from arrays; imports neither Ray, Optuna, MLflow nor files."""

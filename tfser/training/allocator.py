@@ -1,8 +1,8 @@
-"""How PyTorch's memory on a CPU is handed out and taken back: nothing here changes a number.
+"""How PyTorch gets and returns CPU memory; no number depends on it.
 
-Two defaults cost a training step on one core about a quarter of its time. glibc returns every tensor of more than 32 MiB to
-the system as soon as it is freed, so that the next step has each of its pages cleared and mapped anew; and PyTorch writes NaN into
-every new tensor while it is asked for deterministic algorithms, which only shows reads of memory that nobody wrote.
+Two defaults take about a quarter of a training step on one core. glibc returns every tensor of more than 32 MiB to the
+system as soon as it is freed, so that each of its pages is cleared and mapped again in the next step. And PyTorch fills
+every new tensor with NaN while deterministic algorithms are on, which only reveals reads of unwritten memory.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any
 from torch.utils import deterministic
 
 KEPT_BYTES = 2**31 - 1
-"""What a process may keep instead of giving it back; the largest value that glibc's call takes."""
+"""Most bytes that a process keeps instead of returning them: the largest value that glibc's call takes."""
 
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
-"""glibc's ``malloc.h``. No mapping instead of a high threshold for it: glibc before 2.35 refuses thresholds above 32 MiB."""
+"""From glibc's ``malloc.h``. MMAP_MAX 0 ends mapping: glibc before 2.35 refuses mapping thresholds above 32 MiB."""
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """From now on, memory that this process frees is used again by its next step; whether the C library can be told so.
+    """Let this process reuse its freed memory from now on; return whether the C library supports that.
 
-    A process then holds on to the most that it ever needed, and to gaps between: at the published sizes and after some steps, 1.5
-    instead of at most 1.4 GB for the Time-Frequency Transformer, 3.2 instead of 1.9 GB for ATFNN. Without effect where the C library
-    is not glibc, or where the environment has one of glibc's own ``MALLOC_..._`` variables: whoever sets them has decided.
+    The process then keeps as much as it ever needed, with some gaps. At the published sizes and after some steps that
+    is 1.5 GB instead of at most 1.4 for the Time-Frequency Transformer, and 3.2 GB instead of 1.9 for ATFNN. Nothing
+    changes if the C library is not glibc, or if the environment has one of glibc's own ``MALLOC_..._`` variables.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") and name.endswith("_") for name in os.environ):
         return False
@@ -43,8 +43,8 @@ def keep_freed_memory() -> bool:
 
 @contextlib.contextmanager
 def unfilled() -> Iterator[None]:
-    """New tensors as they come, even where algorithms are deterministic."""
-    setting: Any = deterministic  # a module with a property, which type checkers do not see
+    """Leave new tensors unfilled, even while deterministic algorithms are on."""
+    setting: Any = deterministic  # a module with a property, which type checkers cannot see
     before = setting.fill_uninitialized_memory
     setting.fill_uninitialized_memory = False
     try:

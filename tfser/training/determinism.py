@@ -1,6 +1,6 @@
-"""What makes the same work give the same numbers in whichever process it is done: threads, kernels, precision, random state.
+"""Equal work gives equal numbers in every process: threads, kernels, precision and random state are fixed here.
 
-Knows PyTorch and nothing of trials. How a process gets and gives back its memory is in ``tfser.training.allocator``.
+This module knows PyTorch and nothing of trials. ``tfser.training.allocator`` handles a process's memory.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tfser.training.allocator import keep_freed_memory, unfilled
 
 @contextlib.contextmanager
 def settled(device: torch.device, precision: str = "float32") -> Iterator[None]:
-    """One thread, deterministic kernels, one precision and a private random state, whatever this process did before or does next.
+    """Fix one thread, deterministic kernels, one precision and a private random state; restore all of it at the end.
 
     Args:
-        device: where the work is done.
-        precision: ``float32``, or ``tf32`` for rounded inputs of matrix products on a GPU. PyTorch's own default there is
-            a mixture: convolutions and LSTMs round, matrix products do not.
+        device: the device of the work.
+        precision: ``float32``, or ``tf32``, which rounds the inputs of matrix products on a GPU. PyTorch's own default
+            there is a mixture: convolutions and LSTMs round, matrix products do not.
     """
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -35,7 +35,7 @@ def settled(device: torch.device, precision: str = "float32") -> Iterator[None]:
     before = [kind.fp32_precision for kind in products]
     torch.set_num_threads(1)
     if "torch._inductor" not in sys.modules:
-        name_the_account()  # it is imported by the next line, and asks for the name
+        name_the_account()  # the next line imports it, and it asks for the account's name
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
     for kind in products:
         kind.fp32_precision = "tf32" if precision == "tf32" else "ieee"
@@ -52,12 +52,12 @@ def settled(device: torch.device, precision: str = "float32") -> Iterator[None]:
 
 
 def derived_seed(*parts: object) -> int:
-    """A 63-bit seed from what it is for: the same in every process, unlike ``hash``."""
+    """Derive a 63-bit seed from its purpose: the same in every process, unlike ``hash``."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
 def weights_digest(weights: nn.Module | Mapping[str, Tensor]) -> str:
-    """SHA-256 over every parameter and buffer of a model, or of its state dictionary: equal models, equal digest."""
+    """Return the SHA-256 of all parameters and buffers of a model or state dictionary; equal models, equal digest."""
     digest = hashlib.sha256()
     for name, tensor in (weights.state_dict() if isinstance(weights, nn.Module) else weights).items():
         digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""Segment scores to utterance scores. Knows no trial and no file."""
+"""Segment scores to utterance scores, without trials or files."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class Scores:
     truth: np.ndarray
     """int64, shape (utterances,)."""
     segment_confusion: np.ndarray
-    """int64, shape (emotions, emotions), segments counted one by one."""
+    """int64, shape (emotions, emotions): a count of segments."""
 
     @property
     def confusion(self) -> np.ndarray:
-        """Utterance-level confusion matrix; a tie goes to the first emotion."""
+        """The utterances' confusion matrix; a tie counts as the first emotion."""
         return metrics.confusion(self.truth, self.probabilities.argmax(axis=1), self.probabilities.shape[1])
 
 
 class Scorer:
-    """A model with what prepares its input: frames of segments to class probabilities.
+    """A model and the preparation of its input: frames of segments to class probabilities.
 
     Args:
-        model: moved to ``device``; it may go on training.
-        mean: of each mel band over the training speakers, float64, shape (n_mels,).
-        std: likewise.
-        device: where to score.
+        model: moved to ``device``; its training may go on.
+        mean: mean of each mel band over the training speakers, float64, shape (n_mels,).
+        std: standard deviation of each mel band, likewise.
+        device: the device to score on.
     """
 
     def __init__(self, model: nn.Module, mean: np.ndarray, std: np.ndarray, device: torch.device) -> None:
@@ -47,15 +47,15 @@ class Scorer:
         self._scale = torch.from_numpy(1 / std).to(device, torch.float32)
 
     def prepared(self, frames: Tensor) -> Tensor:
-        """Standardised per band and turned: (segments, length, n_mels) to the model's input, (segments, 1, n_mels, length)."""
+        """Standardise per band and transpose: (segments, length, n_mels) to (segments, 1, n_mels, length)."""
         return ((frames - self._offset) * self._scale).transpose(1, 2).unsqueeze(1)
 
     def segments(self, pieces: Iterable[Tensor]) -> np.ndarray:
-        """Class probabilities: float64, shape (segments of all pieces, emotions).
+        """Return class probabilities: float64, shape (segments of all pieces, emotions).
 
         Args:
-            pieces: (segments, length, n_mels) on ``device``, each one forward pass: to the bit, a segment's probabilities depend on
-                the segments that it shares a pass with.
+            pieces: (segments, length, n_mels) on ``device``. Each piece is one forward pass, and the last bits of a
+                segment's probabilities depend on the other segments in its pass.
         """
         self.model.eval()
         with settled(self.device), torch.inference_mode():
@@ -65,11 +65,11 @@ class Scorer:
 
 
 def utterance_means(segments: np.ndarray, of_utterance: np.ndarray) -> np.ndarray:
-    """An utterance's probabilities, the mean of its segments': float64, shape (utterances, emotions).
+    """Return each utterance's probabilities, the mean of its segments': float64, shape (utterances, emotions).
 
     Args:
         segments: float64, shape (segments, emotions).
-        of_utterance: int64, shape (segments,): the utterance of each, counted from 0, ascending.
+        of_utterance: int64, shape (segments,): each segment's utterance, counted from 0, ascending.
     """
     counts = np.bincount(of_utterance)
     sums = np.zeros((len(counts), segments.shape[1]))

@@ -1,21 +1,24 @@
-"""Several models of one shape as one network: M members side by side, none of which sees another.
+"""Several models of one shape as one network: M independent members side by side.
 
-Axes: M members, B segments of each, R rows of each in a layer's input (B or a multiple of it); C, F, D and E as in the models.
+Axes: M members, B segments of each, R rows of each in a layer's input (B or a multiple of it); C, F, D and E as in the
+models.
 
-Activations keep the models' own shapes with all members' rows one after another, (M B, ...), so that ``forward`` of a model, and
-whatever in it has no parameters, runs unchanged. Only layers with parameters have another form here: one kernel does the work of M.
+Activations keep the models' own shapes, with all members' rows one after another, (M B, ...). A model's ``forward``
+and all parts without parameters therefore run unchanged. Only layers with parameters get another form, in which one
+kernel does the work of M:
 
     Linear            one batched matrix product with M weights
     LayerNorm         one normalisation; M scales and shifts
     Conv2d            of patches that do not overlap: a batched matrix product of its patches
-    Encoder           of the Time-Frequency Transformer, on a GPU or narrow: convolutions in M groups, normalisation of M C channels
+    Encoder           of the Time-Frequency Transformer, on a GPU or narrow: convolutions in M groups, normalisation of
+                      M C channels
     TEncoder          of the ATFNN, on a GPU without dropout: its M recurrences in step, two batched products per frame
-    any other         its members one by one, as they are: the F-Encoder, wide encoders and the Bi-LSTM on a CPU, dropout, whatever
-                      a model gains
+    any other         its members one by one, unchanged: the F-Encoder, wide encoders and the Bi-LSTM on a CPU, dropout,
+                      and all that a model gains later
 
-Batch normalisation and dropout take a member's true rows alone where batches differ in size, so that a member's numbers are
-its own. The stacked parameters lie in one matrix, a row per member, and each member's own parameters are views of its row: a
-member can be scored, saved and trained alone at any time.
+If batches differ in size, batch normalisation and dropout take only a member's true rows, so that its numbers depend on
+no other member. The stacked parameters lie in one matrix, a row per member, and each member's own parameters are views
+of its row: a member can be scored, saved and trained alone at any time.
 """
 
 from __future__ import annotations
@@ -33,31 +36,33 @@ from torch import Tensor, nn
 from tfser.models import atfnn, time_frequency_transformer
 
 CPU_CHANNELS = 8
-"""From how many channels on a CPU convolves the members of an encoder one by one: its kernels for that many are faster than those for
-groups (``python -m tfser.benchmark --only fused``)."""
+"""Fewest channels for which a CPU convolves an encoder's members one by one.
+
+Its kernels for that many channels are faster than those for groups (``python -m tfser.benchmark --only fused``).
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """One stacked parameter: where in a row it lies and how it is laid out there."""
+    """One stacked parameter: its place in a row, and its layout there."""
 
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
-    """Of one member's own parameter; dense, in whichever order of its axes."""
+    """Strides of one member's own parameter; dense, in any order of its axes."""
 
     @property
     def numel(self) -> int:
         return int(torch.Size(self.size).numel())
 
     def of_all(self, columns_MN: Tensor) -> Tensor:
-        """The columns of a matrix as (M, *size), a view."""
+        """Return the columns of a matrix as (M, *size), a view."""
         order = sorted(range(len(self.size)), key=lambda axis: (-self.stride[axis], axis))  # outermost axis first
         laid_out = columns_MN.view(-1, *(self.size[axis] for axis in order))
         return laid_out.permute(0, *(1 + order.index(axis) for axis in range(len(self.size))))
 
     def of_one(self, row_N: Tensor) -> Tensor:
-        """The same of one row of the matrix, with the strides that the parameter had, a view."""
+        """Return one row of the matrix with the parameter's own strides, a view."""
         return row_N.as_strided(self.size, self.stride, row_N.storage_offset() + self.offset)
 
 
@@ -65,9 +70,9 @@ class StackedModel(nn.Module):
     """M models as one: x (M B, 1, n_mels, segment_frames) -> logits (M B, emotions).
 
     Args:
-        models: of one architecture and one shape, on one device. Their stacked parameters and buffers become views of this
-            one's, until ``release``.
-        as_member: a context in which random numbers are those of a member, named by its place; dropout draws there.
+        models: models of one architecture and one shape, on one device. Until ``release``, their stacked parameters and
+            buffers are views of this one's.
+        as_member: a context in which random numbers are those of a member, given by its place; dropout draws there.
     """
 
     def __init__(
@@ -76,15 +81,15 @@ class StackedModel(nn.Module):
         as_member: Callable[[int], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         super().__init__()
-        self.models = list(models)  # a list, not modules of this one: their parameters are not its own
+        self.models = list(models)  # a list, not submodules: their parameters are not this module's
         self.as_member = as_member
         self.members = len(self.models)
         self.rows: list[int] | None = None
-        """Of the pass under way: each member's true segments of the B; ``None`` where all are."""
+        """In a pass: the number of true segments, of the B, of each member; ``None`` if all are true."""
         self._stacked: dict[str, _Piece] = {}
         self._values: dict[str, Tensor] = {}
         self._buffers_of: dict[str, Tensor] = {}
-        self._network = [copy.deepcopy(self.models[0])]  # in a list, so that its unused parameters are not this one's
+        self._network = [copy.deepcopy(self.models[0])]  # in a list: its unused parameters are not this module's
         self._replace(self._network[0], "")
         self._stack()
 
@@ -101,7 +106,7 @@ class StackedModel(nn.Module):
                 self._replace(child, f"{path}.")
 
     def wants(self, path: str) -> None:
-        """Stack what lies at ``path`` in every member: its parameters and buffers."""
+        """Stack the parameters and buffers at ``path`` of every member."""
         for name, parameter in self.models[0].get_submodule(path).named_parameters():
             offset = sum(piece.numel for piece in self._stacked.values())
             self._stacked[f"{path}.{name}"] = _Piece(offset, tuple(parameter.shape), parameter.stride())
@@ -110,7 +115,7 @@ class StackedModel(nn.Module):
             self._buffers_of[full] = torch.stack([model.get_buffer(full) for model in self.models])
 
     def _stack(self) -> None:
-        """Move the members' parameters and buffers here and leave views in their place."""
+        """Move the members' parameters and buffers here and leave views behind."""
         like = next(self.models[0].parameters())
         self.flat = nn.Parameter(
             torch.empty(self.members, sum(p.numel for p in self._stacked.values()), device=like.device)
@@ -122,7 +127,7 @@ class StackedModel(nn.Module):
                 _set_buffer(model, name, stacked[member])
 
     def share(self, member: int, tensors: Mapping[str, Tensor], matrix: Tensor) -> None:
-        """Copy tensors that are shaped as the stacked parameters into a row of a matrix and make them views of it."""
+        """Copy tensors with the stacked parameters' shapes into a row of a matrix and make them views of it."""
         for name, piece in self._stacked.items():
             view = piece.of_one(matrix[member])
             view.copy_(tensors[name].detach())
@@ -130,7 +135,7 @@ class StackedModel(nn.Module):
 
     @property
     def stacked_names(self) -> tuple[str, ...]:
-        """The parameters that are stacked, as a member names them; the others are trained where they are."""
+        """Return the names of the stacked parameters within a member; the others are trained in place."""
         return tuple(self._stacked)
 
     def release(self) -> None:
@@ -143,15 +148,15 @@ class StackedModel(nn.Module):
                 _set_buffer(model, name, model.get_buffer(name).clone())
 
     def value(self, path: str) -> Tensor:
-        """A stacked parameter in this pass, (M, *shape)."""
+        """Return a stacked parameter in this pass, (M, *shape)."""
         return self._values[path]
 
     def stacked_buffer(self, path: str) -> Tensor:
-        """A stacked buffer, (M, *shape), to be changed in place."""
+        """Return a stacked buffer, (M, *shape), to be changed in place."""
         return self._buffers_of[path]
 
     def true_rows(self, of_one: int, segments: int) -> list[int]:
-        """How many of a layer's R rows of each member are not padding.
+        """Return how many of a layer's R rows of each member are not padding.
 
         Args:
             of_one: R.
@@ -160,15 +165,16 @@ class StackedModel(nn.Module):
         return [of_one] * self.members if self.rows is None else [of_one * rows // segments for rows in self.rows]
 
     def forward(self, x: Tensor, rows: Sequence[int] | None = None) -> Tensor:
-        """Logits of all members' segments, in training.
+        """Compute the logits of all members' segments, in training mode.
 
         Args:
             x: members one after another, each with B segments.
-            rows: how many of each member's B are its own; the others are padding, whose logits mean nothing. Default: all.
+            rows: number of true segments, of the B, of each member; the others are padding with meaningless logits.
+                Default: all are true.
         """
         self.segments = len(x) // self.members
         self.rows = None if rows is None or all(r == self.segments for r in rows) else list(rows)
-        # One split, whose gradient is one concatenation; a slice each would write M x P zeros for every parameter.
+        # One split, whose gradient is one concatenation; a slice per parameter would write M x P zeros each.
         columns = (
             self.flat.split_with_sizes([piece.numel for piece in self._stacked.values()], dim=1)
             if self._stacked
@@ -184,7 +190,7 @@ class StackedModel(nn.Module):
 
 
 def _own(module: nn.Module) -> bool:
-    """Whether a module has parameters or buffers itself, not only in its parts."""
+    """Tell whether a module itself, and not only its parts, has parameters or buffers."""
     return any(True for _ in module.parameters(recurse=False)) or any(True for _ in module.buffers(recurse=False))
 
 
@@ -194,27 +200,27 @@ def _set_buffer(model: nn.Module, name: str, value: Tensor) -> None:
 
 
 class StackedLayer(nn.Module):
-    """A layer of a ``StackedModel``; x (M R, ...) -> (M R, ...) in the shapes of the layer that it stands for."""
+    """A layer of a ``StackedModel``; x (M R, ...) -> (M R, ...) in the shapes of the layer that it replaces."""
 
     def __init__(self, whole: StackedModel, path: str, layer: nn.Module) -> None:
         super().__init__()
-        self._whole = (whole,)  # in a tuple, so that it is no module of this one
+        self._whole = (whole,)  # in a tuple, so that it is not a submodule
         self.path = path
 
     @property
     def whole(self) -> StackedModel:
-        """What this is a layer of."""
+        """The model that this is a layer of."""
         return self._whole[0]
 
     def parameter_of_all(self, name: str) -> Tensor:
-        """(M, *shape)."""
+        """Return a parameter of all members, (M, *shape)."""
         return self.whole.value(f"{self.path}.{name}")
 
 
 class OneByOne(StackedLayer):
-    """Any layer or group of layers: every member's own, on its own rows, with its own random numbers.
+    """Any layer or group of layers: every member's own, applied to its rows with its random numbers.
 
-    The first axis of input and output is rows. A member's padding comes out as zeros.
+    The first axis of input and output is rows. The output is zero for padding.
     """
 
     def __init__(self, whole: StackedModel, path: str, layer: nn.Module) -> None:
@@ -225,7 +231,7 @@ class OneByOne(StackedLayer):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """All members' rows."""
+        """Apply each member's layer to its rows."""
         of_one = len(x) // self.whole.members
         out: list[Tensor] = []
         true = self.whole.true_rows(of_one, self.whole.segments)
@@ -250,7 +256,7 @@ class StackedLinear(StackedLayer):
         self.has_bias = getattr(layer, "bias", None) is not None
 
     def forward(self, x: Tensor) -> Tensor:
-        """One product of M pairs of matrices."""
+        """Compute one product of M pairs of matrices."""
         weight_MIO = self.parameter_of_all("weight").mT
         x_MNI = x.reshape(self.whole.members, -1, x.shape[-1])
         out_MNO = (
@@ -271,14 +277,14 @@ class StackedLayerNorm(StackedLayer):
         self.epsilon = layer.eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised as every row by itself, then scaled and shifted as its member does."""
+        """Normalise every row by itself, then apply its member's scale and shift."""
         x_MNE = F.layer_norm(x, x.shape[-1:], eps=self.epsilon).view(self.whole.members, -1, x.shape[-1])
         out_MNE = torch.addcmul(self.parameter_of_all("bias")[:, None], x_MNE, self.parameter_of_all("weight")[:, None])
         return out_MNE.view(x.shape)
 
 
 class StackedPatches(StackedLayer):
-    """``nn.Conv2d`` whose kernel is its stride, without padding: x (M R, S, F, T) -> (M R, C, F / kernel, T / kernel)."""
+    """``nn.Conv2d`` with kernel = stride, without padding: x (M R, S, F, T) -> (M R, C, F / kernel, T / kernel)."""
 
     def __init__(self, whole: StackedModel, path: str, layer: nn.Module) -> None:
         super().__init__(whole, path, layer)
@@ -288,12 +294,12 @@ class StackedPatches(StackedLayer):
 
     @staticmethod
     def fits(layer: nn.Module) -> bool:
-        """Whether this is the layer's form."""
+        """Tell whether a layer can take this form."""
         plain = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.bias is not None
         return plain and layer.kernel_size == layer.stride and layer.padding == (0, 0) and layer.dilation == (1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """One product of M pairs of matrices, of patches and of kernels."""
+        """Compute one product of M pairs of matrices, of patches and of kernels."""
         high, wide = self.kernel
         n, s, f, t = x.shape
         patches = (
@@ -309,7 +315,7 @@ class StackedPatches(StackedLayer):
 class StackedEncoder(StackedLayer):
     """``Encoder`` of the Time-Frequency Transformer: x (M B, 1, F, D) -> (M B, f or F, d or D).
 
-    In between, the members are groups of channels: (B, M C, F, D).
+    Inside, the members are groups of channels: (B, M C, F, D).
     """
 
     def __init__(self, whole: StackedModel, path: str, layer: nn.Module) -> None:
@@ -321,7 +327,7 @@ class StackedEncoder(StackedLayer):
 
     @staticmethod
     def fits(layer: nn.Module) -> bool:
-        """Whether this is the layer's form."""
+        """Tell whether a layer can take this form."""
         if not isinstance(layer, time_frequency_transformer.Encoder):
             return False
         return layer.conv_1.weight.device.type != "cpu" or layer.conv_1.out_channels < CPU_CHANNELS
@@ -330,16 +336,15 @@ class StackedEncoder(StackedLayer):
         """Encode, then average over each member's channels."""
         x_BMFD = x.view(self.whole.members, -1, *x.shape[2:]).transpose(0, 1)
         for convolution, norm in (("conv_1", "norm_1"), ("conv_2", "norm_2")):
-            weight = self.parameter_of_all(f"{convolution}.weight").flatten(
-                0, 1
-            )  # (M C, channels of the input of one member, ...)
+            # (M C, channels of one member's input, ...)
+            weight = self.parameter_of_all(f"{convolution}.weight").flatten(0, 1)
             x_BMFD = F.conv2d(x_BMFD, weight, None, self.stride, self.padding, groups=self.whole.members)
             x_BMFD = F.relu(self._normalised(x_BMFD, norm), inplace=True)
         means_BMfd = x_BMFD.view(len(x_BMFD), self.whole.members, -1, *x_BMFD.shape[2:]).mean(dim=2)
         return means_BMfd.transpose(0, 1).flatten(0, 1)
 
     def _normalised(self, x_BMFD: Tensor, name: str) -> Tensor:
-        """As M batch normalisations, each with the statistics of its own true rows."""
+        """Apply M batch normalisations, each with the statistics of its own true rows."""
         layer = self.norms[name]
         assert layer.momentum is not None, "a cumulative average would need each member's number of batches"
         weight_MC, bias_MC = self.parameter_of_all(f"{name}.weight"), self.parameter_of_all(f"{name}.bias")
@@ -372,31 +377,31 @@ class StackedEncoder(StackedLayer):
 class StackedRecurrence(StackedLayer):
     """``TEncoder`` of the ATFNN without dropout: x (M B, T, E) -> (M B, 2 H).
 
-    Both directions of all members take each step together. On a GPU, where a member's recurrence alone is hundreds of small
-    kernels one after another, that is the same number of kernels for all of them; on a CPU its own LSTM is faster.
+    Both directions of all members take each step together. On a GPU, one member's recurrence alone is hundreds of small
+    kernels one after another; all of them together need no more. On a CPU, a member's own LSTM is faster.
     """
 
     def __init__(self, whole: StackedModel, path: str, layer: nn.Module) -> None:
         super().__init__(whole, path, layer)
         assert isinstance(layer, atfnn.TEncoder)
-        # Not stacked for good but in every pass: cuDNN, which scores with a member's own LSTM, wants its weights in one piece.
+        # Stacked in every pass, not once: a member's own LSTM scores with cuDNN, which wants its weights in one piece.
         self._lstms = [model.get_submodule(f"{path}.lstm") for model in whole.models]
         self.layers, self.hidden = layer.lstm.num_layers, layer.lstm.hidden_size
 
     @staticmethod
     def fits(layer: nn.Module) -> bool:
-        """Whether this is the layer's form: on a GPU, where nothing is drawn between the layers of the LSTM."""
+        """Tell whether a layer can take this form: on a GPU, without dropout between the layers of the LSTM."""
         return isinstance(layer, atfnn.TEncoder) and not layer.lstm.dropout and next(layer.parameters()).is_cuda
 
     def _weights(self, name: str, layer: int) -> Tensor:
-        """Of all members and both directions: (M, 2, ...)."""
+        """Stack a weight of all members and both directions: (M, 2, ...)."""
         both: list[Tensor] = [
             lstm.get_parameter(f"{name}_l{layer}{direction}") for lstm in self._lstms for direction in ("", "_reverse")
         ]
         return torch.stack(both).view(len(self._lstms), 2, *both[0].shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Through all frames, in both directions; the last states of the last layer."""
+        """Read all frames in both directions and return the last states of the last layer."""
         members, hidden = self.whole.members, self.hidden
         x_MBTE = x.view(members, -1, *x.shape[1:])
         segments, frames = x_MBTE.shape[1:3]
@@ -404,13 +409,11 @@ class StackedRecurrence(StackedLayer):
         for layer in range(self.layers):
             x_MRE = x_MBTE.transpose(1, 2).flatten(1, 2)[:, None]  # R = T B rows, frame by frame
             bias_M21G = (self._weights("bias_ih", layer) + self._weights("bias_hh", layer))[:, :, None]
-            in_M2RG = (
-                x_MRE @ self._weights("weight_ih", layer).mT + bias_M21G
-            )  # G = 4 H: what a step adds to its gates, of all frames
+            # G = 4 H: what a step adds to its gates, for all frames.
+            in_M2RG = x_MRE @ self._weights("weight_ih", layer).mT + bias_M21G
             in_M2TBG = in_M2RG.view(members, 2, frames, segments, -1)
-            in_NTBG = torch.stack([in_M2TBG[:, 0], in_M2TBG[:, 1].flip(1)], dim=1).flatten(
-                0, 1
-            )  # the second goes backwards
+            # The second direction runs backwards.
+            in_NTBG = torch.stack([in_M2TBG[:, 0], in_M2TBG[:, 1].flip(1)], dim=1).flatten(0, 1)
             recurrent_NHG = self._weights("weight_hh", layer).flatten(0, 1).mT.contiguous()
             h_NBH, c_NBH = x.new_zeros(2 * members, segments, hidden), x.new_zeros(2 * members, segments, hidden)
             states = []
@@ -426,9 +429,9 @@ class StackedRecurrence(StackedLayer):
 
 
 def _form(layer: nn.Module) -> Callable[[StackedModel, str, nn.Module], StackedLayer] | None:
-    """How a layer is stacked; ``None`` where its parts are, or where it has no other form than one by one."""
+    """Return how a layer is stacked; ``None`` if that is decided for its parts."""
     if isinstance(layer, atfnn.FEncoder):
-        return OneByOne  # it computes with its parts' weights, and on long sequences: there is nothing small to gather
+        return OneByOne  # it uses its parts' weights itself, on long sequences: there are no small kernels to gather
     if isinstance(layer, atfnn.TEncoder):
         return StackedRecurrence if StackedRecurrence.fits(layer) else OneByOne
     if isinstance(layer, time_frequency_transformer.Encoder):

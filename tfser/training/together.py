@@ -1,21 +1,21 @@
-"""Trainings of one shape as one: every step is a step of each member, and no member sees another.
+"""Trainings of one shape as one: every step is a step of each member, and members do not influence each other.
 
-Knows ``train`` and the stacked models; knows nothing of tasks, files, Ray or MLflow. A member is an ordinary ``Training`` whose
-parameters, running statistics and optimiser state lie beside the others' while it is in here: it is scored, saved and
-restored by its own methods, leaves at any time, and goes on alone or among others.
+This module knows ``train`` and the stacked models, and nothing of tasks, files, Ray or MLflow. A member is an ordinary
+``Training``. While it is in here, its parameters, running statistics and optimiser state lie beside the others'. It is
+scored, saved and restored by its own methods, leaves at any time, and goes on alone or among others.
 
-Exact means: the same seeds, batches, masks and dropout as alone, batch statistics of its own batch, and the same arithmetic up
-to the order of sums. A member therefore equals its training alone to the tolerance of its precision after each step, not to the
-bit. Over the epochs such differences grow, as they do between two kinds of device: recalls were the same after 30 epochs, and
-after 100 an utterance that lies between two emotions can have changed sides. Whoever wants the numbers of a training alone to the
-bit therefore trains alone; an entry says which it was.
+A member has the same seeds, batches, masks and dropout as alone, batch statistics of its own batch, and the same
+arithmetic up to the order of sums. After each step it therefore equals its training alone within the tolerance of its
+precision, but not to the bit. Such differences grow over the epochs, as they do between two kinds of device: after 30
+epochs the recalls were the same; after 100, an utterance between two emotions can have changed sides. For the numbers
+of a training alone to the bit, train alone; a ledger entry states which it was.
 
-Every member goes through its own epochs at its own pace: one whose fold has fewer segments begins its next epoch while others
-are still in theirs, so that nobody waits. Where batches differ in size (the last of an epoch), the smaller ones are padded.
+Every member has its own epochs: one whose fold has fewer segments begins its next epoch while others are still in
+theirs, so that none waits. If batches differ in size (the last of an epoch), the smaller ones are padded.
 
-On a CPU, narrow Time-Frequency Transformers alone train faster together: a step of theirs is mostly calls. The ATFNN's time goes into
-its F-Encoder and its LSTM, which are computed one member at a time. GPUs have not been measured; there a step of one member is
-hundreds of small kernels, which is what this is for.
+On a CPU, only narrow Time-Frequency Transformers train faster together, because a step of theirs is mostly calls. The
+ATFNN spends its time in its F-Encoder and its LSTM, which are computed member by member. GPUs have not been measured;
+there a step of one member is hundreds of small kernels, and this module is meant for that case.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ from tfser.training.training import Forward, Training, batches
 from tfser.trial import TrialSpec
 
 OWN_SETTINGS = ("learning_rate", "weight_decay", "class_weights", "frequency_mask", "time_mask")
-"""Hyperparameters in which members may differ; every other one has to be equal."""
+"""Hyperparameters in which members may differ; all others must be equal."""
 
 
 def fusion_key(spec: TrialSpec) -> tuple[object, ...]:
-    """Equal for trials that can be trained together: one database, model, ablation, and equal settings but for ``OWN_SETTINGS``.
+    """Return a key that is equal for trials that can be trained together.
 
-    Fold, seed, purpose, validation speakers and epochs may differ.
+    Those have one database, model and ablation, and equal settings except ``OWN_SETTINGS``. Fold, seed, purpose,
+    validation speakers and epochs may differ.
     """
     shared = tuple((name, value) for name, value in spec.hyperparameters if name not in OWN_SETTINGS)
     return (spec.database, spec.database_digest, spec.model, spec.ablation, spec.numerics, shared)
@@ -53,23 +54,23 @@ def fusion_key(spec: TrialSpec) -> tuple[object, ...]:
 
 @dataclass(slots=True, eq=False)
 class _Course:
-    """A member on its way through its epoch."""
+    """A member's way through its epoch."""
 
     training: Training
     batches: deque[Tensor] = field(default_factory=deque)
-    """Segment numbers of the steps that are left in this epoch; empty between epochs."""
+    """Segment numbers of the epoch's remaining steps; empty between epochs."""
     total: float = 0.0
-    """Sum of the losses of the epoch's segments, as of the last time that the members were separated."""
+    """Sum of the losses of the epoch's segments when the members were last separated."""
     segments: int = 0
-    """Of the epoch."""
+    """Number of segments in the epoch."""
     random: tuple[Tensor, ...] = ()
-    """Its state of PyTorch's random number generators."""
+    """State of its PyTorch random number generators."""
 
 
 class _Adam:
     """The members' own optimisers as one: a row of state for each, stepped with its own learning rate and decay.
 
-    PyTorch's fused AdamW on rows instead of on parameters: element by element it does the same as the members' own.
+    This is PyTorch's fused AdamW on rows instead of parameters, with the same result element by element.
     """
 
     def __init__(self, members: Sequence[Training], model: StackedModel) -> None:
@@ -81,7 +82,7 @@ class _Adam:
         for number, member in enumerate(members):
             state = member.optimizer.state
             for parameter in member.model.parameters():
-                if not state[parameter]:  # as the optimiser itself does in its first step
+                if not state[parameter]:  # as the optimiser does in its first step
                     state[parameter]["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
                     for name in ("exp_avg", "exp_avg_sq"):
                         state[parameter][name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
@@ -91,14 +92,14 @@ class _Adam:
             self._apart.append([parameter for name, parameter in named.items() if name not in stacked])
             self._steps.append(next(iter(state.values()))["step"].clone())
         self._groups: dict[tuple[Any, ...], list[int]] = {}
-        """Members that one call can step, by what the call is given."""
+        """Group the members that one call can step, by the call's arguments."""
         for number, member in enumerate(members):
             options: dict[str, Any] = member.optimizer.param_groups[0]
             alike = (options["lr"], options["weight_decay"], *options["betas"], options["eps"])
             self._groups.setdefault(alike, []).append(number)
 
     def step(self) -> None:
-        """One step of every member, with the gradients that are there, which it then forgets."""
+        """Step every member with the present gradients, then drop them."""
         rows, gradient = self._model.flat.detach(), self._model.flat.grad
         assert gradient is not None
         for (rate, decay, beta1, beta2, epsilon), numbers in self._groups.items():
@@ -125,7 +126,7 @@ class _Adam:
         self._model.flat.grad = None
 
     def settle(self, number: int) -> None:
-        """Write down in a member's own optimiser how many steps it has made."""
+        """Write a member's number of steps into its own optimiser."""
         member = self._members[number]
         for name in self._model.stacked_names:
             member.optimizer.state[member.model.get_parameter(name)]["step"].copy_(self._steps[number])
@@ -141,13 +142,13 @@ class _Adam:
 
 
 class FusedTraining:
-    """Members trained together: ``until_an_epoch_ends`` until ``members`` is empty.
+    """Members trained together: call ``until_an_epoch_ends`` until ``members`` is empty.
 
     Args:
-        members: of one ``fusion_key``, on one device, each between two epochs and not at its end.
+        members: trainings with one ``fusion_key``, on one device, each between two epochs and not at its end.
 
     Raises:
-        ValueError: they do not fit together; says in what they differ.
+        ValueError: they do not fit together; the message names the difference.
     """
 
     def __init__(self, members: Sequence[Training]) -> None:
@@ -162,11 +163,11 @@ class FusedTraining:
 
     @property
     def members(self) -> list[Training]:
-        """Those that are still trained here."""
+        """The trainings that are still in here."""
         return [course.training for course in self._courses]
 
     def remove(self, member: Training) -> None:
-        """Let a member go that is between two epochs, if it is still here; the others go on where they are."""
+        """Remove a member that is between two epochs, if it is still here; the others are not affected."""
         if any(training is member for training in self.members):
             self._separate()
             self._courses = [course for course in self._courses if course.training is not member]
@@ -174,10 +175,10 @@ class FusedTraining:
     def until_an_epoch_ends(self) -> list[tuple[Training, TrialError | None]]:
         """Train until at least one member has ended an epoch.
 
-        A member leaves by itself with its last epoch, or with a loss that is not finite.
+        A member leaves after its last epoch, or with a loss that is not finite.
 
         Returns:
-            The members whose epoch has ended, with what went wrong in it.
+            The members whose epoch has ended, each with its error if there was one.
         """
         ends: list[tuple[_Course, Callable[[], None]]]
         if len(self._courses) == 1 and not self._courses[0].batches:
@@ -199,7 +200,7 @@ class FusedTraining:
         return result
 
     def _stepped(self) -> list[tuple[_Course, float]]:
-        """Step until epochs end; whose, with their mean losses."""
+        """Step until some epochs end; return their members with the mean losses."""
         with settled(self.device, str(self._courses[0].training.settings["precision"])):
             for course in self._courses:
                 if not course.batches:
@@ -212,13 +213,13 @@ class FusedTraining:
             return [(course, self._together.end_epoch(number) / course.segments) for number, course in ended]
 
     def _separate(self) -> None:
-        """Every member in its own memory."""
+        """Give every member its own memory back."""
         if self._together is not None:
             self._together.release()
             self._together = None
 
     def _begin(self, course: _Course) -> None:
-        """As the member does alone."""
+        """Begin a member's epoch as it does alone."""
         order = course.training.begin_epoch()
         course.segments = len(order)
         course.batches.extend(batches(order, int(course.training.settings["batch_size"])))
@@ -226,7 +227,7 @@ class FusedTraining:
 
     @contextlib.contextmanager
     def _as_member(self, number: int) -> Iterator[None]:
-        """Random numbers are drawn as the member draws them alone."""
+        """Draw random numbers as the member draws them alone."""
         course = self._courses[number]
         torch.set_rng_state(course.random[0])
         for state in course.random[1:]:
@@ -235,10 +236,10 @@ class FusedTraining:
         course.random = _random_state(self.device)
 
     def _step(self, together: _Together) -> None:
-        """One step of every member, on the next batch of each."""
+        """Step every member on its next batch."""
         chosen = [course.batches.popleft() for course in self._courses]
         sizes = tuple(len(batch) for batch in chosen)
-        full = max(sizes)  # the others are padded with a segment of the member's own, whose result is not used
+        full = max(sizes)  # the others are padded with a segment of their own, whose result is not used
         numbers = torch.stack(
             [batch if len(batch) == full else F.pad(batch, (0, full - len(batch))) for batch in chosen]
         )
@@ -250,7 +251,7 @@ class FusedTraining:
         together.step(x, labels, sizes)
 
     def _masked(self, number: int, x: Tensor, rows: int) -> Tensor:
-        """A member's input with its masks."""
+        """Apply a member's masks to its input."""
         masks = self._courses[number].training._masks
         if not masks:
             return x
@@ -262,7 +263,7 @@ class FusedTraining:
 
 
 class _Together:
-    """What exists while members' memory is one: the stacked model, the optimiser and the sums of the losses."""
+    """What exists while the members share memory: the stacked model, the optimiser and the sums of the losses."""
 
     def __init__(
         self, courses: Sequence[_Course], as_member: Callable[[int], contextlib.AbstractContextManager[None]]
@@ -285,10 +286,10 @@ class _Together:
         self._counted: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
 
     def batch(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """The members' segments, each standardised as its own, (M B, 1, n_mels, length), and their emotions, (M, B).
+        """Return the segments, standardised by member, (M B, 1, n_mels, length), and their emotions, (M, B).
 
         Args:
-            numbers: of each member's training segments, shape (M, B).
+            numbers: numbers of each member's training segments, shape (M, B).
         """
         rows = numbers + self._first_row
         frames = self._gathered(self._segments[rows.flatten()])
@@ -296,14 +297,14 @@ class _Together:
         return standardised.flatten(0, 1).transpose(1, 2).unsqueeze(1), self._labels[rows]
 
     def step(self, x: Tensor, labels: Tensor, sizes: tuple[int, ...]) -> None:
-        """Forward, backward and optimiser.
+        """Run forward, backward and optimiser.
 
         Args:
             x: the members' batches one after another, masked.
             labels: shape (M, B).
-            sizes: how many segments of each member's B count.
+            sizes: number of true segments, of the B, of each member.
         """
-        if sizes not in self._counted:  # copied to the device once for every combination of sizes
+        if sizes not in self._counted:  # copied to the device once per combination of sizes
             size = torch.tensor(sizes, device=self._device)
             self._counted[sizes] = (size, torch.arange(labels.shape[1], device=self._device) < size[:, None])
         size, counts = self._counted[sizes]
@@ -315,7 +316,7 @@ class _Together:
         self._totals += means.detach() * size
 
     def end_epoch(self, number: int) -> float:
-        """The sum of a member's losses, which begins anew; its own optimiser knows its steps from here on."""
+        """Return a member's sum of losses and reset it; bring its own optimiser's number of steps up to date."""
         self._adam.settle(number)
         total = float(self._totals[number])
         self._totals[number] = 0
@@ -335,7 +336,7 @@ def _random_state(device: torch.device) -> tuple[Tensor, ...]:
 
 
 def _difference(one: Training, other: Training) -> str | None:
-    """In what two trainings differ that has to be equal for them to be fused."""
+    """Say in what two trainings differ that must be equal for fusion."""
     if one.data.frames is not other.data.frames:
         return "they read different features"
     if (one.device, one.data.emotions) != (other.device, other.data.emotions):

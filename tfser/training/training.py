@@ -1,14 +1,14 @@
 """One trial in one process: epochs of Adam on segments, and scores per utterance.
 
-Knows nothing of Ray, Optuna, MLflow or files: it is given frames, indices and settings, and returns
-numbers. Every random choice comes from the seed and the epoch alone, so that neither the trials that
-ran before in this process nor an interruption changes a result.
+This module knows nothing of Ray, Optuna, MLflow or files: it gets frames, indices and settings, and returns numbers.
+Every random choice comes from the seed and the epoch alone. Neither earlier trials in this process nor an interruption
+changes a result.
 
-Ours, where the papers are silent: a last batch of a single segment joins the batch before it (batch
-normalisation needs two values per channel); weight decay is decoupled (AdamW, which without decay is
-Adam); an utterance's score is the mean of its segments' class probabilities. Ours too, and in neither paper: segments are
-standardised per mel band with the mean and standard deviation of the training utterances. That is worth something: ten folds of
-EmoDB, a narrow Time-Frequency Transformer and a few epochs gave 6.6 points of UAR less without it, ATFNN no difference.
+Ours, where the papers are silent: a last batch of a single segment joins the batch before it (batch normalisation needs
+two values per channel); weight decay is decoupled (AdamW, which without decay is Adam); an utterance's score is the
+mean of its segments' class probabilities; segments are standardised per mel band with the mean and standard deviation
+of the training utterances. The last matters: over ten folds of EmoDB, a narrow Time-Frequency Transformer trained for a
+few epochs lost 6.6 points of UAR without it; ATFNN lost nothing.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from tfser.training.determinism import derived_seed, settled
 from tfser.training.scoring import Scorer, Scores, utterance_means
 
 SCORING_SEGMENTS = 256
-"""Segments at once when validation curves are scored."""
+"""Segments per forward pass when validation curves are scored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialData:
-    """What one trial may see: frames, and the utterances to train on and to score on.
+    """The data that one trial may see: frames, and the utterances to train on and to score on.
 
     A search trial's value holds no test utterance at all.
     """
@@ -46,15 +46,17 @@ class TrialData:
     train: tuple[tuple[int, int, int], ...]
     """(first frame, frames, emotion index) of each training utterance."""
     scored: tuple[tuple[int, int, int], ...]
-    """The same of each utterance that is scored."""
+    """The same for each utterance that is scored."""
     beyond: tuple[tuple[int, int, int], ...] = ()
-    """The same of each utterance whose frames enter the standardisation although it is not trained on: a leak, and in no
-    honest trial (``tfser.evaluation.leaky_protocols``)."""
+    """The same for untrained utterances whose frames enter the standardisation.
+
+    This is a leak, absent from every honest trial (``tfser.evaluation.leaky_protocols``).
+    """
 
 
 @dataclass(slots=True)
 class Curves:
-    """What is known after each epoch, in order."""
+    """Values after each epoch, in order."""
 
     train_loss: list[float] = field(default_factory=list)
     """Mean cross-entropy per training segment, nats."""
@@ -63,9 +65,9 @@ class Curves:
 
 
 class Segments:
-    """The segments of some utterances: which frames, whose, and with which emotion.
+    """The segments of some utterances: their frames, utterances and emotions.
 
-    What every step reads lies on ``device``, so that no step waits for a copy.
+    The arrays that every step reads are on ``device``, so that no step waits for a copy.
     """
 
     def __init__(self, utterances: Sequence[tuple[int, int, int]], length: int, hop: int, device: torch.device) -> None:
@@ -81,7 +83,7 @@ class Segments:
 
 
 def band_statistics(frames: np.ndarray, utterances: Sequence[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each mel band over the frames of some utterances: float64, shape (n_mels,)."""
+    """Return mean and standard deviation of each mel band over some utterances' frames: float64, shape (n_mels,)."""
     total, count = np.zeros(frames.shape[1]), 0
     for start, length, _ in utterances:
         total += frames[start : start + length].sum(axis=0, dtype=np.float64)
@@ -94,15 +96,15 @@ def band_statistics(frames: np.ndarray, utterances: Sequence[tuple[int, int, int
 
 
 class Forward(nn.Module):
-    """A model under a precision, in one place because a captured graph holds both: its input to logits of float32 or wider."""
+    """A model under a precision: its input to logits of float32 or wider. A captured graph holds both."""
 
     def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:
         super().__init__()
         self.model, self.device, self.precision = model, device, precision
 
     def forward(self, *inputs: Any) -> Tensor:
-        """The model's logits, shape (segments, emotions): float32, or float64 where the model is."""
-        # Without autocast's cache of rounded weights: each is used once in a pass, and a captured graph must not keep them.
+        """Compute the model's logits, shape (segments, emotions): float32, or float64 for a float64 model."""
+        # Without autocast's cache of rounded weights: a pass uses each once, and a captured graph must not keep them.
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False
         ):
@@ -110,29 +112,29 @@ class Forward(nn.Module):
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def captured(self, like: Tensor) -> nn.Module:
-        """The same as a CUDA graph, in training, for inputs shaped as ``like`` alone: one launch instead of hundreds.
+        """Capture a CUDA graph, in training, for inputs shaped as ``like`` only: one launch instead of hundreds.
 
-        Capturing needs passes to warm up; what those did to the running statistics is undone.
+        Capturing needs warm-up passes; their effect on the running statistics is undone.
         """
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         graphed = torch.cuda.make_graphed_callables(Forward(self.model, self.device, self.precision).train(), (like,))
         for buffer, before in zip(self.model.buffers(), buffers, strict=True):
-            buffer.copy_(before)  # in place: the graph reads and writes these very tensors
+            buffer.copy_(before)  # in place: the graph reads and writes these tensors
         assert isinstance(graphed, nn.Module)
         return graphed
 
 
 class Training:
-    """A trial under way: ``run_epoch`` until ``epoch`` is ``epochs``, then ``score``.
+    """A trial in progress: call ``run_epoch`` until ``epoch`` is ``epochs``, then ``score``.
 
     Args:
         build: makes the model; called under the seed.
-        data: what this trial may see.
+        data: the data that this trial may see.
         settings: every hyperparameter by name.
-        seed: of initialisation, order, augmentation and dropout.
-        epochs: how many there will be.
-        device: where to train.
-        captured: whether full batches go through a captured CUDA graph; no other result, fewer launches.
+        seed: seed of initialisation, order, augmentation and dropout.
+        epochs: total number of epochs.
+        device: the device to train on.
+        captured: whether full batches go through a captured CUDA graph: the same result with fewer launches.
     """
 
     def __init__(
@@ -188,18 +190,18 @@ class Training:
         return torch.where(counts > 0, len(labels) / (present * counts.clamp(min=1)), 0.0).to(self.device)
 
     def _gathered(self, frames: Tensor) -> Tensor:
-        """(segments, length) frame numbers to (segments, length, n_mels)."""
+        """Gather frames: (segments, length) frame numbers to (segments, length, n_mels)."""
         return self._frames[frames]
 
     def _batch(self, frames: Tensor) -> Tensor:
-        """Standardised segments: (segments, length) frame numbers to (segments, 1, n_mels, length)."""
+        """Gather and standardise segments: (segments, length) frame numbers to (segments, 1, n_mels, length)."""
         return self.scorer.prepared(self._gathered(frames))
 
     def run_epoch(self) -> None:
         """Train one epoch.
 
         Raises:
-            TrialError: the loss is not finite; named with its epoch.
+            TrialError: the loss is not finite; the message names the epoch.
         """
         size = int(self.settings["batch_size"])
         with settled(self.device, self._precision):
@@ -222,16 +224,16 @@ class Training:
         self.end_epoch(mean_loss)
 
     def share_frames(self, other: Training) -> None:
-        """Read the frames where another training of the same data has them, so that a GPU holds them once."""
+        """Read the frames in another training of the same data, so that a GPU holds them once."""
         if other.data.frames is self.data.frames:
             self._frames = other._frames
 
     def forget_capture(self) -> None:
-        """Capture anew when it is next needed: a captured graph knows the parameters by where they lay."""
+        """Capture again when next needed: a captured graph depends on where the parameters lay in memory."""
         self._captured = None
 
     def begin_epoch(self) -> Tensor:
-        """Seed PyTorch's random state for the coming epoch; returns its segments in the order of training."""
+        """Seed PyTorch's random state for the next epoch and return its segments in training order."""
         torch.manual_seed(derived_seed(self.seed, "epoch", self.epoch))
         return torch.randperm(len(self._train.frames)).to(self.device)
 
@@ -239,7 +241,7 @@ class Training:
         """Count an epoch that was trained.
 
         Raises:
-            TrialError: the loss is not finite; named with its epoch.
+            TrialError: the loss is not finite; the message names the epoch.
         """
         self.epoch += 1
         if not np.isfinite(mean_loss):
@@ -249,17 +251,17 @@ class Training:
         self.curves.train_loss.append(mean_loss)
 
     def validate(self) -> None:
-        """Score the scored utterances as they are after this epoch and append to the curves (search trials)."""
+        """Score the scored utterances after this epoch and append to the curves (search trials)."""
         matrix = self.score(at_once=SCORING_SEGMENTS).confusion
         self.curves.validation_uar.append(metrics.uar(matrix))
         self.curves.validation_war.append(metrics.war(matrix))
 
     def score(self, at_once: int | None = None) -> Scores:
-        """Class probabilities of every scored utterance.
+        """Return class probabilities of every scored utterance.
 
         Args:
-            at_once: segments per forward pass. The default takes one utterance at a time, so that its
-                scores depend on nothing but itself, to the bit.
+            at_once: segments per forward pass. By default each utterance has its own pass, so that its scores depend
+                on nothing else, to the bit.
 
         Raises:
             TrialError: a probability is not finite.
@@ -279,7 +281,7 @@ class Training:
         )
 
     def state(self) -> dict[str, Any]:
-        """Everything that a later process needs to go on from this epoch, as tensors and plain values."""
+        """Return all that a later process needs to go on from this epoch, as tensors and plain values."""
         return {
             "epoch": self.epoch,
             "model": copied(self.model.state_dict()),
@@ -288,7 +290,7 @@ class Training:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from ``state``; the result is the one of a training that was never interrupted."""
+        """Go on from ``state``; the result equals that of an uninterrupted training."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.curves = Curves(**state["curves"])
@@ -296,9 +298,9 @@ class Training:
 
 
 def copied(value: Any) -> Any:
-    """Mappings and lists of tensors and plain values with every tensor copied alone.
+    """Copy mappings and lists of tensors and plain values, each tensor alone.
 
-    A deep copy would take the whole memory that a tensor is a view of, which is that of many trainings where they are fused.
+    A deep copy would take all the memory that a tensor is a view of, which for fused trainings is that of many.
     """
     if isinstance(value, Tensor):
         return value.detach().clone()
@@ -308,7 +310,7 @@ def copied(value: Any) -> Any:
 
 
 def batches(order: Tensor, size: int) -> list[Tensor]:
-    """``order`` in pieces of ``size``; a last piece of one joins the piece before it.
+    """Split ``order`` into pieces of ``size``; a last piece of one joins the piece before it.
 
     >>> [len(piece) for piece in batches(torch.arange(9), 4)]
     [4, 5]

@@ -1,7 +1,7 @@
 """ABC: the Airplane Behaviour Corpus, read from a manifest.
 
-No public description of its files was found, so nothing is guessed from their names: a manifest (``path, speaker,
-emotion``) says what they are, and the counts of the publication are checked. Nothing here decodes audio.
+No public description of its files was found, so nothing is guessed from their names. A manifest (``path, speaker,
+emotion``) gives the labels, and the counts of the publication are checked. Nothing here decodes audio.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ SPELLINGS = {
     "neutral": "neutral",
     "tired": "tired",
 }
-"""An emotion as it is met, in lower case, and as it is called here."""
+"""Spellings of emotions in manifests, in lower case, and the names used here."""
 
 INFO = DatabaseInfo(
     name="abc",
     title="Airplane Behaviour Corpus (ABC)",
     language="German",
     licence="on request from its authors",
-    citation="B. Schuller, M. Wimmer, D. Arsic, G. Rigoll and B. Radig, Audiovisual behavior modeling by combined feature spaces, "
+    citation="B. Schuller, M. Wimmer, D. Arsic, G. Rigoll and B. Radig, "
+    "Audiovisual behavior modeling by combined feature spaces, "
     "ICASSP 2007",
     homepage="none",
-    how_to_get="on request from its authors; write abc/manifest.csv with the columns path, speaker, emotion beside the audio",
+    how_to_get="on request from its authors; "
+    "write abc/manifest.csv with the columns path, speaker, emotion beside the audio",
     layout="abc/manifest.csv (path, speaker, emotion; paths relative to it); "
     "also read: the spellings Agressiv, Cheerfull, Intoxicated, Nervous, Neutral, Tired",
     emotions=("aggressive", "cheerful", "intoxicated", "nervous", "neutral", "tired"),
@@ -48,7 +50,7 @@ INFO = DatabaseInfo(
 
 
 def _manifests(folder: Path) -> list[Path]:
-    """``manifest.csv`` or ``abc.csv`` where there is one, else every CSV file."""
+    """Return ``manifest.csv`` or ``abc.csv`` if there is one, else every CSV file."""
     try:
         tables = sorted(
             path for path in folder.iterdir() if path.suffix.lower() == ".csv" and not path.name.startswith(".")
@@ -82,7 +84,7 @@ def scan(root: Path) -> Reading:
 
 
 def marks(folder: Path) -> bool:
-    """Whether the folder is called after the corpus and holds a table (a table alone could be anybody's)."""
+    """Tell whether the folder has the corpus's name and holds a table; a table alone could be of any database."""
     return "abc" in folder.resolve().name.lower() and bool(_manifests(folder))
 
 

@@ -1,7 +1,7 @@
 """CASIA: the public same-text part of the Chinese emotional corpus, 4 speakers x 6 emotions x 50 texts.
 
-Speaker, emotion and text may stand in folders, in the file's name or in both; where they say two different things the
-file is refused. Nothing here decodes audio.
+Speaker, emotion and text may be in folders, in the file's name or in both; a file with two different statements is
+refused. Nothing here decodes audio.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tfser.databases.folders import Found
 from tfser.databases.reader import LabelError, Labels, Reader, Reading, marks_by_labels, scan_names
 
 SPEAKERS = ("liuchanhg", "wangzhe", "zhaoquanyin", "ZhaoZuoxiang")
-"""As the corpus spells them; matched without regard to case."""
+"""The corpus's own spelling; case does not count."""
 
 EMOTIONS = ("angry", "fear", "happy", "neutral", "sad", "surprise")
 
@@ -28,8 +28,9 @@ INFO = DatabaseInfo(
     citation="CASIA Chinese emotional speech corpus, Institute of Automation, Chinese Academy of Sciences, 2005",
     homepage="http://www.chineseldc.org",
     how_to_get="from the Chinese Linguistic Data Consortium; unpack it so that the speakers' folders lie in casia/",
-    layout="<speaker>/<emotion>/<nnn>.wav, 201 to 250 in every folder; also <emotion>/201-angry-liuchanhg.wav, folders above them "
-    "(such as the one that names the 300 same texts), and normal for neutral; speakers: " + ", ".join(SPEAKERS),
+    layout="<speaker>/<emotion>/<nnn>.wav, 201 to 250 in every folder; also <emotion>/201-angry-liuchanhg.wav, "
+    "folders above them (such as the one that names the 300 same texts), and normal for neutral; speakers: "
+    + ", ".join(SPEAKERS),
     emotions=EMOTIONS,
     sampling_rate_hz=16_000,
     expected_emotions=dict.fromkeys(EMOTIONS, 200),
@@ -43,7 +44,7 @@ _EMOTIONS = {emotion: emotion for emotion in EMOTIONS} | {"normal": "neutral"}
 
 
 def parse(file: Found) -> Labels:
-    """The labels in a file's path."""
+    """Read the labels in a file's path."""
     words = [word.lower() for part in (*file.parts[:-1], file.stem) for word in re.split(r"[-_ ]", part)]
     speaker = _one("speaker", {_SPEAKERS[word] for word in words if word in _SPEAKERS}, SPEAKERS)
     emotion = _one("emotion", {_EMOTIONS[word] for word in words if word in _EMOTIONS}, EMOTIONS)
@@ -67,12 +68,12 @@ def scan(root: Path) -> Reading:
 
 
 def _with_root(root: Path, file: Found) -> Found:
-    """The file as seen from above ``root``: a copy of one speaker's folder alone still names the speaker."""
+    """Put ``root``'s name in front of the file's path: a copy of one speaker's folder alone still names the speaker."""
     return Found(file.path, str(PurePath(root.name) / file.relative)) if root.name.lower() in _SPEAKERS else file
 
 
 def ids() -> frozenset[str]:
-    """Every published utterance."""
+    """Return the ids of all published utterances."""
     return frozenset(f"{speaker}/{emotion}/{text}" for speaker in SPEAKERS for emotion in EMOTIONS for text in TEXTS)
 
 

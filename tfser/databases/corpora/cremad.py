@@ -14,7 +14,7 @@ from tfser.databases.folders import Found
 from tfser.databases.reader import LabelError, Labels, Reader, Reading, marks_by_name, scan_names
 
 CODES = {"ANG": "anger", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
-"""The third part of a file's name."""
+"""Emotions by the third part of a file's name."""
 
 SENTENCES = ("DFA", "IEO", "IOM", "ITH", "ITS", "IWL", "IWW", "MTI", "TAI", "TIE", "TSI", "WSI")
 ACTORS = tuple(str(n) for n in range(1001, 1092))
@@ -32,7 +32,7 @@ _NAME = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX)")
 
 
 def ids() -> frozenset[str]:
-    """Every published utterance: only IEO exists in three levels, and neutral has none."""
+    """Return the ids of all published utterances: only IEO exists in three levels, and neutral has none."""
     grid = (
         f"{actor}_{sentence}_{code}_{level}"
         for actor in ACTORS
@@ -56,7 +56,8 @@ INFO = DatabaseInfo(
     citation="H. Cao, D. G. Cooper, M. K. Keutmann, R. C. Gur, A. Nenkova and R. Verma, "
     "CREMA-D: crowd-sourced emotional multimodal actors dataset, IEEE Transactions on Affective Computing 5(4), 2014",
     homepage="https://github.com/CheyneyComputerScience/CREMA-D",
-    how_to_get="git lfs clone from the homepage (without git-lfs the files are pointers of some 130 bytes); AudioWAV is needed",
+    how_to_get="git lfs clone from the homepage (without git-lfs the files are pointers of some 130 bytes); "
+    "AudioWAV is needed",
     layout="AudioWAV/<actor>_<sentence>_<emotion>_<level>.wav, 1001_DFA_ANG_XX; emotions: "
     + ", ".join(f"{code} {word}" for code, word in CODES.items())
     + "; its authors state that 1076_MTI_SAD_XX has no audio",
@@ -70,7 +71,7 @@ INFO = DatabaseInfo(
 
 
 def parse(file: Found) -> Labels:
-    """The labels in a file's name."""
+    """Read the labels in a file's name."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
         raise LabelError(

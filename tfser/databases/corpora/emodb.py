@@ -1,6 +1,6 @@
 """EmoDB: the Berlin Database of Emotional Speech.
 
-The counts per speaker and emotion are those of the 535 files that were published. Nothing here decodes audio.
+The counts per speaker and emotion are those of the 535 published files. Nothing here decodes audio.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LETTERS = {
     "N": "neutral",
     "T": "sadness",
 }
-"""The emotion letter (of the German word) in a file's name."""
+"""Emotions by the letter (of the German word) in a file's name."""
 
 TEXTS = ("a01", "a02", "a04", "a05", "a07", "b01", "b02", "b03", "b09", "b10")
 
@@ -45,10 +45,12 @@ INFO = DatabaseInfo(
     title="Berlin Database of Emotional Speech (EmoDB)",
     language="German",
     licence="CC0 1.0",
-    citation="F. Burkhardt, A. Paeschke, M. Rolfes, W. Sendlmeier and B. Weiss, A database of German emotional speech, Interspeech 2005",
+    citation="F. Burkhardt, A. Paeschke, M. Rolfes, W. Sendlmeier and B. Weiss, "
+    "A database of German emotional speech, Interspeech 2005",
     homepage="http://emodb.bilderbar.info",
     how_to_get="free download from the homepage; unpack it so that the audio lies in emodb/wav",
-    layout="wav/<speaker><text><emotion letter><take>.wav (or .flac), 03a01Fa: speaker 03, text a01, F (happiness), take a; "
+    layout="wav/<speaker><text><emotion letter><take>.wav (or .flac), "
+    "03a01Fa: speaker 03, text a01, F (happiness), take a; "
     "letters: W anger, L boredom, E disgust, A fear, F happiness, N neutral, T sadness",
     emotions=_EMOTIONS,
     sampling_rate_hz=16_000,
@@ -70,7 +72,7 @@ _NAME = re.compile(r"(\d\d)([ab]\d\d)([WLEAFNT])([a-z])")
 
 
 def parse(file: Found) -> Labels:
-    """The labels in a file's name."""
+    """Read the labels in a file's name."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
         raise LabelError(
@@ -92,7 +94,7 @@ def scan(root: Path) -> Reading:
 
 
 def _shortened(root: Path) -> str:
-    """What a copy's own ``manifest.csv`` says of cut recordings, in one phrase, or nothing."""
+    """Return what a copy's own ``manifest.csv`` says of cut recordings, in one phrase; empty if nothing."""
     for folder in (root, root.parent):
         try:
             with open(folder / "manifest.csv", encoding="utf-8-sig", newline="") as file:

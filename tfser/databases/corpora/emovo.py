@@ -18,7 +18,7 @@ CODES = {
     "sor": "surprise",
     "tri": "sadness",
 }
-"""The first part of a file's name (of the Italian word)."""
+"""Emotions by the first part of a file's name (of the Italian word)."""
 
 SPEAKERS = ("f1", "f2", "f3", "m1", "m2", "m3")
 SENTENCES = ("b1", "b2", "b3", "d1", "d2", "l1", "l2", "l3", "l4", "n1", "n2", "n3", "n4", "n5")
@@ -28,7 +28,8 @@ INFO = DatabaseInfo(
     title="EMOVO",
     language="Italian",
     licence="free for research (stated by its authors; no standard licence)",
-    citation="G. Costantini, I. Iadarola, A. Paoloni and M. Todisco, EMOVO corpus: an Italian emotional speech database, LREC 2014",
+    citation="G. Costantini, I. Iadarola, A. Paoloni and M. Todisco, "
+    "EMOVO corpus: an Italian emotional speech database, LREC 2014",
     homepage="http://voice.fub.it/activities/corpora/emovo/index.html",
     how_to_get="free download from the homepage or from its authors; unpack it into emovo/",
     layout="<speaker>/<emotion>-<speaker>-<sentence>.wav, dis-m3-b1; emotions: "
@@ -45,7 +46,7 @@ _NAME = re.compile(r"(dis|gio|neu|pau|rab|sor|tri)-([fm][123])-([bdln][1-5])")
 
 
 def parse(file: Found) -> Labels:
-    """The labels in a file's name."""
+    """Read the labels in a file's name."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
         raise LabelError(
@@ -66,7 +67,7 @@ def scan(root: Path) -> Reading:
 
 
 def ids() -> frozenset[str]:
-    """Every published utterance."""
+    """Return the ids of all published utterances."""
     return frozenset(f"{code}-{speaker}-{sentence}" for code in CODES for speaker in SPEAKERS for sentence in SENTENCES)
 
 

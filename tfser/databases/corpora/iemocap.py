@@ -1,10 +1,10 @@
 """IEMOCAP: improvised turns labelled angry, happy, neutral or sad; 5 sessions of two speakers.
 
-The speaker of a turn is its session and the letter after the last ``_`` of its id. The letter in the dialog's
-name says who wore the markers: taking it for the speaker gives 1142 of the 2280 turns to the other person, and so
-puts the held-out speaker into the training data. Ids vary in length and are never cut at a fixed offset.
+The speaker of a turn is its session and the letter after the last ``_`` of its id. The letter in the dialog's name
+is the person with the markers. Taking that one for the speaker would give 1142 of the 2280 turns to the other person,
+and put the held-out speaker into the training data. Ids vary in length and are never cut at a fixed offset.
 
-``exc`` (excited) stays out; merging it into happy is another task with other counts. Nothing here decodes audio.
+``exc`` (excited) is left out; merging it into happy is another task with other counts. Nothing here decodes audio.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ INFO = DatabaseInfo(
     homepage="https://sail.usc.edu/iemocap/",
     how_to_get="request it at the homepage; unpack it so that iemocap/ holds Session1 to Session5",
     layout="labels in Session<n>/dialog/EmoEvaluation/Ses*.txt, audio in Session<n>/sentences/wav/<dialog>/<turn>.wav; "
-    "kept: improvised dialogs, ang, hap, neu, sad (exc is not merged); the speaker is the session and the letter after the turn's last _",
+    "kept: improvised dialogs, ang, hap, neu, sad (exc is not merged); "
+    "the speaker is the session and the letter after the turn's last _",
     emotions=_EMOTIONS,
     sampling_rate_hz=16_000,
     expected_emotions={"angry": 289, "happy": 284, "neutral": 1099, "sad": 608},
@@ -57,7 +58,7 @@ INFO = DatabaseInfo(
 )
 
 LARGEST_BYTES = 4 << 20
-"""A larger label file is refused; the real ones have some tens of kilobytes."""
+"""A larger label file is refused; the real ones have tens of kilobytes."""
 
 _LINE = re.compile(r"\[\s*(\d+\.\d+)\s*-\s*(\d+\.\d+)\s*\]\s+(\S+)\s+(\w+)\s+\[[^\]]*\]")
 _DIALOG = re.compile(r"(Ses0[1-5])[FM]_(?:impro|script)\w+")
@@ -65,10 +66,10 @@ _TURN = re.compile(r"[FM][0-9A-Za-z]+")
 
 
 def speaker_of(turn: str) -> str:
-    """The speaker of a turn: ``Ses01F_impro01_M003`` is spoken by ``Ses01M``.
+    """Return the speaker of a turn: ``Ses01F_impro01_M003`` is spoken by ``Ses01M``.
 
     Raises:
-        ValueError: the id does not have the corpus's form; the text says what was expected.
+        ValueError: the id does not have the corpus's form; the message says what was expected.
     """
     dialog, _, last = turn.rpartition("_")
     match = _DIALOG.fullmatch(dialog)
@@ -92,7 +93,7 @@ def scan(root: Path) -> Reading:
 
 
 def _label_files(session: Path, reading: Reading) -> list[Path]:
-    """Label files of a session: those at the top, since the folders beside them hold single raters."""
+    """Return the label files at the top of a session's folder; those below it hold the labels of single raters."""
     folder = session / "dialog" / "EmoEvaluation"
     try:
         with os.scandir(folder) as entries:
@@ -110,7 +111,7 @@ def _label_files(session: Path, reading: Reading) -> list[Path]:
 
 
 def _turns(path: Path, reading: Reading) -> Iterator[tuple[str, str, str]]:
-    """(where, turn, label) of every line that describes a turn."""
+    """Yield (where, turn, label) for every line that describes a turn."""
     try:
         if path.stat().st_size > LARGEST_BYTES:
             reading.problems.append(
@@ -132,7 +133,8 @@ def _turns(path: Path, reading: Reading) -> Iterator[tuple[str, str, str]]:
         where = f"{show(path)} line {number}"
         match = _LINE.fullmatch(line.strip())
         if match is None:
-            detail = f"{show(line.strip()[:80])!r} is not [start - end] turn label [valence, activation, dominance]; the turn is not used"
+            expected = "[start - end] turn label [valence, activation, dominance]"
+            detail = f"{show(line.strip()[:80])!r} is not {expected}; the turn is not used"
             reading.problems.append(Problem("label", where, detail, "line"))
             continue
         yield where, match[3], match[4]
@@ -182,7 +184,7 @@ def _add(
 
 
 def marks(folder: Path) -> bool:
-    """Whether some session's dialogs are there."""
+    """Tell whether some session's dialogs are there."""
     return any((folder / f"Session{number}" / "dialog").is_dir() for number in range(1, 6))
 
 

@@ -21,7 +21,7 @@ _TABLE = {
     "TP0": (90, 90, 90, 90, 90, 89),
     "WR0": (90, 90, 90, 89, 90, 90),
 }
-"""Counted in the published repository."""
+"""Utterances per speaker and emotion, counted in the published repository."""
 
 INFO = DatabaseInfo(
     name="nemo",
@@ -47,7 +47,7 @@ _NAME = re.compile(r"([A-Z]{2}0)_(anger|fear|happiness|neutral|sadness|surprised
 
 
 def parse(file: Found) -> Labels:
-    """The labels in a file's name."""
+    """Read the labels in a file's name."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
         raise LabelError(

@@ -1,4 +1,4 @@
-"""RAVDESS, speech part: 24 actors, 8 emotions, audio only. Songs and videos that lie beside it are left out.
+"""RAVDESS, speech part: 24 actors, 8 emotions, audio only. Songs and videos beside it are left out.
 
 The published number of utterances is a full grid. Nothing here decodes audio.
 """
@@ -22,7 +22,7 @@ EMOTIONS = {
     "07": "disgust",
     "08": "surprised",
 }
-"""The third number of a file's name."""
+"""Emotions by the third number of a file's name."""
 
 ACTORS = tuple(f"{n:02d}" for n in range(1, 25))
 
@@ -31,11 +31,13 @@ INFO = DatabaseInfo(
     title="Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS), speech",
     language="English (North American)",
     licence="CC BY-NC-SA 4.0",
-    citation="S. R. Livingstone and F. A. Russo, The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS), "
+    citation="S. R. Livingstone and F. A. Russo, "
+    "The Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS), "
     "PLoS ONE 13(5), 2018",
     homepage="https://zenodo.org/record/1188976",
     how_to_get="free download from the homepage: Audio_Speech_Actors_01-24.zip; unpack it into ravdess/",
-    layout="Actor_<nn>/<modality>-<channel>-<emotion>-<intensity>-<statement>-<repetition>-<actor>.wav, 03-01-06-01-02-01-12: "
+    layout="Actor_<nn>/<modality>-<channel>-<emotion>-<intensity>-<statement>-<repetition>-<actor>.wav, "
+    "03-01-06-01-02-01-12: "
     "audio only (03), speech (01), fearful (06); songs (channel 02) are left out; emotions: "
     + ", ".join(f"{code} {word}" for code, word in EMOTIONS.items()),
     emotions=tuple(EMOTIONS.values()),
@@ -52,7 +54,7 @@ _NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
 
 
 def parse(file: Found) -> Labels | None:
-    """The labels in a file's name; ``None`` for a song."""
+    """Read the labels in a file's name; return ``None`` for a song."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
         raise LabelError(
@@ -79,7 +81,7 @@ def scan(root: Path) -> Reading:
 
 
 def ids() -> frozenset[str]:
-    """Every published utterance: neutral exists in normal intensity (01) only."""
+    """Return the ids of all published utterances: neutral exists in normal intensity (01) only."""
     return frozenset(
         f"03-01-{emotion}-{intensity}-{statement}-{repetition}-{actor}"
         for actor in ACTORS

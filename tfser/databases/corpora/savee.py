@@ -1,6 +1,6 @@
 """SAVEE: Surrey Audio-Visual Expressed Emotion, 4 male speakers, 7 emotions.
 
-Met in two layouts: a folder per speaker (``DC/a01.wav``), and flat (``DC_a01.wav``). Nothing here decodes audio.
+It comes in two layouts: a folder per speaker (``DC/a01.wav``), and flat (``DC_a01.wav``). Nothing here decodes audio.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LETTERS = {
     "sa": "sadness",
     "su": "surprise",
 }
-"""The letters before the sentence's number."""
+"""Emotions by the letters before the sentence's number."""
 
 SPEAKERS = ("DC", "JE", "JK", "KL")
 
@@ -51,7 +51,7 @@ _NAME = re.compile(r"(?:(DC|JE|JK|KL)_)?(a|d|f|h|n|sa|su)(\d\d)")
 
 
 def parse(file: Found) -> Labels:
-    """The labels in a file's name and its folder."""
+    """Read the labels in a file's name and its folder."""
     match = _NAME.fullmatch(file.stem)
     if match is None:
         raise LabelError(
@@ -76,7 +76,7 @@ def scan(root: Path) -> Reading:
 
 
 def ids() -> frozenset[str]:
-    """Every published utterance."""
+    """Return the ids of all published utterances."""
     return frozenset(
         f"{s}_{letters}{n:02d}" for s in SPEAKERS for letters in LETTERS for n in range(1, 31 if letters == "n" else 16)
     )

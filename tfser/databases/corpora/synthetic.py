@@ -1,13 +1,13 @@
-"""The built-in database: a made-up voice, so that the first command works on a machine without any corpus.
+"""The built-in database: an artificial voice, so that the first command works on a machine without any corpus.
 
-A source-filter voice: pulses at a gliding f0 and breath noise, shaped frame by frame by four formants. Speakers
-differ in long-term traits (f0, vocal tract length, tilt, recording channel). Emotions live mostly in what
-happens inside a syllable: how fast syllables follow each other, which way pitch and formants glide, whether the energy
-comes at the beginning or at the end. A long-term average hides that, so a classifier of averages does poorly
-and a model of local dynamics does well. It says nothing about real emotions, and its remark says so.
+A source-filter voice: pulses at a gliding f0 and breath noise, shaped frame by frame by four formants. Speakers differ
+in long-term traits (f0, vocal tract length, tilt, recording channel). Emotions differ mostly inside a syllable: how
+fast syllables follow each other, in which direction pitch and formants glide, whether the energy peaks early or late.
+A long-term average hides that: a classifier of averages does poorly, and a model of local dynamics does well. The
+voice says nothing about real emotions, and its remark says so.
 
-Deterministic: the same samples on every machine and in every version of numpy. ``RandomState`` is used because its
-stream is frozen, unlike that of ``Generator``; samples are rounded to 16 bits so that the last bit of a
+It is deterministic: the samples are the same on every machine and in every version of numpy. ``RandomState`` is used
+because its stream is frozen, unlike that of ``Generator``. Samples are rounded to 16 bits, so that the last bit of a
 sine or an FFT does not matter. Nothing here touches the disk.
 """
 
@@ -23,7 +23,7 @@ from tfser.databases.base import Database, DatabaseInfo, Utterance
 from tfser.databases.reader import Reader
 
 GENERATOR = "tfser-synthetic-1"
-"""Bumped whenever a sample changes, so that features of another voice are never taken for this one's."""
+"""Raise the number whenever a sample changes, so that features of the earlier voice are not used for the new one."""
 
 RATE_HZ = 16_000
 _WINDOW = 512
@@ -42,14 +42,14 @@ _BANDWIDTHS_HZ = (90.0, 110.0, 150.0, 220.0)
 
 @dataclass(frozen=True, slots=True)
 class _Speaker:
-    """Long-term traits: what an average spectrum shows."""
+    """Long-term traits, which an average spectrum shows."""
 
     session: str
     f0_hz: float
     tract: float
     """Factor on every formant."""
     tilt_db: float
-    """Per octave above 500 Hz, added to the voice's own."""
+    """dB per octave above 500 Hz, added to the voice's own tilt."""
     gain_db: float
     breath: float
     """Noise relative to the pulses."""
@@ -57,20 +57,20 @@ class _Speaker:
 
 @dataclass(frozen=True, slots=True)
 class _Emotion:
-    """Short-term traits: what happens inside a syllable."""
+    """Short-term traits, inside a syllable."""
 
     rate_hz: float
-    """Syllables a second."""
+    """Syllables per second."""
     glide: float
-    """Octaves that the formants move within a syllable; positive is upwards."""
+    """Octaves by which the formants move within a syllable; positive is upwards."""
     pitch_glide: float
-    """Octaves that f0 moves within a syllable."""
+    """Octaves by which f0 moves within a syllable."""
     attack: float
-    """Where in the syllable (0 to 1) the energy peaks."""
+    """Position of the energy's peak in the syllable, 0 to 1."""
     depth_db: float
-    """How far the energy falls between syllables."""
+    """Depth of the energy's fall between syllables, in dB."""
     tilt_db: float
-    """Per octave; the little that an average shows."""
+    """dB per octave: the little that an average shows."""
 
 
 SPEAKERS = {
@@ -108,19 +108,19 @@ INFO = DatabaseInfo(
 
 
 class Synthetic(Database):
-    """The database whose audio is computed when it is read."""
+    """The database, which computes its audio when it is read."""
 
     def read(self, utterance: Utterance) -> files.Waveform:
-        """The utterance's audio: one channel at 16 kHz, about 1.2 to 1.8 s."""
+        """Compute the utterance's audio: one channel at 16 kHz, about 1.2 to 1.8 s."""
         return files.Waveform(render(utterance)[None, :], RATE_HZ)
 
     def audio_digest(self, utterance: Utterance) -> str:
-        """Names the samples without computing them: the generator's version and the utterance decide them."""
+        """Identify the samples without computing them: the generator's version and the utterance determine them."""
         return hashlib.sha256(f"{GENERATOR}/{utterance.id}".encode()).hexdigest()
 
 
 def make() -> Database:
-    """All utterances."""
+    """Make the database with all utterances."""
     utterances = tuple(
         Utterance(
             id=f"{speaker}-{emotion}-{n:02d}", speaker=speaker, emotion=emotion, session=SPEAKERS[speaker].session
@@ -133,7 +133,7 @@ def make() -> Database:
 
 
 def render(utterance: Utterance) -> np.ndarray:
-    """The samples: float32, shape (samples,), multiples of 2^-15."""
+    """Compute the samples: float32, shape (samples,), multiples of 2^-15."""
     speaker, emotion = SPEAKERS[utterance.speaker], EMOTIONS[utterance.emotion]
     seed = hashlib.sha256(f"{GENERATOR}/{utterance.id}".encode()).digest()
     random = np.random.RandomState(np.frombuffer(seed, dtype="<u4"))
@@ -165,12 +165,11 @@ def render(utterance: Utterance) -> np.ndarray:
 
 
 def _syllables(frames: int, emotion: _Emotion, random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-    """For every frame: how far its syllable has come (0 to 1), and the syllable's number."""
+    """Return, for every frame, its position in its syllable (0 to 1) and the syllable's number."""
     rate = emotion.rate_hz * random.uniform(0.88, 1.12)
     lengths_s = random.uniform(0.8, 1.2, 64) / rate
-    ends = (
-        np.cumsum(lengths_s) - random.uniform(0, 1) * lengths_s[0]
-    )  # an utterance begins anywhere in its first syllable
+    # An utterance begins anywhere in its first syllable.
+    ends = np.cumsum(lengths_s) - random.uniform(0, 1) * lengths_s[0]
     time_s = np.arange(frames) * _HOP / RATE_HZ
     syllable = np.searchsorted(ends, time_s, side="right")
     position = 1 - (ends[syllable] - time_s) / lengths_s[syllable]
@@ -178,14 +177,14 @@ def _syllables(frames: int, emotion: _Emotion, random: np.random.RandomState) ->
 
 
 def _envelope_db(position: np.ndarray, emotion: _Emotion) -> np.ndarray:
-    """Energy within the syllable: raised cosines up to the peak and down again, 0 dB at the peak."""
+    """Return the energy within the syllable: raised cosines up to the peak and down again, 0 dB at the peak."""
     rising = position < emotion.attack
     phase = np.where(rising, position / emotion.attack, (1 - position) / (1 - emotion.attack))
     return -emotion.depth_db * (0.5 + 0.5 * np.cos(np.pi * np.clip(phase, 0, 1)))
 
 
 def _pulses(f0_hz: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-    """One unit pulse a period, placed between samples by sharing it between two neighbours."""
+    """Place one unit pulse per period; a pulse between two samples is divided between them."""
     count = len(f0_hz) * _HOP
     f0 = np.interp(np.arange(count) / _HOP, np.arange(len(f0_hz)), f0_hz)
     phase = np.cumsum(f0) / RATE_HZ
@@ -200,7 +199,7 @@ def _pulses(f0_hz: np.ndarray, random: np.random.RandomState) -> np.ndarray:
 
 
 def _response(formants_hz: np.ndarray) -> np.ndarray:
-    """Magnitude of a cascade of resonators: (frames, formants) -> (frames, frequencies), 1 at 0 Hz."""
+    """Return the magnitude of a cascade of resonators: (frames, formants) -> (frames, frequencies), 1 at 0 Hz."""
     response = np.ones((len(formants_hz), len(_FREQUENCIES_HZ)))
     for centre, bandwidth in zip(formants_hz.T, _BANDWIDTHS_HZ, strict=True):
         half = (bandwidth / 2) ** 2
@@ -211,7 +210,7 @@ def _response(formants_hz: np.ndarray) -> np.ndarray:
 
 
 def _channel_db(speaker: str) -> np.ndarray:
-    """A speaker's microphone and room: a smooth curve over frequency, a few dB up and down."""
+    """Return a speaker's microphone and room: a smooth curve over frequency, a few dB up and down."""
     random = np.random.RandomState(
         np.frombuffer(hashlib.sha256(f"{GENERATOR}/{speaker}".encode()).digest(), dtype="<u4")
     )
@@ -221,16 +220,15 @@ def _channel_db(speaker: str) -> np.ndarray:
 
 
 def _filtered(source: np.ndarray, response: np.ndarray) -> np.ndarray:
-    """Short-time filtering by overlap-add: (frames * hop,) and (frames, frequencies) -> (frames * hop,)."""
+    """Filter by short-time overlap-add: (frames * hop,) and (frames, frequencies) -> (frames * hop,)."""
     window = np.sqrt(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_WINDOW) / _WINDOW))
     padded = np.concatenate([np.zeros(_WINDOW // 2), source, np.zeros(_WINDOW)])
     starts = np.arange(len(response)) * _HOP
     pieces = padded[starts[:, None] + np.arange(_WINDOW)] * window
     pieces = np.fft.irfft(np.fft.rfft(pieces, axis=1) * response, n=_WINDOW, axis=1) * window
     out = np.zeros(len(padded))
-    for offset in range(
-        0, _WINDOW, _HOP
-    ):  # every fourth frame does not overlap: four additions instead of one per frame
+    # Every fourth frame does not overlap: four additions instead of one per frame.
+    for offset in range(0, _WINDOW, _HOP):
         group = pieces[offset // _HOP :: _WINDOW // _HOP]
         begin = offset
         out[begin : begin + group.size] += group.reshape(-1)[: len(out) - begin]

@@ -1,6 +1,7 @@
 """TESS: Toronto Emotional Speech Set, 2 speakers, 200 words, 7 emotions.
 
-One published file is misnamed (``OA_bite_neutral`` for ``OAF_bite_neutral``) and read as what it is. Nothing here decodes audio.
+One published file is misnamed, ``OA_bite_neutral`` for ``OAF_bite_neutral``, and is read under its right name. Nothing
+here decodes audio.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ CODES = {
     "ps": "pleasant_surprise",
     "sad": "sad",
 }
-"""The last part of a file's name."""
+"""Emotions by the last part of a file's name."""
 
 SPEAKERS = ("OAF", "YAF")
 MISNAMED = {"OA_bite_neutral": "OAF_bite_neutral"}
@@ -34,7 +35,8 @@ INFO = DatabaseInfo(
     citation="M. K. Pichora-Fuller and K. Dupuis, Toronto emotional speech set (TESS), University of Toronto, 2010",
     homepage="https://doi.org/10.5683/SP2/E8H2MF",
     how_to_get="free download from the homepage; unpack it into tess/",
-    layout="<speaker>_<word>_<emotion>.wav in any folders, OAF_back_angry; speakers: OAF (64 years), YAF (26 years); emotions: "
+    layout="<speaker>_<word>_<emotion>.wav in any folders, OAF_back_angry; "
+    "speakers: OAF (64 years), YAF (26 years); emotions: "
     + ", ".join(CODES)
     + " (ps is pleasant surprise); the published OA_bite_neutral is OAF's",
     emotions=tuple(CODES.values()),
@@ -49,7 +51,7 @@ _NAME = re.compile(r"(OAF|YAF)_([a-z]+)_(angry|disgust|fear|happy|neutral|ps|sad
 
 
 def parse(file: Found) -> Labels:
-    """The labels in a file's name."""
+    """Read the labels in a file's name."""
     stem = MISNAMED.get(file.stem, file.stem)
     match = _NAME.fullmatch(stem)
     if match is None:

@@ -1,1 +1,1 @@
-"""Databases that a person describes: a CSV manifest, or audformat tables."""
+"""Databases that their owner describes: a CSV manifest, or audformat tables."""

@@ -1,13 +1,13 @@
 """A database in audformat, the format of audEERING's tools and of the public audb repository.
 
-The ``audformat`` package reads the YAML header. It is MIT-licensed and imported only when such a database is asked for.
-The tables are read here, as text: the package types their cells, which turns the speakers ``3`` and ``03`` into one,
-a missing cell turns ``3`` into ``3.0``, and a value outside its scheme turns into no value.
+The ``audformat`` package reads the YAML header. It is MIT-licensed, and is imported only for such a database. The
+tables are read here, as text, because the package types their cells: the speakers ``3`` and ``03`` become one, a
+missing cell turns ``3`` into ``3.0``, and a value outside its scheme becomes no value.
 
-Tables may also lie beside the others as pickles, which can run code while they are read. They are never opened.
+There may also be tables as pickles, which can run code while they are read. They are never opened.
 
-Read are columns called ``emotion``, ``speaker`` and optionally ``session`` (or with a scheme of that name), in any
-tables; several tables may say the same of a file, not different things. Nothing here decodes audio.
+Columns called ``emotion``, ``speaker`` and optionally ``session`` (or with a scheme of that name) are read, in any
+tables. Several tables may repeat a file's label but not contradict each other. Nothing here decodes audio.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from tfser.databases.folders import show
 from tfser.databases.formats.manifest import composed, label_problems, name_of
 from tfser.databases.reader import Reading
 from tfser.databases.typed_paths import locate_all
-from tfser.errors import RequestError
+from tfser.errors import RequestError, counted
 
 if TYPE_CHECKING:
     import audformat
     import pandas as pd  # type: ignore[import-untyped]
 
 MOST_VALUES = 5_000_000
-"""Values in a header: the largest public databases have some 100,000."""
+"""Most values in a header; the largest public databases have some 100,000."""
 
 COLUMNS = ("emotion", "speaker", "session")
 
@@ -41,7 +41,7 @@ def read(root: Path, name: str | None = None, *, remote: bool = False) -> tuple[
 
     Args:
         root: the folder.
-        name: of the database, from a person; that in its header where absent.
+        name: the database's name from the request; by default the one in its header.
         remote: whether it came from a URI; its tables then may not name other files of this machine.
 
     Raises:
@@ -60,15 +60,15 @@ def read(root: Path, name: str | None = None, *, remote: bool = False) -> tuple[
         raise RequestError(source, ["the package audformat is not installed: pip install audformat"]) from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # pandas warns audformat's authors of deprecations; a user can do nothing about them
+            # pandas warns audformat's authors of deprecations; a user can do nothing about them.
+            warnings.simplefilter("ignore")
             database = audformat.Database.load(str(root))
             pickled = sorted(
                 show(name) for name in database.tables if not _plain(root, name) and (root / f"db.{name}.pkl").exists()
             )
             if pickled:
-                detail = f"{', '.join(pickled)} exist as pickles only, which are not opened; save the database with storage_format='csv'"
+                advice = "save the database with storage_format='csv'"
+                detail = f"{', '.join(pickled)} exist as pickles only, which are not opened; {advice}"
                 raise RequestError(source, [detail])
             reading = Reading()
             values = {column: _values(database, root, column, source, reading) for column in COLUMNS}
@@ -85,8 +85,8 @@ def read(root: Path, name: str | None = None, *, remote: bool = False) -> tuple[
 
 
 def _check_header(path: Path, source: str) -> None:
-    """Refuse a header on which audformat's YAML reader would hang, end the process, or run code that it holds."""
-    from tfser.storage.yaml_text import check_size  # here, because a machine that only trains has no PyYAML
+    """Refuse a header that would make audformat's YAML reader hang, crash the process, or run code."""
+    from tfser.storage.yaml_text import check_size  # late: a machine that only trains has no PyYAML
 
     try:
         check_size(path.read_text(encoding="utf-8"), MOST_VALUES)
@@ -95,14 +95,14 @@ def _check_header(path: Path, source: str) -> None:
 
 
 def _plain(root: Path, name: str) -> Path | None:
-    """Return the file of a table that is not a pickle; as the package does, Parquet before CSV."""
+    """Return the file of a table that is not a pickle; Parquet before CSV, as the package does."""
     return next((path for kind in ("parquet", "csv") if (path := root / f"db.{name}.{kind}").exists()), None)
 
 
 def _values(
     database: audformat.Database, root: Path, column: str, source: str, reading: Reading
 ) -> dict[str, dict[str, list[str]]]:
-    """Return file to value to the tables that say so; a value outside its scheme is a problem of the reading."""
+    """Return, by file and value, the tables that state it; a value outside its scheme is a problem of the reading."""
     found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name, table in database.tables.items():
         chosen = [key for key, c in table.columns.items() if key == column] or [
@@ -120,7 +120,7 @@ def _values(
 
 
 def _legal(database: audformat.Database, root: Path, scheme: str | None) -> list[str] | None:
-    """Return the labels of a scheme as text, or ``None`` where it has no list of them."""
+    """Return the labels of a scheme as text, or ``None`` if it does not list them."""
     labels = database.schemes[scheme].labels if scheme in database.schemes else None
     if labels is None:
         return None
@@ -131,18 +131,20 @@ def _legal(database: audformat.Database, root: Path, scheme: str | None) -> list
 
 
 def _outside(where: str, column: str, value: str, table: str, scheme: str, legal: list[str]) -> Problem:
-    """Return what is said of a value that its scheme does not list."""
+    """Describe a value that its scheme does not list."""
     hint = ""
     if {"True", "False"} & set(legal) and value.lower() in ("yes", "no", "on", "off", "true", "false", "y", "n"):
         hint = f"; YAML reads a bare {value} as true or false: write it in quotes in db.yaml"
     elif "None" in legal and value.lower() in ("null", "none", "~"):
         hint = f"; YAML reads a bare {value} as nothing: write it in quotes in db.yaml"
-    detail = f"{column} {show(value)!r} in table {show(table)} is not a label of the scheme {scheme} ({show(', '.join(legal))}){hint}"
+    labels = show(", ".join(legal))
+    value_is = f"{column} {show(value)!r} in table {show(table)}"
+    detail = f"{value_is} is not a label of the scheme {scheme} ({labels}){hint}"
     return Problem("label", where, detail, f"{column} outside its scheme")
 
 
 def _cells(root: Path, name: str) -> pd.DataFrame:
-    """Return a table as it is written; a CSV file's cells are text and never a number or a missing value."""
+    """Return a table as written: a CSV file's cells are text, never a number or a missing value."""
     import pandas as pd
 
     path = _plain(root, name)
@@ -155,7 +157,7 @@ def _cells(root: Path, name: str) -> pd.DataFrame:
 
 
 def _text(column: pd.Series) -> list[str]:
-    """Return cells as text: a missing one is empty, and a whole number that was stored as a float has no decimals."""
+    """Return cells as text: a missing one is empty, and a whole number stored as a float has no decimals."""
     missing = column.isna()
     whole = [isinstance(value, float) and value.is_integer() for value in column]
     return [
@@ -165,7 +167,7 @@ def _text(column: pd.Series) -> list[str]:
 
 
 def _rows(table: Any, cells: pd.DataFrame, column: str, name: str, source: str) -> Iterator[tuple[str, str]]:
-    """Yield (file, value) of every row; an empty cell is the empty text."""
+    """Yield (file, value) for every row; an empty cell is the empty text."""
     absent = [key for key in ("file", column) if key not in cells.columns]
     if absent:
         there = ", ".join(map(str, cells.columns))
@@ -175,13 +177,14 @@ def _rows(table: Any, cells: pd.DataFrame, column: str, name: str, source: str) 
     if table.is_segmented and not (
         {_seconds(v) for v in cells["start"]} <= {0.0} and {_seconds(v) for v in cells["end"]} <= {None}
     ):
-        detail = f"table {show(name)} holds parts of files; cut them into files of their own, or give a filewise table of {column}"
+        advice = f"cut them into files of their own, or give a filewise table of {column}"
+        detail = f"table {show(name)} holds parts of files; {advice}"
         raise RequestError(source, [detail])
     yield from zip(_text(cells["file"]), map(composed, _text(cells[column])), strict=True)
 
 
 def _seconds(value: Any) -> float | None:
-    """Return a time in seconds, or ``None`` for an empty cell: the end of the file."""
+    """Return a time in seconds; ``None`` for an empty cell, the end of the file."""
     import pandas as pd
 
     time = pd.to_timedelta(value or None)
@@ -226,12 +229,13 @@ def _add_utterances(
                 )
             )
     if unlabelled:
-        reading.remark = f"{unlabelled} files have no emotion and are not used"
+        have, are = ("has", "is") if unlabelled == 1 else ("have", "are")
+        reading.remark = f"{counted(unlabelled, 'file')} {have} no emotion and {are} not used"
         reading.problems.append(Problem("note", source, reading.remark, "unlabelled"))
 
 
 def _info(database: audformat.Database, name: str, reading: Reading) -> DatabaseInfo:
-    """What the header says."""
+    """Collect the facts in the header."""
     return DatabaseInfo(
         name=name,
         title=f"{database.name} (audformat)",

@@ -1,9 +1,8 @@
 """A database from a CSV manifest: ``path, speaker, emotion`` and optionally ``session``.
 
-Any other column is ignored. Paths are relative to the manifest's folder, so that ids are the same on every
-machine; absolute ones are taken where one folder holds them all, or where a column ``id`` names the utterances.
-Nothing here decodes audio. What is read is data from anyone: every cell is checked before it becomes a name in a
-table or a file.
+Other columns are ignored. Paths are relative to the manifest's folder, so that ids are the same on every machine.
+Absolute paths are accepted if one folder holds them all, or if a column ``id`` names the utterances. Nothing here
+decodes audio. A manifest is untrusted: every cell is checked before it becomes a name in a table or a file.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ LARGEST_BYTES = 256 << 20
 _LONGEST = 64
 _SIGNS = "_ .+()-"
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
-"""Letters and marks that show nothing, beside the signs of Unicode's category Cf."""
+"""Invisible letters and marks, beside the signs of Unicode's category Cf."""
 
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-"""What a database may be called: it becomes a part of folders, files and runs."""
+"""Legal names of a database, which become parts of folders, files and runs."""
 
 
 def name_of(path: Path) -> str:
-    """A database's name from a file's: lower-case letters, digits, ``-`` and ``_``.
+    """Derive a database's name from a file's: lower-case letters, digits, ``-`` and ``_``.
 
     Raises:
         RequestError: nothing of the name is left.
@@ -54,7 +53,10 @@ def name_of(path: Path) -> str:
 
 
 def label_problem(value: str) -> str | None:
-    """Why a speaker, emotion or session is refused (it becomes a word in tables, file names and tags), or ``None``."""
+    """Say why a speaker, emotion or session is refused, or return ``None``.
+
+    The labels become words in tables, file names and tags.
+    """
     if not value:
         return "is empty"
     for sign in value:
@@ -73,12 +75,12 @@ def label_problem(value: str) -> str | None:
 
 
 def composed(value: str) -> str:
-    """A label in the one spelling (NFC) of those that look the same: an accent can be a sign of its own or a part of its letter."""
+    """Return a label in composed form (NFC): an accent can be a sign of its own or a part of its letter."""
     return unicodedata.normalize("NFC", value.strip())
 
 
 def label_problems(labels: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return (sort of problem, what is wrong) for every label, by column, that is refused."""
+    """Return (sort of problem, fault) for every refused label, by column."""
     return [
         (f"{column} {'name' if value else 'empty'}", f"{column} {why}")
         for column, value in labels.items()
@@ -93,13 +95,13 @@ def read(
 
     Args:
         path: the CSV file.
-        info: what is known of the corpus (ABC); made from the file where absent.
-        name: of the database, from a person; that of the file where absent.
+        info: known facts of the corpus (ABC); by default made from the file.
+        name: the database's name from the request; by default the file's.
         remote: whether the file came from a URI; it then may not name other files of this machine.
 
     Raises:
-        RequestError: the file cannot be read as a manifest at all. A line that cannot be used is a problem
-            of the reading, with its number.
+        RequestError: the file cannot be read as a manifest at all. An unusable line is a problem of the reading, with
+            its number.
     """
     reading = Reading()
     rows = list(_rows(path, reading))
@@ -132,7 +134,7 @@ def read(
 
 
 def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, cells by column) of every line with the right number of cells."""
+    """Yield (line number, cells by column) for every line with the right number of cells."""
     try:
         if not path.is_file():
             what = "a folder" if path.is_dir() else "not there"
@@ -182,11 +184,11 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
             }
             yield begun, labels
     if header is None:
-        raise RequestError(show(path), [f"it is empty; the first line has to name the columns {', '.join(REQUIRED)}"])
+        raise RequestError(show(path), [f"it is empty; the first line must name the columns {', '.join(REQUIRED)}"])
 
 
 def _header(path: Path, cells: list[str]) -> list[str]:
-    """The columns, lower case."""
+    """Return the columns in lower case."""
     header = [cell.strip().lower() for cell in cells]
     problems = [
         f"line 1: no column {column!r}; there are {', '.join(map(show, header))}"
@@ -204,14 +206,14 @@ def _header(path: Path, cells: list[str]) -> list[str]:
 
 
 def _missing(file: Path) -> str:
-    """Return what is not there."""
+    """Say what is missing."""
     if os.path.islink(file):
         return f"{show(file)} is a link whose target is not there"
     return f"{show(file)} is not there"
 
 
 def _check_sessions(path: Path, rows: list[tuple[int, dict[str, str]]], reading: Reading) -> None:
-    """Either every line has a session or none: leave-one-session-out would lose the others without a word."""
+    """Require that all lines or none have a session: leave-one-session-out would silently lose the others."""
     without = [line for line, cells in rows if not cells.get("session")]
     if without and len(without) < len(rows):
         detail = f"no session, while {len(rows) - len(without)} other lines have one"
@@ -219,7 +221,7 @@ def _check_sessions(path: Path, rows: list[tuple[int, dict[str, str]]], reading:
 
 
 def _info(path: Path, name: str, utterances: list[Utterance]) -> DatabaseInfo:
-    """What a manifest says of itself."""
+    """Collect the facts in a manifest."""
     return DatabaseInfo(
         name=name,
         title=f"manifest {show(path.name)}",

@@ -1,8 +1,7 @@
 """Confusion matrices, pooled over folds, as CSV and as a picture in the papers' style.
 
-Knows no recall but a row's shares.
-
-With several seeds a cell counts every seed, so that its share of the row is the mean over the seeds.
+With several seeds a cell counts every seed, so that its share of the row is the mean over the seeds. No recall is
+computed here, except as a share.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ CSV_COLUMNS = ("truth", "predicted", "count", "share")
 """``share`` is the cell's fraction of its row; empty in the row of an emotion that never occurs."""
 
 _LABEL = 24
-"""Characters of an emotion's name that a picture has room for."""
+"""Most characters of an emotion's name in a picture."""
 
 
 def shares(matrix: np.ndarray) -> np.ndarray:
-    """Each cell's fraction of its row: float, the matrix's shape, in [0, 1]; NaN in a row without counts."""
+    """Return each cell's fraction of its row: float, the matrix's shape, in [0, 1]; NaN in a row without counts."""
     totals = matrix.sum(axis=1, keepdims=True)
     out: np.ndarray = np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
     return out
 
 
 def to_csv(summary: Summary) -> str:
-    """One row per (true, recognised) pair, in the order of the emotions."""
+    """Write one row per (true, recognised) pair, in the order of the emotions."""
     emotions, parts = summary.configuration.emotions, shares(summary.confusion)
     rows: list[list[Value]] = [
         [truth, predicted, int(summary.confusion[i, j]), exact(float(parts[i, j]))]
@@ -43,12 +42,12 @@ def to_csv(summary: Summary) -> str:
 
 
 def to_picture(summary: Summary, name: str, heading: str) -> Picture:
-    """The picture: row percent, with the counts below, darker for more.
+    """Draw the picture: row percent, with the counts below, darker for more.
 
     Args:
-        summary: with at least one done fold.
-        name: of the file, without ending.
-        heading: what is shown, in words.
+        summary: a row with at least one done fold.
+        name: name of the file, without ending.
+        heading: the title, in words.
     """
     names = Labels(summary.configuration.emotions, "emotion")
     emotions = names.shown
@@ -58,7 +57,7 @@ def to_picture(summary: Summary, name: str, heading: str) -> Picture:
     cell = 0.66  # inches: room for "100.00" and a count
     left = 0.55 + 0.085 * min(longest, _LABEL)
     below = 0.6 if not steep else 0.55 + 0.06 * min(longest, _LABEL)
-    across = max(cell * size, 2.4 if size < 3 else 0.0)  # a heading has to fit above two emotions too
+    across = max(cell * size, 2.4 if size < 3 else 0.0)  # a heading must fit above two emotions too
     width = left + across + 0.9
     height = below + across + 0.1
     labels = [e if len(e) <= _LABEL else f"{e[: _LABEL - 1]}…" for e in emotions]
@@ -94,7 +93,7 @@ def to_picture(summary: Summary, name: str, heading: str) -> Picture:
 
 
 def describe(summary: Summary) -> str:
-    """The matrix in words: each emotion's recall, and what it is most often taken for."""
+    """Describe the matrix: each emotion's recall, and what it is most often taken for."""
     emotions, parts = summary.configuration.emotions, shares(summary.confusion)
     said = []
     for i, emotion in enumerate(emotions):

@@ -1,7 +1,7 @@
-"""Learning curves as a picture: training loss of each final trial and, of a search, the validation UAR of what was chosen.
+"""Learning curves as a picture: training loss of the final trials and, after a search, validation UAR of its choice.
 
-A final trial is scored once, after its last epoch, so that it has no curve on the test fold: the only scores that an epoch may be
-chosen by are those of validation speakers.
+A final trial is scored once, after its last epoch, so it has no curve on the test fold. Only scores of validation
+speakers may choose an epoch.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from tfser.report.tables.table import percent
 from tfser.text.fonts import Labels
 
 _NAMED = 12
-"""Folds up to which each has a colour and a name of its own."""
+"""Most folds that have a colour and a name each."""
 
 
 def available(summary: Summary) -> bool:
-    """Whether any final trial of the row recorded its loss."""
+    """Tell whether any final trial of the row recorded its loss."""
     return any(record.curves.train_loss for record in summary.records.values())
 
 
 def to_picture(summary: Summary, validation: Mapping[str, Sequence[float]], name: str, heading: str) -> Picture:
-    """The picture.
+    """Draw the picture.
 
     Args:
-        summary: with ``available`` curves.
-        validation: for each study by its test fold (or a word for all) the mean validation UAR after each epoch of the setting that it
-            chose, in [0, 1]; empty without a search.
-        name: of the file, without ending.
-        heading: what is shown, in words.
+        summary: a row with ``available`` curves.
+        validation: for each study, by its test fold (or a word for all), the mean validation UAR of the chosen setting
+            after each epoch, in [0, 1]; empty without a search.
+        name: name of the file, without ending.
+        heading: the title, in words.
     """
     folds = summary.configuration.folds
     colours = {fold: COLOURS[i % len(COLOURS)] if len(folds) <= _NAMED else COLOURS[0] for i, fold in enumerate(folds)}
@@ -81,7 +81,7 @@ def to_picture(summary: Summary, validation: Mapping[str, Sequence[float]], name
 
 
 def describe(summary: Summary, validation: Mapping[str, Sequence[float]]) -> str:
-    """The figure in words: where the losses begin and end, and what the chosen settings reached."""
+    """Describe the figure: first and last losses, and the UAR that the chosen settings reached."""
     losses = [r.curves.train_loss for r in summary.records.values() if r.curves.train_loss]
     first, last = [values[0] for values in losses], [values[-1] for values in losses]
     said = (

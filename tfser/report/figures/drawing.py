@@ -1,10 +1,10 @@
-"""One figure, drawn once, as a PNG for a folder and as an SVG that stands inside a page.
+"""One figure, drawn once, as a PNG for a folder and as an SVG inside a page.
 
-Equal figures give equal bytes: neither holds a date, a version or a random id, and both are drawn with matplotlib's own
-defaults and font, whatever the person's settings are. Knows no metric and no configuration.
+Equal figures give equal bytes: neither file holds a date, a version or a random id, and both use matplotlib's own
+defaults and font, whatever the user's settings. This module knows no metric and no configuration.
 
-In the SVG what is black takes the colour of the page's text, so that it can be read on a dark page too; what has to stay black
-there is drawn in ``INK``.
+Black in the SVG takes the colour of the page's text, so that it is readable on a dark page too. Parts that must stay
+black there are drawn in ``INK``.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ INK = "#111111"
 """Black that stays black on a dark page."""
 
 COLOURS = ("#0072b2", "#c8553d", "#2a8c5c", "#a8559b", "#8a7322", "#4f7fa8", "#b04a6a", "#6f6fb8", "#5d8a3a", "#9a6a4a")
-"""Of series; each has a contrast of at least 3 to white and to the page's dark ground."""
+"""Colours of series; each has a contrast of at least 3 to white and to the page's dark ground."""
 
 MARKERS = "os^vDP<>*X"
-"""Beside the colours, for those who cannot tell colours apart."""
+"""Marks of series, for readers who cannot tell the colours apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +36,11 @@ class Picture:
     """A finished figure."""
 
     name: str
-    """Of its file, without ending."""
+    """Name of its file, without ending."""
     kind: str
-    """What is shown, in a few words."""
+    """What it shows, in a few words."""
     description: str
-    """For those who do not see it: what it would tell them."""
+    """Its content in words, for readers who do not see it."""
     png: bytes
     svg: str
     """An ``svg`` element for a page; its ids begin with a hash of the name."""
@@ -60,16 +60,16 @@ def picture(
     """Draw a figure.
 
     Args:
-        name: of its file, without ending.
-        kind: what is shown, in a few words.
-        heading: all that its numbers depend on; stands above the PNG, each of its lines wrapped to the width.
-        description: the text that stands for it where it is not seen.
+        name: name of its file, without ending.
+        kind: what it shows, in a few words.
+        heading: all that its numbers depend on; stands above the PNG, each line wrapped to the width.
+        description: its content in words, for readers who do not see it.
         size: width and height, inches, without the heading.
-        draw: is given an empty matplotlib ``SubFigure`` of that size.
-        constrained: whether matplotlib is to lay out the axes.
-        labels: every name in it that a person chose. The SVG has the names themselves, since a page's reader has fonts of their own.
+        draw: called with an empty matplotlib ``SubFigure`` of that size.
+        constrained: whether matplotlib lays out the axes.
+        labels: all names in it from outside tfser. The SVG holds the names themselves, since a reader has other fonts.
     """
-    # Late, because matplotlib takes a second to import and most commands draw nothing.
+    # Late: matplotlib takes a second to import, and most commands draw nothing.
     import matplotlib
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -105,7 +105,7 @@ def picture(
 
 
 def families(texts: Sequence[str]) -> list[str]:
-    """Names of the fonts that a text is drawn with, matplotlib's own first; the others are made known to matplotlib."""
+    """Return the names of the fonts for a text, matplotlib's own first, and register the others with matplotlib."""
     from matplotlib import font_manager
 
     found = ["DejaVu Sans"]
@@ -118,7 +118,7 @@ def families(texts: Sequence[str]) -> list[str]:
 
 
 def _embedded(svg: str, name: str, size: tuple[float, float], head: float) -> str:
-    """The ``svg`` element as a page takes it: no prologue, no style or id that would reach beyond it, and no place for a heading."""
+    """Return the ``svg`` element for a page: no prologue, no heading, no style or id that reaches beyond it."""
     prefix = f"f{hashlib.sha256(name.encode()).hexdigest()[:8]}-"
     body = svg[svg.index(">", svg.index("<svg ")) + 1 :]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
@@ -129,12 +129,13 @@ def _embedded(svg: str, name: str, size: tuple[float, float], head: float) -> st
     body = re.sub(r"font: ([0-9.]+)px [^;\"]*", r"font-size: \1px", body)
     body = re.sub(r"\n\s*", "\n", body).strip()
     width, height, above = (72 * inches for inches in (*size, head))
-    # 1.4 pixels for a point let a label of 9 points be read; below 1 it could not, so that a narrow page scrolls instead.
-    return f'<svg viewBox="0 {above:.2f} {width:.2f} {height:.2f}" style="max-width:{1.4 * width:.0f}px;min-width:{width:.0f}px">\n{body}'
+    # At 1.4 pixels per point a label of 9 points is readable; below 1 it is not, so a narrow page scrolls instead.
+    style = f"max-width:{1.4 * width:.0f}px;min-width:{width:.0f}px"
+    return f'<svg viewBox="0 {above:.2f} {width:.2f} {height:.2f}" style="{style}">\n{body}'
 
 
 def thin(values: Sequence[float], most: int = 200) -> tuple[list[int], list[float]]:
-    """At most about so many points of a curve, evenly spaced, its last among them: their places, counted from 1, and values.
+    """Thin a curve to about ``most`` evenly spaced points with its last: their places, counted from 1, and values.
 
     >>> thin([5.0, 4.0, 3.0, 2.0, 1.0], most=3)
     ([1, 3, 5], [5.0, 3.0, 1.0])

@@ -1,6 +1,7 @@
 """The recalls of each held-out fold as a picture: one line per fold, a mark per emotion, and the fold's UAR.
 
-The mean over folds hides who is hard to recognise; this figure shows it. With several seeds a mark is the mean over them.
+The mean over folds hides which speakers are hard to recognise; this figure shows it. With several seeds a mark is the
+mean over them.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from tfser.report.tables.table import percent
 from tfser.text.fonts import Labels
 
 _LABEL = 18
-"""Characters of a fold's or an emotion's name that a picture has room for."""
+"""Most characters of a fold's or an emotion's name in a picture."""
 
 
 def to_picture(summary: Summary, name: str, heading: str) -> Picture:
-    """The picture; a fold that is missing has its line, and says so.
+    """Draw the picture; a missing fold has its line, marked as missing.
 
     Args:
-        summary: with at least one done fold.
-        name: of the file, without ending.
-        heading: what is shown, in words.
+        summary: a row with at least one done fold.
+        name: name of the file, without ending.
+        heading: the title, in words.
     """
     c = summary.configuration
     rows = -(-(len(c.emotions) + 2) // 3)
@@ -107,10 +108,11 @@ def to_picture(summary: Summary, name: str, heading: str) -> Picture:
 
 
 def describe(summary: Summary) -> str:
-    """The figure in words: the easiest and the hardest fold, and what is missing."""
+    """Describe the figure: the easiest and the hardest fold, and what is missing."""
     uars = {fold: float(np.nanmean(summary.recalls(fold))) for fold in summary.done}
     low, high = min(uars, key=lambda f: uars[f]), max(uars, key=lambda f: uars[f])
-    said = f"Marks are the recalls of the emotions; the UAR goes from {percent(uars[low])} % ({low}) to {percent(uars[high])} % ({high})."
+    ends = f"{percent(uars[low])} % ({low}) to {percent(uars[high])} % ({high})"
+    said = f"Marks are the recalls of the emotions; the UAR goes from {ends}."
     return said + (f" Missing: {', '.join(summary.missing)}." if summary.missing else "")
 
 

@@ -1,6 +1,6 @@
-"""What a search did, for a person: every setting that was tried, the one chosen per fold, and two figures.
+"""A search for a reader: every setting that was tried, the one chosen per fold, and two figures.
 
-Is given histories and draws them; opens no study and chooses nothing.
+The histories are given; no study is opened and nothing is chosen here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tfser.storage.places import Place
 from tfser.text.fonts import Labels
 
 _NAMED = 12
-"""Studies up to which each has a colour and a name of its own."""
+"""Most studies that have a colour and a name each."""
 
 COLUMNS = (
     *KEY_COLUMNS,
@@ -37,7 +37,7 @@ COLUMNS = (
     "chosen",
     "hyperparameters",
 )
-"""``setting`` counts a study's settings from 1; ``epochs`` is the best epoch of a finished one."""
+"""Columns of search.csv. ``setting`` counts a study's settings from 1; ``epochs`` is a finished one's best epoch."""
 
 
 def write(histories: Sequence[History], folder: Place) -> list[Place]:
@@ -53,12 +53,12 @@ def write(histories: Sequence[History], folder: Place) -> list[Place]:
 
 
 def to_csv(histories: Sequence[History]) -> str:
-    """search.csv: a row per setting that was tried."""
+    """Write search.csv: a row per setting that was tried."""
     return csv_text(COLUMNS, [row for history in in_order(histories) for row in _rows(history)])
 
 
 def pictures(histories: Sequence[History]) -> dict[Configuration, Picture]:
-    """A figure for each configuration that searched."""
+    """Draw a figure for each configuration with a search."""
     ordered = in_order(histories)
     names = row_names(h.configuration.key for h in ordered)
     selections = labels(h.configuration for h in ordered)
@@ -80,7 +80,7 @@ def _rows(history: History) -> list[list[Value]]:
 
 
 def to_picture(histories: Sequence[History], name: str, heading: str) -> Picture:
-    """Best validation UAR so far for each study of one configuration, and the importance of each searched setting."""
+    """Draw the best validation UAR so far for each study of a configuration, and each searched setting's importance."""
     settings = sorted({setting for h in histories for setting in h.importances})
     legend = -(-len(histories) // 4) if len(histories) <= _NAMED else 0
     names = Labels([history.label for history in histories], histories[0].configuration.unit)
@@ -136,13 +136,14 @@ def to_picture(histories: Sequence[History], name: str, heading: str) -> Picture
 
 
 def describe(histories: Sequence[History]) -> str:
-    """The figure in words: how many settings were tried, what was reached, and which setting mattered most."""
+    """Describe the figure: number of settings, UAR reached, and the most important setting."""
     states = Counter(tried.state for history in histories for tried in history.tried)
     counted = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
     chosen = [
         history.tried[history.chosen].validation_uar or 0.0 for history in histories if history.chosen is not None
     ]
-    said = f"{len(histories)} {'study' if len(histories) == 1 else 'studies'} tried {sum(states.values())} settings ({counted})."
+    studies = f"{len(histories)} {'study' if len(histories) == 1 else 'studies'}"
+    said = f"{studies} tried {sum(states.values())} settings ({counted})."
     if chosen:
         said += f" Best validation UAR of a study: {percent(min(chosen))} to {percent(max(chosen))} %."
     shares: dict[str, list[float]] = {}

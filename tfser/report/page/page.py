@@ -1,8 +1,8 @@
-"""report.html: one page that a person can read, send and print, made of the same values as the tables.
+"""report.html: one page to read, send and print, made from the same values as the tables.
 
-It needs nothing outside itself (no script, no font, no picture from elsewhere); only its links lead away. What differs from run
-to run (run ids, dates, durations, commands) comes in through ``Provenance`` alone and stands in the section "How it was made", in the
-lists of trials and behind links; without a ``Provenance``, equal results give equal bytes.
+It needs nothing outside itself (no script, no font, no picture); only its links lead away. What differs from run to run
+(run ids, dates, durations, commands) comes in through ``Provenance`` alone. It is shown in the section "How it was
+made", in the lists of trials and behind links. Without a ``Provenance``, equal results give equal bytes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _META = frozenset(
         "second",
     }
 )
-"""Columns that a narrow page shows below the row's name instead; so it does with check marks."""
+"""Columns that a narrow page shows below the row's name; check marks are shown there too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +63,12 @@ class Content:
 
 
 def page(content: Content, made: Provenance | None, folder: Place) -> str:
-    """The page.
+    """Write the page.
 
     Args:
-        content: what is shown.
+        content: what the page shows.
         made: what differs from run to run; ``None`` leaves it out.
-        folder: where the page will lie, which commands are given for.
+        folder: the folder of the page, in which its commands are to be typed.
     """
     links = _Links(content, made)
     return _template().render(
@@ -101,7 +101,7 @@ def _template() -> jinja2.Template:
 
 
 class _Links:
-    """Where a number's link leads: to its MLflow run where a server shows it, else to its trials in the page."""
+    """Targets of the numbers' links: the MLflow run if a server shows it, else the trials in the page."""
 
     def __init__(self, content: Content, made: Provenance | None) -> None:
         self._results, self._made = content.results, made
@@ -133,7 +133,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _question(content: Content) -> str:
-    """What the sweep asks, in a sentence."""
+    """Write the sweep's question in a sentence."""
     configurations = [s.configuration for s in content.summaries]
     if not configurations:
         return "Nothing was asked: this sweep has no rows."
@@ -148,13 +148,13 @@ def _question(content: Content) -> str:
 
 
 def _whole(content: Content) -> list[Summary]:
-    """The rows that the answer names: the whole models where there are any, else every row."""
+    """Return the rows that the answer names: the whole models if there are any, else every row."""
     whole = [s for s in content.summaries if content.published.is_full(s.configuration.model, s.configuration.ablation)]
     return whole or list(content.summaries)
 
 
 def _answer(summary: Summary, content: Content, links: _Links) -> dict[str, str]:
-    """One row in a sentence: its UAR, how sure it is, and what guessing would give."""
+    """Write one row in a sentence: its UAR, its uncertainty, and what guessing would give."""
     c, figures = summary.configuration, summary.figures
     said = {
         "name": _heading(summary, content.published),
@@ -183,7 +183,7 @@ def _answer(summary: Summary, content: Content, links: _Links) -> dict[str, str]
 
 
 def _missing(content: Content) -> list[dict[str, Any]]:
-    """Whatever a reader could take for done and is not: folds with their reasons, and databases that are not whole."""
+    """List what a reader might overlook: missing folds with their reasons, and incomplete databases."""
     found: list[dict[str, Any]] = []
     for summary in content.summaries:
         c = summary.configuration
@@ -205,7 +205,7 @@ def _missing(content: Content) -> list[dict[str, Any]]:
 
 
 def _table(table: Table, links: _Links) -> dict[str, Any]:
-    """A table as the template takes it."""
+    """Prepare a table for the template."""
     head, *rest = [c for c in table.columns if c.paper]
     meta = {c.key: c.key in _META or any(isinstance(row.values.get(c.key), bool) for row in table.rows) for c in rest}
     groups: list[dict[str, Any]] = []
@@ -237,7 +237,7 @@ def _table(table: Table, links: _Links) -> dict[str, Any]:
 
 
 def _kind(column: Column, meta: bool, mark: bool = False) -> str:
-    """Names of the cell's classes."""
+    """Return the names of the cell's classes."""
     return " ".join(name for name, is_so in (("n", column.numeric), ("meta", meta), ("mark", mark)) if is_so)
 
 
@@ -254,7 +254,7 @@ def _cell(column: Column, row: Row, link: str, meta: bool) -> dict[str, Any]:
 
 
 def _said(column: Column, row: Row) -> str:
-    """A cell in words that need no column title; empty for an empty one."""
+    """Write a cell in words that need no column title; empty for an empty one."""
     text, value = shown(column, row), row.values.get(column.key)
     if isinstance(value, bool):
         return f"{column.title} {text}"
@@ -280,7 +280,7 @@ def _figures(summary: Summary, content: Content) -> dict[str, Any]:
 
 
 def _trials(summary: Summary, content: Content, links: _Links, made: Provenance | None) -> dict[str, Any]:
-    """Every final trial of a row: its recalls, and with a provenance its run, its minutes and the command that repeats it."""
+    """List every final trial of a row: recalls, and with a provenance its run, minutes and the command to repeat it."""
     c, results = summary.configuration, content.results
     rows, commands = [], []
     for fold in c.folds:
@@ -320,7 +320,7 @@ def _trials(summary: Summary, content: Content, links: _Links, made: Provenance 
 
 
 def _repeat(entry: Entry | None, c: Configuration, command: str) -> str:
-    """The command that repeats the trial; empty for one that cannot be repeated by itself."""
+    """Return the command that repeats the trial; empty for a trial that cannot be repeated alone."""
     if entry is None or entry.spec is None:
         return ""
     try:
@@ -330,7 +330,7 @@ def _repeat(entry: Entry | None, c: Configuration, command: str) -> str:
 
 
 def _made(content: Content, made: Provenance, folder: Place) -> dict[str, Any]:
-    """How it was made, as far as it is known."""
+    """Collect how the results were made, as far as known."""
     results = content.results
     entries = [entry for entry in results.entries.values() if entry.started_unix]
     starts = [entry.started_unix for entry in entries]

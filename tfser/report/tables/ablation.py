@@ -1,7 +1,7 @@
 """The ablation tables, as table 5 of the first paper and table III of the second: parts, published figures, ours.
 
-Builds values only; ``formats`` writes them. One table per database, protocol, model, selection and settings: figures of
-several corpora side by side, as the papers print them, leave no room for ours beside theirs.
+This module only builds values; ``formats`` writes them. There is one table per database, protocol, model, selection and
+settings: several corpora side by side, as the papers print them, would leave no room for ours beside theirs.
 """
 
 from __future__ import annotations
@@ -49,24 +49,27 @@ _AFTER_PARTS = (
     "seeds_compared",
     *_DIFFERENCES,
 )
-"""``_sd`` is over folds, ``_seed_sd`` over seeds, ``_low`` and ``_high`` bound the 95 % interval; ``uar_mean_zeros`` counts absent
-emotions as a recall of 0. Differences are of the means of folds, this row's minus that of ``compared_with``."""
+"""Columns of ablation.csv around those of the parts.
+
+``_sd`` is over folds, ``_seed_sd`` over seeds; ``_low`` and ``_high`` bound the 95 % interval; ``uar_mean_zeros``
+counts absent emotions as a recall of 0. Differences are of the means of folds, this row minus ``compared_with``.
+"""
 
 
 def csv_columns(published: Published) -> tuple[str, ...]:
-    """Of ablation.csv: every part of every model has a column, empty for a model that has no such part."""
+    """Return the columns of ablation.csv; every part of every model has one, empty for models without it."""
     parts = dict.fromkeys(part for ablation in published.ablations for part in ablation.parts)
     return (*_BEFORE_PARTS, *parts, *_AFTER_PARTS)
 
 
 def part_title(part: str) -> str:
-    """``tf_trans`` as the papers print it: ``TF-Trans``; ``attention``: ``Attention``."""
+    """Write a part as the papers print it: ``tf_trans`` as ``TF-Trans``, ``attention`` as ``Attention``."""
     words = part.split("_")
     return "-".join(word.upper() if len(word) <= 2 else word.capitalize() for word in words)
 
 
 def tables(summaries: Sequence[Summary], published: Published, rows: Rows) -> list[Table]:
-    """One table per database, protocol, model, selection and settings, in that order."""
+    """Make one table per database, protocol, model, selection and settings, in that order."""
 
     def group(summary: Summary) -> tuple[str, ...]:
         c = summary.configuration
@@ -76,9 +79,9 @@ def tables(summaries: Sequence[Summary], published: Published, rows: Rows) -> li
 
 
 def overviews(summaries: Sequence[Summary], published: Published) -> list[Table]:
-    """As the papers print them, databases side by side, with ours below theirs: a table per protocol, model, selection and settings.
+    """Make the papers' form, databases side by side with ours below theirs: a table per protocol, model and selection.
 
-    Only where there is more than one database; what a figure leaves out is said beside that database's own table.
+    There are several only for several databases. Each database's own table says what a figure leaves out.
     """
 
     def group(summary: Summary) -> tuple[str, ...]:
@@ -139,7 +142,8 @@ def _overview(summaries: list[Summary], published: Published) -> Table:
         said.append(f"{DAGGER} Folds are missing; that database's own table names them.")
     return Table(
         name=label("ablation", "overview", first.protocol, first.model, first.selection),
-        title=f"Ablations of {published.model_title(first.model)}, {first.protocol_name}, selection {summaries[0].selection}, in percent",
+        title=f"Ablations of {published.model_title(first.model)}, {first.protocol_name}, "
+        f"selection {summaries[0].selection}, in percent",
         database="",
         columns=columns,
         rows=tuple(rows),
@@ -152,7 +156,7 @@ def _table(summaries: list[Summary], published: Published, uncertain: Rows) -> T
     first = summaries[0].configuration
     ours = {s.configuration.ablation: s for s in summaries}
     known = {a.ablation: a for a in published.ablations_of(first.model)}
-    # The papers' order; rows that were not run appear only where there is a figure to show for them.
+    # The papers' order; rows that were not run appear only if a figure is published for them.
     printed = [name for name, a in known.items() if first.database in a.figures or name in ours]
     names = printed + sorted(ours.keys() - known.keys())
     has_published = any(first.database in a.figures for a in known.values())
@@ -162,7 +166,8 @@ def _table(summaries: list[Summary], published: Published, uncertain: Rows) -> T
     columns = _columns(known, has_published, whole if pairs else "")
     chosen = summaries[0].selection
     said = f", selection {chosen}" if chosen != first.selection else ""
-    title = f"Ablations of {published.model_title(first.model)} on {uncertain.database(first)}, {first.protocol_name}{said}, in percent"
+    what = f"Ablations of {published.model_title(first.model)} on {uncertain.database(first)}"
+    title = f"{what}, {first.protocol_name}{said}, in percent"
     return Table(
         name=label("ablation", *(first.database, first.protocol, first.model, chosen)),
         title=title,
@@ -309,7 +314,8 @@ def _notes(
     if has_published:
         paper = next(a.paper for a in known.values())
         said.append(
-            f"Published: {paper}, {published.papers[paper]}; leave-one-speaker-out, as printed; how it averages over folds is not stated."
+            f"Published: {paper}, {published.papers[paper]}; leave-one-speaker-out, as printed; "
+            "how it averages over folds is not stated."
         )
     else:
         said.append(f"No ablation figure is published for {database}: the rows are ours only.")

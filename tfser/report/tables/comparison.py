@@ -1,9 +1,8 @@
-"""The comparison table: for each database, every published row and ours, each with its protocol named.
+"""The comparison table: for each database, every published row and ours, each with its protocol.
 
-Builds values only; ``formats`` and ``terminal`` write them.
+This module only builds values; ``formats`` and ``terminal`` write them.
 
-A row of ours stands twice, pooled and as mean of folds, since the papers do not say which of the two they
-print: a reader can then compare like with like whichever it was.
+Each of our rows stands twice, pooled and as mean of folds, because the papers do not say which of the two they print.
 """
 
 from __future__ import annotations
@@ -48,17 +47,20 @@ CSV_COLUMNS = (
     "uar_low",
     "uar_high",
 )
-"""Of comparison.csv. ``source`` is a paper's key or ``ours``; ``_sd`` is over folds, ``_seed_sd`` over seeds, ``_low`` and ``_high``
-bound the 95 % interval."""
+"""Columns of comparison.csv.
+
+``source`` is a paper's key or ``ours``; ``_sd`` is over folds, ``_seed_sd`` over seeds; ``_low`` and ``_high`` bound
+the 95 % interval.
+"""
 
 NOT_STATED = "not stated"
 
 POOLED, MEAN, MEAN_ZEROS = "pooled", "mean of folds", "mean of folds, absent as 0"
-"""How a row of ours averages over folds; the last counts an emotion that a fold never shows as a recall of 0."""
+"""How our rows average over folds; the last counts an emotion that a fold never shows as a recall of 0."""
 
 
 def beneath(name: str) -> tuple[Beneath, ...]:
-    """The lines below a figure of ours: its interval, and its spread over seeds.
+    """Return the lines below a figure of ours: its interval, and its spread over seeds.
 
     Args:
         name: ``war``, or the key of another figure.
@@ -84,12 +86,12 @@ _COLUMNS = (
 
 
 def label(*parts: str) -> str:
-    """A word for a LaTeX label: letters, digits and ``-`` only."""
+    """Make a word for a LaTeX label: letters, digits and ``-`` only."""
     return re.sub(r"[^a-z0-9]+", "-", " ".join(parts).lower()).strip("-")
 
 
 def tables(summaries: Sequence[Summary], published: Published, rows: Rows) -> list[Table]:
-    """One table per database and state of it, in the order of the summaries (which are sorted)."""
+    """Make one table per database and state of it, in the order of the sorted summaries."""
     by_database = groupby(summaries, key=lambda s: (s.configuration.database, s.configuration.database_digest))
     return [_table(database, list(group), published, rows) for (database, _), group in by_database]
 
@@ -167,7 +169,7 @@ def _our_rows(summary: Summary, published: Published, intervals: Mapping[str, In
         "utterances": summary.utterances,
         "speakers": len(summary.speakers),
     }
-    short = f"{method}\n(ours, {summary.selection}"  # a terminal has no room for columns that say so
+    short = f"{method}\n(ours, {summary.selection}"  # a terminal has no room for columns with this
     pooled: dict[str, Value] = {"averaging": POOLED, "terminal_method": f"{short}, pooled)"}
     mean: dict[str, Value] = {"averaging": MEAN, "terminal_method": f"{short}, mean)"}
     made = [pooled, mean]
@@ -198,7 +200,7 @@ def _our_rows(summary: Summary, published: Published, intervals: Mapping[str, In
 
 
 def comparable(summary: Summary) -> bool:
-    """Whether the row is a whole result: every fold, a whole database, nothing chosen on the test speakers."""
+    """Tell whether the row is a whole result: every fold, a complete database, nothing chosen on the test speakers."""
     return not summary.incomplete and summary.configuration.complete and summary.configuration.selection != "oracle"
 
 
@@ -216,7 +218,8 @@ def _notes(
     said += notes.of_measurement(summaries, published, uncertain)
     if theirs:
         said.append(
-            "Published figures are as printed. How they average over folds and how their settings were chosen is not stated; "
+            "Published figures are as printed. "
+            "How they average over folds and how their settings were chosen is not stated; "
             "a protocol is given where the paper names it."
         )
         if any(row.protocol and row.protocol not in protocols for row in theirs):

@@ -1,7 +1,7 @@
-r"""The written forms of a table: CSV, Markdown and LaTeX. Knows no metric, database or model.
+r"""The written forms of a table: CSV, Markdown and LaTeX, whatever it is about.
 
-CSV holds the rows' typed values (fractions, true/false, nothing where there is no number); Markdown and LaTeX
-hold what ``table.shown`` prints, escaped. LaTeX needs ``booktabs`` and nothing else.
+CSV holds the rows' typed values (fractions, true/false, nothing for a missing number). Markdown and LaTeX hold the text
+of ``table.shown``, escaped. LaTeX needs only ``booktabs``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tfser.text.streams import one_line
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
-    r"""One header row and typed rows, ``\n`` at each end of line.
+    r"""Write one header row and typed rows, with ``\n`` at each end of line.
 
     A float is written with ``repr``, so that reading it gives the same float; ``None`` and NaN are empty;
     true and false are ``true`` and ``false``.
@@ -43,17 +43,17 @@ def _csv_value(value: Value) -> str:
 
 
 def to_csv(keys: Sequence[str], tables: Sequence[Table]) -> str:
-    """The rows of all tables below one header; floats that are measured are rounded by ``table.exact``."""
+    """Write the rows of all tables below one header; measured floats are rounded by ``table.exact``."""
     rows = (row for table in tables for row in table.rows)
     values = ([row.values.get(key) for key in keys] for row in rows)
     return csv_text(keys, ([exact(v) if isinstance(v, float) and known(v) else v for v in row] for row in values))
 
 
 def escape_markdown(text: str) -> str:
-    """So that GitHub-flavoured Markdown prints the text as it is, inside a table too."""
+    """Escape a text so that GitHub-flavoured Markdown prints it unchanged, inside a table too."""
     text = re.sub(r"([\\`*\[\]<>|~$#])", r"\\\1", one_line(text))
-    text = re.sub(r"&(?=#?\w+;)", r"\\&", text)  # only where it would be read as an entity
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # an underscore within a word is an underscore
+    text = re.sub(r"&(?=#?\w+;)", r"\\&", text)  # only if it would be read as an entity
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)  # an underscore within a word needs no escape
 
 
 _LATEX = {
@@ -86,19 +86,19 @@ _LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    """So that LaTeX prints the text as it is."""
+    """Escape a text so that LaTeX prints it unchanged."""
     return "".join(_LATEX.get(character, character) for character in one_line(text))
 
 
 def _beyond_pdflatex(text: str) -> bool:
-    """Whether a character is neither ASCII nor an accented Latin letter, for which pdfLaTeX has no glyph by itself."""
+    """Tell whether pdfLaTeX has no glyph for a character: neither ASCII nor an accented Latin letter."""
     return any(
         ord(c) > 127 and ord(unicodedata.normalize("NFD", c)[0]) > 127 for c in text if c not in "ßæøåœÆØÅŒ§©®°·"
     )
 
 
 def to_markdown(heading: str, tables: Sequence[Table]) -> str:
-    """A heading, then each table with its notes; columns are aligned in the source too."""
+    """Write a heading, then each table with its notes; columns are aligned in the source too."""
     parts = [f"# {escape_markdown(heading)}\n"]
     parts += [_markdown(table) for table in tables]
     if not tables:
@@ -108,7 +108,7 @@ def to_markdown(heading: str, tables: Sequence[Table]) -> str:
 
 def _markdown(table: Table) -> str:
     columns = [c for c in table.columns if c.paper]
-    # Markdown has one header row, so that a group's name goes before each of its titles.
+    # Markdown has one header row, so a group's name precedes each of its titles.
     header = [escape_markdown(f"{c.group}: {c.title}" if c.group else c.title) for c in columns]
     body = []
     for row in table.rows:
@@ -131,24 +131,27 @@ def _markdown(table: Table) -> str:
 
 def _markdown_cell(column: Column, row: Row) -> str:
     first = escape_markdown(shown(column, row))
-    # The further lines are numbers and words of ours, in which nothing has to be escaped.
+    # The further lines are our own numbers and words, which need no escape.
     return " ".join([f"**{first}**" if column.key in row.best else first, *beneath(column, row)])
 
 
 def to_latex(tables: Sequence[Table]) -> str:
-    """One ``table`` environment each: for a document that loads booktabs, and a document by itself where it is compiled alone."""
+    """Write one ``table`` environment each, for a document that loads booktabs; the file also compiles by itself."""
     body = "\n".join(_latex(table) for table in tables) or "% no rows\n"
     head = [
-        r"% \input this into a document that loads booktabs (wide: in two columns make it table*), or compile it as it is",
+        r"% \input this into a document that loads booktabs (wide: in two columns make it table*), "
+        r"or compile it as it is",
         r"\makeatletter\ifx\@nodocument\relax\else",
-        r"\documentclass{article}\usepackage{booktabs,amssymb}\usepackage[margin=15mm]{geometry}\begin{document}\def\tfseralone{\end{document}}\fi\makeatother",
+        r"\documentclass{article}\usepackage{booktabs,amssymb}\usepackage[margin=15mm]{geometry}"
+        r"\begin{document}\def\tfseralone{\end{document}}\fi\makeatother",
     ]
     if r"\checkmark" in body:
         head.append("% with \\usepackage{amssymb} the check marks are check marks, without it root signs")
         head.append(r"\providecommand{\checkmark}{\surd}")
     if _beyond_pdflatex(body):
         head.append(
-            "% holds characters that pdfLaTeX has no glyph for: compile with XeLaTeX or LuaLaTeX and a font that has them"
+            "% holds characters that pdfLaTeX has no glyph for: "
+            "compile with XeLaTeX or LuaLaTeX and a font that has them"
         )
     return "\n".join([*head, "", body, r"\ifdefined\tfseralone\expandafter\tfseralone\fi", ""])
 

@@ -1,6 +1,6 @@
-"""The sentences that have to stand beside a table: what is missing, what a number is, what it cannot be compared with.
+"""The sentences that stand beside a table: what is missing, what a number is, what it cannot be compared with.
 
-Knows no format, and no number but counts of folds.
+This module knows no format, and no number except counts of folds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SELECTIONS = {
     "global": "one setting for all folds, chosen on validation speakers, who are test speakers of other folds",
     "oracle": "chosen on the test speakers themselves: an upper bound, not a result",
 }
-"""What each way of choosing settings means."""
+"""Ways of choosing settings, and what each means."""
 
 AVERAGING = (
     "Pooled: of one confusion matrix that holds every test utterance. "
@@ -30,27 +30,27 @@ AVERAGING = (
 )
 
 ZEROS = (
-    "Absent as 0: the same mean of folds where an emotion that a fold never shows counts as a recall of 0. It is not ours, and stands "
-    "here because some of the literature counts so."
+    "Absent as 0: the same mean of folds where an emotion that a fold never shows counts as a recall of 0. "
+    "It is not ours, and stands here because some of the literature counts so."
 )
 
 OURS = (
-    "Ours, in neither paper: features are standardised per mel band with the statistics of the training speakers; where a paper leaves a "
-    "setting open, ours stands."
+    "Ours, in neither paper: features are standardised per mel band with the statistics of the training speakers; "
+    "where a paper leaves a setting open, ours stands."
 )
 
 BEST = (
-    f"Bold: the highest figure of its column. Rows of ours with {DAGGER}, of an incomplete database or with settings chosen on the "
-    "test speakers are never bold."
+    f"Bold: the highest figure of its column. Rows of ours with {DAGGER}, "
+    "of an incomplete database or with settings chosen on the test speakers are never bold."
 )
 
 
 def of_database(summaries: Sequence[Summary], published: Published) -> list[str]:
-    """What is to be said of one database, whichever of its rows are shown.
+    """Say what belongs beside one database, whichever of its rows are shown.
 
     Args:
         summaries: rows of one database.
-        published: to tell whether the emotions are those of the papers.
+        published: the papers' figures, to compare the emotions with theirs.
     """
     notes: list[str] = []
     for configuration in (s.configuration for s in summaries):
@@ -66,7 +66,8 @@ def of_database(summaries: Sequence[Summary], published: Published) -> list[str]
         if theirs is not None and theirs != set(configuration.emotions):
             ours = ", ".join(sorted(configuration.emotions))
             notes.append(
-                f"{name}: another task than the published one; emotions here: {ours}; there: {', '.join(sorted(theirs))}."
+                f"{name}: another task than the published one; "
+                f"emotions here: {ours}; there: {', '.join(sorted(theirs))}."
             )
     whole = max(summaries, key=lambda s: s.utterances, default=None)
     if whole is not None and whole.done:
@@ -79,7 +80,7 @@ def of_database(summaries: Sequence[Summary], published: Published) -> list[str]
 
 
 def of_measurement(summaries: Sequence[Summary], published: Published, uncertain: Rows) -> list[str]:
-    """How the numbers were made: selection, averaging, seeds, intervals, absent emotions, and every missing fold by name."""
+    """Say how the numbers were made: selection, averaging, seeds, intervals, absent emotions, and all missing folds."""
     notes = [AVERAGING]
     if any(s.zeros_differ for s in summaries):
         notes.append(ZEROS)
@@ -104,7 +105,7 @@ def of_measurement(summaries: Sequence[Summary], published: Published, uncertain
 
 
 def _intervals(summaries: Sequence[Summary], uncertain: Rows) -> list[str]:
-    """What the intervals are, how much they cover where that was measured, and why one is missing."""
+    """Say what the intervals are, their coverage if measured, and why one is missing."""
     notes: list[str] = []
     given: list[tuple[str, uncertainty.Interval]] = []
     for summary in summaries:
@@ -119,10 +120,10 @@ def _intervals(summaries: Sequence[Summary], uncertain: Rows) -> list[str]:
 
 
 def of_coverage(intervals: Iterable[tuple[str, uncertainty.Interval]]) -> list[str]:
-    """How often such intervals held the truth: one sentence for each number of folds, over all figures and rows of a table.
+    """Say how often such intervals held the truth: a sentence per number of folds, over a table's figures and rows.
 
     Args:
-        intervals: each with what a fold is, ``speaker`` or ``session``.
+        intervals: each with the unit of a fold, ``speaker`` or ``session``.
     """
     covered: dict[tuple[str, int], list[float]] = {}
     for unit, interval in intervals:
@@ -136,7 +137,7 @@ def of_coverage(intervals: Iterable[tuple[str, uncertainty.Interval]]) -> list[s
 
 
 def of_pairs(pairs: Sequence[Pair], whole: str) -> list[str]:
-    """What the paired comparisons of an ablation table are, and whether any significance is claimable at all.
+    """Say what an ablation table's paired comparisons are, and whether any significance is claimable at all.
 
     Args:
         pairs: the comparisons of one figure.
@@ -147,7 +148,8 @@ def of_pairs(pairs: Sequence[Pair], whole: str) -> list[str]:
     unit, count = pairs[0].first.unit, len(pairs)
     corrected = f", corrected after Holm for the {count} comparisons of this table" if count > 1 else ""
     notes = [
-        f"UAR − {whole}: difference of the means of folds in percentage points, paired on the same folds, seeds and utterances, with its "
+        f"UAR − {whole}: difference of the means of folds in percentage points, "
+        "paired on the same folds, seeds and utterances, with its "
         f"95 % interval; p: two-sided sign-flip permutation test over the held-out {unit}s{corrected}."
     ]
     for pair in pairs:
@@ -165,7 +167,7 @@ def _absent(summary: Summary) -> list[str]:
 
 
 def _settings(summary: Summary, published: Published) -> list[str]:
-    """What a row with fixed settings has beside the published ones."""
+    """Say how a row with fixed settings differs from the published ones."""
     c = summary.configuration
     said = beside_published(c) if c.selection == "fixed" else ""
     return (
@@ -177,7 +179,8 @@ def _settings(summary: Summary, published: Published) -> list[str]:
 
 def _missing(summary: Summary, published: Published) -> str:
     configuration = summary.configuration
-    label = f"{published.row_title(configuration.model, configuration.ablation)}, {configuration.protocol_name}, {summary.selection}"
+    row = published.row_title(configuration.model, configuration.ablation)
+    label = f"{row}, {configuration.protocol_name}, {summary.selection}"
     parts = []
     if summary.missing:
         parts.append("missing " + "; ".join(f"{fold} ({why})" for fold, why in sorted(summary.missing.items())))

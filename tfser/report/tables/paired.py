@@ -1,10 +1,10 @@
-"""Rows in the form that ``tfser.evaluation.uncertainty`` takes, and every paired comparison of two rows.
+"""Rows for ``tfser.evaluation.uncertainty``, and every paired comparison of two rows.
 
-Draws no random number itself. Rows are compared where they were measured on the same test utterances: within one
+No random number is drawn here. Two rows are compared if they were measured on the same test utterances: within one
 database and protocol, on the folds and seeds that both have.
 
-An ablation is compared with the whole model of its own table, and those comparisons are one family for Holm's correction. Other
-pairs are written uncorrected, since which of them a reader looks at is not known.
+An ablation is compared with the whole model of its own table, and those comparisons are one family for Holm's
+correction. Other pairs are written uncorrected, because a reader may look at any of them.
 """
 
 from __future__ import annotations
@@ -39,17 +39,20 @@ COLUMNS = (
     "comparisons",
     "p_holm",
 )
-"""Of paired.csv. ``difference`` is the first row's figure minus the other's, ``p_smallest`` the smallest p that so many folds can
-give, ``p_holm`` the p corrected for the ``comparisons`` of one ablation table; empty for a pair that stands in none."""
+"""Columns of paired.csv.
+
+``difference`` is the first row's figure minus the other's; ``p_smallest`` is the smallest p that so many folds can
+give; ``p_holm`` is the p corrected for the ``comparisons`` of one ablation table, empty for a pair in none.
+"""
 
 
 COMPARED = ("uar_mean", "war_mean")
-"""The figures that rows are compared in: pairing is over held-out folds, which the pooled figures weigh by their utterances."""
+"""Figures that are compared: pairing is over held-out folds, which pooled figures would weigh by their utterances."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """One figure of two rows, on what both have."""
+    """The comparison of one figure between two rows, on what both have."""
 
     first: Configuration
     second: Configuration
@@ -61,18 +64,18 @@ class Pair:
     seeds: tuple[int, ...]
     """The seeds that both have."""
     comparisons: int = 1
-    """How many comparisons the ablation table holds that this one stands in; 1 where it stands in none."""
+    """Number of comparisons in its ablation table; 1 outside such a table."""
     p_holm: float | None = None
-    """Corrected for those; ``None`` where it stands in no ablation table."""
+    """The p corrected for those; ``None`` outside an ablation table."""
 
     @property
     def no_claim(self) -> str:
-        """Why no significance is claimable whatever the scores; empty where one is."""
+        """Why no significance is claimable whatever the scores; empty if one is."""
         return uncertainty.no_claim(self.comparison.folds, self.comparisons)
 
 
 def scores(summary: Summary) -> uncertainty.Row | None:
-    """The row's test predictions over its done folds; ``None`` when there is none."""
+    """Return the row's test predictions over its done folds; ``None`` if there are none."""
     index = {emotion: i for i, emotion in enumerate(summary.configuration.emotions)}
     trials = []
     for fold, seed in summary.matrices:
@@ -91,11 +94,11 @@ def scores(summary: Summary) -> uncertainty.Row | None:
 
 
 class Rows:
-    """The summaries' rows with their intervals and comparisons, each made when it is first asked for.
+    """The summaries' rows with their intervals and comparisons, each made when first needed.
 
     Args:
         summaries: sorted by key.
-        published: which ablation is the whole model.
+        published: tells which ablation is the whole model.
     """
 
     def __init__(self, summaries: Sequence[Summary], published: Published) -> None:
@@ -107,16 +110,16 @@ class Rows:
         self.intervals: Mapping[tuple[str, ...], Mapping[str, uncertainty.Interval]] = {
             key: uncertainty.intervals(row) if row else {} for key, row in self._scores.items()
         }
-        """Key of a configuration to the interval of each figure; nothing where no fold is done."""
+        """Key of a configuration to the interval of each figure; empty if no fold is done."""
 
     def database(self, configuration: Configuration) -> str:
-        """The name of a row's database, with its digest where there are rows of another state of it."""
+        """Return the name of a row's database, with its digest if other rows have another state of it."""
         c = configuration
         states = {other.database_digest for other in self._configurations if other.database == c.database}
         return f"{c.database} ({c.database_digest or 'digest not recorded'})" if len(states) > 1 else c.database
 
     def against_whole(self, configuration: Configuration, figure: str) -> Pair | None:
-        """The comparison of an ablation with the whole model of its table, where there is one."""
+        """Return the comparison of an ablation with the whole model of its table, if there is one."""
         whole = next((c for c in self._configurations if self._is_whole_of(c, configuration)), None)
         if whole is None:
             return None
@@ -131,7 +134,7 @@ class Rows:
         return self._tables[whole.key, figure].get(configuration.key)
 
     def pairs(self) -> list[Pair]:
-        """Every two rows of one state of a database and one protocol, sorted; an ablation before the whole model of its table."""
+        """Compare every two rows of one state of a database and one protocol, sorted, ablations before whole models."""
         made: list[Pair] = []
         for one, other in combinations(self._configurations, 2):
             if (one.database, one.database_digest, one.protocol) != (
@@ -152,7 +155,7 @@ class Rows:
         return self._published.is_full(c.model, c.ablation)
 
     def _is_whole_of(self, whole: Configuration, c: Configuration) -> bool:
-        """Whether ``whole`` is the whole model of the ablation table that ``c`` stands in."""
+        """Tell whether ``whole`` is the whole model of the ablation table of ``c``."""
         same = replace(c, ablation=whole.ablation).key == whole.key
         return same and self._whole(whole) and c.key != whole.key
 
@@ -169,7 +172,7 @@ class Rows:
         if not set(one.folds) & set(other.folds) or not set(one.seeds) & set(other.seeds):
             return ()
         one, other = uncertainty.shared(one, other)
-        if one.keys != other.keys:  # two states of a database by one name
+        if one.keys != other.keys:  # two states of a database with one name
             return ()
         return tuple(
             Pair(
@@ -185,7 +188,7 @@ class Rows:
 
 
 def tables(pairs: Sequence[Pair], published: Published) -> list[Table]:
-    """Every paired comparison, one table per database and protocol."""
+    """Make every paired comparison, one table per database and protocol."""
     selections = labels(c for pair in pairs for c in (pair.first, pair.second))
 
     def place(pair: Pair) -> tuple[str, str, str]:
@@ -211,9 +214,10 @@ def tables(pairs: Sequence[Pair], published: Published) -> list[Table]:
             }
             values |= {f"{measure}_low": numbers.interval.low, f"{measure}_high": numbers.interval.high}
         said = [
-            "Difference of the means of folds in percentage points, the first row minus the second, paired on the same folds, seeds and "
-            "utterances, with its 95 % interval; p: two-sided sign-flip permutation test over folds, uncorrected; Holm: corrected for the "
-            "comparisons of the ablation table that it stands in."
+            "Difference of the means of folds in percentage points, the first row minus the second, "
+            "paired on the same folds, seeds and utterances, with its 95 % interval; "
+            "p: two-sided sign-flip permutation test over folds, uncorrected; "
+            "Holm: corrected for the comparisons of the ablation table that it stands in."
         ]
         said += dict.fromkeys(pair.no_claim for pair in together if pair.no_claim)
         protocol_name = together[0].first.protocol_name
@@ -255,7 +259,7 @@ _TABLE_COLUMNS = (
 
 
 def to_csv(pairs: Sequence[Pair]) -> str:
-    """paired.csv."""
+    """Write paired.csv."""
     rows: list[list[Value]] = []
     for pair in pairs:
         other, made = pair.second, pair.comparison

@@ -1,6 +1,6 @@
-"""A table as a value: typed rows, printed columns and notes; one value is rendered to every format.
+"""A table as a value: typed rows, printed columns and notes, rendered to every format.
 
-Knows neither what the numbers mean nor how Markdown, LaTeX or a terminal write them.
+This module knows neither the meaning of the numbers nor how Markdown, LaTeX or a terminal write them.
 """
 
 from __future__ import annotations
@@ -11,116 +11,116 @@ from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_EVEN, Decimal
 
 Value = str | int | float | bool | None
-"""A cell. ``None`` and NaN are both "there is no such number"."""
+"""A cell. ``None`` and NaN both mean that the number does not exist."""
 
 DAGGER = "†"
-"""Marks numbers that leave out folds."""
+"""Mark of numbers that leave out folds."""
 OTHER_PROTOCOL = "‡"
-"""Marks a published row under another protocol than ours."""
+"""Mark of a published row under another protocol than ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beneath:
-    """A further line of a cell; left out where one of its values does not exist."""
+    """A further line of a cell; it is left out if one of its values does not exist."""
 
     text: str
-    """What is printed, with ``{}`` for each value."""
+    """The printed text, with ``{}`` for each value."""
     keys: tuple[str, ...]
-    """Which of a row's values those are."""
+    """Keys of those values in a row."""
     form: str = "percent"
     """One of ``FORMS``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A printed column (a CSV file names its own)."""
+    """A printed column; a CSV file has its own columns."""
 
     key: str
-    """Which of a row's values it prints."""
+    """Key of the value that it prints."""
     title: str
     group: str = ""
     """Header over neighbouring columns of the same group."""
     numeric: bool = False
-    """Fractions, printed in ``form`` and aligned to the right."""
+    """Whether it holds numbers, printed in ``form`` and aligned to the right."""
     form: str = "percent"
-    """One of ``FORMS``; the highest figure of a column is told only among percentages."""
+    """One of ``FORMS``; only percentages have a highest figure."""
     spread: str = ""
-    """Key of the standard deviation that is printed behind the number."""
+    """Key of the standard deviation printed behind the number."""
     beneath: tuple[Beneath, ...] = ()
     """Further lines of its cells."""
     published: bool = False
-    """Holds printed figures, which neither leave out folds nor lose their standing because our row does."""
+    """Whether it holds published figures, which are complete whatever our row lacks."""
     terminal: bool = True
     """Whether a terminal of 80 columns has room for it."""
     paper: bool = True
     """Whether Markdown and LaTeX print it."""
     width: int = 0
-    """Characters after which a terminal and LaTeX wrap it; 0 leaves it alone."""
+    """Characters at which a terminal and LaTeX wrap it; 0 for no wrapping."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row: its values by key, and how to print them."""
+    """One row: its values by key, and how they are printed."""
 
     values: Mapping[str, Value]
     ours: bool
-    """Measured here, not published."""
+    """Whether it was measured here and not published."""
     about: tuple[str, ...] = ()
-    """Key of the configuration that the row is about; empty for a published row."""
+    """Key of the row's configuration; empty for a published row."""
     about_keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The same by column, where a row is about several."""
+    """The same by column, for a row about several configurations."""
     marked: bool = False
-    """The numbers leave out folds."""
+    """Whether the numbers leave out folds."""
     marked_keys: frozenset[str] = frozenset()
-    """Columns whose numbers leave out folds, where that is not so of the whole row."""
+    """Columns whose numbers leave out folds, if not the whole row does."""
     comparable: bool = True
     """Whether the row may hold the best figure of a column."""
     nothing: str = ""
-    """Printed where a number does not exist."""
+    """Text for a number that does not exist."""
     best: frozenset[str] = frozenset()
     """Keys of the columns in which it holds the best figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Columns, rows, and what has to be said beside them."""
+    """Columns, rows, and the notes beside them."""
 
     name: str
     """A word for labels: letters, digits, ``-``."""
     title: str
     database: str
-    """Of which it is; empty for a table over several."""
+    """Its database; empty for a table over several."""
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = field(default=())
     terminal_notes: tuple[str, ...] | None = None
-    """The notes of a terminal, where the others stand beside another table already; ``None``: all."""
+    """Notes for a terminal, if another table there has the others already; ``None`` for all."""
     ruled: bool = True
-    """Whether a line stands between published rows and ours."""
+    """Whether a line separates published rows from ours."""
     best_note: str = ""
-    """What bold figures mean; said where there are some, and not in a terminal, which prints ours bold."""
+    """Meaning of bold figures; printed if there are any, but not in a terminal, which prints ours bold."""
 
     @property
     def paper_notes(self) -> tuple[str, ...]:
-        """The notes of Markdown and LaTeX."""
+        """Notes for Markdown and LaTeX."""
         return (*self.notes, self.best_note) if self.best_note and any(row.best for row in self.rows) else self.notes
 
 
 def known(value: Value) -> bool:
-    """Whether there is such a value at all."""
+    """Tell whether a value exists."""
     return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
 def exact(value: float) -> float:
-    """The float that files hold: 12 decimals.
+    """Round a float for files, to 12 decimals.
 
-    Far beyond what is printed, and short of the last bits, which depend on the order of a sum.
+    That is far beyond what is printed, and short of the last bits, which depend on the order of a sum.
     """
     return round(float(value), 12) + 0.0  # + 0.0 turns -0.0 into 0.0
 
 
 def percent(fraction: float) -> str:
-    """With two decimals, exact ties to the even digit as Python's own formatting does.
+    """Write a fraction in percent, with two decimals; exact ties go to the even digit, as in Python's own formatting.
 
     >>> percent(0.7443), percent(1 / 3), percent(0.00625)
     ('74.43', '33.33', '0.62')
@@ -130,7 +130,7 @@ def percent(fraction: float) -> str:
 
 
 def points(fraction: float) -> str:
-    """A difference in percentage points, always with its sign.
+    """Write a difference in percentage points, always with its sign.
 
     >>> points(0.0123), points(-0.5), points(0.0)
     ('+1.23', '−50.00', '+0.00')
@@ -140,7 +140,7 @@ def points(fraction: float) -> str:
 
 
 def probability(p: float) -> str:
-    """A p-value with three decimals; a smaller one is said to be smaller.
+    """Write a p-value with three decimals, or as smaller than 0.001.
 
     >>> probability(0.125), probability(0.00004)
     ('0.125', '< 0.001')
@@ -149,21 +149,22 @@ def probability(p: float) -> str:
 
 
 FORMS: Mapping[str, Callable[[float], str]] = {"percent": percent, "points": points, "probability": probability}
-"""How a number is printed."""
+"""Forms in which a number is printed."""
 
 
 def beneath(column: Column, row: Row) -> list[str]:
-    """The further lines of the cell, before any escaping."""
+    """Return the further lines of the cell, before any escaping."""
     lines = []
     for line in column.beneath:
         values = [row.values.get(key) for key in line.keys]
         if all(known(value) for value in values):
-            lines.append(line.text.format(*(FORMS[line.form](float(value)) for value in values)))  # type: ignore[arg-type]
+            form = FORMS[line.form]
+            lines.append(line.text.format(*(form(float(value)) for value in values)))  # type: ignore[arg-type]
     return lines
 
 
 def shown(column: Column, row: Row) -> str:
-    """The first line of the cell before any escaping."""
+    """Return the first line of the cell, before any escaping."""
     value = row.values.get(column.key)
     if not known(value):
         return row.nothing if column.numeric else ""
@@ -186,7 +187,7 @@ def with_best(rows: Sequence[Row], columns: Sequence[Column], thing: str) -> tup
 
     Args:
         rows: the table's rows; those that are not comparable cannot hold the best.
-        columns: of which the numeric ones are looked at.
+        columns: the columns; only numeric ones matter.
         thing: key of what a row is about; nothing is best among rows that are all about one thing.
     """
     best: list[set[str]] = [set() for _ in rows]

@@ -1,6 +1,6 @@
-"""The tables in a terminal of 80 columns, and as plain text where the output is no terminal.
+"""The tables in a terminal of 80 columns, and as plain text if the output is no terminal.
 
-Prints only; the tables come from ``comparison`` and ``ablation``, the latter where more than one ablation was run.
+This module only prints. The tables come from ``comparison``, and from ``ablation`` if several ablations were run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def show(results: Results, console: Console) -> None:
 
     Args:
         results: the sweep's rows and records.
-        console: where to; without colour and with ASCII lines and marks where it cannot show others.
+        console: the target; without colour, and with ASCII lines and marks if it cannot show others.
 
     Raises:
         RecordError: a record contradicts itself or its row.
@@ -52,7 +52,7 @@ def show_tables(tables: Sequence[Table], console: Console) -> None:
 
     Args:
         tables: in this order.
-        console: where to; see ``show``.
+        console: the target; see ``show``.
     """
     for table in tables:
         console.print(_rich(table, console))
@@ -74,7 +74,7 @@ def _rich(table: Table, console: Console) -> RichTable:
         title=_text(table.title, console),
         title_justify="left",
         title_style="bold",
-        box=box.SIMPLE_HEAD,  # rich takes an ASCII box by itself where the console has no other characters
+        box=box.SIMPLE_HEAD,  # rich uses an ASCII box if the console has no other characters
         show_edge=False,
         padding=0,
     )
@@ -88,7 +88,7 @@ def _rich(table: Table, console: Console) -> RichTable:
 
 
 def _broken(title: str, width: int) -> list[str]:
-    """A title in lines of about ``width``, broken at spaces and, unlike textwrap, at any hyphen."""
+    """Break a title into lines of about ``width``, at spaces and, unlike textwrap, at any hyphen."""
     if not width or len(title) <= width:
         return [title]
     return textwrap.wrap(title.replace("-", "- "), width, break_long_words=False, break_on_hyphens=False)
@@ -97,6 +97,6 @@ def _broken(title: str, width: int) -> list[str]:
 def _cell(column: Column, row: Row, console: Console) -> Text:
     lines = [_text(line, console) for line in [*shown(column, row).split("\n"), *beneath(column, row)]]
     if column.width and not column.numeric:
-        # textwrap breaks a long word at its hyphens, rich only anywhere: leave-one- / speaker-out.
+        # textwrap breaks a long word at its hyphens, rich anywhere: leave-one- / speaker-out.
         lines = [part for line in lines for part in textwrap.wrap(line, column.width)]
     return Text("\n".join(lines), style="bold" if row.ours else "")
