@@ -81,6 +81,22 @@ def test_importing_the_training_part_needs_neither_ray_nor_optuna_nor_mlflow():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+def test_importing_tfser_loads_nothing_of_it_and_yet_names_the_functions_for_notebooks():
+    code = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "import tfser\n"
+        "loaded = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        "assert not loaded - {'tfser'} - sys.stdlib_module_names, loaded\n"
+        "assert not [name for name in sys.modules if name.startswith('tfser.')]\n"
+        "assert {'describe', 'load_database', 'results', 'run'} < set(dir(tfser))\n"
+        "assert not hasattr(tfser, 'sweeps')\n"
+        "for name in ('torch', 'ray', 'optuna', 'mlflow', 'pandas'): sys.modules[name] = None\n"
+        "assert tfser.load_database.__module__ == 'tfser.interface'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 @pytest.mark.full
 def test_the_training_part_of_the_benchmark_runs_with_torch_torchaudio_numpy_and_soundfile_alone(tmp_path):
     """And with what these bring along themselves."""
