@@ -280,8 +280,8 @@ def _words(flag: str, value: object) -> list[str]:
         return [flag]
     if isinstance(value, Mapping):
         value = [f"{key}={each}" for key, each in value.items()]
-    single = isinstance(value, (str, PathLike)) or not isinstance(value, Iterable)
-    words = [str(each) for each in ([value] if single else value)]  # type: ignore[union-attr]
+    values = value if isinstance(value, Iterable) and not isinstance(value, (str, PathLike)) else [value]
+    words = [str(each) for each in values]
     if any(word.startswith("-") for word in words):  # a name, not the next option
         return [f"{flag}={word}" for word in words]
     return [flag, *words] if words else []
