@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tfser import __version__
 
@@ -109,3 +110,13 @@ def test_the_training_part_of_the_benchmark_runs_with_torch_torchaudio_numpy_and
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "figures.json")], cwd=ROOT, check=True)
     assert "step, one core, beside the plain form" in (tmp_path / "figures.json").read_text(encoding="utf-8")
+
+
+def test_a_commit_is_checked_by_what_make_lint_runs():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (line,) = (line for line in makefile.splitlines() if "lint-imports" in line)
+    linted = [command.strip().replace("$(BIN)", ".venv/bin") for command in line.split("&&")]
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert local["repo"] == "local"  # nothing is downloaded
+    checked = [hook["entry"] for hook in local["hooks"]]
+    assert checked == [command.replace("format --check", "format") for command in linted]
