@@ -87,11 +87,11 @@ class Results:
     folder: Place
     """Folder of the tables; its ``report.html`` shows everything."""
     summary: pd.DataFrame
-    """A row per configuration: its recalls over all folds, and how many folds are done."""
+    """A row per configuration, with its recalls over all folds and the number of folds that are done."""
     folds: pd.DataFrame
-    """A row per finished final trial: its recalls on the test fold."""
+    """A row per finished final trial, with its recalls on the test fold."""
     predictions: pd.DataFrame
-    """A row per test utterance of each final trial: truth, prediction, probabilities."""
+    """A row per test utterance of each final trial, with truth, prediction and probabilities."""
 
     def __repr__(self) -> str:
         return f"<results in {self.folder}: {len(self.summary)} rows, {len(self.folds)} final trials>"
@@ -119,7 +119,7 @@ def describe(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -
 
     Args:
         databases: as for ``load_database``.
-        options: of the sweep.
+        options: those of ``SweepOptions``.
 
     Raises:
         RequestError: with every problem of the request.
@@ -137,7 +137,7 @@ def run(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -> Res
 
     Args:
         databases: as for ``load_database``.
-        options: of the sweep.
+        options: those of ``SweepOptions``.
 
     Raises:
         RequestError: with every problem of the request; nothing was started.
