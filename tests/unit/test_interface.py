@@ -131,34 +131,35 @@ def test_the_built_in_database_alone_is_the_demonstration():
 
 @pytest.fixture(scope="module")
 def ran(tiny_manifest, tmp_path_factory):
-    """Two folders of one sweep, run by the function and by the command, and what the function gave."""
-    by_function, by_command = tmp_path_factory.mktemp("function"), tmp_path_factory.mktemp("command")
-    found = tfser.run(tiny_manifest, out=by_function, name="n", **ONE)
-    assert sweep_command.main(arguments(tiny_manifest, by_command, "--name", "n")) == 0
-    return by_function, by_command, found
-
-
-def test_run_writes_the_tables_of_the_command_to_the_byte(ran):
-    by_function, by_command, _ = ran
-    assert tables_of(by_function / "n") == tables_of(by_command / "n")
+    """The folder of a sweep that the function ran, and what it gave."""
+    out = tmp_path_factory.mktemp("function")
+    return out, tfser.run(tiny_manifest, out=out, name="n", **ONE)
 
 
 def test_run_gives_the_tables_that_it_wrote(ran, tiny_manifest):
-    by_function, _, found = ran
-    assert found.folder == by_function / "n"
+    out, found = ran
+    assert found.folder == out / "n"
     assert found.folds.fold.tolist() == ["anna", "bert", "carl", "dora"]
     assert found.summary.folds_done.tolist() == found.summary.folds_total.tolist() == [4]
     assert len(found.predictions) == len(tfser.load_database(tiny_manifest).utterances) == 36
     right = found.predictions.truth == found.predictions.predicted
     assert found.summary.war_pooled[0] == pytest.approx(right.mean(), abs=1e-12)
-    assert repr(found) == f"<results in {by_function / 'n'}: 1 rows, 4 final trials>"
+    assert repr(found) == f"<results in {out / 'n'}: 1 rows, 4 final trials>"
 
 
-def test_a_sweep_of_the_function_is_resumed_by_the_command_and_the_other_way_round(ran, tiny_manifest, capsys):
-    by_function, by_command, _ = ran
-    assert sweep_command.main(arguments(tiny_manifest, by_function, "--name", "n")) == 0
+def test_the_command_resumes_a_sweep_of_the_function(ran, tiny_manifest, capsys):
+    out, _ = ran
+    assert sweep_command.main(arguments(tiny_manifest, out, "--name", "n")) == 0
     assert "4 were there already" in capsys.readouterr().out
-    tfser.run(tiny_manifest, out=by_command, name="n", **ONE)
+
+
+@pytest.mark.full
+def test_run_writes_the_tables_of_the_command_to_the_byte_and_resumes_its_sweep(ran, tiny_manifest, tmp_path, capsys):
+    out, _ = ran
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--name", "n")) == 0
+    assert tables_of(out / "n") == tables_of(tmp_path / "n")
+    capsys.readouterr()
+    tfser.run(tiny_manifest, out=tmp_path, name="n", **ONE)
     said = capsys.readouterr().out
     assert said.startswith("Sweep n\n  tiny: 36 utterances")
     assert "4 were there already" in said
