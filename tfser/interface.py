@@ -7,7 +7,6 @@ everything else, so either resumes what the other began.
 
 from __future__ import annotations
 
-import argparse
 import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +23,8 @@ from tfser.text.typed import clipped
 
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
+
+    from tfser.sweep.options import Options
 
 
 class SweepOptions(TypedDict, total=False):
@@ -149,12 +150,11 @@ def run(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -> Res
     from tfser.sweep.request import check
     from tfser.sweep.run import Run
 
-    arguments = _arguments("tfser.run", databases, options)
-    sweep = check(arguments)
+    sweep = check(_arguments("tfser.run", databases, options))
     console = Console(force_jupyter=False)  # plain lines: a notebook would need a package for a live table
     console.print(_described(sweep).text, soft_wrap=True, markup=False, highlight=False)
     with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
-        if Run(sweep, arguments, console)() == 130:
+        if Run(sweep, console)() == 130:
             raise KeyboardInterrupt
     return results(sweep.out / sweep.name)
 
@@ -219,41 +219,40 @@ def _described(sweep: Any) -> Description:
     )
 
 
-def _arguments(source: str, databases: Sequence[object], options: Mapping[str, object]) -> argparse.Namespace:
+def _arguments(source: str, databases: Sequence[object], options: Mapping[str, object]) -> Options:
     """Return what the command's own parser makes of databases and options.
 
     Raises:
         RequestError: with every one that has not the form that is meant.
     """
-    from tfser.sweep.options import parser
+    from tfser.sweep.options import parse, parser
 
     p = parser()
     p.error = _refuse  # type: ignore[method-assign]
     problems: list[str] = []
 
-    def parsed(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    def left_over(words: Sequence[str]) -> list[str]:
         try:
-            return p.parse_known_args(words)
+            return p.parse_known_args(words)[1]
         except RequestError as error:
             problems.extend(error.problems)
-            return argparse.Namespace(), []
+            return []
 
     typed = [_database(database, problems) for database in databases]
-    parsed(typed)
+    left_over(typed)
     for name, value in options.items():
         if name not in SweepOptions.__annotations__:
             problems.append(unknown("option", name, SweepOptions.__annotations__))
             continue
         words = _words(f"--{name.replace('_', '-')}", value)
-        if parsed([".", *words])[1]:
+        if left_over([".", *words]):
             detail = "it takes one value, or True or False where it is a switch"
             problems.append(f"{name}: {clipped(value)} is too much; {detail}")
         typed += words
-    arguments, _ = parsed(typed)
+    left_over(typed)
     if problems:
         raise RequestError(source, list(dict.fromkeys(problems)))
-    arguments.typed = typed
-    return arguments
+    return parse(typed)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -43,6 +43,32 @@ def test_everything_that_can_change_a_number_changes_the_id(change):
     assert replace(SPEC, **change).trial_id != SPEC.trial_id
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            {"purpose": "fnial", "epochs": -3},
+            r"purpose 'fnial' is not one of .*; -3 epochs are not a whole number from 1",
+        ),
+        ({"protocol": "speeker"}, "protocol 'speeker' is not one of speaker, session"),
+        ({"leaks": ("standardisation", "random_split")}, "leaks .* are not of random_split, standardisation, sorted"),
+        ({"fold": ""}, "database, fold, model and ablation need a name"),
+        ({"epochs": 2.0}, "2.0 epochs are not a whole number"),
+        ({"epochs": True}, "True epochs are not a whole number"),
+        ({"seed": -1}, "seed -1 is not a whole number from 0"),
+        ({"purpose": "search"}, r"purpose search with validation speakers \(\)"),
+        ({"validation": ("08",)}, r"purpose final with validation speakers \('08',\)"),
+        ({"purpose": "search", "validation": ("03",)}, "fold 03 would be validated on"),
+        ({"hyperparameters": (("learning_rate", 0.1), ("batch_size", 4))}, "are not sorted, each once"),
+        ({"hyperparameters": (("batch_size", 4), ("batch_size", 8))}, "are not sorted, each once"),
+        ({"hyperparameters": (("learning_rate", float("nan")),)}, "learning_rate not finite"),
+    ],
+)
+def test_what_is_no_trial_cannot_be_made(change, why):
+    with pytest.raises(ValueError, match=why):
+        replace(SPEC, **change)
+
+
 def test_a_spec_survives_json():
     assert TrialSpec.from_dict(json.loads(SPEC.to_json())) == SPEC
     leaking = replace(SPEC, leaks=("random_split", "standardisation"))
