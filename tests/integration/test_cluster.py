@@ -47,7 +47,7 @@ def test_trials_run_on_every_node_and_the_tables_are_those_of_one_process(cluste
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Training, 2 trials at once" in done.stdout
     entries = [json.loads(path.read_text()) for path in (tmp_path / ".tfser" / "ledger").glob("*/*.json")]
-    assert {entry.machine.circumstances["node"] for entry in entries} == {node.id for node in cluster.workers}
+    assert {entry["machine"]["node"] for entry in entries} == {node.id for node in cluster.workers}
     assert tables_of(tmp_path) == reference
 
 

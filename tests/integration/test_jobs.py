@@ -111,7 +111,7 @@ def test_an_uploaded_working_directory_is_what_driver_and_workers_run(cluster, u
     assert code == 0, said
     assert json.loads((tmp_path / "home" / "s" / "sweep.json").read_text())["versions"]["tfser"] == "9.9.9"
     entries = [json.loads(path.read_text()) for path in (tmp_path / "home" / ".tfser" / "ledger").glob("*/*.json")]
-    assert {entry.versions["tfser"] for entry in entries} == {"9.9.9"}
+    assert {entry["versions"]["tfser"] for entry in entries} == {"9.9.9"}
     assert tables_of(tmp_path / "home" / "s") == undisturbed
     assert not list(folder.rglob("*.db"))
 

@@ -31,7 +31,7 @@ def decisions(folder, *more):
     searched = [r for r in records if r.spec.purpose == "search"]
     tried = [(r.spec.settings, r.spec.validation, r.curves.validation_uar) for r in searched]
     (final,) = (r for r in records if r.spec.purpose != "search")
-    return tried, final["spec"]["hyperparameters"], final["spec"]["epochs"], final["weights_sha256"], final["uar"]
+    return tried, final.spec.settings, final.spec.epochs, final.weights_sha256, final.scores.uar
 
 
 def pair(tmp_path, *more):

@@ -269,7 +269,7 @@ def test_no_plan_of_a_sweep_asks_for_a_leak(tiny):
 def test_no_leaking_trial_has_the_id_of_an_honest_one(tiny):
     asked = plan.make(planning_request.Request(models=("atfnn",), seeds=2), [tiny], lambda d: "digest", {})
     specs = {
-        (study.configuration.selection, *key): spec
+        (study.configuration.label, *key): spec
         for study in make(asked, ROWS).plan.studies
         for key, spec in study.final_specs(study.base, study.epochs).items()
     }

@@ -473,7 +473,7 @@ def test_the_weights_of_final_trials_are_kept_and_are_those_that_were_scored(don
     ledger = Ledger(done / ".tfser" / "ledger")
     record = ledger.get(read(done / "done", "folds.csv").trial_id[0])
     spec = record.spec
-    model = MODELS[spec["model"]].build(spec["ablation"], spec["hyperparameters"], 3)
+    model = MODELS[spec.model].build(spec.ablation, spec.settings, 3)
     model.load_state_dict(ledger.weights(record.trial_id))
     assert weights_digest(model) == record.weights_sha256
     assert np.isfinite(record.standardisation.std).all()
