@@ -418,7 +418,7 @@ def test_a_trial_that_fails_is_recorded_and_its_companions_go_on(pack, tmp_path,
     first, second, third = run_trial.run_together(tasks)
     assert (first.status, second.status, third.status) == ("done", "failed", "done")
     assert "the loss was nan in epoch 2 of 3" in second.reason
-    assert "TrialError" in (tmp_path / "logs" / f"{second['trial_id']}.log").read_text()
+    assert "TrialError" in (tmp_path / "logs" / f"{second.trial_id}.log").read_text()
     assert tasks[1].ledger.get(second.trial_id) == second
 
 
