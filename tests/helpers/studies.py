@@ -9,7 +9,7 @@ from tfser.benchmark import made_up
 from tfser.execution.schedule import Schedule
 from tfser.models import MODELS
 from tfser.planning import plan, search_space_file, settings
-from tfser.planning import request as planning_request
+from tfser.planning.request import Request
 from tfser.record import Curves, Failure
 from tfser.search.study import open_storage
 from tfser.storage import packaged_files
@@ -38,7 +38,7 @@ def train(spec):
 
 
 def make_plan(tiny, trials=5, **options):
-    request = planning_request.Request(models=(MODEL,), trials=trials, epochs=4, **options)
+    request = Request(models=(MODEL,), trials=trials, epochs=4, **options)
     return plan.make(request, [tiny], lambda d: "digest", {MODEL: SPACE})
 
 

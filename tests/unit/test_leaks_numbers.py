@@ -13,7 +13,7 @@ from tfser.evaluation.scores import scores
 from tfser.leaks import table as leaks_table
 from tfser.leaks.plan import ROWS, make
 from tfser.planning import plan
-from tfser.planning import request as planning_request
+from tfser.planning.request import Request
 from tfser.record import Failure, Record, ScoredUtterance
 from tfser.report.tables import formats
 
@@ -36,7 +36,7 @@ def files_of(asked, records):
 @pytest.fixture(scope="module")
 def asked(tiny):
     """A plan of every row with two seeds."""
-    request = planning_request.Request(models=("time_frequency_transformer",), seeds=2, epochs=3)
+    request = Request(models=("time_frequency_transformer",), seeds=2, epochs=3)
     return make(plan.make(request, [tiny], lambda d: "digest", {}), ROWS)
 
 
