@@ -104,7 +104,7 @@ def test_no_number_is_wrong_or_silently_missing_where_trials_are(asked, invented
 
 
 def test_a_row_of_which_nothing_is_done_stands_there_without_numbers(asked, invented):
-    left = {key: r for key, r in invented.items() if key[0].selection != "standardisation"}
+    left = {key: r for key, r in invented.items() if key[0].name != "standardisation"}
     csv_text, markdown, *_ = files_of(asked, left)
     row = pd.read_csv(io.StringIO(csv_text)).set_index("row").loc["standardisation"]
     assert row.folds_done == 0

@@ -157,8 +157,6 @@ def test_study_names_differ_wherever_what_is_chosen_could(tiny):
             {"ablations": ("T+G",)},
             "--ablation: no 'T+G'; there are AFNN, ATFNN, ATNN, F+TF, T+F, T+F+TF, T+TF, TFNN, all",
         ),
-        ({"protocol": "kfold"}, "--protocol: no 'kfold'; there are session, speaker"),
-        ({"selection": "best"}, "--selection: no 'best'; there are global, nested"),
         ({"seeds": 0}, "--seeds: 0 is below 1"),
         ({"trials": -1}, "--trials: -1 is below 0"),
         ({"epochs": 0}, "--epochs: 0 is below 1"),
@@ -174,8 +172,8 @@ def test_what_cannot_be_meant_is_refused_with_what_is_legal(options, message):
 
 
 def test_all_problems_are_told_at_once():
-    request = Request(models=("crnn",), protocol="x", seeds=0, trials=-1, selection="y")
-    assert len(problems(request, {})) == 5
+    request = Request(models=("crnn",), seeds=0, trials=-1)
+    assert len(problems(request, {})) == 3
 
 
 def test_every_model_is_asked_for_what_it_refuses_whatever_its_answer_is_worded_like(monkeypatch):

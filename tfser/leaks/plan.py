@@ -58,7 +58,7 @@ class LeakStudy(Study):
     purpose: Purpose = "final"
     """``oracle`` where the epoch is chosen on the test fold, else ``final``."""
     leaks: tuple[Leak, ...] = ()
-    """Members of ``tfser.trial.LEAKS``. With none and with purpose ``final``, the trials and their ids are a sweep's."""
+    """Members of ``tfser.trial.LEAKS``. With none and purpose ``final``, the trials and their ids are a sweep's."""
 
     def final_specs(self, settings: Mapping[str, Value], epochs: int) -> dict[tuple[str, int], TrialSpec]:
         """Return the trial of each (fold, seed)."""
