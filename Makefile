@@ -5,13 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test test-all lint docs ui
+.PHONY: help demo test test-all coverage lint hooks docs ui
 
 help:
 	@echo "make demo       set up and run the whole path on the built-in database"
 	@echo "make test       set up and run the fast tests"
 	@echo "make test-all   set up and run every test, the fast ones first"
+	@echo "make coverage   set up, run the fast tests and say which lines they do not reach"
 	@echo "make lint       set up, then ruff, mypy, import-linter and codespell"
+	@echo "make hooks      set up, and have git run the same before every commit"
 	@echo "make docs       set up and build docs/ into docs/_build, warnings as errors"
 	@echo "make ui         open the demo's runs in MLflow on http://127.0.0.1:5000"
 
@@ -30,8 +32,14 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -q
 
+coverage: $(STAMP)
+	$(BIN)/python -m pytest -q -m 'not full and not slow and not gpu and not latex' --cov --cov-report=term-missing
+
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache && $(BIN)/codespell
+
+hooks: $(STAMP)
+	$(BIN)/pre-commit install
 
 docs: $(STAMP)
 	$(BIN)/sphinx-build -qW --keep-going docs docs/_build

@@ -1,12 +1,33 @@
 """tfser: leave-one-speaker-out speech emotion recognition on a cluster.
 
+In a notebook: ``load_database``, ``describe`` and ``run`` a sweep, read its ``results``.
+
 Importing the package loads nothing else, so that commands start fast and a machine without Ray or
 MLflow can still train.
 """
 
 import os
+from typing import TYPE_CHECKING
 
+__all__ = ["__version__", "describe", "load_database", "results", "run"]
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tfser.interface import describe, load_database, results, run
+else:  # a type checker would take any name for one of these
+
+    def __getattr__(name: str) -> object:
+        """Load the functions for notebooks when the first of them is asked for."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from tfser import interface
+
+        return getattr(interface, name)
+
+
+def __dir__() -> list[str]:
+    """List those functions too, so that a notebook completes their names."""
+    return sorted({*globals(), *__all__})
 
 
 def name_the_account() -> None:

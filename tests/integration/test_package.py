@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tfser import __version__
 
@@ -87,6 +88,22 @@ def test_importing_the_training_part_needs_neither_ray_nor_optuna_nor_mlflow():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+def test_importing_tfser_loads_nothing_of_it_and_yet_names_the_functions_for_notebooks():
+    code = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "import tfser\n"
+        "loaded = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        "assert not loaded - {'tfser'} - sys.stdlib_module_names, loaded\n"
+        "assert not [name for name in sys.modules if name.startswith('tfser.')]\n"
+        "assert {'describe', 'load_database', 'results', 'run'} < set(dir(tfser))\n"
+        "assert not hasattr(tfser, 'sweeps')\n"
+        "for name in ('torch', 'ray', 'optuna', 'mlflow', 'pandas'): sys.modules[name] = None\n"
+        "assert tfser.load_database.__module__ == 'tfser.interface'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 @pytest.mark.full
 def test_the_training_part_of_the_benchmark_runs_with_torch_torchaudio_numpy_and_soundfile_alone(tmp_path):
     """What these packages require themselves is there too."""
@@ -100,3 +117,13 @@ def test_the_training_part_of_the_benchmark_runs_with_torch_torchaudio_numpy_and
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "figures.json")], cwd=ROOT, check=True)
     assert "step, one core, beside the plain form" in (tmp_path / "figures.json").read_text(encoding="utf-8")
+
+
+def test_a_commit_is_checked_by_what_make_lint_runs():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (line,) = (line for line in makefile.splitlines() if "lint-imports" in line)
+    linted = [command.strip().replace("$(BIN)", ".venv/bin") for command in line.split("&&")]
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert local["repo"] == "local"  # nothing is downloaded
+    checked = [hook["entry"] for hook in local["hooks"]]
+    assert checked == [command.replace("format --check", "format") for command in linted]

@@ -70,7 +70,8 @@ runner.close()
         assert not (Path(folder) / ".ray").exists(), "a token that others may read was left behind"
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.full), 2])
+@pytest.mark.full
+@pytest.mark.parametrize("workers", [1, 2])
 def test_ray_gives_the_scores_of_the_in_process_runner_to_the_bit(undisturbed, tiny_manifest, tmp_path, workers):
     cores = len(os.sched_getaffinity(0))
     # A relative folder, as the default --out is.

@@ -62,6 +62,7 @@ def test_permuting_the_test_speakers_labels_changes_no_setting_no_epoch_and_no_w
     assert honest[4] != permuted[4], "the permuted labels have to show in the test score, else this test shows nothing"
 
 
+@pytest.mark.full
 def test_a_selector_that_looks_at_the_test_speaker_is_caught_by_that_test(tmp_path, monkeypatch):
     def leaky(pack, spec):
         from tfser.evaluation import folds
@@ -75,6 +76,7 @@ def test_a_selector_that_looks_at_the_test_speaker_is_caught_by_that_test(tmp_pa
     assert honest[:4] != permuted[:4]
 
 
+@pytest.mark.full
 def test_a_training_side_that_holds_the_test_speaker_is_caught_by_that_test(tmp_path, monkeypatch):
     def leaky(pack, spec):
         from tfser.evaluation import folds

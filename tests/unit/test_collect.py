@@ -197,6 +197,7 @@ def test_a_deleted_run_of_a_row_loses_no_fold_and_is_made_again_with_its_childre
     assert tables_of(copied / "long") == tables_of(made / "out" / "long")
 
 
+@pytest.mark.full
 def test_a_copy_goes_on_in_its_own_folder(copied, made):
     """MLflow keeps absolute paths; what a copy writes must not end in the original."""
     before = {p: p.stat().st_mtime_ns for p in (made / "out").rglob("*") if p.is_file()}

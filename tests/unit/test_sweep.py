@@ -24,7 +24,6 @@ from tfser.storage.ledger import Ledger
 from tfser.storage.sweep_lock import lease
 from tfser.sweep import command as sweep_command
 from tfser.sweep import run as sweep_run
-from tfser.sweep import wrap_up
 from tfser.sweep.options import parse
 from tfser.sweep.request import check
 from tfser.training.determinism import weights_digest
@@ -518,7 +517,10 @@ def test_places_in_the_request_are_shown_as_text_without_passwords():
         def __str__(self):
             return "ftp://anna:s3cr3t@host/x"
 
-    assert wrap_up.shown([Place(), "a/b", 0.5, None, True]) == ["ftp://anna:***@host/x", "a/b", 0.5, None, True]
+    shown = replace(parse(["x", "--set", "a/b"]), out=Place(), space=[Place()]).shown()
+    assert (shown["out"], shown["space"]) == ("ftp://anna:***@host/x", ["ftp://anna:***@host/x"])
+    assert (shown["fixed"], shown["checkpoint"], shown["epochs"], shown["prune"]) == (["a/b"], 120.0, None, True)
+    assert "typed" not in shown
 
 
 def test_a_store_that_cannot_be_reached_when_it_is_named_is_a_clear_refusal(tiny_manifest, capsys):
@@ -623,6 +625,7 @@ def test_a_wrong_number_of_trials_together_is_refused(tiny_manifest, tmp_path, c
     assert "leave out --together, or --captured" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_a_working_folder_of_any_name_holds_everything_and_the_printed_command_opens_its_database(
     tiny_manifest, tmp_path, monkeypatch, capsys
 ):
@@ -701,6 +704,7 @@ def test_an_entry_that_is_damaged_after_it_was_read_is_trained_again_in_the_same
     assert "holds them all" not in shown
 
 
+@pytest.mark.full
 def test_entries_that_are_damaged_again_and_again_end_with_1_and_are_no_part_of_what_is_said_to_be_there(
     tiny_manifest, tmp_path, monkeypatch, capsys, deaf
 ):
@@ -718,6 +722,7 @@ def test_entries_that_are_damaged_again_and_again_end_with_1_and_are_no_part_of_
     assert len(read(tmp_path / "t", "folds.csv")) == 4
 
 
+@pytest.mark.full
 def test_an_entry_that_is_deleted_while_a_whole_sweep_is_looked_through_is_trained_again(
     tiny_manifest, tmp_path, monkeypatch, capsys
 ):
@@ -736,6 +741,7 @@ def test_an_entry_that_is_deleted_while_a_whole_sweep_is_looked_through_is_train
     assert tables_of(tmp_path / "t") == before
 
 
+@pytest.mark.full
 def test_a_damaged_search_entry_that_its_study_knows_is_trained_again_once(tiny_manifest, tmp_path, capsys):
     call = arguments(tiny_manifest, tmp_path, "--name", "s", "--fold", "anna", "--trials", "2")
     call += ["--space", str(SPACE)]
@@ -788,7 +794,10 @@ def harmed_before(patch, trial, act):
     return begun
 
 
-@pytest.mark.parametrize("damage", ["deleted", "frames deleted", "frames cut", "table torn", "another database's"])
+HARM = ("frames deleted", "frames cut", "table torn", "another database's")
+
+
+@pytest.mark.parametrize("damage", ["deleted", *(pytest.param(harm, marks=pytest.mark.full) for harm in HARM)])
 def test_features_that_are_harmed_under_a_live_driver_are_made_again_in_the_same_start(
     tiny_manifest, tmp_path, monkeypatch, capsys, damage
 ):
@@ -833,6 +842,7 @@ def test_features_that_stay_away_leave_trials_lost_and_none_failed(tiny_manifest
     assert sweep_command.main(call) == 0
 
 
+@pytest.mark.full
 def test_a_start_removes_what_killed_ones_left_and_says_so(done, tiny_manifest, capsys):
     before, entry = tables_of(done / "done"), next((done / ".tfser" / "ledger").glob("*/*.json"))
     left = [

@@ -58,6 +58,7 @@ def test_the_fast_tier_comes_first_and_what_starts_clusters_last_in_each(tmp_pat
     assert code == 0
 
 
+@pytest.mark.full
 def test_a_session_whose_time_is_up_names_and_counts_what_it_did_not_reach_and_passes(tmp_path):
     code, lines = session(tmp_path, LATER, "-q", "--minutes", "45")
     heading = next(number for number, line in enumerate(lines) if "5 not reached within 45 minutes" in line)
@@ -73,12 +74,14 @@ def test_a_session_whose_time_is_up_names_and_counts_what_it_did_not_reach_and_p
     assert code == 0
 
 
+@pytest.mark.full
 def test_a_session_whose_time_is_up_fails_for_a_test_that_failed(tmp_path):
     code, lines = session(tmp_path, f"{LATER}; assert False", "-q", "--minutes", "45")
     assert lines[-1].startswith("1 failed, 5 not reached in ")
     assert code == 1
 
 
+@pytest.mark.full
 def test_a_session_that_is_in_time_says_nothing_of_it(tmp_path):
     code, lines = session(tmp_path, "pass", "-q", "--minutes", "45")
     assert not any("not reached" in line for line in lines)

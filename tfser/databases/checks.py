@@ -21,6 +21,7 @@ from tfser.databases.reader import harmful
 from tfser.errors import AudioError, RequestError
 from tfser.evaluation import folds
 from tfser.storage.places import Place
+from tfser.trial import PROTOCOLS
 
 SILENT = 10 ** (-70 / 20)
 """Peak below which nothing is audible: -70 dB of full scale (10 steps of a 16-bit sample)."""
@@ -118,7 +119,7 @@ def _fold_problems(database: Database) -> list[Problem]:
     found = []
     where = show(database.root) if database.root is not None else database.name
     sessions = any(utterance.session is not None for utterance in database.utterances)
-    for protocol in ("speaker", "session") if sessions else ("speaker",):
+    for protocol in PROTOCOLS if sessions else PROTOCOLS[:1]:
         try:
             folds.folds(database.utterances, protocol)
         except RequestError as error:

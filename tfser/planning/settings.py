@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from tfser.features.store import FrontEnd
 from tfser.models import MODELS
+from tfser.training.determinism import PRECISIONS
 from tfser.trial import Hyperparameter, Value
 
 
@@ -49,7 +50,7 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "weight_decay": Hyperparameter(default=0.0, low=0.0, high=10.0, help="decoupled weight decay"),
     "precision": Hyperparameter(
         default="float32",
-        choices=("float32", "tf32", "bfloat16"),
+        choices=PRECISIONS,
         help="of training: tf32 rounds the inputs of matrix products on GPUs, bfloat16 computes them in it; "
         "scores are always float32",
     ),

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,15 +18,29 @@ from torch import Tensor, nn
 from tfser import name_the_account
 from tfser.training.allocator import keep_freed_memory, unfilled
 
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""Of training. ``tf32`` rounds the inputs of matrix products on a GPU, ``bfloat16`` computes them in it."""
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+def precision_of(settings: Mapping[str, Any]) -> Precision:
+    """Return the precision that a trial's settings name.
+
+    Raises:
+        ValueError: there is no such precision.
+    """
+    return PRECISIONS[PRECISIONS.index(settings["precision"])]
+
 
 @contextlib.contextmanager
-def settled(device: torch.device, precision: str = "float32") -> Iterator[None]:
+def settled(device: torch.device, precision: Precision = "float32") -> Iterator[None]:
     """Fix one thread, deterministic kernels, one precision and a private random state; restore all of it at the end.
 
     Args:
         device: the device of the work.
-        precision: ``float32``, or ``tf32``, which rounds the inputs of matrix products on a GPU. PyTorch's own default
-            there is a mixture: convolutions and LSTMs round, matrix products do not.
+        precision: of matrix products on a GPU. PyTorch's own default there is a mixture: convolutions and LSTMs round,
+            matrix products do not.
     """
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()

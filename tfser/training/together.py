@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from tfser.errors import TrialError
-from tfser.training.determinism import settled
+from tfser.training.determinism import precision_of, settled
 from tfser.training.stacked_model import StackedModel
 from tfser.training.training import Forward, Training, batches
 from tfser.trial import TrialSpec
@@ -201,7 +201,7 @@ class FusedTraining:
 
     def _stepped(self) -> list[tuple[_Course, float]]:
         """Step until some epochs end; return their members with the mean losses."""
-        with settled(self.device, str(self._courses[0].training.settings["precision"])):
+        with settled(self.device, precision_of(self._courses[0].training.settings)):
             for course in self._courses:
                 if not course.batches:
                     self._begin(course)
@@ -272,7 +272,7 @@ class _Together:
         members = [course.training for course in courses]
         self._device, self._gathered = members[0].device, members[0]._gathered
         self._model = StackedModel([member.model for member in members], as_member)
-        self._forward = Forward(self._model, self._device, str(members[0].settings["precision"]))
+        self._forward = Forward(self._model, self._device, precision_of(members[0].settings))
         counts = [len(member._train.frames) for member in members]
         self._first_row = torch.tensor([0, *counts[:-1]]).cumsum(0)[:, None].to(self._device)
         self._segments = torch.cat([member._train.frames for member in members])

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tfser.errors import TrialError
 from tfser.evaluation import metrics
 from tfser.features.segments import as_tensor, segment_frames
-from tfser.training.determinism import derived_seed, settled
+from tfser.training.determinism import Precision, derived_seed, precision_of, settled
 from tfser.training.scoring import Scorer, Scores, utterance_means
 
 SCORING_SEGMENTS = 256
@@ -98,7 +98,7 @@ def band_statistics(frames: np.ndarray, utterances: Sequence[tuple[int, int, int
 class Forward(nn.Module):
     """A model under a precision: its input to logits of float32 or wider. A captured graph holds both."""
 
-    def __init__(self, model: nn.Module, device: torch.device, precision: str) -> None:
+    def __init__(self, model: nn.Module, device: torch.device, precision: Precision) -> None:
         super().__init__()
         self.model, self.device, self.precision = model, device, precision
 
@@ -149,7 +149,7 @@ class Training:
         captured: bool = False,
     ) -> None:
         self.data, self.settings, self.seed, self.epochs, self.device = data, settings, seed, epochs, device
-        self._precision = str(settings["precision"])
+        self._precision = precision_of(settings)
         self.epoch = 0
         self.curves = Curves()
         length = int(settings["segment_frames"])
