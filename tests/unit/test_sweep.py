@@ -857,7 +857,7 @@ def test_a_start_removes_what_killed_ones_left_and_says_so(done, tiny_manifest, 
     )
     shown = capsys.readouterr().out
     assert (
-        "Removed what earlier starts had left: 2 half-written file(s), 1 damaged entries whose trials were trained again"
+        "Removed what earlier starts had left: 2 half-written files, 1 damaged entry whose trial was trained again"
         in shown
     )
     assert not any(path.exists() for path in left)
