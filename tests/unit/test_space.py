@@ -42,7 +42,7 @@ def test_every_shipped_space_opens_with_its_question_and_the_command_that_runs_i
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("# Question  ")
     assert lines[1].startswith("# Run       python -m tfser.sweep ")
-    assert lines[2].startswith("# Cost      ")
+    assert any(line.startswith("# Cost      ") for line in lines[2:4])  # the command may take two lines
 
 
 def test_every_problem_of_a_file_is_named_with_its_line(tmp_path):
