@@ -1,4 +1,4 @@
-"""Searches whose trainings are made up: fast enough to interrupt a search anywhere."""
+"""Searches with made-up trainings, fast enough to interrupt a search anywhere."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def run(made, folder, *, workers=1, rng=None, at_once=1, die_after=None, log=Non
 
 
 def outcome(schedule):
-    """What a table would be made of."""
+    """Everything that a table is made of."""
     finals = {(c.key, fold, seed): end.trial_id for (c, fold, seed), end in schedule.ends.items()}
     return finals, {name: (chosen.settings, chosen.score) for name, chosen in schedule.chosen.items()}
 

@@ -1,4 +1,7 @@
-"""Every number of the table of leaks, recomputed from made-up scores with pandas and scikit-learn; ``test_leaks`` has trained ones."""
+"""Every number of the table of leaks, recomputed from made-up scores with pandas and scikit-learn.
+
+``test_leaks`` has scores of trained models.
+"""
 
 import io
 import random
@@ -76,7 +79,7 @@ def test_every_number_of_two_seeds_follows_from_the_scores(asked, invented, tiny
 
 
 def test_no_number_is_wrong_or_silently_missing_where_trials_are(asked, invented, tiny):
-    """Every kind of gap: a fold without its trial, a failed setting beside others, a fold all of whose settings failed, a lost trial."""
+    """Gaps: a fold without a trial, a failed setting beside others, a fold with only failures, a lost trial."""
     of = {row.name: row for row in asked.rows}
 
     def fail(name, setting, fold, seed, status="failed"):

@@ -1,4 +1,4 @@
-"""What killed processes left behind is removed where nobody can need it, and what lives or cannot be told stays."""
+"""What killed processes left is removed once no process needs it; what is or may be in use stays."""
 
 import os
 import subprocess

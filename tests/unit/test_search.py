@@ -1,4 +1,4 @@
-"""Studies and schedule with trainings that are made up: fast enough to interrupt a search anywhere."""
+"""Studies and schedule with made-up trainings, fast enough to interrupt a search anywhere."""
 
 import random
 import sqlite3
@@ -290,7 +290,7 @@ def locked(database):
 
 
 def in_a_database(made, tmp_path, at=None, release=True):
-    """Run the plan with its studies in SQLite, which another process locks before trial number ``at`` ends; returns what was said too."""
+    """Run the plan with its studies in SQLite, which another process locks before trial number ``at`` ends."""
     url, said, held = f"sqlite:///{tmp_path}/studies.db?timeout=0.01", [], []
 
     def say(text):

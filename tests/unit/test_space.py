@@ -242,7 +242,8 @@ def test_a_setting_is_searched_only_where_its_condition_holds(tmp_path):
     read_space = read(
         tmp_path,
         HEAD
-        + "search:\n  class_weights: {choice: [none, balanced]}\n  dropout: {float: [0.1, 0.5], when: {class_weights: [balanced]}}\n",
+        + "search:\n  class_weights: {choice: [none, balanced]}\n"
+        + "  dropout: {float: [0.1, 0.5], when: {class_weights: [balanced]}}\n",
     )
     base = published_settings("time_frequency_transformer")
     assert read_space.sample(Fixed(class_weights="none"), base)["dropout"] == 0.0
