@@ -1,5 +1,5 @@
-# make demo: set up, then the whole path on the built-in database. make test: set up, then the fast tests.
-# Everything is installed into .venv here, once; it is reused until pyproject.toml or constraints.txt change.
+# make demo: set up, then run the whole path on the built-in database. make test: set up, then run the fast tests.
+# Everything is installed into .venv, once, and again when pyproject.toml or constraints.txt change.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +18,8 @@ help:
 	@echo "make ui         open the demo's runs in MLflow on http://127.0.0.1:5000"
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tfser needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tfser needs Python 3.11 or newer, this is " \
+	    + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
@@ -45,4 +46,5 @@ docs: $(STAMP)
 	$(BIN)/sphinx-build -qW --keep-going docs docs/_build
 
 ui: $(STAMP)
-	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --workers 1 --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/results/.tfser/mlflow.db
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --workers 1 \
+	    --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/results/.tfser/mlflow.db

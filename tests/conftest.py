@@ -18,7 +18,7 @@ from tfser.training import training
 
 pytest_plugins = ["tests.helpers.s3", "tests.helpers.tiers"]
 
-# Tests start Ray and MLflow in processes of their own; nothing of theirs may phone home.
+# Tests start Ray and MLflow in processes of their own, which must not send usage data.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -43,7 +43,7 @@ def pack(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def few_draws():
-    """What a bootstrap draws is tested where it is made; elsewhere tables have to show what it gives."""
+    """Make the bootstrap draw little: its draws are tested elsewhere, and tables only have to show the result."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uncertainty, "intervals", functools.partial(uncertainty.intervals, draws=200))
         patch.setattr(uncertainty, "compare", functools.partial(uncertainty.compare, draws=200))
@@ -52,10 +52,10 @@ def few_draws():
 
 @pytest.fixture
 def in_float64(monkeypatch):
-    """Whatever is built, read and trained: two orders of the same sums then differ by too little to be told from nothing.
+    """Build, read and train everything in float64, where the order of a sum makes no difference that a test can see.
 
-    In float32 they do not: Adam makes steps of full size out of gradients that are 0 but for rounding, and how those are rounded
-    is the processor's affair.
+    In float32 it does: Adam makes steps of full size out of gradients that are only rounding, and processors round
+    differently.
     """
     made, before = (log_mel._mel_spectrogram, log_mel._resampler), torch.get_default_dtype()
     for module in (training, model):

@@ -1,7 +1,7 @@
-"""``python -m tfser.collect [SWEEP or DATABASE ...]``: what was trained to tables and figures under results/.
+"""``python -m tfser.collect [SWEEP or DATABASE ...]``: make tables and figures of what was trained.
 
-Reads the ledger and the rows that are kept beside it, and MLflow where no ledger is at hand, and writes what
-``tfser.report`` makes of it. Trains nothing and changes no run.
+Reads the ledger and the rows beside it, or MLflow where there is no ledger. ``tfser.report`` makes the tables and
+figures. Trains nothing and changes no run.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from tfser.tracking.reading import gather
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     take_any_text()
     parser = argparse.ArgumentParser(
-        allow_abbrev=False, prog="tfser collect", description="What was trained -> tables and figures under results/."
+        allow_abbrev=False, prog="tfser collect", description="Make tables and figures of what was trained."
     )
     parser.add_argument("names", nargs="*", metavar="SWEEP or DATABASE", help="default: every sweep")
     parser.add_argument(
@@ -69,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise RequestError("tfser collect", problems)
         if uri is None and isinstance(storage, Path) and (storage / "mlflow.db").exists():
             uri = connection.default_uri(storage)
-        at_hand = exists(storage / "rows") or exists(storage / "ledger")
-        if uri is None and not at_hand:
+        has_ledger = exists(storage / "rows") or exists(storage / "ledger")
+        if uri is None and not has_ledger:
             raise RequestError(
                 f"storage {storage}", ["it holds no mlflow.db; run a sweep first, or name --storage or --tracking-uri"]
             )
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         def warn(text: str) -> None:
             print(text, file=sys.stderr)
 
-        collected, missing = gather(storage if at_hand else None, uri, list(dict.fromkeys(arguments.names)), warn)
+        collected, missing = gather(storage if has_ledger else None, uri, list(dict.fromkeys(arguments.names)), warn)
         if arguments.trace is not None or arguments.repeat is not None:
             for text in missing:
                 warn(text)
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 )
             return 0 if collected else 1
         for results in collected:
-            folder = out / results.sweep  # a sweep's name and a database's are fit for a folder
+            folder = out / results.sweep  # names of sweeps and databases are legal names of folders
             try:
                 write.write(results, folder, made=Provenance(tracking_uri=passwords.redacted(uri or "")))
             except write.LessError as error:
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _traced(collected: Sequence[Results], arguments: argparse.Namespace) -> str:
-    """What is behind the numbers that were asked for, in every sweep that has such a number."""
+    """Return the trials and runs behind the numbers that were asked for, of every sweep that has such numbers."""
     texts, refused = [], []
     for results in collected:
         try:
@@ -127,12 +127,13 @@ def _traced(collected: Sequence[Results], arguments: argparse.Namespace) -> str:
 
 
 def _repeated(collected: Sequence[Results], word: str) -> str:
-    """The command that repeats a trial, whichever sweep has it; ``word`` is its id or that of its MLflow run."""
+    """Return the command that repeats a trial of any sweep; ``word`` is its id or that of its MLflow run."""
     places = [(results, key, entry) for results in collected for key, entry in results.entries.items()]
     found = next((p for p in places if word in (p[2].trial_id, p[0].runs.get(p[1]))), None)
     if found is None:
-        reason = f"no final trial or run {word or 'without a name'}; the column trial_id of folds.csv has the trials, --trace prints their runs"
-        raise RequestError("--repeat", [reason])
+        given = word or "without a name"
+        where = "the column trial_id of folds.csv has the trials, --trace prints their runs"
+        raise RequestError("--repeat", [f"no final trial or run {given}; {where}"])
     results, (configuration, *_), entry = found
     if entry.spec is None:
         reason = "it failed, and its run holds no settings; --retry-failed after its sweep's command trains it again"

@@ -1,7 +1,6 @@
-"""``python -m tfser.predict RUN file.wav ...``: emotions and their probabilities, from a finished final trial.
+"""``python -m tfser.predict RUN file.wav ...``: emotions and their probabilities, from the model of a final trial.
 
-Audio is read, cut and scored as the trial's own test utterances were. Prints, and with --log-model hands the
-model to MLflow; decides nothing about either.
+Audio is read, cut and scored as the trial's own test utterances were. With --log-model the model is logged to MLflow.
 """
 
 from __future__ import annotations
@@ -28,27 +27,27 @@ from tfser.text.typed import typed_path
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model says of one file."""
+    """A file and its scores."""
 
     path: Path
     scored: Scored
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Make the parser of the command line."""
     p = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="tfser predict",
-        description="Emotion and probabilities of audio files, from a finished final trial.",
+        description="Emotion and probabilities of audio files, from the model of a final trial.",
         epilog="Exit codes: 0 done, 2 the request is wrong and nothing was scored.",
     )
     find.add_options(p)
     p.add_argument(
         "files", nargs="*", type=typed_path, metavar="FILE", help="audio: wav, flac, aiff; another rate is resampled"
     )
-    p.add_argument("--segments", action="store_true", help="the probabilities of every segment too")
+    p.add_argument("--segments", action="store_true", help="print the probabilities of every segment too")
     p.add_argument(
-        "--json", action="store_true", help="one JSON object, with every digit, instead of a table in percent"
+        "--json", action="store_true", help="print one JSON object with every digit instead of a table in percent"
     )
     p.add_argument(
         "--log-model", action="store_true", help="log the model to the trial's MLflow run, and say how to serve it"
@@ -57,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def to_dict(record: Record, model: FinalModel, answers: Sequence[Answer], segments: bool) -> dict[str, Any]:
-    """What ``--json`` prints: the trial, and per file its emotion and probabilities, unrounded."""
+    """Return what ``--json`` prints: the trial, and the emotion and unrounded probabilities of each file."""
     spec = model.spec
     named = {
         name: getattr(spec, name) for name in ("database", "protocol", "fold", "model", "ablation", "seed", "purpose")
@@ -88,12 +87,13 @@ def _verdict(model: FinalModel, probabilities: Any) -> dict[str, Any]:
 
 
 def to_text(values: dict[str, Any]) -> str:
-    """The same as a table, probabilities in percent."""
+    """Format what ``to_dict`` returned as a table, with probabilities in percent."""
     trial, emotions = values["trial"], values["emotions"]
     oracle = ", its epoch chosen on that fold" if trial["purpose"] == "oracle" else ""
+    data = f"{trial['database']} without {trial['protocol']} {trial['fold']}"
     head = (
-        f"{trial['model']} {trial['ablation']}, trained on {trial['database']} without {trial['protocol']} {trial['fold']}, "
-        f"seed {trial['seed']} (trial {trial['trial_id']}; on that fold UAR {100 * trial['uar']:.2f} %{oracle})"
+        f"{trial['model']} {trial['ablation']}, trained on {data}, seed {trial['seed']} "
+        f"(trial {trial['trial_id']}; on that fold UAR {100 * trial['uar']:.2f} %{oracle})"
     )
     rows = [["file", "emotion", *(f"{emotion} %" for emotion in emotions)]]
     for file in values["files"]:
@@ -120,7 +120,7 @@ def _cells(verdict: dict[str, Any]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command; return its exit code."""
     take_any_text()
     arguments = parser().parse_intermixed_args(argv)
     try:
@@ -149,7 +149,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if answers:
         values = to_dict(record, model, answers, arguments.segments)
         text = json.dumps(values, ensure_ascii=False, indent=1)
-        if arguments.json:  # what the output's encoding lacks is escaped as JSON has it
+        if arguments.json:  # JSON escapes what the output's encoding lacks
             print(text if takes(text) else json.dumps(values, ensure_ascii=True, indent=1))
         else:
             print(to_text(values))
@@ -161,7 +161,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _flat(error: RequestError) -> list[str]:
-    """Its problems, each with what was read, to stand among others."""
+    """Return the error's problems, each with its source, for a list of others."""
     return [f"{error.source}: {problem}" for problem in error.problems]
 
 

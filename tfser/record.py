@@ -1,6 +1,6 @@
-"""What is known of a trial that ended: its record, or why it has none.
+"""How a trial ended: its record, or why it has none.
 
-The one place that knows how they are written as JSON. Knows nothing of where they are kept.
+Only this module knows how both are written as JSON. Knows nothing of where they are kept.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from tfser.trial import TrialSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredUtterance:
-    """One utterance that a trial was scored on."""
+    """An utterance that a trial was scored on."""
 
     id: str
     speaker: str
     truth: str
-    """Its emotion, as labelled."""
+    """The labelled emotion."""
     p: tuple[float, ...]
     """The probability of each of the record's emotions, in [0, 1]."""
 
     @property
     def predicted(self) -> int:
-        """The index of the recognised emotion: the largest probability, the first of equal ones."""
+        """The index of the recognised emotion: that of the largest probability, the first on ties."""
         return int(np.argmax(self.p))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentScores:
-    """Recalls over segments instead of utterances, as fractions."""
+    """Recalls over segments instead of utterances, in [0, 1]."""
 
     count: int
     war: float
@@ -43,17 +43,17 @@ class SegmentScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """How a trial scored on its test utterances, or a search trial on its validation utterances."""
+    """A trial's scores on its test utterances, or a search trial's on its validation utterances."""
 
     emotions: tuple[str, ...]
-    """The database's, in the order of every list below."""
+    """The database's emotions, in the order of every list below."""
     utterances: tuple[ScoredUtterance, ...]
     confusion: tuple[tuple[int, ...], ...]
-    """Utterances: rows are the truth, columns what was recognised."""
+    """Counts of utterances: rows are the true emotion, columns the recognised one."""
     war: float
     """Weighted average recall (accuracy), in [0, 1]."""
     uar: float
-    """Unweighted average recall over the emotions that are there, in [0, 1]."""
+    """Unweighted average recall over the emotions that have utterances, in [0, 1]."""
     recalls: Mapping[str, float | None]
     """Emotion to recall, in [0, 1]; ``None`` where no utterance has it."""
     segments: SegmentScores
@@ -66,7 +66,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
-    """What was known after each epoch, in order; a curve that the trial's purpose has none of is empty."""
+    """Values after each epoch, in order. A curve that the trial's purpose does not have is empty."""
 
     train_loss: tuple[float, ...] = ()
     """Mean cross-entropy per training segment, nats."""
@@ -88,15 +88,15 @@ class Machine:
 
     host: str = ""
     device: str = ""
-    """The name of the GPU, else of the CPU's kind."""
+    """Name of the GPU, else kind of the CPU."""
     system: str = ""
     circumstances: Mapping[str, str] = field(default_factory=dict)
-    """What else is worth knowing, such as how many trials were trained as one."""
+    """Other facts, such as how many trials were trained as one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is kept of a finished trial in the ledger."""
+    """The ledger's entry of a done trial."""
 
     spec: TrialSpec
     scores: Scores
@@ -104,25 +104,25 @@ class Record:
     """The epoch that was scored, counted from 1."""
     curves: Curves = Curves()
     started_unix: float
-    """When its last attempt began, seconds since 1970."""
+    """Begin of the last attempt, seconds since 1970."""
     seconds: float
-    """Training time, all attempts together."""
+    """Training time of all attempts."""
     resumed_at_epoch: int = 0
-    """The epoch of the checkpoint that its last attempt took up; 0 where it took up none."""
+    """Epoch of the checkpoint that the last attempt resumed; 0 where there was none."""
     machine: Machine = Machine()
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Package to version, of what can change a number."""
+    """Package to version, for the packages that can change a number."""
     standardisation: Standardisation | None = None
     parameters: int = 0
-    """Of the network."""
+    """Number of the network's parameters."""
     weights_sha256: str = ""
     known_sound: tuple[float, ...] = ()
-    """The final model's probabilities for ``tfser.execution.known_sound``; empty where the record is older than that."""
+    """The final model's probabilities for ``tfser.execution.known_sound``; empty in a record older than that."""
     status: Literal["done"] = field(default="done", init=False)
 
     @property
     def trial_id(self) -> str:
-        """The spec's."""
+        """The id of its spec."""
         return self.spec.trial_id
 
 
@@ -133,12 +133,12 @@ class Failure:
     trial_id: str
     reason: str
     status: Literal["failed", "lost"] = "failed"
-    """``failed``: it would fail again in the same way, and the ledger says so. ``lost``: it may do better elsewhere or
-    later, and leaves no entry."""
+    """``failed``: it would fail again in the same way, and leaves an entry. ``lost``: it may succeed elsewhere or
+    later, and leaves none."""
     spec: TrialSpec | None = None
     """``None`` where the failure is known from MLflow alone."""
     log: str = ""
-    """Where the traceback is."""
+    """Path of the log with the traceback."""
     started_unix: float = 0.0
     seconds: float = 0.0
     machine: Machine = Machine()
@@ -147,16 +147,16 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """A search trial that fell behind its study and was ended; it leaves no entry."""
+    """A search trial that fell behind its study and was ended early. It leaves no entry."""
 
     trial_id: str
     epochs: int
-    """How many it trained."""
+    """Epochs that it trained."""
     status: Literal["pruned"] = field(default="pruned", init=False)
 
 
 Status = Literal["done", "failed", "lost", "pruned"]
-"""Every ``status`` of an outcome."""
+"""The ``status`` of an outcome."""
 
 Entry = Record | Failure
 """What the ledger can hold of a trial."""
@@ -204,10 +204,10 @@ def to_dict(entry: Entry) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> Entry:
-    """Return the entry that ``to_dict`` wrote, in this version of tfser or an earlier one.
+    """Read the entry that ``to_dict`` of this version of tfser, or of an earlier one, returned.
 
     Raises:
-        KeyError, TypeError, ValueError: it is none.
+        KeyError, TypeError, ValueError: it is no entry.
     """
     spec = TrialSpec.from_dict(values["spec"])
     if values["trial_id"] != spec.trial_id:
@@ -248,7 +248,7 @@ def from_dict(values: Mapping[str, Any]) -> Entry:
 
 
 def standardisation(values: Mapping[str, Any] | None) -> Standardisation | None:
-    """Return what an entry says of the mel bands; ``None`` where it says nothing."""
+    """Read the standardisation in an entry; ``None`` where it has none."""
     return Standardisation(mean=tuple(values["mean"]), std=tuple(values["std"])) if values else None
 
 
@@ -258,13 +258,13 @@ def _machine(values: Mapping[str, str]) -> Machine:
 
 
 def refuse_leaks(outcome: Outcome) -> None:
-    """Let no trial of ``tfser.leaks`` that saw its test utterances get among results.
+    """Refuse a trial of ``tfser.leaks`` that saw its test utterances, so that none gets among results.
 
     Raises:
-        TfserError: it is one.
+        TfserError: it is such a trial.
     """
     if isinstance(outcome, (Record, Failure)) and outcome.spec and outcome.spec.leaks:
         raise TfserError(
             f"trial {outcome.trial_id} was shown its test utterances on purpose ({', '.join(outcome.spec.leaks)}); "
-            "it can stand in no table but that of python -m tfser.leaks"
+            "only the table of python -m tfser.leaks can contain it"
         )

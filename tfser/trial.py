@@ -1,7 +1,7 @@
-"""A trial as a value: what is trained, on whom, with which settings, and the id that names it.
+"""A trial as a value: what is trained, on which speakers, with which settings, and its id.
 
-Nothing here knows how a trial is run, stored or shown. What a host, a path or a scheduler decides is
-not in it, because it must not change a number.
+Hosts, paths and schedulers have no place in it, because they must not change a number. Knows nothing of how a trial is
+run, stored or shown.
 """
 
 from __future__ import annotations
@@ -16,33 +16,38 @@ from typing import Any, Literal, get_args
 from tfser.text.typed import clipped, number, whole
 
 NUMERICS_VERSION = 2
-"""Bumped whenever code changes results, so that an old trial is never taken for a new one."""
+"""Raised whenever a change of the code changes results, so that an old trial is never taken for a new one."""
 
 ProtocolName = Literal["speaker", "session"]
-"""What a fold holds out."""
+"""The group that a fold holds out."""
 
 Purpose = Literal["search", "final", "oracle"]
-"""``search``: trained without the validation speakers and scored on them after every epoch. ``final``: trained on all
+"""What a trial is for.
+
+``search``: trained without the validation speakers and scored on them after every epoch. ``final``: trained on all
 training speakers and scored once on the test fold. ``oracle``: as ``final``, but scored on the test fold after every
-epoch and recorded at its best one; such a trial only ever stands in rows marked so."""
+epoch and recorded at its best one; only rows that say so contain such a trial.
+"""
 
 Leak = Literal["random_split", "standardisation"]
-"""What a trial of ``tfser.leaks`` may be shown of its test utterances, on purpose. ``random_split``: folds are shares
-of the shuffled utterances, so that a test speaker is trained on too. ``standardisation``: the statistics of the mel
-bands are those of every utterance, the test fold's among them. A trial with any of them stands in no table but the one
-that is about leaks."""
+"""What a trial of ``tfser.leaks`` is shown of its test utterances, on purpose.
+
+``random_split``: folds are shares of the shuffled utterances, so that test speakers are trained on too.
+``standardisation``: the statistics of the mel bands come from every utterance, those of the test fold included. Only
+the table about leaks contains such a trial.
+"""
 
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 LEAKS: tuple[Leak, ...] = get_args(Leak)
 
 Value = int | float | str | bool
-"""What a hyperparameter can be."""
+"""Types of a hyperparameter's value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hyperparameter:
-    """One argument of a model or of its training: its published default and what is legal."""
+    """One setting of a model or its training: its published default and its legal values."""
 
     default: Value
     help: str
@@ -55,7 +60,7 @@ class Hyperparameter:
     """Every legal word (strings only)."""
 
     def problem(self, value: object) -> str | None:
-        """Why ``value`` is refused, or ``None``."""
+        """Return why ``value`` is refused; ``None`` where it is legal."""
         kind = type(self.default)
         if kind is bool:
             return None if isinstance(value, bool) else f"{clipped(value)} is not true or false"
@@ -78,10 +83,10 @@ class Hyperparameter:
         return None
 
     def parse(self, text: str) -> Value:
-        """The value that a person typed.
+        """Read a value that a person typed.
 
         Raises:
-            ValueError: with the reason, when it is not a legal value.
+            ValueError: it is not legal; the text says why.
         """
         value: object = text
         if isinstance(self.default, bool):
@@ -99,19 +104,19 @@ class TrialSpec:
     """Everything that can change a trial's numbers, and nothing else.
 
     Raises:
-        ValueError: it cannot be a trial; the text says everything that is wrong with it.
+        ValueError: it is no possible trial; the text says everything that is wrong with it.
     """
 
     database: str
     """The database's name."""
     database_digest: str
-    """Of its utterances, labels and audio content."""
+    """Hash of its utterances, labels and audio."""
     protocol: ProtocolName
     fold: str
-    """The held-out speaker or session, by name; with the leak ``random_split`` a share of the utterances, ``part01`` and on."""
+    """Name of the held-out speaker or session, or of a share of the utterances (``part01``) with ``random_split``."""
     purpose: Purpose
     validation: tuple[str, ...] = ()
-    """The validation speakers (search only): kept out of training, scored after every epoch."""
+    """The validation speakers of a search trial: not trained on, scored after every epoch."""
     model: str
     """A key of ``tfser.models.MODELS``."""
     ablation: str
@@ -119,10 +124,10 @@ class TrialSpec:
     seed: int
     epochs: int
     hyperparameters: tuple[tuple[str, Value], ...]
-    """Every setting with its value, defaults included (they drift), sorted by name."""
+    """Every setting with its value, sorted by name. It includes the defaults, because they may change."""
     numerics: int = NUMERICS_VERSION
     leaks: tuple[Leak, ...] = ()
-    """Those that the trial has, sorted; an honest trial has none."""
+    """The trial's leaks, sorted; an honest trial has none."""
     _id: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -155,12 +160,12 @@ class TrialSpec:
     @property
     def trial_id(self) -> str:
         """16 hexadecimal digits: the same for equal specs on any machine and in any process."""
-        if not self._id:  # asked for again and again, and of a hundred thousand trials
+        if not self._id:  # kept: it is asked for very often
             object.__setattr__(self, "_id", hashlib.sha256(self.to_json().encode()).hexdigest()[:16])
         return self._id
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values; an honest trial's do not mention leaks, so that its id is what it was before there were any."""
+        """Return the spec as JSON values, without ``leaks`` for an honest trial, whose id is older than that field."""
         return {
             "database": self.database,
             "database_digest": self.database_digest,
@@ -178,12 +183,12 @@ class TrialSpec:
         }
 
     def to_json(self) -> str:
-        """One canonical text: equal specs give equal bytes."""
+        """Return one canonical text: equal specs give equal bytes."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrialSpec:
-        """The inverse of ``to_dict``."""
+        """Read what ``to_dict`` returned."""
         fields = dict(values)
         fields["validation"] = tuple(fields["validation"])
         fields["leaks"] = tuple(fields.get("leaks", ()))

@@ -1,7 +1,7 @@
 """Ray clusters of several nodes on this one machine: started, disturbed and ended by tests.
 
-Every process of a cluster inherits a mark in its environment, and only marked processes are ever ended: other
-Ray processes of the machine belong to somebody else. Knows Ray's command line; knows nothing of sweeps.
+Every process of a cluster inherits a mark in its environment, and only marked processes are ended, because the machine
+may run other Ray clusters. Knows Ray's command line; knows nothing of sweeps.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ PATIENT = {
     "RAY_raylet_start_wait_time_s": "240",
     "RAY_worker_register_timeout_seconds": "240",
 }
-"""Ray gives its own processes 30 to 100 s to start, and a busy machine of two cores may take longer to import it so often."""
+"""Ray gives its own processes 30 to 100 s to start, and a busy machine of two cores may need longer for the imports."""
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours without what would lead into another cluster, with ``more``."""
+    """Return this process's environment without the variables that lead to another cluster, with ``more``."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "TUNE_", "MLFLOW_TRACKING", "TFSER_"))}
     return {**kept, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", **more}
 
 
 def wait_until(holds: Callable[[], Any], what: str, limit_s: float = 60.0, every_s: float = 0.1) -> Any:
-    """The first true value of ``holds``.
+    """Wait for a true value of ``holds`` and return it.
 
     Raises:
-        TimeoutError: it did not come; ``what`` says what was waited for.
+        TimeoutError: there was none; the text names ``what``.
     """
     end = time.monotonic() + limit_s
     while not (value := holds()):
@@ -73,7 +73,7 @@ def wait_until(holds: Callable[[], Any], what: str, limit_s: float = 60.0, every
 
 
 def ends_with_its_parent() -> None:
-    """In a new process: a test run that is killed leaves nothing behind."""
+    """Called in a new process, so that a killed test run leaves nothing behind."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
@@ -99,7 +99,7 @@ def marked(mark: str, name: str = MARK) -> list[psutil.Process]:
 
 
 def kill(processes: Sequence[psutil.Process]) -> None:
-    """SIGKILL all of them: first stopped, so that none of them sees another go and acts on it."""
+    """Stop all of them, then SIGKILL them, so that none reacts to the end of another."""
     for sign in (signal.SIGSTOP, signal.SIGKILL):
         for process in processes:
             with contextlib.suppress(psutil.Error):
@@ -119,10 +119,10 @@ class Node:
             )
 
     def wait(self, limit_s: float = 300.0) -> None:
-        """Until it is up.
+        """Wait until the node is up.
 
         Raises:
-            TimeoutError, RuntimeError: it is not; with what it printed.
+            TimeoutError, RuntimeError: it did not start; the text is what it printed.
         """
 
         def up() -> bool:
@@ -135,7 +135,7 @@ class Node:
         wait_until(up, f"node {self.number} is up ({self.log})", limit_s)
 
     def processes(self) -> list[psutil.Process]:
-        """Everything of this node that lives."""
+        """The live processes of this node."""
         return marked(self._mark, NODE_MARK)
 
     def _raylets(self) -> list[psutil.Process]:
@@ -151,7 +151,7 @@ class Node:
         return word.partition("=")[2]
 
     def workers(self, title: str = "ray::") -> list[psutil.Process]:
-        """Worker processes whose title begins like that; Ray's own agents are left out."""
+        """Worker processes whose title begins with that, without Ray's own agents."""
         found = []
         for process in (child for raylet in self._raylets() for child in raylet.children()):
             with contextlib.suppress(psutil.Error):
@@ -166,18 +166,18 @@ class Node:
         return bool(self._raylets())
 
     def kill(self) -> None:
-        """As when a machine loses power: everything of it at once."""
+        """Kill every process of the node at once, as when a machine loses power."""
         kill(self.processes())
         self.process.wait(timeout=20)
 
 
 class Cluster:
-    """A head without CPUs for trials, and as many worker nodes as are added. Use it as a context: its end ends everything.
+    """A head without CPUs for trials, and the worker nodes that are added. Used as a context, it ends everything.
 
     Args:
         dashboard: start the dashboard with the job interface on loopback.
-        autoscaling: an autoscaler's configuration with Ray's provider of fake nodes, which learns the cluster's address here.
-        more: more of the environment of every process of the cluster.
+        autoscaling: an autoscaler's configuration with Ray's provider of fake nodes; the cluster's address is added.
+        more: further environment variables of every process of the cluster.
     """
 
     def __init__(self, *, dashboard: bool = False, autoscaling: Mapping[str, Any] | None = None, **more: str) -> None:
@@ -206,7 +206,7 @@ class Cluster:
                 "--head", *ports, "--num-cpus=0", "--num-gpus=0", f"--include-dashboard={str(dashboard).lower()}"
             )
             self.head.wait()
-            # `ray start` does not wait for this one.
+            # `ray start` does not wait for the dashboard.
             wait_until(lambda: self._listens(self.client_port), f"Ray's client server listens ({self.folder})", 300)
         except BaseException:
             self.stop()
@@ -246,7 +246,7 @@ class Cluster:
         return node
 
     def add(self, count: int = 1, cpus: float = 1) -> list[Node]:
-        """Worker nodes, started at the same time and waited for."""
+        """Start worker nodes at the same time and wait for them."""
         added = [self._start(f"--address={self.address}", f"--num-cpus={cpus:g}", "--num-gpus=0") for _ in range(count)]
         for node in added:
             node.wait()
@@ -258,7 +258,7 @@ class Cluster:
         return [node for node in self.nodes if node is not self.head and node.alive]
 
     def driver_environment(self, **more: str) -> dict[str, str]:
-        """For a driver of this cluster, or a job that is submitted to it."""
+        """The environment of a driver of this cluster, or of a job submitted to it."""
         return {**environment(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token, **more}
 
     def stop(self) -> None:
@@ -277,11 +277,11 @@ class Cluster:
 
 
 class MlflowServer:
-    """``mlflow server`` with one worker on a free loopback port; can be stopped and started again.
+    """``mlflow server`` with one worker on a free loopback port. It can be stopped and started again.
 
     Args:
         folder: for its database, artifacts and log.
-        words: of its command line, instead of ours; the port and the database are ours all the same.
+        words: words of its command line instead of the usual ones; port and database stay the usual ones.
     """
 
     def __init__(self, folder: Path, words: Sequence[str] = ("--workers", "1", "--host", "127.0.0.1")) -> None:
@@ -289,14 +289,7 @@ class MlflowServer:
         folder.mkdir(parents=True, exist_ok=True)
         own = ["--port", str(self.port), "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
         own += ["--artifacts-destination", str(folder / "artifacts")]
-        self._call = [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            *words,
-            *own,
-        ]  # of an option that is there twice the last one holds
+        self._call = [sys.executable, "-m", "mlflow", "server", *words, *own]  # the last of two equal options holds
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -331,7 +324,7 @@ class MlflowServer:
             self.process.wait(timeout=20)
 
     def freeze(self) -> None:
-        """It goes on listening and answers nothing."""
+        """Let it listen and answer nothing."""
         for process in marked(self.mark):
             process.suspend()
 

@@ -1,6 +1,6 @@
-"""A sweep on a cluster that things happen to: nodes, workers, drivers and the tracking server, at random moments.
+"""A sweep whose nodes, workers, drivers and tracking server are killed at random moments.
 
-Starts the real command again and again until it ends by itself, and watches the ledger from outside meanwhile.
+Runs the real command again and again until it ends by itself, and watches the ledger from outside meanwhile.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NAME = "disturbed"
 
 
 def words(out: Path, *more: str, ablations: Sequence[str] = ("T+F",)) -> list[str]:
-    """A small search on the built-in database: two settings for each of four folds, then the four final trials, per ablation."""
+    """A small search on the built-in database: 2 settings and a final trial for each of 4 folds, per ablation."""
     model = ["--model", "time_frequency_transformer", "--ablation", *ablations]
     search = ["--trials", "2", "--space", str(SPACE), "--epochs", "4", "--deterministic", "--name", NAME]
     return ["synthetic", "--out", str(out), *model, *search, "--set", *SET, *more]
@@ -44,7 +44,7 @@ def words(out: Path, *more: str, ablations: Sequence[str] = ("T+F",)) -> list[st
 
 @cache
 def undisturbed(ablations: tuple[str, ...] = ("T+F",)) -> Path:
-    """The same sweep in one process, run once per test run: the folder of the reference."""
+    """Run the same sweep in one process, once per test run; return its folder, which is the reference."""
     out = Path(tempfile.mkdtemp(prefix="tfser-undisturbed-"))
     atexit.register(shutil.rmtree, out, ignore_errors=True)
     call = [sys.executable, "-m", "tfser.sweep", *words(out, "--in-process", ablations=ablations)]
@@ -110,11 +110,11 @@ class DisturbedSweep:
     """One sweep with storage of its own.
 
     Args:
-        number: of the sweep, for the record.
+        number: the sweep's, for messages.
         cluster: where it runs; a node that is killed is replaced by a new one.
-        server: the tracking server, which holds no run of another sweep.
+        server: the tracking server, which holds only this sweep's runs.
         out: the folder of its tables and storage.
-        rng: where the moments come from.
+        rng: draws the moments.
         ablations: as in ``words``.
     """
 
@@ -138,7 +138,7 @@ class DisturbedSweep:
         self._driver = self._started()
 
     def run(self, kinds: Sequence[str], pause_s: tuple[float, float]) -> list[str]:
-        """Run it to its end; returns the kinds that it ended too early for.
+        """Run it to its end; return the kinds of disturbance that it left no time for.
 
         Args:
             kinds: what happens, in this order.
@@ -149,7 +149,7 @@ class DisturbedSweep:
             while left and self._sleep(self._rng.uniform(*pause_s)) and self._disturb(left[0]):
                 left.pop(0)
             self._wait()
-            # MLflow may have been away when it ended: the next start makes up for that, and trains nothing.
+            # MLflow may have been down when it ended: the next start logs what is missing, and trains nothing.
             before = self.log.stat().st_size
             self._driver = self._started()
             self._wait()
@@ -189,7 +189,7 @@ class DisturbedSweep:
         return problems
 
     def nodes_seen(self) -> set[str]:
-        """Ray's names of the nodes that trained what is in the ledger."""
+        """Ray's names of the nodes that trained the ledger's trials."""
         return {json.loads(content)["machine"]["node"] for _, content in self.ledger.seen.values()}
 
     def _started(self) -> subprocess.Popen[bytes]:

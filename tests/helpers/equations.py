@@ -1,7 +1,8 @@
 """The papers' equations written a second time: plain NumPy, float64, from the textbook definitions.
 
-Nothing here uses torch. It takes the weights by the names in the module's state and follows the papers' equations one by
-one (Wang et al. 2023, section 2; Lu et al. 2022, section II), with the decisions that the module docstrings call "ours".
+Nothing here uses torch. It takes the weights by the names in the module's state and follows the papers' equations one
+by one (Wang et al. 2023, section 2; Lu et al. 2022, section II), with the decisions that the module docstrings call
+"ours".
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def attention(q: Array, k: Array, v: Array, w: Weights, heads: int) -> Array:
 
 
 def lstm_direction(x_BTE: Array, w: Weights, suffix: str) -> Array:
-    """Hidden states of every frame; gates in the order input, forget, cell, output. Backward runs from the last frame."""
+    """Hidden states of every frame. Gates: input, forget, cell, output. Backward begins at the last frame."""
     backward = suffix.endswith("_reverse")
     H = w[f"weight_hh_{suffix}"].shape[1]
     h = c = np.zeros((x_BTE.shape[0], H))

@@ -34,7 +34,7 @@ FIGURES = ("war_pooled", "uar_pooled", "war_mean", "uar_mean")
 
 
 def best_trials(trials_csv, entries):
-    """(row, fold, seed) to the UAR, id and predictions of the trial that counts: chosen with pandas and scikit-learn alone."""
+    """(row, fold, seed) to UAR, id and predictions of the trial that counts, chosen with pandas and scikit-learn."""
     chosen, unfinished = {}, set()
     for line in csv.DictReader(io.StringIO(trials_csv)):
         entry = entries.get(line["trial_id"])

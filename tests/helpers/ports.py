@@ -10,8 +10,8 @@ _given: set[int] = set()
 def free_port() -> int:
     """A port that nothing listens on, and that this process has not given out before.
 
-    It is from below those that Linux gives to outgoing connections and to sockets that ask for any: one of these could be
-    taken by somebody else between this moment and the server's start.
+    It is below the ports that Linux gives to outgoing connections and to sockets that ask for any port, because another
+    process could take one of those before the server starts.
     """
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
     # 10002 to 19999 are Ray's workers', 20000 to 27999 those of a Slurm job, from 23000 on those of Ray's clients.

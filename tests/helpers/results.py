@@ -157,7 +157,7 @@ def read(folder: Path, name: str) -> pd.DataFrame:
 
 
 class Tables(HTMLParser):
-    """Every table of a page: its rows of cell texts, further lines joined by a space, without what is shown on narrow pages only."""
+    """Every table of a page: rows of cell texts, lines joined by a space, without the parts for narrow pages only."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -99,8 +99,8 @@ class Held:
                 self.times[run, key, step] += 1
                 self.metrics[run][key, step] = value
             for run, name, digest, context in connection.execute(
-                "SELECT i.destination_id, d.name, d.digest, t.value FROM inputs i JOIN datasets d ON i.source_id = d.dataset_uuid "
-                "JOIN input_tags t ON t.input_uuid = i.input_uuid"
+                "SELECT i.destination_id, d.name, d.digest, t.value FROM inputs i "
+                "JOIN datasets d ON i.source_id = d.dataset_uuid JOIN input_tags t ON t.input_uuid = i.input_uuid"
             ):
                 self.inputs[run][context] = (name, digest)
         connection.close()

@@ -8,7 +8,7 @@ from tfser.evaluation.uncertainty import FoldScores
 
 
 def trials(folds=4, seeds=1, emotions=3, utterances=12, seed=0, speakers=1, chance=0.5):
-    """Random scores: unlike speakers, each fold 3 utterances more than the last, and the last emotion absent from the first."""
+    """Random scores: speakers differ, each fold has 3 utterances more, and the first lacks the last emotion."""
     rng, made = np.random.default_rng(seed), []
     for f in range(folds):
         n = utterances + 3 * f

@@ -1,4 +1,4 @@
-"""Searches whose trainings are made up: fast enough to interrupt a search anywhere."""
+"""Searches with made-up trainings, fast enough to interrupt a search anywhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tfser.benchmark import made_up
 from tfser.execution.schedule import Schedule
 from tfser.models import MODELS
 from tfser.planning import plan, search_space_file, settings
-from tfser.planning import request as planning_request
+from tfser.planning.request import Request
 from tfser.record import Curves, Failure
 from tfser.search.study import open_storage
 from tfser.storage import packaged_files
@@ -38,7 +38,7 @@ def train(spec):
 
 
 def make_plan(tiny, trials=5, **options):
-    request = planning_request.Request(models=(MODEL,), trials=trials, epochs=4, **options)
+    request = Request(models=(MODEL,), trials=trials, epochs=4, **options)
     return plan.make(request, [tiny], lambda d: "digest", {MODEL: SPACE})
 
 
@@ -78,7 +78,7 @@ def run(made, folder, *, workers=1, rng=None, at_once=1, die_after=None, log=Non
 
 
 def outcome(schedule):
-    """What a table would be made of."""
+    """Everything that a table is made of."""
     finals = {(c.key, fold, seed): end.trial_id for (c, fold, seed), end in schedule.ends.items()}
     return finals, {name: (chosen.settings, chosen.score) for name, chosen in schedule.chosen.items()}
 

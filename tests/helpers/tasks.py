@@ -1,4 +1,4 @@
-"""A spec that nobody trains, and a task of the small database that trains in a moment."""
+"""A spec that is never trained, and a task of the small database that trains in a moment."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The order of the tests, and an end to starting them: a plugin of pytest.
 
-The fast tier, which is what is not marked ``full``, comes before the rest, and in both come the tests that start clusters last.
+The fast tier (tests not marked ``full``) comes before the rest. In both, the tests that start clusters come last.
 """
 
 import time
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Deadline:
-    """Passes over every test whose turn comes too late, and says so: such a test has neither passed nor failed."""
+    """Skips every test whose turn comes too late and names it: such a test has neither passed nor failed."""
 
     def __init__(self, minutes: float) -> None:
         self.minutes, self.begun = minutes, clock()

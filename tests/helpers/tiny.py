@@ -22,7 +22,7 @@ SET_SMALL = [f"{name}={value}" for name, value in SMALL.items()]
 
 
 def write_tiny(folder: Path) -> Path:
-    """A manifest of 4 speakers (2 sessions) x 3 emotions x 3 utterances of noise and tones, 0.3 to 0.5 s; returns its path."""
+    """Write a manifest of 4 speakers (2 sessions) x 3 emotions x 3 utterances of noise and tones, 0.3 to 0.5 s."""
     rng = np.random.default_rng(7)
     rows = ["path,speaker,emotion,session"]
     for speaker_index, speaker in enumerate(("anna", "bert", "carl", "dora")):

@@ -1,4 +1,4 @@
-"""What a model attends to: against the papers' equations in plain NumPy, on the axes of the spectrogram, and as files."""
+"""What a model attends to: against the papers' equations in NumPy, on the axes of the spectrogram, and as files."""
 
 import io
 import json
@@ -78,8 +78,8 @@ def final(name, ablation, sizes, database="tiny", seed=0):
     if name == TFT:  # heads that divide the odd sizes
         settings["frequency_heads"] = 1 if -(-settings["segment_frames"] // 4) % 2 else 2
     spec = TrialSpec(
-        database=database, database_digest="0" * 16, protocol="speaker", fold="anna", purpose="final", model=name, ablation=ablation,
-        seed=seed, epochs=1, hyperparameters=tuple(sorted(settings.items())),
+        database=database, database_digest="0" * 16, protocol="speaker", fold="anna", purpose="final", model=name,
+        ablation=ablation, seed=seed, epochs=1, hyperparameters=tuple(sorted(settings.items())),
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -106,7 +106,7 @@ def prepared(model, record, frames, taken):
     offset, scale = (
         mean.astype(np.float32),
         (1 / std).astype(np.float32),
-    )  # as the model has them, whatever its weights are
+    )  # as the model has them
     x = (frames.astype(np.float64)[taken] - offset) * scale
     return x.transpose(0, 2, 1)[:, None], Weights(
         {k: v.double().numpy() for k, v in model.scorer.model.state_dict().items()}
@@ -293,9 +293,8 @@ def test_one_segment_is_shown_at_its_place_in_the_utterance():
     frames = frames_of(model, 50)
     chosen = Chosen(name="x", frames=frames, about="")
     whole, third = look(model, chosen, None), look(model, chosen, 3)
-    np.testing.assert_array_equal(
-        third.log_mel, frames[30:50].T.astype(np.float64)
-    )  # 0, 20, and the last one ends with it
+    # Segments begin at 0 and 20; the third ends with the utterance.
+    np.testing.assert_array_equal(third.log_mel, frames[30:50].T.astype(np.float64))
     np.testing.assert_array_equal(third.time_s, whole.time_s[30:50])
     for a, b in zip(third.maps, whole.maps, strict=True):
         np.testing.assert_array_equal(a.values[:, 10:], b.values[:, 40:])  # 30 to 40 are the second segment's too

@@ -76,7 +76,7 @@ def test_a_machine_without_a_gpu_is_told_so_and_what_needs_one_runs_on_its_cpu(c
 
 def test_the_projected_tables_have_the_papers_folds_ablations_and_epochs():
     table = next(t for t in gpu.TABLES if (t.model, t.database) == ("time_frequency_transformer", "casia"))
-    # 1200 utterances of 2 s are 3 segments of 80 frames each; three of four speakers train, in 4 folds x 4 ablations x 1000 epochs.
+    # 1200 utterances of 2 s have 3 segments of 80 frames; 3 of 4 speakers train: 4 folds x 4 ablations x 1000 epochs.
     assert table.segments(80) == 1200 * 3 * 3 / 4 * 4 * 4 * 1000
     assert {(t.model, t.database) for t in gpu.TABLES} == {
         *(("time_frequency_transformer", name) for name in ("iemocap", "casia")),

@@ -1,4 +1,4 @@
-"""A training that is interrupted after any epoch goes on to the same bits, and a checkpoint that cannot be used costs only time."""
+"""A training interrupted after any epoch goes on to the same bits; a checkpoint that cannot be used costs only time."""
 
 import dataclasses
 import math

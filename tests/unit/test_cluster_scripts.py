@@ -1,4 +1,4 @@
-"""The shell scripts of ``cluster/``, with stand-ins for ssh, ray, srun and the MPS daemon that note what they were asked."""
+"""The shell scripts of ``cluster/``, with stand-ins for ssh, ray, srun and the MPS daemon that note their calls."""
 
 import json
 import os
@@ -21,7 +21,8 @@ import json, os, sys
 def note(**more):
     keep = ("RAY_", "TFSER_", "MLFLOW_", "AUTOSCALER_", "DASHBOARD_", "CUDA_", "SLURM_")
     kept = {{k: v for k, v in os.environ.items() if k.startswith(keep)}}
-    call = dict(what=os.path.basename(sys.argv[0]), words=sys.argv[1:], host=os.environ.get("FAKE_HOST"), environment=kept)
+    call = dict(what=os.path.basename(sys.argv[0]), words=sys.argv[1:])
+    call |= dict(host=os.environ.get("FAKE_HOST"), environment=kept)
     with open(os.environ["FAKE_NOTES"], "a") as file:
         file.write(json.dumps(call | more) + "\\n")
 """
@@ -373,7 +374,7 @@ sys.exit(int(os.environ.get("FAKE_CODE", 0)) if "tfser.sweep" in sys.argv else 0
 def queue(lab):
     for name, text in {"srun": SRUN, "ray": SYMMETRIC_RUN, "python": SWEEP, "scontrol": "note()\n"}.items():
         fake(lab.bin, name, text)
-    # A number of its own: the script's folders in /tmp are named after it, and another run of these tests may be under way.
+    # A number of its own: it names the script's folders in /tmp, and another run of these tests may be under way.
     lab.job = str(7_000_000 + 2 * os.getpid())
     slurm = {
         "SLURM_JOB_ID": lab.job,

@@ -1,4 +1,4 @@
-"""Facts are faked where findings are judged; sockets, servers, files and databases are real where facts are gathered."""
+"""The doctor: its findings from made-up facts, and its facts from real sockets, servers, files and databases."""
 
 import argparse
 import contextlib
@@ -503,10 +503,8 @@ def test_a_job_api_is_open_unless_it_asks_for_the_token(far_away, status, reason
     ("status", "reason"),
     [
         (grpc.StatusCode.OK, "obeys callers without a token"),
-        (
-            grpc.StatusCode.NOT_FOUND,
-            "obeys callers without a token",
-        ),  # what an open client server says to an empty call
+        # An open client server answers an empty call so.
+        (grpc.StatusCode.NOT_FOUND, "obeys callers without a token"),
         (grpc.StatusCode.UNAUTHENTICATED, None),
         (grpc.StatusCode.UNIMPLEMENTED, "nothing shows that the cluster"),
     ],
@@ -1037,9 +1035,11 @@ class Missing:
 sys.meta_path.insert(0, Missing())
 import pickle
 look, device, now = pickle.loads({packed!r})
-facts = look({{"packages": ["torch"], "ground": sys.argv[1], "own": "x", "marker": None, "data": sys.argv[1], "device": False}})
-assert facts["tfser"]["version"] is None and facts["storage"]["error"] is None and facts["data"]["error"] is None, facts
-assert look({{"packages": [], "ground": "s3://b", "own": "x", "marker": None, "data": None, "device": False}})["storage"]["error"], facts
+asked = {{"own": "x", "marker": None, "device": False}}
+facts = look({{**asked, "packages": ["torch"], "ground": sys.argv[1], "data": sys.argv[1]}})
+assert facts["tfser"]["version"] is None, facts
+assert facts["storage"]["error"] is None and facts["data"]["error"] is None, facts
+assert look({{**asked, "packages": [], "ground": "s3://b", "data": None}})["storage"]["error"]
 print(now())
 """
     done = subprocess.run([sys.executable, "-c", text, "/tmp"], capture_output=True, text=True)

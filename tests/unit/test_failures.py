@@ -1,4 +1,4 @@
-"""What goes wrong while training is told apart: what would fail again is recorded once, what may go well elsewhere is tried again."""
+"""Failures are told apart: one that would recur is recorded once, one that may not recur elsewhere is tried again."""
 
 import contextlib
 import getpass
@@ -44,7 +44,7 @@ def fails(error):
 )
 def test_a_trial_that_would_fail_again_is_recorded_with_the_place_of_its_log(
     pack, tmp_path, monkeypatch, error, reason
-):  # noqa: F811
+):
     asked = task(pack, tmp_path)
     monkeypatch.setattr(Training, "run_epoch", fails(error))
     record = run_trial.run(asked)
@@ -64,20 +64,21 @@ def test_a_trial_that_would_fail_again_is_recorded_with_the_place_of_its_log(
         MemoryError("malloc"),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"
+            "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: "
+            "you tried to allocate 1 bytes"
         ),
         RuntimeError("CUDA error: out of memory; CUBLAS could not allocate"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`: no alloc"),
     ],
 )
-def test_a_full_memory_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch, error):  # noqa: F811
+def test_a_full_memory_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch, error):
     monkeypatch.setattr(Training, "run_epoch", fails(error))
     with pytest.raises(MemoryError, match="alloc"):
         run_trial.run(task(pack, tmp_path))
     assert Ledger(tmp_path / "ledger").ids() == set()
 
 
-def test_a_failing_disk_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch):  # noqa: F811
+def test_a_failing_disk_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch):
     monkeypatch.setattr(Training, "run_epoch", fails(OSError(5, "Input/output error")))
     with pytest.raises(OSError, match="Input/output error"):
         run_trial.run(task(pack, tmp_path))
@@ -108,7 +109,7 @@ def no_account(monkeypatch):
         (lambda: fails(RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"))(None), "CUDNN_STATUS"),
     ],
 )
-def test_a_fault_of_the_machine_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch, fault, words, together):  # noqa: F811
+def test_a_fault_of_the_machine_is_no_failure_of_the_trial(pack, tmp_path, monkeypatch, fault, words, together):
     (tmp_path / "broken_package.py").write_text("raise KeyError('of the package')\n")
     monkeypatch.syspath_prepend(tmp_path)
     no_account(monkeypatch)
@@ -122,7 +123,7 @@ def test_a_fault_of_the_machine_is_no_failure_of_the_trial(pack, tmp_path, monke
 
 
 def test_a_trial_is_trained_by_an_account_without_a_name_or_a_home(tmp_path):
-    """torch asks for the name when deterministic kernels are switched on, and for a folder of its own when it is imported."""
+    """torch asks for the name when deterministic kernels are switched on, and for a folder when it is imported."""
     text = f"""
 import pwd
 def unknown(number):
@@ -177,7 +178,10 @@ def test_a_sweep_goes_on_after_a_failed_and_a_lost_trial_and_the_next_start_trie
 
 
 LOW = tune_runner.LOW_ON_MEMORY
-OOM = f"1 worker(s) were killed due to the node {LOW}. Memory on the node (IP: 10.0.0.1) was ...\nRefer to the documentation on how to ..."
+OOM = (
+    f"1 worker(s) were killed due to the node {LOW}. Memory on the node (IP: 10.0.0.1) was ...\n"
+    "Refer to the documentation on how to ..."
+)
 """As Ray 2.60 says it, shortened."""
 
 
@@ -351,7 +355,7 @@ class FailingLedger(dict):
 
 
 def tune_steps(search, losses):
-    """Hand out packs of trials and end each, as Tune does: what its callbacks raise comes back as a failure of the trial."""
+    """Hand out packs of trials and end each, as Tune does: an error of a callback comes back as the trial's failure."""
     for number in map(str, range(20)):
         losses.on_step_begin(0, [])
         if search.suggest(number) == "FINISHED":
@@ -431,7 +435,7 @@ def test_a_worker_of_another_version_ends_the_sweep_and_fails_no_trial(monkeypat
         run_on(FakeCluster(cpus=5, refuse=True), monkeypatch)
 
 
-def test_a_worker_refuses_a_task_of_other_code(pack, tmp_path):  # noqa: F811
+def test_a_worker_refuses_a_task_of_other_code(pack, tmp_path):
     text = json.loads(worker.pack_task(task(pack, tmp_path)))
     (answer,) = worker.run_packed([json.dumps({**text, "code": "0123456789ab"})])
     assert answer["status"] == "refused"

@@ -112,7 +112,7 @@ def test_a_tone_at_an_odd_rate_keeps_its_pitch_and_its_level(rate_hz):
     ratio = rate_ratio(rate_hz, 16000)
     resampled = (samples if ratio == 1 else _resampler(ratio)(samples)).numpy().astype(np.float64)[200:-200]
     assert len(resampled) + 400 == pytest.approx(16000, rel=0.0006, abs=1)
-    # Against the same tone made at the rate that the ratio stands for: filter and interpolation, without the shift in pitch.
+    # Compare with the same tone made at the ratio's rate, which leaves filter and interpolation but no shift in pitch.
     time_s = (np.arange(len(resampled)) + 200) * float(ratio) / rate_hz
     assert np.abs(resampled - np.sin(2 * np.pi * 1000 * time_s)).max() < 0.005
     hz = np.abs(np.fft.rfft(resampled * np.hanning(len(resampled)), 1 << 20)).argmax() * 16000 / (1 << 20)

@@ -43,8 +43,8 @@ EVERY_ABLATION = [(model, ablation) for model in MODELS for ablation in MODELS[m
 FULL = [(model, MODELS[model].ablations[0]) for model in MODELS]
 NOISY = {"time_mask": 5, "frequency_mask": 3, "class_weights": "balanced", "weight_decay": 0.1}
 CLOSE = {"rtol": 1e-9, "atol": 1e-8}
-"""In float64 a gradient that is 0 but for rounding is below 1e-15, and Adam, which divides by no less than 1e-8, makes of it a step of
-less than 1e-7 of the learning rate: 1e-9 in the tens of steps here."""
+"""Room for rounding in float64. A gradient that is only rounding is below 1e-15; Adam divides it by at least 1e-8,
+which gives a step below 1e-7 of the learning rate, and 1e-9 in the tens of steps here."""
 
 pytestmark = pytest.mark.usefixtures("in_float64")
 

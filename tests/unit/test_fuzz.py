@@ -1,4 +1,4 @@
-"""Random damage to valid files and command lines: an accepted reading or a clear error, never a crash, a hang or a memory blow-up."""
+"""Random damage to valid files and command lines is read or clearly refused, without a crash, a hang or much memory."""
 
 from __future__ import annotations
 

@@ -38,9 +38,9 @@ def test_as_many_trials_share_a_gpu_as_fit_with_head_room_and_have_a_cpu(probes,
 
 def test_the_line_says_how_many_why_and_whether_they_compute_at_the_same_moment():
     text = gpu_share.described([probe(1.0), probe(10.0)], share([probe(1.0), probe(10.0)], 64, 1.0))
-    assert (
-        text
-        == "6 trials share a GPU: the largest takes 10.0 of the 80.0 GiB of a GPU; MPS is not on there, so that they compute in turns"
+    assert text == (
+        "6 trials share a GPU: the largest takes 10.0 of the 80.0 GiB of a GPU; MPS is not on there, "
+        "so that they compute in turns"
     )
     assert gpu_share.described([probe(60.0)], 1.0).startswith("1 trial has a GPU to itself: the largest takes 60.0 of")
     assert "MPS is on there" in gpu_share.described([probe(1.0, mps=True)], 0.0625)
@@ -72,9 +72,7 @@ class FakeCuda:
 
 
 def test_the_probe_trains_and_scores_a_little_and_counts_the_peak_and_what_the_process_takes_beside_it(
-    pack,  # noqa: F811
-    tmp_path,
-    monkeypatch,
+    pack, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(gpu_share, "mps_is_on", lambda: True)
     done = []
@@ -91,7 +89,7 @@ def test_the_probe_trains_and_scores_a_little_and_counts_the_peak_and_what_the_p
     assert not (tmp_path / "ledger").exists(), "nothing is kept"
 
 
-def test_a_trial_that_does_not_fit_alone_is_a_full_memory(pack, tmp_path, monkeypatch):  # noqa: F811
+def test_a_trial_that_does_not_fit_alone_is_a_full_memory(pack, tmp_path, monkeypatch):
     def full(self):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 

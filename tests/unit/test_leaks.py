@@ -231,7 +231,7 @@ def test_results_mlflow_and_repeat_refuse_a_leaking_trial(leak):
     entry = leaking_record(leak)
     with pytest.raises(TfserError, match=f"trial {entry.trial_id} was shown its test utterances on purpose .{leak}."):
         Results(sweep="s", configurations=(row(),), entries={(row(), "anna", 0): entry})
-    with pytest.raises(TfserError, match="it can stand in no table but that of python -m tfser.leaks"):
+    with pytest.raises(TfserError, match="only the table of python -m tfser.leaks can contain it"):
         runs.Tracker.trial(None, row(), entry)  # before it looks at anything of its own
     with pytest.raises(
         RequestError, match=r"it leaks on purpose; the command in the leaks\.json of its table repeats it"
@@ -253,7 +253,7 @@ def test_predict_does_not_take_a_leaking_trial_for_a_model(tmp_path, capsys):
 def test_predict_does_not_take_a_leaks_run_for_a_sweep(made):
     out, _ = made
     place = find.Source(storage=out / ".tfser", results=out)
-    with pytest.raises(RequestError, match="nor a sweep with tables"):
+    with pytest.raises(RequestError, match="no sweep with tables"):
         find.find("leaks-x", place, {})
 
 

@@ -1,4 +1,7 @@
-"""Every number of the table of leaks, recomputed from made-up scores with pandas and scikit-learn; ``test_leaks`` has trained ones."""
+"""Every number of the table of leaks, recomputed from made-up scores with pandas and scikit-learn.
+
+``test_leaks`` has scores of trained models.
+"""
 
 import io
 import random
@@ -13,7 +16,7 @@ from tfser.evaluation.scores import scores
 from tfser.leaks import table as leaks_table
 from tfser.leaks.plan import ROWS, make
 from tfser.planning import plan
-from tfser.planning import request as planning_request
+from tfser.planning.request import Request
 from tfser.record import Failure, Record, ScoredUtterance
 from tfser.report.tables import formats
 
@@ -36,7 +39,7 @@ def files_of(asked, records):
 @pytest.fixture(scope="module")
 def asked(tiny):
     """A plan of every row with two seeds."""
-    request = planning_request.Request(models=("time_frequency_transformer",), seeds=2, epochs=3)
+    request = Request(models=("time_frequency_transformer",), seeds=2, epochs=3)
     return make(plan.make(request, [tiny], lambda d: "digest", {}), ROWS)
 
 
@@ -76,7 +79,7 @@ def test_every_number_of_two_seeds_follows_from_the_scores(asked, invented, tiny
 
 
 def test_no_number_is_wrong_or_silently_missing_where_trials_are(asked, invented, tiny):
-    """Every kind of gap: a fold without its trial, a failed setting beside others, a fold all of whose settings failed, a lost trial."""
+    """Gaps: a fold without a trial, a failed setting beside others, a fold with only failures, a lost trial."""
     of = {row.name: row for row in asked.rows}
 
     def fail(name, setting, fold, seed, status="failed"):

@@ -1,4 +1,4 @@
-"""What killed processes left behind is removed where nobody can need it, and what lives or cannot be told stays."""
+"""What killed processes left is removed once no process needs it; what is or may be in use stays."""
 
 import os
 import subprocess
@@ -135,10 +135,11 @@ def test_what_a_storage_needs_no_more_is_removed_and_what_is_kept_is_said(tmp_pa
     kept = ledger.path(gone.trial_id).with_suffix(".damaged")
     (machine / "tfser-tune-abcd1234" / "trials").mkdir(parents=True)
     assert leftovers.clear(storage, tmp_path / "out", ledger) == [
-        "Removed what earlier starts had left: 1 checkpoint(s) of trials that are done, 1 damaged entries whose trials were trained again",
-        f"Kept 1 damaged ledger entries, whose trials have not been trained again yet: {kept}",
-        f"Kept 1 temporary folder(s) of an earlier version: {machine / 'tfser-tune-abcd1234'} (nothing tells whether their processes "
-        "still run; remove them when no sweep of an earlier version does)",
+        "Removed what earlier starts had left: 1 checkpoint of a done trial, "
+        "1 damaged entry whose trial was trained again",
+        f"Kept 1 damaged ledger entry, not trained again yet: {kept}",
+        f"Kept 1 temporary folder of an earlier version: {machine / 'tfser-tune-abcd1234'} (perhaps still in use; "
+        "to be removed when no sweep of an earlier version runs)",
     ]
     assert not ledger.path(SPEC.trial_id).with_suffix(".damaged").exists()
     assert kept.exists()

@@ -53,7 +53,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 socketserver.TCPServer.allow_reuse_address = True
-http.server.HTTPServer((words[words.index("--host") + 1], int(words[words.index("--port") + 1])), Handler).serve_forever()
+host, port = (words[words.index(option) + 1] for option in ("--host", "--port"))
+http.server.HTTPServer((host, int(port)), Handler).serve_forever()
 """
 
 
@@ -446,7 +447,7 @@ def test_a_storage_that_does_not_answer_is_no_reason_to_begin_with_an_empty_data
     assert not made.sqlite.exists()
 
 
-def test_a_copy_in_a_bucket_comes_back_on_a_new_machine(bucket, tmp_path):  # noqa: F811
+def test_a_copy_in_a_bucket_comes_back_on_a_new_machine(bucket, tmp_path):
     made = options(tmp_path / "local", f"{bucket}/mlflow")
     assert not service.restore(made)
     fill(made.sqlite)

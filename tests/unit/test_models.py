@@ -398,9 +398,8 @@ def test_the_attention_is_the_one_of_the_library() -> None:
     )
     with torch.no_grad():
         library.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]))
-        library.in_proj_bias.copy_(
-            torch.cat([ours.query.bias, torch.randn(12), ours.value.bias])
-        )  # any key bias cancels
+        # Any key bias cancels.
+        library.in_proj_bias.copy_(torch.cat([ours.query.bias, torch.randn(12), ours.value.bias]))
         library.out_proj.load_state_dict(ours.out.state_dict())
     q, k, v = (torch.randn(2, 5, 12, dtype=torch.float64) for _ in range(3))
     expected, weights = library(q, k, v, average_attn_weights=False)

@@ -1,4 +1,4 @@
-"""tfser's models beside the plain ones of ``tfser.benchmark.reference``, and the rank-one attention beside the library's."""
+"""tfser's models against the plain ones of ``tfser.benchmark.reference``, and rank-one attention against torch's."""
 
 from __future__ import annotations
 
@@ -64,9 +64,8 @@ def test_losses_gradients_and_weights_stay_those_of_the_plain_form_while_it_trai
             optimizer.step()
     trained = renamed(ours.state_dict())
     for name, tensor in plain.state_dict().items():
-        kept = (
-            slice(len(tensor) // 3) if name.endswith("in_proj_bias") else ...
-        )  # the rest of it is the keys' and the values'
+        # The other two thirds of the bias are the keys' and the values'.
+        kept = slice(len(tensor) // 3) if name.endswith("in_proj_bias") else ...
         torch.testing.assert_close(trained[name][kept], tensor[kept], rtol=1e-6, atol=1e-8)
 
 

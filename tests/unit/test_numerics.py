@@ -1,4 +1,4 @@
-"""What the front end and the built-in models compute stays what ``numerics_values.json`` says, for one ``NUMERICS_VERSION``."""
+"""Front end and built-in models compute the values of ``numerics_values.json`` while ``NUMERICS_VERSION`` stays."""
 
 import pytest
 

@@ -8,7 +8,7 @@ from tfser.databases import load
 from tfser.errors import RequestError
 from tfser.models import MODELS
 from tfser.planning import plan, search_space_file
-from tfser.planning import request as planning_request
+from tfser.planning.request import Request, problems
 from tfser.storage import packaged_files
 from tfser.sweep.options import parse
 from tfser.sweep.request import check
@@ -17,13 +17,13 @@ FIXED = tuple(tuple(text.split("=")) for text in SET_SMALL)
 
 
 def make(database, **options):
-    request = planning_request.Request(**{"models": ("time_frequency_transformer",), **options})
-    assert planning_request.problems(request, {}) == []
+    request = Request(**{"models": ("time_frequency_transformer",), **options})
+    assert problems(request, {}) == []
     return plan.make(request, [database], lambda d: "digest", {})
 
 
 def test_the_default_is_every_fold_of_the_full_model_at_the_published_setting(tiny):
-    made = plan.make(planning_request.Request(), [tiny], lambda d: "digest", {})
+    made = plan.make(Request(), [tiny], lambda d: "digest", {})
     assert [(c.model, c.ablation, c.selection) for c in made.configurations] == [
         ("atfnn", "ATFNN", "fixed"),  # its paper states no epochs
         ("time_frequency_transformer", "T+F+TF", "published"),
@@ -75,7 +75,7 @@ def test_an_ablation_of_one_model_leaves_the_other_out(tiny):
 
 def test_planning_twice_gives_the_same_trials_and_changed_data_gives_others(tiny):
     def ids(digest):
-        made = plan.make(planning_request.Request(), [tiny], lambda d: digest, {})
+        made = plan.make(Request(), [tiny], lambda d: digest, {})
         return [spec.trial_id for study in made.studies for spec in study.final_specs(study.base, 3).values()]
 
     assert ids("a") == ids("a")
@@ -108,7 +108,7 @@ def test_a_search_trial_never_holds_its_test_fold_and_validates_on_training_spea
             packaged_files.data_folder("search_spaces") / "demo.yaml", known()
         )
     }
-    request = planning_request.Request(models=("time_frequency_transformer",), trials=2, validation_folds=2)
+    request = Request(models=("time_frequency_transformer",), trials=2, validation_folds=2)
     made = plan.make(request, [tiny], lambda d: "digest", spaces)
     assert len(made.studies) == 4
     for study in made.studies:
@@ -128,7 +128,7 @@ def test_global_selection_is_one_study_over_all_folds(tiny):
             packaged_files.data_folder("search_spaces") / "demo.yaml", known()
         )
     }
-    request = planning_request.Request(models=("time_frequency_transformer",), trials=2, selection="global")
+    request = Request(models=("time_frequency_transformer",), trials=2, selection="global")
     (study,) = plan.make(request, [tiny], lambda d: "digest", spaces).studies
     assert {s.fold for s in study.search_specs(study.base)} == set(tiny.speakers)
 
@@ -141,7 +141,7 @@ def test_study_names_differ_wherever_what_is_chosen_could(tiny):
     }
 
     def names(digest="d", **options):
-        request = planning_request.Request(**{"models": ("time_frequency_transformer",), "trials": 2, **options})
+        request = Request(**{"models": ("time_frequency_transformer",), "trials": 2, **options})
         return {study.name for study in plan.make(request, [tiny], lambda d: digest, spaces).studies}
 
     variants = [names(), names("e"), names(epochs=3), names(validation_folds=2), names(selection="global")]
@@ -170,7 +170,7 @@ def test_study_names_differ_wherever_what_is_chosen_could(tiny):
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_what_is_legal(options, message):
-    assert any(message in problem for problem in planning_request.problems(planning_request.Request(**options), {}))
+    assert any(message in problem for problem in problems(Request(**options), {}))
 
 
 def test_all_problems_are_told_at_once(tmp_path):
@@ -189,8 +189,8 @@ def test_all_problems_are_told_at_once(tmp_path):
 
 
 def test_every_model_is_asked_for_what_it_refuses_whatever_its_answer_is_worded_like(monkeypatch):
-    monkeypatch.setattr(planning_request, "_setting_problems", lambda model, *rest: [f"--set would mend {model}"])
-    found = planning_request.problems(planning_request.Request(), {})
+    monkeypatch.setattr("tfser.planning.request._setting_problems", lambda model, *rest: [f"--set would mend {model}"])
+    found = problems(Request(), {})
     assert found == [f"--set would mend {model}" for model in MODELS]
 
 
@@ -200,7 +200,7 @@ def test_a_fold_that_does_not_exist_and_too_few_speakers_to_search_are_refused(t
     with pytest.raises(
         RequestError, match="it has 4 speakers; a search needs 3 to validate, one to test and one to train on"
     ):
-        plan.make(planning_request.Request(trials=1, validation_folds=3), [tiny], lambda d: "digest", {})
+        plan.make(Request(trials=1, validation_folds=3), [tiny], lambda d: "digest", {})
 
 
 def test_one_fold_of_four_is_planned_and_known_to_be_one_of_four(tiny):
@@ -229,7 +229,7 @@ def test_rows_of_other_data_settings_or_searches_have_other_keys_and_equal_reque
     spaces = {"time_frequency_transformer": demo}
 
     def key(digest="d", found=spaces, **options):
-        request = planning_request.Request(**{"models": ("time_frequency_transformer",), **options})
+        request = Request(**{"models": ("time_frequency_transformer",), **options})
         (row,) = plan.make(request, [tiny], lambda d: digest, found if request.trials else {}).configurations
         return row.key
 

@@ -119,7 +119,7 @@ def test_segments_are_averaged_to_the_file_and_say_when_they_are(done, tiny_mani
     np.testing.assert_allclose(mean, list(answer["p"].values()), rtol=1e-12)
     samples = soundfile.info(file).frames
     frames = (samples - 512) // 160 + 1
-    # A 320-sample window in the middle of 512 samples, every 160 of them; 16 frames a segment, the last one ends with the file's.
+    # A window of 320 samples in the middle of 512, every 160; a segment has 16 frames, the last ends with the file.
     starts = [*range(0, frames - 16 + 1, 16)]
     starts += [frames - 16] if starts[-1] + 16 < frames else []
     assert [s["start_s"] for s in answer["segments"]] == pytest.approx([(160 * first + 96) / 16000 for first in starts])
@@ -135,7 +135,8 @@ def test_the_table_shows_the_same_in_percent(done, tiny_manifest, capsys):
     code, out, _ = asked(capsys, trial, *files, "--results", done)
     assert code == 0
     assert out.startswith(
-        f"time_frequency_transformer T+F+TF, trained on tiny without speaker anna, seed 0 (trial {trial}; on that fold UAR "
+        "time_frequency_transformer T+F+TF, trained on tiny without speaker anna, seed 0 "
+        f"(trial {trial}; on that fold UAR "
     )
     _, answered, _ = asked(capsys, trial, *files, "--json", "--results", done)
     for line, file in zip(out.splitlines()[3:], json.loads(answered)["files"], strict=True):
@@ -217,9 +218,9 @@ def test_a_choice_that_no_trial_fits_names_those_there_are(done, capsys):
     code, _, err = asked(capsys, "both", "--fold", "zoe", "--model", "atfnn", "--log-model", "--results", done)
     assert code == 2
     assert (
-        "none of its 8 trials fits --model atfnn --fold zoe; there are models atfnn, time_frequency_transformer; folds anna"
-        in err
-    )
+        "none of its 8 trials fits --model atfnn --fold zoe; "
+        "there are models atfnn, time_frequency_transformer; folds anna"
+    ) in err
 
 
 @pytest.mark.parametrize("more", [["--results", "x" * 300], ["--storage", "x" * 300]], ids=lambda more: more[0])

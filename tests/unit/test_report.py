@@ -40,8 +40,8 @@ from tfser.report.tables import formats, notes, table
 CONTRACT = {
     "summary.csv": "database database_digest protocol model ablation selection settings folds_done folds_total seeds "
     "war_pooled uar_pooled war_mean war_sd uar_mean uar_sd",
-    "folds.csv": "database database_digest protocol model ablation selection settings fold seed war uar recall_glad recall_mad recall_sad "
-    "utterances epochs hyperparameters trial_id",
+    "folds.csv": "database database_digest protocol model ablation selection settings fold seed war uar "
+    "recall_glad recall_mad recall_sad utterances epochs hyperparameters trial_id",
     "predictions.csv": "trial_id utterance speaker truth predicted p_glad p_mad p_sad",
 }
 
@@ -432,7 +432,7 @@ def test_latex_compiles(tmp_path):
     assert len(list(tmp_path.glob("*.pdf"))) == 1 + 2 * 5
 
 
-# --- terminal -----------------------------------------------------------------------------------------------------------
+# --- terminal ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
@@ -461,7 +461,7 @@ def test_no_rows_is_said():
 
 
 def test_one_sentence_tells_what_the_intervals_of_a_table_cover_and_one_why_there_is_none():
-    """Two rows over as many folds, of which one has an interval for some figures only, had a sentence each with another range."""
+    """Two rows over the same number of folds once had a sentence each, where one had only some intervals."""
 
     def interval(folds=3, shares=None, reason=""):
         low = math.nan if reason else 0.5

@@ -192,7 +192,7 @@ def test_hostile_names_are_drawn_as_they_are(tmp_path):
         assert {"a&b_%", "$x^2$ #~", "愤怒"} <= set(printed)
 
 
-# --- searches --------------------------------------------------------------------------------------------------------------
+# --- searches ---------------------------------------------------------------------------------------------------------
 
 
 def test_histories_survive_a_trip_through_text(pictures):
@@ -342,8 +342,9 @@ def test_a_name_of_two_scripts_is_drawn_with_the_fonts_of_both(only_these_fonts)
 def test_an_attention_figure_names_an_utterance_in_any_script(only_these_fonts):
     def drawn(heading):
         made = attention_figure.Attention(
-            log_mel=np.zeros((4, 8)), time_s=np.arange(8) / 100, frequency_hz=np.array([100.0, 300.0, 700.0, 1500.0]), hop_s=0.01,
-            maps=(), weights={}, taken=np.zeros((1, 8), dtype=np.int64), line_hz=None, heading=heading, name="x",
+            log_mel=np.zeros((4, 8)), time_s=np.arange(8) / 100, frequency_hz=np.array([100.0, 300.0, 700.0, 1500.0]),
+            hop_s=0.01, maps=(), weights={}, taken=np.zeros((1, 8), dtype=np.int64), line_hz=None, heading=heading,
+            name="x",
         )  # fmt: skip
         return attention_figure.to_png(made)
 

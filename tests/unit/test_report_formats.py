@@ -1,4 +1,4 @@
-"""One number, one text: LaTeX, the page and a terminal print what Markdown and CSV do, and nothing that has no source there."""
+"""One number, one text: LaTeX, the page and a terminal print the numbers of Markdown and CSV, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page without a browser: nothing from elsewhere, nothing unescaped, every number linked, nothing different without reason."""
+"""The page without a browser: it loads nothing, escapes everything, links every number and is the same every time."""
 
 from __future__ import annotations
 

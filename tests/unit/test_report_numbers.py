@@ -1,4 +1,4 @@
-"""Every printed number against pandas and scikit-learn, on chosen results and on 200 random ones with every kind of gap."""
+"""Every printed number against pandas and scikit-learn, on chosen results and on 200 random ones with gaps."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def same(shown: float | str, wanted: float, *, digits: float = 1e-9) -> bool:
     return abs(float(shown) - wanted) <= digits
 
 
-# --- checks of whole files ---------------------------------------------------------------------------------------------
+# --- checks of whole files --------------------------------------------------------------------------------------------
 
 
 def check_summary(folder: Path, reference: Reference) -> None:
@@ -246,7 +246,7 @@ def check_ablation(folder: Path, results: Results, wanted: dict[tuple, Expected]
 
 
 def check_pairs(folder: Path, results: Results, reference: Reference) -> int:
-    """Differences against pandas, p against SciPy's exact permutation test, Holm against its definition; returns how many."""
+    """Check differences with pandas, p with SciPy's permutation test, Holm with its definition; return how many."""
     pairs, trials, wanted = read(folder, "paired.csv"), reference.trials, reference.rows
     whole = {TFT: "T+F+TF", ATFNN: "ATFNN"}
     families: dict[tuple, list[tuple[float, float]]] = {}
@@ -298,7 +298,7 @@ def check_pairs(folder: Path, results: Results, reference: Reference) -> int:
 
 
 def check_page(folder: Path, reference: Reference) -> None:
-    """The page's comparison and ablation tables are those of Markdown, cell by cell; its folds are those of the records."""
+    """Check that the page's tables are those of Markdown, cell by cell, and its folds those of the records."""
     page = (folder / "report.html").read_text(encoding="utf-8")
     parser = Tables()
     parser.feed(page)
@@ -365,7 +365,7 @@ def check_confusions(folder: Path, results: Results, reference: Reference) -> No
 
 
 def check(results: Results, folder: Path) -> int:
-    """Everything that is written, against what pandas and scikit-learn make of the records; returns the number of pairs."""
+    """Check every file that is written with pandas and scikit-learn; return the number of pairs."""
     write.write(results, folder, pictures=False)
     reference = Reference(results)
     check_summary(folder, reference)
@@ -380,7 +380,7 @@ def check(results: Results, folder: Path) -> int:
     return check_pairs(folder, results, reference)
 
 
-# --- tests ---------------------------------------------------------------------------------------------------------------
+# --- tests ------------------------------------------------------------------------------------------------------------
 
 
 def test_every_number_of_two_corpora_with_all_ablations_is_that_of_pandas_and_scikit_learn(tmp_path):
@@ -409,9 +409,8 @@ def test_three_ways_to_average_are_named_and_differ_as_they_should(tmp_path):
     uar = read(tmp_path, "comparison.csv").set_index("averaging").uar
     assert list(uar.index) == ["pooled", "mean of folds", "mean of folds, absent as 0"]
     assert uar["mean of folds, absent as 0"] < uar["mean of folds"]
-    lost = (
-        Reference(results).trials[row.key, "08", 0].uar * (1 - 2 / 3) / 4
-    )  # one of three emotions is absent in one of four folds
+    # One of three emotions is absent in one of four folds.
+    lost = Reference(results).trials[row.key, "08", 0].uar * (1 - 2 / 3) / 4
     assert uar["mean of folds"] - uar["mean of folds, absent as 0"] == pytest.approx(lost, abs=1e-9)
     for name in ("comparison.md", "comparison.tex", "report.html"):
         assert "some of the literature counts so" in " ".join((tmp_path / name).read_text(encoding="utf-8").split())
@@ -491,7 +490,7 @@ def test_columns_have_types_and_no_stray_text(tmp_path):
     assert parts.t_trans.notna().sum() == parts.attention.notna().sum() == 8
 
 
-# --- 200 random ledgers -----------------------------------------------------------------------------------------------------
+# --- 200 random ledgers -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -263,8 +263,7 @@ def test_busy_and_available_worker_seconds_are_added_up_over_a_cluster_that_grow
     assert usage.busy_s == 50 + 38 + 45
     assert usage.available_s == 1 * 50 + 2 * 50
     assert usage.share == pytest.approx(133 / 150)
-    assert "88.7 % of the time" in str(usage)
-    assert "133 of 150 worker seconds, 1 to 9 worker(s)" in str(usage)
+    assert str(usage) == "Workers busy 88.7 % of the time (133 of 150 worker seconds, 1 to 9 workers)."
     usage.clear()
     assert usage.share is None
 

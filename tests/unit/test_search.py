@@ -1,4 +1,4 @@
-"""Studies and schedule with trainings that are made up: fast enough to interrupt a search anywhere."""
+"""Studies and schedule with made-up trainings, fast enough to interrupt a search anywhere."""
 
 import random
 import sqlite3
@@ -11,8 +11,8 @@ from tests.helpers.studies import MODEL, KilledError, failed, known, make_plan, 
 from tfser.errors import RequestError, TfserError
 from tfser.execution.schedule import Schedule
 from tfser.planning import plan, search_space_file
-from tfser.planning import request as planning_request
-from tfser.planning import settings as planning_settings
+from tfser.planning.request import Request
+from tfser.planning.settings import published_settings
 from tfser.record import Pruned
 from tfser.search import journal
 from tfser.search.study import best_epoch, open_storage
@@ -53,7 +53,7 @@ def test_the_published_setting_is_tried_first_and_every_study_tries_the_number_a
     made = make_plan(tiny, trials=5)
     log = []
     schedule = run(made, tmp_path, log=log)
-    published = planning_settings.published_settings(MODEL)
+    published = published_settings(MODEL)
     for study in made.studies:
         settings = trained_settings(schedule.ledger, study)
         assert len(settings) == 5
@@ -182,10 +182,10 @@ def test_a_lost_entry_of_the_chosen_setting_is_trained_again_before_its_final_tr
 
 
 def test_a_trial_that_two_sweeps_share_is_trained_once(tiny, tmp_path):
-    made = plan.make(planning_request.Request(models=(MODEL,), epochs=2), [tiny], lambda d: "d", {})
+    made = plan.make(Request(models=(MODEL,), epochs=2), [tiny], lambda d: "d", {})
     log = []
     run(made, tmp_path, log=log)
-    wider = plan.make(planning_request.Request(models=(MODEL,), epochs=2, seeds=2), [tiny], lambda d: "d", {})
+    wider = plan.make(Request(models=(MODEL,), epochs=2, seeds=2), [tiny], lambda d: "d", {})
     run(wider, tmp_path, log=log)
     assert len(log) == len(set(log)) == 8
 
@@ -197,7 +197,7 @@ def test_the_random_baseline_begins_with_a_random_setting_and_another_search_see
         schedule = run(made, tmp_path / str(seed))
         rates += [s["learning_rate"] for study in made.studies for s in trained_settings(schedule.ledger, study)]
     assert len(set(rates)) == 8
-    assert planning_settings.published_settings(MODEL)["learning_rate"] not in rates
+    assert published_settings(MODEL)["learning_rate"] not in rates
 
 
 def test_the_history_names_every_setting_and_the_chosen_one(tiny, tmp_path):
@@ -213,7 +213,7 @@ def test_the_history_names_every_setting_and_the_chosen_one(tiny, tmp_path):
 def test_a_setting_that_a_study_tries_again_is_not_trained_again(tiny, tmp_path):
     few = tmp_path / "few.yaml"
     few.write_text("model: time_frequency_transformer\nsearch:\n  batch_size: {choice: [16, 32]}\n")
-    request = planning_request.Request(models=(MODEL,), trials=6, epochs=4)
+    request = Request(models=(MODEL,), trials=6, epochs=4)
     made = plan.make(request, [tiny], lambda d: "digest", {MODEL: search_space_file.read(few, known())})
     log = []
     schedule = run(made, tmp_path, log=log)
@@ -290,7 +290,7 @@ def locked(database):
 
 
 def in_a_database(made, tmp_path, at=None, release=True):
-    """Run the plan with its studies in SQLite, which another process locks before trial number ``at`` ends; returns what was said too."""
+    """Run the plan with its studies in SQLite, which another process locks before trial number ``at`` ends."""
     url, said, held = f"sqlite:///{tmp_path}/studies.db?timeout=0.01", [], []
 
     def say(text):

@@ -5,11 +5,11 @@ import pytest
 from tfser.errors import RequestError
 from tfser.models import MODELS
 from tfser.planning import search_space, search_space_file
-from tfser.planning import settings as planning_settings
+from tfser.planning.settings import hyperparameters, published_settings
 from tfser.storage import packaged_files
 from tfser.trial import Hyperparameter
 
-KNOWN = {model: planning_settings.hyperparameters(model) for model in MODELS}
+KNOWN = {model: hyperparameters(model) for model in MODELS}
 HEAD = "model: time_frequency_transformer\n"
 
 
@@ -29,7 +29,7 @@ def test_every_shipped_space_is_legal_and_never_samples_what_the_model_refuses(p
     for ablation in architecture.ablations:
         found = search_space.refusals(
             shipped,
-            planning_settings.published_settings(shipped.model),
+            published_settings(shipped.model),
             lambda s, a=ablation: architecture.problems(a, s),
         )
         assert found == []
@@ -42,7 +42,7 @@ def test_every_shipped_space_opens_with_its_question_and_the_command_that_runs_i
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("# Question  ")
     assert lines[1].startswith("# Run       python -m tfser.sweep ")
-    assert lines[2].startswith("# Cost      ")
+    assert any(line.startswith("# Cost      ") for line in lines[2:4])  # the command may take two lines
 
 
 def test_every_problem_of_a_file_is_named_with_its_line(tmp_path):
@@ -242,9 +242,10 @@ def test_a_setting_is_searched_only_where_its_condition_holds(tmp_path):
     read_space = read(
         tmp_path,
         HEAD
-        + "search:\n  class_weights: {choice: [none, balanced]}\n  dropout: {float: [0.1, 0.5], when: {class_weights: [balanced]}}\n",
+        + "search:\n  class_weights: {choice: [none, balanced]}\n"
+        + "  dropout: {float: [0.1, 0.5], when: {class_weights: [balanced]}}\n",
     )
-    base = planning_settings.published_settings("time_frequency_transformer")
+    base = published_settings("time_frequency_transformer")
     assert read_space.sample(Fixed(class_weights="none"), base)["dropout"] == 0.0
     assert read_space.sample(Fixed(class_weights="balanced"), base)["dropout"] == 0.1
 
@@ -254,7 +255,7 @@ def test_choices_that_do_not_divide_are_never_offered_and_go_under_a_name_of_the
         tmp_path,
         HEAD + "search:\n  n_mels: {choice: [40, 80]}\n  time_heads: {choice: [1, 2, 4, 5], divides: n_mels / 4}\n",
     )
-    base = planning_settings.published_settings("time_frequency_transformer")
+    base = published_settings("time_frequency_transformer")
     narrow, wide = Fixed(n_mels=40), Fixed(n_mels=80)
     read_space.sample(narrow, base)
     read_space.sample(wide, base)
@@ -269,12 +270,12 @@ def test_a_study_begins_with_the_published_setting_or_the_legal_one_nearest_to_i
         + "search:\n  channels: {choice: [8, 48]}\n  learning_rate: {float: [2.0e-3, 1.0e-2]}\n"
         + "  batch_size: {int: [10, 60], step: 20}\n",
     )
-    first = read_space.first(planning_settings.published_settings("time_frequency_transformer"))
+    first = read_space.first(published_settings("time_frequency_transformer"))
     assert first == {"channels": 48, "learning_rate": 0.002, "batch_size": 50}
     shipped = search_space_file.read(
         packaged_files.data_folder("search_spaces") / "time_frequency_transformer.yaml", KNOWN
     )
-    published = planning_settings.published_settings("time_frequency_transformer")
+    published = published_settings("time_frequency_transformer")
     assert all(published[name] == value for name, value in shipped.first(published).items())
 
 
@@ -282,7 +283,7 @@ def test_a_space_that_can_sample_what_the_model_refuses_is_found_before_a_start(
     read_space = read(tmp_path, HEAD + "search:\n  time_heads: {choice: [1, 3]}\n")
     problems = MODELS["time_frequency_transformer"].problems
     found = search_space.refusals(
-        read_space, planning_settings.published_settings("time_frequency_transformer"), lambda s: problems("T+F+TF", s)
+        read_space, published_settings("time_frequency_transformer"), lambda s: problems("T+F+TF", s)
     )
     assert len(found) == 1
     assert "time_heads: 3 does not divide" in found[0]
@@ -292,5 +293,5 @@ def test_what_is_fixed_from_outside_is_no_longer_searched(tmp_path):
     read_space = read(tmp_path, HEAD + "search:\n  channels: {choice: [8, 16]}\n  dropout: {float: [0.0, 0.5]}\n")
     narrowed = read_space.without({"channels": 4})
     assert [d.name for d in narrowed.dimensions] == ["dropout"]
-    assert narrowed.sample(Fixed(), planning_settings.published_settings("time_frequency_transformer"))["channels"] == 4
+    assert narrowed.sample(Fixed(), published_settings("time_frequency_transformer"))["channels"] == 4
     assert narrowed.digest != read_space.digest

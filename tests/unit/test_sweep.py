@@ -282,8 +282,8 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
         (["--tracking-uri", "nonsense://x"], ["--tracking-uri: no 'nonsense://'; there are databricks://, http://"]),
         (["--trial-gpus", "-1"], ["--trial-gpus: -1.0 is below 0"]),
         (
-            ["--model", "crnn", "--set", "x", "--seeds", "0", "--protocol", "y"],
-            ["crnn", "KEY=VALUE", "--seeds: 0", "no 'y'"],
+            ["--model", "crnn", "--set", "x", "--seeds", "0", "--protocol", "y", "--selection", "z"],
+            ["crnn", "KEY=VALUE", "--seeds: 0", "--protocol: no 'y'; there are", "--selection: no 'z'; there are"],
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -858,7 +858,7 @@ def test_a_start_removes_what_killed_ones_left_and_says_so(done, tiny_manifest, 
     )
     shown = capsys.readouterr().out
     assert (
-        "Removed what earlier starts had left: 2 half-written file(s), 1 damaged entries whose trials were trained again"
+        "Removed what earlier starts had left: 2 half-written files, 1 damaged entry whose trial was trained again"
         in shown
     )
     assert not any(path.exists() for path in left)

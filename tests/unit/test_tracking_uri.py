@@ -1,4 +1,4 @@
-"""A tracking URI that MLflow would lose every run behind is refused by every command, in the same words, before anything starts."""
+"""A tracking URI behind which MLflow would lose its runs is refused by every command, before anything starts."""
 
 from pathlib import Path
 
@@ -28,7 +28,8 @@ REFUSED = {
     "http://host:5000/#/experiments/1": "is a page; the server is http://host:5000",
     "postgresql:host/db": "did you mean 'postgresql://host/db'?",
     "postgresql://anna:s3cr3t@host": "names no database",
-    "postgres://host/db": "no 'postgres://'; there are databricks://, http://, https://, mssql://, mysql://, postgresql://, sqlite:// (did",
+    "postgres://host/db": "no 'postgres://'; there are databricks://, http://, https://, mssql://, mysql://, "
+    "postgresql://, sqlite:// (did",
     "sqlite:x.db": "did you mean 'sqlite:///x.db'?",
     "sqlite:/x.db": "did you mean 'sqlite:////x.db'?",
     "sqlite://x.db": "did you mean 'sqlite:///x.db'?",

@@ -12,7 +12,8 @@ from tfser.trial import Hyperparameter, TrialSpec
 
 
 def test_the_id_is_the_same_in_a_new_process_with_another_hash_seed():
-    code = f"from tfser.trial import TrialSpec; import json; print(TrialSpec.from_dict(json.loads({SPEC.to_json()!r})).trial_id)"
+    spec = f"TrialSpec.from_dict(json.loads({SPEC.to_json()!r}))"
+    code = f"from tfser.trial import TrialSpec; import json; print({spec}.trial_id)"
     for hash_seed in ("1", "2"):
         out = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": hash_seed}

@@ -1,4 +1,4 @@
-"""Intervals and paired tests against SciPy, scikit-learn, pandas and plain loops; their coverage against the kept simulation."""
+"""Intervals and paired tests against SciPy, scikit-learn, pandas and loops; coverage against the kept simulation."""
 
 import itertools
 import json
@@ -220,9 +220,8 @@ def test_a_session_is_drawn_whole():
 def test_drawing_utterances_never_empties_an_emotion_and_never_draws_speakers():
     one = row(folds=3, utterances=9)
     for figure, made in uncertainty.replicates(one, np.ones(len(one.keys)), "utterances", 500).items():
-        np.testing.assert_allclose(
-            made, 1.0, atol=1e-12, err_msg=figure
-        )  # each recall of 1 stays, and no emotion is lost
+        # Each recall of 1 stays, and no emotion is lost.
+        np.testing.assert_allclose(made, 1.0, atol=1e-12, err_msg=figure)
     certain = np.array([float(key[0] == "f0") for key in one.keys])
     assert uncertainty.replicates(one, certain, "utterances", 500)["war_mean"].std() < 1e-12
     assert uncertainty.replicates(one, certain, "speakers", 500)["war_mean"].std() > 0.1
@@ -253,11 +252,8 @@ def test_an_emotion_that_no_drawn_speaker_shows_is_left_out_of_the_mean():
 
     one = uncertainty.row([fold("a", [0, 0], [0, 0]), fold("b", [1, 1], [1, 0])], 2)
     made = uncertainty.replicates(one, one.right.mean(axis=0), "speakers", 300)["uar_pooled"]
-    assert set(made.tolist()) == {
-        1.0,
-        0.75,
-        0.5,
-    }  # a alone; both; b alone: not 0.5 and 0.25, which count the absent one as 0
+    # a alone; both; b alone. Counting the absent emotion as 0 would give 0.5 and 0.25.
+    assert set(made.tolist()) == {1.0, 0.75, 0.5}
 
 
 # Intervals
@@ -415,7 +411,7 @@ def test_p_of_two_equally_good_rows_is_uniform(folds, simulations, monkeypatch):
         for figure in FIGURES:
             ps[figure].append(uncertainty.compare(first, second, figure, draws=2).p)
     for figure, values in ps.items():
-        # Utterances are few, so differences tie: p can only be larger for it. Both sides with room for chance (Kolmogorov's 99.9 %).
+        # Utterances are few, so differences tie, which can only make p larger. Room for chance: Kolmogorov's 99.9 %.
         room = 1.95 / math.sqrt(simulations) + (1 / 2 ** (folds - 1))
         assert stats.kstest(values, "uniform").statistic < room, figure
         for level in (0.05, 0.1, 0.25):
@@ -539,7 +535,7 @@ def test_the_coverage_between_two_measured_numbers_of_speakers_spans_both():
 
 
 def near(lines, kept):
-    """Whether each line's count of intervals that held the truth is the kept one, but for rounding on another machine."""
+    """Check that each line's count of intervals that held the truth is the kept one, give or take rounding."""
     want = {
         (r["scenario"], int(r["speakers"]), int(r["block"]), r["method"], r["figure"]): int(r["held"]) for r in kept
     }

@@ -1,4 +1,4 @@
-"""One trial after another in this process: for tests, for debugging, and as the reference for every other runner."""
+"""A runner in this process, one trial after another: for tests and debugging, and the reference for other runners."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class InProcessRunner:
     """See ``tfser.execution.runner.Runner``.
 
     Args:
-        together: trials of one shape that are trained as one, at most.
+        together: most trials of one shape that are trained as one.
     """
 
     workers = 1
@@ -31,10 +31,13 @@ class InProcessRunner:
         self._together = together
 
     def settle(self, tasks: Sequence[run_trial.Task]) -> None:
-        """One trial at a time has the whole machine."""
+        """Do nothing: one trial at a time has the whole machine."""
 
     def run(self, schedule: Schedule, task: Callable[[TrialSpec], run_trial.Task]) -> None:
-        """Train everything the schedule has. A trial whose features are gone is tried again: ``task`` may make them anew."""
+        """Train everything the schedule has.
+
+        A trial whose features are gone is tried again, because ``task`` may extract them again.
+        """
         self.usage.workers(time.time(), self.workers)
         losses: Counter[str] = Counter()
         while specs := schedule.next_together(fusion_key, self._together):
@@ -55,7 +58,7 @@ class InProcessRunner:
                 schedule.ended(spec, outcome)
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: nothing was started."""
 
 
 def _lost(specs: Sequence[TrialSpec], reason: str) -> list[Outcome]:

@@ -1,6 +1,7 @@
-"""A sound that every machine can make, and the scores that a model gives it, from which it is told later whether it still gives them.
+"""A sound that every machine can make, and the scores that a final model gives it.
 
-A trial's entry keeps the scores. Code, a library or a front end that computes other numbers is noticed, whatever its version is called.
+A trial's record keeps these scores. Comparing them later shows whether the code, a library or the front end now
+computes other numbers, whatever its version says.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from tfser.training.scoring import Scorer
 SECONDS = 2.5
 
 TOLERANCE = 0.01
-"""Largest difference of two logarithms of a probability, beside a thousandth of the logarithm: devices differ by less."""
+"""Largest difference of two log probabilities, on top of a thousandth of the logarithm; devices differ by less."""
 
 
 def waveform(rate_hz: int) -> Waveform:
-    """Noise of a varying loudness, made from whole numbers alone."""
+    """Make noise of varying loudness from whole numbers alone."""
     i = np.arange(int(SECONDS * rate_hz), dtype=np.int64)
     noise = (i * i * 31 + i * 7919) % 65521 / 65521 - 0.5
     loudness = 0.02 + np.abs(i % 4000 - 2000) / 8000
@@ -33,11 +34,11 @@ def waveform(rate_hz: int) -> Waveform:
 
 
 def scores(scorer: Scorer, settings: Mapping[str, Any]) -> list[float]:
-    """Probability of each emotion, the mean over the segments.
+    """Return the probability that the model gives each emotion, the mean over the segments.
 
     Args:
         scorer: the model.
-        settings: those of its trial.
+        settings: its trial's.
     """
     wanted, length = front_end(settings), int(settings["segment_frames"])
     with settled(torch.device("cpu")):
@@ -48,7 +49,7 @@ def scores(scorer: Scorer, settings: Mapping[str, Any]) -> list[float]:
 
 
 def same(found: Sequence[float], recorded: Sequence[float]) -> bool:
-    """Whether two rows of probabilities are one model's, on whatever device."""
+    """Return whether two lists of probabilities come from the same model, on any device."""
     if len(found) != len(recorded) or not np.isfinite(found).all():
         return False
     one, other = (np.log(np.maximum(row, 1e-30)) for row in (found, recorded))

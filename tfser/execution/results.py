@@ -1,4 +1,4 @@
-"""What the tables and figures are made from: the sweep that was asked for, the final trials that exist and what was searched.
+"""Input of the tables and figures: a sweep's rows, the entries of its final trials and what its studies tried.
 
 Knows nothing of where trials were read from (ledger or MLflow) and draws nothing.
 """
@@ -7,29 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from tfser.planning.configuration import Configuration
 from tfser.record import Entry, refuse_leaks
-
-if TYPE_CHECKING:
-    from tfser.search.history import History  # which takes its configurations from here
-
+from tfser.search.history import History
 
 KEY_COLUMNS = ("database", "database_digest", "protocol", "model", "ablation", "selection", "settings")
-"""What ``Configuration.key`` holds, as files name it."""
+"""Names of the fields of ``Configuration.key`` in files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """A sweep's rows and the ledger records of its final trials."""
+    """A sweep's rows and the entries of its final trials."""
 
     sweep: str
     """The sweep's name."""
     configurations: tuple[Configuration, ...]
     """Sorted by key."""
     entries: Mapping[tuple[Configuration, str, int], Entry] = field(default_factory=dict)
-    """(configuration, fold, seed) to what is known of that final trial; a missing key is a missing fold."""
+    """(configuration, fold, seed) to the entry of that final trial; a missing key is a missing fold."""
     runs: Mapping[tuple[Configuration, str, int], str] = field(default_factory=dict)
     """(configuration, fold, seed) to the id of that trial's MLflow run, where it has one."""
     row_runs: Mapping[Configuration, str] = field(default_factory=dict)
@@ -37,7 +33,7 @@ class Results:
     histories: tuple[History, ...] = ()
     """What each study of the sweep tried."""
     command: str = ""
-    """The command line that made them, without passwords; empty where it is not known, or where there were several."""
+    """The command line that made them, without passwords; empty where it is unknown or there were several."""
 
     def __post_init__(self) -> None:
         for entry in self.entries.values():

@@ -1,7 +1,7 @@
-"""The rows that a sweep has and the trials they are made of, kept beside the ledger: tables then need no MLflow.
+"""A sweep's rows and the trials in them, kept beside the ledger so that tables need no MLflow.
 
-The ledger knows trials and no sweeps. One file per sweep says which trials are in which row; ``assembled`` makes a table's
-rows of them and of what the ledger (or, where none is at hand, MLflow) holds.
+The ledger knows trials and no sweeps. One file per sweep says which trials are in which row. ``assembled`` joins these
+rows with the entries of the ledger (or of MLflow, where there is no ledger) into the rows of a table.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from tfser.storage.places import Place, commit_text, listed, make_folder, read_t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A row without its scores."""
+    """One row of a sweep's table, without the scores."""
 
     sweep: str
     configuration: Configuration
-    """With the folds and seeds that were asked for last."""
+    """The row's configuration, with the folds and seeds of the last start."""
     finals: Mapping[str, Mapping[str, str]]
-    """Fold to seed to the id of the final trial, as far as they are known, those of earlier starts among them."""
+    """Fold to seed to the id of the final trial, where known; it includes those of earlier starts."""
     histories: tuple[History, ...] = ()
     """What its studies tried."""
     command: str = ""
-    """What a person typed last for it."""
+    """The command line of the last start."""
     written_unix: float = 0.0
     """When it was last written."""
     run: str = ""
     """The id of its MLflow run, where it is known."""
 
     def after(self, earlier: Row) -> Row:
-        """The row with the trials of folds and seeds that only an earlier start of its sweep asked for."""
+        """Return this row with the trials of those folds and seeds that only an earlier start asked for."""
         asked = {(fold, str(seed)) for fold in self.configuration.folds for seed in self.configuration.seeds}
         finals = {fold: dict(seeds) for fold, seeds in self.finals.items()}
         for fold, seeds in earlier.finals.items():
@@ -56,7 +56,7 @@ class Row:
 
 
 def merged(rows: Iterable[Row], earlier: Iterable[Row]) -> list[Row]:
-    """A sweep's rows, with what only earlier starts of it asked for."""
+    """Return a sweep's rows, with the rows and trials that only earlier starts of it asked for."""
     made = {row.configuration.key: row for row in earlier}
     for row in rows:
         key = row.configuration.key
@@ -65,7 +65,7 @@ def merged(rows: Iterable[Row], earlier: Iterable[Row]) -> list[Row]:
 
 
 def write(storage: Place, sweep: str, rows: Sequence[Row]) -> None:
-    """Keep a sweep's rows; they take the place of those that were kept before."""
+    """Write a sweep's rows; they replace those of earlier starts."""
 
     def value(row: Row) -> dict[str, Any]:
         histories = json.loads(history.to_json(row.histories)) if row.histories else []
@@ -82,7 +82,7 @@ def write(storage: Place, sweep: str, rows: Sequence[Row]) -> None:
 
 
 def read(storage: Place, sweep: str) -> list[Row]:
-    """A sweep's rows; none where none were kept, or where they cannot be understood."""
+    """Return a sweep's rows; none where there are none or they cannot be parsed."""
     try:
         return _read(_path(storage, sweep))
     except FileNotFoundError:
@@ -90,7 +90,7 @@ def read(storage: Place, sweep: str) -> list[Row]:
 
 
 def every(storage: Place) -> list[Row]:
-    """The rows of every sweep that keeps its trials there."""
+    """Return the rows of every sweep in this storage."""
     return [row for path in listed(storage / "rows", "*.json") for row in _read(path)]
 
 
@@ -105,7 +105,7 @@ def _read(path: Place) -> list[Row]:
             made.append(Row(sweep=values["sweep"], configuration=c, finals=row["finals"], histories=histories, **own))
         return made
     except (ValueError, KeyError, TypeError, AttributeError):
-        return []  # the next start of the sweep makes it anew
+        return []  # the next start of the sweep writes the file again
 
 
 def _path(storage: Place, sweep: str) -> Place:
@@ -113,12 +113,12 @@ def _path(storage: Place, sweep: str) -> Place:
 
 
 def identified(row: Row, entries: Mapping[str, Entry], digest: str = "") -> Row:
-    """A row that was kept before digest and settings were a part of it, with what its trials tell of them.
+    """Fill in digest and settings of a row of an earlier version, as far as its trials tell them.
 
     Args:
-        row: the row; one that has its settings is given back as it is.
+        row: the row; one that has its settings is returned unchanged.
         entries: trial id to its ledger entry.
-        digest: the database's, where it is known otherwise.
+        digest: the database's, where the caller knows it.
     """
     c = row.configuration
     if c.settings:
@@ -144,15 +144,15 @@ def identified(row: Row, entries: Mapping[str, Entry], digest: str = "") -> Row:
 def assembled(
     name: str, rows: Sequence[Row], entries: Mapping[str, Entry], runs: Mapping[str, str] | None = None
 ) -> list[Results]:
-    """Tables' rows: one value, or one for each state of a database where there are several of one name.
+    """Join rows and entries into results: one value, or one per digest where databases of one name differ.
 
-    Where a row is in several sweeps, or was asked for with other folds and seeds before, the extent counts of which the most
-    folds are done, then the one with the most seeds.
+    A row can be in several sweeps, or have been asked for with other folds and seeds. Its folds and seeds are then
+    those with the most folds done; on ties, those with the most seeds.
 
     Args:
-        name: of the sweep or the database.
-        rows: what to put together.
-        entries: trial id to its entry, of those that ended.
+        name: name of the sweep or the database.
+        rows: the rows, from one sweep or several.
+        entries: trial id to its ledger entry.
         runs: trial id to its MLflow run.
     """
     by_key: dict[tuple[str, ...], list[Row]] = defaultdict(list)
@@ -202,7 +202,10 @@ def _results(
 
 
 def _trials(alike: Sequence[Row], entries: Mapping[str, Entry]) -> dict[tuple[str, int], str]:
-    """(fold, seed) to its trial: the last one that is done, else the last one. Trials of two numerics versions never mix."""
+    """Return the trial of each (fold, seed): the last one that is done, else the last one.
+
+    Of trials with different numerics versions, only those with the newest stay.
+    """
     done = {trial: entry for trial, entry in entries.items() if isinstance(entry, Record)}
     trials: dict[tuple[str, int], str] = {}
     for row in alike:
@@ -217,7 +220,7 @@ def _trials(alike: Sequence[Row], entries: Mapping[str, Entry]) -> dict[tuple[st
 
 
 def _extent(alike: Sequence[Row], done: set[tuple[str, int]]) -> Configuration:
-    """The last row's configuration, with the folds and seeds of which the most is done."""
+    """Return the last row's configuration, with the folds and seeds of which most is done."""
     last = alike[-1].configuration
     extents = [(row.configuration.folds, row.configuration.seeds) for row in alike]
     folds = {fold for row in alike for fold in (*row.configuration.folds, *row.finals)}
@@ -237,7 +240,7 @@ def _extent(alike: Sequence[Row], done: set[tuple[str, int]]) -> Configuration:
 
 
 KEPT_EVERY_S = 20.0
-"""How often the rows of a sweep that is running are kept: what a killed driver leaves is then nearly all there is."""
+"""Seconds between two writes of a running sweep's rows, so that a killed driver loses little."""
 
 
 class Keeper:
@@ -246,9 +249,9 @@ class Keeper:
     Args:
         storage: holds the ledger.
         sweep: the sweep's name.
-        command: what was typed.
+        command: the command line.
         asked: the rows that this start asks for.
-        earlier: what earlier starts kept; rows of other data by the name of a database that is asked for are left alone.
+        earlier: rows of earlier starts. Rows of a database that now has other data are left out.
     """
 
     def __init__(
@@ -262,15 +265,15 @@ class Keeper:
             if states.get(row.configuration.database, "") in ("", row.configuration.database_digest)
         ]
         self._earlier = [_told(row, asked) for row in same]
-        self._kept = float("-inf")  # nothing was kept yet: the first trial that ends is the occasion
+        self._kept = float("-inf")  # due at once: nothing has been written
 
     def rows(
         self, finals: Mapping[tuple[Configuration, str, int], str], histories: Sequence[History] = ()
     ) -> list[Row]:
-        """Every row of the sweep.
+        """Return every row of the sweep.
 
         Args:
-            finals: (row, fold, seed) to the trial, as far as they are known.
+            finals: (row, fold, seed) to the id of the final trial, where known.
             histories: what its studies tried.
         """
         made: dict[Configuration, dict[str, dict[str, str]]] = {c: {} for c in self._asked}
@@ -290,18 +293,21 @@ class Keeper:
         return merged(mine, self._earlier)
 
     def keep(self, rows: Sequence[Row]) -> None:
-        """Write them beside the ledger."""
+        """Write rows beside the ledger."""
         write(self._storage, self._sweep, rows)
         self._kept = time.monotonic()
 
     @property
     def is_due(self) -> bool:
-        """Whether they were last kept long ago."""
+        """Whether the rows were last written more than ``KEPT_EVERY_S`` ago."""
         return time.monotonic() - self._kept > KEPT_EVERY_S
 
 
 def _told(row: Row, asked: Sequence[Configuration]) -> Row:
-    """A row of an earlier version whose settings were not kept: they are those of the same sweep now, which allows no others."""
+    """Fill in the settings of a row of an earlier version.
+
+    They are those that the sweep asks for now: an earlier version allowed one sweep no others.
+    """
     if recorded(row.configuration.settings):
         return row
     same = [c for c in asked if c.words == row.configuration.words]

@@ -1,4 +1,4 @@
-"""From a task to a ledger entry: what every runner does for one trial, in whichever process it runs.
+"""Train one trial, or several together, from task to ledger entry; every runner does it by this module.
 
 Knows the ledger, the packs and the training; knows nothing of Ray, Optuna or MLflow.
 """
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from tfser import __version__
-from tfser.errors import MachineError, TrialError
+from tfser.errors import MachineError, TrialError, in_a_line
 from tfser.evaluation import folds, leaky_protocols
 from tfser.evaluation.scores import scores
 from tfser.execution import known_sound
@@ -50,7 +50,7 @@ from tfser.training.training import Training, TrialData, copied
 from tfser.trial import TrialSpec
 
 _LAYOUT = "2"
-"""Of what a checkpoint holds; one of another layout is not used."""
+"""Version of a checkpoint's contents; a checkpoint of another version is not used."""
 
 _Ended = tuple[Outcome, Mapping[str, torch.Tensor]]
 """How a trial ended, and its weights."""
@@ -58,35 +58,37 @@ _Ended = tuple[Outcome, Mapping[str, torch.Tensor]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A trial and where this cluster keeps what it needs. Nothing but ``spec`` can change a number."""
+    """A trial and where its files are. Only ``spec`` can change a number."""
 
     spec: TrialSpec
     pack: Place
-    """The database's frames, without suffix."""
+    """Path of the database's frames, without suffix."""
     storage: Place
     """Holds the ledger, checkpoints and the logs of failed trials."""
     checkpoint_s: float = 120.0
     """Seconds of training between checkpoints; infinite for none."""
     bar: tuple[float, ...] = ()
-    """Of a search trial: validation UAR that it must have reached by each epoch, else it is pruned. It says
-    whether the trial is finished, never with which numbers: a pruned trial leaves no entry."""
+    """Validation UAR that a search trial must have reached by each epoch, else it is pruned.
+
+    It decides whether the trial finishes and never changes its numbers: a pruned trial leaves no entry.
+    """
     captured: bool = False
-    """Whether a training alone on a GPU replays full batches as a CUDA graph: other launches, the same kernels."""
+    """Whether a trial that trains alone on a GPU replays full batches as a CUDA graph, which runs the same kernels."""
     machine: Mapping[str, str] = field(default_factory=dict)
-    """What the entry says of where it was trained, beside what the process knows of itself."""
+    """Facts for the entry's ``machine`` that the process itself does not know."""
 
     @property
     def ledger(self) -> Ledger:
-        """Where the entry goes."""
+        """The ledger that the entry is committed to."""
         return Ledger(self.storage / "ledger")
 
 
 class FeaturesError(OSError):
-    """The features of a trial are gone or damaged: never the trial's fault, and they can be made again."""
+    """The features of a trial are gone or damaged. That is never the trial's fault, and they can be extracted again."""
 
 
 def _open_pack(path: Place, database_digest: str) -> tuple[Pack, np.ndarray]:
-    """A pack and its frames.
+    """Open a pack and load its frames.
 
     Raises:
         FeaturesError: they cannot be read, or are another database's.
@@ -95,21 +97,24 @@ def _open_pack(path: Place, database_digest: str) -> tuple[Pack, np.ndarray]:
         files = [path.with_suffix(suffix).stat() for suffix in (".json", ".npy")] if isinstance(path, Path) else []
         return _opened(path, database_digest, tuple((file.st_ino, file.st_size, file.st_mtime_ns) for file in files))
     except DAMAGED as error:
-        raise FeaturesError(f"the features {path} cannot be read: {type(error).__name__}: {error}") from error
+        raise FeaturesError(f"the features {path} cannot be read: {in_a_line(error)}") from error
 
 
 @lru_cache(maxsize=4)
 def _opened(path: Place, database_digest: str, state: tuple[tuple[int, ...], ...]) -> tuple[Pack, np.ndarray]:
-    """Loaded once per process, and anew where the files have changed since; the memory is shared by all processes of a machine."""
+    """Load a pack once per process, and again when its files have changed.
+
+    The processes of a machine share the memory of the frames.
+    """
     pack = Pack.open(path, database_digest)
     return pack, pack.frames()
 
 
 def trial_data(pack: Pack, frames: np.ndarray, spec: TrialSpec) -> TrialData:
-    """What the trial may see; for a search trial that is no test utterance, and for a leaking one what it says.
+    """Return what a trial may see: a search trial no test utterance, a leaking trial what its spec says.
 
     Raises:
-        ValueError: the pack is not the spec's database.
+        ValueError: the pack is another database's.
     """
     if pack.database_digest != spec.database_digest:
         raise ValueError(
@@ -132,31 +137,31 @@ def _sides(pack: Pack, spec: TrialSpec) -> tuple[list[int], list[int]]:
 
 
 def device() -> torch.device:
-    """The GPU where Ray or the user left one visible, else the CPU."""
+    """Return the GPU where Ray or the user left one visible, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def run(task: Task) -> Outcome:
     """Train one trial, commit its entry, and return it.
 
-    A trial that would fail again in the same way is committed as failed, with the place of its log. What may go well
-    elsewhere or later (a full disk, a store that does not answer, a full memory) is raised. A pruned trial is returned
-    and not committed. A checkpoint of an earlier attempt is taken up; the numbers are those of an attempt without one.
+    A trial that would fail again in the same way is committed as failed, with the path of its log. A fault that may not
+    recur elsewhere or later (a full disk, a store that does not answer, a full memory) is raised. A pruned trial is
+    returned and not committed. A checkpoint of an earlier attempt is resumed; the numbers are the same without one.
 
     Raises:
-        OSError: something could not be read or written, or the machine is at fault in another way (``MachineError``).
+        OSError: something could not be read or written; ``MachineError`` for other faults of the machine.
         MemoryError: this process or its GPU has too little memory.
     """
     if (there := _committed(task)) is not None:
         return there
     trial = _Trial(task)
     outcome = trial.attempt(trial.alone)
-    assert outcome is not None  # a training alone goes to its end
+    assert outcome is not None  # ``alone`` trains to the end
     return outcome
 
 
 def run_pack(tasks: Sequence[Task]) -> list[Outcome]:
-    """Train what one worker was handed at once: one trial alone, several together; returns their entries in order.
+    """Train the trials that a worker was handed at once, one alone or several together; return their outcomes in order.
 
     Raises:
         OSError: see ``run``.
@@ -166,19 +171,19 @@ def run_pack(tasks: Sequence[Task]) -> list[Outcome]:
 
 
 def run_together(tasks: Sequence[Task]) -> list[Outcome]:
-    """Train several trials as one, commit every one's entry as ``run`` does, and return them in the order of the tasks.
+    """Train several trials as one, commit each entry as ``run`` does, and return the outcomes in order.
 
-    A member that fails, is pruned or has fewer epochs leaves, and the others go on. Each has checkpoints of its own, which
-    an attempt alone or among other members takes up as well as this one. An error that is no member's own, but of all of them
-    together, is settled by training each alone. ``seconds`` of an entry is the trial's share of the time.
+    A trial that fails, is pruned or has fewer epochs leaves the others, which go on. Each trial has its own
+    checkpoints, which a later attempt can resume alone or among other trials. After an error that no single trial
+    caused, each is trained alone. ``seconds`` of an entry is the trial's share of the time.
 
     Args:
-        tasks: of one ``tfser.training.together.fusion_key``, with features from one place.
+        tasks: trials with the same ``tfser.training.together.fusion_key`` and the same features.
 
     Raises:
-        OSError: something could not be read or written. Members that have ended by then are committed.
-        MemoryError: this process or its GPU has too little memory, perhaps only for so many at once. Likewise.
-        ValueError: the tasks are not of one ``fusion_key``.
+        OSError: something could not be read or written. Trials that had ended are committed.
+        MemoryError: too little memory, perhaps only for so many trials at once. Trials that had ended are committed.
+        ValueError: the trials have different fusion keys.
     """
     if len({fusion_key(task.spec) for task in tasks}) > 1:
         raise ValueError(
@@ -209,7 +214,12 @@ def run_together(tasks: Sequence[Task]) -> list[Outcome]:
 
 
 def _train_together(trials: Mapping[int, _Trial], outcomes: dict[str, Outcome]) -> None:
-    """Train until every trial has ended; ``trials`` by the identity of their trainings."""
+    """Train until every trial has ended.
+
+    Args:
+        trials: ``id`` of a training to its trial.
+        outcomes: trial id to outcome; the trials' are added.
+    """
     if not trials:
         return
     together = FusedTraining([trial.training for trial in trials.values()])
@@ -232,23 +242,23 @@ def _raise(error: Exception) -> None:
 
 
 def _committed(task: Task) -> Record | None:
-    """Return the record of another attempt: its worker may have been lost between its commit and its last word."""
+    """Return the record where an earlier attempt committed it and its worker was lost before it said so."""
     entry = task.ledger.get(task.spec.trial_id)
     return entry if isinstance(entry, Record) else None
 
 
 class _Trial:
-    """A trial between its task and its entry: ``begin``, then ``after_epoch`` whenever ``training`` has trained one."""
+    """A trial under way: call ``begin``, then ``after_epoch`` after each epoch of ``training``."""
 
     training: Training
     """Set by ``begin``."""
     _pack: Pack
-    """Likewise; once begun, a trial needs the files no more: what is mapped stays where they are deleted."""
+    """Set by ``begin``; the trial goes on even if the files are deleted, because they stay mapped."""
 
     def __init__(self, task: Task, **circumstances: str) -> None:
         self.task = task
         self.spent_s = 0.0
-        """Of earlier attempts and of this one, so far."""
+        """Seconds of training so far, in earlier attempts and this one."""
         self._started_unix = time.time()
         self._machine = Machine(
             host=socket.gethostname(),
@@ -262,15 +272,15 @@ class _Trial:
             {**versions(), "device": _device_name(), "layout": _LAYOUT},
         )
         self._best: tuple[Record, Mapping[str, torch.Tensor]] | None = None
-        """Of an oracle trial: the record and the weights of the best epoch so far."""
+        """For an oracle trial: the record and weights of its best epoch so far."""
         self._resumed = 0
         self._saved = time.monotonic()
         self._since = time.monotonic()
 
     def attempt(self, work: Callable[[], _Ended | None]) -> Outcome | None:
-        """Do a part of the trial's work; returns how it ended by that, or ``None`` where it goes on.
+        """Do a part of the trial's work; return its outcome, or ``None`` where it goes on.
 
-        A record and a failure are committed.
+        A record or failure is committed.
 
         Raises:
             OSError: see ``run``.
@@ -285,7 +295,7 @@ class _Trial:
             if out_of_memory(error):
                 raise MemoryError(str(error)) from error
             if of_the_machine(error):
-                raise MachineError(f"{type(error).__name__}: {error}") from error
+                raise MachineError(in_a_line(error)) from error
             reason = str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
             ended = self._failure(reason), {}
         self.spent_s = self._seconds()
@@ -302,7 +312,7 @@ class _Trial:
         return outcome
 
     def _failure(self, reason: str) -> Failure:
-        """Return why the trial fails, and write a log of the error that is being handled."""
+        """Write a log of the error that is being handled, and return the failure."""
         failure = Failure(
             trial_id=self.task.spec.trial_id,
             spec=self.task.spec,
@@ -315,11 +325,11 @@ class _Trial:
         return replace(failure, log=str(_write_log(self.task, failure)))
 
     def _seconds(self) -> float:
-        """What this trial has taken until now, the part of its work that is under way included."""
+        """Return the trial's training time until now."""
         return self.spent_s + time.monotonic() - self._since
 
     def alone(self) -> _Ended:
-        """Train it to its end, with nothing beside it."""
+        """Train the trial by itself to its end."""
         ended = self.begin()
         while ended is None:
             self.training.run_epoch()
@@ -327,7 +337,7 @@ class _Trial:
         return ended
 
     def begin(self) -> _Ended | None:
-        """Make the training, and go on from a checkpoint where there is one."""
+        """Make the training; resume a checkpoint where there is one."""
         spec = self.task.spec
         self._pack, frames = _open_pack(self.task.pack, spec.database_digest)
         architecture = MODELS[spec.model]
@@ -353,7 +363,7 @@ class _Trial:
         return None
 
     def after_epoch(self) -> _Ended | None:
-        """Score and save as the trial's purpose wants; the outcome where it has ended, by pruning or with its last epoch."""
+        """Score and save as the trial's purpose requires; return how it ended, by pruning or with its last epoch."""
         training, spec, bar = self.training, self.task.spec, self.task.bar
         if spec.purpose == "search":
             training.validate()
@@ -371,7 +381,7 @@ class _Trial:
         record = self._record()
         weights: Mapping[str, torch.Tensor] = training.model.state_dict()
         if self._best is not None:
-            # The curves are those of the whole training; everything else is of the best epoch on the test fold.
+            # The curves cover the whole training; the scores and weights are the best epoch's on the test fold.
             best, weights = self._best
             record = replace(
                 record,
@@ -413,8 +423,8 @@ class _Trial:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a process or its GPU has too little memory."""
-    # PyTorch raises a plain RuntimeError where the CPU's memory is used up, and where a GPU's library finds none.
+    """Return whether an error says that a process or its GPU has too little memory."""
+    # PyTorch raises a plain RuntimeError where the CPU's memory, or that of a GPU library, is used up.
     said = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in said)
 
@@ -429,19 +439,19 @@ _DEVICE_FAULTS = (
     "cuDNN error",
     "HIP error",
 )
-"""In what PyTorch says of a GPU that does not work, or of its context, which is broken for every later trial."""
+"""Words in PyTorch's errors about a GPU that does not work, or whose context is broken for every later trial."""
 
 _ACCOUNT_FAULTS = ("getpwuid()", "home directory")
-"""In what Python says of an account that the system does not know."""
+"""Words in Python's errors about an account that the system does not know."""
 
 _SYSTEM_MODULES = tuple(
     f"{sysconfig.get_path('stdlib')}/{name}.py" for name in ("getpass", "pathlib", "posixpath", "shutil", "tempfile")
 )
-"""Modules that ask the system for accounts, homes and files: what is raised there says nothing of a trial."""
+"""Modules that ask the system for accounts, homes and files; an error raised there is not the trial's fault."""
 
 
 def of_the_machine(error: BaseException) -> bool:
-    """Whether an error is a fault of this machine or of what is installed on it, so that it says nothing of the trial."""
+    """Return whether an error is a fault of this machine or its software, and not of the trial."""
     if isinstance(error, TrialError):
         return False
     if isinstance(error, (OSError, ImportError)) or any(
@@ -453,7 +463,7 @@ def of_the_machine(error: BaseException) -> bool:
 
 
 def _write_log(task: Task, failure: Failure) -> Place:
-    """What is known of the error being handled, for a person; returns where it lies."""
+    """Write the error that is being handled for a person to read; return the path."""
     path = task.storage / "logs" / f"{task.spec.trial_id}.log"
     make_folder(path.parent)
     facts = json.dumps({**to_dict(failure), "pid": os.getpid()}, indent=1, sort_keys=True)
@@ -473,7 +483,7 @@ def _scores(training: Training, pack: Pack, spec: TrialSpec) -> Scores:
 
 
 def _known_sound(training: Training, spec: TrialSpec) -> tuple[float, ...]:
-    """What tells later whether the weights that are kept still give the same scores."""
+    """Return the scores of the known sound, by which the weights are checked later; empty where they are not kept."""
     if spec.purpose == "search":
         return ()
     heard = known_sound.scores(training.scorer, spec.settings)
@@ -481,7 +491,7 @@ def _known_sound(training: Training, spec: TrialSpec) -> tuple[float, ...]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what can change a number."""
+    """Return the versions of the packages that can change a number."""
     return {
         "tfser": __version__,
         "python": platform.python_version(),

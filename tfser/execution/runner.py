@@ -1,11 +1,11 @@
-"""Runners: what trains a schedule's trials. All give the same numbers; they differ in where trials run."""
+"""The interface of runners, which train a schedule's trials. They differ in where trials run, never in the numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-if TYPE_CHECKING:  # nothing here needs them to run, and a machine that only trains lacks what some of them import
+if TYPE_CHECKING:  # only for types: a machine that only trains lacks some of what these import
     from tfser.execution.run_trial import Task
     from tfser.execution.schedule import Schedule
     from tfser.execution.worker_usage import Usage
@@ -14,24 +14,24 @@ if TYPE_CHECKING:  # nothing here needs them to run, and a machine that only tra
 
 
 RETRIES = 5
-"""How often a trial is started again after its worker, its node or what it read was lost."""
+"""How often a trial is started again after its worker, its node or its features were lost."""
 
 
 class Runner(Protocol):
     """Trains until the schedule is finished."""
 
     workers: int
-    """Trials at once, as known at the start, and after ``settle``."""
+    """Trials at once, as known at the start and again after ``settle``."""
     usage: Usage
-    """What the workers' time went into."""
+    """How the workers spent their time."""
 
     @property
     def mapper(self) -> Mapper:
-        """Spreads independent pieces of work (feature extraction) over the workers."""
+        """A ``map`` that spreads independent calls, such as feature extraction, over the workers."""
         ...
 
     def settle(self, tasks: Sequence[Task]) -> None:
-        """Choose what each trial gets of a machine, now that there are features to try it on.
+        """Choose each trial's share of a machine, now that there are features to measure it on.
 
         Args:
             tasks: the trials that take the most memory.
@@ -43,5 +43,5 @@ class Runner(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what was started."""
+        """Stop what this runner started."""
         ...

@@ -1,9 +1,9 @@
-"""What can be trained now: plan minus ledger, with no barrier between folds.
+"""The trials that can be trained now: those of the plan that the ledger lacks, with no barrier between folds.
 
-A runner asks for the next trial and reports each one that ended; final trials of a fold come up as soon
-as its own study has ended. Of a plan of a hundred thousand trials it holds specs and a few words on each that
-ended, and what it does when one ends does not grow with the plan. Knows studies and the ledger; knows nothing
-of processes, Ray or MLflow.
+A runner asks for the next trial and reports each one that ended. A fold's final trials are ready as soon as its own
+study has ended. The schedule keeps little of each trial in memory, and the work after an end does not grow with the
+plan, so that it can hold a hundred thousand trials. Knows studies and the ledger; knows nothing of processes, Ray or
+MLflow.
 """
 
 from __future__ import annotations
@@ -28,45 +28,45 @@ How = TypeVar("How", bound=Outcome, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Ended(Generic[How]):
-    """One trial that ended, for whoever watches."""
+    """A trial that ended, as the watcher is told of it."""
 
     spec: TrialSpec
     configuration: Configuration
     outcome: How
     trained: bool
-    """False where the ledger already held it."""
+    """``False`` where the ledger already held its entry."""
 
 
 Key = tuple[Configuration, str, int]
 """Configuration, fold and seed of a final trial."""
 
 Asked = tuple[TrialSpec, Configuration, Callable[[Outcome], None]]
-"""A trial that somebody waits for: the trial, the row it belongs to, and who is told."""
+"""A trial that was asked for, the row it belongs to, and a callback for its outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What of a record stays in memory: the rest is in the ledger."""
+    """The part of a record that stays in memory; the rest is in the ledger."""
 
     trial_id: str
     seconds: float
 
 
 class Schedule:
-    """The trials that are still missing, in the order they can be had.
+    """The trials that are still missing, in the order in which they are handed out.
 
-    What has the most work ahead is handed out first, so that no worker is left with a long training at the end; a
-    fold's final trials come before everything else, because its numbers wait for nothing more.
+    The trial with the most work ahead comes first, so that no worker is left with a long training at the end. The final
+    trials of a fold whose study has ended come before everything else, because its numbers wait only for them.
 
     Args:
         plan: everything that the sweep needs.
-        ledger: what is already there.
-        storage: where studies are kept; needed where the plan searches.
+        ledger: the entries that exist.
+        storage: holds the studies; needed where the plan searches.
         settings_at_once: how many settings one study may try at the same time.
-        watch: called once for every trial of the plan when it has ended, old ones included.
-        retry_failed: train again what failed in an earlier start.
-        owner: added to the names of the studies, where several sweeps keep theirs in one database.
-        work: how much work a trial is, in any unit; see ``weigh``.
+        watch: called once for every trial of the plan that has ended, also in an earlier start.
+        retry_failed: whether to train trials again that failed in an earlier start.
+        owner: added to the names of the studies, for a database that holds those of several sweeps.
+        work: returns how much work a trial is, in any unit; see ``weigh``.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Schedule:
         self.plan, self.ledger, self._settings_at_once, self._watch = plan, ledger, settings_at_once, watch
         self._held = ledger.ids()
         self._tried: set[str] = set()
-        """Trials that ended since this start: not retried, even where failed ones are."""
+        """Trials that ended in this start, which are never retried."""
         self._retry = retry_failed
         self._ready = Ready(work)
         self._waiting: dict[str, list[Asked]] = {}
@@ -92,26 +92,26 @@ class Schedule:
         self.finals: dict[Key, TrialSpec] = {}
         """The final trial of every (configuration, fold, seed) whose setting is known."""
         self.ends: dict[Key, Done | Failure] = {}
-        """Of every final trial that ended, how."""
+        """How each final trial ended, of those that have ended."""
         self.chosen: dict[str, Chosen] = {}
         """Study name to what it chose."""
         self.trained = 0
-        """Trials trained since this start, pruned ones included, failed and lost ones not."""
+        """Trials trained in this start; includes pruned ones, not failed or lost ones."""
         self.there: set[str] = set()
         """Trials that were done when this start began."""
         self.failures: list[Ended[Failure]] = []
         """Trials that failed, in this start or an earlier one."""
         self.epochs_saved = 0
-        """Epochs that pruning spared since this start."""
+        """Epochs that pruning saved in this start."""
         self.undecided: list[Study] = []
         """Studies that chose nothing: every setting failed, or some were lost."""
         self._bars: dict[str, tuple[float, ...]] = {}
         self.studies: list[StudyRun] = []
-        """Every study of the plan, whether it still tries settings or not."""
+        """Every study of the plan that searches."""
         self._searching: dict[StudyRun, None] = {}
-        """Those that still try settings, in order."""
+        """Studies that still try settings, in order."""
         self._due: dict[StudyRun, None] = {}
-        """Those of them that may have something to ask for or to choose."""
+        """Studies among them that may ask for a setting, or choose one."""
         for study in plan.studies:
             if study.space is None:
                 self._want_finals(study, study.base, study.epochs)
@@ -150,14 +150,14 @@ class Schedule:
         return len(self._ready)
 
     def weigh(self, work: Callable[[TrialSpec], float]) -> None:
-        """Order the trials by another measure of work: who knows the features knows how many segments each trains on."""
+        """Order the trials by another measure of work, once the features tell how many segments each trains on."""
         self._ready.weigh(work)
 
     def ask_again(self, gone: Container[str]) -> None:
-        """Ask once more for what has ended and whose entry has gone since: deleted, or found damaged and set aside.
+        """Train trials again that have ended and whose entry is gone: deleted, or damaged and moved away.
 
         Args:
-            gone: ids of trials without an entry; those that need none are passed over.
+            gone: ids of trials without an entry; trials that need none are skipped.
         """
         for key, end in self.ends.items():
             if isinstance(end, Done) and end.trial_id in gone:
@@ -166,30 +166,30 @@ class Schedule:
             self._again(run, [spec for spec, left in run.told if left and spec.trial_id in gone])
 
     def put_back(self, spec: TrialSpec) -> None:
-        """A trial that was handed out and left nothing is handed out once more."""
+        """Hand a trial out again that was handed out and lost."""
         del self._running[spec.trial_id]
         self._ready.push(spec, AGAIN)
 
     def bar(self, spec: TrialSpec) -> tuple[float, ...]:
-        """Validation UAR that a search trial must have reached by each epoch to go on; empty: it runs to its end."""
+        """Return the validation UAR that a search trial has to reach by each epoch; empty where it is never pruned."""
         return self._bars.get(spec.trial_id, ())  # kept: a trial that is lost is handed out again
 
     def next(self) -> TrialSpec | None:
-        """The next trial to train, or ``None`` where none is ready until another ends (or all is done)."""
+        """Return the next trial to train; ``None`` where all is done or none is ready until another ends."""
         (spec,) = self._handed_out(None, 1) or (None,)
         return spec
 
     def next_together(self, key: Callable[[TrialSpec], Hashable], most: int) -> list[TrialSpec]:
-        """The next trial, and with it others that are ready and have something in common with it.
+        """Return the next trial together with ready ones that have the same key.
 
-        The first is the one that ``next`` would give. Each has to be reported with ``ended`` (or ``put_back``) by itself.
+        The first is the one that ``next`` would return. Report each by itself with ``ended`` or ``put_back``.
 
         Args:
-            key: what they have in common: trials of equal keys may come together. The same function at every call.
-            most: trials at most, 1 or more.
+            key: returns a trial's key. Pass the same function at every call.
+            most: largest number of trials, at least 1.
 
         Returns:
-            None at all where none is ready until another ends (or all is done).
+            The trials; an empty list where all is done or none is ready until another ends.
         """
         return self._handed_out(key, most)
 
@@ -201,32 +201,32 @@ class Schedule:
         return specs
 
     def ended(self, spec: TrialSpec, outcome: Outcome) -> None:
-        """Take in how a trial that was handed out ended."""
+        """Take in the outcome of a trial that was handed out."""
         self._running.pop(spec.trial_id, None)
         self._bars.pop(spec.trial_id, None)
         self._tried.add(spec.trial_id)
         self.trained += not isinstance(outcome, Failure)
         for asked in self._waiting.pop(spec.trial_id, []):
-            self._told(asked, outcome, True)
+            self._pass_on(asked, outcome, True)
         self._advance()
 
     def _want(self, asked: Asked, urgency: int = ANY, behind: float = 0.0, *, again: bool = False) -> None:
-        """Ask for a trial: answered at once from the ledger, else queued (once, however many ask).
+        """Ask for a trial: answer from the ledger at once, else queue it, only once however often it is asked for.
 
         Args:
-            asked: the trial and who is told, now or when it has ended.
+            asked: the trial and the callback for its outcome.
             urgency: see ``tfser.execution.waiting_trials``.
-            behind: trainings that can only come one after another behind it.
-            again: it was asked for before, so whoever watches is not told of an entry that is there.
+            behind: trainings that have to follow it one after another.
+            again: whether it was asked for before, so that the watcher is not told again of an existing entry.
         """
         trial_id = asked[0].trial_id
         if trial_id not in self._waiting and (again or trial_id in self._held or trial_id in self._tried):
             entry = self.ledger.get(trial_id)
             if isinstance(entry, Record) or (entry is not None and (trial_id in self._tried or not self._retry)):
                 if again:
-                    asked[2](entry)  # it has been announced before
+                    asked[2](entry)
                 else:
-                    self._told(asked, entry, False)
+                    self._pass_on(asked, entry, False)
                 return
         if trial_id in self._waiting:
             self._waiting[trial_id].append(asked)
@@ -234,8 +234,8 @@ class Schedule:
         self._waiting[trial_id] = [asked]
         self._ready.push(asked[0], urgency, behind)
 
-    def _told(self, asked: Asked, outcome: Outcome, trained: bool) -> None:
-        """Pass on how a trial ended to who watches and to who asked."""
+    def _pass_on(self, asked: Asked, outcome: Outcome, trained: bool) -> None:
+        """Pass an outcome on to the watcher and to the callback."""
         spec, configuration, then = asked
         if isinstance(outcome, Failure):
             self.failures.append(Ended(spec, configuration, outcome, trained))
@@ -246,10 +246,10 @@ class Schedule:
         then(outcome)
 
     def _announce_told(self, run: StudyRun) -> list[TrialSpec]:
-        """Who watches may have missed what ended in an earlier start; what failed there is a failure of this one too.
+        """Tell the watcher of a study's trials that ended in an earlier start; those that failed count as failures.
 
         Returns:
-            Trials that the study was told of and whose entries are gone since.
+            Trials of ended settings whose entries are gone.
         """
         gone = []
         for spec, left in run.told:
@@ -265,7 +265,7 @@ class Schedule:
         return gone
 
     def _again(self, run: StudyRun, specs: Sequence[TrialSpec], then: Callable[[], None] = lambda: None) -> None:
-        """Train search trials again that a study was told of, for the ledger; Optuna keeps what it was told.
+        """Train search trials of ended settings again, for the ledger; Optuna keeps the scores that it has.
 
         Args:
             run: the study.
@@ -286,7 +286,7 @@ class Schedule:
             then()
 
     def _go_on(self, run: StudyRun) -> None:
-        """Take up a study: settings that were being tried, then new ones. The bars of both come from entries of earlier ones."""
+        """Resume a study: first the settings that were being tried, then new ones."""
         for opened in list(run.open.values()):
             self._want_setting(run, opened)
         self._due[run] = None
@@ -299,14 +299,14 @@ class Schedule:
             self._want((spec, configuration, partial(self._keep, key)), urgency)
 
     def _keep(self, key: Key, outcome: Outcome) -> None:
-        assert not isinstance(outcome, Pruned)  # only search trials are
+        assert not isinstance(outcome, Pruned)  # only search trials are pruned
         self.ends[key] = Done(outcome.trial_id, outcome.seconds) if isinstance(outcome, Record) else outcome
 
     def _want_setting(self, run: StudyRun, opened: OpenTrial) -> None:
         self._bars.update(
             (s.trial_id, b) for s, b in zip(opened.specs, run.bars(self.ledger.get), strict=True) if any(b)
         )
-        behind = 1 + run.left / self.settings_at_once  # the fold's final trial, and the settings before it
+        behind = 1 + run.left / self.settings_at_once  # the settings to come, then the fold's final trial
         for spec in {spec.trial_id: spec for spec in opened.specs}.values():
             self._want((spec, run.study.configuration, partial(self._setting_ended, run, opened)), ANY, behind)
 
@@ -316,7 +316,7 @@ class Schedule:
             self._due[run] = None
 
     def _advance(self) -> None:
-        """Ask studies for settings, and finished ones for their final trials, until nothing more follows."""
+        """Ask studies for settings, and for the final trials of finished ones, until no study has more to ask."""
         while self._due:
             run = next(iter(self._due))
             del self._due[run]
@@ -331,9 +331,9 @@ class Schedule:
                     self._choose(run.study, chosen)
 
     def _choose(self, study: Study, chosen: Chosen) -> None:
-        """Take the epochs from the curves of the chosen setting, then ask for its final trials.
+        """Choose the epochs from the curves of the chosen setting, then ask for its final trials.
 
-        The curves come from the ledger; one that was damaged since is trained again first.
+        The curves come from the ledger. A trial whose entry is gone or damaged is trained again first.
         """
         self.chosen[study.name] = chosen
         specs = {spec.trial_id: spec for spec in chosen.specs}

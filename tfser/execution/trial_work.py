@@ -1,7 +1,7 @@
-"""How much work a trial is beside others, so that the longest begin first, and which one takes the most memory.
+"""Estimates of how long trials train, so that the longest begin first, and of which one needs the most memory.
 
-Rough on purpose: it says in which order trials are handed out and never with which numbers they end. What a plan
-costs in hours is ``cost``'s.
+Rough on purpose: they set the order in which trials are handed out and never change a number. ``tfser.sweep.hours``
+says how many hours a plan takes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ RELATIVE: Mapping[str, Mapping[str, float]] = {
     "time_frequency_transformer": {"T+F+TF": 1.0, "T+F": 0.7, "T+TF": 0.6, "F+TF": 0.7},
     "atfnn": {"ATFNN": 1.5, "AFNN": 0.5, "ATNN": 0.3, "TFNN": 1.3},
 }
-"""Model and ablation to its cost per frame of training, beside that of the full Time-Frequency Transformer: published
-sizes, one CPU core, rounded from ``cost.segment_seconds``. On another device, or for other sizes, it is a guess."""
+"""Cost of each model and ablation per training frame, relative to the full Time-Frequency Transformer.
+
+At the published sizes on one CPU core, rounded from ``tfser.sweep.hours``. For other devices or sizes it is a guess.
+"""
 
 
 class Work:
@@ -37,7 +39,7 @@ class Work:
         self._segments: dict[tuple[Any, ...], Counter[str]] = {}
 
     def __call__(self, spec: TrialSpec) -> float:
-        """The work of one trial; trials without features have none."""
+        """Return the work of one trial; 0 where its features are not there."""
         settings = spec.settings
         wanted, length = front_end(settings), int(settings["segment_frames"])
         key = (spec.database, wanted, spec.protocol, length, int(settings["segment_hop"]) or length)
@@ -51,7 +53,7 @@ class Work:
 
 
 def _segments(pack: Pack, protocol: ProtocolName, hop: int) -> Counter[str]:
-    """Fold to the segments of the utterances that it holds out, near enough."""
+    """Return about how many segments each fold holds out."""
     count: Counter[str] = Counter()
     for utterance in pack.utterances:
         count[folds.group(utterance, protocol)] += max(-(-utterance.frames // hop), 1)
@@ -59,11 +61,11 @@ def _segments(pack: Pack, protocol: ProtocolName, hop: int) -> Counter[str]:
 
 
 _SIZES = ("batch_size", "segment_frames", "n_mels", "channels")
-"""Settings with which the memory of a trial grows."""
+"""Settings that a trial's memory grows with."""
 
 
 class _Largest:
-    """Samples the largest size that a space allows beside what it sampled before; of everything else the first value."""
+    """Samples the largest legal value of every size, and the first value of everything else."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         return max(choices) if name.split(" of ")[0] in _SIZES else choices[0]
@@ -78,10 +80,10 @@ class _Largest:
 
 
 def largest(studies: Iterable[Study]) -> list[TrialSpec]:
-    """Of each database and model, the trial that fills the most memory; of a search, with the largest setting that it can sample.
+    """Return, for each database and model, the trial that needs the most memory.
 
-    Memory grows with the values that a step holds: batch x segment x bands x channels, more of them in the full form of a model
-    than in its ablations, about as its work does.
+    For a search that is the largest setting it can sample. Memory grows with the values that a step holds: batch x
+    segment x bands x channels. An ablation needs less of it, about as it needs less work.
     """
     found: dict[tuple[str, str], tuple[float, TrialSpec]] = {}
     for study in studies:

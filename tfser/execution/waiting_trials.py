@@ -1,7 +1,6 @@
-"""Trials that wait to be handed out, the most urgent first.
+"""Queue of trials that wait to be handed out, the most urgent first.
 
-The order in which trials are handed out changes how long a sweep takes and never a number in it. Knows
-specs as things to be ordered, and nothing of studies, ledgers or runners.
+The order changes how long a sweep takes and never a number in it. Knows nothing of studies, ledgers or runners.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from dataclasses import dataclass
 from tfser.trial import TrialSpec
 
 AGAIN, FIRST, ANY = 0, 1, 2
-"""Classes of urgency: handed out before and lost; what a fold waits for at the end of its search; everything else."""
+"""Urgencies: lost and handed out again; what a fold waits for after its search; everything else."""
 
-Entry = tuple[int, float, int, "_Waiting"]
+_Item = tuple[int, float, int, "_Waiting"]
+"""Of the heaps: urgency, negative work ahead, number, and the trial."""
 
 
 @dataclass(slots=True)
@@ -29,10 +29,10 @@ class _Waiting:
 
 
 class Ready:
-    """Of one class of urgency, the trial with the most work ahead comes first, and of equal ones the one that came first.
+    """The queue. Within one urgency, the trial with the most work ahead comes first; on ties, the one pushed first.
 
-    Work ahead is the trial's own and that of the trainings that can only come one after another behind it: a study tries
-    setting after setting, so that its first trial is the beginning of a long chain.
+    Work ahead is the trial's own work and that of the trainings that have to follow it one after another. A study tries
+    setting after setting, so its first trial has a long chain behind it.
 
     Args:
         work: how much work a trial is, in any unit.
@@ -41,50 +41,50 @@ class Ready:
     def __init__(self, work: Callable[[TrialSpec], float]) -> None:
         self._work = work
         self._numbers = itertools.count()
-        self._heap: list[Entry] = []
+        self._heap: list[_Item] = []
         self._length = 0
         self._key: Callable[[TrialSpec], Hashable] | None = None
-        self._of_key: dict[Hashable, list[Entry]] = {}
+        self._of_key: dict[Hashable, list[_Item]] = {}
 
     def __len__(self) -> int:
         return self._length
 
     def push(self, spec: TrialSpec, urgency: int = ANY, behind: float = 0.0) -> None:
-        """Let a trial wait.
+        """Add a trial.
 
         Args:
             spec: the trial.
             urgency: ``AGAIN``, ``FIRST`` or ``ANY``.
-            behind: trainings of its kind that have to come one after another behind it.
+            behind: trainings of its kind that have to follow it one after another.
         """
-        entry = self._entry(_Waiting(spec, urgency, behind, next(self._numbers)))
-        heapq.heappush(self._heap, entry)
+        item = self._item(_Waiting(spec, urgency, behind, next(self._numbers)))
+        heapq.heappush(self._heap, item)
         if self._key is not None:
-            heapq.heappush(self._of_key.setdefault(self._key(spec), []), entry)
+            heapq.heappush(self._of_key.setdefault(self._key(spec), []), item)
         self._length += 1
 
     def pop(self) -> TrialSpec | None:
-        """The most urgent trial, or ``None`` where none waits."""
+        """Remove and return the most urgent trial; ``None`` where none waits."""
         (spec,) = self.pop_together(None, 1) or (None,)
         return spec
 
     def pop_together(self, key: Callable[[TrialSpec], Hashable] | None, most: int) -> list[TrialSpec]:
-        """The most urgent trial, and after it the most urgent of those that have its key.
+        """Remove and return the most urgent trial, and after it the most urgent ones with the same key.
 
         Args:
-            key: what the trials have in common. The same function at every call: another one has every waiting trial sorted anew.
-            most: trials at most, 1 or more.
+            key: returns a trial's key. Pass the same function at every call; another one sorts all trials again.
+            most: largest number of trials, at least 1.
         """
         found = _take(self._heap, 1)
         self._length -= len(found)
         if found and key is not None and most > 1:
             if key is not self._key:
                 self._key, self._of_key = key, {}
-                for entry in self._heap:
-                    if not entry[-1].taken:
-                        self._of_key.setdefault(key(entry[-1].spec), []).append(entry)
-                for entries in self._of_key.values():
-                    heapq.heapify(entries)
+                for item in self._heap:
+                    if not item[-1].taken:
+                        self._of_key.setdefault(key(item[-1].spec), []).append(item)
+                for items in self._of_key.values():
+                    heapq.heapify(items)
             own = key(found[0])
             more = _take(self._of_key.get(own, []), most - 1)
             if not self._of_key.get(own):
@@ -94,19 +94,18 @@ class Ready:
         return found
 
     def weigh(self, work: Callable[[TrialSpec], float]) -> None:
-        """Order what waits, and what will, by another measure of work."""
+        """Order the trials, also those still to come, by another measure of work."""
         self._work = work
-        waiting = [entry[-1] for entry in self._heap if not entry[-1].taken]
-        self._heap = [self._entry(one) for one in waiting]
+        self._heap = [self._item(item[-1]) for item in self._heap if not item[-1].taken]
         heapq.heapify(self._heap)
         self._key, self._of_key = None, {}
 
-    def _entry(self, one: _Waiting) -> Entry:
+    def _item(self, one: _Waiting) -> _Item:
         return (one.urgency, -self._work(one.spec) * (1 + one.behind), one.number, one)
 
 
-def _take(heap: list[Entry], most: int) -> list[TrialSpec]:
-    """Up to ``most`` trials from the top; what another heap gave away is passed over."""
+def _take(heap: list[_Item], most: int) -> list[TrialSpec]:
+    """Pop up to ``most`` trials; those that another heap has handed out are skipped."""
     found: list[TrialSpec] = []
     while heap and len(found) < most:
         one = heapq.heappop(heap)[-1]

@@ -1,53 +1,56 @@
-"""How much of the workers' time went into trials: busy worker seconds over available worker seconds.
+"""The share of the workers' time that went into trials: busy over available worker seconds.
 
-Arithmetic on times that others measured; knows nothing of Ray, of clusters or of what a trial is.
+Only arithmetic on measured times. Knows nothing of Ray, of clusters or of what a trial is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tfser.errors import counted
+
 
 @dataclass(slots=True)
 class Usage:
-    """What the workers of one start did between the beginning of its first trial and the end of its last.
+    """Time of the workers between the begin of a start's first trial and the end of its last.
 
-    A worker is *busy* from the moment it begins with a trial to the moment it has ended it: opening the features, training,
-    scoring, committing. It says that the worker had work, not that its core or GPU computed all the time. *Idle* is the rest:
-    waiting for the next trial, starting processes, trials whose worker was lost (nobody knows for how long it was at work).
+    A worker is *busy* from the begin of a trial to its end: opening the features, training, scoring, committing. That
+    means it had work, not that its core or GPU computed all the time. It is *idle* otherwise: it waits for the next
+    trial, or its process starts. A trial that was lost with its worker counts as idle time, because nobody knows how
+    long it was trained.
 
-    *Available* is the number of places for trials, as the cluster reported it, over the time between. A cluster that grows or
-    shrinks is looked at every few seconds, and each number holds until the next look.
+    *Available* time is the number of workers over the whole time. A cluster reports the number every few seconds; each
+    number holds until the next report.
     """
 
     busy_s: float = 0.0
-    """Worker seconds within trials."""
+    """Worker seconds spent in trials."""
     first: float | None = None
     """When the first trial began, seconds since 1970 by its worker's clock."""
     last: float | None = None
-    """When the last one ended."""
+    """When the last trial ended."""
     looks: list[tuple[float, int]] = field(default_factory=list)
-    """(seconds since 1970, workers) where their number changed, in order."""
+    """(seconds since 1970, workers) at each change of their number, in order."""
 
     def clear(self) -> None:
-        """Begin anew, with the workers that there are."""
+        """Forget all trials; the number of workers stays."""
         self.busy_s, self.first, self.last = 0.0, None, None
         del self.looks[:-1]
 
     def worked(self, begin: float, end: float) -> None:
-        """A worker was at a trial from ``begin`` to ``end``, seconds since 1970 by its own clock."""
+        """Count a trial that a worker trained from ``begin`` to ``end``, seconds since 1970 by its clock."""
         self.busy_s += max(end - begin, 0.0)
         self.first = begin if self.first is None else min(self.first, begin)
         self.last = end if self.last is None else max(self.last, end)
 
     def workers(self, at: float, number: int) -> None:
-        """There are so many workers from now on."""
+        """Note that there are so many workers from now on."""
         if not self.looks or self.looks[-1][1] != number:
             self.looks.append((at, number))
 
     @property
     def available_s(self) -> float:
-        """Worker seconds between the first begin and the last end; 0 where nothing was trained.
+        """Available worker seconds between the first begin and the last end; 0 where nothing was trained.
 
         >>> usage = Usage()
         >>> usage.workers(0.0, 1); usage.workers(60.0, 3)
@@ -60,9 +63,8 @@ class Usage:
         total = 0.0
         ends = [at for at, _ in self.looks[1:]] + [self.last]
         for number, ((at, workers), until) in enumerate(zip(self.looks, ends, strict=False)):
-            since = (
-                self.first if number == 0 else max(at, self.first)
-            )  # what was there first was there before the first look
+            # The workers of the first report were there before it.
+            since = self.first if number == 0 else max(at, self.first)
             total += workers * max(min(until, self.last) - since, 0.0)
         return total
 
@@ -73,12 +75,12 @@ class Usage:
         return min(self.busy_s / available, 1.0) if available else None
 
     def __str__(self) -> str:
-        """A line for a person; empty where nothing was trained."""
+        """Return a line for a person; empty where nothing was trained."""
         if self.share is None:
             return ""
         counts = sorted({workers for _, workers in self.looks})
-        number = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        fewest = f"{counts[0]} to " if len(counts) > 1 else ""
         return (
-            f"Workers were at trials {100 * self.share:.1f} % of the time from the first start to the last end "
-            f"({self.busy_s:.0f} of {self.available_s:.0f} worker seconds, {number} worker(s)); idle {100 * (1 - self.share):.1f} %."
+            f"Workers busy {100 * self.share:.1f} % of the time ({self.busy_s:.0f} of {self.available_s:.0f} worker "
+            f"seconds, {fewest}{counted(counts[-1], 'worker')})."
         )

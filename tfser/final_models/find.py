@@ -1,7 +1,7 @@
-"""A finished final trial: finding the one that a person means.
+"""Find the final trial that a person means, by trial id, MLflow run or sweep.
 
-By trial id, MLflow run or sweep, in the ledger below a sweep's storage. Knows nothing of Ray and Optuna, and of MLflow
-only when it is asked about one of its runs.
+It is looked up in the ledger of a sweep's storage. Knows nothing of Ray and Optuna, and imports MLflow only to look up
+one of its runs.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from tfser.tracking import connection
 from tfser.tracking import uri as tracking_uri
 
 SHOWN = 12
-"""Choices that a message lists before it says how many more there are."""
+"""Most choices that a message lists; of further ones it gives the number."""
 
 COMPARED = 4
-"""Test utterances that are scored again where an entry was written before entries held the scores of a known sound."""
+"""Test utterances that are scored again where a record of an earlier version holds no scores of the known sound."""
 
 SHORTEST_PREFIX = 6
-"""Digits of a trial id that are enough to name it, where no other begins with them."""
+"""Fewest digits of a trial id that name it, where no other begins with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,23 +52,23 @@ class Choice:
 
 
 NARROWING = ("database", "model", "ablation", "fold", "seed")
-"""The fields of ``Choice`` that an option of the same name picks by."""
+"""Fields of ``Choice`` that have an option of the same name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where finished trials are looked up."""
+    """The places where finished trials are looked up."""
 
     storage: Place
     """Holds the ledger, the features and, by default, MLflow's database."""
     results: Place
     """Holds a folder of tables per sweep."""
     tracking_uri: str | None = None
-    """Of MLflow, where a person named one."""
+    """MLflow's, where it was named."""
 
     @property
     def ledger(self) -> Ledger:
-        """The entries."""
+        """The ledger of the storage."""
         return Ledger(self.storage / "ledger")
 
     @property
@@ -76,7 +76,7 @@ class Source:
         """The tracking URI.
 
         Raises:
-            RequestError: nobody named one, and the storage holds no database of MLflow's.
+            RequestError: none was named, and the storage holds no database of MLflow.
         """
         if self.tracking_uri:
             return self.tracking_uri
@@ -86,7 +86,7 @@ class Source:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """RUN and everything that says which final trial is meant and where to look for it."""
+    """Add RUN and the options that say which final trial is meant and where to look for it."""
     parser.add_argument(
         "run",
         metavar="RUN",
@@ -116,10 +116,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def source(arguments: argparse.Namespace) -> Source:
-    """Where the typed options say to look.
+    """Return the places that the options name.
 
     Raises:
-        RequestError: MLflow can keep no runs behind the tracking URI.
+        RequestError: the tracking URI is not one that MLflow can use.
     """
     results = default_places.default_out() if arguments.results is None else arguments.results
     problems: list[str] = []
@@ -131,7 +131,7 @@ def source(arguments: argparse.Namespace) -> Source:
 
 
 def narrowed(arguments: argparse.Namespace) -> dict[str, str]:
-    """The options that pick one of several trials, as typed."""
+    """Return the options that pick one of several trials, as typed."""
     return {name: getattr(arguments, name) for name in NARROWING if getattr(arguments, name) is not None}
 
 
@@ -139,12 +139,12 @@ def find(run: str, place: Source, only: Mapping[str, str]) -> Record:
     """Return the record of the one final trial that a person means.
 
     Args:
-        run: what was typed: a trial id or the beginning of one, an MLflow run id, or the name of a sweep.
+        run: RUN as typed: a trial id or the beginning of one, an MLflow run id, or the name of a sweep.
         place: where to look.
-        only: some of ``NARROWING`` to the value that it must have.
+        only: field of ``NARROWING`` to the value that it must have.
 
     Raises:
-        RequestError: there is none, there are several (they are listed), or it is one that keeps no weights.
+        RequestError: there is none, there are several (they are listed), or it keeps no weights.
     """
     ledger = place.ledger
     try:
@@ -174,7 +174,7 @@ def find(run: str, place: Source, only: Mapping[str, str]) -> Record:
 
 
 def _meant(run: str, place: Source) -> Iterable[Choice]:
-    """Every final trial that the word can mean."""
+    """Yield every final trial that RUN can mean."""
     word = run.lower()
     if re.fullmatch(f"[0-9a-f]{{{SHORTEST_PREFIX},16}}", word):
         yield from _by_id(word, place.ledger)
@@ -187,19 +187,19 @@ def _meant(run: str, place: Source) -> Iterable[Choice]:
 def _by_id(word: str, ledger: Ledger) -> list[Choice]:
     try:
         ids = [word] if len(word) == 16 else sorted(i for i in ledger.ids() if i.startswith(word))
-        entries = [(i, ledger.get(i)) for i in ids]
+        entries = [ledger.get(i) for i in ids]
     except OSError as error:
         raise RequestError(
             f"ledger {ledger.root}", [f"{error.strerror or error}; name the sweep's storage with --storage"]
         ) from None
     if ledger.damaged:
         raise RequestError(f"ledger {ledger.root}", [f"{path}: {_DAMAGED}" for path in ledger.damaged])
-    whole = [entry.spec for _, entry in entries if entry is not None and entry.spec is not None]
-    finals = [spec for spec in whole if spec.purpose != "search" and not spec.leaks]
-    # A search or leaking trial that is alone with its prefix is shown to be one; among final trials it is not what anybody means.
+    specs = [entry.spec for entry in entries if entry is not None and entry.spec is not None]
+    finals = [spec for spec in specs if spec.purpose != "search" and not spec.leaks]
+    # Search and leaking trials only where no final trial has this prefix: the refusal then says what they are.
     return [
         Choice(trial_id=spec.trial_id, **{name: str(getattr(spec, name)) for name in NARROWING})
-        for spec in finals or whole
+        for spec in finals or specs
     ]
 
 
@@ -238,12 +238,12 @@ def _of_mlflow_run(run_id: str, uri: str) -> list[Choice]:
 
 
 def _nothing(place: Source) -> str:
-    """What was looked for, and where, when nothing was found."""
+    """Return the sentence for a RUN that was not found: what was looked for, and where."""
     sweeps = [path.parent.name for path in listed(place.results, "*/folds.csv")]
     there = f"there are {', '.join(sweeps[:SHOWN])}" if sweeps else "there is none"
     return (
-        f"it is neither a trial in {place.ledger.root}, nor 32 digits of an MLflow run, nor a sweep with tables in {place.results} "
-        f"({there}); name another folder with --results or --storage"
+        f"it is no trial in {place.ledger.root}, no MLflow run id (32 digits) and no sweep with tables in "
+        f"{place.results} ({there}); name another folder with --results or --storage"
     )
 
 
@@ -255,7 +255,7 @@ def _usable(ledger: Ledger, trial_id: str) -> Record:
     """Return the record of a final trial.
 
     Raises:
-        RequestError: it is not there, not whole, not done, or not final.
+        RequestError: it is missing, damaged, not done or not final.
     """
     try:
         entry = ledger.get(trial_id)
@@ -272,17 +272,17 @@ def _usable(ledger: Ledger, trial_id: str) -> Record:
         why = f"it is a search trial, {without}; only final trials keep weights"
     elif entry.spec.leaks:
         shown = f"it was shown its test utterances on purpose ({', '.join(entry.spec.leaks)})"
-        why = f"{shown}, to tell what that is worth; use an honest trial"
+        why = f"{shown}, to measure what a leak is worth; use an honest trial"
     else:
         return entry
     raise RequestError(f"trial {trial_id}", [why])
 
 
 def load(record: Record, ledger: Ledger) -> FinalModel:
-    """The model of a final trial, which gives the scores that were recorded.
+    """Load the model of a final trial, and check that it gives the recorded scores.
 
     Raises:
-        RequestError: its weights are gone or damaged, or it gives other scores here.
+        RequestError: its weights are missing or damaged, or it gives other scores here.
     """
     trial_id = record.trial_id
     path = ledger.weights_path(trial_id)
@@ -298,7 +298,7 @@ def load(record: Record, ledger: Ledger) -> FinalModel:
     except Exception as error:  # torch passes on whatever its reader raises about a damaged file
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise RequestError(
-            f"trial {trial_id}", [f"its weights {path} are damaged: {reason}; put a whole copy back, or {again}"]
+            f"trial {trial_id}", [f"its weights {path} are damaged: {reason}; put an intact copy back, or {again}"]
         ) from None
     if not record.known_sound:
         _compare_with_features(model, record, ledger.root.parent / "features")
@@ -306,15 +306,15 @@ def load(record: Record, ledger: Ledger) -> FinalModel:
 
 
 def _compare_with_features(model: FinalModel, record: Record, features: Place) -> None:
-    """Score some test utterances again: what an entry that holds no scores of the known sound can be compared with."""
+    """Score some test utterances again, for a record that holds no scores of the known sound."""
     path = model.pack(features)
     try:
         pack = Pack.open(path)
         frames = pack.frames()
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        why = f"its features {path} cannot be read ({type(error).__name__})"
-        text = f"trial {model.trial_id}: {why}, so that its scores were not compared with the recorded ones; it was made with"
-        print(text, in_words(record.versions), file=sys.stderr)
+        why = f"its features {path} cannot be read ({type(error).__name__}), so that its scores were not compared"
+        trained = f"with the recorded ones; it was made with {in_words(record.versions)}"
+        print(f"trial {model.trial_id}: {why} {trained}", file=sys.stderr)
         return
     recorded = {u.id: u.p for u in record.scores.utterances[:COMPARED]}
     model.compare({u.id: frames[u.start : u.start + u.frames] for u in pack.utterances if u.id in recorded}, recorded)

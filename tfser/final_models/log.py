@@ -1,4 +1,4 @@
-"""``predict --log-model``: a finished trial's model goes to MLflow, and how to serve it is said."""
+"""``predict --log-model``: log a final trial's model to MLflow, and say how to serve it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tfser.tracking import connection
 
 
 def log(run: str, record: Record, place: Source) -> str:
-    """Log a trial's model where it is not logged yet, and say in words how to serve it.
+    """Log a trial's model unless it is logged already; return a text that says how to serve it.
 
     Args:
-        run: what the person named; where that is an MLflow run, the model goes there, else to the trial's newest run.
+        run: RUN as typed. If it is an MLflow run, the model goes there, else to the trial's newest run.
         record: the trial's.
         place: where its weights and runs are.
 
     Raises:
-        RequestError: MLflow has no run of it, or cannot be written.
+        RequestError: MLflow has no run of the trial, or cannot be written.
     """
     connection.quiet_environment()
     from mlflow import MlflowClient
@@ -45,10 +45,10 @@ def log(run: str, record: Record, place: Source) -> str:
     if not model_id:
         why = f"it has no run of trial {trial_id}; the command of its sweep logs what is missing"
         raise RequestError(f"MLflow at {passwords.redacted(uri)}", [why])
-    shown = shlex.quote(passwords.redacted(uri))
+    at = f"MLFLOW_TRACKING_URI={shlex.quote(passwords.redacted(uri))}"
     return (
         f"logged as models:/{model_id}, at run {run_id}\n"
-        f"serve it:  MLFLOW_TRACKING_URI={shown} mlflow models serve -m models:/{model_id} --env-manager local --port 5001\n"
+        f"serve it:  {at} mlflow models serve -m models:/{model_id} --env-manager local --port 5001\n"
         """ask it:    printf '{"dataframe_records": [{"audio": "%s"}]}' "$(base64 < file.wav | tr -d '\\n')" | """
         "curl -s http://127.0.0.1:5001/invocations -H 'Content-Type: application/json' -d @-"
     )

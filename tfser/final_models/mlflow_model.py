@@ -1,7 +1,7 @@
-"""A final trial's model as an MLflow model with a signature, at the run of its trial.
+"""Log a final trial's model as an MLflow model with a signature, at the run of its trial.
 
-What is logged is the weights, what rebuilds the model (no utterance it was scored on), and ``served.py``. Knows how
-MLflow keeps models; scores nothing.
+It consists of the weights, the blueprint (which names no utterance) and ``served.py``. Knows how MLflow keeps models;
+scores nothing.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ from tfser.storage import temporary
 from tfser.tracking import connection
 
 NEEDED = ("soundfile", "pandas", "pyyaml", "filelock", "universal-pathlib")
-"""Packages beside torch, torchaudio, numpy and MLflow that the served model imports, with tfser itself, which no index carries
-and which is therefore not among the model's requirements."""
+"""Packages that the served model imports beside torch, torchaudio, numpy and MLflow.
+
+It needs tfser too, but no index carries that, so it is not among the model's requirements.
+"""
 
 
 def log_model(client: Any, run_id: str, record: Record, weights: bytes) -> str:
-    """Log a trial's model at its run; one that is there and whole is left as it is. Returns the model's id.
+    """Log a trial's model at its run unless a complete one is there; return the model's id.
 
-    Goes through ``client`` alone: MLflow's global tracking URI and active run stay as they are.
+    Only ``client`` is used: MLflow's global tracking URI and active run stay as they are.
 
     Args:
         client: an ``MlflowClient``.
-        run_id: of the trial's run.
+        run_id: id of the trial's run.
         record: the trial's.
-        weights: the file of its weights.
+        weights: content of the weights file.
 
     Raises:
-        Exception: whatever MLflow raises; a model that is begun is then marked as failed.
+        Exception: whatever MLflow raises; a half-logged model is then marked as failed.
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
@@ -72,16 +74,16 @@ def save(folder: Path, record: Record, weights: bytes, run_id: str | None = None
     """Write the model as a folder that ``mlflow models serve -m FOLDER`` serves.
 
     Args:
-        folder: must not hold anything yet.
+        folder: where; it must be empty or missing.
         record: the trial's.
-        weights: the file of its weights.
-        run_id: of the run that it is logged at, if any.
+        weights: content of the weights file.
+        run_id: id of the run that it is logged at, if any.
         logged: MLflow's entity of the model, if any.
     """
     connection.quiet_environment()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    # MLflow warns about type hints of its own, and that there is no input example, which would be audio. For good: filters
-    # belong to the process, and this may run in a thread.
+    # MLflow warns about its own type hints, and that there is no input example, which would be audio. The filters stay:
+    # they belong to the process, and this may run in a thread.
     for message in (".*Any type hint is inferred as AnyType", ".*An input example was not provided"):
         warnings.filterwarnings("ignore", message=message, category=UserWarning)
     from mlflow.models import Model, ModelSignature

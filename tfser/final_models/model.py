@@ -1,7 +1,7 @@
-"""The model of a final trial, rebuilt from its ledger entry and weights, and what it says of any audio.
+"""The model of a final trial, rebuilt from its record and weights to score any audio file.
 
-Model, front end, standardisation and emotions come from the entry, and audio goes the way that the corpus's went,
-so that an utterance gets the scores that were recorded for it, to the bit. Knows nothing of where entries lie.
+Model, front end, standardisation and emotions come from the record, and audio is read by the code that reads a corpus.
+So an utterance gets the scores that were recorded for it, to the bit. Knows nothing of where records are kept.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blueprint:
-    """What rebuilds a final trial's model beside its weights: neither utterances that it was scored on nor where it was trained."""
+    """Everything that rebuilds a final trial's model, except the weights. It names no utterance and no host."""
 
     spec: TrialSpec
     emotions: tuple[str, ...]
@@ -46,7 +46,7 @@ class Blueprint:
 
     @classmethod
     def of(cls, record: Record) -> Blueprint:
-        """Return that of a record."""
+        """Return the blueprint of a record."""
         return cls(
             spec=record.spec,
             emotions=record.scores.emotions,
@@ -59,10 +59,10 @@ class Blueprint:
 
     @classmethod
     def read(cls, text: str) -> Blueprint:
-        """Return what ``to_json`` wrote, in this version of tfser or another.
+        """Read what ``to_json`` of this version of tfser, or of another, wrote.
 
         Raises:
-            RequestError: this tfser has no such trials.
+            RequestError: this tfser has no such settings.
         """
         values = json.loads(text)
         versions = values.get("versions", {})
@@ -82,7 +82,7 @@ class Blueprint:
         )
 
     def to_json(self) -> str:
-        """Return it as JSON text."""
+        """Return the blueprint as JSON."""
         values = {
             "trial_id": self.spec.trial_id,
             "spec": self.spec.to_dict(),
@@ -107,7 +107,7 @@ _FILES = DatabaseInfo(
     layout="",
     emotions=(),
 )
-"""Files that belong to no corpus, so that they are read and checked by the same code."""
+"""A database for files that belong to none, so that they are read and checked by the same code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,27 +115,27 @@ class Scored:
     """Class probabilities of one utterance."""
 
     probabilities: np.ndarray
-    """float64, shape (emotions,): the mean of the segments'."""
+    """float64, shape (emotions,): the mean over the segments."""
     segments: np.ndarray
     """float64, shape (segments, emotions)."""
     frames: np.ndarray
-    """int64, shape (segments, length): the utterance's frames that each segment took."""
+    """int64, shape (segments, length): indices of the utterance's frames in each segment."""
 
 
 class FinalModel:
-    """The model of a final trial with all that turns audio into its scores.
+    """The model of a final trial, with its front end.
 
-    It scores on the kind of device that the trial was scored on where this machine has that, else on the CPU;
-    only on the same kind are scores equal to the bit.
+    It scores on the kind of device that the trial was trained on, if this machine has it, else on the CPU. Only on the
+    same kind are the scores equal to the bit.
 
     Args:
-        blueprint: what rebuilds it.
+        blueprint: says how to rebuild it.
         weights: its weights.
 
     Raises:
-        ValueError: the weights are not the ones of the entry.
-        RequestError: this tfser does not give the scores of the one that trained it: it computes other numbers, has no such model,
-            setting or network, or its front end is another.
+        ValueError: the weights are not the trial's.
+        RequestError: this tfser cannot give the trial's scores: it computes other numbers or has no such model, setting
+            or network.
     """
 
     def __init__(self, blueprint: Blueprint, weights: Mapping[str, torch.Tensor]) -> None:
@@ -156,7 +156,7 @@ class FinalModel:
         self.emotions = blueprint.emotions
         try:
             self.front_end: FrontEnd = front_end(spec.settings)
-            with settled(CPU):  # the parameters that it is built with are replaced; nobody's random state moves
+            with settled(CPU):  # building draws parameters, and must not move the random state of the process
                 model = architecture.build(spec.ablation, spec.settings, len(self.emotions))
         except RequestError as error:
             raise self._refused(
@@ -183,39 +183,40 @@ class FinalModel:
         return RequestError(f"trial {self.trial_id}", [why])
 
     def compare(self, utterances: Mapping[str, np.ndarray], recorded: Mapping[str, Sequence[float]]) -> None:
-        """See that utterances get the scores that were recorded for them.
+        """Check that utterances get the scores that were recorded for them.
 
         Args:
             utterances: frames by id: float32, shape (frames, n_mels).
             recorded: probabilities by id.
 
         Raises:
-            RequestError: one gets others.
+            RequestError: an utterance gets other scores.
         """
         for name, frames in utterances.items():
             self._compare(f"the test utterance {show(name)}", self.score(frames).probabilities.tolist(), recorded[name])
 
     def _compare(self, what: str, found: Sequence[float], recorded: Sequence[float]) -> None:
         if not known_sound.same(found, recorded):
-            place = int(np.argmax(np.abs(np.array(found) - recorded)))
-            now, then = (f"{100 * row[place]:.2f} %" for row in (found, recorded))
+            most = int(np.argmax(np.abs(np.array(found) - recorded)))
+            now, then = (f"{100 * p[most]:.2f} %" for p in (found, recorded))
             raise self._refused(
-                f"it gives {what} {now} for {self.emotions[place]}, where {then} was recorded: the code or the libraries are not those "
-                f"that trained it; use {self._trained}, unchanged, or take its entry out of the ledger and type its sweep's command again"
+                f"it gives {what} {now} for {self.emotions[most]}, where {then} was recorded: the code or the "
+                f"libraries are not those that trained it; use {self._trained}, unchanged, or take its entry out of "
+                "the ledger and type its sweep's command again"
             )
 
     def pack(self, features: Place) -> Place:
-        """Where a feature store keeps the frames of its database, without suffix."""
+        """Return the path, without suffix, at which a feature store keeps the frames of the trial's database."""
         return features / self.front_end.id / f"{self.spec.database}-{self.spec.database_digest}"
 
     @property
     def segment(self) -> tuple[int, int]:
-        """Frames of a segment, and frames between the starts of two."""
+        """Frames in a segment, and frames between the starts of two segments."""
         length = int(self.spec.settings["segment_frames"])
         return length, int(self.spec.settings["segment_hop"]) or length
 
     def score(self, frames: np.ndarray) -> Scored:
-        """The scores of one utterance, as they would be recorded for it.
+        """Score one utterance, as a trial does for its record.
 
         Args:
             frames: float32, shape (frames, n_mels), log-mel.
@@ -230,7 +231,7 @@ class FinalModel:
         return Scored(utterance_means(segments, np.zeros(len(taken), dtype=np.int64))[0], segments, taken)
 
     def gathered(self, frames: np.ndarray, taken: np.ndarray) -> torch.Tensor:
-        """The frames of segments, where the model is: (segments, length, n_mels).
+        """Return the frames of segments on the model's device: (segments, length, n_mels).
 
         Args:
             frames: float32, shape (frames, n_mels).
@@ -239,7 +240,7 @@ class FinalModel:
         return as_tensor(frames)[torch.from_numpy(taken)].to(self.scorer.device)
 
     def span_s(self, taken: np.ndarray) -> tuple[float, float]:
-        """First and last second that the analysis windows of one segment's frames cover.
+        """Return the first and last second that the analysis windows of a segment's frames cover.
 
         Args:
             taken: int64, shape (length,).
@@ -250,10 +251,10 @@ class FinalModel:
 
 
 def read(paths: Sequence[Path], front_end: FrontEnd) -> list[np.ndarray]:
-    """Audio files as log-mel frames, by the code that reads a corpus: float32, shape (frames, n_mels), each.
+    """Read audio files as log-mel frames, with the code that reads a corpus: float32, shape (frames, n_mels) each.
 
     Raises:
-        RequestError: every file that cannot be used.
+        RequestError: the files that cannot be used, all of them.
     """
     frames, problems = [], []
     with settled(CPU):
@@ -269,16 +270,16 @@ def read(paths: Sequence[Path], front_end: FrontEnd) -> list[np.ndarray]:
 
 
 def centre_s(front_end: FrontEnd, frames: np.ndarray) -> np.ndarray:
-    """Second that the analysis window of each frame is centred at: float64, the shape of ``frames``.
+    """Return the second at which each frame's analysis window is centred: float64, the shape of ``frames``.
 
-    A frame's FFT begins at its hop; the window is padded on both sides to the FFT's length.
+    A frame's FFT begins at its hop, and the window is padded on both sides to the length of the FFT.
     """
     centres: np.ndarray = (frames * front_end.hop + front_end.n_fft / 2) / front_end.rate_hz
     return centres
 
 
 def in_words(versions: Mapping[str, str], *names: str) -> str:
-    """Return what trained a trial, in words: versions that move its numbers."""
+    """Return the versions that trained a trial, in words."""
     return ", ".join(
         f"{name} {versions[name]}" for name in names or ("tfser", "torch", "torchaudio") if name in versions
     )

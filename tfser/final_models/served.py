@@ -1,7 +1,7 @@
 """The file that MLflow runs to serve a final trial's model: audio in, emotion and probabilities out.
 
-MLflow copies it into every logged model (models from code), so that no class of ours is ever pickled; nothing imports it.
-It needs tfser where it is served. The model beside it is a state dictionary that is read as tensors alone, and a JSON file.
+MLflow copies it into every logged model (models from code), so that no class is pickled. Nothing imports it. The server
+needs tfser. Beside it lie the weights, which are loaded as tensors only, and the blueprint as JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ with warnings.catch_warnings():
 
 
 class Served(PythonModel):  # type: ignore[misc]  # MLflow has no types
-    """One column ``audio`` of files' bytes to the columns ``emotion`` and ``p_<emotion>``, a row each."""
+    """Turns a column ``audio``, which holds the bytes of files, into the columns ``emotion`` and ``p_<emotion>``."""
 
     def load_context(self, context: Any) -> None:
         """Rebuild the model.
@@ -41,10 +41,10 @@ class Served(PythonModel):  # type: ignore[misc]  # MLflow has no types
         self._one_at_a_time = threading.Lock()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """The scores of every row.
+        """Score every row.
 
         Raises:
-            MlflowException: every row that cannot be used; the server answers 400.
+            MlflowException: the rows that cannot be used, all of them; the server answers 400.
         """
         with temporary.Folder("audio") as folder, self._one_at_a_time:
             paths = [folder / f"row {i}" for i in range(len(model_input))]

@@ -1,6 +1,6 @@
-"""What has to be trained to see what leaks are worth: one setting under the honest protocol and under wrong ones.
+"""The trials that measure what leaks are worth: one setting under the honest protocol and under wrong ones.
 
-The only place that makes a trial which sees its test utterances. Knows nothing of how trials run or where results lie.
+Only this module plans trials that see their test utterances. Knows nothing of how trials run or where results lie.
 """
 
 from __future__ import annotations
@@ -28,19 +28,21 @@ ROWS = (HONEST, EPOCH, HYPERPARAMETERS, STANDARDISATION, RANDOM_SPLIT, TOGETHER)
 """The rows of the table, in its order. The first is always there."""
 
 LEARNING_RATES = (0.3, 3.0)
-"""Times the honest row's learning rate: the settings tried beside it where no search space is asked for. Ours: half a decade up and
-down is what a person tries by hand."""
+"""Factors of the honest row's learning rate, which give the other settings where no search space is asked for.
+
+Ours: about half a decade up and down, which a person would try by hand.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakConfiguration(Configuration):
-    """The configuration of a study that is told apart from the others by its name alone."""
+    """The configuration of one of the studies, which only their names tell apart."""
 
     name: str
 
     @property
     def label(self) -> str:
-        """The name."""
+        """The study's name."""
         return self.name
 
 
@@ -51,16 +53,16 @@ def _told_apart(configuration: Configuration, name: str, folds: tuple[str, ...])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakStudy(Study):
-    """Every fold and seed under one protocol with one setting; its configuration has a name of its own."""
+    """Every fold and seed under one protocol with one setting; the name of its configuration is unique."""
 
     purpose: Purpose = "final"
     """``oracle`` where the epoch is chosen on the test fold, else ``final``."""
     leaks: tuple[Leak, ...] = ()
-    """Of ``tfser.trial.LEAKS``. Without any, and with purpose ``final``, its trials are those of a sweep, by the same ids."""
+    """Members of ``tfser.trial.LEAKS``. With none and purpose ``final``, the trials and their ids are a sweep's."""
 
     def final_specs(self, settings: Mapping[str, Value], epochs: int) -> dict[tuple[str, int], TrialSpec]:
-        """(fold, seed) to the trial."""
-        # Named, since slots leave super() without its class.
+        """Return the trial of each (fold, seed)."""
+        # Not super(): a dataclass with slots is another class than the one that this function was defined in.
         honest = Study.final_specs(self, settings, epochs)
         return {key: replace(spec, purpose=self.purpose, leaks=self.leaks) for key, spec in honest.items()}
 
@@ -72,7 +74,7 @@ class LeakRow:
     name: str
     """One of ``ROWS``."""
     studies: tuple[LeakStudy, ...]
-    """For each fold and seed the trial of that study counts which is best on the test fold; of equal ones the first."""
+    """For each fold and seed, the trial with the best UAR on the test fold counts; on ties, that of the first study."""
 
     @property
     def paired(self) -> bool:
@@ -90,17 +92,17 @@ class Leaks:
     """Everything that the table needs, whether or not it has been trained before."""
 
     configuration: Configuration
-    """Of the honest row, as a sweep would have it."""
+    """The honest row's, the same as a sweep's."""
     settings: tuple[Mapping[str, Value], ...]
-    """That of the honest row, then the others among which the rows that choose settings choose."""
+    """The honest row's setting, then the others that rows can choose among."""
     epochs: int
     rows: tuple[LeakRow, ...]
     origin: str
-    """Where the other settings come from, in words."""
+    """Where the other settings come from, as printed."""
 
     @property
     def plan(self) -> Plan:
-        """Every training once."""
+        """Every study, each once, as a plan."""
         studies = {study.configuration: study for row in self.rows for study in row.studies}
         front_ends = tuple(dict.fromkeys(front_end(study.base) for study in studies.values()))
         return Plan(
@@ -111,15 +113,15 @@ class Leaks:
 
 
 def make(asked: Plan, names: Sequence[str]) -> Leaks:
-    """The rows, and everything that has to be trained for them.
+    """Plan the rows and everything that has to be trained for them.
 
     Args:
-        asked: a sweep's plan of one configuration. Its ``trials`` say how many settings are drawn from its space; 0 tries the
-            learning rates of ``LEARNING_RATES``.
+        asked: a sweep's plan of one configuration. Its ``trials`` say how many settings are drawn from its space; with
+            0, the settings are those of ``LEARNING_RATES``.
         names: which of ``ROWS``, beside the honest one.
 
     Raises:
-        RequestError: a setting with which the model cannot be built.
+        RequestError: the model cannot be built with one of the settings.
     """
     (configuration,), first = asked.configurations, asked.studies[0]
     settings, origin = _settings(first)
@@ -169,7 +171,7 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
 
 
 def _settings(study: Study) -> tuple[tuple[Mapping[str, Value], ...], str]:
-    """The honest row's setting first, then those that are tried beside it, each once; and where those come from."""
+    """Return the honest row's setting, then the others, each once; and where the others come from, as printed."""
     if study.space is None:
         base = dict(study.base)
         known = hyperparameters(study.configuration.model)["learning_rate"]

@@ -1,7 +1,7 @@
-"""What leaks are worth, as a table: the honest row, and the same setting under protocols that show it the test utterances.
+"""Table of what leaks are worth: an honest row, and the same setting under protocols that show it the test utterances.
 
-Reduces records to rows and builds values; ``formats`` and ``terminal`` write them. The only part of the report that accepts
-a leaking trial.
+Reduces entries to rows and builds the table; ``formats`` and ``terminal`` write it. No other table accepts a leaking
+trial.
 """
 
 from __future__ import annotations
@@ -39,8 +39,11 @@ CSV_COLUMNS = (
     ),
     *("war_sd", "uar_sd"),
 )
-"""Of leaks.csv. ``_low`` and ``_high`` bound the 95 % interval over held-out speakers; ``_difference`` is this row minus the honest
-one, and ``paired`` whether that is taken on the same folds, seeds and utterances; ``_sd`` is over folds."""
+"""Columns of leaks.csv.
+
+``_low`` and ``_high`` bound the 95 % interval over held-out speakers. ``_difference`` is this row minus the honest one;
+``paired`` tells whether it is taken on the same folds, seeds and utterances. ``_sd`` is over folds.
+"""
 
 TRIAL_COLUMNS = (
     "row",
@@ -55,8 +58,11 @@ TRIAL_COLUMNS = (
     "leaks",
     "trial_id",
 )
-"""Of leaks_trials.csv: every training behind every row. ``counts`` tells whether the row's numbers are made from it, rather than from
-another setting of the same fold and seed; ``epoch`` is the one that was scored."""
+"""Columns of leaks_trials.csv, which lists every trial of every row.
+
+``counts`` tells whether the row's numbers come from this trial or from another setting of the same fold and seed.
+``epoch`` is the one that was scored.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,23 +73,23 @@ class Measured:
     counted: Mapping[tuple[str, int], Record]
     """(done fold, seed) to the record that counts."""
     missing: Mapping[str, str]
-    """Every other fold that was asked for, to why."""
+    """Every other fold that was asked for, to the reason why it is missing."""
     failed: int
-    """Trainings that failed and so were not chosen from, of folds that are done all the same."""
+    """Failed trials of done folds; another setting was chosen there."""
     scores: uncertainty.Row | None
-    """Over the done folds; ``None`` when there is none."""
+    """Scores over the done folds; ``None`` where there is none."""
     figures: metrics.OverFolds | None
     intervals: Mapping[str, Interval] = field(default_factory=dict)
-    """Over held-out speakers; none where speakers are not held out."""
+    """Figure to its interval over held-out speakers; empty where speakers are not held out."""
 
     @property
     def done(self) -> tuple[str, ...]:
-        """Folds of which every seed is done."""
+        """Folds with every seed done."""
         return tuple(dict.fromkeys(fold for fold, _ in self.counted))
 
 
 def measure(leaks: Leaks, entries: Entries) -> list[Measured]:
-    """Every row's numbers, the honest one first."""
+    """Return every row's numbers, the honest row first."""
     return [_measured(row, leaks.configuration, entries) for row in leaks.rows]
 
 
@@ -103,7 +109,7 @@ def _measured(row: LeakRow, c: Configuration, entries: Entries) -> Measured:
                     + (f"not finished ({open_} of {len(ended)})" if open_ else f"failed: {_reason(ended)}")
                 )
                 continue
-            # max takes the first of equal ones.
+            # max takes the first on ties.
             of_fold[fold, seed] = max(done, key=lambda record: metrics.uar(_confusion(record, c)))
             not_chosen += len(ended) - len(done)
         if reasons:
@@ -135,7 +141,7 @@ def _reason(ended: list[Entry | None]) -> str:
 
 
 def _confusion(record: Record, c: Configuration) -> np.ndarray:
-    """Counted anew from the record's scores."""
+    """Count the record's utterances by true and recognised emotion."""
     index = {emotion: i for i, emotion in enumerate(c.emotions)}
     truth = [index[u.truth] for u in record.scores.utterances]
     return metrics.confusion(truth, [u.predicted for u in record.scores.utterances], len(index))
@@ -154,11 +160,11 @@ def _fold_scores(fold: str, seed: int, record: Record) -> uncertainty.FoldScores
 
 
 def table(leaks: Leaks, measured: list[Measured]) -> Table:
-    """The table.
+    """Make the table.
 
     Args:
         leaks: what was asked for.
-        measured: of ``measure``.
+        measured: the rows' numbers, from ``measure``.
     """
     c = leaks.configuration
     return Table(
@@ -172,7 +178,7 @@ def table(leaks: Leaks, measured: list[Measured]) -> Table:
 
 
 def titles(c: Configuration) -> dict[str, str]:
-    """Name of a row to what is printed for it."""
+    """Return the printed title of each row, by its name."""
     return {
         HONEST: f"nothing (honest, {c.protocol_name})",
         EPOCH: "epoch chosen on the test fold",
@@ -249,7 +255,10 @@ def _row(one: Measured, honest: Measured, leaks: Leaks) -> Row:
 
 
 def _difference(figure: str, one: Measured, honest: Measured, c: Configuration) -> dict[str, Value]:
-    """This row minus the honest one: on the folds that both have, or, where the folds are not the same, whole row minus whole row."""
+    """Return this row minus the honest one.
+
+    It is taken on the folds that both have, or between whole rows where their folds are not the same.
+    """
     if one.scores is None or honest.scores is None or one.figures is None or honest.figures is None:
         return {}
     if not one.row.paired:
@@ -268,8 +277,8 @@ def _difference(figure: str, one: Measured, honest: Measured, c: Configuration) 
 def _notes(leaks: Leaks, measured: list[Measured]) -> list[str]:
     c, named = leaks.configuration, {one.row.name: one for one in measured}
     said = [
-        "Only the first row is a result. The others were shown their test utterances on purpose, so that published numbers whose "
-        "protocol is known or suspected can be placed. They stand in no other table."
+        "Only the first row is a result. The others were shown their test utterances on purpose, so that published "
+        "numbers whose protocol is known or suspected can be placed. They stand in no other table."
     ]
     if c.remark:
         said.append(f"{c.database}: {c.remark}")
@@ -292,8 +301,8 @@ def _notes(leaks: Leaks, measured: list[Measured]) -> list[str]:
         )
     if {EPOCH, HYPERPARAMETERS} & named.keys():
         said.append(
-            "What is chosen by the test fold's UAR cannot have a lower mean of folds than the honest row: the last epoch and the first "
-            "setting are among the choices."
+            "What is chosen by the test fold's UAR cannot have a lower mean of folds than the honest row: the last "
+            "epoch and the first setting are among the choices."
         )
     said += _of_intervals(measured, c)
     if len(c.seeds) > 1:
@@ -307,22 +316,30 @@ def _notes(leaks: Leaks, measured: list[Measured]) -> list[str]:
 
 
 def _sentence(name: str, leaks: Leaks) -> str:
-    """What a row is."""
-    c, count = leaks.configuration, len(leaks.settings)
+    """Return the note that explains a row."""
+    c, epochs, count = leaks.configuration, leaks.epochs, len(leaks.settings)
     setting = _words(leaks.settings[0], published_settings(c.model))
-    shares = f"{c.folds_total} equal shares of the shuffled utterances, one held out per fold, so that its {c.unit}s are trained on too"
+    shares = (
+        f"{c.folds_total} equal shares of the shuffled utterances, one held out per fold, so that its {c.unit}s are "
+        "trained on too"
+    )
     return {
-        HONEST: f"{leaks.epochs} epochs, the last one counts; standardised with the training {c.unit}s; {setting}; nothing chosen on data.",
-        EPOCH: f"as the first row, but scored on the test fold after each of the {leaks.epochs} epochs; the one with the best UAR counts.",
-        HYPERPARAMETERS: f"as the first row, but with {count} settings; for each fold the one with the best UAR on the test fold counts.",
-        STANDARDISATION: "as the first row, but mean and deviation of each band are those of every utterance, the test fold's among them.",
+        HONEST: f"{epochs} epochs, the last one counts; standardised with the training {c.unit}s; {setting}; "
+        "nothing chosen on data.",
+        EPOCH: f"as the first row, but scored on the test fold after each of the {epochs} epochs; the one with the "
+        "best UAR counts.",
+        HYPERPARAMETERS: f"as the first row, but with {count} settings; for each fold the one with the best UAR on "
+        "the test fold counts.",
+        STANDARDISATION: "as the first row, but mean and deviation of each band are those of every utterance, the "
+        "test fold's among them.",
         RANDOM_SPLIT: f"as the first row, but with {shares}; one shuffle, stratified by nothing.",
-        TOGETHER: f"random split, standardisation over every utterance, and the best of {count} settings x {leaks.epochs} epochs per fold.",
+        TOGETHER: f"random split, standardisation over every utterance, and the best of {count} settings x {epochs} "
+        "epochs per fold.",
     }[name]
 
 
 def _words(values: Mapping[str, Setting], usual: Mapping[str, Setting]) -> str:
-    """A setting by what it has otherwise."""
+    """Describe a setting by its values that are not the usual ones."""
     other = [
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in values.items()
@@ -340,13 +357,13 @@ def _of_intervals(measured: list[Measured], c: Configuration) -> Iterator[str]:
     yield from of_coverage((c.unit, interval) for interval in given)
     if any(one.row.paired for one in measured[1:]):
         yield (
-            "To honest: difference to the first row in percentage points, paired on the same folds, seeds and utterances, with its 95 % "
-            f"interval over held-out {c.unit}s."
+            "To honest: difference to the first row in percentage points, paired on the same folds, seeds and "
+            f"utterances, with its 95 % interval over held-out {c.unit}s."
         )
     if any(not one.row.paired for one in measured):
         yield (
-            f"Where utterances are split at random no interval over {c.unit}s can be given, since none is held out; ± is over the shares, "
-            "and the difference to the first row is unpaired, of whole rows only."
+            f"Where utterances are split at random no interval over {c.unit}s can be given, since none is held out; "
+            "± is over the shares, and the difference to the first row is unpaired, of whole rows only."
         )
 
 
@@ -362,7 +379,7 @@ def _gaps(one: Measured, c: Configuration) -> Iterator[str]:
 
 
 def trials_csv(leaks: Leaks, measured: list[Measured], entries: Entries) -> str:
-    """leaks_trials.csv."""
+    """Return the content of leaks_trials.csv."""
     rows: list[list[Value]] = []
     for one in measured:
         counted = {record.trial_id for record in one.counted.values()}

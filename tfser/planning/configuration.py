@@ -12,13 +12,12 @@ from tfser.trial import ProtocolName
 AskedSelection = Literal["nested", "global", "oracle"]
 """How settings and epochs can be chosen.
 
-``oracle`` takes the best epoch on the test fold. It exists for comparison with literature that does so, and every table
-and run says so.
+``oracle`` takes the best epoch on the test fold. It is for comparison with papers that do so; every table and run says
+so.
 """
 
 Selection = Literal["published", "fixed", "nested", "global", "oracle"]
-"""How the settings and epochs of a row came about. ``published``: as the paper prints them; ``fixed``: given by hand, or
-ours."""
+"""How the settings and epochs of a row were chosen. ``published``: the paper's; ``fixed``: given by hand, or ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

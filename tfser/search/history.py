@@ -23,7 +23,7 @@ class Tried:
     epochs: int | None
     """The epoch of that UAR; ``None`` unless finished."""
     hyperparameters: Mapping[str, Any]
-    """The searched settings alone."""
+    """Values of the searched settings."""
     seconds: float | None = None
     """Training time of its trials; ``None`` where that was not kept (a pruned trial leaves no entry)."""
 
@@ -37,24 +37,24 @@ class History:
     """The test folds that use what it chose."""
     tried: tuple[Tried, ...]
     importances: Mapping[str, float]
-    """Share of the variance of the validation UAR that each searched setting explains; empty where it cannot be told."""
+    """Share of the validation UAR's variance that each searched setting explains; empty where it is unknown."""
     curve: tuple[float, ...] = ()
     """Mean validation UAR after each epoch of the chosen setting, in [0, 1]; empty where it was not kept."""
 
     @property
     def label(self) -> str:
-        """The test fold that it is for, or that it is for all."""
+        """Name of the test fold that the study chooses for, or ``all folds``."""
         return self.folds[0] if len(self.folds) == 1 else "all folds"
 
     @property
     def chosen(self) -> int | None:
-        """Which setting was best, counted from 0, the first on ties; ``None`` where none finished."""
+        """Index of the best setting, the first on ties; ``None`` where none finished."""
         scores = [-1.0 if t.validation_uar is None else t.validation_uar for t in self.tried]
         return int(np.argmax(scores)) if scores and max(scores) >= 0 else None
 
 
 def to_json(histories: Sequence[History]) -> str:
-    """The histories as text, for whoever keeps them beside the trials; the inverse of ``from_json``."""
+    """Return histories as JSON, which ``from_json`` reads."""
 
     def value(history: History) -> dict[str, Any]:
         return {
@@ -71,10 +71,10 @@ def to_json(histories: Sequence[History]) -> str:
 
 
 def from_json(text: str) -> list[History]:
-    """What ``to_json`` wrote.
+    """Read what ``to_json`` returned.
 
     Raises:
-        ValueError, KeyError, TypeError: it is not that.
+        ValueError, KeyError, TypeError: the text is something else.
     """
 
     def history(value: Mapping[str, Any]) -> History:

@@ -1,7 +1,7 @@
-"""Checkpoints: the state of a training under way, from which another worker can go on.
+"""Checkpoints: the state of a training under way, which another worker can resume.
 
 A checkpoint only saves time. One that is torn or unreadable, or that another version or kind of device wrote, is
-ignored: the training begins anew, with the same result. Knows nothing of what it keeps.
+ignored: the training starts again, with the same result. Knows nothing of what a state holds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ class Checkpoint:
     Args:
         root: folder of all checkpoints.
         trial_id: the trial's.
-        made_by: versions and device. A checkpoint that others made is not used, because it could not go on to the same
-            bits.
+        made_by: versions and device. A checkpoint of others is not used, because the same bits could not follow.
     """
 
     def __init__(self, root: Place, trial_id: str, made_by: Mapping[str, str]) -> None:
@@ -43,7 +42,7 @@ class Checkpoint:
             commit(self.path, lambda file: file.write(hashlib.sha256(content).digest() + content))
 
     def load(self) -> dict[str, Any] | None:
-        """Return what was saved last, on the CPU; ``None`` where there is nothing to go on from."""
+        """Return the state that was saved last, on the CPU; ``None`` where there is none to resume."""
         try:
             content = read_bytes(self.path)
         except OSError:

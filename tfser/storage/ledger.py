@@ -1,8 +1,8 @@
-"""One file per finished trial: the truth that tables and MLflow are made from.
+"""The ledger: one file per trial that ended, from which tables and MLflow are filled.
 
-An entry is committed atomically and carries a checksum, so a torn or edited file is found, set aside
-and trained again. Entries are found by trial id alone; the ledger knows nothing of sweeps, because a
-trial that two sweeps ask for is trained once.
+An entry is committed atomically and carries a checksum. A torn or edited file is found and set aside, and its trial is
+trained again. Entries are found by trial id alone: the ledger knows nothing of sweeps, because a trial that two sweeps
+ask for is trained once.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ class Ledger:
         """Entries that were set aside because their content does not match their checksum or name."""
 
     def path(self, trial_id: str) -> Place:
-        """Where the entry of that trial is or would be."""
+        """Return where the entry of a trial is or would be."""
         return self.root / trial_id[:2] / f"{trial_id}.json"
 
     def weights_path(self, trial_id: str) -> Place:
-        """Where the weights of that final trial are or would be."""
+        """Return where the weights of a final trial are or would be."""
         return self.root / trial_id[:2] / f"{trial_id}.pt"
 
     def ids(self) -> set[str]:
-        """Every trial that has an entry (not yet verified)."""
+        """Return the ids of all entries, none of them verified."""
         return {path.stem for path in listed(self.root, "[0-9a-f][0-9a-f]/*.json")}
 
     def commit(self, entry: Entry, weights: Mapping[str, torch.Tensor] | None = None) -> None:
-        """Write one entry; the weights first, so that an entry never names weights that are not there.
+        """Write one entry, after its weights, so that an entry never lacks its weights.
 
         Args:
-            entry: a record, or a failure that would come again.
+            entry: a record, or a failure that would recur.
             weights: the model's state, stored beside the entry.
 
         Raises:
-            OSError: the entry could not be written; there is then none.
+            OSError: the entry could not be written, so there is none.
             ValueError: the entry holds a number that is not finite.
         """
         path = self.path(entry.trial_id)
@@ -62,7 +62,7 @@ class Ledger:
         commit_text(path, text)
 
     def get(self, trial_id: str) -> Entry | None:
-        """Return the entry, or ``None`` where there is none; a damaged one is set aside and counts as none."""
+        """Return the entry; ``None`` where there is none. A damaged one is set aside and counts as none."""
         path = self.path(trial_id)
         try:
             values: dict[str, Any] = json.loads(read_text(path))
@@ -80,7 +80,7 @@ class Ledger:
         return None
 
     def weights(self, trial_id: str) -> dict[str, torch.Tensor]:
-        """The weights of a final trial.
+        """Load the weights of a final trial.
 
         Raises:
             FileNotFoundError: it has none.

@@ -1,4 +1,4 @@
-"""What killed processes left behind in a storage and in this machine's temporary folder: removed where nobody can need it any more.
+"""Remove what killed processes left in a storage and in this machine's temporary folder, once no process needs it.
 
 Knows the layout of a storage, and nothing of plans, runners or tables.
 """
@@ -7,23 +7,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tfser.errors import counted
 from tfser.record import Record
 from tfser.storage import places, temporary
 from tfser.storage.ledger import Ledger
 from tfser.storage.places import Place
 
 _FOLDERS = ("ledger", "features", "checkpoints", "logs", "search", "sweeps")
-"""Of a storage, where this project writes."""
+"""Folders of a storage that tfser writes to."""
 
 _EACH = "[0-9a-f][0-9a-f]/*"
-"""What is kept of each trial: in the ledger, and of checkpoints."""
+"""Pattern of the files of trials, in the ledger and among the checkpoints."""
 
 
 def clear(storage: Place, out: Place, ledger: Ledger) -> list[str]:
-    """Remove leftovers; returns what was removed, and what is kept and why, a line each.
+    """Remove leftovers; return a line each on what was removed and on what is kept and why.
 
     Args:
-        storage: of sweeps; others may be at work in it.
+        storage: a storage, which other drivers may be using.
         out: where the tables go.
         ledger: the storage's.
 
@@ -49,22 +50,21 @@ def clear(storage: Place, out: Place, ledger: Ledger) -> list[str]:
             places.remove(path)
             damaged += 1
     lines = []
-    removed = {
-        "temporary folder(s)": folders,
-        "half-written file(s)": halves,
-        "checkpoint(s) of trials that are done": checkpoints,
-        "damaged entries whose trials were trained again": damaged,
-    }
-    if any(removed.values()):
-        told = ", ".join(f"{number} {what}" for what, number in removed.items() if number)
+    removed = [
+        (folders, "temporary folder", None),
+        (halves, "half-written file", None),
+        (checkpoints, "checkpoint of a done trial", "checkpoints of done trials"),
+        (damaged, "damaged entry whose trial was trained again", "damaged entries whose trials were trained again"),
+    ]
+    if told := ", ".join(counted(*each) for each in removed if each[0]):
         lines.append(f"Removed what earlier starts had left: {told}")
     if kept:
-        lines.append(
-            f"Kept {len(kept)} damaged ledger entries, whose trials have not been trained again yet: {_first(kept)}"
-        )
+        what = counted(len(kept), "damaged ledger entry", "damaged ledger entries")
+        lines.append(f"Kept {what}, not trained again yet: {_first(kept)}")
     if unclear:
-        why = "nothing tells whether their processes still run; remove them when no sweep of an earlier version does"
-        lines.append(f"Kept {len(unclear)} temporary folder(s) of an earlier version: {_first(unclear)} ({why})")
+        what = counted(len(unclear), "temporary folder")
+        why = "perhaps still in use; to be removed when no sweep of an earlier version runs"
+        lines.append(f"Kept {what} of an earlier version: {_first(unclear)} ({why})")
     return lines
 
 

@@ -170,7 +170,7 @@ def _fetch(source: UPath, wanted: Mapping[Path, tuple[str, str]]) -> None:
 
 
 def _is_version(path: Path, version: str) -> bool:
-    """Return whether a copy is of that version, and still whole: a full disk or a person may have cut it short."""
+    """Return whether a copy is of that version and still complete, by its size."""
     try:
         told = version.partition(" ")[0]
         return told in ("None", str(path.stat().st_size)) and _note(path).read_text(encoding="utf-8") == version

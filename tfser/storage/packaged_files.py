@@ -37,7 +37,7 @@ def data_folder(name: str) -> Path:
 
 @lru_cache(maxsize=1)
 def code_digest() -> str:
-    """Return a hash of every source file of this package: where it differs, numbers could differ too."""
+    """Return a hash of this package's source files; where it differs, numbers may differ too."""
     digest = hashlib.sha256()
     for path in sorted(_PACKAGE.rglob("*.py")):
         digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")

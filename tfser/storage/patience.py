@@ -1,4 +1,4 @@
-"""Waits for a database or a store that does not answer for a while, instead of ending a sweep of days."""
+"""Wait for a database or a store that does not answer for a while, instead of ending a sweep of days."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfser.storage.passwords import redacted
 
 FIRST_PAUSE_S = 0.5
 PATIENCE_S = 60.0
-"""How long the driver waits. After that nothing is lost: the ledger has what was trained, for the next start."""
+"""How long the driver waits before it ends. The ledger then still holds what was trained, for the next start."""
 
 LONGEST_PAUSE_S = 5.0
 
@@ -24,19 +24,19 @@ class Patience:
     Args:
         what: its name for a person.
         passing: returns whether an error may pass by itself.
-        say: told when it is waited for, and when it is back.
+        say: told when the wait begins and when the answer is there.
     """
 
     def __init__(self, what: str, passing: Callable[[Exception], bool], say: Callable[[str], None]) -> None:
         self._what, self._passing, self._say = redacted(what), passing, say
         self._lost = ""
-        """Why it was given up."""
+        """Why it was given up; empty while it was not."""
 
     def __call__(self, ask: Callable[[bool], Answer]) -> Answer:
         """Return what ``ask`` returns.
 
         Args:
-            ask: called with whether it was called before: what it asks for may then be done already.
+            ask: called with ``True`` on a repetition, when the request may already have been carried out.
 
         Raises:
             TfserError: it did not answer for ``PATIENCE_S``.

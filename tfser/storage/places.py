@@ -1,4 +1,4 @@
-"""Places: local paths, shared folders and fsspec URIs, written so that a reader finds a whole file or none.
+"""Places: local paths, shared folders and fsspec URIs. A file is written so that a reader finds all of it or none.
 
 Also checks names before they become paths. Knows nothing of what is in a file.
 """
@@ -22,7 +22,7 @@ from tfser.errors import in_a_line
 from tfser.storage import temporary
 from tfser.text.typed import given
 
-if TYPE_CHECKING:  # a machine that only trains on local files does not need it
+if TYPE_CHECKING:  # late elsewhere: a machine that trains on local files does not need it
     from upath import UPath
 
 Place: TypeAlias = "Path | UPath"
@@ -41,7 +41,7 @@ READS = 5
 """How often a read is tried while another process replaces the file."""
 
 _REPLACED = (errno.EBUSY, errno.ESTALE)
-"""Errors of a read that another process's write cut short, from S3 clients and from network folders."""
+"""Errors of S3 clients and network folders for a read that another process's write cut short."""
 
 _IN_PARTS = 32 << 20
 """Size in bytes above which a client may read an object in several requests, and so mix its versions."""
@@ -155,7 +155,7 @@ _PART = ".part"
 """End of the name of a file that is being written."""
 
 _UNMARKED = re.compile(r"\..+\.[a-z0-9_]{8}")
-"""Name that an earlier version gave it, without a lock."""
+"""Name that an earlier version gave such a file, without a lock."""
 
 
 def _unfinished(path: Path) -> tuple[int, str]:
@@ -172,7 +172,7 @@ def _unfinished(path: Path) -> tuple[int, str]:
 def remove_unfinished(folder: Path) -> int:
     """Remove the files that processes killed in ``commit`` left below a folder; return how many.
 
-    Where no lock tells, a file is removed a day after it was last written to.
+    Where there are no locks, a file is removed a day after it was last written to.
     """
     removed = 0
     for path in folder.rglob(".*"):
@@ -238,7 +238,7 @@ def read_bytes(path: Place) -> bytes:
 
 @contextlib.contextmanager
 def unless_replaced() -> Iterator[None]:
-    """Pass over the error of a read that another process's write cut short."""
+    """Ignore the error of a read that another process's write cut short."""
     try:
         yield
     except OSError as error:

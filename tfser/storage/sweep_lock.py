@@ -1,8 +1,8 @@
-"""The lease of a sweep: one driver at a time writes it, and a second one is told who the first is.
+"""The lease of a sweep: only one driver at a time runs it, and a second one is told which.
 
 On a local or shared folder the lease is a lock of the operating system, which ends with its process. Behind a URI there
-are no locks: there the lease is an object that its holder renews. Another driver may take it over when it was not
-renewed for ``LIFETIME_S``. Knows nothing of what a sweep does.
+are no locks: there the lease is an object that its holder renews, and another driver may take it over after
+``LIFETIME_S`` without a renewal. Knows nothing of what a sweep does.
 """
 
 from __future__ import annotations

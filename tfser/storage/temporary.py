@@ -1,7 +1,7 @@
 """Temporary folders, and the removal of those that killed processes left.
 
-Each folder holds a file that its process keeps locked. The lock ends with the process, so that a folder in use is told
-from a leftover. Knows nothing of what is in a folder.
+Each folder holds a file that its process keeps locked. The lock ends with the process, which tells a folder in use from
+a leftover. Knows nothing of what is in a folder.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def hold(folder: Path) -> BinaryIO | None:
         file = open(folder / LOCK, "ab")  # noqa: SIM115  # held
     except FileNotFoundError:
         return None
-    with contextlib.suppress(OSError):  # without locks here, nothing will be able to tell that it is dead
+    with contextlib.suppress(OSError):  # a file system without locks; the folder then stays
         fcntl.flock(file, fcntl.LOCK_EX)
     if os.fstat(file.fileno()).st_nlink:
         return file
@@ -106,7 +106,7 @@ def remove_dead(folder: Path) -> bool | None:
                     shutil.rmtree(path)
                 elif path.name != LOCK:
                     path.unlink()
-            (folder / LOCK).unlink()  # last: what cannot be removed now is found dead again
+            (folder / LOCK).unlink()  # last, so that a half-removed folder is found again
             folder.rmdir()
         return free
 

@@ -1,8 +1,8 @@
-"""Reads YAML that a person wrote, as it is meant, and refuses texts that hold more than they show.
+"""Read YAML as a person means it, and refuse texts that would hang or end the process.
 
 PyYAML reads YAML 1.1, which takes ``1e-4`` for a word, ``010`` for 8, ``1:30`` for 90, ``no`` for false and
-``2020-01-02`` for a date. Here ``1e-4`` is a number, and whatever readers of YAML disagree about stays the word that
-was typed.
+``2020-01-02`` for a date. Here ``1e-4`` is a number, and anything else that YAML readers disagree about stays the word
+that was typed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import yaml
 from tfser.storage.places import Place, read_start
 
 LARGEST_BYTES = 256 << 10
-"""Size of the largest file that is read; those that come with tfser have a tenth of it."""
+"""Size of the largest file that is read, ten times the largest that comes with tfser."""
 
 MOST_VALUES = 20_000
-"""Most values in a file, with aliases followed: a few lines of aliases of aliases can stand for billions."""
+"""Most values in a file, with aliases resolved: a few lines of nested aliases can stand for billions."""
 
 DEEPEST = 50
-"""Most levels of lists and mappings in each other."""
+"""Most levels of nested lists and mappings."""
 
 _LARGEST = 2**53
 """Largest whole number that a float holds exactly; Optuna keeps numbers as floats."""
@@ -59,7 +59,7 @@ class _Loader(yaml.SafeLoader):
         return value
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Refuse merge keys: what they bring in has no line, and other keys silently replace it."""
+        """Refuse merge keys: merged values have no line of their own, and other keys silently replace them."""
         for key, _ in node.value:
             if key.value == "<<":
                 problem = "<< (a merge key) is not read; write out what it would bring in"
@@ -94,7 +94,7 @@ def read(path: Place) -> tuple[yaml.Node | None, Any]:
     """Read a file.
 
     Returns:
-        The nodes, which know their lines, and the same as plain values.
+        The nodes, which know their lines, and the plain values.
 
     Raises:
         OSError: it is not there or cannot be read.
@@ -129,20 +129,20 @@ def parse(text: str) -> tuple[yaml.Node | None, Any]:
 
 
 def check_size(text: str, most: int) -> None:
-    """Refuse a text at which a reader of YAML would hang, end its process or run code.
+    """Refuse a text on which a YAML reader would hang, crash or run code.
 
     Args:
-        text: not parsed yet.
-        most: values that it may hold, where an alias counts as all that it stands for.
+        text: the text, not parsed yet.
+        most: most values that it may hold; an alias counts as all that it stands for.
 
     Raises:
         YamlError: it holds more, holds itself, is nested too deeply, makes Python objects, or is no YAML.
     """
-    sizes: dict[str, int] = {}  # of what each anchor names
+    sizes: dict[str, int] = {}  # anchor to number of values
     entered: list[str | None] = []
     counts = [0]
     with _in_words():
-        # The events come one by one, however deep they go; libyaml's own composer ends the process on a deep text.
+        # Events come one by one, at any depth; libyaml's composer crashes on a deeply nested text.
         for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             line = event.start_mark.line + 1 if event.start_mark else 1
             tag: str = getattr(event, "tag", None) or ""
