@@ -31,9 +31,10 @@ def __dir__() -> list[str]:
 
 
 def name_the_account() -> None:
-    """Give an account that the system does not know (``docker run --user``, Kubernetes) a name and a home in the environment.
+    """Give an account that the system does not know (``docker run --user``, Kubernetes) a name and a home.
 
-    torch and MLflow ask for the name, and fail where there is none; others write into the home, which Docker says is ``/``.
+    torch and MLflow ask the environment for the name, and fail where there is none; others write into the home, which
+    Docker says is ``/``.
     """
     try:
         import pwd
@@ -49,7 +50,7 @@ def name_the_account() -> None:
 
 
 def _own_home() -> str:
-    """A folder of this account alone among the temporary ones, for this process and those that it starts."""
+    """Make a temporary folder of this account alone, for this process and those that it starts."""
     import tempfile
 
     home = os.path.join(tempfile.gettempdir(), f"tfser-home-{os.getuid()}")

@@ -1,8 +1,8 @@
 """Functions for notebooks and scripts, with the options and the checks of ``python -m tfser.sweep``.
 
-Keywords are the command's options: ``--validation-folds 2`` is ``validation_folds=2``, ``--in-process`` is ``in_process=True``,
-``--fold a b`` is ``fold=["a", "b"]`` and ``--set channels=8`` is ``set={"channels": 8}``. The command and these functions share
-everything else, so either resumes what the other began.
+Keywords are the command's options: ``--validation-folds 2`` is ``validation_folds=2``, ``--in-process`` is
+``in_process=True``, ``--fold a b`` is ``fold=["a", "b"]`` and ``--set channels=8`` is ``set={"channels": 8}``. The
+command and these functions share everything else, so either resumes what the other began.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Results:
+class Tables:
     """Tables of a sweep as pandas frames.
 
     Names, ids, folds, speakers and emotions are text. Recalls are fractions, and NaN where there is none.
@@ -130,11 +130,11 @@ def describe(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -
     return _described(check(_arguments("tfser.describe", databases, options)))
 
 
-def run(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -> Results:
+def run(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -> Tables:
     """Run a sweep, or what is missing of it, and read its tables.
 
-    Interrupt it anywhere and run the same line again; finished trials are never repeated. A trial that fails is reported, and its
-    fold is missing in the tables.
+    Interrupt it anywhere and run the same line again; finished trials are never repeated. A trial that fails is
+    reported, and its fold is missing in the tables.
 
     Args:
         databases: as for ``load_database``.
@@ -159,7 +159,7 @@ def run(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -> Res
     return results(sweep.out / sweep.name)
 
 
-def results(folder: str | PathLike[str] | Place) -> Results:
+def results(folder: str | PathLike[str] | Place) -> Tables:
     """Read the tables that a sweep or ``python -m tfser.collect`` wrote.
 
     Args:
@@ -188,7 +188,7 @@ def results(folder: str | PathLike[str] | Place) -> Results:
         problems.append(f"it holds no {', '.join(missing)}; name the folder of one sweep{there}")
     if problems:
         raise RequestError(f"results {where}", problems)
-    return Results(folder=where, **frames)
+    return Tables(folder=where, **frames)
 
 
 _WHOLE = frozenset({"folds_done", "folds_total", "seeds", "seed", "utterances", "epochs"})
@@ -196,7 +196,7 @@ _FRACTIONS = frozenset({"war", "uar"} | {f"{m}_{kind}" for m in ("war", "uar") f
 
 
 def _frame(text: str) -> pd.DataFrame:
-    """Read one table. Columns are text unless they are known to be numbers: an emotion may be called ``NA``, a fold ``03``."""
+    """Read one table. Columns are text unless known to be numbers: an emotion may be called ``NA``, a fold ``03``."""
     import pandas as pd
 
     frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)

@@ -175,12 +175,12 @@ def test_what_cannot_be_meant_is_refused_with_what_is_legal(options, message):
 
 def test_all_problems_are_told_at_once(tmp_path):
     words = ["synthetic", "--out", str(tmp_path), "--model", "crnn", "--seeds", "0", "--trials", "-1"]
-    listed = ["--protocol", "sesion", "--fold", "Ses01", "--selection", "guess", "--sampler", "grid"]
+    listed = ["--protocol", "sessions", "--fold", "Ses01", "--selection", "guess", "--sampler", "grid"]
     with pytest.raises(RequestError) as refused:
         check(parse([*words, *listed]))
     assert sorted(refused.value.problems) == [
         "--model: no 'crnn'; there are atfnn, time_frequency_transformer",
-        "--protocol: no 'sesion'; there are session, speaker (did you mean 'session'?)",
+        "--protocol: no 'sessions'; there are session, speaker (did you mean 'session'?)",
         "--sampler: no 'grid'; there are random, tpe",
         "--seeds: 0 is below 1",
         "--selection: no 'guess'; there are global, nested, oracle",
