@@ -1,6 +1,7 @@
 """Tables from the ledger and from MLflow: nothing that is finished is mixed, replaced or lost."""
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -126,6 +127,27 @@ def test_artifacts_that_are_nowhere_are_named_and_the_tables_stay(copied, made, 
     assert str(hidden) in error
     assert "Traceback" not in error
     assert tables_of(copied / "long") == tables_of(made / "out" / "long")
+
+
+@pytest.mark.parametrize("text", ["[]", '{"configuration": [], "finals": {}}', "{"])
+def test_a_configuration_in_mlflow_that_is_none_is_called_damaged_and_the_tables_stay(copied, made, capsys, text):
+    only_mlflow(copied)
+    for path in (copied / ".tfser" / "mlartifacts").rglob("configuration.json"):
+        path.write_text(text)
+    assert run("long", "--out", copied) == 1
+    error = capsys.readouterr().err
+    assert "long: its tables are left as they are" in error
+    assert "2 x configuration.json or search.json that is damaged" in error
+    assert tables_of(copied / "long") == tables_of(made / "out" / "long")
+
+
+def test_a_run_in_mlflow_that_lacks_its_recalls_is_named(copied, capsys):
+    only_mlflow(copied)
+    with sqlite3.connect(copied / ".tfser" / "mlflow.db") as connection:
+        connection.execute("DELETE FROM latest_metrics WHERE key = 'test/uar'")
+    connection.close()
+    assert run("long", "--out", copied) == 1
+    assert re.search(r"run [0-9a-f]{32} says test/uar None, its trial.json 0\.\d+", capsys.readouterr().err)
 
 
 def test_trials_that_are_nowhere_are_counted_and_the_tables_stay(copied, made, capsys):

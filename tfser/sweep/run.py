@@ -50,7 +50,7 @@ from tfser.sweep.identity import recall, remember
 from tfser.sweep.progress import View, duration
 from tfser.sweep.request import Sweep, memory_place, probe_out
 from tfser.sweep.to_mlflow import artifacts_folder, row_metrics
-from tfser.tracking import outbox, reading
+from tfser.tracking import names, outbox, reading
 from tfser.tracking import runs as tracking_runs
 from tfser.tracking.uri import sqlite_path
 from tfser.trial import NUMERICS_VERSION, TrialSpec
@@ -336,7 +336,7 @@ class Run:
             def write(
                 tracker: tracking_runs.Tracker,
                 row: Callable[..., str] = row,
-                key: str = tracking_runs.configuration_key(c),
+                key: str = names.configuration_key(c),
             ) -> None:
                 runs[key] = row(tracker)
 
