@@ -23,10 +23,11 @@ from tfser.models import MODELS
 from tfser.storage.ledger import Ledger
 from tfser.storage.sweep_lock import lease
 from tfser.sweep import command as sweep_command
-from tfser.sweep import run as sweep_run
 from tfser.sweep import wrap_up
+from tfser.sweep.features import Features
 from tfser.sweep.options import parse
 from tfser.sweep.request import check
+from tfser.sweep.trainer import Trainer
 from tfser.training.determinism import weights_digest
 from tfser.training.training import Training
 
@@ -473,7 +474,7 @@ def test_the_weights_of_final_trials_are_kept_and_are_those_that_were_scored(don
     ledger = Ledger(done / ".tfser" / "ledger")
     record = ledger.get(read(done / "done", "folds.csv").trial_id[0])
     spec = record.spec
-    model = MODELS[spec["model"]].build(spec["ablation"], spec["hyperparameters"], 3)
+    model = MODELS[spec.model].build(spec.ablation, spec.settings, 3)
     model.load_state_dict(ledger.weights(record.trial_id))
     assert weights_digest(model) == record.weights_sha256
     assert np.isfinite(record.standardisation.std).all()
@@ -664,10 +665,10 @@ def test_a_working_folder_of_any_name_holds_everything_and_the_printed_command_o
 
 def tears_entries_after_training(patch, out, times):
     """Damages the ledger entry of carl's final trial whenever training has ended, so often; the schedule has read it by then."""
-    train, left = sweep_run.Run._train, [times]
+    train, left = Trainer._train, [times]
 
-    def torn(run, *words):
-        train(run, *words)
+    def torn(trainer):
+        train(trainer)
         for path in (out / ".tfser" / "ledger").glob("*/*.json"):
             if (
                 left[0]
@@ -677,7 +678,7 @@ def tears_entries_after_training(patch, out, times):
                 left[0] -= 1
                 path.write_text("{")
 
-    patch.setattr(sweep_run.Run, "_train", torn)
+    patch.setattr(Trainer, "_train", torn)
 
 
 @pytest.fixture
@@ -723,14 +724,15 @@ def test_an_entry_that_is_deleted_while_a_whole_sweep_is_looked_through_is_train
 ):
     call = arguments(tiny_manifest, tmp_path, "--name", "t")
     assert sweep_command.main(call) == 0
-    before, entries = tables_of(tmp_path / "t"), sweep_run.Run._entries
+    before, finish = tables_of(tmp_path / "t"), Trainer.finish
 
-    def deleted(run, schedule, *words):
+    def deleted(trainer):
+        schedule = trainer.schedule
         assert schedule.finished
-        run.ledger.path(next(iter(schedule.ends.values())).trial_id).unlink()
-        return entries(run, schedule, *words)
+        schedule.ledger.path(next(iter(schedule.ends.values())).trial_id).unlink()
+        return finish(trainer)
 
-    monkeypatch.setattr(sweep_run.Run, "_entries", deleted)
+    monkeypatch.setattr(Trainer, "finish", deleted)
     assert sweep_command.main(call) == 0
     assert "Trained 1 trial in" in capsys.readouterr().out
     assert tables_of(tmp_path / "t") == before
@@ -825,7 +827,7 @@ def test_features_that_stay_away_leave_trials_lost_and_none_failed(tiny_manifest
     call = arguments(tiny_manifest, tmp_path, "--name", "h", "--fold", "anna", "bert", epochs="1")
     with monkeypatch.context() as patch:
         begun = harmed_before(patch, 1, lambda: harm(tmp_path / ".tfser" / "features", "deleted"))
-        patch.setattr(sweep_run.Run, "_look_after", lambda *words: None)
+        patch.setattr(Features, "repair", lambda features, spec: None)
         assert sweep_command.main(call) == 1
     assert sorted(begun) == ["anna"] * 6 + ["bert"] * 6
     assert "lost: tiny anna" in capsys.readouterr().out
