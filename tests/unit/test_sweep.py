@@ -545,6 +545,15 @@ def test_two_corpora_whose_manifests_have_one_name_stay_apart(tmp_path, capsys):
     assert "tiny holds other utterances, labels or audio; choose another --name" in capsys.readouterr().err
 
 
+def test_a_name_whose_sweep_knew_an_option_that_is_unknown_here_is_refused(tiny_manifest, tmp_path, capsys):
+    memory = tmp_path / ".tfser" / "sweeps" / "n.json"
+    memory.parent.mkdir(parents=True)
+    memory.write_text('{"augmentation": "speed", "protocol": "speaker"}')
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--name", "n")) == 2
+    assert "sweep n: 1 problem, nothing was started" in (said := capsys.readouterr().err)
+    assert "augmentation: 'speed' then, None now; choose another --name, or ask for what it was" in said
+
+
 @pytest.mark.full
 def test_a_refused_request_leaves_nothing_that_refuses_the_corrected_one(tiny_manifest, tmp_path, capsys):
     search = ("--space", str(SPACE), "--name", "n")

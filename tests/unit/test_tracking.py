@@ -19,7 +19,7 @@ from PIL import Image
 from tests.helpers.runs import DIGEST, EMOTIONS, Held, failure, points, record, row
 from tfser.record import from_dict
 from tfser.storage.passwords import redacted
-from tfser.tracking import confusion_thumbnail, content, outbox
+from tfser.tracking import confusion_thumbnail, outbox
 from tfser.tracking import connection as tracking_connection
 from tfser.tracking.connection import prepare
 from tfser.tracking.names import configuration_key, recall
@@ -265,8 +265,7 @@ def test_of_runs_that_exist_twice_one_stays_with_all_children(place):
     t.trial(c, trials[0])
     late = tracker(place)
     late._index._runs = {e: {} for e in t._index._runs}  # what a start sees whose requests are still on their way
-    again = trials[0].spec
-    late._index.make_trial(c, again.trial_id, "a run", content.trial_tags(c, again, "s"), 0)
+    late._index.make_trial(c, trials[0].spec, 0)
     late.trial(c, trials[1])
     assert len(Held(place[1] / "mlflow.db").runs) == 5
     tracker(place).remove_doubles()

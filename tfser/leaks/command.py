@@ -17,9 +17,17 @@ from tfser.leaks import table as report
 from tfser.leaks.plan import LEARNING_RATES, ROWS, Leaks, make
 from tfser.leaks.run import run
 from tfser.models import MODELS
-from tfser.storage.places import typed_place
 from tfser.sweep.command import Start, extent, start
-from tfser.sweep.options import DATABASE_HELP, EXIT_CODES, LEAKS_PREFIX, Options, add_places, add_training, read
+from tfser.sweep.options import (
+    DATABASE_HELP,
+    EXIT_CODES,
+    LEAKS_PREFIX,
+    Options,
+    add_places,
+    add_space,
+    add_training,
+    read,
+)
 from tfser.sweep.printer import Printer
 from tfser.sweep.request import Sweep, check
 from tfser.text.streams import take_any_text
@@ -40,32 +48,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("databases", nargs=1, metavar="DATABASE", help=DATABASE_HELP)
     add_training(p)
     factors = " and ".join(f"{factor:g}" for factor in LEARNING_RATES)
-    leak = p.add_argument_group("what leaks")
-    leak.add_argument(
-        "--leak",
-        nargs="+",
-        action="extend",
-        default=None,
-        metavar="L",
-        help=f"{', '.join(ROWS[1:])} or all (default: all)",
-    )
-    leak.add_argument(
-        "--trials",
-        type=typed_whole,
-        default=0,
-        metavar="N",
-        help=f"settings drawn at random from the space (default: learning rates x {factors})",
-    )
-    leak.add_argument(
-        "--space",
-        type=typed_place,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FILE",
-        help="default: search_spaces/<model>.yaml",
-    )
-    leak.add_argument("--search-seed", type=typed_whole, default=0, metavar="N", help="seed of the draw (default: 0)")
+    add = p.add_argument_group("what leaks").add_argument
+    add("--leak", nargs="+", action="extend", metavar="L", help=f"{', '.join(ROWS[1:])} or all (default: all)")
+    trials = f"settings drawn at random from the space (default: learning rates x {factors})"
+    add("--trials", type=typed_whole, default=0, metavar="N", help=trials)
+    add_space(add)
+    add("--search-seed", type=typed_whole, default=0, metavar="N", help="seed of the draw (default: 0)")
     add_places(p, mlflow=False)
     p.set_defaults(
         selection="nested",

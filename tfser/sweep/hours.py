@@ -35,8 +35,8 @@ def segment_seconds(study: Study) -> float:
     batch = min(int(settings["batch_size"]), 32)
     length = int(settings["segment_frames"])
     frames = np.random.default_rng(0).normal(size=(batch * length, int(settings["n_mels"]))).astype(np.float32)
-    rows = tuple((i * length, length, i % len(c.emotions)) for i in range(batch))
-    data = TrialData(frames=frames, emotions=c.emotions, train=rows, scored=rows[:1])
+    segments = tuple((i * length, length, i % len(c.emotions)) for i in range(batch))
+    data = TrialData(frames=frames, emotions=c.emotions, train=segments, scored=segments[:1])
 
     def build() -> torch.nn.Module:
         return MODELS[c.model].build(c.ablation, settings, len(c.emotions))

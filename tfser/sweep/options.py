@@ -6,7 +6,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -115,124 +115,66 @@ def parser() -> argparse.ArgumentParser:
 
 def add_training(p: argparse.ArgumentParser) -> None:
     """Add the options that say what is trained."""
-    what = p.add_argument_group("what to train")
+    add = p.add_argument_group("what to train").add_argument
     data = os.environ.get("TFSER_DATA") or None
-    what.add_argument(
-        "--data", type=typed_place, default=data, help="folder or URI that holds the corpora (default: TFSER_DATA)"
-    )
-    what.add_argument(
-        "--allow-incomplete", action="store_true", help="accept a database that is not as published; tables say so"
-    )
-    what.add_argument(
-        "--model", nargs="+", action="extend", default=None, metavar="M", help=f"default: {' '.join(MODELS)}"
-    )
-    what.add_argument(
-        "--ablation", nargs="+", action="extend", default=[], metavar="A", help="default: the full model; or all"
-    )
-    what.add_argument("--protocol", default="speaker", metavar="P", help=f"{' or '.join(PROTOCOLS)} (default: speaker)")
-    what.add_argument("--fold", nargs="+", action="extend", default=[], metavar="F", help="default: all")
-    what.add_argument(
-        "--seeds", type=typed_whole, default=1, metavar="N", help="final trials per fold, seeds 0 to N-1 (default: 1)"
-    )
+    add("--data", type=typed_place, default=data, help="folder or URI that holds the corpora (default: TFSER_DATA)")
+    add("--allow-incomplete", action="store_true", help="accept a database that is not as published; tables say so")
+    add("--model", nargs="+", action="extend", metavar="M", help=f"default: {' '.join(MODELS)}")
+    add("--ablation", nargs="+", action="extend", default=[], metavar="A", help="default: the full model; or all")
+    add("--protocol", default="speaker", metavar="P", help=f"{' or '.join(PROTOCOLS)} (default: speaker)")
+    add("--fold", nargs="+", action="extend", default=[], metavar="F", help="default: all")
+    add("--seeds", type=typed_whole, default=1, metavar="N", help="final trials per fold, seeds 0 to N-1 (default: 1)")
     most = "default: as published; in a search, the most that a trial trains"
-    what.add_argument("--epochs", type=typed_whole, default=None, metavar="N", help=most)
+    add("--epochs", type=typed_whole, metavar="N", help=most)
     fixes = "fix a hyperparameter, and leave it out of a search"
-    what.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="fixed", help=fixes)
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="fixed", help=fixes)
+
+
+def add_space(add: Callable[..., object]) -> None:
+    """Add the option that names search spaces."""
+    default = "default: search_spaces/<model>.yaml"
+    add("--space", type=typed_place, nargs="+", action="extend", default=[], metavar="FILE", help=default)
 
 
 def _add_search(p: argparse.ArgumentParser) -> None:
-    search = p.add_argument_group("search")
-    search.add_argument(
-        "--trials",
-        type=typed_whole,
-        default=None,
-        metavar="N",
-        help="Optuna trials per fold (default: 0, the published setting)",
-    )
-    search.add_argument(
-        "--space",
-        type=typed_place,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FILE",
-        help="default: search_spaces/<model>.yaml",
-    )
-    search.add_argument(
-        "--selection", default="nested", metavar="S", help=f"{' or '.join(planning.SELECTIONS)} (default: nested)"
-    )
-    search.add_argument(
-        "--validation-folds",
-        type=typed_whole,
-        default=1,
-        metavar="N",
-        help="validation speakers in rotation (default: 1)",
-    )
-    search.add_argument(
-        "--sampler", default="tpe", metavar="S", help=f"{' or '.join(planning.SAMPLERS)} (default: tpe)"
-    )
-    search.add_argument(
-        "--search-seed", type=typed_whole, default=0, metavar="N", help="seed of the sampler (default: 0)"
-    )
-    search.add_argument(
-        "--no-pruning", action="store_false", dest="prune", help="train every search trial to its last epoch"
-    )
-    search.add_argument(
-        "--optuna-storage",
-        type=typed_words,
-        default=None,
-        metavar="URL",
-        help="database for the studies (default: a journal in STORAGE)",
-    )
-    search.add_argument(
-        "--deterministic", action="store_true", help="make choices independent of the order in which trials end"
-    )
+    add = p.add_argument_group("search").add_argument
+    add("--trials", type=typed_whole, metavar="N", help="Optuna trials per fold (default: 0, the published setting)")
+    add_space(add)
+    add("--selection", default="nested", metavar="S", help=f"{' or '.join(planning.SELECTIONS)} (default: nested)")
+    rotation = "validation speakers in rotation (default: 1)"
+    add("--validation-folds", type=typed_whole, default=1, metavar="N", help=rotation)
+    add("--sampler", default="tpe", metavar="S", help=f"{' or '.join(planning.SAMPLERS)} (default: tpe)")
+    add("--search-seed", type=typed_whole, default=0, metavar="N", help="seed of the sampler (default: 0)")
+    add("--no-pruning", action="store_false", dest="prune", help="train every search trial to its last epoch")
+    url = "database for the studies (default: a journal in STORAGE)"
+    add("--optuna-storage", type=typed_words, metavar="URL", help=url)
+    add("--deterministic", action="store_true", help="make choices independent of the order in which trials end")
 
 
 def add_places(p: argparse.ArgumentParser, *, mlflow: bool = True) -> None:
     """Add the options that say where trials run and where files go, and --retry-failed and --plan."""
-    where = p.add_argument_group("where")
-    where.add_argument(
-        "--name",
-        default=None,
-        help="name of the sweep, under which it resumes (default: from the databases and options)",
-    )
-    where.add_argument(
-        "--out", type=typed_place, default=None, help="folder or URI; tables go to OUT/<sweep>/ (default: ./results)"
-    )
-    where.add_argument(
-        "--storage", type=typed_place, default=None, help="ledger, studies, features (default: OUT/.tfser)"
-    )
+    env = os.environ.get
+    add = p.add_argument_group("where").add_argument
+    add("--name", help="name of the sweep, under which it resumes (default: from the databases and options)")
+    add("--out", type=typed_place, help="folder or URI; tables go to OUT/<sweep>/ (default: ./results)")
+    add("--storage", type=typed_place, help="ledger, studies, features (default: OUT/.tfser)")
     p.set_defaults(mlflow=mlflow)
     if mlflow:
         uri = "MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)"
-        where.add_argument("--tracking-uri", type=typed_words, default=None, help=uri)
-    address = os.environ.get("RAY_ADDRESS") or None
-    where.add_argument(
-        "--address", type=typed_words, default=address, help="Ray cluster (default: RAY_ADDRESS, else a local Ray)"
-    )
-    where.add_argument(
-        "--in-process", action="store_true", help="train one trial after another in this process, without Ray"
-    )
-    cpus, gpus = os.environ.get("TFSER_TRIAL_CPUS") or None, os.environ.get("TFSER_TRIAL_GPUS") or "auto"
-    one = "CPUs of one trial (default: TFSER_TRIAL_CPUS, else 1)"
-    where.add_argument("--trial-cpus", type=as_option(number, "TFSER_TRIAL_CPUS"), default=cpus, metavar="X", help=one)
-    shared = "GPU share of one trial; auto measures how many of the largest fit (default: TFSER_TRIAL_GPUS, else auto)"
-    where.add_argument(
-        "--trial-gpus", type=as_option(_gpu_share, "TFSER_TRIAL_GPUS"), default=gpus, metavar="X", help=shared
-    )
+        add("--tracking-uri", type=typed_words, help=uri)
+    cluster = "Ray cluster (default: RAY_ADDRESS, else a local Ray)"
+    add("--address", type=typed_words, default=env("RAY_ADDRESS") or None, help=cluster)
+    add("--in-process", action="store_true", help="train one trial after another in this process, without Ray")
+    one, cpus = "CPUs of one trial (default: TFSER_TRIAL_CPUS, else 1)", as_option(number, "TFSER_TRIAL_CPUS")
+    add("--trial-cpus", type=cpus, default=env("TFSER_TRIAL_CPUS") or None, metavar="X", help=one)
+    share = "GPU share of one trial; auto measures how many of the largest fit (default: TFSER_TRIAL_GPUS, else auto)"
+    gpus = as_option(_gpu_share, "TFSER_TRIAL_GPUS")
+    add("--trial-gpus", type=gpus, default=env("TFSER_TRIAL_GPUS") or "auto", metavar="X", help=share)
     together = "most trials of one shape that a worker trains as one network; same numbers up to rounding (default: 1)"
-    where.add_argument("--together", type=typed_whole, default=1, metavar="N", help=together)
-    where.add_argument(
-        "--captured", action="store_true", help="on GPUs, replay full batches of a trial as a CUDA graph"
-    )
-    where.add_argument(
-        "--checkpoint",
-        type=typed_number,
-        default=120.0,
-        metavar="S",
-        help="seconds between checkpoints of a trial (default: 120)",
-    )
+    add("--together", type=typed_whole, default=1, metavar="N", help=together)
+    add("--captured", action="store_true", help="on GPUs, replay full batches of a trial as a CUDA graph")
+    pause = "seconds between checkpoints of a trial (default: 120)"
+    add("--checkpoint", type=typed_number, default=120.0, metavar="S", help=pause)
     p.add_argument("--retry-failed", action="store_true", help="train trials again that failed in an earlier start")
     p.add_argument("--plan", action="store_true", help="print what would be trained, and train nothing")
 

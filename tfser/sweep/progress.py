@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -60,12 +61,8 @@ class View:
         if not self._console.is_terminal:
             yield
             return
-        with Live(
-            get_renderable=lambda: self._picture(schedule.running, workers),
-            console=self._console,
-            refresh_per_second=2,
-            transient=True,
-        ):
+        picture = partial(self._picture, schedule, workers)
+        with Live(get_renderable=picture, console=self._console, refresh_per_second=2, transient=True):
             yield
 
     def again(self, trials: int) -> None:
@@ -106,7 +103,7 @@ class View:
         style = "red" if isinstance(outcome, Failure) else "dim" if spec.purpose == "search" else ""
         self._console.print(Text(f"[{self._ended}/{self._total}] {what}: {text}", style=style), soft_wrap=True)
 
-    def _picture(self, running: int, workers: int) -> Group:
+    def _picture(self, schedule: Schedule, workers: int) -> Group:
         table = Table(box=None, pad_edge=False)
         for name in ("database", "model", "folds done", "test UAR so far", "best validation UAR"):
             table.add_column(name)
@@ -119,7 +116,7 @@ class View:
                 ", ".join(f"{fold} {100 * uar:.1f}" for fold, uar in sorted(row.best.items())),
             )
         so_far = duration(time.monotonic() - self._started)
-        status = f"{self._ended} of {self._total} trials ended, {running} running, {so_far} so far"
+        status = f"{self._ended} of {self._total} trials ended, {schedule.running} running, {so_far} so far"
         if self._trained:
             left_s = self._trained_s / self._trained * max(self._total - self._ended, 0) / workers
             status += f", about {duration(left_s)} left"

@@ -113,18 +113,12 @@ class Trainer:
             runner.close()
 
     def _runner(self) -> Runner:
-        options = self._sweep.options
-        if options.in_process:
-            return InProcessRunner(options.together)
+        o, say = self._sweep.options, self._printer.warn
+        if o.in_process:
+            return InProcessRunner(o.together)
         from tfser.execution.on_ray.tune_runner import RayTuneRunner
 
-        return RayTuneRunner(
-            options.address,
-            trial_cpus=options.trial_cpus,
-            trial_gpus=options.trial_gpus,
-            together=options.together,
-            say=self._printer.warn,
-        )
+        return RayTuneRunner(o.address, trial_cpus=o.trial_cpus, trial_gpus=o.trial_gpus, together=o.together, say=say)
 
     def _handed_out(self, before: set[str], spec: TrialSpec) -> Task:
         """Return the task of a trial, and add it to those that were handed out before.

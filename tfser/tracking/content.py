@@ -27,7 +27,7 @@ _PARAMS = ("database", "protocol", "fold", "model", "ablation", "seed", "epochs"
 """Parameters of a trial's run beside its hyperparameters."""
 
 
-def shared_tags(kind: str, key: str, configuration: Configuration, sweep: str) -> dict[str, str]:
+def _shared_tags(kind: str, key: str, configuration: Configuration, sweep: str) -> dict[str, str]:
     """Return the tags that every run has.
 
     Args:
@@ -36,23 +36,14 @@ def shared_tags(kind: str, key: str, configuration: Configuration, sweep: str) -
         configuration: the run's own, or its trial's.
         sweep: the sweep's name.
     """
-    c = configuration
-    return {
-        "tfser.sweep": sweep,
-        "tfser.kind": kind,
-        "tfser.key": key,
-        "tfser.database": c.database,
-        "tfser.protocol": c.protocol,
-        "tfser.model": c.model,
-        "tfser.ablation": c.ablation,
-        "tfser.selection": c.selection,
-    }
+    about = {"tfser.sweep": sweep, "tfser.kind": kind, "tfser.key": key}
+    return {**about, **{f"tfser.{name}": value for name, value in configuration_params(configuration).items()}}
 
 
 def configuration_tags(configuration: Configuration, sweep: str) -> dict[str, str]:
     """Return the tags by which a configuration's run is known."""
     return {
-        **shared_tags("configuration", names.configuration_key(configuration), configuration, sweep),
+        **_shared_tags("configuration", names.configuration_key(configuration), configuration, sweep),
         "tfser.database_digest": configuration.database_digest,
         "tfser.settings": configuration.settings[:TAG],
     }
@@ -64,7 +55,7 @@ def configuration_note(configuration: Configuration) -> str:
     return f"{c.model} {c.ablation} on {c.database}, one {c.protocol} held out per fold. {c.remark}".strip()
 
 
-def configuration_params(configuration: Configuration) -> dict[str, Value]:
+def configuration_params(configuration: Configuration) -> dict[str, str]:
     """Return the parameters of a configuration's run, without its settings."""
     named = ("database", "protocol", "model", "ablation", "selection")
     return {name: getattr(configuration, name) for name in named}
@@ -94,7 +85,7 @@ def trial_tags(configuration: Configuration, spec: TrialSpec, sweep: str) -> dic
     """Return the tags of a trial's run."""
     kind = "search" if spec.purpose == "search" else "fold"
     return {
-        **shared_tags(kind, spec.trial_id, configuration, sweep),
+        **_shared_tags(kind, spec.trial_id, configuration, sweep),
         "tfser.trial_id": spec.trial_id,
         "tfser.fold": spec.fold,
         "tfser.seed": str(spec.seed),

@@ -17,6 +17,7 @@ from tfser.storage.places import Place
 from tfser.tracking import content, names
 from tfser.tracking.client import Client
 from tfser.tracking.connection import search_runs
+from tfser.trial import TrialSpec
 
 _PARENT = "mlflow.parentRunId"
 
@@ -89,14 +90,12 @@ class RunIndex:
         """Return the run of a trial."""
         return self._of_experiment(configuration).get(trial_id)
 
-    def make_trial(
-        self, configuration: Configuration, trial_id: str, name: str, tags: Mapping[str, str], start_ms: int
-    ) -> Run:
+    def make_trial(self, configuration: Configuration, spec: TrialSpec, start_ms: int) -> Run:
         """Make the run of a trial, a child of its configuration's."""
-        tags = {**tags, _PARENT: self.of_configuration(configuration).id}
-        experiment = self._experiment(configuration)
-        run = Run.of(self._client.create_run(experiment, start_time=start_ms, tags=tags, run_name=name))
-        self._of_experiment(configuration)[trial_id] = run
+        c, parent = configuration, self.of_configuration(configuration).id
+        tags, name = {**content.trial_tags(c, spec, self._sweep), _PARENT: parent}, names.trial_run(c, spec)
+        run = Run.of(self._client.create_run(self._experiment(c), start_time=start_ms, tags=tags, run_name=name))
+        self._of_experiment(c)[spec.trial_id] = run
         return run
 
     def has_parent(self, run: Run) -> bool:

@@ -47,9 +47,8 @@ class RunReader:
         self._beside = [folder.absolute() / "mlartifacts" for folder in folders if folder is not None]
         with self._reading():
             self._client = MlflowClient(tracking_uri=uri)
-            self._experiments = [
-                e.experiment_id for e in self._client.search_experiments(filter_string="name LIKE 'tfser/%'")
-            ]
+            found = self._client.search_experiments(filter_string="name LIKE 'tfser/%'")
+            self._experiments = [experiment.experiment_id for experiment in found]
             self.parents = list(self._runs("tags.`tfser.kind` = 'configuration'"))
             """Runs of rows, in the order in which they began."""
             self.parents.sort(key=lambda run: (run.info.start_time, run.info.run_id))

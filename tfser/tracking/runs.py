@@ -17,7 +17,7 @@ from typing import Any
 from tfser.planning.configuration import Configuration
 from tfser.record import Entry, Record, Status, refuse_leaks
 from tfser.storage.places import Place, absolute
-from tfser.tracking import content, names
+from tfser.tracking import content
 from tfser.tracking.client import Client
 from tfser.tracking.connection import follow_artifacts, has_content, local_file, prepare, quiet_environment
 from tfser.tracking.run_index import Run, RunIndex
@@ -50,7 +50,7 @@ class Tracker:
         folder = absolute(artifacts) if self._local else None
         if folder is not None:
             follow_artifacts(uri, folder)
-        self.sweep, self._command, self._log_model = sweep, command, log_model
+        self._command, self._log_model = command, log_model
         self._client = Client(uri)
         self._index = RunIndex(self._client, sweep, folder)
 
@@ -126,18 +126,15 @@ class Tracker:
         if spec is None or (run is not None and self._is_whole(run, status)):
             return  # a failure without a spec was read from MLflow
         if run is None:
-            name, tags = names.trial_run(configuration, spec), content.trial_tags(configuration, spec, self.sweep)
-            run = index.make_trial(configuration, spec.trial_id, name, tags, int(1000 * entry.started_unix))
+            run = index.make_trial(configuration, spec, int(1000 * entry.started_unix))
         elif not index.has_parent(run):  # it was deleted in MLflow's page
             index.set_parent(run, index.of_configuration(configuration).id)
         if status == "FINISHED" and "tfser.reason" in run.tags:
             self._client.delete_tag(run.id, "tfser.reason")
         points: list[content.Point] = []
         if isinstance(entry, Record):
-            points, tags = (
-                content.trial_points(entry),
-                {"tfser.versions": json.dumps(dict(entry.versions), sort_keys=True)},
-            )
+            points = content.trial_points(entry)
+            tags = {"tfser.versions": json.dumps(dict(entry.versions), sort_keys=True)}
             self._client.log_parts(run.id, configuration, spec.database_digest, content.trial_parts(spec))
             self._client.log_files(run.id, content.trial_artifacts(configuration, entry))
             self._model(run, entry)
