@@ -147,15 +147,15 @@ def run(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -> Tab
     from rich.console import Console
 
     from tfser.storage.sweep_lock import lease
+    from tfser.sweep.printer import Printer
     from tfser.sweep.request import check
     from tfser.sweep.run import Run
 
     sweep = check(_arguments("tfser.run", databases, options))
-    console = Console(force_jupyter=False)  # plain lines: a notebook would need a package for a live table
-    console.print(_described(sweep).text, soft_wrap=True, markup=False, highlight=False)
+    printer = Printer(Console(force_jupyter=False))  # plain lines: a notebook would need a package for a live table
+    printer.say(_described(sweep).text)
     with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
-        if Run(sweep, console)() == 130:
-            raise KeyboardInterrupt
+        Run(sweep, printer)()
     return results(sweep.out / sweep.name)
 
 

@@ -17,9 +17,11 @@ import pytest
 
 from tests.helpers.ports import free_port
 from tests.helpers.runs import DIGEST, Held, points, record, row
+from tfser.record import from_dict
 from tfser.tracking import connection, outbox
+from tfser.tracking.names import configuration_key
 from tfser.tracking.outbox import Mirror
-from tfser.tracking.runs import Tracker, configuration_key
+from tfser.tracking.runs import Tracker
 
 pytestmark = pytest.mark.full
 
@@ -99,7 +101,7 @@ def assert_all_there(held, sweeps, content, epochs=EPOCHS):
             assert held.params[run]["fold"] == trial.spec.fold
             assert held.params[run]["learning_rate"] == "0.001"
             assert len(held.inputs[run]) == 2
-            assert json.loads(content(run, "trial.json")) == trial
+            assert from_dict(json.loads(content(run, "trial.json"))) == trial
         ours = [run for run in held.runs if held.tags[run]["tfser.sweep"] == sweep]
         assert len(ours) == 1 + len(records)
     assert set(held.times.values()) == {1}

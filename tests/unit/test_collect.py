@@ -1,6 +1,7 @@
 """Tables from the ledger and from MLflow: nothing that is finished is mixed, replaced or lost."""
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -21,13 +22,15 @@ from tfser.sweep import command
 from tfser.trial import NUMERICS_VERSION
 
 OLD_STORE = Path(__file__).parents[1] / "helpers" / "old_store.tar.xz"
-"""What the first version whose rows had neither digest nor settings left of two sweeps, ``fixed`` and ``search``: made of ``write_tiny``
-with ``--epochs 2`` and ``SET_SMALL``, the second with ``--trials 2`` and tiny_space.yaml; without features, weights and pictures."""
+"""What a version whose rows had neither digest nor settings left of two sweeps, ``fixed`` and ``search``.
+
+They were made of ``write_tiny`` with ``--epochs 2`` and ``SET_SMALL``, the second with ``--trials 2`` and
+tiny_space.yaml. Features, weights and pictures are left out."""
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Three sweeps of manifests called labels.csv in one storage: two of the same data, one of other labels; returns the folder."""
+    """Sweep three manifests called labels.csv in one storage, two of them equal, and return the folder."""
     folder = tmp_path_factory.mktemp("collect")
     for name in ("a", "b"):
         manifest = write_tiny(folder / name)
@@ -128,6 +131,27 @@ def test_artifacts_that_are_nowhere_are_named_and_the_tables_stay(copied, made, 
     assert tables_of(copied / "long") == tables_of(made / "out" / "long")
 
 
+@pytest.mark.parametrize("text", ["[]", '{"configuration": [], "finals": {}}', "{"])
+def test_a_configuration_in_mlflow_that_is_none_is_called_damaged_and_the_tables_stay(copied, made, capsys, text):
+    only_mlflow(copied)
+    for path in (copied / ".tfser" / "mlartifacts").rglob("configuration.json"):
+        path.write_text(text)
+    assert run("long", "--out", copied) == 1
+    error = capsys.readouterr().err
+    assert "long: its tables are left as they are" in error
+    assert "2 x configuration.json or search.json that is damaged" in error
+    assert tables_of(copied / "long") == tables_of(made / "out" / "long")
+
+
+def test_a_run_in_mlflow_that_lacks_its_recalls_is_named(copied, capsys):
+    only_mlflow(copied)
+    with sqlite3.connect(copied / ".tfser" / "mlflow.db") as connection:
+        connection.execute("DELETE FROM latest_metrics WHERE key = 'test/uar'")
+    connection.close()
+    assert run("long", "--out", copied) == 1
+    assert re.search(r"run [0-9a-f]{32} says test/uar None, its trial.json 0\.\d+", capsys.readouterr().err)
+
+
 def test_trials_that_are_nowhere_are_counted_and_the_tables_stay(copied, made, capsys):
     only_mlflow(copied)
     for path in (copied / ".tfser" / "mlartifacts").rglob("trial.json"):
@@ -202,7 +226,7 @@ def test_a_copy_goes_on_in_its_own_folder(copied, made):
     """MLflow keeps absolute paths; what a copy writes must not end in the original."""
     before = {p: p.stat().st_mtime_ns for p in (made / "out").rglob("*") if p.is_file()}
     call = arguments(made / "a" / "labels.csv", copied, "--name", "short", "--ablation", "F+TF", "T+F+TF", epochs="1")
-    # In a process of its own, as a person starts it: MLflow remembers where a run's artifacts went for as long as a process lives.
+    # In a process of its own, because MLflow remembers for a process's life where a run's artifacts went.
     subprocess.run(
         [sys.executable, "-m", "tfser.sweep", *call], cwd=Path(__file__).parents[2], capture_output=True, check=True
     )

@@ -1,4 +1,4 @@
-"""What leaks are worth: that each row leaks what it says, that its numbers are right, and that no such trial gets anywhere else."""
+"""What leaks are worth: each row leaks what it says, its numbers are right, and no such trial gets anywhere else."""
 
 import json
 from dataclasses import replace
@@ -34,6 +34,7 @@ from tfser.planning import request as planning_request
 from tfser.report import trace
 from tfser.storage.ledger import Ledger
 from tfser.sweep import command as sweep_command
+from tfser.sweep.trainer import Trainer
 from tfser.tracking import runs
 from tfser.training.training import Training
 from tfser.trial import LEAKS
@@ -414,15 +415,16 @@ def test_a_sweep_cannot_take_the_name_of_a_leaks_run(tiny_manifest, tmp_path, ca
 def test_an_entry_that_is_deleted_after_it_was_read_is_trained_again_in_the_same_start(
     tiny_manifest, tmp_path, monkeypatch, capsys
 ):
-    train, gone = command.LeaksRun._train, []
+    train, gone = Trainer._train, []
 
-    def deleted(run, schedule, *words):
-        train(run, schedule, *words)
+    def deleted(trainer):
+        train(trainer)
         if not gone:
-            gone.append(run.ledger.path(next(iter(schedule.ends.values())).trial_id))
+            schedule = trainer.schedule
+            gone.append(schedule.ledger.path(next(iter(schedule.ends.values())).trial_id))
             gone[0].unlink()
 
-    monkeypatch.setattr(command.LeaksRun, "_train", deleted)
+    monkeypatch.setattr(Trainer, "_train", deleted)
     assert command.main(arguments(tiny_manifest, tmp_path, "--leak", "random_split", epochs="1")) == 0
     assert gone[0].exists()
     assert len(read(tmp_path, "leaks_trials.csv")) == 8

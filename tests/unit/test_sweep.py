@@ -24,9 +24,10 @@ from tfser.models import MODELS
 from tfser.storage.ledger import Ledger
 from tfser.storage.sweep_lock import lease
 from tfser.sweep import command as sweep_command
-from tfser.sweep import run as sweep_run
+from tfser.sweep.features import Features
 from tfser.sweep.options import parse
 from tfser.sweep.request import check
+from tfser.sweep.trainer import Trainer
 from tfser.training.determinism import weights_digest
 from tfser.training.training import Training
 
@@ -547,6 +548,15 @@ def test_two_corpora_whose_manifests_have_one_name_stay_apart(tmp_path, capsys):
     assert "tiny holds other utterances, labels or audio; choose another --name" in capsys.readouterr().err
 
 
+def test_a_name_whose_sweep_knew_an_option_that_is_unknown_here_is_refused(tiny_manifest, tmp_path, capsys):
+    memory = tmp_path / ".tfser" / "sweeps" / "n.json"
+    memory.parent.mkdir(parents=True)
+    memory.write_text('{"augmentation": "speed", "protocol": "speaker"}')
+    assert sweep_command.main(arguments(tiny_manifest, tmp_path, "--name", "n")) == 2
+    assert "sweep n: 1 problem, nothing was started" in (said := capsys.readouterr().err)
+    assert "augmentation: 'speed' then, None now; choose another --name, or ask for what it was" in said
+
+
 @pytest.mark.full
 def test_a_refused_request_leaves_nothing_that_refuses_the_corrected_one(tiny_manifest, tmp_path, capsys):
     search = ("--space", str(SPACE), "--name", "n")
@@ -630,7 +640,7 @@ def test_a_wrong_number_of_trials_together_is_refused(tiny_manifest, tmp_path, c
 def test_a_working_folder_of_any_name_holds_everything_and_the_printed_command_opens_its_database(
     tiny_manifest, tmp_path, monkeypatch, capsys
 ):
-    """MLflow's database, its artifacts and the studies' journal lie below the name as it is, and nothing lies beside it."""
+    """MLflow's database, artifacts and the studies' journal lie below the name as it is, and nothing lies beside it."""
     tables = []
     for name in ("plain", "what?50%25 #1 it's Straße"):
         folder = tmp_path / name
@@ -667,11 +677,11 @@ def test_a_working_folder_of_any_name_holds_everything_and_the_printed_command_o
 
 
 def tears_entries_after_training(patch, out, times):
-    """Damages the ledger entry of carl's final trial whenever training has ended, so often; the schedule has read it by then."""
-    train, left = sweep_run.Run._train, [times]
+    """Damage the entry of carl's final trial so often, each time after the schedule has read it."""
+    train, left = Trainer._train, [times]
 
-    def torn(run, *words):
-        train(run, *words)
+    def torn(trainer):
+        train(trainer)
         for path in (out / ".tfser" / "ledger").glob("*/*.json"):
             if (
                 left[0]
@@ -681,7 +691,7 @@ def tears_entries_after_training(patch, out, times):
                 left[0] -= 1
                 path.write_text("{")
 
-    patch.setattr(sweep_run.Run, "_train", torn)
+    patch.setattr(Trainer, "_train", torn)
 
 
 @pytest.fixture
@@ -729,14 +739,15 @@ def test_an_entry_that_is_deleted_while_a_whole_sweep_is_looked_through_is_train
 ):
     call = arguments(tiny_manifest, tmp_path, "--name", "t")
     assert sweep_command.main(call) == 0
-    before, entries = tables_of(tmp_path / "t"), sweep_run.Run._entries
+    before, finish = tables_of(tmp_path / "t"), Trainer.finish
 
-    def deleted(run, schedule, *words):
+    def deleted(trainer):
+        schedule = trainer.schedule
         assert schedule.finished
-        run.ledger.path(next(iter(schedule.ends.values())).trial_id).unlink()
-        return entries(run, schedule, *words)
+        schedule.ledger.path(next(iter(schedule.ends.values())).trial_id).unlink()
+        return finish(trainer)
 
-    monkeypatch.setattr(sweep_run.Run, "_entries", deleted)
+    monkeypatch.setattr(Trainer, "finish", deleted)
     assert sweep_command.main(call) == 0
     assert "Trained 1 trial in" in capsys.readouterr().out
     assert tables_of(tmp_path / "t") == before
@@ -835,7 +846,7 @@ def test_features_that_stay_away_leave_trials_lost_and_none_failed(tiny_manifest
     call = arguments(tiny_manifest, tmp_path, "--name", "h", "--fold", "anna", "bert", epochs="1")
     with monkeypatch.context() as patch:
         begun = harmed_before(patch, 1, lambda: harm(tmp_path / ".tfser" / "features", "deleted"))
-        patch.setattr(sweep_run.Run, "_look_after", lambda *words: None)
+        patch.setattr(Features, "repair", lambda features, spec: None)
         assert sweep_command.main(call) == 1
     assert sorted(begun) == ["anna"] * 6 + ["bert"] * 6
     assert "lost: tiny anna" in capsys.readouterr().out

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from mlflow import MlflowClient
 from mlflow.utils.validation import _validate_metric_name
 from PIL import Image
 
@@ -21,8 +22,9 @@ from tfser.storage.passwords import redacted
 from tfser.tracking import confusion_thumbnail, outbox
 from tfser.tracking import connection as tracking_connection
 from tfser.tracking.connection import prepare
+from tfser.tracking.names import configuration_key, recall
 from tfser.tracking.outbox import Mirror
-from tfser.tracking.runs import Tracker, configuration_key, recall_name
+from tfser.tracking.runs import Tracker
 
 
 @pytest.fixture
@@ -137,7 +139,7 @@ EMOTION = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size
 @example(["é", "e\u0301"])
 @example([64 * "\u0301", 63 * "\u0301" + "\u0302"])
 def test_emotions_of_any_script_have_metrics_of_their_own_that_mlflow_takes(emotions):
-    names = [recall_name("validation", emotion) for emotion in emotions]
+    names = [recall("validation", emotion) for emotion in emotions]
     assert len(set(names)) == 2
     for name in names:
         _validate_metric_name(name)
@@ -145,9 +147,9 @@ def test_emotions_of_any_script_have_metrics_of_their_own_that_mlflow_takes(emot
 
 
 def test_a_metrics_name_keeps_letters_of_any_script():
-    assert recall_name("test", "愤怒") == "test/recall/愤怒"
-    assert recall_name("test", "Ärger 2_b-c.d") == "test/recall/Ärger 2_b-c.d"
-    assert recall_name("test", "joy + fear (mild)") == "test/recall/joy :2b: fear :28:mild:29:"
+    assert recall("test", "愤怒") == "test/recall/愤怒"
+    assert recall("test", "Ärger 2_b-c.d") == "test/recall/Ärger 2_b-c.d"
+    assert recall("test", "joy + fear (mild)") == "test/recall/joy :2b: fear :28:mild:29:"
 
 
 def test_two_emotions_in_chinese_are_two_metrics_of_a_run(place):
@@ -224,10 +226,9 @@ def test_more_than_mlflow_takes_at_once_goes_in_parts(place):
 
 def test_a_write_that_was_cut_off_is_made_whole_by_the_next_start(place, monkeypatch):
     c, trial = row(), record(row(), "anna", 0)
-    client = tracker(place)
     for step in ("log_inputs", "log_artifacts", "log_batch", "set_terminated"):
         with monkeypatch.context() as patch:
-            patch.setattr(type(client._client), step, lambda *a, **k: 1 / 0)
+            patch.setattr(MlflowClient, step, lambda *a, **k: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 tracker(place).trial(c, trial)
     tracker(place).trial(c, trial)
@@ -263,9 +264,8 @@ def test_of_runs_that_exist_twice_one_stays_with_all_children(place):
     t = tracker(place)
     t.trial(c, trials[0])
     late = tracker(place)
-    late._known = {experiment: {} for experiment in t._known}  # what a start sees whose requests are still on their way
-    late._parent(c)
-    late._child(c, trials[0].spec, trials[0].started_unix)
+    late._index._runs = {e: {} for e in t._index._runs}  # what a start sees whose requests are still on their way
+    late._index.make_trial(c, trials[0].spec, 0)
     late.trial(c, trials[1])
     assert len(Held(place[1] / "mlflow.db").runs) == 5
     tracker(place).remove_doubles()
@@ -324,7 +324,7 @@ def test_sweeps_do_not_see_each_others_runs(place):
 
 
 def test_an_experiment_that_somebody_makes_at_the_same_time_is_used(place, monkeypatch):
-    tracker(place)._experiment("tfser/tiny/speaker")
+    tracker(place)._index._experiment(row())
     t = tracker(place)
     found = t._client.get_experiment_by_name
     monkeypatch.setattr(t._client, "get_experiment_by_name", lambda name: None)
@@ -334,7 +334,7 @@ def test_an_experiment_that_somebody_makes_at_the_same_time_is_used(place, monke
         return create(*arguments, **named)
 
     monkeypatch.setattr(t._client, "create_experiment", make)
-    assert t._experiment("tfser/tiny/speaker") == found("tfser/tiny/speaker").experiment_id
+    assert t._index._experiment(row()) == found("tfser/tiny/speaker").experiment_id
 
 
 def test_a_run_whose_parent_was_deleted_gets_the_new_one(place):

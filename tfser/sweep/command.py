@@ -2,62 +2,85 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sys
 from collections.abc import Callable, Sequence
-
-from rich.console import Console
+from dataclasses import dataclass
 
 from tfser.errors import RequestError, TfserError, counted
 from tfser.models import MODELS
+from tfser.planning.configuration import Configuration
+from tfser.storage import leftovers
+from tfser.storage.ledger import Ledger
 from tfser.storage.sweep_lock import lease
 from tfser.sweep import hours as sweep_hours
 from tfser.sweep.options import Options, parse
+from tfser.sweep.printer import Printer
 from tfser.sweep.progress import duration
 from tfser.sweep.request import Sweep, check
 from tfser.sweep.run import Run
 from tfser.text.streams import take_any_text
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A checked request, of which nothing has begun."""
+
+    kind: str
+    """``Sweep`` or ``Leaks``."""
+    sweep: Sweep
+    lines: list[str]
+    """The plan in words."""
+    run: Callable[[], int]
+    """Trains what is missing, writes the tables, and returns the exit code."""
+
+
 def describe(sweep: Sweep) -> list[str]:
-    """The plan in words, a line each."""
+    """Return the plan in words, a line each."""
     plan = sweep.plan
     lines = []
     for database in sweep.databases.values():
         minutes = sum(sweep_hours.seconds(database, u) for u in database.utterances) / 60
-        text = f"{counted(len(database.utterances), 'utterance')} ({minutes:.0f} min), {counted(len(database.speakers), 'speaker')}"
-        text += f", {counted(len(database.emotions), 'emotion')}"
+        speakers, emotions = counted(len(database.speakers), "speaker"), counted(len(database.emotions), "emotion")
+        text = f"{counted(len(database.utterances), 'utterance')} ({minutes:.0f} min), {speakers}, {emotions}"
         lines.append(f"{database.name}: {text}" + (f"; {database.remark}" if database.remark else ""))
     for c in plan.configurations:
         studies = [s for s in plan.studies if s.configuration == c]
         searched = sum(s.trials * len(s.folds) * s.validation_folds for s in studies)
         epochs = counted(studies[0].epochs, "epoch")
-        folds = counted(len(c.folds), "fold") + (f" of {c.folds_total}" if len(c.folds) < c.folds_total else "")
-        text = f"{MODELS[c.model].title} {c.ablation} on {c.database}, {c.protocol_name}: {folds}, {counted(len(c.seeds), 'seed')}"
-        lines.append(text + (f", {counted(searched, 'search trial')} of up to {epochs}" if searched else f", {epochs}"))
-    lines.append(f"{plan.search_trials} search and {plan.final_trials} final trials in all")
+        trained = f"{counted(searched, 'search trial')} of up to {epochs}" if searched else epochs
+        text = f"{MODELS[c.model].title} {c.ablation} on {c.database}, {c.protocol_name}"
+        lines.append(f"{text}: {extent(c)}, {trained}")
+    lines.append(f"{plan.search_trials} search and {counted(plan.final_trials, 'final trial')} in all")
     return lines
 
 
-def start(arguments: Options, prepare: Callable[[Console], tuple[str, Run, list[str]]]) -> int:
-    """From a parsed command line to its exit code: what every command that trains does around its run.
+def extent(configuration: Configuration) -> str:
+    """Return how many folds and seeds a row has, in words."""
+    c = configuration
+    folds = counted(len(c.folds), "fold") + (f" of {c.folds_total}" if len(c.folds) < c.folds_total else "")
+    return f"{folds}, {counted(len(c.seeds), 'seed')}"
+
+
+def start(prepare: Callable[[Printer], Start]) -> int:
+    """Run a command that trains, and return its exit code.
 
     Args:
-        arguments: the command line.
-        prepare: checks the request; gives what kind of thing it is, its run, and the plan in words. Nothing has begun by then.
+        prepare: checks the request.
     """
-    console = Console()
+    printer = Printer()
     try:
-        kind, run, lines = prepare(console)
-        sweep = run.sweep
-        if arguments.plan:
+        prepared = prepare(printer)
+        sweep, lines = prepared.sweep, prepared.lines
+        if sweep.options.plan:
             hours = sweep_hours.core_hours(sweep.plan, sweep.databases)
             lines.append(f"about {duration(3600 * hours)} of one CPU core of this machine, if nothing is there yet")
-        console.print("\n  ".join([f"{kind} {sweep.name}", *lines]), soft_wrap=True, markup=False, highlight=False)
-        if arguments.plan:
+        printer.say("\n  ".join([f"{prepared.kind} {sweep.name}", *lines]))
+        if sweep.options.plan:
             return 0
         with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
-            return run()
+            return _begun(prepared, printer)
     except KeyboardInterrupt:
         print("Interrupted before anything was trained.", file=sys.stderr)
         return 130
@@ -70,13 +93,26 @@ def start(arguments: Options, prepare: Callable[[Console], tuple[str, Run, list[
         return 1
 
 
+def _begun(prepared: Start, printer: Printer) -> int:
+    """Tidy up after earlier starts, then run."""
+    sweep = prepared.sweep
+    try:
+        with contextlib.suppress(OSError):  # it can wait; what is wrong with the storage will show soon
+            for line in leftovers.clear(sweep.storage, sweep.out / sweep.name, Ledger(sweep.storage / "ledger")):
+                printer.say(line)
+        return prepared.run()
+    except KeyboardInterrupt:
+        printer.say_interrupted(sweep.name)
+        return 130
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command, and return its exit code."""
     take_any_text()
-    arguments = parse(argv)
+    options: Options = parse(argv)
 
-    def prepare(console: Console) -> tuple[str, Run, list[str]]:
-        sweep = check(arguments)
-        return "Sweep", Run(sweep, console), describe(sweep)
+    def prepare(printer: Printer) -> Start:
+        sweep = check(options)
+        return Start(kind="Sweep", sweep=sweep, lines=describe(sweep), run=Run(sweep, printer))
 
-    return start(arguments, prepare)
+    return start(prepare)

@@ -1,4 +1,4 @@
-"""What a plan costs on this machine: a few training steps are timed, the rest is arithmetic. Trains nothing to keep."""
+"""Estimates the cost of a plan on this machine: a few training steps are timed, the rest is arithmetic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfser.training.training import Training, TrialData
 
 
 def seconds(database: Database, utterance: Utterance) -> float:
-    """Length of an utterance, from its header where it has a file; 0 for one that cannot be read."""
+    """Return the length of an utterance, from the header of its file if it has one; 0 for one that cannot be read."""
     if utterance.path is None:
         waveform = database.read(utterance)
         return float(waveform.samples.shape[1] / waveform.rate_hz)
@@ -27,16 +27,16 @@ def seconds(database: Database, utterance: Utterance) -> float:
 
 
 def segment_seconds(study: Study) -> float:
-    """Seconds on one CPU core for training on one segment: the better of two timed epochs of one batch of noise.
+    """Return the seconds that one CPU core trains on one segment: the better of two timed epochs of a batch of noise.
 
-    The study's own base settings are used; what a search will sample may cost more or less.
+    The settings are the study's base; what a search samples may cost more or less.
     """
     c, settings = study.configuration, study.base if study.space is None else {**study.base, **study.space.fixed}
     batch = min(int(settings["batch_size"]), 32)
     length = int(settings["segment_frames"])
     frames = np.random.default_rng(0).normal(size=(batch * length, int(settings["n_mels"]))).astype(np.float32)
-    rows = tuple((i * length, length, i % len(c.emotions)) for i in range(batch))
-    data = TrialData(frames=frames, emotions=c.emotions, train=rows, scored=rows[:1])
+    segments = tuple((i * length, length, i % len(c.emotions)) for i in range(batch))
+    data = TrialData(frames=frames, emotions=c.emotions, train=segments, scored=segments[:1])
 
     def build() -> torch.nn.Module:
         return MODELS[c.model].build(c.ablation, settings, len(c.emotions))
@@ -52,9 +52,9 @@ def segment_seconds(study: Study) -> float:
 
 
 def core_hours(plan: Plan, databases: Mapping[str, Database]) -> float:
-    """Hours of one CPU core for every trial of the plan, were none in the ledger and none pruned.
+    """Return the hours of one CPU core for every trial of a plan, with an empty ledger and without pruning.
 
-    Ours, and rough: every trial is taken to train on all but one fold's share of the segments.
+    The estimate is rough: every trial is taken to train on all but one fold's share of the segments.
     """
     lengths = {name: np.array([seconds(d, u) for u in d.utterances]) for name, d in databases.items()}
     probed: dict[tuple[str, str, str], float] = {}

@@ -1,4 +1,4 @@
-"""What a sweep's name stands for: the same name with other options is refused."""
+"""The identity of a sweep: its name stands for certain options, and other options under that name are refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfser.sweep.request import Sweep, memory_place
 
 
 def recall(sweep: Sweep) -> dict[str, Any]:
-    """What the sweep's name stands for from now on; the caller holds the lease and writes it with ``remember``.
+    """Return what the sweep's name stands for from now on, for ``remember``; the caller holds the lease.
 
     Databases, models, ablations, folds and seeds may be added under the same name. What would change the
     trials already there may not.
@@ -35,29 +35,28 @@ def recall(sweep: Sweep) -> dict[str, Any]:
         "space": {study.configuration.model: study.space.digest for study in sweep.plan.studies if study.space},
         "databases": dict(sweep.digests),
     }
+    growing = {
+        "space": "the search space of {} is another one",
+        "databases": "{} holds other utterances, labels or audio",
+    }
     with contextlib.suppress(FileNotFoundError, ValueError):
         before = json.loads(read_text(memory_place(sweep)))
         differs = []
-        for key, what in (
-            ("space", "the search space of {} is another one"),
-            ("databases", "{} holds other utterances, labels or audio"),
-        ):
-            differs += [
-                what.format(name) for name, value in before.get(key, {}).items() if now[key].get(name, value) != value
-            ]
-            now[key] = {**before.get(key, {}), **now[key]}
+        for key, text in growing.items():
+            old = before.get(key, {})
+            differs += [text.format(name) for name, value in old.items() if now[key].get(name, value) != value]
+            now[key] = {**old, **now[key]}
         differs += [
-            f"{k}: {before[k]!r} then, {now[k]!r} now"
-            for k in before
-            if k not in ("space", "databases") and before[k] != now[k]
+            f"{key}: {value!r} then, {now.get(key)!r} now"
+            for key, value in before.items()
+            if key not in growing and value != now.get(key)
         ]
         if differs:
-            raise RequestError(
-                f"sweep {sweep.name}", [f"{text}; choose another --name, or ask for what it was" for text in differs]
-            )
+            what_to_do = "choose another --name, or ask for what it was"
+            raise RequestError(f"sweep {sweep.name}", [f"{text}; {what_to_do}" for text in differs])
     return now
 
 
 def remember(sweep: Sweep, memory: Mapping[str, Any]) -> None:
-    """Keep what ``recall`` gave, once nothing can be wrong with the request any more."""
+    """Keep what ``recall`` returned, once nothing can be wrong with the request any more."""
     commit_text(memory_place(sweep), json.dumps(memory, sort_keys=True, indent=1))

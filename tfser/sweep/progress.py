@@ -1,13 +1,12 @@
-"""What a person sees while a sweep runs: a live table in a terminal, plain lines elsewhere.
-
-Shows what the schedule reports and decides nothing.
-"""
+"""Shows a sweep while it runs: a live table in a terminal, plain lines elsewhere. Decides nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
+from functools import partial
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -16,23 +15,26 @@ from rich.text import Text
 
 from tfser.evaluation import metrics
 from tfser.execution.schedule import Ended, Schedule
-from tfser.planning.configuration import Configuration
 from tfser.planning.plan import Plan
 from tfser.record import Failure, Outcome, Pruned, Record
 
 
 @dataclass(slots=True)
-class _Finals:
-    """The final trials of a configuration that are done: only what is shown, there may be many thousands."""
+class _Row:
+    """What the live table shows of a configuration, instead of its records: there may be many thousands."""
 
-    number: int = 0
+    finals: int = 0
+    """Number of final trials that are done."""
     uars: float = 0.0
     """Sum of their test UARs."""
     folds: set[str] = field(default_factory=set)
+    """Their folds."""
+    best: dict[str, float] = field(default_factory=dict)
+    """Fold to the best validation UAR of its search."""
 
 
 class View:
-    """Use as a context manager around the run.
+    """Shows the trials of a plan as they end.
 
     Args:
         plan: what will be trained.
@@ -40,54 +42,51 @@ class View:
     """
 
     def __init__(self, plan: Plan, console: Console) -> None:
-        self.plan, self.console = plan, console
-        self.schedule: Schedule | None = None
-        self.workers = 1
+        self._console = console
         self._total = plan.search_trials + plan.final_trials
-        self._done = 0
+        self._ended = 0
         self._trained, self._trained_s = 0, 0.0
-        """How many trials were trained, and for how long together."""
-        self._finals: dict[Configuration, _Finals] = {c: _Finals() for c in plan.configurations}
-        self._best: dict[Configuration, dict[str, float]] = {c: {} for c in plan.configurations}
+        """Number of trials that were trained, and the sum of their training times."""
+        self._rows = {c: _Row() for c in plan.configurations}
         self._started = time.monotonic()
-        self._live: Live | None = None
 
-    def __enter__(self) -> View:
-        if self.console.is_terminal:
-            self._live = Live(get_renderable=self._picture, console=self.console, refresh_per_second=2, transient=True)
-            self._live.start()
-        return self
+    @contextlib.contextmanager
+    def live(self, schedule: Schedule, workers: int) -> Iterator[None]:
+        """Show a live table meanwhile, if the console is a terminal.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
-            self._live = None
+        Args:
+            schedule: knows how many trials run.
+            workers: trials at once.
+        """
+        if not self._console.is_terminal:
+            yield
+            return
+        picture = partial(self._picture, schedule, workers)
+        with Live(get_renderable=picture, console=self._console, refresh_per_second=2, transient=True):
+            yield
 
     def again(self, trials: int) -> None:
         """Take back so many trials that had ended."""
-        self._done -= trials
+        self._ended -= trials
 
     def ended(self, ended: Ended[Outcome]) -> None:
-        """Take in one trial that ended."""
-        self._done += 1
+        """Count a trial that ended, and print a line on it if this start trained it or it failed."""
+        self._ended += 1
         spec, outcome = ended.spec, ended.outcome
         if isinstance(outcome, Record):
             if ended.trained:
                 self._trained, self._trained_s = self._trained + 1, self._trained_s + outcome.seconds
+            row = self._rows[ended.configuration]
             if spec.purpose == "search":
-                best = self._best[ended.configuration]
-                best[spec.fold] = max(best.get(spec.fold, 0.0), *outcome.curves.validation_uar)
+                row.best[spec.fold] = max(row.best.get(spec.fold, 0.0), *outcome.curves.validation_uar)
             else:
-                finals = self._finals[ended.configuration]
-                finals.number += 1
-                finals.uars += metrics.uar(outcome.scores.matrix)
-                finals.folds.add(spec.fold)
+                row.finals += 1
+                row.uars += metrics.uar(outcome.scores.matrix)
+                row.folds.add(spec.fold)
         if ended.trained or isinstance(outcome, Failure):
-            self._line(ended)
+            self._print(ended)
 
-    def _line(self, ended: Ended[Outcome]) -> None:
+    def _print(self, ended: Ended[Outcome]) -> None:
         spec, outcome = ended.spec, ended.outcome
         what = f"{spec.purpose:<6} {spec.database} {spec.fold} {spec.ablation} seed {spec.seed}"
         what += f" (leaks: {', '.join(spec.leaks)})" if spec.leaks else ""
@@ -102,36 +101,30 @@ class View:
             best = max(outcome.curves.validation_uar)
             text = f"validation UAR up to {100 * best:.2f} %, {outcome.seconds:.1f} s"
         style = "red" if isinstance(outcome, Failure) else "dim" if spec.purpose == "search" else ""
-        self.console.print(Text(f"[{self._done}/{self._total}] {what}: {text}", style=style), soft_wrap=True)
+        self._console.print(Text(f"[{self._ended}/{self._total}] {what}: {text}", style=style), soft_wrap=True)
 
-    def time_left_s(self) -> float | None:
-        """Seconds left, from the trials so far; ``None`` before there are any."""
-        if not self._trained:
-            return None
-        mean = self._trained_s / self._trained
-        return mean * max(self._total - self._done, 0) / self.workers
-
-    def _picture(self) -> Group:
+    def _picture(self, schedule: Schedule, workers: int) -> Group:
         table = Table(box=None, pad_edge=False)
         for name in ("database", "model", "folds done", "test UAR so far", "best validation UAR"):
             table.add_column(name)
-        for configuration, finals in self._finals.items():
-            best = sorted(self._best[configuration].items())
+        for c, row in self._rows.items():
             table.add_row(
-                configuration.database,
-                f"{configuration.model} {configuration.ablation}, {configuration.label}",
-                f"{len(finals.folds)} of {len(configuration.folds)}",
-                f"{100 * finals.uars / finals.number:.2f} % (mean of folds)" if finals.number else "",
-                ", ".join(f"{fold} {100 * uar:.1f}" for fold, uar in best),
+                c.database,
+                f"{c.model} {c.ablation}, {c.label}",
+                f"{len(row.folds)} of {len(c.folds)}",
+                f"{100 * row.uars / row.finals:.2f} % (mean of folds)" if row.finals else "",
+                ", ".join(f"{fold} {100 * uar:.1f}" for fold, uar in sorted(row.best.items())),
             )
-        left = self.time_left_s()
-        running = self.schedule.running if self.schedule else 0
-        status = f"{self._done} of {self._total} trials ended, {running} running, {duration(time.monotonic() - self._started)} so far"
-        return Group(table, Text(status + (f", about {duration(left)} left" if left is not None else "")))
+        so_far = duration(time.monotonic() - self._started)
+        status = f"{self._ended} of {self._total} trials ended, {schedule.running} running, {so_far} so far"
+        if self._trained:
+            left_s = self._trained_s / self._trained * max(self._total - self._ended, 0) / workers
+            status += f", about {duration(left_s)} left"
+        return Group(table, Text(status))
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words.
+    """Return seconds in words.
 
     >>> duration(4000)
     '1 h 7 min'

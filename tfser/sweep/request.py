@@ -1,7 +1,4 @@
-"""From the command line to a checked sweep: every problem is found here, before anything starts.
-
-Knows what can be asked for; trains nothing, and writes nothing but what a sweep's name stands for.
-"""
+"""Checks a command line and makes a sweep of it: every problem is found here, before anything starts."""
 
 from __future__ import annotations
 
@@ -35,11 +32,11 @@ from tfser.trial import PROTOCOLS, Hyperparameter, Value
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """A checked request with everything that it names."""
+    """A checked request and everything that it names."""
 
     name: str
     options: Options
-    """The command line, filled in."""
+    """Command line, with the defaults that depend on it."""
     request: planning_request.Request
     plan: planning_plan.Plan
     databases: Mapping[str, Database]
@@ -53,54 +50,54 @@ class Sweep:
 
 
 class _Problems(list[str]):
-    """Everything that is wrong, and how much more of it was not listed."""
+    """Everything that is wrong, a line each."""
 
     more = 0
+    """Number of problems without a line of their own."""
 
     def take(self, error: RequestError, *, named: bool = True) -> None:
-        """Add what an error says, with its source in front unless it goes without saying."""
+        """Add what an error says, with its source in front if that is to be named."""
         self.extend(f"{error.source}: {problem}" if named else problem for problem in error.problems)
         self.more += error.more
 
 
-def _filled_in(arguments: Options) -> Options:
+def _filled_in(options: Options) -> Options:
     """Return the options with the defaults that depend on the rest of the command line.
 
-    The built-in database is there to try things on: alone and without a word on what to train, it gets a
-    narrow model and a small search that end in minutes, instead of the papers' 1000 epochs.
+    The built-in database is for trying things out: alone and without options on what to train, it gets a narrow model
+    and a small search that end in minutes, instead of the papers' 1000 epochs.
     """
-    a = arguments
-    said = (a.model, a.ablation, a.epochs, a.fixed, a.space, a.trials)
-    if a.databases == ["synthetic"] and all(value in (None, []) for value in said):
+    o = options
+    what_to_train = (o.model, o.ablation, o.epochs, o.fixed, o.space, o.trials)
+    if o.databases == ["synthetic"] and all(value in (None, []) for value in what_to_train):
         return replace(
-            a,
+            o,
             model=["time_frequency_transformer"],
             trials=3,
             epochs=16,
             space=[packaged_files.data_folder("search_spaces") / "demo.yaml"],
-            name="synthetic" if a.name is None else a.name,
+            name="synthetic" if o.name is None else o.name,
         )
-    models = list(MODELS) if a.model is None else a.model
-    return replace(a, model=models, trials=0 if a.trials is None else a.trials)
+    return replace(o, model=list(MODELS) if o.model is None else o.model, trials=o.trials or 0)
 
 
-def check(arguments: Options) -> Sweep:
-    """Return the sweep that was asked for; everything that can be wrong with it is found before anything starts.
+def check(options: Options) -> Sweep:
+    """Check a command line, and return the sweep that it asks for.
 
     Raises:
         RequestError: every problem.
     """
-    arguments = _filled_in(arguments)
+    options = _filled_in(options)
     problems = _Problems()
-    request = _request(arguments, problems)
-    spaces = _spaces(arguments, request, problems)
+    request = _request(options, problems)
+    spaces = _spaces(options, request, problems)
     problems.extend(planning_request.problems(request, spaces))
-    problems.extend(_running_problems(arguments))
-    problems.extend(_place_problems(arguments))
-    problems.extend(_name_problems(arguments.name))
-    databases, audio = _databases(arguments, problems)
+    problems.extend(_running_problems(options))
+    problems.extend(_place_problems(options))
+    problems.extend(_name_problems(options.name))
+    databases, audio = _databases(options, problems)
     digests = {name: database.digest(audio[name]) for name, database in databases.items()}
-    if arguments.protocol in PROTOCOLS:  # else the folds of another protocol would be named
+    if options.protocol in PROTOCOLS:  # else the folds of another protocol would be named
         for database in databases.values():
             problems.extend(planning_request.fold_problems(request, database))
     plan = None
@@ -111,11 +108,11 @@ def check(arguments: Options) -> Sweep:
             problems.take(error, named=False)
     if problems or plan is None:
         raise RequestError("tfser sweep", problems, problems.more)
-    out, storage = _places(arguments)
-    uri = tracking_uri.given(arguments.tracking_uri, []) if arguments.mlflow else None
+    out, storage = _places(options)
+    uri = tracking_uri.given(options.tracking_uri, []) if options.mlflow else None
     return Sweep(
-        name=_default_name(arguments, request, digests) if arguments.name is None else arguments.name,
-        options=arguments,
+        name=_default_name(options, request, digests) if options.name is None else options.name,
+        options=options,
         request=request,
         plan=plan,
         databases=databases,
@@ -127,23 +124,23 @@ def check(arguments: Options) -> Sweep:
     )
 
 
-def _request(arguments: Options, problems: list[str]) -> planning_request.Request:
-    """What is to be trained, as far as it can be said without files."""
+def _request(options: Options, problems: list[str]) -> planning_request.Request:
+    """Return what is to be trained, as far as it is known without files."""
     legal = partial(_legal, problems)
     return planning_request.Request(
-        models=tuple(dict.fromkeys(arguments.model or ())),
-        ablations=tuple(dict.fromkeys(arguments.ablation)),
-        protocol=legal("--protocol", arguments.protocol, PROTOCOLS),
-        folds=tuple(dict.fromkeys(arguments.fold)),
-        seeds=arguments.seeds,
-        trials=arguments.trials or 0,
-        epochs=arguments.epochs,
-        selection=legal("--selection", arguments.selection, planning_request.SELECTIONS),
-        validation_folds=arguments.validation_folds,
-        prune=arguments.prune,
-        sampler=legal("--sampler", arguments.sampler, planning_request.SAMPLERS),
-        search_seed=arguments.search_seed,
-        fixed=tuple(sorted(_fixed(arguments.fixed, problems).items())),
+        models=tuple(dict.fromkeys(options.model or ())),
+        ablations=tuple(dict.fromkeys(options.ablation)),
+        protocol=legal("--protocol", options.protocol, PROTOCOLS),
+        folds=tuple(dict.fromkeys(options.fold)),
+        seeds=options.seeds,
+        trials=options.trials or 0,
+        epochs=options.epochs,
+        selection=legal("--selection", options.selection, planning_request.SELECTIONS),
+        validation_folds=options.validation_folds,
+        prune=options.prune,
+        sampler=legal("--sampler", options.sampler, planning_request.SAMPLERS),
+        search_seed=options.search_seed,
+        fixed=tuple(sorted(_fixed(options.fixed, problems).items())),
     )
 
 
@@ -151,7 +148,7 @@ Word = TypeVar("Word", bound=str)
 
 
 def _legal(problems: list[str], option: str, typed: str, known: Sequence[Word]) -> Word:
-    """The legal word that was typed; where it is none, that is noted, and checking goes on with the first."""
+    """Return the word that was typed; if it is not legal, note that and return the first, so that checking goes on."""
     for word in known:
         if word == typed:
             return word
@@ -160,7 +157,7 @@ def _legal(problems: list[str], option: str, typed: str, known: Sequence[Word]) 
 
 
 def _fixed(texts: Sequence[str], problems: list[str]) -> dict[str, str]:
-    """Setting to value of --set, as typed."""
+    """Return the settings of --set by name, as typed."""
     fixed: dict[str, str] = {}
     for text in texts:
         key, separator, value = text.partition("=")
@@ -174,23 +171,23 @@ def _fixed(texts: Sequence[str], problems: list[str]) -> dict[str, str]:
     return fixed
 
 
-def _running_problems(arguments: Options) -> list[str]:
-    """What is wrong with how trials are to run."""
-    cpus, gpus = arguments.trial_cpus, arguments.trial_gpus
+def _running_problems(options: Options) -> list[str]:
+    """Return what is wrong with the options that say how trials run."""
+    cpus, gpus = options.trial_cpus, options.trial_gpus
     wrong = {
         f"--trial-cpus: {cpus} is not above 0": cpus is not None and not 0 < cpus < 1e6,
-        f"--together: {arguments.together} is below 1 (1 trains each trial alone)": arguments.together < 1,
+        f"--together: {options.together} is below 1 (1 trains each trial alone)": options.together < 1,
         "--captured: it is for trials that are trained alone; leave out --together, or --captured": (
-            arguments.together > 1 and arguments.captured
+            options.together > 1 and options.captured
         ),
-        f"--checkpoint: {arguments.checkpoint} is not above 0": not arguments.checkpoint > 0,
+        f"--checkpoint: {options.checkpoint} is not above 0": not options.checkpoint > 0,
         f"--trial-gpus: {gpus} is below 0 (0 trains on CPUs)": gpus is not None and not 0 <= gpus < 1e6,
     }
     return [problem for problem, holds in wrong.items() if holds]
 
 
 def _name_problems(name: str | None) -> list[str]:
-    """What is wrong with the name of the sweep, which becomes a folder."""
+    """Return what is wrong with the name of the sweep, which becomes a folder."""
     if name is None:
         return []
     if not NAME.fullmatch(name):
@@ -204,13 +201,13 @@ def _name_problems(name: str | None) -> list[str]:
     return []
 
 
-def _databases(arguments: Options, problems: _Problems) -> tuple[dict[str, Database], dict[str, Mapping[str, str]]]:
-    """The databases by name, and by name the content digest of each of their utterances."""
+def _databases(options: Options, problems: _Problems) -> tuple[dict[str, Database], dict[str, Mapping[str, str]]]:
+    """Return the databases by name, and the content digests of their utterances by the same name."""
     databases: dict[str, Database] = {}
     audio: dict[str, Mapping[str, str]] = {}
-    for requested in dict.fromkeys(arguments.databases):
+    for requested in dict.fromkeys(options.databases):
         try:
-            database = load(requested, arguments.data, allow_incomplete=arguments.allow_incomplete, decode=True)
+            database = load(requested, options.data, allow_incomplete=options.allow_incomplete, decode=True)
             name = database.name
             if name in databases:
                 there = f"a database called {name} is already asked for"
@@ -225,22 +222,20 @@ def _databases(arguments: Options, problems: _Problems) -> tuple[dict[str, Datab
     return databases, audio
 
 
-def _spaces(
-    arguments: Options, request: planning_request.Request, problems: list[str]
-) -> dict[str, search_space.Space]:
-    """Model to its search space, with what --set fixes taken out of it."""
+def _spaces(options: Options, request: planning_request.Request, problems: _Problems) -> dict[str, search_space.Space]:
+    """Return the search spaces by model, without what --set fixes."""
     if not request.trials:
-        if arguments.space:
+        if options.space:
             problems.append("--space: without --trials nothing is drawn from it; add --trials N")
         return {}
     models = [m for m in request.models if m in MODELS]
     known = {model: settings.hyperparameters(model) for model in MODELS}
     found: dict[str, search_space.Space] = {}
-    for path in arguments.space or [packaged_files.data_folder("search_spaces") / f"{model}.yaml" for model in models]:
+    for path in options.space or [packaged_files.data_folder("search_spaces") / f"{model}.yaml" for model in models]:
         try:
             read = search_space_file.read(path, known)
         except RequestError as error:
-            problems.extend(f"{error.source}: {problem}" for problem in error.problems)
+            problems.take(error)
             continue
         if read.model not in models:
             problems.append(f"{path}: it searches {read.model}, which is not among --model {' '.join(models)}")
@@ -254,30 +249,29 @@ def _spaces(
     return found
 
 
-def _places(arguments: Options) -> tuple[Place, Place]:
-    """Where the tables go, and where everything else is kept."""
-    out = default_places.default_out() if arguments.out is None else arguments.out
-    return out, out / ".tfser" if arguments.storage is None else arguments.storage
+def _places(options: Options) -> tuple[Place, Place]:
+    """Return where the tables go, and where everything else is kept."""
+    out = default_places.default_out() if options.out is None else options.out
+    return out, out / ".tfser" if options.storage is None else options.storage
 
 
-def _place_problems(arguments: Options) -> list[str]:
-    """What is wrong with the places that were named."""
+def _place_problems(options: Options) -> list[str]:
+    """Return what is wrong with the places and servers that were named."""
     found: list[str] = []
-    uri = tracking_uri.given(arguments.tracking_uri, found) if arguments.mlflow else None
-    if arguments.address and not arguments.in_process and (wrong := open_doors.no_driver_at(arguments.address)):
+    uri = tracking_uri.given(options.tracking_uri, found) if options.mlflow else None
+    if options.address and not options.in_process and (wrong := open_doors.no_driver_at(options.address)):
         found.append(wrong)
-    if arguments.optuna_storage and (wrong := tracking_uri.no_database(arguments.optuna_storage)):
+    if options.optuna_storage and (wrong := tracking_uri.no_database(options.optuna_storage)):
         found.append(redacted(f"--optuna-storage: {wrong}"))
-    _, storage = _places(arguments)
-    if arguments.mlflow and not uri and is_remote(storage):
-        found.append(
-            f"--tracking-uri: an SQLite database cannot lie in {storage}; name an MLflow server, or sqlite:////a/local/file.db"
-        )
+    _, storage = _places(options)
+    if options.mlflow and not uri and is_remote(storage):
+        what_to_do = "name an MLflow server, or sqlite:////a/local/file.db"
+        found.append(f"--tracking-uri: an SQLite database cannot lie in {storage}; {what_to_do}")
     return found
 
 
 def _typed(request: planning_request.Request, known: Mapping[str, Hyperparameter]) -> dict[str, Value]:
-    """What --set fixes of a model, without the values that are refused elsewhere."""
+    """Return what --set fixes of a model, without the values that are refused elsewhere."""
     values: dict[str, Value] = {}
     for name, text in request.fixed:
         if name in known:
@@ -286,14 +280,14 @@ def _typed(request: planning_request.Request, known: Mapping[str, Hyperparameter
     return values
 
 
-def _default_name(arguments: Options, request: planning_request.Request, digests: Mapping[str, str]) -> str:
-    """Readable, and another one for every difference in what is asked for.
+def _default_name(options: Options, request: planning_request.Request, digests: Mapping[str, str]) -> str:
+    """Return a readable name that differs for every difference in what is asked for.
 
-    A manifest's name says little about what it holds, so its content is part of it.
+    A manifest's name says little about its content, so the content counts too.
     """
     names = "-".join(slug(name) for name in digests)[:60] or "sweep"
     own = [digests[name] for name in digests if name not in KNOWN]
-    spaces_differ = arguments.space if request.trials else []
+    spaces_differ = options.space if request.trials else []
     if request == planning_request.Request() and not spaces_differ and not own:
         return names
     text = json.dumps([repr(request), [str(p) for p in spaces_differ], own])
@@ -303,7 +297,7 @@ def _default_name(arguments: Options, request: planning_request.Request, digests
 
 
 def memory_place(sweep: Sweep) -> Place:
-    """Where it is kept what the sweep's name stands for."""
+    """Return the file that says what the sweep's name stands for."""
     return sweep.storage / "sweeps" / f"{sweep.name}.json"
 
 
@@ -311,7 +305,7 @@ def probe_out(sweep: Sweep) -> None:
     """Make the folder of the tables, before anything is trained.
 
     Raises:
-        RequestError: it cannot be written.
+        RequestError: nothing can be written there.
     """
     folder = sweep.out / sweep.name
     try:

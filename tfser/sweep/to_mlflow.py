@@ -1,16 +1,117 @@
-"""A row's figures as MLflow metrics, and where artifacts go."""
+"""Brings a sweep to MLflow while it runs. Trains nothing, and no number comes from there."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tfser.errors import RequestError, counted
+from tfser.execution.results import Results
+from tfser.execution.schedule import Ended
+from tfser.final_models import mlflow_model
+from tfser.planning.configuration import Configuration
+from tfser.record import Outcome, Record, Status
+from tfser.report.summary import Summary, summarise
+from tfser.search import history
+from tfser.storage.ledger import Ledger
+from tfser.storage.places import Place, read_bytes
+from tfser.sweep.printer import Printer
 from tfser.sweep.request import Sweep
+from tfser.tracking import names, outbox, reading
+from tfser.tracking.runs import Tracker
 from tfser.tracking.uri import sqlite_path
 
 
-def row_metrics(summary: Any) -> dict[str, float]:
-    """The figures of a row as MLflow metrics; those that do not exist are left out."""
+class ToMlflow:
+    """Brings the trials of one sweep to MLflow as they end, and its rows at the end.
+
+    Args:
+        sweep: the sweep.
+        ledger: holds its trials.
+        printer: says what MLflow lacks.
+    """
+
+    def __init__(self, sweep: Sweep, ledger: Ledger, printer: Printer) -> None:
+        self._sweep, self._ledger, self._printer = sweep, ledger, printer
+        self._mirror = outbox.Mirror(self._tracker, printer.warn, printer.say)
+
+    def trial(self, ended: Ended[Outcome]) -> None:
+        """Hand over a trial that ended, unless it leaves no entry."""
+        status = ended.outcome.status
+        if status == "done" or status == "failed":
+            trial_id = ended.spec.trial_id
+            self._mirror.put(partial(self._write_trial, ended.configuration, trial_id, status), f"trial {trial_id}")
+
+    def finish(self, results: Results) -> tuple[Results, dict[str, str]]:
+        """Bring the rows up to date and wait until everything is written or given up.
+
+        Returns:
+            The results with the ids of their runs, if MLflow has them all; and key to run id of the rows asked for.
+        """
+        runs: dict[str, str] = {}
+        asked = {c.key for c in self._sweep.plan.configurations}
+        for summary in summarise(results):
+            if summary.configuration.key in asked:
+                write = partial(self._write_row, results, summary, runs)
+                self._mirror.put(write, f"the row {' / '.join(summary.configuration.words)}")
+        self._mirror.close()
+        return results if self._mirror.lost else self._with_runs(results), runs
+
+    def abandon(self) -> None:
+        """Stop, and say how much the next start has to bring."""
+        if left := self._mirror.abandon():
+            self._printer.say(f"Not yet in MLflow: {counted(left, 'record')}; the next start logs what is missing.")
+
+    def _tracker(self) -> Tracker:
+        sweep = self._sweep
+        artifacts = _artifacts_folder(sweep.storage, sweep.tracking_uri)
+        return Tracker(sweep.tracking_uri, sweep.name, artifacts, sweep.options.command, self._log_model)
+
+    def _write_trial(self, configuration: Configuration, trial_id: str, status: Status, tracker: Tracker) -> None:
+        """Write a trial. Its entry is read only when its turn comes, so that those that wait fill no memory."""
+        if not tracker.holds(configuration, trial_id, status) and (entry := self._ledger.get(trial_id)) is not None:
+            tracker.trial(configuration, entry)
+
+    def _write_row(self, results: Results, summary: Summary, runs: dict[str, str], tracker: Tracker) -> None:
+        """Write a row, and add the id of its run to ``runs``."""
+        c, plan = summary.configuration, self._sweep.plan
+        own = {(fold, seed): entry for (row, fold, seed), entry in results.entries.items() if row == c}
+        finals: dict[str, dict[str, str]] = {}
+        for (fold, seed), entry in own.items():
+            finals.setdefault(fold, {})[str(seed)] = entry.trial_id
+        ends = [entry.started_unix + entry.seconds for entry in own.values() if isinstance(entry, Record)]
+        fixed = {s.configuration.key: {**s.base, "epochs": s.epochs} for s in plan.studies if s.space is None}
+        tried = [each for each in results.histories if each.configuration == c]
+        runs[names.configuration_key(c)] = tracker.configuration(
+            c,
+            finals,
+            _numbers(summary),
+            int(1000 * max(ends, default=0)),
+            confusion=summary.confusion.tolist(),
+            settings=fixed.get(c.key),
+            digest=self._sweep.digests[c.database],
+            histories=history.to_json(tried) if tried else "",
+        )
+
+    def _log_model(self, client: Any, run_id: str, record: Record) -> None:
+        """Log a final trial's model to its run, if its weights are there."""
+        try:
+            weights = read_bytes(self._ledger.weights_path(record.trial_id))
+        except FileNotFoundError:
+            return
+        mlflow_model.log_model(client, run_id, record, weights)
+
+    def _with_runs(self, results: Results) -> Results:
+        try:
+            return reading.with_runs(results, self._sweep.storage, self._sweep.tracking_uri)
+        except RequestError as error:
+            self._printer.warn(f"The page names no runs, because MLflow cannot be read: {error.problems[0]}")
+            return results
+
+
+def _numbers(summary: Summary) -> dict[str, float]:
+    """Return the figures of a row as metrics, without those that do not exist."""
     numbers = {"folds_done": float(len(summary.done)), "folds_total": float(summary.configuration.folds_total)}
     if summary.figures is not None:
         for name in ("war_pooled", "uar_pooled", "war_mean", "war_sd", "uar_mean", "uar_sd"):
@@ -20,9 +121,9 @@ def row_metrics(summary: Any) -> dict[str, float]:
     return numbers
 
 
-def artifacts_folder(sweep: Sweep) -> Path:
-    """Where MLflow's artifacts go when it is a local database: beside the ledger, or beside the database where that is remote."""
-    if isinstance(sweep.storage, Path):
-        return sweep.storage / "mlartifacts"
-    database = sqlite_path(sweep.tracking_uri)
+def _artifacts_folder(storage: Place, uri: str) -> Path:
+    """Return where artifacts of a local MLflow go: beside the ledger, or beside the database of a remote ledger."""
+    if isinstance(storage, Path):
+        return storage / "mlartifacts"
+    database = sqlite_path(uri)
     return (database.parent if database else Path()) / "mlartifacts"  # a server's artifacts are the server's

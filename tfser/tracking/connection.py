@@ -117,7 +117,7 @@ def search_runs(client: Any, experiments: list[str], filter_string: str) -> Iter
 
 @contextlib.contextmanager
 def _no_garbage() -> Iterator[None]:
-    """Collect no garbage meanwhile: it doubles the time, because MLflow makes tens of thousands of objects that stay."""
+    """Collect no garbage meanwhile: it doubles the time, because MLflow makes tens of thousands of lasting objects."""
     collects = gc.isenabled()
     gc.disable()
     try:

@@ -1,0 +1,65 @@
+"""Makes the features of a sweep: before training, and again if they are lost while it trains."""
+
+from __future__ import annotations
+
+from tfser.errors import RequestError, TfserError, in_a_line
+from tfser.features.pack import DAMAGED, Pack
+from tfser.features.store import FeatureStore, FrontEnd, Mapper, audio_digests
+from tfser.planning.settings import front_end
+from tfser.sweep.printer import Printer
+from tfser.sweep.request import Sweep
+from tfser.trial import TrialSpec
+
+
+class Features:
+    """The features of one sweep.
+
+    Args:
+        sweep: the sweep.
+        printer: says when features are made again.
+    """
+
+    def __init__(self, sweep: Sweep, printer: Printer) -> None:
+        self._sweep, self._printer = sweep, printer
+        self._store = FeatureStore(sweep.storage / "features")
+        self.packs: dict[tuple[str, FrontEnd], Pack] = {}
+        """(database, front end) to its features; empty before ``make``."""
+
+    def make(self, mapper: Mapper) -> None:
+        """Make all that are missing.
+
+        Args:
+            mapper: spreads the utterances over the workers.
+        """
+        for database in self._sweep.databases.values():
+            digests = self._sweep.audio_digests[database.name]
+            for wanted in self._sweep.plan.front_ends[database.name]:
+                self.packs[database.name, wanted] = self._store.ensure(database, digests, wanted, mapper)
+
+    def of(self, spec: TrialSpec) -> Pack:
+        """Return the features that a trial reads."""
+        return self.packs[spec.database, front_end(spec.settings)]
+
+    def repair(self, spec: TrialSpec) -> None:
+        """Make a trial's features again if they were deleted or damaged since they were made.
+
+        Raises:
+            TfserError: their audio has changed too, or they cannot be made.
+        """
+        pack = self.of(spec)
+        try:
+            Pack.open(pack.path, pack.database_digest)
+            return
+        except DAMAGED as error:
+            why = in_a_line(error)
+        self._printer.warn(f"The features {pack.path} are gone or damaged ({why}); they are made again")
+        database, digests = self._sweep.databases[pack.database], self._sweep.audio_digests[pack.database]
+        try:
+            if audio_digests(database) != digests:
+                raise RequestError(f"database {database.name}", ["its audio is not what it was when this sweep began"])
+            self._store.ensure(database, digests, front_end(spec.settings))  # in this process: workers have trials
+        except RequestError as error:
+            reason = "; ".join(error.problems)
+            raise TfserError(
+                f"The features {pack.path} cannot be made again: {reason}. What was trained is kept."
+            ) from None

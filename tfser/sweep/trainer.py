@@ -1,0 +1,145 @@
+"""Trains a schedule to its end, and again what the ledger loses meanwhile."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from functools import partial
+
+from tfser.errors import counted
+from tfser.execution import trial_work
+from tfser.execution.in_process import InProcessRunner
+from tfser.execution.run_trial import Task
+from tfser.execution.runner import Runner
+from tfser.execution.schedule import Done, Key, Schedule
+from tfser.execution.worker_usage import Usage
+from tfser.record import Entry
+from tfser.search.history import History
+from tfser.storage.places import absolute
+from tfser.sweep.features import Features
+from tfser.sweep.printer import Printer
+from tfser.sweep.progress import View
+from tfser.sweep.request import Sweep
+from tfser.trial import TrialSpec
+
+ROUNDS = 3
+"""How often one start looks for ledger entries that are gone, and trains those trials again."""
+
+
+class Trainer:
+    """Trains what a start of a sweep is to train.
+
+    Args:
+        sweep: the sweep.
+        schedule: hands out its trials.
+        view: shows them.
+        printer: says everything else.
+        begin: called before anything is trained, once nothing can be wrong with the request any more.
+        stopped: called when training is interrupted or fails, while workers still run.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        schedule: Schedule,
+        view: View,
+        printer: Printer,
+        begin: Callable[[], None],
+        stopped: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.schedule = schedule
+        self.usage = Usage()
+        """What the workers' time went into."""
+        self._sweep, self._view, self._printer, self._begin, self._stopped = sweep, view, printer, begin, stopped
+        self._features = Features(sweep, printer)
+
+    def finish(self) -> tuple[dict[Key, Entry], list[History]]:
+        """Train what is missing, and again what is gone by the end.
+
+        Returns:
+            What is known of the final trials, read from the ledger if they are done; and what every study tried.
+        """
+        schedule = self.schedule
+        if schedule.finished:
+            self._begin()
+        else:
+            self._train()
+        for left in reversed(range(ROUNDS)):
+            gone: set[str] = set()
+            entry = partial(self._entry, gone)
+            found = {key: entry(end.trial_id) if isinstance(end, Done) else end for key, end in schedule.ends.items()}
+            histories = [study.history(entry) for study in schedule.studies]
+            schedule.ask_again(gone)
+            if schedule.finished or not left:
+                break
+            lost = f"The ledger lost {counted(schedule.waiting, 'trial')} that had ended"
+            self._printer.warn(f"{lost}; what it lost is trained again")
+            self._view.again(schedule.waiting)
+            self._train()
+        return {key: entry for key, entry in found.items() if entry is not None}, histories
+
+    def _entry(self, gone: set[str], trial_id: str) -> Entry | None:
+        """Return a trial's entry; add the trial to ``gone`` if it has none."""
+        entry = self.schedule.ledger.get(trial_id)
+        if entry is None:
+            gone.add(trial_id)
+        return entry
+
+    def _train(self) -> None:
+        """Train until the schedule is finished."""
+        schedule, studies = self.schedule, self._sweep.plan.studies
+        runner = self._runner()
+        runner.usage = self.usage
+        self._begin()
+        # Ray replaces a SIGTERM handler that was there before it; this one ends the sweep as Ctrl-C does.
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            self._features.make(runner.mapper)
+            schedule.weigh(trial_work.Work(self._features.packs))
+            runner.settle([self._task(spec) for spec in trial_work.largest(studies)])
+            if studies and not self._sweep.options.deterministic:
+                schedule.settings_at_once = -(-runner.workers // len(studies))
+            self._printer.say(f"Training, {counted(runner.workers, 'trial')} at once")
+            with self._view.live(schedule, runner.workers):
+                runner.run(schedule, partial(self._handed_out, set()))
+        except BaseException as error:
+            # Said before anything is given back: whoever stops a Ray job kills it after three seconds.
+            if isinstance(error, KeyboardInterrupt):
+                self._printer.say_interrupted(self._sweep.name)
+            self._stopped()
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            runner.close()
+
+    def _runner(self) -> Runner:
+        o, say = self._sweep.options, self._printer.warn
+        if o.in_process:
+            return InProcessRunner(o.together)
+        from tfser.execution.on_ray.tune_runner import RayTuneRunner
+
+        return RayTuneRunner(o.address, trial_cpus=o.trial_cpus, trial_gpus=o.trial_gpus, together=o.together, say=say)
+
+    def _handed_out(self, before: set[str], spec: TrialSpec) -> Task:
+        """Return the task of a trial, and add it to those that were handed out before.
+
+        A trial comes back because its worker was lost, or the features that it reads.
+        """
+        if spec.trial_id in before:
+            self._features.repair(spec)
+        before.add(spec.trial_id)
+        return self._task(spec, self.schedule.bar(spec))
+
+    def _task(self, spec: TrialSpec, bar: tuple[float, ...] = ()) -> Task:
+        return Task(
+            spec=spec,
+            pack=absolute(self._features.of(spec).path),
+            storage=absolute(self._sweep.storage),
+            checkpoint_s=self._sweep.options.checkpoint,
+            captured=self._sweep.options.captured,
+            bar=bar,
+        )
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,147 @@
+"""What runs hold: the metrics, parameters, tags and artifacts of a trial or a configuration. Asks MLflow nothing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from tfser.planning import configuration as planning_configuration
+from tfser.planning.configuration import Configuration
+from tfser.record import Record, to_dict
+from tfser.tracking import confusion_thumbnail, names
+from tfser.trial import TrialSpec, Value
+
+Point = tuple[str, float, int]
+"""Name, value and step of a metric."""
+
+Artifacts = dict[str, str | bytes]
+"""File name to content."""
+
+TAG = 8000
+"""Characters that MLflow takes of a tag's value."""
+
+_PARAMS = ("database", "protocol", "fold", "model", "ablation", "seed", "epochs", "database_digest", "numerics")
+"""Parameters of a trial's run beside its hyperparameters."""
+
+
+def _shared_tags(kind: str, key: str, configuration: Configuration, sweep: str) -> dict[str, str]:
+    """Return the tags that every run has.
+
+    Args:
+        kind: ``configuration``, ``fold`` (a final trial) or ``search``.
+        key: by which the run is found again.
+        configuration: the run's own, or its trial's.
+        sweep: the sweep's name.
+    """
+    about = {"tfser.sweep": sweep, "tfser.kind": kind, "tfser.key": key}
+    return {**about, **{f"tfser.{name}": value for name, value in configuration_params(configuration).items()}}
+
+
+def configuration_tags(configuration: Configuration, sweep: str) -> dict[str, str]:
+    """Return the tags by which a configuration's run is known."""
+    return {
+        **_shared_tags("configuration", names.configuration_key(configuration), configuration, sweep),
+        "tfser.database_digest": configuration.database_digest,
+        "tfser.settings": configuration.settings[:TAG],
+    }
+
+
+def configuration_note(configuration: Configuration) -> str:
+    """Return the text that MLflow's page shows for a configuration."""
+    c = configuration
+    return f"{c.model} {c.ablation} on {c.database}, one {c.protocol} held out per fold. {c.remark}".strip()
+
+
+def configuration_params(configuration: Configuration) -> dict[str, str]:
+    """Return the parameters of a configuration's run, without its settings."""
+    named = ("database", "protocol", "model", "ablation", "selection")
+    return {name: getattr(configuration, name) for name in named}
+
+
+def configuration_artifacts(
+    configuration: Configuration,
+    finals: Mapping[str, Mapping[str, str]],
+    folds_done: float,
+    confusion: Sequence[Sequence[int]] | None,
+    histories: str,
+) -> Artifacts:
+    """Return the artifacts of a configuration's run; see ``Tracker.configuration``."""
+    c = configuration
+    values = {"configuration": planning_configuration.to_dict(c), "finals": finals}
+    artifacts: Artifacts = {"configuration.json": json.dumps(values, sort_keys=True, ensure_ascii=False)}
+    if histories:
+        artifacts["search.json"] = histories
+    if confusion is not None and any(map(sum, confusion)):
+        folds = f"{folds_done:.0f} of {c.folds_total} folds, {len(c.seeds)} seed(s)"
+        heading = [f"{c.ablation} on {c.database}, {c.protocol_name}", f"selection {c.selection}, {folds}"]
+        artifacts |= _confusion(c.emotions, confusion, heading)
+    return artifacts
+
+
+def trial_tags(configuration: Configuration, spec: TrialSpec, sweep: str) -> dict[str, str]:
+    """Return the tags of a trial's run."""
+    kind = "search" if spec.purpose == "search" else "fold"
+    return {
+        **_shared_tags(kind, spec.trial_id, configuration, sweep),
+        "tfser.trial_id": spec.trial_id,
+        "tfser.fold": spec.fold,
+        "tfser.seed": str(spec.seed),
+        "tfser.purpose": spec.purpose,
+    }
+
+
+def trial_params(spec: TrialSpec) -> dict[str, Value]:
+    """Return the parameters of a trial's run."""
+    return {**{name: getattr(spec, name) for name in _PARAMS}, **spec.settings}
+
+
+def trial_points(record: Record) -> list[Point]:
+    """Return the metrics of a trial."""
+    scored = "validation" if record.spec.purpose == "search" else "test"
+    numbers = {
+        f"{scored}/war": record.scores.war,
+        f"{scored}/uar": record.scores.uar,
+        **{names.recall(scored, e): r for e, r in record.scores.recalls.items() if r is not None},
+        f"{scored}/segment_war": record.scores.segments.war,
+        f"{scored}/segment_uar": record.scores.segments.uar,
+        "seconds": record.seconds,
+        "parameters": record.parameters,
+    }
+    curves = {f"{name.replace('_', '/', 1)}_curve": values for name, values in asdict(record.curves).items()}
+    steps = [(name, value, step) for name, values in curves.items() for step, value in enumerate(values, 1)]
+    return [(name, value, 0) for name, value in numbers.items()] + steps
+
+
+def trial_artifacts(configuration: Configuration, record: Record) -> Artifacts:
+    """Return the artifacts of a trial."""
+    spec, c, scores = record.spec, configuration, record.scores
+    artifacts: Artifacts = {"trial.json": json.dumps(to_dict(record), sort_keys=True, ensure_ascii=True)}
+    if spec.purpose != "search":
+        heading = [
+            f"{c.ablation} on {c.database}, {c.protocol} {spec.fold}, seed {spec.seed}, selection {c.selection}",
+            f"WAR {100 * scores.war:.2f} %, UAR {100 * scores.uar:.2f} %",
+        ]
+        artifacts |= _confusion(scores.emotions, scores.confusion, heading)
+    return artifacts
+
+
+def trial_parts(spec: TrialSpec) -> dict[str, str]:
+    """Return what a trial used the database for (train, validation or test), to the name of that part of it."""
+    context, scored = ("validation", spec.validation) if spec.purpose == "search" else ("test", (spec.fold,))
+    without = ", ".join(dict.fromkeys([spec.fold, *spec.validation]))
+    return {"train": f"{spec.database} without {without}", context: f"{spec.database} {', '.join(scored)}"}
+
+
+def _confusion(emotions: Sequence[str], counts: Sequence[Sequence[int]], heading: list[str]) -> Artifacts:
+    """Return a confusion matrix as a picture and as a table; its rows are the truth."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["true", *emotions])
+    writer.writerows([e, *row] for e, row in zip(emotions, counts, strict=True))
+    return {
+        "confusion.png": confusion_thumbnail.confusion(emotions, counts, heading),
+        "confusion.csv": buffer.getvalue(),
+    }
