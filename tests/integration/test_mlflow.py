@@ -20,7 +20,7 @@ from tests.helpers.runs import DIGEST, Held, points, record, row
 from tfser.record import from_dict
 from tfser.tracking import connection, outbox
 from tfser.tracking.names import configuration_key
-from tfser.tracking.outbox import Mirror
+from tfser.tracking.outbox import Outbox
 from tfser.tracking.runs import Tracker
 
 pytestmark = pytest.mark.full
@@ -39,7 +39,7 @@ def trials(epochs=EPOCHS):
 def log(uri, folder, sweep, *, warn=lambda text: None, epochs=EPOCHS):
     """Start that sweep, hand everything over, and return the mirror."""
     c, records = trials(epochs)
-    m = Mirror(lambda: Tracker(uri, sweep, folder / "mlartifacts"), warn)
+    m = Outbox(lambda: Tracker(uri, sweep, folder / "mlartifacts"), warn)
     for trial in records:
         m.put(lambda tracker, trial=trial: tracker.trial(c, trial), trial.trial_id)
     finals = {t.spec.fold: {"0": t.trial_id} for t in records if t.spec.purpose == "final"}

@@ -148,7 +148,7 @@ def settled(answer, per_gpu=16.0, together=1):
     runner, said = object.__new__(RayTuneRunner), []
     runner._ray, runner._say, runner._cpus_per_gpu = FakeRay(answer), said.append, per_gpu
     runner.trial_cpus, runner.trial_gpus, runner.workers, runner.together = 1.0, 0.125, 16, together
-    runner.settle(["the largest trial"])
+    runner.choose_share(["the largest trial"])
     return runner, said
 
 
@@ -158,7 +158,7 @@ def test_the_runner_takes_the_share_that_the_probe_allows_and_says_so():
     assert runner._ray.asked == [{"num_gpus": 1, "num_cpus": 1.0, "max_retries": 1}]
     assert "6 trials share a GPU" in said[0]
     assert settled(probe(10.0), together=3)[0].trial_gpus == 0.5
-    runner.settle(["another"])
+    runner.choose_share(["another"])
     assert len(runner._ray.asked) == 1, "it is chosen once"
 
 

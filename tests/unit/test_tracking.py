@@ -23,7 +23,7 @@ from tfser.tracking import confusion_thumbnail, outbox
 from tfser.tracking import connection as tracking_connection
 from tfser.tracking.connection import prepare
 from tfser.tracking.names import configuration_key, recall
-from tfser.tracking.outbox import Mirror
+from tfser.tracking.outbox import Outbox
 from tfser.tracking.runs import Tracker
 
 
@@ -303,7 +303,7 @@ def test_a_run_whose_making_was_not_answered_in_time_is_there_once(place, monkey
         monkeypatch.setattr(t._client, "create_run", unanswered)
         return t
 
-    m = Mirror(make, warned.append)
+    m = Outbox(make, warned.append)
     m.put(lambda tracker: tracker.trial(c, trial), "the trial")
     m.close()
     held = Held(place[1] / "mlflow.db")
@@ -453,7 +453,7 @@ def wait_for(condition):
 
 def test_an_outage_is_caught_up_with_in_the_same_start_and_said_once(fake):
     warned, said = [], []
-    m = Mirror(fake.make, warned.append, said.append)
+    m = Outbox(fake.make, warned.append, said.append)
     put(m, "a")
     wait_for(lambda: fake.held == ["a"])
     fake.down = ConnectionError("refused by http://anna:s3cret@host")
@@ -473,7 +473,7 @@ def test_an_outage_is_caught_up_with_in_the_same_start_and_said_once(fake):
 
 def test_a_hiccup_is_not_worth_a_word(fake):
     warned = []
-    m = Mirror(fake.make, warned.append)
+    m = Outbox(fake.make, warned.append)
     slow = iter([TimeoutError("slow")])
 
     def write(fake):
@@ -502,7 +502,7 @@ def test_a_write_that_is_itself_at_fault_is_given_up_alone_and_named(fake, make)
         tried.append(1)
         raise make()
 
-    m = Mirror(fake.make, warned.append)
+    m = Outbox(fake.make, warned.append)
     m.put(bad, "trial 0123")
     put(m, *"abc")
     m.close()
@@ -520,7 +520,7 @@ def test_a_write_at_which_the_server_breaks_does_not_stop_the_others(fake):
         raise MlflowException("internal error")
 
     warned = []
-    m = Mirror(fake.make, warned.append)
+    m = Outbox(fake.make, warned.append)
     m.put(bad, "trial 0123")
     for i in range(40):
         put(m, f"a{i}")
@@ -532,7 +532,7 @@ def test_a_write_at_which_the_server_breaks_does_not_stop_the_others(fake):
 
 def test_of_many_writes_that_were_refused_some_are_named_and_the_rest_counted(fake):
     warned = []
-    m = Mirror(fake.make, warned.append)
+    m = Outbox(fake.make, warned.append)
     for i in range(12):
         m.put(lambda fake: (_ for _ in ()).throw(refusal()), f"trial {i}")
     m.close()
@@ -544,7 +544,7 @@ def test_of_many_writes_that_were_refused_some_are_named_and_the_rest_counted(fa
 def test_an_mlflow_that_never_comes_back_costs_its_patience_and_no_more(fake):
     fake.down = ConnectionRefusedError("refused")
     warned = []
-    m = Mirror(fake.make, warned.append)
+    m = Outbox(fake.make, warned.append)
     put(m, *"abc")
     started = time.monotonic()
     m.close(patience_s=0.5)
@@ -557,7 +557,7 @@ def test_an_mlflow_that_never_comes_back_costs_its_patience_and_no_more(fake):
 def test_an_mlflow_that_was_long_gone_gets_one_last_chance_at_the_end(fake, monkeypatch):
     monkeypatch.setattr(outbox, "LONGEST_PAUSE_S", 1000.0)
     monkeypatch.setattr(outbox, "FIRST_PAUSE_S", 1000.0)
-    m = Mirror(fake.make, lambda text: None)
+    m = Outbox(fake.make, lambda text: None)
     fake.down = ConnectionRefusedError("refused")
     put(m, *"abc")
     wait_for(lambda: fake.made == 1)
@@ -570,7 +570,7 @@ def test_an_mlflow_that_was_long_gone_gets_one_last_chance_at_the_end(fake, monk
 
 def test_a_server_that_accepts_and_never_answers_holds_nobody_up(fake):
     stuck = threading.Event()
-    m = Mirror(fake.make, lambda text: None)
+    m = Outbox(fake.make, lambda text: None)
     m.put(lambda fake: stuck.wait(60), "trial")
     started = time.monotonic()
     put(m, *"abc")
@@ -590,7 +590,7 @@ def test_a_slow_mlflow_is_waited_for_as_long_as_it_answers(fake):
             fake.answered = time.monotonic()
         fake.take("slow")
 
-    m = Mirror(fake.make, lambda text: None)
+    m = Outbox(fake.make, lambda text: None)
     m.put(slow, "trial")
     put(m, "a")
     m.close(patience_s=0.3)
@@ -600,7 +600,7 @@ def test_a_slow_mlflow_is_waited_for_as_long_as_it_answers(fake):
 
 def test_abandoning_returns_at_once_and_says_what_is_left(fake):
     stuck = threading.Event()
-    m = Mirror(fake.make, lambda text: None)
+    m = Outbox(fake.make, lambda text: None)
     m.put(lambda fake: stuck.wait(60), "trial")
     put(m, *"abc")
     started = time.monotonic()
@@ -621,11 +621,11 @@ def test_a_start_in_the_same_process_waits_for_the_write_at_which_the_last_one_w
         stuck.wait(60)
         fake.take("old")
 
-    first = Mirror(fake.make, lambda text: None)
+    first = Outbox(fake.make, lambda text: None)
     first.put(slow)
     wait_for(lambda: fake.made == 1)
     assert first.abandon() == 1
-    second = Mirror(fake.make, lambda text: None)
+    second = Outbox(fake.make, lambda text: None)
     put(second, "new")
     time.sleep(0.1)
     assert fake.held == []
@@ -640,7 +640,7 @@ def test_an_mlflow_that_refuses_one_record_after_the_other_is_answering(fake):
         raise refusal()
 
     warned = []
-    m = Mirror(fake.make, warned.append)
+    m = Outbox(fake.make, warned.append)
     for number in range(4):
         m.put(bad, f"trial {number}")
     m.close(patience_s=0.5)
@@ -650,7 +650,7 @@ def test_an_mlflow_that_refuses_one_record_after_the_other_is_answering(fake):
 
 def test_pauses_grow_and_are_bounded(fake, monkeypatch):
     fake.down = ConnectionRefusedError("refused")
-    m = Mirror(fake.make, lambda text: None)
+    m = Outbox(fake.make, lambda text: None)
     pauses = []
     settle = m._settle
     monkeypatch.setattr(m, "_settle", lambda *attempt: pauses.append(settle(*attempt)) or pauses[-1])

@@ -122,7 +122,7 @@ def _vmapped(scale: Scale, model: str, sizes: str, members: int, device: torch.d
     def loss(parameters: Any, buffers: Any, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(functional_call(skeleton, (parameters, buffers), (x,)), labels)
 
-    def settled() -> None:
+    def wait() -> None:
         for tensor in (*parameters.values(), *(p for m in models for p in m.parameters())):
             tensor.grad = None
         if device.type == "cuda":
@@ -133,12 +133,12 @@ def _vmapped(scale: Scale, model: str, sizes: str, members: int, device: torch.d
             # The CPU's attention kernel has no batching rule.
             warnings.filterwarnings("ignore", message="There is a performance drop")
             vmap(loss)(parameters, buffers, x, labels).sum().backward()  # type: ignore[no-untyped-call]
-        settled()
+        wait()
 
     def one_by_one() -> None:
         for member, own, truth in zip(models, x, labels, strict=True):
             F.cross_entropy(member(own), truth).backward()  # type: ignore[no-untyped-call]
-        settled()
+        wait()
 
     values: list[float] = []
     baselines: list[float] = []

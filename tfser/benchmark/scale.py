@@ -1,6 +1,6 @@
 """A hundred thousand trials on a thousand workers, by simulation: the driver's work and memory per trial.
 
-The workers train nothing: each trial commits a made-up ledger entry. Plan, schedule, ledger, studies and mirror are the
+The workers train nothing: each trial commits a made-up ledger entry. Plan, schedule, ledger, studies and outbox are the
 project's own; MLflow is replaced by a tracker that reads each entry and forgets it.
 """
 
@@ -35,7 +35,7 @@ from tfser.search.study import STARTUP_TRIALS, open_storage
 from tfser.storage import packaged_files, temporary
 from tfser.storage.ledger import Ledger
 from tfser.storage.places import commit_text
-from tfser.tracking.outbox import Mirror
+from tfser.tracking.outbox import Outbox
 from tfser.trial import TrialSpec
 
 MODEL = "time_frequency_transformer"
@@ -135,23 +135,23 @@ def _finals(trials: int, workers: int, repeats: int) -> list[Figure]:
                 if not tracker.holds(trial_id):
                     ledger.get(trial_id)
 
-            mirror = Mirror(lambda: _Forgets(), print)  # type: ignore[arg-type, return-value]
+            outbox = Outbox(lambda: _Forgets(), print)  # type: ignore[arg-type, return-value]
 
             def watch(
-                ended: Ended[Outcome], mirror: Mirror = mirror, clock: Clock = clock, log: Callable[..., None] = log
+                ended: Ended[Outcome], outbox: Outbox = outbox, clock: Clock = clock, log: Callable[..., None] = log
             ) -> None:
-                clock("mirror", lambda: mirror.put(partial(log, ended.spec.trial_id)))
+                clock("outbox", lambda: outbox.put(partial(log, ended.spec.trial_id)))
 
             schedule = Schedule(_plan(trials), ledger, None, watch=watch)
             at_tenth = simulate(schedule, workers, clock, tenth=len(schedule.finals) // 10)
             late.append(_memory_mb())
             early.append(at_tenth)
-            mirror.close()
+            outbox.close()
             count = len(schedule.finals)
             text = ledger.path(next(iter(schedule.finals.values())).trial_id).read_text(encoding="utf-8")
             commits.append(1000 * seconds(partial(_commits, folder, text, 200)) / 200)
-        clock.spent["schedule"] -= clock.spent["mirror"]  # the schedule calls the mirror
-        for part in ("schedule", "ledger", "mirror"):
+        clock.spent["schedule"] -= clock.spent["outbox"]  # the schedule calls the outbox
+        for part in ("schedule", "ledger", "outbox"):
             parts.setdefault(part, []).append(1000 * clock.spent[part] / count)
     what = f"driver with {trials} trials on {workers} workers"
     rows = [figure(f"{what}, {part} per trial (to a commit)", "ms", values, commits) for part, values in parts.items()]

@@ -30,7 +30,7 @@ class InProcessRunner:
         self.usage = Usage()
         self._together = together
 
-    def settle(self, tasks: Sequence[run_trial.Task]) -> None:
+    def choose_share(self, tasks: Sequence[run_trial.Task]) -> None:
         """Do nothing: one trial at a time has the whole machine."""
 
     def run(self, schedule: Schedule, task: Callable[[TrialSpec], run_trial.Task]) -> None:

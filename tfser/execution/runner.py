@@ -21,7 +21,7 @@ class Runner(Protocol):
     """Trains until the schedule is finished."""
 
     workers: int
-    """Trials at once, as known at the start and again after ``settle``."""
+    """Trials at once, as known at the start and again after ``choose_share``."""
     usage: Usage
     """How the workers spent their time."""
 
@@ -30,7 +30,7 @@ class Runner(Protocol):
         """A ``map`` that spreads independent calls, such as feature extraction, over the workers."""
         ...
 
-    def settle(self, tasks: Sequence[Task]) -> None:
+    def choose_share(self, tasks: Sequence[Task]) -> None:
         """Choose each trial's share of a machine, now that there are features to measure it on.
 
         Args:

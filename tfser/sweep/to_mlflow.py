@@ -34,14 +34,14 @@ class ToMlflow:
 
     def __init__(self, sweep: Sweep, ledger: Ledger, printer: Printer) -> None:
         self._sweep, self._ledger, self._printer = sweep, ledger, printer
-        self._mirror = outbox.Mirror(self._tracker, printer.warn, printer.say)
+        self._outbox = outbox.Outbox(self._tracker, printer.warn, printer.say)
 
     def trial(self, ended: Ended[Outcome]) -> None:
         """Hand over a trial that ended, unless it leaves no entry."""
         status = ended.outcome.status
         if status == "done" or status == "failed":
             trial_id = ended.spec.trial_id
-            self._mirror.put(partial(self._write_trial, ended.configuration, trial_id, status), f"trial {trial_id}")
+            self._outbox.put(partial(self._write_trial, ended.configuration, trial_id, status), f"trial {trial_id}")
 
     def finish(self, results: Results) -> tuple[Results, dict[str, str]]:
         """Bring the rows up to date and wait until everything is written or given up.
@@ -54,13 +54,13 @@ class ToMlflow:
         for summary in summarise(results):
             if summary.configuration.key in asked:
                 write = partial(self._write_row, results, summary, runs)
-                self._mirror.put(write, f"the row {' / '.join(summary.configuration.words)}")
-        self._mirror.close()
-        return results if self._mirror.lost else self._with_runs(results), runs
+                self._outbox.put(write, f"the row {' / '.join(summary.configuration.words)}")
+        self._outbox.close()
+        return results if self._outbox.lost else self._with_runs(results), runs
 
     def abandon(self) -> None:
         """Stop, and say how much the next start has to bring."""
-        if left := self._mirror.abandon():
+        if left := self._outbox.abandon():
             self._printer.say(f"Not yet in MLflow: {counted(left, 'record')}; the next start logs what is missing.")
 
     def _tracker(self) -> Tracker:

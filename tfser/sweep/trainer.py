@@ -96,7 +96,7 @@ class Trainer:
         try:
             self._features.make(runner.mapper)
             schedule.weigh(trial_work.Work(self._features.packs))
-            runner.settle([self._task(spec) for spec in trial_work.largest(studies)])
+            runner.choose_share([self._task(spec) for spec in trial_work.largest(studies)])
             if studies and not self._sweep.options.deterministic:
                 schedule.settings_at_once = -(-runner.workers // len(studies))
             self._printer.say(f"Training, {counted(runner.workers, 'trial')} at once")

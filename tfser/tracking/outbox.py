@@ -38,7 +38,7 @@ NAMED = 5
 """So many writes that were given up are named; the rest are counted."""
 
 _one_at_a_time = threading.Lock()
-"""Held during a write: after a mirror that stopped in the middle of one, the next in this process waits for its end."""
+"""Held during a write: after an outbox that stopped in the middle of one, the next in this process waits for its end."""
 
 
 @dataclass(slots=True)
@@ -51,14 +51,14 @@ class _Write:
     """Writes that had gone through when it last failed."""
 
 
-class Mirror:
+class Outbox:
     """Brings ended trials to MLflow, so that neither Tune nor training waits for it.
 
     What is missing there is tried in turn until it is there. After a failure a new tracker reads what MLflow holds,
     because a write that failed here may have arrived there; for the same reason doubles are removed at the end.
 
     Args:
-        make: makes a tracker, in the mirror's thread.
+        make: makes a tracker, in the outbox's thread.
         warn: told when MLflow becomes unreachable, and what was given up.
         say: told when nothing is missing any more; the default is ``warn``.
     """
@@ -148,7 +148,7 @@ class Mirror:
             with self._state:
                 if self._stopped:
                     return  # it counts as lost, and the next start looks at what is there
-                pause = self._settle(write, failure)
+                pause = self._noted(write, failure)
                 if self._warned and not self._has_work():
                     self._warned = False
                     self._say("MLflow is back and caught up with")
@@ -177,7 +177,7 @@ class Mirror:
             self._making = False
         return None
 
-    def _settle(self, write: _Write | None, failure: Exception | None) -> float:
+    def _noted(self, write: _Write | None, failure: Exception | None) -> float:
         """Take note of an attempt; return how long to pause. The caller holds the lock."""
         if write:
             self._missing.popleft()

@@ -125,7 +125,7 @@ class _Adam:
                 parameter.grad = None
         self._model.flat.grad = None
 
-    def settle(self, number: int) -> None:
+    def write_steps(self, number: int) -> None:
         """Write a member's number of steps into its own optimiser."""
         member = self._members[number]
         for name in self._model.stacked_names:
@@ -134,7 +134,7 @@ class _Adam:
     def release(self) -> None:
         """Give every member's state its own memory back."""
         for number, member in enumerate(self._members):
-            self.settle(number)
+            self.write_steps(number)
             for name in self._model.stacked_names:
                 state = member.optimizer.state[member.model.get_parameter(name)]
                 for key in ("exp_avg", "exp_avg_sq"):
@@ -317,7 +317,7 @@ class _Together:
 
     def end_epoch(self, number: int) -> float:
         """Return a member's sum of losses and reset it; bring its own optimiser's number of steps up to date."""
-        self._adam.settle(number)
+        self._adam.write_steps(number)
         total = float(self._totals[number])
         self._totals[number] = 0
         return total

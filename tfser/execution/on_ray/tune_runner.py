@@ -49,7 +49,7 @@ class RayTuneRunner:
     Args:
         address: a running cluster; ``None`` (or ``local``, as Ray calls it) starts a local one for this run.
         trial_cpus: CPUs of one trial; 1 where ``None``, because it trains with one thread.
-        trial_gpus: GPU share of one trial; ``None`` leaves it to ``settle``, and until then to the number of CPUs.
+        trial_gpus: GPU share of one trial; ``None`` leaves it to ``choose_share`` (before that, to the number of CPUs).
         workers: trials at once on a local Ray; one per core where ``None``.
         together: most trials of one shape that a worker trains as one.
         say: told of lost workers.
@@ -135,7 +135,7 @@ class RayTuneRunner:
                 free += min(by_cpu, by_gpu)
         return free
 
-    def settle(self, tasks: Sequence[run_trial.Task]) -> None:
+    def choose_share(self, tasks: Sequence[run_trial.Task]) -> None:
         """Choose the share of a GPU by trying the largest trials on one, unless it was said or there is none."""
         per_gpu, self._cpus_per_gpu = self._cpus_per_gpu, None
         if per_gpu is None or not tasks:
