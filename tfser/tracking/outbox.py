@@ -38,7 +38,7 @@ NAMED = 5
 """So many writes that were given up are named; the rest are counted."""
 
 _one_at_a_time = threading.Lock()
-"""Held during a write: after an outbox that stopped in the middle of one, the next in this process waits for its end."""
+"""Held during a write. After an outbox that stopped during one, the next in this process waits for its end."""
 
 
 @dataclass(slots=True)

@@ -49,7 +49,8 @@ class RayTuneRunner:
     Args:
         address: a running cluster; ``None`` (or ``local``, as Ray calls it) starts a local one for this run.
         trial_cpus: CPUs of one trial; 1 where ``None``, because it trains with one thread.
-        trial_gpus: GPU share of one trial; ``None`` leaves it to ``choose_share`` (before that, to the number of CPUs).
+        trial_gpus: GPU share of one trial; ``None`` leaves it to ``choose_share``, and till then to the number of
+            CPUs.
         workers: trials at once on a local Ray; one per core where ``None``.
         together: most trials of one shape that a worker trains as one.
         say: told of lost workers.
