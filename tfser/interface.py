@@ -155,7 +155,11 @@ def run(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -> Tab
     printer = Printer(Console(force_jupyter=False))  # plain lines: a notebook would need a package for a live table
     printer.say(_described(sweep).text)
     with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
-        Run(sweep, printer)()
+        try:
+            Run(sweep, printer)()
+        except KeyboardInterrupt:
+            printer.say_interrupted(sweep.name)
+            raise
     return results(sweep.out / sweep.name)
 
 

@@ -18,6 +18,7 @@ from tfser.errors import counted
 from tfser.sweep import command as sweep_command
 
 ROOT = Path(__file__).parents[2]
+FOLDS = ("anna", "bert", "carl", "dora")
 
 
 def environment():
@@ -83,21 +84,27 @@ def test_ray_gives_the_scores_of_the_in_process_runner_to_the_bit(undisturbed, t
     assert "Traceback" not in done.stderr
 
 
-def test_a_killed_driver_loses_nothing_and_the_table_is_the_undisturbed_one(undisturbed, tiny_manifest, tmp_path):
-    words = arguments(tiny_manifest, tmp_path, "--deterministic")
-    for _ in range(2):
+@pytest.mark.parametrize(
+    ("kills", "folds"), [(1, ("anna", "bert")), pytest.param(2, FOLDS, marks=pytest.mark.full)], ids=["one", "two"]
+)
+def test_a_killed_driver_loses_nothing_and_the_table_is_the_undisturbed_one(tiny_manifest, tmp_path, kills, folds):
+    chosen = ("--deterministic", "--fold", *folds)
+    assert sweep_command.main([*arguments(tiny_manifest, tmp_path / "undisturbed"), *chosen, "--in-process"]) == 0
+    words = [*arguments(tiny_manifest, tmp_path / "killed"), *chosen]
+    for _ in range(kills):
         with started(*words) as driver:
             wait_for_a_trial(driver)
             driver.send_signal(signal.SIGKILL)
-    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / ".tfser" / "ledger").glob("*/*.json")}
+    out = tmp_path / "killed"
+    before = {p.name: p.stat().st_mtime_ns for p in (out / ".tfser" / "ledger").glob("*/*.json")}
     done = command(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert before
-    after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / ".tfser" / "ledger").glob("*/*.json")}
+    after = {p.name: p.stat().st_mtime_ns for p in (out / ".tfser" / "ledger").glob("*/*.json")}
     assert {name: after[name] for name in before} == before, "a finished trial was trained again"
-    assert tables_of(tmp_path / "s") == tables_of(undisturbed / "s")
-    ids = [r.data.tags["tfser.trial_id"] for r in runs_of(tmp_path)[1] if r.data.tags["tfser.kind"] != "configuration"]
-    assert len(ids) == len(set(ids)) == 2 * 4 * 3
+    assert tables_of(out / "s") == tables_of(tmp_path / "undisturbed" / "s")
+    ids = [r.data.tags["tfser.trial_id"] for r in runs_of(out)[1] if r.data.tags["tfser.kind"] != "configuration"]
+    assert len(ids) == len(set(ids)) == 2 * len(folds) * 3
 
 
 @pytest.mark.full

@@ -201,6 +201,7 @@ def onprem(site, action, **environment):
     return site.run(CLUSTER / "onprem.sh", action, site.hosts, **environment)
 
 
+@pytest.mark.full
 def test_every_machine_gets_ray_with_the_token_and_only_the_ports_that_a_firewall_can_name(site):
     started = onprem(site, "start")
     assert started.returncode == 0, started.stderr
@@ -246,6 +247,7 @@ def test_every_machine_gets_ray_with_the_token_and_only_the_ports_that_a_firewal
     ]
 
 
+@pytest.mark.full
 def test_the_token_reaches_every_machine_for_its_owner_alone_and_stays_out_of_command_lines(site):
     secret = "postgresql://anna:hush@db/mlflow"
     assert onprem(site, "start", TFSER_MLFLOW_DATABASE=secret).returncode == 0
@@ -262,6 +264,7 @@ def test_the_token_reaches_every_machine_for_its_owner_alone_and_stays_out_of_co
     assert {call["environment"]["TFSER_MLFLOW_DATABASE"] for call in site.calls("python")} == {secret}
 
 
+@pytest.mark.full
 def test_a_token_that_is_there_is_kept_and_another_clusters_is_not_overwritten(site):
     other = site.folder / "homes" / "one" / ".ray" / "auth_token"
     other.parent.mkdir(parents=True)
@@ -277,6 +280,7 @@ def test_a_token_that_is_there_is_kept_and_another_clusters_is_not_overwritten(s
     assert (site.home / ".ray" / "auth_token").read_text() == ours
 
 
+@pytest.mark.full
 def test_a_second_start_leaves_what_runs_alone(site):
     assert onprem(site, "start").returncode == 0
     again = onprem(site, "start")

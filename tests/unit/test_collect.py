@@ -93,6 +93,7 @@ def test_two_states_of_a_database_have_tables_of_their_own_and_no_row_takes_the_
     capsys.readouterr()
 
 
+@pytest.mark.full
 def test_from_mlflow_alone_the_same_rows_come(copied):
     assert run("labels", "--out", copied) == 0
     wanted = {folder.name: tables_of(folder) for folder in copied.glob("labels-*")}
@@ -237,6 +238,7 @@ def test_a_copy_goes_on_in_its_own_folder(copied, made):
     assert all(place.startswith(f"file://{copied}/") for place in places)
 
 
+@pytest.mark.full
 def test_folds_and_models_that_an_earlier_start_asked_for_stay_in_the_table(made, tmp_path):
     for fold, ablation in (("anna", "T+F"), ("bert", "T+F"), ("bert", "T+F+TF")):
         more = ("--name", "grow", "--fold", fold, "--ablation", ablation)
@@ -298,6 +300,7 @@ def test_a_store_of_an_earlier_version_is_read_with_the_same_numbers(old, capsys
     capsys.readouterr()
 
 
+@pytest.mark.full
 def test_a_sweep_of_an_earlier_version_goes_on_without_a_second_run_of_anything(old, monkeypatch, capsys):
     out, manifest = old
     monkeypatch.setattr(run_trial, "run", lambda task: pytest.fail("a finished trial was trained again"))

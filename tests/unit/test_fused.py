@@ -129,6 +129,7 @@ def test_every_member_equals_its_training_alone(model, ablation):
         assert_equal_but_for_rounding(together, trained_alone(alone))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("model", "ablation"), FULL)
 def test_masks_dropout_and_class_weights_are_those_of_the_training_alone(model, ablation):
     for together, alone in zip(
@@ -260,6 +261,7 @@ def test_a_member_with_a_loss_that_is_not_finite_fails_alone(model, ablation):
         assert_equal_but_for_rounding(mine, trained_alone(alone))
 
 
+@pytest.mark.full
 def test_a_member_that_is_removed_goes_on_alone_and_the_others_without_it():
     model, ablation = FULL[0]
     together = FusedTraining(trainings := members(model, ablation, **NOISY))
@@ -276,6 +278,7 @@ def test_a_member_that_is_removed_goes_on_alone_and_the_others_without_it():
         assert_equal_but_for_rounding(mine, trained_alone(alone))
 
 
+@pytest.mark.full
 def test_a_saved_state_goes_on_alone_or_with_others_and_holds_one_member_only(tmp_path):
     model, ablation = FULL[0]
     together = FusedTraining([training(model, ablation, 0, seed, 4, **NOISY) for seed in range(3)])
@@ -393,6 +396,7 @@ def assert_same_record(one, other):
         np.testing.assert_allclose(values, getattr(other.curves, curve), **CLOSE)
 
 
+@pytest.mark.full
 def test_tasks_that_are_run_together_get_the_entries_of_tasks_run_alone(pack, tmp_path):
     tasks = several(pack, tmp_path / "together")
     records = run_trial.run_together(tasks)

@@ -11,8 +11,8 @@ from tests.helpers.tiny import SMALL
 from tfser import interface
 from tfser.errors import RequestError
 from tfser.sweep import command as sweep_command
-from tfser.sweep import run as sweep_run
 from tfser.sweep.options import parse, parser
+from tfser.sweep.trainer import Trainer
 
 ONE = {"model": "time_frequency_transformer", "epochs": 2, "set": SMALL, "in_process": True}
 """The same as ``arguments``."""
@@ -167,7 +167,7 @@ def test_an_interrupted_run_interrupts_the_notebook(tiny_manifest, tmp_path, mon
     def interrupted(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep_run.Run, "_run", interrupted)
+    monkeypatch.setattr(Trainer, "finish", interrupted)
     with pytest.raises(KeyboardInterrupt):
         tfser.run(tiny_manifest, out=tmp_path, name="n", **ONE)
     assert "the same command goes on from there (sweep n)" in capsys.readouterr().out

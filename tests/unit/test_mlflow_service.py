@@ -248,6 +248,7 @@ def test_a_server_that_dies_is_started_again_and_leaves_no_process_behind(head):
     assert head("status").returncode == 0
 
 
+@pytest.mark.full
 def test_a_server_that_keeps_dying_is_started_ever_more_seldom(head):
     Path(f"{head.notes}.broken").touch()
     assert head("start").returncode == 0
@@ -259,6 +260,7 @@ def test_a_server_that_keeps_dying_is_started_ever_more_seldom(head):
     assert head("stop").returncode == 0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("all_of_it", [True, False])
 def test_a_service_that_was_killed_leaves_nothing_in_the_way_of_the_next(head, all_of_it):
     loop = ran_by(head("start").stdout)
@@ -302,6 +304,7 @@ def test_a_loop_starts_it_again_where_systemd_cannot_and_in_a_slurm_job_which_a_
     wait_for(head.answers)
 
 
+@pytest.mark.full
 def test_sigterm_copies_what_was_written_last_before_the_server_ends_and_then_ends_every_process(head):
     Path(f"{head.notes}.stubborn").touch()
     words = [sys.executable, SCRIPT, *head.words("run"), "--every", "3600"]
@@ -316,6 +319,7 @@ def test_sigterm_copies_what_was_written_last_before_the_server_ends_and_then_en
     assert group_of(head.servers()[0]["pid"]) == []
 
 
+@pytest.mark.full
 def test_a_new_head_goes_on_with_the_database_of_the_one_before(head, tmp_path):
     assert head("start").returncode == 0
     wait_for(head.answers)

@@ -289,7 +289,7 @@ def every_figure(emotions, folds):
     }, confusion_thumbnail.confusion(emotions, np.eye(len(emotions), dtype=int).tolist(), [f"on {folds[0]}"])
 
 
-@pytest.mark.parametrize("names", [CHINESE, HINDI], ids=["Chinese", "Hindi"])
+@pytest.mark.parametrize("names", [CHINESE, pytest.param(HINDI, marks=pytest.mark.full)], ids=["Chinese", "Hindi"])
 def test_names_in_any_script_are_drawn_with_an_installed_font_that_has_them(only_these_fonts, capsys, names):
     """A letter without a glyph is a warning of matplotlib's, which is an error here."""
     only_these_fonts("".join(names))
@@ -304,7 +304,7 @@ def test_names_in_any_script_are_drawn_with_an_installed_font_that_has_them(only
     assert all(drawn[kind].png != numbered[kind].png for kind in drawn)
 
 
-@pytest.mark.parametrize("names", [CHINESE, HINDI], ids=["Chinese", "Hindi"])
+@pytest.mark.parametrize("names", [CHINESE, pytest.param(HINDI, marks=pytest.mark.full)], ids=["Chinese", "Hindi"])
 def test_names_that_no_font_has_are_numbered_in_a_png_and_said_once(only_these_fonts, capsys, monkeypatch, names):
     only_these_fonts()
     written = []

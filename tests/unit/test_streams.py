@@ -45,7 +45,7 @@ def manifest(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("utf-8", marks=pytest.mark.full)])
 def test_a_sweep_its_tables_and_its_models_are_shown_on_any_output(manifest, tmp_path, monkeypatch, encoding):
     monkeypatch.setattr("tfser.report.write._pictures", lambda *arguments: {})
     fixed = ["--in-process", "--fold", "anna", "--epochs", "1", "--set", *SET_SMALL, "--name", "x"]

@@ -24,6 +24,7 @@ from tfser.models import MODELS
 from tfser.storage.ledger import Ledger
 from tfser.storage.sweep_lock import lease
 from tfser.sweep import command as sweep_command
+from tfser.sweep import wrap_up
 from tfser.sweep.features import Features
 from tfser.sweep.options import parse
 from tfser.sweep.request import check
@@ -519,7 +520,7 @@ def test_places_in_the_request_are_shown_as_text_without_passwords():
         def __str__(self):
             return "ftp://anna:s3cr3t@host/x"
 
-    shown = replace(parse(["x", "--set", "a/b"]), out=Place(), space=[Place()]).shown()
+    shown = wrap_up.request(replace(parse(["x", "--set", "a/b"]), out=Place(), space=[Place()]))
     assert (shown["out"], shown["space"]) == ("ftp://anna:***@host/x", ["ftp://anna:***@host/x"])
     assert (shown["fixed"], shown["checkpoint"], shown["epochs"], shown["prune"]) == (["a/b"], 120.0, None, True)
     assert "typed" not in shown

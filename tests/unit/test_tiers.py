@@ -39,7 +39,13 @@ def session(folder, body, *words):
         (folder / place / f"test_{place}.py").write_text(TESTS.format(body if place == "unit" else "pass"))
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = full: not in the fast tier\n")
     call = [sys.executable, "-m", "pytest", "-p", "tests.helpers.tiers", "-p", "no:cacheprovider", "-s", *words]
-    done = subprocess.run(call, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(
+        call,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+    )
     return done.returncode, done.stdout.splitlines()
 
 

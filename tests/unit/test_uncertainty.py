@@ -401,7 +401,8 @@ def test_random_p_under_the_null_is_uniform(monkeypatch):
     assert stats.chisquare(found).pvalue > 1e-4
 
 
-@pytest.mark.parametrize(("folds", "simulations"), [(6, 150), pytest.param(10, 1000, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize(("folds", "simulations"), [(6, 150), (10, 1000)])
 def test_p_of_two_equally_good_rows_is_uniform(folds, simulations, monkeypatch):
     alike = coverage.SCENARIOS["uneven"]
     monkeypatch.setitem(coverage.SCENARIOS, "uneven", replace(alike, gain=(0.0,) * 7))
