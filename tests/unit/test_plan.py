@@ -39,7 +39,7 @@ GOLDEN_IDS = {
     ("time_frequency_transformer", "T+TF", "oracle"): "9c1cc6114012ffa1",
     ("time_frequency_transformer", "T+TF", "search"): "737882c74530edf2",
 }
-"""Written before models declared themselves. A setting added later must stay out of the hashed text at its old value."""
+"""Written before models declared themselves; a setting added later stays out of the hashed text at its old value."""
 
 FIXED = tuple(tuple(text.split("=")) for text in SET_SMALL)
 

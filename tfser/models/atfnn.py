@@ -29,15 +29,20 @@ Ours, where the paper is silent or contradicts itself:
       itself. TFNN: both encoders, no attention. A part that an ablation lacks is not created.
     - Dropout, which the paper does not mention (default 0), acts on the output of the F-Encoder's sub-layers,
       between the layers of the LSTM and before FC.
+
+Attention maps, as in the paper's figure 6: the weights a^f and a^t of (1) and (2), 0 to 1, one per cell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 
+import numpy as np
 from torch import Tensor, cat, nn
 from torch.nn.functional import linear
 
+from tfser.models.base import Attention, AttentionMap, Network, builder
 from tfser.models.layers import SMALLEST_WIDTH, EncoderLayer
 from tfser.models.rank_one import softmax_means
 from tfser.models.settings import divisor_problems, odd_problems, range_problems
@@ -321,3 +326,69 @@ def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
             "frame_group", n["frame_group"], n["segment_frames"], f"segment_frames {n['segment_frames']}"
         )
     return found
+
+
+MAPS: Mapping[str, tuple[str, str]] = {
+    "frequency_attention": ("f", "F-Attention"),
+    "time_attention": ("t", "T-Attention"),
+}
+"""Parts with attention by their name in the module: the map's short name and its title."""
+
+SPLIT_HZ = 2700.0
+"""Where figure 6 of the paper has a line; the paper calls the frequencies above it high."""
+
+
+def attention_maps(module: nn.Module, x_B1FT: Tensor, settings: Mapping[str, Value]) -> dict[str, AttentionMap]:
+    """Return the weights a^f and a^t of every segment, of the parts that the ablation has."""
+    seen: dict[str, np.ndarray] = {}
+
+    def keep(name: str, a_B1FT: Tensor) -> None:
+        seen[name] = a_B1FT[:, 0].double().cpu().numpy()
+
+    with ExitStack() as hooks:
+        for name in MAPS:
+            part = getattr(module, name, None)
+            if isinstance(part, GroupAttention):
+                hooks.enter_context(part.register_forward_hook(lambda _, inputs, out, name=name: keep(name, out)))
+        module(x_B1FT)
+    return {
+        name: AttentionMap(short=short, title=title, unit="weight (0 to 1)", cells=seen[name], weights=seen[name])
+        for name, (short, title) in MAPS.items()
+        if name in seen
+    }
+
+
+MODEL = Network(
+    name="atfnn",
+    title="ATFNN",
+    paper="lu2022atfnn",
+    ablations=ABLATIONS,
+    parts={
+        ablation: {
+            "attention": bool(kept & {"F-Attention", "T-Attention"}),
+            "f_encoder": "F-Encoder" in kept,
+            "t_encoder": "T-Encoder" in kept,
+        }
+        for ablation, kept in PARTS.items()
+    },
+    cost={"ATFNN": 1.5, "AFNN": 0.5, "ATNN": 0.3, "TFNN": 1.3},
+    hyperparameters=HYPERPARAMETERS,
+    published={"n_mels": 80, "segment_frames": 128, "preemphasis": 0.0, "learning_rate": 0.0005, "batch_size": 128},
+    ours={
+        "epochs": "the paper states none",
+        "preemphasis": "the paper states none",
+        "heads": "the paper says multi-head attention, and no number",
+        "dropout": "the paper states none",
+        "time_attention_from": "equations 2 and 4 contradict each other",
+    },
+    problems=problems,
+    published_epochs=None,
+    build=builder("atfnn", ATFNN, HYPERPARAMETERS, problems),
+    attention=Attention(
+        maps=attention_maps,
+        ablations=tuple(ablation for ablation in ABLATIONS if PARTS[ablation] & {"F-Attention", "T-Attention"}),
+        lacking="neither F- nor T-Attention",
+        line_hz=SPLIT_HZ,
+    ),
+)
+"""What tfser has to know of it."""

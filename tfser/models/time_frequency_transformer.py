@@ -35,17 +35,27 @@ Ours, where the paper is silent or not exact:
     - With several Time-Frequency layers (the paper has one), each takes the output of the one before it as v, and the
       same q and k.
     - The biased standard deviation in (10), ReLU in the MLPs, and where dropout acts: see ``layers``.
+    - Attention maps: the paper does not say how its figure 3 was computed. Ours shows the attention that a token
+      receives: its softmax weight, averaged over the heads and over the attending tokens, times the number of tokens.
+      It is 1 if all tokens are attended to alike. T-Attention is that of the last Time Transformer layer (2), one
+      value per frame; F-Attention that of the last Frequency Transformer layer (5), one value per band. TF-Attention
+      is that of the last Time-Frequency Transformer layer (8), whose tokens are groups of bands. It is multiplied by
+      the magnitude of the values v, which are groups of frames: one value per patch of f x d.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from tfser.models.layers import SMALLEST_WIDTH, EncoderLayer, mean_and_deviation, mlp
+from tfser.models.base import Attention, AttentionMap, Network, builder
+from tfser.models.layers import SMALLEST_WIDTH, EncoderLayer, MultiHeadAttention, mean_and_deviation, mlp
 from tfser.models.settings import divisor_problems, odd_problems, range_problems
 from tfser.trial import Hyperparameter, Value
 
@@ -283,3 +293,78 @@ def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
             width = shrunk(n[size], n["stride"])
             found += divisor_problems(heads, n[heads], width, f"the token width {width} ({size} {n[size]} / {cells})")
     return found
+
+
+MAPS: Mapping[str, tuple[str, str]] = {
+    "time_transformer": ("t", "T-Trans attention"),
+    "frequency_transformer": ("f", "F-Trans attention"),
+    "time_frequency_transformer": ("tf", "TF-Trans attention"),
+}
+"""Parts with attention by their name in the module: the map's short name and its title."""
+
+
+def attention_maps(module: nn.Module, x_B1FD: Tensor, settings: Mapping[str, Value]) -> dict[str, AttentionMap]:
+    """Return the attention that bands, frames and patches of every segment receive, of the parts that there are."""
+    seen: dict[str, AttentionMap] = {}
+    step = int(settings["stride"]) ** 2
+
+    def keep(name: str, attention: MultiHeadAttention, inputs: tuple[Tensor, ...]) -> None:
+        weights = attention.weights(*inputs).double().cpu().numpy()
+        cells = _cells(name, weights, inputs[2], tuple(x_B1FD.shape[2:]), step)
+        short, title = MAPS[name]
+        unit = "attention received x |v|" if short == "tf" else "attention received (1: all alike)"
+        seen[name] = AttentionMap(short=short, title=title, unit=unit, cells=cells, weights=weights)
+
+    with ExitStack() as hooks:
+        for name in MAPS:
+            part = getattr(module, name, None)
+            if isinstance(part, Transformer):
+                last: Any = part.layers[-1]
+                hook = lambda layer, inputs, name=name: keep(name, layer, inputs)  # noqa: E731
+                hooks.enter_context(last.attention.register_forward_pre_hook(hook))
+        module(x_B1FD)
+    return {name: seen[name] for name in MAPS if name in seen}
+
+
+def _cells(name: str, weights: np.ndarray, v_BSE: Tensor, shape: tuple[int, ...], step: int) -> np.ndarray:
+    """Spread what each token receives over the cells of a segment: (segments, bands, frames)."""
+    received = weights.mean(axis=(1, 2)) * weights.shape[3]  # (segments, tokens)
+    if name == "time_transformer":
+        return np.array(np.broadcast_to(received[:, None, :], (len(received), *shape)))
+    if name == "frequency_transformer":
+        return np.array(np.broadcast_to(received[:, :, None], (len(received), *shape)))
+    patches = received[:, :, None] * np.abs(v_BSE.double().cpu().numpy())  # (segments, f, d)
+    bands, frames = (nearest(size, count, step) for size, count in zip(shape, patches.shape[1:], strict=True))
+    return np.array(patches[:, bands][:, :, frames])
+
+
+def nearest(size: int, count: int, step: int) -> np.ndarray:
+    """Return the patch of each of ``size`` cells: int64, shape (size,).
+
+    Patch j of a convolution with an odd kernel, padded alike on both sides, is centred at cell j * step.
+
+    >>> nearest(9, 3, 4).tolist()
+    [0, 0, 1, 1, 1, 1, 2, 2, 2]
+    """
+    return np.minimum((np.arange(size) + step // 2) // step, count - 1)
+
+
+MODEL = Network(
+    name="time_frequency_transformer",
+    title="Time-Frequency Transformer",
+    paper="wang2023tft",
+    ablations=ABLATIONS,
+    parts={
+        ablation: {f"{part.lower()}_trans": part in ablation.split("+") for part in ("T", "F", "TF")}
+        for ablation in ABLATIONS
+    },
+    cost={"T+F+TF": 1.0, "T+F": 0.7, "T+TF": 0.6, "F+TF": 0.7},
+    hyperparameters=HYPERPARAMETERS,
+    published={"n_mels": 80, "segment_frames": 80, "preemphasis": 0.97, "learning_rate": 0.001, "batch_size": 64},
+    ours={"dropout": "the paper states none"},
+    problems=problems,
+    published_epochs=1000,
+    build=builder("time_frequency_transformer", TimeFrequencyTransformer, HYPERPARAMETERS, problems),
+    attention=Attention(maps=attention_maps, ablations=ABLATIONS),
+)
+"""What tfser has to know of it."""
