@@ -51,12 +51,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from tfser.models.base import Attention, AttentionMap, Network, builder
 from tfser.models.layers import SMALLEST_WIDTH, EncoderLayer, MultiHeadAttention, mean_and_deviation, mlp
 from tfser.models.settings import divisor_problems, odd_problems, range_problems
+from tfser.models.stacked import Form, OneByOne, StackedLayer, StackedModel
 from tfser.trial import Hyperparameter, Value
 
 ABLATIONS = ("T+F+TF", "T+F", "T+TF", "F+TF")
@@ -99,6 +101,13 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
 }
 
 
+CPU_CHANNELS = 8
+"""Fewest channels for which a CPU convolves an encoder's members one by one.
+
+Its kernels for that many channels are faster than those for groups (``python -m tfser.benchmark --only fused``).
+"""
+
+
 def shrunk(size: int, stride: int) -> int:
     """Return how many of ``size`` cells two strided convolutions leave: ceil(size / stride^2), 80 -> 20."""
     return -(-size // stride**2)
@@ -134,6 +143,72 @@ class Encoder(nn.Module):
         # is 10 % faster (torch 2.11, one CPU thread).
         mean_C = x_BCFD.new_full((x_BCFD.shape[1],), 1 / x_BCFD.shape[1])
         return x_BCFD.permute(0, 2, 3, 1) @ mean_C
+
+    def stacked_form(self) -> Form:
+        """Return how several encoders are computed as one."""
+        return StackedEncoder if StackedEncoder.fits(self) else OneByOne
+
+
+class StackedEncoder(StackedLayer):
+    """``Encoder``, on a GPU or narrow: x (M B, 1, F, D) -> (M B, f or F, d or D).
+
+    Inside, the members are groups of channels: (B, M C, F, D).
+    """
+
+    def __init__(self, whole: StackedModel, path: str, layer: nn.Module) -> None:
+        super().__init__(whole, path, layer)
+        assert isinstance(layer, Encoder)
+        whole.wants(path)
+        self.stride, self.padding = layer.conv_1.stride, layer.conv_1.padding
+        self.norms = {"norm_1": layer.norm_1, "norm_2": layer.norm_2}
+
+    @staticmethod
+    def fits(layer: nn.Module) -> bool:
+        """Tell whether a layer can take this form."""
+        if not isinstance(layer, Encoder):
+            return False
+        return layer.conv_1.weight.device.type != "cpu" or layer.conv_1.out_channels < CPU_CHANNELS
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode, then average over each member's channels."""
+        x_BMFD = x.view(self.whole.members, -1, *x.shape[2:]).transpose(0, 1)
+        for convolution, norm in (("conv_1", "norm_1"), ("conv_2", "norm_2")):
+            # (M C, channels of one member's input, ...)
+            weight = self.parameter_of_all(f"{convolution}.weight").flatten(0, 1)
+            x_BMFD = F.conv2d(x_BMFD, weight, None, self.stride, self.padding, groups=self.whole.members)
+            x_BMFD = F.relu(self._normalised(x_BMFD, norm), inplace=True)
+        means_BMfd = x_BMFD.view(len(x_BMFD), self.whole.members, -1, *x_BMFD.shape[2:]).mean(dim=2)
+        return means_BMfd.transpose(0, 1).flatten(0, 1)
+
+    def _normalised(self, x_BMFD: Tensor, name: str) -> Tensor:
+        """Apply M batch normalisations, each with the statistics of its own true rows."""
+        layer = self.norms[name]
+        assert layer.momentum is not None, "a cumulative average would need each member's number of batches"
+        weight_MC, bias_MC = self.parameter_of_all(f"{name}.weight"), self.parameter_of_all(f"{name}.bias")
+        mean_MC, variance_MC = (
+            self.whole.stacked_buffer(f"{self.path}.{name}.running_{what}") for what in ("mean", "var")
+        )
+        self.whole.stacked_buffer(f"{self.path}.{name}.num_batches_tracked").add_(1)
+        momentum, epsilon = layer.momentum, layer.eps
+        if self.whole.rows is None:
+            flat = (mean_MC.view(-1), variance_MC.view(-1), weight_MC.reshape(-1), bias_MC.reshape(-1))
+            return F.batch_norm(x_BMFD, *flat, training=True, momentum=momentum, eps=epsilon)
+        out = []
+        members = zip(
+            x_BMFD.chunk(self.whole.members, dim=1),
+            mean_MC,
+            variance_MC,
+            weight_MC,
+            bias_MC,
+            self.whole.rows,
+            strict=True,
+        )
+        for x_BCFD, mean, variance, weight, bias, rows in members:
+            y_BCFD = F.batch_norm(
+                x_BCFD[:rows], mean, variance, weight, bias, training=True, momentum=momentum, eps=epsilon
+            )
+            out.append(F.pad(y_BCFD, (0, 0, 0, 0, 0, 0, 0, len(x_BCFD) - rows)))
+        return torch.cat(out, dim=1)
 
 
 class Transformer(nn.Module):
