@@ -114,6 +114,9 @@ def unknown(what: str, given: object, known: object) -> str:
     text = str(given)
     text = text if len(text) <= 100 else f"{text[:100]}..."
     names = sorted(str(name) for name in known)  # type: ignore[attr-defined]
-    close = get_close_matches(text, names, n=1)
+    folded = {name.casefold(): name for name in names}
+    close = get_close_matches(text, names, n=1) or [
+        folded[name] for name in get_close_matches(text.casefold(), folded, n=1)
+    ]
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return f"{what}: no {text!r}; there are {', '.join(names)}{hint}"
