@@ -108,7 +108,13 @@ def in_a_line(error: BaseException, most: int = 300) -> str:
 
 
 def unknown(what: str, given: object, known: object) -> str:
-    """Return the sentence for a name that does not exist: what was read and what is legal."""
+    """Return the sentence for a name that does not exist: what was read and what is legal.
+
+    >>> unknown("--protocol", "Speaker", ["session", "speaker"])
+    "--protocol: no 'Speaker'; there are session, speaker (did you mean 'speaker'?)"
+    >>> unknown("--fold", "SES01F", ["Ses01F", "Ses01M"])
+    "--fold: no 'SES01F'; there are Ses01F, Ses01M (did you mean 'Ses01F'?)"
+    """
     from difflib import get_close_matches
 
     text = str(given)
