@@ -8,6 +8,8 @@ import dataclasses
 import json
 import math
 import re
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from torch import nn
 
 from tests.helpers.models import published, segments, small
 from tfser import models, models_command
+from tfser.__main__ import COMMANDS
 from tfser.errors import RequestError
 from tfser.models import MODELS
 from tfser.models.atfnn import ATFNN
@@ -267,6 +270,17 @@ def test_list_names_every_model_with_its_paper_ablations_and_size(capsys: pytest
         assert one["parameters"] == sum(p.numel() for p in module.parameters())
     text = " ".join(said(capsys, "list").split())
     assert all(one["name"] in text and f"{one['parameters']:,}" in text for one in listed)
+
+
+def test_python_m_tfser_models_is_the_same_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["models", "list", "--json"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_module("tfser.models", run_name="__main__")
+    assert left.value.code == 0
+    assert capsys.readouterr().out == said(capsys, "list", "--json")
+    assert COMMANDS["models"][0] == models_command.__name__
 
 
 @pytest.mark.parametrize("model", MODELS)
