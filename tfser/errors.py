@@ -108,12 +108,21 @@ def in_a_line(error: BaseException, most: int = 300) -> str:
 
 
 def unknown(what: str, given: object, known: object) -> str:
-    """Return the sentence for a name that does not exist: what was read and what is legal."""
+    """Return the sentence for a name that does not exist: what was read and what is legal.
+
+    >>> unknown("--protocol", "Speaker", ["session", "speaker"])
+    "--protocol: no 'Speaker'; there are session, speaker (did you mean 'speaker'?)"
+    >>> unknown("--fold", "SES01F", ["Ses01F", "Ses01M"])
+    "--fold: no 'SES01F'; there are Ses01F, Ses01M (did you mean 'Ses01F'?)"
+    """
     from difflib import get_close_matches
 
     text = str(given)
     text = text if len(text) <= 100 else f"{text[:100]}..."
     names = sorted(str(name) for name in known)  # type: ignore[attr-defined]
-    close = get_close_matches(text, names, n=1)
+    folded = {name.casefold(): name for name in names}
+    close = get_close_matches(text, names, n=1) or [
+        folded[name] for name in get_close_matches(text.casefold(), folded, n=1)
+    ]
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return f"{what}: no {text!r}; there are {', '.join(names)}{hint}"

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tfser.models import MODELS, Architecture
+from tfser.models import MODELS, Network
 
 SMALL: dict[str, dict[str, Any]] = {
     "time_frequency_transformer": {
@@ -22,7 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
 """A small model that differs from the published one in size only."""
 
 
-def published(architecture: Architecture) -> dict[str, Any]:
+def published(architecture: Network) -> dict[str, Any]:
     return {name: h.default for name, h in architecture.hyperparameters.items()} | dict(architecture.published)
 
 

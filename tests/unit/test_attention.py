@@ -18,8 +18,8 @@ from PIL import Image
 
 from tests.helpers.equations import Weights, encode, encoder_layers, f_encoder, group_weights, linear, softmax
 from tests.helpers.tiny import SET_SMALL
-from tfser.attention import command, figure, maps
-from tfser.attention.maps import Chosen, attend, band_centres_hz, look, nearest, over_utterance
+from tfser.attention import command, figure
+from tfser.attention.maps import Chosen, attend, band_centres_hz, look, over_utterance
 from tfser.audio.files import Waveform
 from tfser.benchmark import made_up
 from tfser.errors import RequestError
@@ -27,6 +27,8 @@ from tfser.features.log_mel import FrontEnd, log_mel
 from tfser.final_models.find import Source, find
 from tfser.final_models.model import Blueprint, FinalModel, centre_s
 from tfser.models import MODELS
+from tfser.models.atfnn import SPLIT_HZ
+from tfser.models.time_frequency_transformer import nearest
 from tfser.planning.settings import published_settings
 from tfser.record import ScoredUtterance, Standardisation
 from tfser.sweep import command as sweep_command
@@ -259,7 +261,7 @@ def test_bands_are_centred_where_the_front_ends_triangles_peak():
     fine = torchaudio.functional.melscale_fbanks(80001, 0.0, 8000.0, 80, 16000)  # every 0.1 Hz
     np.testing.assert_allclose(band_centres_hz(front_end), fine.argmax(dim=0).numpy() / 10, atol=0.2)
     # Figure 6 of the ATFNN paper: band 50 lies around 2700 Hz.
-    assert abs(band_centres_hz(front_end)[49] - maps.SPLIT_HZ) < 100
+    assert abs(band_centres_hz(front_end)[49] - SPLIT_HZ) < 100
 
 
 def test_a_frames_time_is_where_a_click_is_loudest():

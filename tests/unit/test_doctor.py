@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent import futures
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -22,11 +23,13 @@ import pytest
 import torch
 from packaging.specifiers import SpecifierSet
 
+from tfser import models
 from tfser.doctor import cluster, command, doors, machine, places, probe
 from tfser.doctor.findings import Finding, merged, ok, problem, warning
 from tfser.errors import RequestError
 from tfser.execution.on_ray import open_doors
 from tfser.execution.on_ray.tune_runner import RayTuneRunner
+from tfser.models import MODELS
 from tfser.sweep import options
 
 ROOT = Path(__file__).parents[2]
@@ -1015,6 +1018,15 @@ def test_what_keeps_every_trial_from_being_trained_is_a_problem(monkeypatch):
     monkeypatch.setattr(torch, "use_deterministic_algorithms", broken)
     facts = {**HERE, "training": probe.training()}
     assert "uid not found: 12345" in only(machine.devices(facts)).found
+
+
+def test_the_moments_training_is_of_the_first_model_that_there_is(monkeypatch):
+    def build(ablation, settings, emotions):
+        raise RuntimeError(f"built {ablation} with {settings['lstm_hidden']} units")
+
+    first = replace(MODELS["atfnn"], build=build)
+    monkeypatch.setattr(models, "MODELS", {"atfnn": first})
+    assert probe.training() == "RuntimeError: built ATFNN with 128 units"
 
 
 def test_what_is_sent_to_nodes_needs_nothing_but_the_standard_library_to_begin_with():

@@ -13,10 +13,10 @@ from tests.helpers.tiny import SMALL
 from tfser.errors import TrialError
 from tfser.execution import run_trial
 from tfser.models import MODELS, atfnn
+from tfser.models.stacked import StackedModel
+from tfser.models.time_frequency_transformer import CPU_CHANNELS
 from tfser.planning.settings import published_settings
-from tfser.training import stacked_model
 from tfser.training.determinism import weights_digest
-from tfser.training.stacked_model import StackedModel
 from tfser.training.together import OWN_SETTINGS, FusedTraining, fusion_key
 from tfser.training.training import Training, TrialData
 from tfser.trial import TrialSpec
@@ -141,7 +141,7 @@ def test_masks_dropout_and_class_weights_are_those_of_the_training_alone(model, 
 
 
 def test_wide_encoders_which_a_cpu_computes_one_by_one_do_as_well():
-    wide = {"channels": stacked_model.CPU_CHANNELS}
+    wide = {"channels": CPU_CHANNELS}
     both = zip(
         trained_together(members("time_frequency_transformer", "F+TF", **wide)),
         members("time_frequency_transformer", "F+TF", **wide),
@@ -154,9 +154,7 @@ def test_wide_encoders_which_a_cpu_computes_one_by_one_do_as_well():
 @pytest.mark.parametrize("ablation", atfnn.ABLATIONS)
 @pytest.mark.parametrize("rows", [None, [8, 5, 2]])
 def test_the_stacked_recurrence_of_gpus_gives_the_lstms_outputs_and_gradients(monkeypatch, ablation, rows):
-    monkeypatch.setattr(
-        stacked_model.StackedRecurrence, "fits", staticmethod(lambda layer: isinstance(layer, atfnn.TEncoder))
-    )
+    monkeypatch.setattr(atfnn.StackedRecurrence, "fits", staticmethod(lambda layer: isinstance(layer, atfnn.TEncoder)))
     settings = {**published_settings("atfnn"), "n_mels": 16, "segment_frames": 16, **SIZES["atfnn"]}
     models = [MODELS["atfnn"].build(ablation, settings, 3) for _ in range(3)]
     alone = [copy.deepcopy(model) for model in models]

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import ast
 import copy
+import dataclasses
+import json
 import math
+import re
+import runpy
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from tests.helpers.models import published, segments, small
+from tfser import models, models_command
+from tfser.__main__ import COMMANDS
 from tfser.errors import RequestError
 from tfser.models import MODELS
 from tfser.models.atfnn import ATFNN
 from tfser.models.layers import MultiHeadAttention, mean_and_deviation
 from tfser.models.time_frequency_transformer import TimeFrequencyTransformer
+from tfser.planning.settings import HYPERPARAMETERS, hyperparameters, published_settings
+from tfser.report import published as figures
+from tfser.storage import packaged_files
+from tfser.trial import Hyperparameter
 
 EVERY = [(model, ablation) for model, architecture in MODELS.items() for ablation in architecture.ablations]
 every_ablation = pytest.mark.parametrize(("model", "ablation"), EVERY, ids=[f"{m}-{a}" for m, a in EVERY])
@@ -56,6 +70,45 @@ def test_the_registry_carries_the_published_settings() -> None:
         "batch_size": 128,
     }
     assert all(name == architecture.name for name, architecture in MODELS.items())
+
+
+def test_the_parts_that_a_model_declares_are_the_check_marks_of_its_papers_table() -> None:
+    printed = {(a.model, a.ablation): (a.paper, list(a.parts.items())) for a in figures.load().ablations}
+    declared = {
+        (name, ablation): (model.paper, list(model.parts[ablation].items()))
+        for name, model in MODELS.items()
+        for ablation in model.ablations
+    }
+    assert declared == printed
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_a_model_says_of_its_ablations_and_settings_names_those_that_it_has(model: str) -> None:
+    declared = MODELS[model]
+    for said in (declared.parts, declared.cost):
+        assert said.keys() == {*declared.ablations}
+    assert declared.attention is not None
+    assert {*declared.attention.ablations} <= {*declared.ablations}
+    assert {*declared.ours} <= {"epochs", *declared.hyperparameters, *HYPERPARAMETERS}
+    assert ("epochs" in declared.ours) == (declared.published_epochs is None)
+    assert {*declared.published} <= {*HYPERPARAMETERS}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_settings_that_a_model_calls_its_papers_are_those_of_the_papers_record(model: str) -> None:
+    declared, printed = MODELS[model], yaml.safe_load(packaged_files.published().read_text("utf-8"))["training"]
+    theirs = printed[declared.paper]
+    assert theirs["epochs"] == declared.published_epochs
+    for name, value in declared.published.items():
+        assert theirs[name] == (None if name in declared.ours else value), name
+
+
+def test_epochs_are_the_papers_or_where_it_is_silent_the_models_own() -> None:
+    assert {name: model.epochs for name, model in MODELS.items()} == {
+        "time_frequency_transformer": 1000,
+        "atfnn": 100,
+    }
+    assert dataclasses.replace(MODELS["atfnn"], epochs_where_silent=7).epochs == 7
 
 
 @pytest.mark.parametrize(
@@ -146,6 +199,163 @@ def test_an_ablation_has_no_parameter_of_the_part_it_lacks(model: str, ablation:
         return {name.split(".")[0] for name, _ in small(model, of).named_parameters()}
 
     assert parts(ablation) == parts(MODELS[model].ablations[0]) - set(ABSENT[ablation])
+
+
+# ------------------------------------------------------------------ nothing else names a model
+
+PACKAGE = Path(models.__file__).parents[1]
+NAMES = [word for m in MODELS.values() for word in (m.name, m.title, *m.ablations)]
+NAMED = re.compile(rf"(?<![\w+])({'|'.join(re.escape(name) for name in NAMES)})(?![\w+])", re.IGNORECASE)
+
+
+def names_of_models(source: str) -> list[str]:
+    """Every import of a model's file and every string that names a model or an ablation, but for docstrings."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        for child in ast.iter_child_nodes(node):
+            is_text = isinstance(child, ast.Constant) and isinstance(child.value, str)
+            if is_text and not isinstance(node, ast.Expr):  # a text that stands alone is a docstring
+                found.append(child.value)
+    imported = re.compile(rf"tfser\.models\.({'|'.join(MODELS)})\b")
+    return [text for text in found if imported.match(text) or NAMED.search(text)]
+
+
+def test_outside_the_models_own_files_no_code_names_one() -> None:
+    found = {
+        f"{path.relative_to(PACKAGE)}: {text}"
+        for path in PACKAGE.rglob("*.py")
+        if path.relative_to(PACKAGE).parts[0] not in ("models", "benchmark")
+        for text in names_of_models(path.read_text("utf-8"))
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from tfser.models import atfnn",
+        "from tfser.models.atfnn import GroupAttention as G",
+        "import tfser.models.time_frequency_transformer",
+        "if model == 'atfnn': pass",
+        "COST = {'time_frequency_transformer': 1.0}",
+        "build('T+F+TF', settings)",
+        "said = f'{ablation} has none; ATFNN, AFNN and ATNN have'",
+        "def f(model='Time-Frequency Transformer'): pass",
+    ],
+)
+def test_code_that_names_a_model_is_found(source: str) -> None:
+    assert names_of_models(source)
+    assert not names_of_models("'As the ATFNN paper has it.'\ndef f():\n    'Of T+F.'\n    return 'T+F+X'")
+
+
+# ------------------------------------------------------------------ what `tfser models` says
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert models_command.main([*words]) == 0
+    return capsys.readouterr().out
+
+
+def test_list_names_every_model_with_its_paper_ablations_and_size(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = json.loads(said(capsys, "list", "--json"))
+    assert [(m["name"], m["title"], m["paper"], tuple(m["ablations"])) for m in listed] == [
+        (m.name, m.title, m.paper, m.ablations) for m in MODELS.values()
+    ]
+    for one in listed:
+        module = MODELS[one["name"]].build(one["ablations"][0], published_settings(one["name"]), 4)
+        assert one["parameters"] == sum(p.numel() for p in module.parameters())
+    text = " ".join(said(capsys, "list").split())
+    assert all(one["name"] in text and f"{one['parameters']:,}" in text for one in listed)
+
+
+def test_python_m_tfser_models_is_the_same_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["models", "list", "--json"])
+    with pytest.raises(SystemExit) as left:
+        runpy.run_module("tfser.models", run_name="__main__")
+    assert left.value.code == 0
+    assert capsys.readouterr().out == said(capsys, "list", "--json")
+    assert COMMANDS["models"][0] == models_command.__name__
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_describe_gives_every_setting_with_its_range_default_and_meaning(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = json.loads(said(capsys, "describe", model, "--json"))
+    every = hyperparameters(model)
+    assert {
+        row["name"]: (row["default"], row["low"], row["high"], tuple(row["choices"]), row["meaning"])
+        for row in told["hyperparameters"]
+    } == {n: (h.default, h.low, h.high, h.choices, h.help) for n, h in every.items()}
+    assert {row["name"] for row in told["hyperparameters"] if row["own"]} == {*MODELS[model].hyperparameters}
+    assert [(a["name"], a["cost"]) for a in told["ablations"]] == [*MODELS[model].cost.items()]
+    text = said(capsys, "describe", model)
+    rows = [line.split()[:2] for line in text.splitlines()]
+    assert [name for name, h in every.items() if [name, str(h.default)] not in rows] == []
+
+
+def test_describe_says_which_settings_are_ours_because_the_paper_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    told = json.loads(said(capsys, "describe", "atfnn", "--json"))
+    ours = {row["name"]: row["published"] for row in (told["epochs"], *told["hyperparameters"]) if row["ours"]}
+    assert ours.keys() >= {"epochs", "preemphasis", "heads", "dropout", "time_attention_from", "weight_decay"}
+    assert set(ours.values()) == {None}
+    by_name = {row["name"]: row for row in told["hyperparameters"]}
+    assert (by_name["learning_rate"]["published"], by_name["learning_rate"]["ours"]) == (0.0005, None)
+    assert (by_name["channels"]["published"], by_name["channels"]["ours"]) == (8, None)
+    text = said(capsys, "describe", "atfnn")
+    assert "100 (ours: the paper states none)" in text
+    assert "time_attention_from: equations 2 and 4 contradict each other" in text
+    assert "window 20 ms, hop 10 ms, FFT of 512, 80 mel" in " ".join(text.split())
+
+
+def test_a_published_value_that_is_not_the_default_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wider = {**MODELS["atfnn"].published, "lstm_hidden": 333}
+    monkeypatch.setitem(MODELS, "atfnn", dataclasses.replace(MODELS["atfnn"], published=wider))
+    (line,) = [line for line in said(capsys, "describe", "atfnn").splitlines() if line.startswith("lstm_hidden")]
+    assert line.split()[1:6] == ["128", "1", "to", "1024", "333"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("atfn", "atfnn"), ("ATFNN", "atfnn"), ("Time-Frequency Transformer", "time_frequency_transformer")],
+)
+def test_an_unknown_model_is_refused_with_the_name_that_was_probably_meant(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in ([], ["--json"]):
+        assert models_command.main(["describe", typed, *more]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert f"NAME: no {typed!r}; there are atfnn, time_frequency_transformer (did you mean {meant!r}?)" in err
+
+
+def test_a_model_without_paper_parts_ranges_or_attention_is_described_all_the_same(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {
+        "gated": Hyperparameter(default=True, help="whether gates are there"),
+        "bias": Hyperparameter(default=0.5, low=0.0, help="added"),
+    }
+    own = dataclasses.replace(
+        MODELS["atfnn"], name="own", title="Own", paper=None, attention=None, parts={}, cost={}, ours={},
+        hyperparameters={**MODELS["atfnn"].hyperparameters, **more},
+        build=lambda ablation, settings, emotions: nn.Linear(3, emotions),
+    )  # fmt: skip
+    monkeypatch.setitem(MODELS, "own", own)
+    lines = said(capsys, "describe", "own").splitlines()
+    assert [line.split()[:4] for line in lines if line.startswith("gated")] == [["gated", "True", "true,", "false"]]
+    assert [line.split()[:5] for line in lines if line.startswith("bias")] == [["bias", "0.5", "0", "to", "any"]]
+    assert "attention maps  none" in "\n".join(lines)
+    assert "silent" not in "\n".join(lines)
+    assert "16" in next(line for line in lines if line.startswith("AFNN"))
 
 
 # ------------------------------------------------------------------ problems

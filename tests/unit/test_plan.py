@@ -13,6 +13,34 @@ from tfser.storage import packaged_files
 from tfser.sweep.options import parse
 from tfser.sweep.request import check
 
+GOLDEN_IDS = {
+    ("atfnn", "AFNN", "final"): "606e101ad87e6f8b",
+    ("atfnn", "AFNN", "oracle"): "25ed782ff9b51e16",
+    ("atfnn", "AFNN", "search"): "3fd753dee4c023ed",
+    ("atfnn", "ATFNN", "final"): "1d4f31df43c2a43e",
+    ("atfnn", "ATFNN", "oracle"): "92c797af4e47ea55",
+    ("atfnn", "ATFNN", "search"): "541f65663c24d01e",
+    ("atfnn", "ATNN", "final"): "4a030c1b3b4e4e14",
+    ("atfnn", "ATNN", "oracle"): "b395aa40842857f1",
+    ("atfnn", "ATNN", "search"): "3dea29e6296d4c31",
+    ("atfnn", "TFNN", "final"): "17f4cf5348875547",
+    ("atfnn", "TFNN", "oracle"): "9edcfebbdf53f8ec",
+    ("atfnn", "TFNN", "search"): "468bb3feb7ed5295",
+    ("time_frequency_transformer", "F+TF", "final"): "cbe9856876e652a8",
+    ("time_frequency_transformer", "F+TF", "oracle"): "dc246a5fc32ab7a0",
+    ("time_frequency_transformer", "F+TF", "search"): "6731adeaa617eee4",
+    ("time_frequency_transformer", "T+F", "final"): "a29e5a311284eaf1",
+    ("time_frequency_transformer", "T+F", "oracle"): "87fdbdfbd6fc5001",
+    ("time_frequency_transformer", "T+F", "search"): "347054cc70bfb059",
+    ("time_frequency_transformer", "T+F+TF", "final"): "8b5c51b9ada31a19",
+    ("time_frequency_transformer", "T+F+TF", "oracle"): "5100546cc3812280",
+    ("time_frequency_transformer", "T+F+TF", "search"): "f4d207bc6ab31ef7",
+    ("time_frequency_transformer", "T+TF", "final"): "82677d96d568af36",
+    ("time_frequency_transformer", "T+TF", "oracle"): "9c1cc6114012ffa1",
+    ("time_frequency_transformer", "T+TF", "search"): "737882c74530edf2",
+}
+"""Written before models declared themselves; a setting added later stays out of the hashed text at its old value."""
+
 FIXED = tuple(tuple(text.split("=")) for text in SET_SMALL)
 
 
@@ -52,6 +80,23 @@ def test_the_default_is_every_fold_of_the_full_model_at_the_published_setting(ti
         "channels": 8,
     }
     assert {name: atfnn.settings[name] for name in published} == published
+
+
+def ids_of_every_purpose(database):
+    """The ids of the trials of each model's ablations that fold ``anna`` needs, with published settings."""
+    found = {}
+    for purposes, selection in ((("search", "final"), "nested"), (("oracle",), "oracle")):
+        request = Request(models=tuple(MODELS), ablations=("all",), folds=("anna",), selection=selection)
+        for study in plan.make(request, [database], lambda d: "0123456789abcdef", {}).studies:
+            specs = [*study.search_specs(study.base), *study.final_specs(study.base, study.epochs).values()]
+            found |= {
+                (spec.model, spec.ablation, spec.purpose): spec.trial_id for spec in specs if spec.purpose in purposes
+            }
+    return found
+
+
+def test_trials_of_published_settings_keep_the_ids_under_which_ledgers_hold_them(tiny):
+    assert ids_of_every_purpose(tiny) == GOLDEN_IDS
 
 
 def test_every_ablation_of_both_papers_is_planned(tiny):

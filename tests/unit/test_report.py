@@ -31,6 +31,7 @@ from tests.helpers.results import (
 )
 from tfser.evaluation import uncertainty
 from tfser.execution.results import Results
+from tfser.models import MODELS
 from tfser.planning.configuration import Configuration
 from tfser.report import published
 from tfser.report import write as report_write
@@ -290,6 +291,35 @@ def test_the_ablation_table_has_the_papers_check_marks_and_figures(tmp_path):
     written = read(tmp_path, "ablation.csv").set_index("ablation")
     assert written.loc["TFNN", ["war_published", "uar_published"]].tolist() == [0.4667, 0.4667]
     assert pd.isna(written.loc["TFNN", "t_trans"])
+
+
+def test_the_ablation_table_has_the_title_and_check_marks_that_a_model_without_a_paper_declares(tmp_path, monkeypatch):
+    own = replace(
+        MODELS["atfnn"],
+        name="mine",
+        title="My Net",
+        paper=None,
+        ablations=("full", "bare"),
+        parts={"full": {"gate": True, "memory": True}, "bare": {"gate": False, "memory": True}},
+    )
+    monkeypatch.setitem(MODELS, "mine", own)
+    write(sweep(*(configuration(database="casia", model="mine", ablation=a) for a in ("bare", "full"))), tmp_path)
+    text = (tmp_path / "ablation.md").read_text(encoding="utf-8")
+    cells = markdown_cells(text)
+    assert cells[0][:3] == ["Architecture", "Gate", "Memory"]
+    assert [c[:3] for c in cells if c[0] in ("full", "bare")] == [["full", "✓", "✓"], ["bare", "✗", "✓"]]
+    assert "Ablations of My Net" in text
+    written = read(tmp_path, "ablation.csv").set_index("ablation")
+    assert written.loc["bare", ["gate", "memory"]].tolist() == [False, True]
+    assert "My Net (ours)" in (tmp_path / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_of_ablations_without_parts_the_first_is_the_whole_model(monkeypatch):
+    monkeypatch.setitem(MODELS, "mine", replace(MODELS["atfnn"], name="mine", ablations=("b", "a"), parts={}))
+    figures = published.load().beside(["mine", "atfnn", "of a colleague"])
+    assert [figures.row_title("mine", a) for a in ("b", "a")] == ["ATFNN", "ATFNN, a"]
+    assert figures.row_title("of a colleague", "x") == "of a colleague, x"
+    assert published.load().beside(["atfnn"]) is published.load()
 
 
 def test_every_published_ablation_figure_appears(tmp_path):

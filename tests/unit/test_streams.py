@@ -64,13 +64,12 @@ def test_a_sweep_its_tables_and_its_models_are_shown_on_any_output(manifest, tmp
     assert json.loads(out)["emotions"] == sorted(NAMES.values())
 
 
-@pytest.mark.parametrize("command", ["sweep", "collect", "leaks", "predict", "attention", "databases"])
+@pytest.mark.parametrize("command", ["sweep", "collect", "leaks", "predict", "attention", "databases", "models"])
 def test_a_refusal_is_shown_on_any_output(tmp_path, monkeypatch, command):
-    words = {"databases": ["check"]}.get(command, [])
+    words = {"databases": ["check"], "models": ["describe"]}.get(command, [])
     out = tmp_path / "愤怒"
-    place = {"predict": ["--results", out], "attention": ["--results", out], "databases": []}.get(
-        command, ["--out", out]
-    )
+    places = {"predict": ["--results", out], "attention": ["--results", out], "databases": [], "models": []}
+    place = places.get(command, ["--out", out])
     code, _, err = said(monkeypatch, "ascii", command, *words, "愤怒\udcff", *place)
     assert code != 0
     assert "\\u6124\\u6012" in err

@@ -21,6 +21,7 @@ from tfser.execution import run_trial
 from tfser.features.store import FeatureStore, FrontEnd, audio_digests
 from tfser.leaks import command as leaks_command
 from tfser.models import MODELS
+from tfser.storage import packaged_files
 from tfser.storage.ledger import Ledger
 from tfser.storage.sweep_lock import lease
 from tfser.sweep import command as sweep_command
@@ -362,6 +363,14 @@ def test_what_is_typed_is_never_taken_for_another_number_or_for_nothing(tiny_man
 def test_the_built_in_database_never_runs_its_demo_in_place_of_what_was_typed(tmp_path, capsys, more):
     assert sweep_command.main(["synthetic", "--plan", "--out", str(tmp_path), *more]) == 2
     assert more[0] in capsys.readouterr().err
+
+
+def test_the_demo_trains_the_model_that_its_search_space_names(tmp_path, monkeypatch):
+    (tmp_path / "demo.yaml").write_text("model: atfnn\nsearch:\n  batch_size: {choice: [16, 32]}\n", encoding="utf-8")
+    monkeypatch.setattr(packaged_files, "data_folder", lambda name: tmp_path)
+    checked = check(parse(["synthetic", "--out", str(tmp_path)]))
+    assert {c.model for c in checked.plan.configurations} == {"atfnn"}
+    assert {study.trials for study in checked.plan.studies} == {3}
 
 
 def test_an_option_that_is_repeated_adds_to_the_first_one(tiny_manifest, tmp_path):

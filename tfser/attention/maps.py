@@ -1,17 +1,8 @@
 """Attention maps of a finished final trial's model for an utterance.
 
-They are shown beside the log-mel spectrogram, as in figure 3 of the Time-Frequency Transformer paper and figure 6 of
-the ATFNN paper.
+They are shown beside the log-mel spectrogram, as in the figures of the papers.
 
-ATFNN: the weights a^f and a^t of its equations 1 and 2, 0 to 1, one per cell.
-
-Time-Frequency Transformer: its paper does not say how its figure was computed. Ours shows the attention that a token
-receives: its softmax weight, averaged over the heads and over the attending tokens, times the number of tokens. It is
-1 if all tokens are attended to alike.
-    T-Attention: from the last Time Transformer layer (2), one value per frame.
-    F-Attention: from the last Frequency Transformer layer (5), one value per band.
-    TF-Attention: from the last Time-Frequency Transformer layer (8). Its tokens are groups of bands; their attention is
-    multiplied by the magnitude of the values v, which are groups of frames: one value per patch of f x d.
+A model computes its maps itself; its file in ``tfser/models/`` says what they are.
 
 An utterance has several segments, each with its own attention. A cell that occurs in several of them shows the mean:
 the last segment is shifted back to end with the utterance, and a short utterance is repeated within a segment.
@@ -22,11 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from tfser.attention import figure
 from tfser.attention.figure import Attention, Map
@@ -34,100 +23,27 @@ from tfser.databases.folders import show
 from tfser.errors import RequestError
 from tfser.features.log_mel import FrontEnd
 from tfser.final_models.model import FinalModel, Scored, centre_s
-from tfser.models.atfnn import GroupAttention
-from tfser.models.layers import MultiHeadAttention
-from tfser.models.time_frequency_transformer import Transformer
+from tfser.models import MODELS, AttentionMap
 from tfser.training.determinism import settled
-
-SPLIT_HZ = 2700.0
-"""Where figure 6 of the ATFNN paper has a line; the paper calls the frequencies above it high."""
 
 SAME = 1e-3
 """Largest difference from the recorded scores at which audio counts as the tested one; devices differ by less."""
 
-PARTS: Mapping[str, tuple[str, str]] = {
-    "time_transformer": ("t", "T-Trans attention"),
-    "frequency_transformer": ("f", "F-Trans attention"),
-    "time_frequency_transformer": ("tf", "TF-Trans attention"),
-    "frequency_attention": ("f", "F-Attention"),
-    "time_attention": ("t", "T-Attention"),
-}
-"""Parts of a model by their name in the module: short name, and the papers' name of the map."""
 
-
-@dataclass(frozen=True, slots=True)
-class Segmentwise:
-    """The attention of one part in every segment."""
-
-    cells: np.ndarray
-    """float64, shape (segments, bands, frames of a segment)."""
-    weights: np.ndarray
-    """As in the layer: softmax (segments, heads, attending tokens, tokens), ATFNN (segments, bands, frames)."""
-
-
-def attend(model: FinalModel, frames: np.ndarray, taken: np.ndarray) -> dict[str, Segmentwise]:
-    """Return the attention of every part that has one, by its name in ``PARTS``; empty for a model without attention.
+def attend(model: FinalModel, frames: np.ndarray, taken: np.ndarray) -> Mapping[str, AttentionMap]:
+    """Return the attention of every part that has one, by the part's name; empty for a model without attention.
 
     Args:
         model: the trial's model.
         frames: the utterance's frames: float32, shape (frames, n_mels).
         taken: int64, shape (segments, length): the frames of each segment.
     """
-    seen: dict[str, Segmentwise] = {}
-    module = model.scorer.model.eval()
-    shape = (model.front_end.n_mels, taken.shape[1])
-    hooks = []
-    for name in PARTS:
-        part = getattr(module, name, None)
-        if isinstance(part, GroupAttention):
-            hooks.append(part.register_forward_hook(_group_hook(seen, name)))
-        elif isinstance(part, Transformer):
-            step = int(model.spec.settings["stride"]) ** 2
-            last: Any = part.layers[-1]
-            hooks.append(last.attention.register_forward_pre_hook(_softmax_hook(seen, name, shape, step)))
-    try:
-        with settled(model.scorer.device), torch.inference_mode():
-            module(model.scorer.prepared(model.gathered(frames, taken)))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return {name: seen[name] for name in PARTS if name in seen}
-
-
-def _group_hook(seen: dict[str, Segmentwise], name: str) -> Any:
-    def hook(part: nn.Module, inputs: tuple[Tensor, ...], a_B1FT: Tensor) -> None:  # noqa: N803
-        cells = a_B1FT[:, 0].double().cpu().numpy()
-        seen[name] = Segmentwise(cells, cells)
-
-    return hook
-
-
-def _softmax_hook(seen: dict[str, Segmentwise], name: str, shape: tuple[int, int], step: int) -> Any:
-    def hook(attention: MultiHeadAttention, inputs: tuple[Tensor, ...]) -> None:
-        weights = attention.weights(*inputs).double().cpu().numpy()
-        received = weights.mean(axis=(1, 2)) * weights.shape[3]  # (segments, tokens)
-        if name == "time_transformer":
-            cells = np.broadcast_to(received[:, None, :], (len(received), *shape))
-        elif name == "frequency_transformer":
-            cells = np.broadcast_to(received[:, :, None], (len(received), *shape))
-        else:
-            patches = received[:, :, None] * np.abs(inputs[2].double().cpu().numpy())  # (segments, f, d)
-            bands, frames = (nearest(size, count, step) for size, count in zip(shape, patches.shape[1:], strict=True))
-            cells = patches[:, bands][:, :, frames]
-        seen[name] = Segmentwise(np.array(cells), weights)
-
-    return hook
-
-
-def nearest(size: int, count: int, step: int) -> np.ndarray:
-    """Return the patch of each of ``size`` cells: int64, shape (size,).
-
-    Patch j of a convolution with an odd kernel, padded alike on both sides, is centred at cell j * step.
-
-    >>> nearest(9, 3, 4).tolist()
-    [0, 0, 1, 1, 1, 1, 2, 2, 2]
-    """
-    return np.minimum((np.arange(size) + step // 2) // step, count - 1)
+    declared = MODELS[model.spec.model].attention
+    if declared is None:
+        return {}
+    with settled(model.scorer.device), torch.inference_mode():
+        x = model.scorer.prepared(model.gathered(frames, taken))
+        return declared.maps(model.scorer.model.eval(), x, model.spec.settings)
 
 
 def over_utterance(cells: np.ndarray, taken: np.ndarray) -> np.ndarray:
@@ -189,10 +105,7 @@ def look(model: FinalModel, chosen: Chosen, segment: int | None) -> Attention:
         )
     parts = attend(model, chosen.frames, scored.frames)
     if not parts:
-        other = "ATFNN, AFNN and ATNN have" if model.spec.model == "atfnn" else "another model has"
-        raise RequestError(
-            f"trial {model.trial_id}", [f"{model.spec.ablation} has neither F- nor T-Attention to show; {other}"]
-        )
+        raise RequestError(f"trial {model.trial_id}", [_nothing_to_show(model)])
     picked = slice(None) if segment is None else slice(segment - 1, segment)
     taken = scored.frames[picked]
     shown = np.arange(taken.min(), taken.max() + 1)
@@ -201,24 +114,25 @@ def look(model: FinalModel, chosen: Chosen, segment: int | None) -> Attention:
         time_s=centre_s(model.front_end, shown),
         frequency_hz=band_centres_hz(model.front_end),
         hop_s=model.front_end.hop / model.front_end.rate_hz,
-        maps=tuple(_map(model, name, part, picked, taken) for name, part in parts.items()),
+        maps=tuple(
+            Map(name=part.short, title=part.title, unit=part.unit, values=over_utterance(part.cells[picked], taken))
+            for part in parts.values()
+        ),
         weights={name: part.weights[picked] for name, part in parts.items()},
         taken=taken,
-        line_hz=SPLIT_HZ if model.spec.model == "atfnn" else None,
+        line_hz=declared.line_hz if (declared := MODELS[model.spec.model].attention) else None,
         heading=_heading(model, chosen, scored, segment),
         name=_file_name(model, chosen, segment),
     )
 
 
-def _map(model: FinalModel, name: str, part: Segmentwise, picked: slice, taken: np.ndarray) -> Map:
-    short, title = PARTS[name]
-    if model.spec.model == "atfnn":
-        unit = "weight (0 to 1)"
-    elif short == "tf":
-        unit = "attention received x |v|"
-    else:
-        unit = "attention received (1: all alike)"
-    return Map(name=short, title=title, unit=unit, values=over_utterance(part.cells[picked], taken))
+def _nothing_to_show(model: FinalModel) -> str:
+    declared = MODELS[model.spec.model].attention
+    if declared is None:
+        return f"{model.spec.model} has no attention to show; another model has"
+    others = declared.ablations
+    have = f"{', '.join(others[:-1])} and {others[-1]} have" if len(others) > 1 else f"{others[0]} has"
+    return f"{model.spec.ablation} has {declared.lacking} to show; {have}"
 
 
 def _heading(model: FinalModel, chosen: Chosen, scored: Scored, segment: int | None) -> str:

@@ -287,14 +287,13 @@ def training() -> str | None:
     except ImportError:
         return None
     try:
-        name = "time_frequency_transformer"
-        small = {"n_mels": 16, "segment_frames": 16, "channels": 2, "feed_forward": 8, "batch_size": 2}
-        small |= {"time_frequency_feed_forward": 8, "time_frequency_heads": 2, "segment_hop": 0}
-        settings = {**published_settings(name), **small}
-        rows = tuple((16 * i, 16, i % 2) for i in range(4))
-        frames = torch.linspace(-1, 1, 4 * 16 * 16).reshape(64, 16).sin().numpy()
+        model = next(iter(MODELS.values()))
+        settings = {**published_settings(model.name), "batch_size": 2, "segment_hop": 0}
+        length, bands = int(settings["segment_frames"]), int(settings["n_mels"])
+        rows = tuple((length * i, length, i % 2) for i in range(4))
+        frames = torch.linspace(-1, 1, 4 * length * bands).reshape(-1, bands).sin().numpy()
         data = TrialData(frames=frames, emotions=("a", "b"), train=rows, scored=rows)
-        build = lambda: MODELS[name].build("T+F+TF", settings, 2)  # noqa: E731
+        build = lambda: model.build(model.ablations[0], settings, 2)  # noqa: E731
         trained = Training(build, data, settings, 0, 1, torch.device("cpu"))
         trained.run_epoch()
         trained.score()

@@ -13,18 +13,15 @@ from typing import Any
 from tfser.evaluation import folds
 from tfser.features.pack import Pack
 from tfser.features.store import FrontEnd
+from tfser.models import MODELS
 from tfser.planning.plan import Study
 from tfser.planning.settings import front_end
 from tfser.trial import ProtocolName, TrialSpec
 
-RELATIVE: Mapping[str, Mapping[str, float]] = {
-    "time_frequency_transformer": {"T+F+TF": 1.0, "T+F": 0.7, "T+TF": 0.6, "F+TF": 0.7},
-    "atfnn": {"ATFNN": 1.5, "AFNN": 0.5, "ATNN": 0.3, "TFNN": 1.3},
-}
-"""Cost of each model and ablation per training frame, relative to the full Time-Frequency Transformer.
 
-At the published sizes on one CPU core, rounded from ``tfser.sweep.hours``. For other devices or sizes it is a guess.
-"""
+def cost(model: str, ablation: str) -> float:
+    """Return what a frame of training costs, relative to other models and ablations; 1 where nobody says."""
+    return float(MODELS[model].cost.get(ablation, 1.0)) if model in MODELS else 1.0
 
 
 class Work:
@@ -49,7 +46,7 @@ class Work:
             self._segments[key] = _segments(self._packs[spec.database, wanted], spec.protocol, key[-1])
         of_group = self._segments[key]
         trained = of_group.total() - sum(of_group[name] for name in {spec.fold, *spec.validation})
-        return spec.epochs * trained * length * RELATIVE.get(spec.model, {}).get(spec.ablation, 1.0)
+        return spec.epochs * trained * length * cost(spec.model, spec.ablation)
 
 
 def _segments(pack: Pack, protocol: ProtocolName, hop: int) -> Counter[str]:
@@ -89,7 +86,7 @@ def largest(studies: Iterable[Study]) -> list[TrialSpec]:
     for study in studies:
         c = study.configuration
         settings = dict(study.base) if study.space is None else study.space.sample(_Largest(), study.base)
-        held = float(RELATIVE.get(c.model, {}).get(c.ablation, 1.0))
+        held = cost(c.model, c.ablation)
         for name in _SIZES:
             held *= float(settings.get(name, 1))
         spec = next(iter(study.final_specs(settings, study.epochs).values()))

@@ -29,18 +29,25 @@ Ours, where the paper is silent or contradicts itself:
       itself. TFNN: both encoders, no attention. A part that an ablation lacks is not created.
     - Dropout, which the paper does not mention (default 0), acts on the output of the F-Encoder's sub-layers,
       between the layers of the LSTM and before FC.
+
+Attention maps, as in the paper's figure 6: the weights a^f and a^t of (1) and (2), 0 to 1, one per cell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 
-from torch import Tensor, cat, nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from tfser.models.base import Attention, AttentionMap, Network, builder
 from tfser.models.layers import SMALLEST_WIDTH, EncoderLayer
 from tfser.models.rank_one import softmax_means
 from tfser.models.settings import divisor_problems, odd_problems, range_problems
+from tfser.models.stacked import Form, OneByOne, StackedLayer, StackedModel
 from tfser.trial import Hyperparameter, Value
 
 ABLATIONS = ("ATFNN", "AFNN", "ATNN", "TFNN")
@@ -185,6 +192,13 @@ class FEncoder(nn.Module):
         # In (N, F, H), as the rows of one matrix: transposing F x H numbers is cheap, F x C is not.
         return linear(m_NHF.mT.contiguous(), value_CHD.sum(2), attention.out(attention.value(b_C)))
 
+    def stacked_form(self) -> Form:
+        """Return that several are computed one by one.
+
+        The encoder uses its parts' weights itself, on long sequences: there are no small kernels to gather.
+        """
+        return OneByOne
+
 
 class TEncoder(nn.Module):
     """T_e of (4): x (B, T, F C) -> (B, 2 H), the last states of both directions.
@@ -204,7 +218,65 @@ class TEncoder(nn.Module):
     def forward(self, x_BTE: Tensor) -> Tensor:
         """Read all frames, in both directions."""
         _, (h_LBH, _) = self.lstm(x_BTE)  # L = layers x directions
-        return cat([h_LBH[-2], h_LBH[-1]], dim=1)
+        return torch.cat([h_LBH[-2], h_LBH[-1]], dim=1)
+
+    def stacked_form(self) -> Form:
+        """Return how several Bi-LSTMs are computed as one."""
+        return StackedRecurrence if StackedRecurrence.fits(self) else OneByOne
+
+
+class StackedRecurrence(StackedLayer):
+    """``TEncoder``, on a GPU without dropout: x (M B, T, E) -> (M B, 2 H).
+
+    Both directions of all members take each step together. On a GPU, one member's recurrence alone is hundreds of small
+    kernels one after another; all of them together need no more. On a CPU, a member's own LSTM is faster.
+    """
+
+    def __init__(self, whole: StackedModel, path: str, layer: nn.Module) -> None:
+        super().__init__(whole, path, layer)
+        assert isinstance(layer, TEncoder)
+        # Stacked in every pass, not once: a member's own LSTM scores with cuDNN, which wants its weights in one piece.
+        self._lstms = [model.get_submodule(f"{path}.lstm") for model in whole.models]
+        self.layers, self.hidden = layer.lstm.num_layers, layer.lstm.hidden_size
+
+    @staticmethod
+    def fits(layer: nn.Module) -> bool:
+        """Tell whether a layer can take this form: on a GPU, without dropout between the layers of the LSTM."""
+        return isinstance(layer, TEncoder) and not layer.lstm.dropout and next(layer.parameters()).is_cuda
+
+    def _weights(self, name: str, layer: int) -> Tensor:
+        """Stack a weight of all members and both directions: (M, 2, ...)."""
+        both: list[Tensor] = [
+            lstm.get_parameter(f"{name}_l{layer}{direction}") for lstm in self._lstms for direction in ("", "_reverse")
+        ]
+        return torch.stack(both).view(len(self._lstms), 2, *both[0].shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Read all frames in both directions and return the last states of the last layer."""
+        members, hidden = self.whole.members, self.hidden
+        x_MBTE = x.view(members, -1, *x.shape[1:])
+        segments, frames = x_MBTE.shape[1:3]
+        h_NBH = x.new_zeros(2 * members, segments, hidden)  # N = M x directions
+        for layer in range(self.layers):
+            x_MRE = x_MBTE.transpose(1, 2).flatten(1, 2)[:, None]  # R = T B rows, frame by frame
+            bias_M21G = (self._weights("bias_ih", layer) + self._weights("bias_hh", layer))[:, :, None]
+            # G = 4 H: what a step adds to its gates, for all frames.
+            in_M2RG = x_MRE @ self._weights("weight_ih", layer).mT + bias_M21G
+            in_M2TBG = in_M2RG.view(members, 2, frames, segments, -1)
+            # The second direction runs backwards.
+            in_NTBG = torch.stack([in_M2TBG[:, 0], in_M2TBG[:, 1].flip(1)], dim=1).flatten(0, 1)
+            recurrent_NHG = self._weights("weight_hh", layer).flatten(0, 1).mT.contiguous()
+            h_NBH, c_NBH = x.new_zeros(2 * members, segments, hidden), x.new_zeros(2 * members, segments, hidden)
+            states = []
+            for in_NBG in in_NTBG.unbind(1):
+                update, forget, candidate, output = torch.baddbmm(in_NBG, h_NBH, recurrent_NHG).chunk(4, dim=2)
+                c_NBH = forget.sigmoid() * c_NBH + update.sigmoid() * candidate.tanh()
+                h_NBH = output.sigmoid() * c_NBH.tanh()
+                states.append(h_NBH)
+            if layer + 1 < self.layers:
+                states_M2TBH = torch.stack(states, dim=1).view(members, 2, frames, segments, hidden)
+                x_MBTE = torch.cat([states_M2TBH[:, 0], states_M2TBH[:, 1].flip(1)], dim=3).transpose(1, 2)
+        return h_NBH.view(members, 2, segments, hidden).transpose(1, 2).reshape(-1, 2 * hidden)
 
 
 class ATFNN(nn.Module):
@@ -321,3 +393,69 @@ def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
             "frame_group", n["frame_group"], n["segment_frames"], f"segment_frames {n['segment_frames']}"
         )
     return found
+
+
+MAPS: Mapping[str, tuple[str, str]] = {
+    "frequency_attention": ("f", "F-Attention"),
+    "time_attention": ("t", "T-Attention"),
+}
+"""Parts with attention by their name in the module: the map's short name and its title."""
+
+SPLIT_HZ = 2700.0
+"""Where figure 6 of the paper has a line; the paper calls the frequencies above it high."""
+
+
+def attention_maps(module: nn.Module, x_B1FT: Tensor, settings: Mapping[str, Value]) -> dict[str, AttentionMap]:
+    """Return the weights a^f and a^t of every segment, of the parts that the ablation has."""
+    seen: dict[str, np.ndarray] = {}
+
+    def keep(name: str, a_B1FT: Tensor) -> None:
+        seen[name] = a_B1FT[:, 0].double().cpu().numpy()
+
+    with ExitStack() as hooks:
+        for name in MAPS:
+            part = getattr(module, name, None)
+            if isinstance(part, GroupAttention):
+                hooks.enter_context(part.register_forward_hook(lambda _, inputs, out, name=name: keep(name, out)))
+        module(x_B1FT)
+    return {
+        name: AttentionMap(short=short, title=title, unit="weight (0 to 1)", cells=seen[name], weights=seen[name])
+        for name, (short, title) in MAPS.items()
+        if name in seen
+    }
+
+
+MODEL = Network(
+    name="atfnn",
+    title="ATFNN",
+    paper="lu2022atfnn",
+    ablations=ABLATIONS,
+    parts={
+        ablation: {
+            "attention": bool(kept & {"F-Attention", "T-Attention"}),
+            "f_encoder": "F-Encoder" in kept,
+            "t_encoder": "T-Encoder" in kept,
+        }
+        for ablation, kept in PARTS.items()
+    },
+    cost={"ATFNN": 1.5, "AFNN": 0.5, "ATNN": 0.3, "TFNN": 1.3},
+    hyperparameters=HYPERPARAMETERS,
+    published={"n_mels": 80, "segment_frames": 128, "preemphasis": 0.0, "learning_rate": 0.0005, "batch_size": 128},
+    ours={
+        "epochs": "the paper states none",
+        "preemphasis": "the paper states none",
+        "heads": "the paper says multi-head attention, and no number",
+        "dropout": "the paper states none",
+        "time_attention_from": "equations 2 and 4 contradict each other",
+    },
+    problems=problems,
+    published_epochs=None,
+    build=builder("atfnn", ATFNN, HYPERPARAMETERS, problems),
+    attention=Attention(
+        maps=attention_maps,
+        ablations=tuple(ablation for ablation in ABLATIONS if PARTS[ablation] & {"F-Attention", "T-Attention"}),
+        lacking="neither F- nor T-Attention",
+        line_hz=SPLIT_HZ,
+    ),
+)
+"""What tfser has to know of it."""

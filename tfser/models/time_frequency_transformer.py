@@ -35,18 +35,30 @@ Ours, where the paper is silent or not exact:
     - With several Time-Frequency layers (the paper has one), each takes the output of the one before it as v, and the
       same q and k.
     - The biased standard deviation in (10), ReLU in the MLPs, and where dropout acts: see ``layers``.
+    - Attention maps: the paper does not say how its figure 3 was computed. Ours shows the attention that a token
+      receives: its softmax weight, averaged over the heads and over the attending tokens, times the number of tokens.
+      It is 1 if all tokens are attended to alike. T-Attention is that of the last Time Transformer layer (2), one
+      value per frame; F-Attention that of the last Frequency Transformer layer (5), one value per band. TF-Attention
+      is that of the last Time-Frequency Transformer layer (8), whose tokens are groups of bands. It is multiplied by
+      the magnitude of the values v, which are groups of frames: one value per patch of f x d.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from tfser.models.layers import SMALLEST_WIDTH, EncoderLayer, mean_and_deviation, mlp
+from tfser.models.base import Attention, AttentionMap, Network, builder
+from tfser.models.layers import SMALLEST_WIDTH, EncoderLayer, MultiHeadAttention, mean_and_deviation, mlp
 from tfser.models.settings import divisor_problems, odd_problems, range_problems
+from tfser.models.stacked import Form, OneByOne, StackedLayer, StackedModel
 from tfser.trial import Hyperparameter, Value
 
 ABLATIONS = ("T+F+TF", "T+F", "T+TF", "F+TF")
@@ -89,6 +101,13 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
 }
 
 
+CPU_CHANNELS = 8
+"""Fewest channels for which a CPU convolves an encoder's members one by one.
+
+Its kernels for that many channels are faster than those for groups (``python -m tfser.benchmark --only fused``).
+"""
+
+
 def shrunk(size: int, stride: int) -> int:
     """Return how many of ``size`` cells two strided convolutions leave: ceil(size / stride^2), 80 -> 20."""
     return -(-size // stride**2)
@@ -124,6 +143,72 @@ class Encoder(nn.Module):
         # is 10 % faster (torch 2.11, one CPU thread).
         mean_C = x_BCFD.new_full((x_BCFD.shape[1],), 1 / x_BCFD.shape[1])
         return x_BCFD.permute(0, 2, 3, 1) @ mean_C
+
+    def stacked_form(self) -> Form:
+        """Return how several encoders are computed as one."""
+        return StackedEncoder if StackedEncoder.fits(self) else OneByOne
+
+
+class StackedEncoder(StackedLayer):
+    """``Encoder``, on a GPU or narrow: x (M B, 1, F, D) -> (M B, f or F, d or D).
+
+    Inside, the members are groups of channels: (B, M C, F, D).
+    """
+
+    def __init__(self, whole: StackedModel, path: str, layer: nn.Module) -> None:
+        super().__init__(whole, path, layer)
+        assert isinstance(layer, Encoder)
+        whole.wants(path)
+        self.stride, self.padding = layer.conv_1.stride, layer.conv_1.padding
+        self.norms = {"norm_1": layer.norm_1, "norm_2": layer.norm_2}
+
+    @staticmethod
+    def fits(layer: nn.Module) -> bool:
+        """Tell whether a layer can take this form."""
+        if not isinstance(layer, Encoder):
+            return False
+        return layer.conv_1.weight.device.type != "cpu" or layer.conv_1.out_channels < CPU_CHANNELS
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode, then average over each member's channels."""
+        x_BMFD = x.view(self.whole.members, -1, *x.shape[2:]).transpose(0, 1)
+        for convolution, norm in (("conv_1", "norm_1"), ("conv_2", "norm_2")):
+            # (M C, channels of one member's input, ...)
+            weight = self.parameter_of_all(f"{convolution}.weight").flatten(0, 1)
+            x_BMFD = F.conv2d(x_BMFD, weight, None, self.stride, self.padding, groups=self.whole.members)
+            x_BMFD = F.relu(self._normalised(x_BMFD, norm), inplace=True)
+        means_BMfd = x_BMFD.view(len(x_BMFD), self.whole.members, -1, *x_BMFD.shape[2:]).mean(dim=2)
+        return means_BMfd.transpose(0, 1).flatten(0, 1)
+
+    def _normalised(self, x_BMFD: Tensor, name: str) -> Tensor:
+        """Apply M batch normalisations, each with the statistics of its own true rows."""
+        layer = self.norms[name]
+        assert layer.momentum is not None, "a cumulative average would need each member's number of batches"
+        weight_MC, bias_MC = self.parameter_of_all(f"{name}.weight"), self.parameter_of_all(f"{name}.bias")
+        mean_MC, variance_MC = (
+            self.whole.stacked_buffer(f"{self.path}.{name}.running_{what}") for what in ("mean", "var")
+        )
+        self.whole.stacked_buffer(f"{self.path}.{name}.num_batches_tracked").add_(1)
+        momentum, epsilon = layer.momentum, layer.eps
+        if self.whole.rows is None:
+            flat = (mean_MC.view(-1), variance_MC.view(-1), weight_MC.reshape(-1), bias_MC.reshape(-1))
+            return F.batch_norm(x_BMFD, *flat, training=True, momentum=momentum, eps=epsilon)
+        out = []
+        members = zip(
+            x_BMFD.chunk(self.whole.members, dim=1),
+            mean_MC,
+            variance_MC,
+            weight_MC,
+            bias_MC,
+            self.whole.rows,
+            strict=True,
+        )
+        for x_BCFD, mean, variance, weight, bias, rows in members:
+            y_BCFD = F.batch_norm(
+                x_BCFD[:rows], mean, variance, weight, bias, training=True, momentum=momentum, eps=epsilon
+            )
+            out.append(F.pad(y_BCFD, (0, 0, 0, 0, 0, 0, 0, len(x_BCFD) - rows)))
+        return torch.cat(out, dim=1)
 
 
 class Transformer(nn.Module):
@@ -283,3 +368,78 @@ def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
             width = shrunk(n[size], n["stride"])
             found += divisor_problems(heads, n[heads], width, f"the token width {width} ({size} {n[size]} / {cells})")
     return found
+
+
+MAPS: Mapping[str, tuple[str, str]] = {
+    "time_transformer": ("t", "T-Trans attention"),
+    "frequency_transformer": ("f", "F-Trans attention"),
+    "time_frequency_transformer": ("tf", "TF-Trans attention"),
+}
+"""Parts with attention by their name in the module: the map's short name and its title."""
+
+
+def attention_maps(module: nn.Module, x_B1FD: Tensor, settings: Mapping[str, Value]) -> dict[str, AttentionMap]:
+    """Return the attention that bands, frames and patches of every segment receive, of the parts that there are."""
+    seen: dict[str, AttentionMap] = {}
+    step = int(settings["stride"]) ** 2
+
+    def keep(name: str, attention: MultiHeadAttention, inputs: tuple[Tensor, ...]) -> None:
+        weights = attention.weights(*inputs).double().cpu().numpy()
+        cells = _cells(name, weights, inputs[2], tuple(x_B1FD.shape[2:]), step)
+        short, title = MAPS[name]
+        unit = "attention received x |v|" if short == "tf" else "attention received (1: all alike)"
+        seen[name] = AttentionMap(short=short, title=title, unit=unit, cells=cells, weights=weights)
+
+    with ExitStack() as hooks:
+        for name in MAPS:
+            part = getattr(module, name, None)
+            if isinstance(part, Transformer):
+                last: Any = part.layers[-1]
+                hook = lambda layer, inputs, name=name: keep(name, layer, inputs)  # noqa: E731
+                hooks.enter_context(last.attention.register_forward_pre_hook(hook))
+        module(x_B1FD)
+    return {name: seen[name] for name in MAPS if name in seen}
+
+
+def _cells(name: str, weights: np.ndarray, v_BSE: Tensor, shape: tuple[int, ...], step: int) -> np.ndarray:
+    """Spread what each token receives over the cells of a segment: (segments, bands, frames)."""
+    received = weights.mean(axis=(1, 2)) * weights.shape[3]  # (segments, tokens)
+    if name == "time_transformer":
+        return np.array(np.broadcast_to(received[:, None, :], (len(received), *shape)))
+    if name == "frequency_transformer":
+        return np.array(np.broadcast_to(received[:, :, None], (len(received), *shape)))
+    patches = received[:, :, None] * np.abs(v_BSE.double().cpu().numpy())  # (segments, f, d)
+    bands, frames = (nearest(size, count, step) for size, count in zip(shape, patches.shape[1:], strict=True))
+    return np.array(patches[:, bands][:, :, frames])
+
+
+def nearest(size: int, count: int, step: int) -> np.ndarray:
+    """Return the patch of each of ``size`` cells: int64, shape (size,).
+
+    Patch j of a convolution with an odd kernel, padded alike on both sides, is centred at cell j * step.
+
+    >>> nearest(9, 3, 4).tolist()
+    [0, 0, 1, 1, 1, 1, 2, 2, 2]
+    """
+    return np.minimum((np.arange(size) + step // 2) // step, count - 1)
+
+
+MODEL = Network(
+    name="time_frequency_transformer",
+    title="Time-Frequency Transformer",
+    paper="wang2023tft",
+    ablations=ABLATIONS,
+    parts={
+        ablation: {f"{part.lower()}_trans": part in ablation.split("+") for part in ("T", "F", "TF")}
+        for ablation in ABLATIONS
+    },
+    cost={"T+F+TF": 1.0, "T+F": 0.7, "T+TF": 0.6, "F+TF": 0.7},
+    hyperparameters=HYPERPARAMETERS,
+    published={"n_mels": 80, "segment_frames": 80, "preemphasis": 0.97, "learning_rate": 0.001, "batch_size": 64},
+    ours={"dropout": "the paper states none"},
+    problems=problems,
+    published_epochs=1000,
+    build=builder("time_frequency_transformer", TimeFrequencyTransformer, HYPERPARAMETERS, problems),
+    attention=Attention(maps=attention_maps, ablations=ABLATIONS),
+)
+"""What tfser has to know of it."""

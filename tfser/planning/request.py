@@ -16,9 +16,6 @@ from tfser.planning.search_space import Space, refusals
 from tfser.planning.settings import fixed_settings, hyperparameters, is_published, published_settings
 from tfser.trial import ProtocolName, Value
 
-EPOCHS_WHERE_SILENT = 100
-"""Ours: epochs without --epochs where a paper states none (ATFNN's). Such rows are ``fixed``, not ``published``."""
-
 MOST_SEEDS, MOST_TRIALS, MOST_EPOCHS = 10_000, 1_000_000, 10_000_000
 """Ours: more than anyone needs, yet few enough that a slip of the finger cannot fill the memory with a plan."""
 
@@ -158,9 +155,7 @@ def fold_problems(request: Request, database: Database) -> list[str]:
 
 def epochs_of(request: Request, model: str) -> int:
     """Return the epochs that a model trains."""
-    if request.epochs is not None:
-        return request.epochs
-    return MODELS[model].published_epochs or EPOCHS_WHERE_SILENT
+    return MODELS[model].epochs if request.epochs is None else request.epochs
 
 
 def selection_of(request: Request, model: str) -> Selection:

@@ -1,13 +1,13 @@
 """The two papers' printed figures as values, read from ``published.yaml``.
 
-This module knows nothing of our own results. Percent in the file become fractions here, so that all figures have one
-unit.
+This module knows nothing of our own results. A model without a paper in that file says itself which parts it has.
+Percent in the file become fractions here, so that all figures have one unit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -39,6 +39,7 @@ class PublishedAblation:
     """One row of a paper's ablation table."""
 
     paper: str
+    """Key of the paper; empty where only the model itself declares the row."""
     model: str
     """Key of the model in tfser."""
     ablation: str
@@ -58,11 +59,37 @@ class Published:
     """Database to the emotions that the papers keep."""
     comparison: tuple[PublishedRow, ...]
     ablations: tuple[PublishedAblation, ...]
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """Names of models that no paper here names."""
+
+    def beside(self, models: Iterable[str]) -> Published:
+        """Return these figures with the title and the parts that each model without a paper here declares."""
+        missing = {*models} - {a.model for a in self.ablations}
+        if not missing:
+            return self
+        from tfser.models import MODELS  # here, because it imports torch
+
+        declared = [MODELS[model] for model in sorted(missing) if model in MODELS]
+        return replace(
+            self,
+            titles={**self.titles, **{model.name: model.title for model in declared}},
+            ablations=(
+                *self.ablations,
+                *(
+                    PublishedAblation(
+                        paper="", model=m.name, ablation=ablation, parts=m.parts.get(ablation, {}), figures={}
+                    )
+                    for m in declared
+                    for ablation in m.ablations
+                ),
+            ),
+        )
 
     def model_title(self, model: str) -> str:
-        """Return the method's name in its own paper; the key itself for a model without a paper."""
+        """Return the method's name in its own paper, else the one that it declares, else its key."""
         papers = {a.paper for a in self.ablations if a.model == model}
-        return next((row.method for row in self.comparison if row.own and row.paper in papers), model)
+        titles = (row.method for row in self.comparison if row.own and row.paper in papers)
+        return next(titles, self.titles.get(model, model))
 
     def row_title(self, model: str, ablation: str) -> str:
         """Return the method's name for tables: the paper's name, and the ablation unless it is the whole model."""
@@ -75,7 +102,10 @@ class Published:
 
     def is_full(self, model: str, ablation: str) -> bool:
         """Tell whether that ablation is the whole model."""
-        return any(a.ablation == ablation and all(a.parts.values()) for a in self.ablations_of(model))
+        rows = self.ablations_of(model)
+        return any(
+            row.ablation == ablation and (all(row.parts.values()) if row.parts else row is rows[0]) for row in rows
+        )
 
 
 def _fraction(percent: float | None) -> float | None:

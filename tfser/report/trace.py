@@ -58,7 +58,7 @@ def entries(results: Results) -> Iterator[Traced]:
         RecordError: a record contradicts itself or its row.
     """
     summaries = summarise(results)
-    rows = Rows(summaries, published.load())
+    rows = Rows(summaries, published.load().beside(s.configuration.model for s in summaries))
     for summary in summaries:
         yield from _of_row(results, summary, rows)
         yield from _of_folds(results, summary)

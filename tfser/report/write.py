@@ -94,8 +94,8 @@ def write(
         LessError: existing tables hold folds that these lack; they stay as they are.
         OSError: the folder cannot be written.
     """
-    figures = published.load()
     summaries = summarise(results)
+    figures = published.load().beside(s.configuration.model for s in summaries)
     if lost := lacking(folder, {s.configuration: len(s.done) for s in summaries}):
         raise LessError(
             f"the tables in {folder} are left as they are, because they hold folds that these would lack:\n  - "

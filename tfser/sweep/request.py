@@ -70,12 +70,13 @@ def _filled_in(options: Options) -> Options:
     o = options
     what_to_train = (o.model, o.ablation, o.epochs, o.fixed, o.space, o.trials)
     if o.databases == ["synthetic"] and all(value in (None, []) for value in what_to_train):
+        demo = packaged_files.data_folder("search_spaces") / "demo.yaml"
         return replace(
             o,
-            model=["time_frequency_transformer"],
+            model=[search_space_file.read(demo, _settings_by_model()).model],
             trials=3,
             epochs=16,
-            space=[packaged_files.data_folder("search_spaces") / "demo.yaml"],
+            space=[demo],
             name="synthetic" if o.name is None else o.name,
         )
     return replace(o, model=list(MODELS) if o.model is None else o.model, trials=o.trials or 0)
@@ -229,7 +230,7 @@ def _spaces(options: Options, request: planning_request.Request, problems: _Prob
             problems.append("--space: without --trials nothing is drawn from it; add --trials N")
         return {}
     models = [m for m in request.models if m in MODELS]
-    known = {model: settings.hyperparameters(model) for model in MODELS}
+    known = _settings_by_model()
     found: dict[str, search_space.Space] = {}
     for path in options.space or [packaged_files.data_folder("search_spaces") / f"{model}.yaml" for model in models]:
         try:
@@ -247,6 +248,11 @@ def _spaces(options: Options, request: planning_request.Request, problems: _Prob
         if model not in found and not problems:
             problems.append(f"--space: no file searches {model}; add one, or name the models with --model")
     return found
+
+
+def _settings_by_model() -> dict[str, dict[str, Hyperparameter]]:
+    """Return every setting that a search space can name, by model."""
+    return {model: settings.hyperparameters(model) for model in MODELS}
 
 
 def _places(options: Options) -> tuple[Place, Place]:

@@ -33,8 +33,8 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from tfser.errors import TrialError
+from tfser.models.stacked import StackedModel
 from tfser.training.determinism import precision_of, settled
-from tfser.training.stacked_model import StackedModel
 from tfser.training.training import Forward, Training, batches
 from tfser.trial import TrialSpec
 

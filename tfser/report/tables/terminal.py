@@ -36,7 +36,8 @@ def show(results: Results, console: Console) -> None:
     Raises:
         RecordError: a record contradicts itself or its row.
     """
-    summaries, figures = summarise(results), published.load()
+    summaries = summarise(results)
+    figures = published.load().beside(s.configuration.model for s in summaries)
     rows = Rows(summaries, figures)
     tables = comparison.tables(summaries, figures, rows)
     several = [

@@ -10,11 +10,9 @@ kernel does the work of M:
     Linear            one batched matrix product with M weights
     LayerNorm         one normalisation; M scales and shifts
     Conv2d            of patches that do not overlap: a batched matrix product of its patches
-    Encoder           of the Time-Frequency Transformer, on a GPU or narrow: convolutions in M groups, normalisation of
-                      M C channels
-    TEncoder          of the ATFNN, on a GPU without dropout: its M recurrences in step, two batched products per frame
-    any other         its members one by one, unchanged: the F-Encoder, wide encoders and the Bi-LSTM on a CPU, dropout,
-                      and all that a model gains later
+    any other         its members one by one, unchanged: recurrences, dropout, and all that a model gains later
+
+A layer with a method ``stacked_form() -> Form`` has the form that it names, which lies beside it in the model's file.
 
 If batches differ in size, batch normalisation and dropout take only a member's true rows, so that its numbers depend on
 no other member. The stacked parameters lie in one matrix, a row per member, and each member's own parameters are views
@@ -32,14 +30,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from tfser.models import atfnn, time_frequency_transformer
-
-CPU_CHANNELS = 8
-"""Fewest channels for which a CPU convolves an encoder's members one by one.
-
-Its kernels for that many channels are faster than those for groups (``python -m tfser.benchmark --only fused``).
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,130 +302,15 @@ class StackedPatches(StackedLayer):
         return out_MNC.view(n, f // high, t // wide, -1).permute(0, 3, 1, 2)
 
 
-class StackedEncoder(StackedLayer):
-    """``Encoder`` of the Time-Frequency Transformer: x (M B, 1, F, D) -> (M B, f or F, d or D).
-
-    Inside, the members are groups of channels: (B, M C, F, D).
-    """
-
-    def __init__(self, whole: StackedModel, path: str, layer: nn.Module) -> None:
-        super().__init__(whole, path, layer)
-        assert isinstance(layer, time_frequency_transformer.Encoder)
-        whole.wants(path)
-        self.stride, self.padding = layer.conv_1.stride, layer.conv_1.padding
-        self.norms = {"norm_1": layer.norm_1, "norm_2": layer.norm_2}
-
-    @staticmethod
-    def fits(layer: nn.Module) -> bool:
-        """Tell whether a layer can take this form."""
-        if not isinstance(layer, time_frequency_transformer.Encoder):
-            return False
-        return layer.conv_1.weight.device.type != "cpu" or layer.conv_1.out_channels < CPU_CHANNELS
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Encode, then average over each member's channels."""
-        x_BMFD = x.view(self.whole.members, -1, *x.shape[2:]).transpose(0, 1)
-        for convolution, norm in (("conv_1", "norm_1"), ("conv_2", "norm_2")):
-            # (M C, channels of one member's input, ...)
-            weight = self.parameter_of_all(f"{convolution}.weight").flatten(0, 1)
-            x_BMFD = F.conv2d(x_BMFD, weight, None, self.stride, self.padding, groups=self.whole.members)
-            x_BMFD = F.relu(self._normalised(x_BMFD, norm), inplace=True)
-        means_BMfd = x_BMFD.view(len(x_BMFD), self.whole.members, -1, *x_BMFD.shape[2:]).mean(dim=2)
-        return means_BMfd.transpose(0, 1).flatten(0, 1)
-
-    def _normalised(self, x_BMFD: Tensor, name: str) -> Tensor:
-        """Apply M batch normalisations, each with the statistics of its own true rows."""
-        layer = self.norms[name]
-        assert layer.momentum is not None, "a cumulative average would need each member's number of batches"
-        weight_MC, bias_MC = self.parameter_of_all(f"{name}.weight"), self.parameter_of_all(f"{name}.bias")
-        mean_MC, variance_MC = (
-            self.whole.stacked_buffer(f"{self.path}.{name}.running_{what}") for what in ("mean", "var")
-        )
-        self.whole.stacked_buffer(f"{self.path}.{name}.num_batches_tracked").add_(1)
-        momentum, epsilon = layer.momentum, layer.eps
-        if self.whole.rows is None:
-            flat = (mean_MC.view(-1), variance_MC.view(-1), weight_MC.reshape(-1), bias_MC.reshape(-1))
-            return F.batch_norm(x_BMFD, *flat, training=True, momentum=momentum, eps=epsilon)
-        out = []
-        members = zip(
-            x_BMFD.chunk(self.whole.members, dim=1),
-            mean_MC,
-            variance_MC,
-            weight_MC,
-            bias_MC,
-            self.whole.rows,
-            strict=True,
-        )
-        for x_BCFD, mean, variance, weight, bias, rows in members:
-            y_BCFD = F.batch_norm(
-                x_BCFD[:rows], mean, variance, weight, bias, training=True, momentum=momentum, eps=epsilon
-            )
-            out.append(F.pad(y_BCFD, (0, 0, 0, 0, 0, 0, 0, len(x_BCFD) - rows)))
-        return torch.cat(out, dim=1)
+Form = Callable[[StackedModel, str, nn.Module], StackedLayer]
+"""(whole, path of the layer, the first member's layer) -> the layer's form for all members."""
 
 
-class StackedRecurrence(StackedLayer):
-    """``TEncoder`` of the ATFNN without dropout: x (M B, T, E) -> (M B, 2 H).
-
-    Both directions of all members take each step together. On a GPU, one member's recurrence alone is hundreds of small
-    kernels one after another; all of them together need no more. On a CPU, a member's own LSTM is faster.
-    """
-
-    def __init__(self, whole: StackedModel, path: str, layer: nn.Module) -> None:
-        super().__init__(whole, path, layer)
-        assert isinstance(layer, atfnn.TEncoder)
-        # Stacked in every pass, not once: a member's own LSTM scores with cuDNN, which wants its weights in one piece.
-        self._lstms = [model.get_submodule(f"{path}.lstm") for model in whole.models]
-        self.layers, self.hidden = layer.lstm.num_layers, layer.lstm.hidden_size
-
-    @staticmethod
-    def fits(layer: nn.Module) -> bool:
-        """Tell whether a layer can take this form: on a GPU, without dropout between the layers of the LSTM."""
-        return isinstance(layer, atfnn.TEncoder) and not layer.lstm.dropout and next(layer.parameters()).is_cuda
-
-    def _weights(self, name: str, layer: int) -> Tensor:
-        """Stack a weight of all members and both directions: (M, 2, ...)."""
-        both: list[Tensor] = [
-            lstm.get_parameter(f"{name}_l{layer}{direction}") for lstm in self._lstms for direction in ("", "_reverse")
-        ]
-        return torch.stack(both).view(len(self._lstms), 2, *both[0].shape)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Read all frames in both directions and return the last states of the last layer."""
-        members, hidden = self.whole.members, self.hidden
-        x_MBTE = x.view(members, -1, *x.shape[1:])
-        segments, frames = x_MBTE.shape[1:3]
-        h_NBH = x.new_zeros(2 * members, segments, hidden)  # N = M x directions
-        for layer in range(self.layers):
-            x_MRE = x_MBTE.transpose(1, 2).flatten(1, 2)[:, None]  # R = T B rows, frame by frame
-            bias_M21G = (self._weights("bias_ih", layer) + self._weights("bias_hh", layer))[:, :, None]
-            # G = 4 H: what a step adds to its gates, for all frames.
-            in_M2RG = x_MRE @ self._weights("weight_ih", layer).mT + bias_M21G
-            in_M2TBG = in_M2RG.view(members, 2, frames, segments, -1)
-            # The second direction runs backwards.
-            in_NTBG = torch.stack([in_M2TBG[:, 0], in_M2TBG[:, 1].flip(1)], dim=1).flatten(0, 1)
-            recurrent_NHG = self._weights("weight_hh", layer).flatten(0, 1).mT.contiguous()
-            h_NBH, c_NBH = x.new_zeros(2 * members, segments, hidden), x.new_zeros(2 * members, segments, hidden)
-            states = []
-            for in_NBG in in_NTBG.unbind(1):
-                update, forget, candidate, output = torch.baddbmm(in_NBG, h_NBH, recurrent_NHG).chunk(4, dim=2)
-                c_NBH = forget.sigmoid() * c_NBH + update.sigmoid() * candidate.tanh()
-                h_NBH = output.sigmoid() * c_NBH.tanh()
-                states.append(h_NBH)
-            if layer + 1 < self.layers:
-                states_M2TBH = torch.stack(states, dim=1).view(members, 2, frames, segments, hidden)
-                x_MBTE = torch.cat([states_M2TBH[:, 0], states_M2TBH[:, 1].flip(1)], dim=3).transpose(1, 2)
-        return h_NBH.view(members, 2, segments, hidden).transpose(1, 2).reshape(-1, 2 * hidden)
-
-
-def _form(layer: nn.Module) -> Callable[[StackedModel, str, nn.Module], StackedLayer] | None:
+def _form(layer: nn.Module) -> Form | None:
     """Return how a layer is stacked; ``None`` if that is decided for its parts."""
-    if isinstance(layer, atfnn.FEncoder):
-        return OneByOne  # it uses its parts' weights itself, on long sequences: there are no small kernels to gather
-    if isinstance(layer, atfnn.TEncoder):
-        return StackedRecurrence if StackedRecurrence.fits(layer) else OneByOne
-    if isinstance(layer, time_frequency_transformer.Encoder):
-        return StackedEncoder if StackedEncoder.fits(layer) else OneByOne
+    declared: Callable[[], Form] | None = getattr(layer, "stacked_form", None)
+    if declared is not None:
+        return declared()
     if isinstance(layer, nn.Linear):
         return StackedLinear
     if (

@@ -1,0 +1,128 @@
+"""What a model is: everything that tfser has to know of one, declared in the model's own file.
+
+A ``Network`` is trained by tfser, in epochs, on segments. ``Model`` holds what does not depend on how a model learns.
+No other room knows a model by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from torch import Tensor, nn
+
+from tfser.errors import RequestError
+from tfser.trial import Hyperparameter, Value
+
+FeatureSet = Literal["log_mel"]
+"""What a model can read of an utterance; each is a file of ``tfser/features/``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One method of telling emotions: its names, its ablations and its settings."""
+
+    name: str
+    """The key in ``MODELS``."""
+    title: str
+    """Its name in tables."""
+    paper: str | None
+    """Key in ``results/published.yaml``; ``None`` for a model without a paper there."""
+    features: FeatureSet = "log_mel"
+    """What it reads of an utterance."""
+    ablations: tuple[str, ...]
+    """Their names, the full model first."""
+    parts: Mapping[str, Mapping[str, bool]]
+    """Of each ablation: the parts in the order of the ablation table's columns, and whether this ablation has them."""
+    cost: Mapping[str, float]
+    """Of each ablation: seconds of training per frame beside those of the other models; 1.0 where it is not given.
+
+    It is the cost at the published sizes on one CPU core, relative to the full Time-Frequency Transformer and rounded.
+    It sets the order in which trials begin and changes no number, so that a guess will do.
+    """
+    hyperparameters: Mapping[str, Hyperparameter]
+    """Settings of the model itself; the defaults are the published ones."""
+    published: Mapping[str, Value]
+    """Settings of front end and training that this model has by default; the paper's, but for those in ``ours``."""
+    ours: Mapping[str, str]
+    """Settings on which the paper is silent, ``epochs`` among them: why ours has the default that it has."""
+    problems: Callable[[str, Mapping[str, Value]], list[str]]
+    """Every reason why (ablation, settings) cannot be built, in words; empty if they can."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionMap:
+    """What one part of a model attends to, in every segment."""
+
+    short: str
+    """Its name in columns: ``f``, ``t`` or ``tf``."""
+    title: str
+    """The paper's name of the map."""
+    unit: str
+    """The meaning of its values, in words."""
+    cells: np.ndarray
+    """float64, shape (segments, bands, frames of a segment)."""
+    weights: np.ndarray
+    """What the layer computed, in its own shape; segments come first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """The attention maps of a model, and how they are read."""
+
+    maps: Callable[[nn.Module, Tensor, Mapping[str, Value]], Mapping[str, AttentionMap]]
+    """(module, its input, settings) -> the maps by the name of their part, in the paper's order.
+
+    It runs the module once and leaves no hook behind. An ablation without attention has no map.
+    """
+    ablations: tuple[str, ...]
+    """Those that have a map."""
+    lacking: str = "no attention"
+    """What the other ablations have, in words."""
+    line_hz: float | None = None
+    """Frequency at which the paper's figure divides high from low frequencies with a line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network(Model):
+    """A model that is an ``nn.Module`` over a batch of segments, trained in epochs."""
+
+    published_epochs: int | None
+    """Published number of epochs; ``None`` if the paper does not state it."""
+    epochs_where_silent: int = 100
+    """Ours: epochs without --epochs where the paper states none. Such rows are ``fixed``, not ``published``."""
+    build: Callable[[str, Mapping[str, Value], int], nn.Module]
+    """(ablation, settings with n_mels and segment_frames, number of emotions) -> a module with fresh parameters.
+
+    The parameters come from torch's current random state. Settings of other models are ignored. It raises
+    ``RequestError`` with all of ``problems``. Input of the module: float (batch, 1, n_mels, segment_frames); output:
+    logits (batch, emotions). A layer of it may say how several networks compute it as one: ``tfser.models.stacked``.
+    """
+    attention: Attention | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that it trains without --epochs."""
+        return self.epochs_where_silent if self.published_epochs is None else self.published_epochs
+
+
+def builder(
+    name: str,
+    module: Callable[..., nn.Module],
+    hyperparameters: Mapping[str, Hyperparameter],
+    problems: Callable[[str, Mapping[str, Value]], list[str]],
+) -> Callable[[str, Mapping[str, Value], int], nn.Module]:
+    """Return a ``build`` that passes settings by name to the arguments of ``module``."""
+
+    def build(ablation: str, settings: Mapping[str, Value], emotions: int) -> nn.Module:
+        found = problems(ablation, settings)
+        if emotions < 2:
+            found = [*found, f"emotions: {emotions} is not at least 2"]
+        if found:
+            raise RequestError(f"{name} {ablation}", found)
+        arguments = {key: settings[key] for key in (*hyperparameters, "n_mels", "segment_frames")}
+        return module(ablation=ablation, emotions=emotions, **arguments)
+
+    return build
