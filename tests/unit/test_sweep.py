@@ -126,7 +126,7 @@ def test_the_end_of_a_sweep_says_how_much_of_the_time_its_worker_was_at_trials(t
     assert 0 < workers["busy_share"] <= 1
     assert workers["busy_share"] == pytest.approx(workers["busy_s"] / workers["available_s"])
     assert sweep_command.main(call) == 0
-    assert "from the first start" not in capsys.readouterr().out, "nothing was trained"
+    assert "Workers busy" not in capsys.readouterr().out, "nothing was trained"
     assert json.loads((tmp_path / "u" / "sweep.json").read_text())["workers"]["busy_share"] is None
 
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 PLANTED = {
-    "an option": (r"\barguments\.checkpoint\b", "arguments.chekpoint"),
+    "an option": (r"\boptions\.checkpoint\b", "options.chekpoint"),
     "a field of a record": (r"\brecord\.curves\b", "record.curvs"),
     "a status": (r'\bstatus == "done"', 'status == "dnoe"'),
     "a purpose": (r'\bpurpose == "search"', 'purpose == "serach"'),
