@@ -319,6 +319,7 @@ def shown():
     return [long, short]
 
 
+@pytest.mark.full
 def test_equal_values_give_equal_bytes_whatever_a_persons_settings_are(shown, tmp_path):
     for one in shown:
         first = figure.write(one, tmp_path / "a")
@@ -332,6 +333,7 @@ def test_equal_values_give_equal_bytes_whatever_a_persons_settings_are(shown, tm
     assert re.fullmatch(r"[A-Za-z0-9_+-]+", shown[0].name)
 
 
+@pytest.mark.full
 def test_csv_and_npz_hold_what_is_drawn(shown, tmp_path):
     for one in shown:
         _, table, arrays = figure.write(one, tmp_path)

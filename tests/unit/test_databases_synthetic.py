@@ -75,6 +75,7 @@ def test_making_all_of_it_takes_seconds(database: Database) -> None:
     assert time.process_time() - begun < 6  # 1.2 s on one core; the rest is for slower machines
 
 
+@pytest.mark.full
 def test_a_nearest_centroid_of_average_spectra_stays_far_from_solving_it(
     database: Database, samples: list[np.ndarray]
 ) -> None:

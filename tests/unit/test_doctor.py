@@ -1029,6 +1029,7 @@ def test_the_moments_training_is_of_the_first_model_that_there_is(monkeypatch):
     assert probe.training() == "RuntimeError: built ATFNN with 128 units"
 
 
+@pytest.mark.full
 def test_what_is_sent_to_nodes_needs_nothing_but_the_standard_library_to_begin_with():
     """Another tfser, or none, may be there."""
     from ray import cloudpickle

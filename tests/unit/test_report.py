@@ -94,6 +94,7 @@ def test_percent_rounds_the_value_and_not_its_binary_neighbour():
 # --- bytes ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_equal_results_in_another_order_and_under_another_name_give_equal_bytes(tmp_path):
     rows = [configuration(), configuration(ablation="T+F", seeds=(0, 1)), *paper_rows("casia")]
     results = sweep(*rows)

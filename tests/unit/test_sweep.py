@@ -214,6 +214,7 @@ def test_an_interrupted_sweep_ends_like_one_that_was_not(tiny_manifest, tmp_path
     assert len(ids) == len(set(ids)) == 4 * 2 + 4
 
 
+@pytest.mark.full
 def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_path, capsys):
     call = arguments(tiny_manifest, tmp_path, "--name", "f", epochs="1")
     epoch = Training.run_epoch

@@ -163,6 +163,7 @@ def test_two_emotions_in_chinese_are_two_metrics_of_a_run(place):
     }
 
 
+@pytest.mark.full
 def test_long_names_of_parts_of_a_database_stay_apart(place):
     """MLflow links a run to one dataset of a name, and takes 500 characters."""
     c = row()
@@ -652,8 +653,8 @@ def test_pauses_grow_and_are_bounded(fake, monkeypatch):
     fake.down = ConnectionRefusedError("refused")
     m = Outbox(fake.make, lambda text: None)
     pauses = []
-    settle = m._settle
-    monkeypatch.setattr(m, "_settle", lambda *attempt: pauses.append(settle(*attempt)) or pauses[-1])
+    noted = m._noted
+    monkeypatch.setattr(m, "_noted", lambda *attempt: pauses.append(noted(*attempt)) or pauses[-1])
     put(m, "a")
     wait_for(lambda: len(pauses) > 5)
     m.abandon()
