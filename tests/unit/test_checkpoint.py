@@ -72,7 +72,7 @@ def test_a_checkpoint_that_cannot_be_used_counts_as_none(pack, tmp_path, monkeyp
     elif damage == "other version":
         monkeypatch.setattr(run_trial, "versions", lambda: {"torch": "1.0"})
     else:
-        monkeypatch.setattr(run_trial, "_device_name", lambda: "another device")
+        monkeypatch.setattr(run_trial, "device_name", lambda: "another device")
     assert run_trial.run(asked).resumed_at_epoch == 0
 
 

@@ -9,23 +9,22 @@ import json
 import os
 import platform
 import socket
-import sysconfig
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from tfser import __version__
 from tfser.errors import MachineError, TrialError, in_a_line
 from tfser.evaluation import folds, leaky_protocols
 from tfser.evaluation.scores import scores
 from tfser.execution import known_sound
+from tfser.execution.faults import of_the_machine, out_of_memory
+from tfser.execution.this_machine import device, device_name, versions
 from tfser.features.pack import DAMAGED, Pack
 from tfser.models import MODELS
 from tfser.record import (
@@ -134,11 +133,6 @@ def _sides(pack: Pack, spec: TrialSpec) -> tuple[list[int], list[int]]:
     if "random_split" in spec.leaks:
         return leaky_protocols.random_split(pack.utterances, spec.protocol, spec.fold)
     return folds.split(pack.utterances, spec.protocol, spec.fold, spec.validation)
-
-
-def device() -> torch.device:
-    """Return the GPU where Ray or the user left one visible, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def run(task: Task) -> Outcome:
@@ -262,14 +256,14 @@ class _Trial:
         self._started_unix = time.time()
         self._machine = Machine(
             host=socket.gethostname(),
-            device=_device_name(),
+            device=device_name(),
             system=platform.platform(),
             circumstances={**circumstances, **task.machine},
         )
         self._checkpoint = Checkpoint(
             task.storage / "checkpoints",
             task.spec.trial_id,
-            {**versions(), "device": _device_name(), "layout": _LAYOUT},
+            {**versions(), "device": device_name(), "layout": _LAYOUT},
         )
         self._best: tuple[Record, Mapping[str, torch.Tensor]] | None = None
         """For an oracle trial: the record and weights of its best epoch so far."""
@@ -422,46 +416,6 @@ class _Trial:
         self._saved = time.monotonic()
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that a process or its GPU has too little memory."""
-    # PyTorch raises a plain RuntimeError where the CPU's memory, or that of a GPU library, is used up.
-    said = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in said)
-
-
-_DEVICE_FAULTS = (
-    "CUDA error",
-    "CUDA driver",
-    "CUDA-capable",
-    "CUDA GPU",
-    "CUBLAS_STATUS",
-    "CUDNN_STATUS",
-    "cuDNN error",
-    "HIP error",
-)
-"""Words in PyTorch's errors about a GPU that does not work, or whose context is broken for every later trial."""
-
-_ACCOUNT_FAULTS = ("getpwuid()", "home directory")
-"""Words in Python's errors about an account that the system does not know."""
-
-_SYSTEM_MODULES = tuple(
-    f"{sysconfig.get_path('stdlib')}/{name}.py" for name in ("getpass", "pathlib", "posixpath", "shutil", "tempfile")
-)
-"""Modules that ask the system for accounts, homes and files; an error raised there is not the trial's fault."""
-
-
-def of_the_machine(error: BaseException) -> bool:
-    """Return whether an error is a fault of this machine or its software, and not of the trial."""
-    if isinstance(error, TrialError):
-        return False
-    if isinstance(error, (OSError, ImportError)) or any(
-        words in str(error) for words in (*_DEVICE_FAULTS, *_ACCOUNT_FAULTS)
-    ):
-        return True
-    files = {frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)}
-    return any(name.startswith("<frozen importlib.") or name in _SYSTEM_MODULES for name in files)
-
-
 def _write_log(task: Task, failure: Failure) -> Place:
     """Write the error that is being handled for a person to read; return the path."""
     path = task.storage / "logs" / f"{task.spec.trial_id}.log"
@@ -488,18 +442,3 @@ def _known_sound(training: Training, spec: TrialSpec) -> tuple[float, ...]:
         return ()
     heard = known_sound.scores(training.scorer, spec.settings)
     return tuple(heard) if np.isfinite(heard).all() else ()
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that can change a number."""
-    return {
-        "tfser": __version__,
-        "python": platform.python_version(),
-        **{n: version(n) for n in ("torch", "torchaudio", "numpy")},
-    }
-
-
-def _device_name() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name(0)
-    return platform.processor() or platform.machine()

@@ -9,8 +9,8 @@ from dataclasses import fields
 from typing import Any
 
 from tfser.errors import counted
-from tfser.execution.run_trial import versions
 from tfser.execution.schedule import Schedule
+from tfser.execution.this_machine import versions
 from tfser.execution.worker_usage import Usage
 from tfser.search.history import History
 from tfser.storage.passwords import redacted

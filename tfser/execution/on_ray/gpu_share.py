@@ -16,6 +16,8 @@ from typing import Any
 import torch
 
 from tfser.execution import run_trial
+from tfser.execution.faults import out_of_memory
+from tfser.execution.this_machine import device
 from tfser.features.pack import Pack
 from tfser.models import MODELS
 from tfser.training.training import SCORING_SEGMENTS, Training, TrialData
@@ -104,12 +106,12 @@ def probe(task: run_trial.Task, cuda: Any = torch.cuda) -> Probe:
             spec.settings,
             0,
             1,
-            run_trial.device(),
+            device(),
         )
         training.run_epoch()
         training.score(at_once=SCORING_SEGMENTS)
     except Exception as error:
-        if run_trial.out_of_memory(error):
+        if out_of_memory(error):
             raise MemoryError(str(error)) from error
         raise
     cuda.synchronize()

@@ -1,0 +1,31 @@
+"""What a record says of where it was made: versions and device."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+
+import torch
+
+from tfser import __version__
+
+
+def device() -> torch.device:
+    """Return the GPU where Ray or the user left one visible, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that can change a number."""
+    return {
+        "tfser": __version__,
+        "python": platform.python_version(),
+        **{n: version(n) for n in ("torch", "torchaudio", "numpy")},
+    }
+
+
+def device_name() -> str:
+    """Return the name of the GPU, else of the CPU's kind."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    return platform.processor() or platform.machine()
