@@ -38,7 +38,7 @@ from tfser.storage.places import commit_text
 from tfser.tracking.outbox import Outbox
 from tfser.trial import TrialSpec
 
-MODEL = "time_frequency_transformer"
+MODEL = next(iter(MODELS))
 
 
 def measure(scale: Scale) -> list[Figure]:

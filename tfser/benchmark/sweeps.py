@@ -38,7 +38,7 @@ from tfser.storage.places import absolute
 from tfser.training.training import Training, TrialData
 from tfser.trial import TrialSpec
 
-MODEL = "time_frequency_transformer"
+MODEL = next(iter(MODELS))
 SETTINGS = (("batch_size", "32"), ("channels", "16"))
 
 
@@ -145,7 +145,9 @@ def _train_when_told(pipe: Connection, epochs: int) -> None:
     frames = np.random.default_rng(0).normal(size=(count * length, int(settings["n_mels"]))).astype(np.float32)
     rows = tuple((i * length, length, i % 4) for i in range(count))
     data = TrialData(frames=frames, emotions=("a", "b", "c", "d"), train=rows, scored=rows[:1])
-    training = Training(lambda: MODELS[MODEL].build("T+F+TF", settings, 4), data, settings, 0, 1, torch.device("cpu"))
+    training = Training(
+        lambda: MODELS[MODEL].build(MODELS[MODEL].ablations[0], settings, 4), data, settings, 0, 1, torch.device("cpu")
+    )
     while True:
         try:
             pipe.recv()

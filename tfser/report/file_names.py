@@ -20,8 +20,8 @@ def file_names(
         keys: the keys that need names.
         words: returns the part of a key that its name shows; by default all of it.
 
-    >>> file_names([("emodb", "speaker", "atfnn", "ATFNN", "nested")])
-    {('emodb', 'speaker', 'atfnn', 'ATFNN', 'nested'): 'emodb_speaker_atfnn_atfnn_nested'}
+    >>> file_names([("emodb", "speaker", "mine", "T+F", "nested")])
+    {('emodb', 'speaker', 'mine', 'T+F', 'nested'): 'emodb_speaker_mine_t+f_nested'}
     """
     once = list(dict.fromkeys(keys))
     clean = ["_".join(re.sub(r"[^a-z0-9_+-]+", "-", part.lower()) for part in words(key))[:140] for key in once]
