@@ -11,8 +11,9 @@ from tests.helpers.tiny import SMALL, write_tiny
 from tfser.databases import load
 from tfser.evaluation import uncertainty
 from tfser.features import log_mel
+from tfser.features.log_mel import FrontEnd
 from tfser.features.segments import as_tensor
-from tfser.features.store import FeatureStore, FrontEnd, audio_digests
+from tfser.features.store import FeatureStore, audio_digests
 from tfser.final_models import model
 from tfser.training import training
 

@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tfser.errors import RequestError, unknown
-from tfser.models import MODELS, Network
+from tfser.features.log_mel import FrontEnd
+from tfser.models import NETWORKS, Network
 from tfser.planning.request import MOST_EPOCHS
-from tfser.planning.settings import front_end, hyperparameters, published_settings
+from tfser.planning.settings import build_settings, hyperparameters, published_settings
 from tfser.report import published
 from tfser.report.tables.ablation import part_title
 from tfser.text.streams import take_any_text
@@ -60,13 +61,13 @@ def main(argv: list[str] | None = None) -> int:
     take_any_text()
     arguments = parser().parse_args(argv)
     try:
-        if arguments.command == "describe" and arguments.name not in MODELS:
-            raise RequestError("NAME", [unknown("NAME", arguments.name, MODELS)])
+        if arguments.command == "describe" and arguments.name not in NETWORKS:
+            raise RequestError("NAME", [unknown("NAME", arguments.name, NETWORKS)])
         if arguments.command == "list":
-            models = [in_short(model) for model in MODELS.values()]
+            models = [in_short(model) for model in NETWORKS.values()]
             print(json.dumps(models)) if arguments.json else _list(models)
         else:
-            model = in_full(MODELS[arguments.name])
+            model = in_full(NETWORKS[arguments.name])
             print(json.dumps(model)) if arguments.json else _describe(model)
     except RequestError as error:
         print(error, file=sys.stderr)
@@ -89,7 +90,7 @@ def in_short(model: Network) -> dict[str, Any]:
 
 def in_full(model: Network) -> dict[str, Any]:
     """Return what ``describe`` says of a model, as JSON values; a published value is null where the paper is silent."""
-    first = next(iter(MODELS.values()))
+    first = next(iter(NETWORKS.values()))
     unit = first.cost.get(first.ablations[0], 1.0)
     settings = published_settings(model.name)
     epochs = Hyperparameter(default=model.epochs, low=1, high=MOST_EPOCHS, help="passes over the training segments")
@@ -98,7 +99,7 @@ def in_full(model: Network) -> dict[str, Any]:
         "title": model.title,
         "paper": model.paper,
         "paper_title": published.load().papers.get(model.paper or ""),
-        "features": {"name": model.features, **asdict(front_end(settings))},
+        "features": {"name": model.features, **asdict(FrontEnd.of(settings))},
         "emotions": EMOTIONS,
         "cost_relative_to": f"{first.title} {first.ablations[0]}",
         "ablations": [
@@ -151,7 +152,7 @@ def _setting(model: Network, name: str, hyperparameter: Hyperparameter, printed:
 def parameters(model: Network, ablation: str) -> int:
     """Count the trained numbers of an ablation with published settings, without allocating them."""
     with torch.device("meta"):
-        module = model.build(ablation, published_settings(model.name), EMOTIONS)
+        module = model.build(ablation, build_settings(model, published_settings(model.name)), EMOTIONS)
     return sum(parameter.numel() for parameter in module.parameters())
 
 

@@ -140,7 +140,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except RequestError as error:
         problems += _flat(error)
     try:
-        utterances = read(arguments.files, model.front_end if model else FrontEnd())
+        utterances = read(arguments.files, model.extractor if model else FrontEnd())
     except RequestError as error:
         problems += error.problems
     if problems or model is None:

@@ -58,6 +58,11 @@ class Hyperparameter:
     """Largest legal value (numbers only)."""
     choices: tuple[str, ...] = ()
     """Every legal word (strings only)."""
+    implied: Value | None = None
+    """What the code did before this setting existed; ``None`` for a setting that was always there.
+
+    At that value a trial's spec leaves the setting out, so that a trial keeps the id that it had before.
+    """
 
     def problem(self, value: object) -> str | None:
         """Return why ``value`` is refused; ``None`` where it is legal."""
@@ -118,13 +123,18 @@ class TrialSpec:
     validation: tuple[str, ...] = ()
     """The validation speakers of a search trial: not trained on, scored after every epoch."""
     model: str
-    """A key of ``tfser.models.MODELS``."""
+    """The model's name."""
+    source: str = ""
+    """Digest of the model's source (``tfser.models.sources``); empty for a model that is built in."""
     ablation: str
     """One of the model's ablations."""
     seed: int
     epochs: int
     hyperparameters: tuple[tuple[str, Value], ...]
-    """Every setting with its value, sorted by name. It includes the defaults, because they may change."""
+    """Every setting with its value, sorted by name. It includes the defaults, because they may change.
+
+    Only a setting at its ``implied`` value is left out; ``tfser.planning.settings.complete`` adds it.
+    """
     numerics: int = NUMERICS_VERSION
     leaks: tuple[Leak, ...] = ()
     """The trial's leaks, sorted; an honest trial has none."""
@@ -165,7 +175,7 @@ class TrialSpec:
         return self._id
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the spec as JSON values, without ``leaks`` for an honest trial, whose id is older than that field."""
+        """Return the spec as JSON values; ``source`` and ``leaks`` are younger than ids; empty ones are left out."""
         return {
             "database": self.database,
             "database_digest": self.database_digest,
@@ -174,6 +184,7 @@ class TrialSpec:
             "purpose": self.purpose,
             "validation": list(self.validation),
             "model": self.model,
+            **({"source": self.source} if self.source else {}),
             "ablation": self.ablation,
             "seed": self.seed,
             "epochs": self.epochs,

@@ -19,7 +19,8 @@ from tfser.benchmark import made_up
 from tfser.databases import load
 from tfser.errors import RequestError
 from tfser.execution import run_trial
-from tfser.features.store import FeatureStore, FrontEnd, audio_digests
+from tfser.features.log_mel import FrontEnd
+from tfser.features.store import FeatureStore, audio_digests
 from tfser.search import journal
 from tfser.storage import local_copies, places, sweep_lock
 from tfser.storage.checkpoints import Checkpoint

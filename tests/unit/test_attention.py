@@ -19,13 +19,13 @@ from PIL import Image
 from tests.helpers.equations import Weights, encode, encoder_layers, f_encoder, group_weights, linear, softmax
 from tests.helpers.tiny import SET_SMALL
 from tfser.attention import command, figure
-from tfser.attention.maps import Chosen, attend, band_centres_hz, look, over_utterance
+from tfser.attention.maps import Chosen, attend, look, over_utterance
 from tfser.audio.files import Waveform
 from tfser.benchmark import made_up
 from tfser.errors import RequestError
 from tfser.features.log_mel import FrontEnd, log_mel
 from tfser.final_models.find import Source, find
-from tfser.final_models.model import Blueprint, FinalModel, centre_s
+from tfser.final_models.model import Blueprint, FinalModel
 from tfser.models import MODELS
 from tfser.models.atfnn import SPLIT_HZ
 from tfser.models.time_frequency_transformer import nearest
@@ -99,7 +99,7 @@ def final(name, ablation, sizes, database="tiny", seed=0):
 
 
 def frames_of(model, count, seed=1):
-    return np.random.default_rng(seed).normal(size=(count, model.front_end.n_mels)).astype(np.float32)
+    return np.random.default_rng(seed).normal(size=(count, model.extractor.n_mels)).astype(np.float32)
 
 
 def prepared(model, record, frames, taken):
@@ -259,9 +259,9 @@ def test_a_cell_is_the_mean_of_all_segments_that_show_it(frames, length, hop):
 def test_bands_are_centred_where_the_front_ends_triangles_peak():
     front_end = FrontEnd(n_mels=80)
     fine = torchaudio.functional.melscale_fbanks(80001, 0.0, 8000.0, 80, 16000)  # every 0.1 Hz
-    np.testing.assert_allclose(band_centres_hz(front_end), fine.argmax(dim=0).numpy() / 10, atol=0.2)
+    np.testing.assert_allclose(front_end.band_centres_hz, fine.argmax(dim=0).numpy() / 10, atol=0.2)
     # Figure 6 of the ATFNN paper: band 50 lies around 2700 Hz.
-    assert abs(band_centres_hz(front_end)[49] - SPLIT_HZ) < 100
+    assert abs(front_end.band_centres_hz[49] - SPLIT_HZ) < 100
 
 
 def test_a_frames_time_is_where_a_click_is_loudest():
@@ -271,7 +271,7 @@ def test_a_frames_time_is_where_a_click_is_loudest():
         samples[0, round(at * 16000)] = 1.0
         frames = log_mel(Waveform(samples, 16000), front_end)
         loudest = frames.sum(axis=1).argmax()
-        times = centre_s(front_end, np.arange(len(frames)))
+        times = front_end.first_s + np.arange(len(frames)) * front_end.hop_s
         assert loudest == np.abs(times - at).argmin()
 
 
@@ -451,7 +451,7 @@ def test_lost_features_of_a_known_database_are_made_anew(tmp_path):
     place = Source(storage=tmp_path, results=tmp_path)
     (chosen,) = command.utterances(model, record, [utterance.id], place, None)
     with settled(torch.device("cpu")):
-        np.testing.assert_array_equal(chosen.frames, log_mel(database.read(utterance), model.front_end))
+        np.testing.assert_array_equal(chosen.frames, log_mel(database.read(utterance), model.extractor))
     assert chosen.about == f"{utterance.emotion}, speaker {utterance.speaker} (among the training speakers)"
     right = model.score(chosen.frames).probabilities
 

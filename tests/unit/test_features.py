@@ -22,10 +22,10 @@ from tfser.databases.reader import harmful
 from tfser.errors import RequestError
 from tfser.evaluation import folds
 from tfser.features import store as features_store
-from tfser.features.log_mel import FLOOR, LARGEST_TERM, _resampler, log_mel, rate_ratio
+from tfser.features.log_mel import FLOOR, LARGEST_TERM, FrontEnd, _resampler, log_mel, rate_ratio
 from tfser.features.pack import Pack
 from tfser.features.segments import segment_frames
-from tfser.features.store import FeatureStore, FrontEnd, audio_digests
+from tfser.features.store import FeatureStore, audio_digests
 from tfser.storage import places
 from tfser.training.determinism import settled
 

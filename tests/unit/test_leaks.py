@@ -24,7 +24,8 @@ from tfser.evaluation import leaky_protocols
 from tfser.evaluation.folds import folds
 from tfser.execution import run_trial
 from tfser.execution.results import Results
-from tfser.features.store import FeatureStore, FrontEnd, audio_digests
+from tfser.features.log_mel import FrontEnd
+from tfser.features.store import FeatureStore, audio_digests
 from tfser.final_models import find
 from tfser.leaks import command
 from tfser.leaks.plan import ROWS, make

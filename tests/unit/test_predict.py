@@ -155,7 +155,7 @@ def test_scoring_leaves_the_callers_random_state_alone(done, tiny_manifest):
     expected = torch.rand(3)
     torch.manual_seed(5)
     model = find.load(record, Ledger(done / ".tfser" / "ledger"))
-    (frames,) = read([tiny_manifest.parent / "anna" / "calm0.wav"], model.front_end)
+    (frames,) = read([tiny_manifest.parent / "anna" / "calm0.wav"], model.extractor)
     model.score(frames)
     assert torch.equal(torch.rand(3), expected)
 

@@ -11,6 +11,7 @@ from tfser.execution.schedule import Done, Schedule
 from tfser.execution.waiting_trials import AGAIN, FIRST, Ready
 from tfser.execution.worker_usage import Usage
 from tfser.features.store import FeatureStore, audio_digests
+from tfser.models import MODELS
 from tfser.planning import plan, request
 from tfser.planning import settings as planning_settings
 from tfser.record import Curves, Pruned, Record, Scores
@@ -147,7 +148,7 @@ def test_a_trial_that_comes_up_later_joins_others_of_its_key(tiny):
 
 
 def test_work_grows_with_epochs_segments_and_what_the_model_costs(tiny, tmp_path):
-    wanted = planning_settings.front_end(planning_settings.published_settings(MODEL))
+    wanted = planning_settings.extractor(MODELS[MODEL], planning_settings.published_settings(MODEL))
     pack = FeatureStore(tmp_path).ensure(tiny, audio_digests(tiny), wanted)
     work = trial_work.Work({("tiny", wanted): pack})
 

@@ -18,7 +18,8 @@ from tests.helpers.tiny import SMALL, write_tiny
 from tfser import collect
 from tfser.databases import load
 from tfser.execution import run_trial
-from tfser.features.store import FeatureStore, FrontEnd, audio_digests
+from tfser.features.log_mel import FrontEnd
+from tfser.features.store import FeatureStore, audio_digests
 from tfser.leaks import command as leaks_command
 from tfser.models import MODELS
 from tfser.storage import packaged_files

@@ -83,7 +83,7 @@ def _from_corpus(model: FinalModel, wanted: Sequence[str], data: Place | None, w
     with settled(torch.device("cpu")):
         for u in database.utterances:
             if u.id in wanted:
-                frames, wrong = extract(database, u, model.front_end)
+                frames, wrong = extract(database, u, model.extractor)
                 problems += wrong
                 found[u.id] = (frames, u.speaker, u.session, u.emotion)
     if problems:
@@ -166,7 +166,7 @@ def _run(arguments: argparse.Namespace) -> int:
             "tfser attention", [f"nothing to look at; name --utterance ID or --file FILE ({_suggested(record)})"]
         )
     chosen = utterances(model, record, arguments.utterance, place, arguments.data) if arguments.utterance else []
-    for path, frames in zip(arguments.file, read(arguments.file, model.front_end), strict=True):
+    for path, frames in zip(arguments.file, read(arguments.file, model.extractor), strict=True):
         chosen.append(Chosen(name=path.name, frames=frames, about="a file"))
     looked = [look(model, one, arguments.segment) for one in chosen]
     out = place.results / "attention" if arguments.out is None else arguments.out

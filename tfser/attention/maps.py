@@ -21,9 +21,8 @@ from tfser.attention import figure
 from tfser.attention.figure import Attention, Map
 from tfser.databases.folders import show
 from tfser.errors import RequestError
-from tfser.features.log_mel import FrontEnd
-from tfser.final_models.model import FinalModel, Scored, centre_s
-from tfser.models import MODELS, AttentionMap
+from tfser.final_models.model import FinalModel, Scored
+from tfser.models import AttentionMap
 from tfser.training.determinism import settled
 
 SAME = 1e-3
@@ -38,7 +37,7 @@ def attend(model: FinalModel, frames: np.ndarray, taken: np.ndarray) -> Mapping[
         frames: the utterance's frames: float32, shape (frames, n_mels).
         taken: int64, shape (segments, length): the frames of each segment.
     """
-    declared = MODELS[model.spec.model].attention
+    declared = model.attention
     if declared is None:
         return {}
     with settled(model.scorer.device), torch.inference_mode():
@@ -61,17 +60,6 @@ def over_utterance(cells: np.ndarray, taken: np.ndarray) -> np.ndarray:
     np.add.at(sums, place, cells.transpose(0, 2, 1).reshape(-1, cells.shape[1]))
     means: np.ndarray = (sums / count[:, None]).T
     return means
-
-
-def band_centres_hz(front_end: FrontEnd) -> np.ndarray:
-    """Return the peak of each band's triangle: float64, shape (n_mels,).
-
-    Peaks are evenly spaced on the HTK mel scale from 0 to half the sampling rate.
-    """
-    highest = 2595 * np.log10(1 + front_end.rate_hz / 2 / 700)
-    mel = highest * np.arange(1, front_end.n_mels + 1) / (front_end.n_mels + 1)
-    hz: np.ndarray = 700 * (10 ** (mel / 2595) - 1)
-    return hz
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,28 +94,31 @@ def look(model: FinalModel, chosen: Chosen, segment: int | None) -> Attention:
     parts = attend(model, chosen.frames, scored.frames)
     if not parts:
         raise RequestError(f"trial {model.trial_id}", [_nothing_to_show(model)])
+    frequency_hz = model.extractor.band_centres_hz
+    if frequency_hz is None:
+        raise RequestError(f"trial {model.trial_id}", ["its features are not frequencies, over which a map could lie"])
     picked = slice(None) if segment is None else slice(segment - 1, segment)
     taken = scored.frames[picked]
     shown = np.arange(taken.min(), taken.max() + 1)
     return Attention(
         log_mel=chosen.frames[shown].T.astype(np.float64),
-        time_s=centre_s(model.front_end, shown),
-        frequency_hz=band_centres_hz(model.front_end),
-        hop_s=model.front_end.hop / model.front_end.rate_hz,
+        time_s=model.extractor.first_s + shown * model.extractor.hop_s,
+        frequency_hz=frequency_hz,
+        hop_s=model.extractor.hop_s,
         maps=tuple(
             Map(name=part.short, title=part.title, unit=part.unit, values=over_utterance(part.cells[picked], taken))
             for part in parts.values()
         ),
         weights={name: part.weights[picked] for name, part in parts.items()},
         taken=taken,
-        line_hz=declared.line_hz if (declared := MODELS[model.spec.model].attention) else None,
+        line_hz=model.attention.line_hz if model.attention else None,
         heading=_heading(model, chosen, scored, segment),
         name=_file_name(model, chosen, segment),
     )
 
 
 def _nothing_to_show(model: FinalModel) -> str:
-    declared = MODELS[model.spec.model].attention
+    declared = model.attention
     if declared is None:
         return f"{model.spec.model} has no attention to show; another model has"
     others = declared.ablations

@@ -12,7 +12,8 @@ import torchaudio
 
 from tfser.benchmark.figures import Figure, Scale, figure, one_core, seconds
 from tfser.databases import load
-from tfser.features.store import FeatureStore, FrontEnd, audio_digests
+from tfser.features.log_mel import FrontEnd
+from tfser.features.store import FeatureStore, audio_digests
 from tfser.storage import temporary
 
 

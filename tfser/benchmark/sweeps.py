@@ -26,11 +26,11 @@ from tfser.execution.runner import Runner
 from tfser.execution.schedule import Schedule
 from tfser.execution.worker_usage import Usage
 from tfser.features.store import FeatureStore, audio_digests
-from tfser.models import MODELS
+from tfser.models import NETWORKS
 from tfser.planning import plan
 from tfser.planning import request as planning_request
 from tfser.planning import settings as planning_settings
-from tfser.planning.settings import front_end
+from tfser.planning.settings import build_settings, extractor
 from tfser.record import Failure, Outcome
 from tfser.storage import temporary
 from tfser.storage.ledger import Ledger
@@ -38,7 +38,7 @@ from tfser.storage.places import absolute
 from tfser.training.training import Training, TrialData
 from tfser.trial import TrialSpec
 
-MODEL = next(iter(MODELS))
+MODEL = next(iter(NETWORKS))
 SETTINGS = (("batch_size", "32"), ("channels", "16"))
 
 
@@ -140,14 +140,13 @@ def _seconds_of(pipes: Sequence[tuple[Any, Any]]) -> float:
 
 def _train_when_told(pipe: Connection, epochs: int) -> None:
     """Train the full model for some epochs on two batches of noise, whenever asked, in a process of its own."""
-    settings = {**planning_settings.published_settings(MODEL), "batch_size": 16}
+    model = NETWORKS[MODEL]
+    settings = build_settings(model, {**planning_settings.published_settings(MODEL), "batch_size": 16})
     length, count = int(settings["segment_frames"]), 32
     frames = np.random.default_rng(0).normal(size=(count * length, int(settings["n_mels"]))).astype(np.float32)
     rows = tuple((i * length, length, i % 4) for i in range(count))
     data = TrialData(frames=frames, emotions=("a", "b", "c", "d"), train=rows, scored=rows[:1])
-    training = Training(
-        lambda: MODELS[MODEL].build(MODELS[MODEL].ablations[0], settings, 4), data, settings, 0, 1, torch.device("cpu")
-    )
+    training = Training(lambda: model.build(model.ablations[0], settings, 4), data, settings, 0, 1, torch.device("cpu"))
     while True:
         try:
             pipe.recv()
@@ -183,7 +182,9 @@ class _Corpus:
 
     def task(self, spec: TrialSpec, storage: str) -> Task:
         """Return a worker's task; extract missing features."""
-        pack = FeatureStore(self.folder / "features").ensure(self.database, self.digests, front_end(spec.settings))
+        pack = FeatureStore(self.folder / "features").ensure(
+            self.database, self.digests, extractor(NETWORKS[MODEL], spec.settings)
+        )
         return Task(spec=spec, pack=absolute(pack.path), storage=absolute(self.folder / storage))
 
 

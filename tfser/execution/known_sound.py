@@ -14,12 +14,12 @@ import torch
 
 from tfser.audio.files import Waveform
 from tfser.features.segments import as_tensor, segment_frames
-from tfser.features.store import log_mel
-from tfser.planning.settings import front_end
+from tfser.models import Model
+from tfser.planning.settings import complete, extractor
 from tfser.training.determinism import settled
 from tfser.training.scoring import Scorer
 
-SECONDS = 2.5
+SECONDS, RATE_HZ = 2.5, 16000
 
 TOLERANCE = 0.01
 """Largest difference of two log probabilities, on top of a thousandth of the logarithm; devices differ by less."""
@@ -33,16 +33,18 @@ def waveform(rate_hz: int) -> Waveform:
     return Waveform((loudness * noise).astype(np.float32)[None], rate_hz)
 
 
-def scores(scorer: Scorer, settings: Mapping[str, Any]) -> list[float]:
+def scores(scorer: Scorer, model: Model, settings: Mapping[str, Any]) -> list[float]:
     """Return the probability that the model gives each emotion, the mean over the segments.
 
     Args:
-        scorer: the model.
+        scorer: the trained model.
+        model: its declaration.
         settings: its trial's.
     """
-    wanted, length = front_end(settings), int(settings["segment_frames"])
+    settings = complete(model, settings)
+    length = int(settings["segment_frames"])
     with settled(torch.device("cpu")):
-        frames = log_mel(waveform(wanted.rate_hz), wanted)
+        frames = extractor(model, settings)(waveform(RATE_HZ))
     taken = torch.from_numpy(segment_frames(0, len(frames), length, int(settings["segment_hop"]) or length))
     found: list[float] = scorer.segments([as_tensor(frames)[taken].to(scorer.device)]).mean(axis=0).tolist()
     return found

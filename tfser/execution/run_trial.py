@@ -26,7 +26,8 @@ from tfser.execution import known_sound
 from tfser.execution.faults import of_the_machine, out_of_memory
 from tfser.execution.this_machine import device, device_name, versions
 from tfser.features.pack import DAMAGED, Pack
-from tfser.models import MODELS
+from tfser.models import Network, of
+from tfser.planning.settings import build_settings
 from tfser.record import (
     Curves,
     Failure,
@@ -334,11 +335,13 @@ class _Trial:
         """Make the training; resume a checkpoint where there is one."""
         spec = self.task.spec
         self._pack, frames = _open_pack(self.task.pack, spec.database_digest)
-        architecture = MODELS[spec.model]
+        model = of(spec)
+        assert isinstance(model, Network)
+        settings = build_settings(model, spec.settings)
         self.training = Training(
-            lambda: architecture.build(spec.ablation, spec.settings, len(self._pack.emotions)),
+            lambda: model.build(spec.ablation, settings, len(self._pack.emotions)),
             trial_data(self._pack, frames, spec),
-            spec.settings,
+            settings,
             spec.seed,
             spec.epochs,
             device(),
@@ -440,5 +443,5 @@ def _known_sound(training: Training, spec: TrialSpec) -> tuple[float, ...]:
     """Return the scores of the known sound, by which the weights are checked later; empty where they are not kept."""
     if spec.purpose == "search":
         return ()
-    heard = known_sound.scores(training.scorer, spec.settings)
+    heard = known_sound.scores(training.scorer, of(spec), spec.settings)
     return tuple(heard) if np.isfinite(heard).all() else ()

@@ -11,42 +11,43 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfser.evaluation import folds
+from tfser.features.base import Extractor
 from tfser.features.pack import Pack
-from tfser.features.store import FrontEnd
-from tfser.models import MODELS
+from tfser.models import MODELS, Model, of
 from tfser.planning.plan import Study
-from tfser.planning.settings import front_end
+from tfser.planning.settings import complete, extractor
 from tfser.trial import ProtocolName, TrialSpec
 
 
-def cost(model: str, ablation: str) -> float:
+def cost(model: Model, ablation: str) -> float:
     """Return what a frame of training costs, relative to other models and ablations; 1 where nobody says."""
-    return float(MODELS[model].cost.get(ablation, 1.0)) if model in MODELS else 1.0
+    return float(model.cost.get(ablation, 1.0))
 
 
 class Work:
     """A measure of work: epochs x training segments x frames of a segment x what the model costs per frame.
 
     Args:
-        packs: (database, front end) to its features.
+        packs: (database, kind of features) to its features.
     """
 
-    def __init__(self, packs: Mapping[tuple[str, FrontEnd], Pack]) -> None:
+    def __init__(self, packs: Mapping[tuple[str, Extractor], Pack]) -> None:
         self._packs = packs
         self._segments: dict[tuple[Any, ...], Counter[str]] = {}
 
     def __call__(self, spec: TrialSpec) -> float:
         """Return the work of one trial; 0 where its features are not there."""
-        settings = spec.settings
-        wanted, length = front_end(settings), int(settings["segment_frames"])
-        key = (spec.database, wanted, spec.protocol, length, int(settings["segment_hop"]) or length)
+        model = of(spec)
+        settings, wanted = complete(model, spec.settings), extractor(model, spec.settings)
+        length = int(settings.get("segment_frames", 1))
+        key = (spec.database, wanted, spec.protocol, length, int(settings.get("segment_hop", 1)) or length)
         if (spec.database, wanted) not in self._packs:
             return 0.0
         if key not in self._segments:
             self._segments[key] = _segments(self._packs[spec.database, wanted], spec.protocol, key[-1])
         of_group = self._segments[key]
         trained = of_group.total() - sum(of_group[name] for name in {spec.fold, *spec.validation})
-        return spec.epochs * trained * length * cost(spec.model, spec.ablation)
+        return spec.epochs * trained * length * cost(model, spec.ablation)
 
 
 def _segments(pack: Pack, protocol: ProtocolName, hop: int) -> Counter[str]:
@@ -86,7 +87,7 @@ def largest(studies: Iterable[Study]) -> list[TrialSpec]:
     for study in studies:
         c = study.configuration
         settings = dict(study.base) if study.space is None else study.space.sample(_Largest(), study.base)
-        held = cost(c.model, c.ablation)
+        held = cost(MODELS[c.model], c.ablation)
         for name in _SIZES:
             held *= float(settings.get(name, 1))
         spec = next(iter(study.final_specs(settings, study.epochs).values()))

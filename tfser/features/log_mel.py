@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cache, lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
 import torchaudio
 
 from tfser.audio.files import Waveform
+from tfser.features.base import FeatureSet
+from tfser.trial import Hyperparameter, Value
 
 FLOOR = 1e-6
 """Added to the mel energies before the logarithm; about 20 dB above 16-bit quantisation noise."""
@@ -47,11 +51,63 @@ class FrontEnd:
     """Shift between frames, samples (10 ms)."""
     n_fft: int = 512
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Value]) -> FrontEnd:
+        """Return the front end that these settings describe."""
+        return cls(n_mels=int(settings["n_mels"]), preemphasis=float(settings["preemphasis"]))
+
     @property
     def id(self) -> str:
         """Name of the folder of its features; equal front ends have equal ids."""
         text = json.dumps([asdict(self), FLOOR, "htk", "power", 1], sort_keys=True)
         return f"mel{self.n_mels}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+    @property
+    def channels(self) -> int:
+        """See ``Extractor``."""
+        return 1
+
+    @property
+    def bands(self) -> int:
+        """See ``Extractor``."""
+        return self.n_mels
+
+    @property
+    def vector(self) -> bool:
+        """See ``Extractor``."""
+        return False
+
+    @property
+    def dtype(self) -> Literal["float32"]:
+        """See ``Extractor``."""
+        return "float32"
+
+    @property
+    def hop_s(self) -> float:
+        """See ``Extractor``."""
+        return self.hop / self.rate_hz
+
+    @property
+    def first_s(self) -> float:
+        """Return the middle of the first FFT; the window is padded on both sides to its length."""
+        return self.n_fft / 2 / self.rate_hz
+
+    @property
+    def window_s(self) -> float:
+        """See ``Extractor``."""
+        return self.window / self.rate_hz
+
+    @property
+    def band_centres_hz(self) -> np.ndarray:
+        """Return the peak of each band's triangle, evenly spaced on the HTK mel scale up to half the sampling rate."""
+        highest = 2595 * np.log10(1 + self.rate_hz / 2 / 700)
+        mel = highest * np.arange(1, self.n_mels + 1) / (self.n_mels + 1)
+        hz: np.ndarray = 700 * (10 ** (mel / 2595) - 1)
+        return hz
+
+    def __call__(self, waveform: Waveform) -> np.ndarray:
+        """Return the log-mel frames of an utterance; see ``log_mel``."""
+        return log_mel(waveform, self)
 
 
 @cache
@@ -111,3 +167,14 @@ def log_mel(waveform: Waveform, front_end: FrontEnd) -> np.ndarray:
     mel = _mel_spectrogram(front_end)(samples)
     frames: np.ndarray = mel.add_(FLOOR).log_().T.contiguous().numpy()
     return frames
+
+
+LOG_MEL = FeatureSet(
+    name="log_mel",
+    meaning="log-mel frames",
+    hyperparameters={
+        "n_mels": Hyperparameter(default=80, low=8, high=200, help="mel bands"),
+        "preemphasis": Hyperparameter(default=0.0, low=0.0, high=0.9999, help="pre-emphasis coefficient"),
+    },
+    extractor=FrontEnd.of,
+)

@@ -1,7 +1,7 @@
-"""Log-mel frames, kept once per (audio content, front end) and read memory-mapped.
+"""Features, kept once per (audio content, extractor) and read memory-mapped.
 
-This module knows nothing of emotions as targets, folds or models. A pack holds the frames of one database, one
-utterance after another, with a table of their labels. ``log_mel`` makes the frames.
+This module knows nothing of emotions as targets, folds or models. A pack holds the features of one database, one
+utterance after another, with a table of their labels. An ``Extractor`` makes them.
 """
 
 from __future__ import annotations
@@ -21,24 +21,9 @@ from tfser.databases.checks import duplicate, waveform_problems
 from tfser.databases.folders import show
 from tfser.databases.reader import go_on, harmful, lines
 from tfser.errors import AudioError, RequestError
-from tfser.features.log_mel import FrontEnd, log_mel
-from tfser.features.pack import DAMAGED, Pack, PackedUtterance
-from tfser.features.segments import as_tensor, segment_frames
+from tfser.features.base import Extractor
+from tfser.features.pack import DAMAGED, Pack
 from tfser.storage.places import Place, listed, make_folder, remove
-
-__all__ = [
-    "FeatureStore",
-    "FrontEnd",
-    "Mapper",
-    "Pack",
-    "PackedUtterance",
-    "as_tensor",
-    "audio_digests",
-    "extract",
-    "log_mel",
-    "segment_frames",
-]
-
 
 CHUNK = 400
 """Utterances of one task: at most about a second of work, and two files flushed to disk."""
@@ -60,13 +45,15 @@ class FeatureStore:
     def __init__(self, root: Place) -> None:
         self.root = root
 
-    def ensure(self, database: Database, digests: Mapping[str, str], front_end: FrontEnd, mapper: Mapper = map) -> Pack:
+    def ensure(
+        self, database: Database, digests: Mapping[str, str], extractor: Extractor, mapper: Mapper = map
+    ) -> Pack:
         """Return the database's pack; extract what no earlier pack holds.
 
         Args:
             database: the database with the audio.
             digests: its ``audio_digests``.
-            front_end: the kind of frames to extract.
+            extractor: makes them.
             mapper: spreads the work.
 
         Raises:
@@ -74,11 +61,11 @@ class FeatureStore:
                 folder that cannot be written.
         """
         digest = database.digest(digests)
-        path = self.root / front_end.id / f"{database.name}-{digest}"
+        path = self.root / extractor.id / f"{database.name}-{digest}"
         with contextlib.suppress(*DAMAGED):
             return Pack.open(path, digest)
         try:
-            return self._extract(database, digest, front_end, digests, path, mapper)
+            return self._extract(database, digest, extractor, digests, path, mapper)
         except OSError as error:
             raise self._not_written(_reason(error)) from None
 
@@ -91,7 +78,7 @@ class FeatureStore:
         self,
         database: Database,
         database_digest: str,
-        front_end: FrontEnd,
+        extractor: Extractor,
         digests: Mapping[str, str],
         path: Place,
         mapper: Mapper,
@@ -108,7 +95,7 @@ class FeatureStore:
                 (
                     replace(database, utterances=tuple(u for _, u in own)),
                     {u.id: digest for digest, u in own},
-                    front_end,
+                    extractor,
                     parts,
                 )
             )
@@ -130,7 +117,7 @@ class FeatureStore:
         _refuse_shared(
             database, zip((u for u, _, _ in entries), _contents([frames for _, _, frames in entries]), strict=True)
         )
-        Pack.write(path, database, database_digest, front_end.n_mels, entries)
+        Pack.write(path, database, database_digest, extractor.channels * extractor.bands, entries)
         _remove_parts(parts, wanted)
         return Pack.open(path)
 
@@ -216,7 +203,7 @@ def _remove_parts(parts: Place, packed: set[str]) -> None:
                 remove(part.path.with_suffix(suffix))
 
 
-def _extract_chunk(chunk: tuple[Database, Mapping[str, str], FrontEnd, Place]) -> tuple[set[str], list[Problem], str]:
+def _extract_chunk(chunk: tuple[Database, Mapping[str, str], Extractor, Place]) -> tuple[set[str], list[Problem], str]:
     """Extract some utterances into parts.
 
     Both kinds of trouble are returned, not raised, because the cluster would change an exception on its way.
@@ -224,7 +211,7 @@ def _extract_chunk(chunk: tuple[Database, Mapping[str, str], FrontEnd, Place]) -
     Returns:
         The digests of unusable audio, its problems, and why nothing can be written (empty if it can).
     """
-    database, digests, front_end, parts = chunk
+    database, digests, extractor, parts = chunk
     problems: list[Problem] = []
     unfit: set[str] = set()
     gathered: list[tuple[Utterance, str, np.ndarray]] = []
@@ -233,7 +220,7 @@ def _extract_chunk(chunk: tuple[Database, Mapping[str, str], FrontEnd, Place]) -
     torch.set_num_threads(1)
     try:
         for utterance in database.utterances:
-            frames, wrong = extract(database, utterance, front_end)
+            frames, wrong = extract(database, utterance, extractor)
             problems += wrong
             if frames is None:
                 unfit.add(digests[utterance.id])
@@ -241,9 +228,9 @@ def _extract_chunk(chunk: tuple[Database, Mapping[str, str], FrontEnd, Place]) -
                 gathered.append((utterance, digests[utterance.id], frames))
                 size += frames.nbytes
             if size > PART_BYTES:
-                _write_part(parts, database, front_end, gathered)
+                _write_part(parts, database, extractor, gathered)
                 gathered, size = [], 0
-        _write_part(parts, database, front_end, gathered)
+        _write_part(parts, database, extractor, gathered)
     except OSError as error:
         return unfit, problems, _reason(error)
     finally:
@@ -251,7 +238,7 @@ def _extract_chunk(chunk: tuple[Database, Mapping[str, str], FrontEnd, Place]) -
     return unfit, problems, ""
 
 
-def extract(database: Database, utterance: Utterance, front_end: FrontEnd) -> tuple[np.ndarray | None, list[Problem]]:
+def extract(database: Database, utterance: Utterance, extractor: Extractor) -> tuple[np.ndarray | None, list[Problem]]:
     """Return an utterance's frames, or what ``databases check`` calls harmful in it."""
     where = show(utterance.path) if utterance.path is not None else show(utterance.id)
     try:
@@ -262,17 +249,17 @@ def extract(database: Database, utterance: Utterance, front_end: FrontEnd) -> tu
     if wrong:
         return None, wrong
     try:
-        return log_mel(waveform, front_end), []
+        return extractor(waveform), []
     except ValueError as error:
         return None, [Problem("too short", where, str(error))]
 
 
 def _write_part(
-    parts: Place, database: Database, front_end: FrontEnd, gathered: Sequence[tuple[Utterance, str, np.ndarray]]
+    parts: Place, database: Database, extractor: Extractor, gathered: Sequence[tuple[Utterance, str, np.ndarray]]
 ) -> None:
     if gathered:
         name = hashlib.sha256("".join(digest for _, digest, _ in gathered).encode()).hexdigest()[:16]
-        Pack.write(parts / name, database, "", front_end.n_mels, gathered)
+        Pack.write(parts / name, database, "", extractor.channels * extractor.bands, gathered)
 
 
 def _problem(error: AudioError) -> Problem:

@@ -18,11 +18,11 @@ from tfser.databases.base import Database, DatabaseInfo, Utterance
 from tfser.databases.folders import show
 from tfser.errors import RequestError, TrialError, unknown
 from tfser.execution import known_sound
-from tfser.features.log_mel import FrontEnd
+from tfser.features.base import Extractor
 from tfser.features.segments import as_tensor, segment_frames
 from tfser.features.store import extract
-from tfser.models import MODELS
-from tfser.planning.settings import front_end
+from tfser.models import MODELS, Network, find
+from tfser.planning.settings import build_settings, complete, extractor
 from tfser.record import Record, Standardisation, standardisation
 from tfser.storage.places import Place
 from tfser.training.determinism import settled, weights_digest
@@ -148,16 +148,18 @@ class FinalModel:
             raise self._refused(
                 f"{ours}: its scores would differ; use {version}, or type its sweep's command again to train it anew"
             )
-        if spec.model not in MODELS:
+        declared = find(spec.model, spec.source)
+        if not isinstance(declared, Network):
             raise self._refused(f"{unknown('model', spec.model, MODELS)}; use {version}, which trained it")
         if (bands := blueprint.standardisation) is None or not blueprint.weights_sha256:
             raise self._refused(f"its entry has no standardisation or no weights_sha256; use {trained}, which wrote it")
-        architecture = MODELS[spec.model]
         self.emotions = blueprint.emotions
         try:
-            self.front_end: FrontEnd = front_end(spec.settings)
+            self.attention = declared.attention
+            self.settings = complete(declared, spec.settings)
+            self.extractor: Extractor = extractor(declared, spec.settings)
             with settled(CPU):  # building draws parameters, and must not move the random state of the process
-                model = architecture.build(spec.ablation, spec.settings, len(self.emotions))
+                model = declared.build(spec.ablation, build_settings(declared, spec.settings), len(self.emotions))
         except RequestError as error:
             raise self._refused(
                 f"{error.source} cannot be built: {'; '.join(error.problems)}; use {trained}, which trained it"
@@ -175,9 +177,13 @@ class FinalModel:
             raise self._refused(
                 f"its weights are whole but do not fit the network of this tfser ({why}); use {trained}"
             ) from None
-        self.scorer = Scorer(model, np.array(bands.mean), np.array(bands.std), _device(blueprint.device))
+        self.scorer = Scorer(
+            model, np.array(bands.mean), np.array(bands.std), _device(blueprint.device), self.extractor.channels
+        )
         if blueprint.known_sound:
-            self._compare("a made-up sound", known_sound.scores(self.scorer, spec.settings), blueprint.known_sound)
+            self._compare(
+                "a made-up sound", known_sound.scores(self.scorer, declared, spec.settings), blueprint.known_sound
+            )
 
     def _refused(self, why: str) -> RequestError:
         return RequestError(f"trial {self.trial_id}", [why])
@@ -207,13 +213,13 @@ class FinalModel:
 
     def pack(self, features: Place) -> Place:
         """Return the path, without suffix, at which a feature store keeps the frames of the trial's database."""
-        return features / self.front_end.id / f"{self.spec.database}-{self.spec.database_digest}"
+        return features / self.extractor.id / f"{self.spec.database}-{self.spec.database_digest}"
 
     @property
     def segment(self) -> tuple[int, int]:
         """Frames in a segment, and frames between the starts of two segments."""
-        length = int(self.spec.settings["segment_frames"])
-        return length, int(self.spec.settings["segment_hop"]) or length
+        length = int(self.settings["segment_frames"])
+        return length, int(self.settings["segment_hop"]) or length
 
     def score(self, frames: np.ndarray) -> Scored:
         """Score one utterance, as a trial does for its record.
@@ -245,12 +251,12 @@ class FinalModel:
         Args:
             taken: int64, shape (length,).
         """
-        centres = centre_s(self.front_end, taken)
-        half = self.front_end.window / 2 / self.front_end.rate_hz
+        centres = self.extractor.first_s + taken * self.extractor.hop_s
+        half = self.extractor.window_s / 2
         return float(centres.min() - half), float(centres.max() + half)
 
 
-def read(paths: Sequence[Path], front_end: FrontEnd) -> list[np.ndarray]:
+def read(paths: Sequence[Path], extractor: Extractor) -> list[np.ndarray]:
     """Read audio files as log-mel frames, with the code that reads a corpus: float32, shape (frames, n_mels) each.
 
     Raises:
@@ -260,22 +266,13 @@ def read(paths: Sequence[Path], front_end: FrontEnd) -> list[np.ndarray]:
     with settled(CPU):
         for path in paths:
             utterance = Utterance(id=str(path), speaker="", emotion="", path=path)
-            found, wrong = extract(Database(info=_FILES, utterances=(utterance,)), utterance, front_end)
+            found, wrong = extract(Database(info=_FILES, utterances=(utterance,)), utterance, extractor)
             problems += wrong
             if found is not None:
                 frames.append(found)
     if problems:
         raise RequestError("audio", [str(problem) for problem in problems])
     return frames
-
-
-def centre_s(front_end: FrontEnd, frames: np.ndarray) -> np.ndarray:
-    """Return the second at which each frame's analysis window is centred: float64, the shape of ``frames``.
-
-    A frame's FFT begins at its hop, and the window is padded on both sides to the length of the FFT.
-    """
-    centres: np.ndarray = (frames * front_end.hop + front_end.n_fft / 2) / front_end.rate_hz
-    return centres
 
 
 def in_words(versions: Mapping[str, str], *names: str) -> str:

@@ -51,7 +51,7 @@ class Served(PythonModel):  # type: ignore[misc]  # MLflow has no types
             for path, content in zip(paths, model_input["audio"], strict=True):
                 path.write_bytes(content)
             try:
-                utterances = read(paths, self._model.front_end)
+                utterances = read(paths, self._model.extractor)
             except RequestError as error:
                 reasons = [problem.replace(f"{folder}/", "") for problem in error.problems]
                 raise MlflowException.invalid_parameter_value("; ".join(reasons)) from None

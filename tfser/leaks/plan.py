@@ -13,7 +13,7 @@ from tfser.evaluation import leaky_protocols
 from tfser.models import MODELS
 from tfser.planning.configuration import Configuration
 from tfser.planning.plan import Plan, Study
-from tfser.planning.settings import front_end, hyperparameters
+from tfser.planning.settings import extractor, hyperparameters
 from tfser.trial import LEAKS, Leak, Purpose, TrialSpec, Value
 
 HONEST, EPOCH, HYPERPARAMETERS, STANDARDISATION, RANDOM_SPLIT, TOGETHER = (
@@ -104,11 +104,12 @@ class Leaks:
     def plan(self) -> Plan:
         """Every study, each once, as a plan."""
         studies = {study.configuration: study for row in self.rows for study in row.studies}
-        front_ends = tuple(dict.fromkeys(front_end(study.base) for study in studies.values()))
+        model = MODELS[self.configuration.model]
+        features = tuple(dict.fromkeys(extractor(model, study.base) for study in studies.values()))
         return Plan(
             configurations=tuple(studies),
             studies=tuple(studies.values()),
-            front_ends={self.configuration.database: front_ends},
+            features={self.configuration.database: features},
         )
 
 

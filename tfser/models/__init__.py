@@ -1,10 +1,46 @@
-"""The built-in models by name; an entry of ``MODELS`` holds all that tfser has to know of a model."""
+"""The models by name; an entry of ``MODELS`` holds all that tfser has to know of a model."""
 
 from __future__ import annotations
 
 from tfser.models import atfnn, time_frequency_transformer
-from tfser.models.base import AttentionMap, Model, Network
+from tfser.models.base import AttentionMap, Estimator, Model, Network
+from tfser.trial import TrialSpec
 
-__all__ = ["MODELS", "AttentionMap", "Model", "Network"]
+__all__ = ["BUILT_IN", "MODELS", "NETWORKS", "AttentionMap", "Estimator", "Model", "Network", "add", "find", "of"]
 
-MODELS: dict[str, Network] = {model.name: model for model in (time_frequency_transformer.MODEL, atfnn.MODEL)}
+BUILT_IN: tuple[Model, ...] = (time_frequency_transformer.MODEL, atfnn.MODEL)
+
+NETWORKS: dict[str, Network] = {model.name: model for model in BUILT_IN if isinstance(model, Network)}
+"""The networks among them, by name."""
+
+MODELS: dict[str, Model] = {model.name: model for model in BUILT_IN}
+"""Every model that this process can train by name: those that are built in, and those that a person has named."""
+
+_BY_SOURCE: dict[tuple[str, str], Model] = {(model.name, ""): model for model in BUILT_IN}
+
+
+def add(model: Model, source: str) -> None:
+    """Let this process train a model that is not built in.
+
+    Args:
+        model: the model.
+        source: digest of its source.
+    """
+    MODELS[model.name] = _BY_SOURCE[model.name, source] = model
+
+
+def find(name: str, source: str = "") -> Model | None:
+    """Return the model of a trial; ``None`` where this process has none of that name and source."""
+    return _BY_SOURCE.get((name, source))
+
+
+def of(spec: TrialSpec) -> Model:
+    """Return the model of a trial.
+
+    Raises:
+        LookupError: this process has none of that name and source.
+    """
+    model = find(spec.model, spec.source)
+    if model is None:
+        raise LookupError(f"model {spec.model} of source {spec.source or 'tfser'} is not known in this process")
+    return model

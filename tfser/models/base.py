@@ -1,23 +1,26 @@
 """What a model is: everything that tfser has to know of one, declared in the model's own file.
 
-A ``Network`` is trained by tfser, in epochs, on segments. ``Model`` holds what does not depend on how a model learns.
-No other room knows a model by its name.
+A ``Network`` is trained by tfser, in epochs, on segments. An ``Estimator`` is fitted once, on utterances. ``Model``
+holds what does not depend on how a model learns. No other room knows a model by its name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from tfser.errors import RequestError
+from tfser.features.base import FeatureSet
+from tfser.features.sets import FEATURE_SETS
 from tfser.trial import Hyperparameter, Value
 
-FeatureSet = Literal["log_mel"]
-"""What a model can read of an utterance; each is a file of ``tfser/features/``."""
+
+def _all_fit(ablation: str, settings: Mapping[str, Value]) -> list[str]:
+    return []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,31 +28,40 @@ class Model:
     """One method of telling emotions: its names, its ablations and its settings."""
 
     name: str
-    """The key in ``MODELS``."""
+    """What a command line, a search space and a record call it."""
     title: str
     """Its name in tables."""
-    paper: str | None
+    paper: str | None = None
     """Key in ``results/published.yaml``; ``None`` for a model without a paper there."""
-    features: FeatureSet = "log_mel"
-    """What it reads of an utterance."""
-    ablations: tuple[str, ...]
+    features: str | FeatureSet = "log_mel"
+    """What it reads of an utterance: a key of ``FEATURE_SETS``, or a feature set of the model's own file."""
+    ablations: tuple[str, ...] = ("full",)
     """Their names, the full model first."""
-    parts: Mapping[str, Mapping[str, bool]]
+    parts: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     """Of each ablation: the parts in the order of the ablation table's columns, and whether this ablation has them."""
-    cost: Mapping[str, float]
+    cost: Mapping[str, float] = field(default_factory=dict)
     """Of each ablation: seconds of training per frame beside those of the other models; 1.0 where it is not given.
 
     It is the cost at the published sizes on one CPU core, relative to the full Time-Frequency Transformer and rounded.
     It sets the order in which trials begin and changes no number, so that a guess will do.
     """
-    hyperparameters: Mapping[str, Hyperparameter]
+    hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)
     """Settings of the model itself; the defaults are the published ones."""
-    published: Mapping[str, Value]
-    """Settings of front end and training that this model has by default; the paper's, but for those in ``ours``."""
-    ours: Mapping[str, str]
+    published: Mapping[str, Value] = field(default_factory=dict)
+    """Settings of features and training that this model has by default; the paper's, but for those in ``ours``."""
+    ours: Mapping[str, str] = field(default_factory=dict)
     """Settings on which the paper is silent, ``epochs`` among them: why ours has the default that it has."""
-    problems: Callable[[str, Mapping[str, Value]], list[str]]
+    problems: Callable[[str, Mapping[str, Value]], list[str]] = _all_fit
     """Every reason why (ablation, settings) cannot be built, in words; empty if they can."""
+
+    @property
+    def feature_set(self) -> FeatureSet:
+        """What it reads of an utterance, as a value.
+
+        Raises:
+            KeyError: there is no such feature set.
+        """
+        return FEATURE_SETS[self.features] if isinstance(self.features, str) else self.features
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,16 +101,18 @@ class Attention:
 class Network(Model):
     """A model that is an ``nn.Module`` over a batch of segments, trained in epochs."""
 
-    published_epochs: int | None
+    published_epochs: int | None = None
     """Published number of epochs; ``None`` if the paper does not state it."""
     epochs_where_silent: int = 100
     """Ours: epochs without --epochs where the paper states none. Such rows are ``fixed``, not ``published``."""
     build: Callable[[str, Mapping[str, Value], int], nn.Module]
-    """(ablation, settings with n_mels and segment_frames, number of emotions) -> a module with fresh parameters.
+    """(ablation, settings, number of emotions) -> a module with fresh parameters.
 
-    The parameters come from torch's current random state. Settings of other models are ignored. It raises
-    ``RequestError`` with all of ``problems``. Input of the module: float (batch, 1, n_mels, segment_frames); output:
-    logits (batch, emotions). A layer of it may say how several networks compute it as one: ``tfser.models.stacked``.
+    The settings hold those of features and training too, and ``input_channels`` and ``input_bands``, the shape of a
+    row of features. The parameters come from torch's current random state. Input of the module: float (batch,
+    input_channels, input_bands, segment_frames); output: logits (batch, emotions). Settings that do not fit raise
+    ``RequestError`` with all of ``problems``. A layer may say how several networks compute it as one:
+    ``tfser.models.stacked``.
     """
     attention: Attention | None = None
 
@@ -106,6 +120,22 @@ class Network(Model):
     def epochs(self) -> int:
         """Epochs that it trains without --epochs."""
         return self.epochs_where_silent if self.published_epochs is None else self.published_epochs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimator(Model):
+    """A model that is fitted once, on utterances, by scikit-learn's conventions. It has no epochs and no curves."""
+
+    build: Callable[[str, Mapping[str, Value], int], Any]
+    """(ablation, settings, seed) -> an object with ``fit`` and ``predict_proba``, or ``decision_function``; any
+    Pipeline.
+
+    ``fit(X, y)`` gets the training utterances and the names of their emotions, and ``groups`` with their speakers
+    where it takes an argument of that name. X is float, shape (utterances, values), where the features are one vector
+    per utterance, else a list with an array of frames per utterance, shape (frames, values).
+    """
+    transductive: bool = False
+    """Whether the scores of an utterance may depend on what is scored beside it. Every table marks such a row."""
 
 
 def builder(

@@ -31,6 +31,8 @@ class Configuration:
     protocol: ProtocolName
     """``speaker`` or ``session``."""
     model: str
+    source: str = ""
+    """Digest of the model's source; empty for a model that is built in."""
     ablation: str
     selection: Selection
     """How settings and epochs were chosen: ``published``, ``fixed``, ``nested``, ``global`` or ``oracle``."""
@@ -69,7 +71,7 @@ class Configuration:
         return self.protocol
 
     @property
-    def key(self) -> tuple[str, str, str, str, str, str, str]:
+    def key(self) -> tuple[str, str, str, str, str, str, str, str]:
         """Identity of the row, by which rows are also sorted."""
         return (
             self.database,
@@ -79,6 +81,7 @@ class Configuration:
             self.ablation,
             self.selection,
             self.settings,
+            self.source,
         )
 
     @property
@@ -88,8 +91,11 @@ class Configuration:
 
 
 def to_dict(configuration: Configuration) -> dict[str, Any]:
-    """Return a configuration as JSON values."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(configuration).items()}
+    """Return a configuration as JSON values, without ``source`` for a model that is built in."""
+    values = asdict(configuration).items()
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in values if name != "source" or value
+    }
 
 
 def from_dict(values: Mapping[str, Any]) -> Configuration:

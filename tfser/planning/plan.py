@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,8 @@ from tfser.databases import published_counts
 from tfser.databases.base import Database
 from tfser.errors import RequestError
 from tfser.evaluation import folds
-from tfser.features.store import FrontEnd
+from tfser.features.base import Extractor
+from tfser.models import MODELS
 from tfser.planning.configuration import Configuration
 from tfser.planning.request import (
     Request,
@@ -29,7 +30,7 @@ from tfser.planning.request import (
     selection_of,
 )
 from tfser.planning.search_space import Space
-from tfser.planning.settings import front_end
+from tfser.planning.settings import extractor, hashed
 from tfser.trial import NUMERICS_VERSION, ProtocolName, Purpose, TrialSpec, Value
 
 
@@ -77,15 +78,15 @@ class Study:
         """
         c = self.configuration
         parts = [
-            c.database, c.protocol, c.model, c.ablation, c.selection, list(self.folds), sorted(self.base.items()),
-            self.space.digest if self.space else None, self.epochs, self.validation_folds, self.prune, self.sampler,
-            self.search_seed,
+            c.database, c.protocol, c.model, c.ablation, c.selection, list(self.folds),
+            sorted(hashed(MODELS[c.model], self.base).items()), self.space.digest if self.space else None,
+            self.epochs, self.validation_folds, self.prune, self.sampler, self.search_seed,
         ]  # fmt: skip
         return json.dumps(parts)
 
     def search_specs(self, settings: Mapping[str, Value]) -> list[TrialSpec]:
         """Return the trials whose mean validation UAR is a setting's score. None of them holds a test utterance."""
-        hyperparameters = tuple(sorted(settings.items()))
+        hyperparameters = self._hyperparameters(settings)
         return [
             self._spec(
                 fold,
@@ -107,7 +108,7 @@ class Study:
             epochs: the chosen number; an oracle trial runs all epochs and looks for its best itself.
         """
         oracle = self.configuration.selection == "oracle"
-        hyperparameters = tuple(sorted(settings.items()))
+        hyperparameters = self._hyperparameters(settings)
         return {
             (fold, seed): self._spec(
                 fold, seed, hyperparameters, self.epochs if oracle else epochs, "oracle" if oracle else "final", ()
@@ -115,6 +116,9 @@ class Study:
             for fold in self.folds
             for seed in self.configuration.seeds
         }
+
+    def _hyperparameters(self, settings: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
+        return tuple(sorted(hashed(MODELS[self.configuration.model], settings).items()))
 
     def _spec(
         self,
@@ -134,6 +138,7 @@ class Study:
             purpose=purpose,
             validation=validation,
             model=c.model,
+            source=c.source,
             ablation=c.ablation,
             seed=seed,
             epochs=epochs,
@@ -147,8 +152,8 @@ class Plan:
 
     configurations: tuple[Configuration, ...]
     studies: tuple[Study, ...]
-    front_ends: Mapping[str, tuple[FrontEnd, ...]] = field(default_factory=dict)
-    """Every front end that a trial can ask for, by database."""
+    features: Mapping[str, tuple[Extractor, ...]] = field(default_factory=dict)
+    """All features that a trial can ask for, by database."""
 
     @property
     def search_trials(self) -> int:
@@ -180,21 +185,22 @@ def make(
         raise RequestError("tfser sweep", found)
     configurations: list[Configuration] = []
     studies: list[Study] = []
-    front_ends: dict[str, tuple[FrontEnd, ...]] = {}
+    features: dict[str, tuple[Extractor, ...]] = {}
     for database in databases:
-        wanted: dict[FrontEnd, None] = {}
+        wanted: dict[Extractor, None] = {}
         for model in request.models:
             space, base = spaces.get(model), base_settings(model, request)
-            wanted |= {front_end(settings): None for settings in _front_end_settings(space, base)}
+            read = _feature_settings(MODELS[model].feature_set.hyperparameters, space, base)
+            wanted |= {extractor(MODELS[model], settings): None for settings in read}
             searched = space if request.trials else None
             for row in _configurations(request, database, digest(database), model, searched):
                 configurations.append(row)
                 studies += _studies(request, database, row, base, searched)
-        front_ends[database.name] = tuple(wanted)
+        features[database.name] = tuple(wanted)
     return Plan(
         configurations=tuple(sorted(configurations, key=lambda c: c.key)),
         studies=tuple(studies),
-        front_ends=front_ends,
+        features=features,
     )
 
 
@@ -209,6 +215,7 @@ def _configurations(
             database=database.name,
             protocol=request.protocol,
             model=model,
+            source=request.sources.get(model, ""),
             ablation=ablation,
             database_digest=digest,
             selection=selection_of(request, model),
@@ -258,11 +265,17 @@ def _alone(protocol: ProtocolName, database: Database) -> list[str]:
     return [f"{fold} alone has {emotion}: {why}" for emotion, fold in alone.items()]
 
 
-def _front_end_settings(space: Space | None, base: Mapping[str, Value]) -> list[dict[str, Value]]:
-    """Return every combination of front-end settings that a trial can have; other settings stay at their base."""
+def _feature_settings(names: Container[str], space: Space | None, base: Mapping[str, Value]) -> list[dict[str, Value]]:
+    """Return every combination of the features' settings that a trial can have; others stay at their base.
+
+    Args:
+        names: the settings of the features.
+        space: what is searched, if anything is.
+        base: every setting.
+    """
     combinations: list[dict[str, Any]] = [{**base, **(space.fixed if space else {})}]
     for dimension in space.dimensions if space else ():
-        if dimension.name in ("n_mels", "preemphasis"):
+        if dimension.name in names:
             values = dimension.listed()
             combinations = [
                 {**c, dimension.name: value} for c in combinations for value in (*values, c[dimension.name])

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from tfser.databases.base import Database
 from tfser.errors import RequestError, unknown
 from tfser.evaluation import folds
-from tfser.models import MODELS
+from tfser.models import BUILT_IN, MODELS, Network
 from tfser.planning.configuration import AskedSelection, Selection
 from tfser.planning.search_space import Space, refusals
-from tfser.planning.settings import fixed_settings, hyperparameters, is_published, published_settings
+from tfser.planning.settings import fixed_settings, hashed, hyperparameters, is_published, published_settings
 from tfser.trial import ProtocolName, Value
 
 MOST_SEEDS, MOST_TRIALS, MOST_EPOCHS = 10_000, 1_000_000, 10_000_000
@@ -33,7 +33,7 @@ SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 class Request:
     """What a person asked for: parsed, not yet checked."""
 
-    models: tuple[str, ...] = tuple(MODELS)
+    models: tuple[str, ...] = tuple(model.name for model in BUILT_IN)
     ablations: tuple[str, ...] = ()
     """Empty for each model's full form, ``all`` for every one."""
     protocol: ProtocolName = "speaker"
@@ -50,6 +50,11 @@ class Request:
     search_seed: int = 0
     fixed: tuple[tuple[str, str], ...] = ()
     """--set, as typed."""
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Digest of the source of each model that is not built in, by its name.
+
+    Not in the representation, by which sweeps are named: an edit does not change what was asked for.
+    """
 
 
 def problems(request: Request, spaces: Mapping[str, Space]) -> list[str]:
@@ -154,8 +159,11 @@ def fold_problems(request: Request, database: Database) -> list[str]:
 
 
 def epochs_of(request: Request, model: str) -> int:
-    """Return the epochs that a model trains."""
-    return MODELS[model].epochs if request.epochs is None else request.epochs
+    """Return the epochs that a model trains; 1 for an estimator, which has none."""
+    declared = MODELS[model]
+    if not isinstance(declared, Network):
+        return 1
+    return declared.epochs if request.epochs is None else request.epochs
 
 
 def selection_of(request: Request, model: str) -> Selection:
@@ -175,9 +183,10 @@ def asked_settings(request: Request, model: str, space: Space | None) -> str:
     """
     base, epochs = base_settings(model, request), epochs_of(request, model)
     if space is None:
-        return fixed_settings(base, epochs)
+        return fixed_settings(hashed(MODELS[model], base), epochs)
     searched = {dimension.name for dimension in space.dimensions}
-    left = {name: value for name, value in {**base, **space.fixed}.items() if name not in searched}
+    kept = hashed(MODELS[model], {**base, **space.fixed})
+    left = {name: value for name, value in kept.items() if name not in searched}
     search: dict[str, Value] = {
         "trials": request.trials,
         "space": space.digest,

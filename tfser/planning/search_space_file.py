@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import yaml
 
 from tfser.errors import RequestError, unknown
+from tfser.models import MODELS
 from tfser.planning.search_space import KINDS, MOST_STEPS, Dimension, Space
 from tfser.storage import yaml_text
 from tfser.storage.places import Place
@@ -91,6 +92,7 @@ class _Reader:
             self.say(("model",), unknown("model", model, hyperparameters))
             return None
         known = hyperparameters[model]
+        extracted = MODELS[model].feature_set.hyperparameters if model in MODELS else {}
         fixed = {
             n: self.value(("fixed", str(n)), n, value, known) for n, value in self._mapping(values, "fixed").items()
         }
@@ -101,7 +103,8 @@ class _Reader:
             elif name in fixed:
                 self.say(("search", name), "it is fixed above; remove one of the two")
             else:
-                dimension = _Searched(self, name, entry, known, [d.name for d in dimensions]).dimension()
+                earlier = [d.name for d in dimensions]
+                dimension = _Searched(self, name, entry, known, earlier, extracted).dimension()
                 if dimension:
                     dimensions.append(dimension)
         if not dimensions and not self.problems:
@@ -141,12 +144,20 @@ class _Searched:
         entry: what the file says of it.
         known: every setting of the model.
         earlier: settings that are searched above this one.
+        extracted: settings of the features.
     """
 
     def __init__(
-        self, reader: _Reader, name: str, entry: Any, known: Mapping[str, Hyperparameter], earlier: list[str]
+        self,
+        reader: _Reader,
+        name: str,
+        entry: Any,
+        known: Mapping[str, Hyperparameter],
+        earlier: list[str],
+        extracted: Container[str],
     ) -> None:
         self._reader, self._name, self._entry, self._known, self._earlier = reader, name, entry, known, earlier
+        self._extracted = extracted
         self._problems_before = len(reader.problems)
 
     def dimension(self) -> Dimension | None:
@@ -208,7 +219,7 @@ class _Searched:
         right = "choice" if isinstance(default, (str, bool)) else "int" if isinstance(default, int) else "float"
         if kind not in ("choice", right):
             self._say(kind, f"{self._name} takes {right}: values, not {kind}:")
-        if self._name in ("n_mels", "preemphasis") and kind == "float":
+        if self._name in self._extracted and kind == "float":
             self._say(kind, "every value needs features of its own, so list the values with choice:")
 
     def _log(self, kind: str, values: list[Any]) -> bool:

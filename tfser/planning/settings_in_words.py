@@ -49,7 +49,7 @@ def labels(configurations: Iterable[Configuration]) -> dict[tuple[str, ...], str
 
 def beside_published(configuration: Configuration) -> str:
     """Return the settings of a fixed row that are not the paper's, in words; empty where they are not known."""
-    from tfser.models import MODELS  # here, because it imports torch
+    from tfser.models import MODELS, Network  # here, because it imports torch
     from tfser.planning.settings import published_settings
 
     own = values(configuration)
@@ -57,7 +57,8 @@ def beside_published(configuration: Configuration) -> str:
         return ""
     known = configuration.model in MODELS
     theirs: Mapping[str, Value] = published_settings(configuration.model) if known else {}
-    epochs, printed = own.pop("epochs"), MODELS[configuration.model].published_epochs if known else None
+    declared = MODELS.get(configuration.model)
+    epochs, printed = own.pop("epochs"), declared.published_epochs if isinstance(declared, Network) else None
     differs = (
         f" ({f'published: {printed}' if printed else 'the paper states none'})" if known and epochs != printed else ""
     )

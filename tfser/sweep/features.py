@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from tfser.errors import RequestError, TfserError, in_a_line
+from tfser.features.base import Extractor
 from tfser.features.pack import DAMAGED, Pack
-from tfser.features.store import FeatureStore, FrontEnd, Mapper, audio_digests
-from tfser.planning.settings import front_end
+from tfser.features.store import FeatureStore, Mapper, audio_digests
+from tfser.models import of
+from tfser.planning.settings import extractor
 from tfser.sweep.printer import Printer
 from tfser.sweep.request import Sweep
 from tfser.trial import TrialSpec
@@ -22,8 +24,8 @@ class Features:
     def __init__(self, sweep: Sweep, printer: Printer) -> None:
         self._sweep, self._printer = sweep, printer
         self._store = FeatureStore(sweep.storage / "features")
-        self.packs: dict[tuple[str, FrontEnd], Pack] = {}
-        """(database, front end) to its features; empty before ``make``."""
+        self.packs: dict[tuple[str, Extractor], Pack] = {}
+        """(database, kind of features) to its features; empty before ``make``."""
 
     def make(self, mapper: Mapper) -> None:
         """Make all that are missing.
@@ -33,12 +35,12 @@ class Features:
         """
         for database in self._sweep.databases.values():
             digests = self._sweep.audio_digests[database.name]
-            for wanted in self._sweep.plan.front_ends[database.name]:
+            for wanted in self._sweep.plan.features[database.name]:
                 self.packs[database.name, wanted] = self._store.ensure(database, digests, wanted, mapper)
 
     def of(self, spec: TrialSpec) -> Pack:
         """Return the features that a trial reads."""
-        return self.packs[spec.database, front_end(spec.settings)]
+        return self.packs[spec.database, extractor(of(spec), spec.settings)]
 
     def repair(self, spec: TrialSpec) -> None:
         """Make a trial's features again if they were deleted or damaged since they were made.
@@ -57,7 +59,8 @@ class Features:
         try:
             if audio_digests(database) != digests:
                 raise RequestError(f"database {database.name}", ["its audio is not what it was when this sweep began"])
-            self._store.ensure(database, digests, front_end(spec.settings))  # in this process: workers have trials
+            # In this process: workers have trials.
+            self._store.ensure(database, digests, extractor(of(spec), spec.settings))
         except RequestError as error:
             reason = "; ".join(error.problems)
             raise TfserError(

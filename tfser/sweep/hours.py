@@ -10,8 +10,9 @@ import soundfile
 import torch
 
 from tfser.databases.base import Database, Utterance
-from tfser.models import MODELS
+from tfser.models import MODELS, Network
 from tfser.planning.plan import Plan, Study
+from tfser.planning.settings import build_settings, extractor
 from tfser.training.training import Training, TrialData
 
 
@@ -32,16 +33,19 @@ def segment_seconds(study: Study) -> float:
     The settings are the study's base; what a search samples may cost more or less.
     """
     c, settings = study.configuration, study.base if study.space is None else {**study.base, **study.space.fixed}
+    model = MODELS[c.model]
+    assert isinstance(model, Network)
+    built, reads = build_settings(model, settings), extractor(model, settings)
     batch = min(int(settings["batch_size"]), 32)
     length = int(settings["segment_frames"])
-    frames = np.random.default_rng(0).normal(size=(batch * length, int(settings["n_mels"]))).astype(np.float32)
+    frames = np.random.default_rng(0).normal(size=(batch * length, reads.channels * reads.bands)).astype(np.float32)
     segments = tuple((i * length, length, i % len(c.emotions)) for i in range(batch))
     data = TrialData(frames=frames, emotions=c.emotions, train=segments, scored=segments[:1])
 
     def build() -> torch.nn.Module:
-        return MODELS[c.model].build(c.ablation, settings, len(c.emotions))
+        return model.build(c.ablation, built, len(c.emotions))
 
-    training = Training(build, data, {**settings, "segment_hop": 0}, 0, 3, torch.device("cpu"))
+    training = Training(build, data, {**built, "segment_hop": 0}, 0, 3, torch.device("cpu"))
     training.run_epoch()
     times = []
     for _ in range(2):

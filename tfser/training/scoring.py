@@ -35,26 +35,30 @@ class Scorer:
 
     Args:
         model: moved to ``device``; its training may go on.
-        mean: mean of each mel band over the training speakers, float64, shape (n_mels,).
+        mean: mean of each mel band over the training speakers, float64, shape (values,).
         std: standard deviation of each mel band, likewise.
         device: the device to score on.
+        channels: channels of a row of features, which holds all bands of the first channel, then those of the next.
     """
 
-    def __init__(self, model: nn.Module, mean: np.ndarray, std: np.ndarray, device: torch.device) -> None:
-        self.model, self.device = model.to(device), device
+    def __init__(
+        self, model: nn.Module, mean: np.ndarray, std: np.ndarray, device: torch.device, channels: int = 1
+    ) -> None:
+        self.model, self.device, self.channels = model.to(device), device, channels
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self._offset = torch.from_numpy(mean).to(device, torch.float32)
         self._scale = torch.from_numpy(1 / std).to(device, torch.float32)
 
     def prepared(self, frames: Tensor) -> Tensor:
-        """Standardise per band and transpose: (segments, length, n_mels) to (segments, 1, n_mels, length)."""
-        return ((frames - self._offset) * self._scale).transpose(1, 2).unsqueeze(1)
+        """Standardise per band and transpose: (segments, length, values) to (segments, channels, bands, length)."""
+        x = ((frames - self._offset) * self._scale).transpose(1, 2)
+        return x.unsqueeze(1) if self.channels == 1 else x.reshape(len(x), self.channels, -1, x.shape[2])
 
     def segments(self, pieces: Iterable[Tensor]) -> np.ndarray:
         """Return class probabilities: float64, shape (segments of all pieces, emotions).
 
         Args:
-            pieces: (segments, length, n_mels) on ``device``. Each piece is one forward pass, and the last bits of a
+            pieces: (segments, length, values) on ``device``. Each piece is one forward pass, and the last bits of a
                 segment's probabilities depend on the other segments in its pass.
         """
         self.model.eval()

@@ -49,7 +49,7 @@ def fusion_key(spec: TrialSpec) -> tuple[object, ...]:
     validation speakers and epochs may differ.
     """
     shared = tuple((name, value) for name, value in spec.hyperparameters if name not in OWN_SETTINGS)
-    return (spec.database, spec.database_digest, spec.model, spec.ablation, spec.numerics, shared)
+    return (spec.database, spec.database_digest, spec.model, spec.source, spec.ablation, spec.numerics, shared)
 
 
 @dataclass(slots=True, eq=False)

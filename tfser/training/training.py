@@ -41,7 +41,7 @@ class TrialData:
     """
 
     frames: np.ndarray
-    """float32, shape (frames, n_mels): log-mel of a whole database, memory-mapped, never written to."""
+    """float32, shape (frames, values): the features of a whole database, memory-mapped, never written to."""
     emotions: tuple[str, ...]
     train: tuple[tuple[int, int, int], ...]
     """(first frame, frames, emotion index) of each training utterance."""
@@ -83,7 +83,7 @@ class Segments:
 
 
 def band_statistics(frames: np.ndarray, utterances: Sequence[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation of each mel band over some utterances' frames: float64, shape (n_mels,)."""
+    """Return mean and standard deviation of each value over some utterances' frames: float64, shape (values,)."""
     total, count = np.zeros(frames.shape[1]), 0
     for start, length, _ in utterances:
         total += frames[start : start + length].sum(axis=0, dtype=np.float64)
@@ -162,7 +162,7 @@ class Training:
             self._frames = self._frames.to(device)
         with settled(device):
             torch.manual_seed(derived_seed(seed, "initialisation"))
-            self.scorer = Scorer(build(), self.mean, self.std, device)
+            self.scorer = Scorer(build(), self.mean, self.std, device, int(settings.get("input_channels", 1)))
         self.model = self.scorer.model
         self._forward = Forward(self.model, device, self._precision)
         self._captured: nn.Module | None = None
@@ -190,11 +190,11 @@ class Training:
         return torch.where(counts > 0, len(labels) / (present * counts.clamp(min=1)), 0.0).to(self.device)
 
     def _gathered(self, frames: Tensor) -> Tensor:
-        """Gather frames: (segments, length) frame numbers to (segments, length, n_mels)."""
+        """Gather frames: (segments, length) frame numbers to (segments, length, values)."""
         return self._frames[frames]
 
     def _batch(self, frames: Tensor) -> Tensor:
-        """Gather and standardise segments: (segments, length) frame numbers to (segments, 1, n_mels, length)."""
+        """Gather and standardise segments: (segments, length) frame numbers to (segments, channels, bands, length)."""
         return self.scorer.prepared(self._gathered(frames))
 
     def run_epoch(self) -> None:

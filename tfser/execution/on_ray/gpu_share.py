@@ -19,7 +19,8 @@ from tfser.execution import run_trial
 from tfser.execution.faults import out_of_memory
 from tfser.execution.this_machine import device
 from tfser.features.pack import Pack
-from tfser.models import MODELS
+from tfser.models import Network, of
+from tfser.planning.settings import build_settings
 from tfser.training.training import SCORING_SEGMENTS, Training, TrialData
 
 HEAD_ROOM = 0.15
@@ -90,20 +91,22 @@ def probe(task: run_trial.Task, cuda: Any = torch.cuda) -> Probe:
     """
     spec, pack = task.spec, Pack.open(task.pack)
     data = run_trial.trial_data(pack, pack.frames(), spec)
-    hop = int(spec.settings["segment_hop"]) or int(spec.settings["segment_frames"])
+    model = of(spec)
+    assert isinstance(model, Network)
+    settings = build_settings(model, spec.settings)
+    hop = int(settings["segment_hop"]) or int(settings["segment_frames"])
     data = TrialData(
         frames=data.frames,
         emotions=data.emotions,
-        train=_some(data.train, hop, STEPS * int(spec.settings["batch_size"])),
+        train=_some(data.train, hop, STEPS * int(settings["batch_size"])),
         scored=_some(data.train, hop, SCORING_SEGMENTS),
     )
-    architecture = MODELS[spec.model]
     cuda.reset_peak_memory_stats()
     try:
         training = Training(
-            lambda: architecture.build(spec.ablation, spec.settings, len(data.emotions)),
+            lambda: model.build(spec.ablation, settings, len(data.emotions)),
             data,
-            spec.settings,
+            settings,
             0,
             1,
             device(),

@@ -1,0 +1,83 @@
+"""What a feature set is: what a model reads of an utterance, with its settings.
+
+Each built-in feature set is a file of this room, and a model's file may bring one of its own. This module knows
+nothing of files, databases or models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from tfser.audio.files import Waveform
+from tfser.trial import Hyperparameter, Value
+
+
+@runtime_checkable
+class Extractor(Protocol):
+    """A feature set at certain settings. Make it a frozen dataclass: equal settings, equal and hashable values."""
+
+    @property
+    def id(self) -> str:
+        """Name of the folder of its packs: equal for equal features only, so it holds a version of the code."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of a row; 1 unless the set has delta channels beside its bands."""
+
+    @property
+    def bands(self) -> int:
+        """Values of a row per channel. A row holds all bands of the first channel, then those of the next."""
+
+    @property
+    def vector(self) -> bool:
+        """Whether an utterance is one row (functionals) instead of a row per frame."""
+
+    @property
+    def dtype(self) -> Literal["float32", "float16"]:
+        """How values are kept."""
+
+    @property
+    def hop_s(self) -> float:
+        """Seconds from one row to the next; 0 for one row per utterance."""
+
+    @property
+    def first_s(self) -> float:
+        """Second at which the analysis window of the first row is centred."""
+
+    @property
+    def window_s(self) -> float:
+        """Seconds that the analysis window of a row covers."""
+
+    @property
+    def band_centres_hz(self) -> np.ndarray | None:
+        """Frequency of each band: float64, shape (bands,); ``None`` where bands are no frequencies."""
+
+    def __call__(self, waveform: Waveform) -> np.ndarray:
+        """Return the features of an utterance: shape (rows, channels * bands).
+
+        Raises:
+            ValueError: the utterance has none, such as one that is too short; the text says why.
+        """
+
+
+def _fits(settings: Mapping[str, Value]) -> list[str]:
+    return []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureSet:
+    """A kind of features: its name, its settings, and how an extractor is made of them."""
+
+    name: str
+    """What a model names it by."""
+    meaning: str
+    """What it is, in a line."""
+    hyperparameters: Mapping[str, Hyperparameter]
+    extractor: Callable[[Mapping[str, Value]], Extractor]
+    """Settings to an extractor. Settings of other rooms are ignored."""
+    problems: Callable[[Mapping[str, Value]], list[str]] = _fits
+    """Every reason why these settings give no features here, in words, such as an extra that is not installed."""
