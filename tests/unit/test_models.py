@@ -91,7 +91,7 @@ def test_what_a_model_says_of_its_ablations_and_settings_names_those_that_it_has
     assert {*declared.attention.ablations} <= {*declared.ablations}
     assert {*declared.ours} <= {"epochs", *declared.hyperparameters, *HYPERPARAMETERS}
     assert ("epochs" in declared.ours) == (declared.published_epochs is None)
-    assert {*declared.published} <= {*HYPERPARAMETERS}
+    assert {*declared.published} <= {*HYPERPARAMETERS, *declared.feature_set.hyperparameters}
 
 
 @pytest.mark.parametrize("model", MODELS)
