@@ -40,7 +40,7 @@ class Configuration:
     """What was asked for, as a JSON object (``tfser.planning.request.asked_settings``).
 
     It holds every hyperparameter and the epochs; for a search, its budget and space and the hyperparameters that it
-    left alone.
+    left alone; for a model that is not built in, ``source``.
     """
     emotions: tuple[str, ...]
     folds: tuple[str, ...]
@@ -71,7 +71,7 @@ class Configuration:
         return self.protocol
 
     @property
-    def key(self) -> tuple[str, str, str, str, str, str, str, str]:
+    def key(self) -> tuple[str, str, str, str, str, str, str]:
         """Identity of the row, by which rows are also sorted."""
         return (
             self.database,
@@ -81,7 +81,6 @@ class Configuration:
             self.ablation,
             self.selection,
             self.settings,
-            self.source,
         )
 
     @property

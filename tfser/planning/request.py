@@ -197,8 +197,9 @@ def asked_settings(request: Request, model: str, space: Space | None) -> str:
         space: what is searched; ``None`` where nothing is.
     """
     base, epochs = base_settings(model, request), epochs_of(request, model)
+    own: dict[str, Value] = {"source": request.sources[model]} if model in request.sources else {}
     if space is None:
-        return fixed_settings(hashed(MODELS[model], base), epochs)
+        return fixed_settings({**hashed(MODELS[model], base), **own}, epochs)
     searched = {dimension.name for dimension in space.dimensions}
     kept = hashed(MODELS[model], {**base, **space.fixed})
     left = {name: value for name, value in kept.items() if name not in searched}
@@ -210,4 +211,4 @@ def asked_settings(request: Request, model: str, space: Space | None) -> str:
         "sampler": request.sampler,
         "search_seed": request.search_seed,
     }
-    return json.dumps({**left, "epochs": epochs, **search}, sort_keys=True, ensure_ascii=False)
+    return json.dumps({**left, **own, "epochs": epochs, **search}, sort_keys=True, ensure_ascii=False)
