@@ -14,6 +14,7 @@ import torch
 
 from tfser.audio.files import Waveform
 from tfser.features.segments import as_tensor, segment_frames
+from tfser.features.threads import one_thread
 from tfser.models import Model
 from tfser.planning.settings import complete, extractor
 from tfser.training.determinism import settled
@@ -43,7 +44,7 @@ def scores(scorer: Scorer, model: Model, settings: Mapping[str, Any]) -> list[fl
     """
     settings = complete(model, settings)
     length = int(settings["segment_frames"])
-    with settled(torch.device("cpu")):
+    with settled(torch.device("cpu")), one_thread():
         frames = extractor(model, settings)(waveform(RATE_HZ))
     taken = torch.from_numpy(segment_frames(0, len(frames), length, int(settings["segment_hop"]) or length))
     found: list[float] = scorer.segments([as_tensor(frames)[taken].to(scorer.device)]).mean(axis=0).tolist()
