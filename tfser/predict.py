@@ -45,6 +45,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "files", nargs="*", type=typed_path, metavar="FILE", help="audio: wav, flac, aiff; another rate is resampled"
     )
+    p.add_argument(
+        "--one-speaker",
+        action="store_true",
+        help="the files are all utterances of one speaker; for a model that standardises per speaker",
+    )
     p.add_argument("--segments", action="store_true", help="print the probabilities of every segment too")
     p.add_argument(
         "--json", action="store_true", help="print one JSON object with every digit instead of a table in percent"
@@ -143,9 +148,19 @@ def _run(arguments: argparse.Namespace) -> int:
         utterances = read(arguments.files, model.extractor if model else FrontEnd())
     except RequestError as error:
         problems += error.problems
+    if model is not None and arguments.files and arguments.one_speaker != model.per_speaker:
+        problems.append(
+            f"trial {model.trial_id} standardises each speaker with all of that speaker's utterances: give every file "
+            "of one speaker, and --one-speaker to say so"
+            if model.per_speaker
+            else f"--one-speaker: trial {model.trial_id} does not standardise per speaker; leave it out"
+        )
     if problems or model is None:
         raise RequestError("tfser predict", problems)
-    answers = [Answer(path, model.score(frames)) for path, frames in zip(arguments.files, utterances, strict=True)]
+    beside = utterances if arguments.one_speaker else []
+    answers = [
+        Answer(path, model.score(frames, beside)) for path, frames in zip(arguments.files, utterances, strict=True)
+    ]
     if answers:
         values = to_dict(record, model, answers, arguments.segments)
         text = json.dumps(values, ensure_ascii=False, indent=1)

@@ -129,6 +129,20 @@ def test_every_member_equals_its_training_alone(model, ablation):
         assert_equal_but_for_rounding(together, trained_alone(alone))
 
 
+@pytest.mark.parametrize(
+    ("model", "ablation", "reading"),
+    [
+        ("time_frequency_transformer", "T+F", {"pooling": "together", "deviation": "unbiased"}),
+        ("atfnn", "ATFNN", {"attention_weights": "softmax", "band_token": "segment"}),
+        ("atfnn", "ATFNN", {"attention_weights": "linear", "time_attention_from": "encoding"}),
+    ],
+)
+def test_every_member_equals_its_training_alone_under_every_reading(model, ablation, reading):
+    together = trained_together(members(model, ablation, **reading))
+    for one, alone in zip(together, members(model, ablation, **reading), strict=True):
+        assert_equal_but_for_rounding(one, trained_alone(alone))
+
+
 @pytest.mark.full
 @pytest.mark.parametrize(("model", "ablation"), FULL)
 def test_masks_dropout_and_class_weights_are_those_of_the_training_alone(model, ablation):

@@ -121,13 +121,16 @@ def trial_data(pack: Pack, frames: np.ndarray, spec: TrialSpec) -> TrialData:
             f"{pack.path} holds database {pack.database_digest}; the trial is about {spec.database_digest}"
         )
     train, scored = _sides(pack, spec)
+    speakers = tuple(pack.utterances[i].speaker for i in (*train, *scored))
     index = {emotion: i for i, emotion in enumerate(pack.emotions)}
 
     def rows(chosen: list[int]) -> tuple[tuple[int, int, int], ...]:
         return tuple((u.start, u.frames, index[u.emotion]) for u in (pack.utterances[i] for i in chosen))
 
     beyond = rows(leaky_protocols.beyond(spec, scored))
-    return TrialData(frames=frames, emotions=pack.emotions, train=rows(train), scored=rows(scored), beyond=beyond)
+    return TrialData(
+        frames=frames, emotions=pack.emotions, train=rows(train), scored=rows(scored), speakers=speakers, beyond=beyond
+    )
 
 
 def _sides(pack: Pack, spec: TrialSpec) -> tuple[list[int], list[int]]:
@@ -370,13 +373,13 @@ class _Trial:
         elif spec.purpose == "oracle":
             record = self._record()
             if self._best is None or record.scores.uar > self._best[0].scores.uar:
-                self._best = record, copied(training.model.state_dict())
+                self._best = record, copied(training.weights())
         if training.epoch < spec.epochs:
             if time.monotonic() - self._saved >= self.task.checkpoint_s:
                 self._save()
             return None
         record = self._record()
-        weights: Mapping[str, torch.Tensor] = training.model.state_dict()
+        weights: Mapping[str, torch.Tensor] = training.weights()
         if self._best is not None:
             # The curves cover the whole training; the scores and weights are the best epoch's on the test fold.
             best, weights = self._best
@@ -409,7 +412,7 @@ class _Trial:
             versions=versions(),
             standardisation=Standardisation(mean=tuple(training.mean.tolist()), std=tuple(training.std.tolist())),
             parameters=sum(p.numel() for p in training.model.parameters()),
-            weights_sha256=weights_digest(training.model),
+            weights_sha256=weights_digest(training.weights()),
             known_sound=_known_sound(training, spec),
         )
 
@@ -443,5 +446,5 @@ def _known_sound(training: Training, spec: TrialSpec) -> tuple[float, ...]:
     """Return the scores of the known sound, by which the weights are checked later; empty where they are not kept."""
     if spec.purpose == "search":
         return ()
-    heard = known_sound.scores(training.scorer, of(spec), spec.settings)
+    heard = known_sound.scores(training.scorer, of(spec), spec.settings, training.rule)
     return tuple(heard) if np.isfinite(heard).all() else ()

@@ -19,14 +19,16 @@ from tfser.databases.folders import show
 from tfser.errors import RequestError, TrialError, unknown
 from tfser.execution import known_sound
 from tfser.features.base import Extractor
-from tfser.features.segments import as_tensor, segment_frames
+from tfser.features.segments import as_tensor
+from tfser.features.standardise import TRANSDUCTIVE
 from tfser.features.store import extract
 from tfser.models import MODELS, Network, find
 from tfser.planning.settings import build_settings, complete, extractor
 from tfser.record import Record, Standardisation, standardisation
 from tfser.storage.places import Place
 from tfser.training.determinism import settled, weights_digest
-from tfser.training.scoring import Scorer, utterance_means
+from tfser.training.scoring import Scorer, UtteranceScorer
+from tfser.training.utterance_rules import UtteranceRule
 from tfser.trial import NUMERICS_VERSION, TrialSpec
 
 CPU = torch.device("cpu")
@@ -115,7 +117,7 @@ class Scored:
     """Class probabilities of one utterance."""
 
     probabilities: np.ndarray
-    """float64, shape (emotions,): the mean over the segments."""
+    """float64, shape (emotions,): by the trial's utterance rule, such as the mean over the segments."""
     segments: np.ndarray
     """float64, shape (segments, emotions)."""
     frames: np.ndarray
@@ -171,8 +173,9 @@ class FinalModel:
         if weights_digest(weights) != blueprint.weights_sha256:
             raise ValueError("their checksum is not the one in the entry")
         try:
-            model.load_state_dict(dict(weights))
-        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+            rule, own = UtteranceRule.of(self.settings).restored(weights)
+            model.load_state_dict(own)
+        except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
             why = " ".join(str(error).split())[:300]
             raise self._refused(
                 f"its weights are whole but do not fit the network of this tfser ({why}); use {trained}"
@@ -180,10 +183,10 @@ class FinalModel:
         self.scorer = Scorer(
             model, np.array(bands.mean), np.array(bands.std), _device(blueprint.device), self.extractor.channels
         )
+        self._of_utterance = UtteranceScorer(scorer=self.scorer, settings=self.settings, rule=rule)
         if blueprint.known_sound:
-            self._compare(
-                "a made-up sound", known_sound.scores(self.scorer, declared, spec.settings), blueprint.known_sound
-            )
+            heard = known_sound.scores(self.scorer, declared, spec.settings, rule)
+            self._compare("a made-up sound", heard, blueprint.known_sound)
 
     def _refused(self, why: str) -> RequestError:
         return RequestError(f"trial {self.trial_id}", [why])
@@ -196,7 +199,7 @@ class FinalModel:
             recorded: probabilities by id.
 
         Raises:
-            RequestError: an utterance gets other scores.
+            RequestError: an utterance gets other scores, or they cannot be compared by themselves.
         """
         for name, frames in utterances.items():
             self._compare(f"the test utterance {show(name)}", self.score(frames).probabilities.tolist(), recorded[name])
@@ -221,20 +224,27 @@ class FinalModel:
         length = int(self.settings["segment_frames"])
         return length, int(self.settings["segment_hop"]) or length
 
-    def score(self, frames: np.ndarray) -> Scored:
+    @property
+    def per_speaker(self) -> bool:
+        """Whether an utterance can be scored only beside the others of its speaker."""
+        return bool(self.settings.get("standardisation") == TRANSDUCTIVE)
+
+    def score(self, frames: np.ndarray, beside: Sequence[np.ndarray] = ()) -> Scored:
         """Score one utterance, as a trial does for its record.
 
         Args:
             frames: float32, shape (frames, n_mels), log-mel.
+            beside: all utterances of its speaker, itself among them; for a model that is ``per_speaker`` only.
 
         Raises:
             TrialError: a score is not finite.
+            RequestError: the model needs the others of the speaker, and there is none.
         """
-        taken = segment_frames(0, len(frames), *self.segment)
-        segments = self.scorer.segments([self.gathered(frames, taken)])
+        self._need_speaker(beside)
+        probabilities, segments, taken = self._of_utterance(as_tensor(frames), beside)
         if not np.isfinite(segments).all():
             raise TrialError(f"trial {self.trial_id}: the scores are not finite")
-        return Scored(utterance_means(segments, np.zeros(len(taken), dtype=np.int64))[0], segments, taken)
+        return Scored(probabilities, segments, taken)
 
     def gathered(self, frames: np.ndarray, taken: np.ndarray) -> torch.Tensor:
         """Return the frames of segments on the model's device: (segments, length, n_mels).
@@ -242,8 +252,17 @@ class FinalModel:
         Args:
             frames: float32, shape (frames, n_mels).
             taken: int64, shape (segments, length).
+
+        Raises:
+            RequestError: the model needs the others of the speaker.
         """
-        return as_tensor(frames)[torch.from_numpy(taken)].to(self.scorer.device)
+        self._need_speaker(())
+        return self._of_utterance.gathered(as_tensor(frames), taken)
+
+    def _need_speaker(self, beside: Sequence[np.ndarray]) -> None:
+        if self.per_speaker and not beside:
+            why = "it standardises each speaker with all of that speaker's utterances, and a single one does not tell"
+            raise self._refused(f"{why} them; give every file of one speaker to tfser predict with --one-speaker")
 
     def span_s(self, taken: np.ndarray) -> tuple[float, float]:
         """Return the first and last second that the analysis windows of a segment's frames cover.

@@ -13,7 +13,15 @@ from tfser.evaluation import folds
 from tfser.models import BUILT_IN, MODELS, Network
 from tfser.planning.configuration import AskedSelection, Selection
 from tfser.planning.search_space import Space, refusals
-from tfser.planning.settings import fixed_settings, hashed, hyperparameters, is_published, published_settings
+from tfser.planning.settings import (
+    fixed_settings,
+    hashed,
+    hyperparameters,
+    is_published,
+    is_transductive,
+    published_settings,
+    setting_problems,
+)
 from tfser.trial import ProtocolName, Value
 
 MOST_SEEDS, MOST_TRIALS, MOST_EPOCHS = 10_000, 1_000_000, 10_000_000
@@ -124,8 +132,8 @@ def _setting_problems(model: str, ablation: str, request: Request, space: Space 
     """Return why a model refuses its settings, or some that the search space can sample."""
     base, architecture = base_settings(model, request), MODELS[model]
     if space is None:
-        return [f"{model} {ablation}: {problem}" for problem in architecture.problems(ablation, base)]
-    return refusals(space, base, lambda settings: architecture.problems(ablation, settings))
+        return [f"{model} {ablation}: {problem}" for problem in setting_problems(architecture, ablation, base)]
+    return refusals(space, base, lambda settings: setting_problems(architecture, ablation, settings))
 
 
 def base_settings(model: str, request: Request) -> dict[str, Value]:
@@ -171,6 +179,20 @@ def selection_of(request: Request, model: str) -> Selection:
     if request.trials or request.selection == "oracle":
         return request.selection
     return "published" if is_published(model, asked_settings(request, model, None)) else "fixed"
+
+
+def transductive(request: Request, model: str, space: Space | None) -> bool:
+    """Return whether a row's scores can depend on what is scored beside an utterance.
+
+    Args:
+        request: the whole request.
+        model: the row's.
+        space: what is searched; ``None`` where nothing is. A row is transductive if one of its settings is.
+    """
+    base = {**base_settings(model, request), **(space.fixed if space else {})}
+    kinds = [d.values for d in space.dimensions if d.name == "standardisation"] if space else []
+    possible = [base, *({**base, "standardisation": kind} for values in kinds for kind in values)]
+    return any(is_transductive(MODELS[model], settings) for settings in possible)
 
 
 def asked_settings(request: Request, model: str, space: Space | None) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tfser.features.base import Extractor
-from tfser.models import MODELS, Model, Network
+from tfser.features.standardise import KINDS, TRANSDUCTIVE
+from tfser.models import MODELS, Estimator, Model, Network
 from tfser.training.determinism import PRECISIONS
+from tfser.training.utterance_rules import RULES
 from tfser.trial import Hyperparameter, Value
 
 
@@ -55,6 +57,24 @@ def build_settings(model: Model, settings: Mapping[str, Value]) -> dict[str, Val
     return {**complete(model, settings), "input_channels": reads.channels, "input_bands": reads.bands}
 
 
+def setting_problems(model: Model, ablation: str, settings: Mapping[str, Value]) -> list[str]:
+    """Return every reason why (ablation, settings) of a model cannot be trained and scored, in words."""
+    found = list(model.problems(ablation, settings))
+    if isinstance(model, Network) and settings.get("utterance_rule") == "whole" and not model.any_length:
+        others = ", ".join(rule for rule in RULES if rule != "whole")
+        found.append(
+            f"utterance_rule: whole needs a network that takes any number of frames, and {model.name} does not declare "
+            f"any_length; legal: {others}"
+        )
+    return found
+
+
+def is_transductive(model: Model, settings: Mapping[str, Value]) -> bool:
+    """Return whether an utterance's scores depend on what is scored beside it."""
+    declared = isinstance(model, Estimator) and model.transductive
+    return declared or settings.get("standardisation") == TRANSDUCTIVE
+
+
 def is_published(model: str, settings: str) -> bool:
     """Return whether settings, as ``fixed_settings`` writes them, are all the paper's; it has to state epochs."""
     declared = MODELS.get(model)
@@ -98,6 +118,40 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "segment_frames": Hyperparameter(default=80, low=8, high=100000, help="frames per segment (10 ms each)"),
     "segment_hop": Hyperparameter(
         default=0, low=0, high=100000, help="frames between segment starts; 0 is segment_frames: no overlap"
+    ),
+    "standardisation": Hyperparameter(
+        default="training",
+        implied="training",
+        choices=KINDS,
+        help="whose mean and deviation each band gets: of all training utterances, of the utterance, of its speaker "
+        "(transductive: a test speaker's whole unlabelled audio), or none",
+    ),
+    "utterance_rule": Hyperparameter(
+        default="mean",
+        implied="mean",
+        choices=RULES,
+        help="how segments' probabilities become an utterance's: their mean, their maximum, the whole utterance in one "
+        "pass, their statistics into an extreme learning machine, or a temporal pyramid into linear SVMs",
+    ),
+    "statistics_units": Hyperparameter(
+        default=120,
+        implied=120,
+        low=0,
+        high=10000,
+        help="utterance_rule statistics: random sigmoid units; 0 is ridge regression without them",
+    ),
+    "statistics_ridge": Hyperparameter(
+        default=1.0, implied=1.0, low=1e-9, high=1e9, help="utterance_rule statistics: cost of the squared weights"
+    ),
+    "pyramid_p": Hyperparameter(
+        default=2.0,
+        implied=2.0,
+        low=1.0,
+        high=1000.0,
+        help="utterance_rule pyramid: exponent of the pooling; 1 is the mean, a large one the maximum",
+    ),
+    "pyramid_c": Hyperparameter(
+        default=1.0, implied=1.0, low=1e-9, high=1e9, help="utterance_rule pyramid: cost of the SVM's errors"
     ),
 }
 """Settings of every network's training; features and the model add theirs, and the model its published values."""
