@@ -59,6 +59,7 @@ class SweepOptions(TypedDict, total=False):
     together: int
     captured: bool
     checkpoint: float
+    trial_timeout: float | None
     retry_failed: bool
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from tfser.audio.files import Waveform
+from tfser.features.base import Extractor
 from tfser.features.segments import as_tensor, segment_frames
 from tfser.models import Model
 from tfser.planning.settings import complete, extractor
@@ -33,6 +34,16 @@ def waveform(rate_hz: int) -> Waveform:
     return Waveform((loudness * noise).astype(np.float32)[None], rate_hz)
 
 
+def features(extractor: Extractor) -> np.ndarray:
+    """Return the features of the sound, shape (rows, values).
+
+    Raises:
+        ValueError: it has none.
+    """
+    with settled(torch.device("cpu")):
+        return extractor(waveform(RATE_HZ))
+
+
 def scores(scorer: Scorer, model: Model, settings: Mapping[str, Any]) -> list[float]:
     """Return the probability that the model gives each emotion, the mean over the segments.
 
@@ -43,8 +54,7 @@ def scores(scorer: Scorer, model: Model, settings: Mapping[str, Any]) -> list[fl
     """
     settings = complete(model, settings)
     length = int(settings["segment_frames"])
-    with settled(torch.device("cpu")):
-        frames = extractor(model, settings)(waveform(RATE_HZ))
+    frames = features(extractor(model, settings))
     taken = torch.from_numpy(segment_frames(0, len(frames), length, int(settings["segment_hop"]) or length))
     found: list[float] = scorer.segments([as_tensor(frames)[taken].to(scorer.device)]).mean(axis=0).tolist()
     return found

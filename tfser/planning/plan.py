@@ -30,7 +30,7 @@ from tfser.planning.request import (
     selection_of,
 )
 from tfser.planning.search_space import Space
-from tfser.planning.settings import extractor, hashed
+from tfser.planning.settings import extractor, hashed, is_transductive
 from tfser.trial import NUMERICS_VERSION, ProtocolName, Purpose, TrialSpec, Value
 
 
@@ -227,6 +227,7 @@ def _configurations(
             complete=database.complete,
             same_texts=database.info.same_texts,
             remark=remark,
+            transductive=is_transductive(MODELS[model]),
         )
         for ablation in ablations_of(request, model)
     ]
