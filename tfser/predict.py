@@ -19,6 +19,7 @@ from tfser.databases.folders import show
 from tfser.errors import RequestError, TfserError
 from tfser.features.log_mel import FrontEnd
 from tfser.final_models import find
+from tfser.final_models.estimator import FinalEstimator, scored
 from tfser.final_models.model import FinalModel, Scored, read
 from tfser.record import Record
 from tfser.text.streams import take_any_text, takes
@@ -55,7 +56,9 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def to_dict(record: Record, model: FinalModel, answers: Sequence[Answer], segments: bool) -> dict[str, Any]:
+def to_dict(
+    record: Record, model: FinalModel | FinalEstimator, answers: Sequence[Answer], segments: bool
+) -> dict[str, Any]:
     """Return what ``--json`` prints: the trial, and the emotion and unrounded probabilities of each file."""
     spec = model.spec
     named = {
@@ -69,9 +72,9 @@ def to_dict(record: Record, model: FinalModel, answers: Sequence[Answer], segmen
     }
 
 
-def _file(model: FinalModel, answer: Answer, segments: bool) -> dict[str, Any]:
+def _file(model: FinalModel | FinalEstimator, answer: Answer, segments: bool) -> dict[str, Any]:
     value = {"path": show(answer.path), **_verdict(model, answer.scored.probabilities)}
-    if segments:
+    if segments and isinstance(model, FinalModel):
         value["segments"] = [
             {"start_s": start, "end_s": end, **_verdict(model, p)}
             for (start, end), p in zip(map(model.span_s, answer.scored.frames), answer.scored.segments, strict=True)
@@ -79,7 +82,7 @@ def _file(model: FinalModel, answer: Answer, segments: bool) -> dict[str, Any]:
     return value
 
 
-def _verdict(model: FinalModel, probabilities: Any) -> dict[str, Any]:
+def _verdict(model: FinalModel | FinalEstimator, probabilities: Any) -> dict[str, Any]:
     return {
         "emotion": model.emotions[int(probabilities.argmax())],  # a tie goes to the first, as in the tables
         "p": dict(zip(model.emotions, probabilities.tolist(), strict=True)),
@@ -139,13 +142,19 @@ def _run(arguments: argparse.Namespace) -> int:
         model = find.load(record, place.ledger)
     except RequestError as error:
         problems += _flat(error)
+    if isinstance(model, FinalEstimator) and arguments.segments:
+        problems.append(f"--segments: {model.spec.model} scores whole utterances and has none; leave it out")
     try:
         utterances = read(arguments.files, model.extractor if model else FrontEnd())
     except RequestError as error:
         problems += error.problems
     if problems or model is None:
         raise RequestError("tfser predict", problems)
-    answers = [Answer(path, model.score(frames)) for path, frames in zip(arguments.files, utterances, strict=True)]
+    if isinstance(model, FinalEstimator) and model.transductive and len(utterances) > 1:
+        print(
+            f"trial {model.trial_id} is transductive: the scores of these files depend on each other", file=sys.stderr
+        )
+    answers = list(map(Answer, arguments.files, scored(model, utterances)))
     if answers:
         values = to_dict(record, model, answers, arguments.segments)
         text = json.dumps(values, ensure_ascii=False, indent=1)

@@ -143,8 +143,8 @@ def known(*wanted: Estimator, source: str = SOURCE) -> Iterator[None]:
         yield
     finally:
         for model in wanted:
-            models.MODELS.pop(model.name)
-            models._BY_SOURCE.pop((model.name, source))
+            models.MODELS.pop(model.name, None)
+            models._BY_SOURCE.pop((model.name, source), None)
 
 
 def task(

@@ -202,8 +202,9 @@ def asked_settings(request: Request, model: str, space: Space | None) -> str:
     """
     base = base_settings(model, request)
     epochs = epochs_of(request, model) if isinstance(MODELS[model], Network) else None
+    own: dict[str, Value] = {"source": request.sources[model]} if model in request.sources else {}
     if space is None:
-        return fixed_settings(hashed(MODELS[model], base), epochs)
+        return fixed_settings({**hashed(MODELS[model], base), **own}, epochs)
     searched = {dimension.name for dimension in space.dimensions}
     kept = hashed(MODELS[model], {**base, **space.fixed})
     left = {name: value for name, value in kept.items() if name not in searched}
@@ -216,4 +217,4 @@ def asked_settings(request: Request, model: str, space: Space | None) -> str:
         "search_seed": request.search_seed,
     }
     trained: dict[str, Value] = {} if epochs is None else {"epochs": epochs}
-    return json.dumps({**left, **trained, **search}, sort_keys=True, ensure_ascii=False)
+    return json.dumps({**left, **own, **trained, **search}, sort_keys=True, ensure_ascii=False)

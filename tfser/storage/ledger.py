@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from tfser.record import Entry, from_dict, to_dict
+from tfser.record import Entry, Record, from_dict, to_dict
 from tfser.storage.places import Place, commit, commit_text, listed, make_folder, move, read_bytes, read_text
 
 
@@ -39,6 +39,10 @@ class Ledger:
     def state_path(self, trial_id: str) -> Place:
         """Return where the fitted state of an estimator's final trial is or would be."""
         return self.root / trial_id[:2] / f"{trial_id}.skops"
+
+    def model_path(self, record: Record) -> Place:
+        """Return where the model of a final trial of either kind is or would be."""
+        return (self.weights_path if record.fitted is None else self.state_path)(record.trial_id)
 
     def ids(self) -> set[str]:
         """Return the ids of all entries, none of them verified."""

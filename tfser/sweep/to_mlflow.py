@@ -99,7 +99,7 @@ class ToMlflow:
     def _log_model(self, client: Any, run_id: str, record: Record) -> None:
         """Log a final trial's model to its run, if its weights are there."""
         try:
-            weights = read_bytes(self._ledger.weights_path(record.trial_id))
+            weights = read_bytes(self._ledger.model_path(record))
         except FileNotFoundError:
             return
         mlflow_model.log_model(client, run_id, record, weights)
