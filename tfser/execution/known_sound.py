@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from tfser.audio.files import Waveform
+from tfser.features.base import Extractor
 from tfser.features.segments import as_tensor
 from tfser.models import Model
 from tfser.planning.settings import complete, extractor
@@ -34,6 +35,16 @@ def waveform(rate_hz: int) -> Waveform:
     return Waveform((loudness * noise).astype(np.float32)[None], rate_hz)
 
 
+def features(extractor: Extractor) -> np.ndarray:
+    """Return the features of the sound, shape (rows, values).
+
+    Raises:
+        ValueError: it has none.
+    """
+    with settled(torch.device("cpu")):
+        return extractor(waveform(RATE_HZ))
+
+
 def scores(scorer: Scorer, model: Model, settings: Mapping[str, Any], rule: UtteranceRule) -> list[float]:
     """Return the probability that the model gives each emotion.
 
@@ -43,8 +54,7 @@ def scores(scorer: Scorer, model: Model, settings: Mapping[str, Any], rule: Utte
         settings: its trial's.
         rule: its trial's utterance rule, fitted. Where it is standardised per speaker, the sound is one of its own.
     """
-    with settled(torch.device("cpu")):
-        frames = extractor(model, settings)(waveform(RATE_HZ))
+    frames = features(extractor(model, settings))
     of_utterance = UtteranceScorer(scorer=scorer, settings=complete(model, settings), rule=rule)
     found: list[float] = of_utterance(as_tensor(frames))[0].tolist()
     return found

@@ -144,15 +144,10 @@ class FinalModel:
         self.spec = spec = blueprint.spec
         self.trial_id = spec.trial_id
         self._trained = trained = in_words(blueprint.versions)
-        version = in_words(blueprint.versions, "tfser")
-        if spec.numerics != NUMERICS_VERSION:
-            ours = f"{version} trained it with numerics {spec.numerics}, this one computes numerics {NUMERICS_VERSION}"
-            raise self._refused(
-                f"{ours}: its scores would differ; use {version}, or type its sweep's command again to train it anew"
-            )
         declared = find(spec.model, spec.source)
-        if not isinstance(declared, Network):
-            raise self._refused(f"{unknown('model', spec.model, MODELS)}; use {version}, which trained it")
+        if why := other_numerics(blueprint) or ("" if isinstance(declared, Network) else unknown_model(blueprint)):
+            raise self._refused(why)
+        assert isinstance(declared, Network)
         if (bands := blueprint.standardisation) is None or not blueprint.weights_sha256:
             raise self._refused(f"its entry has no standardisation or no weights_sha256; use {trained}, which wrote it")
         self.emotions = blueprint.emotions
@@ -292,6 +287,21 @@ def read(paths: Sequence[Path], extractor: Extractor) -> list[np.ndarray]:
     if problems:
         raise RequestError("audio", [str(problem) for problem in problems])
     return frames
+
+
+def other_numerics(blueprint: Blueprint) -> str:
+    """Return why a trial of another numerics version cannot be scored; empty for one of this version."""
+    spec, version = blueprint.spec, in_words(blueprint.versions, "tfser")
+    if spec.numerics == NUMERICS_VERSION:
+        return ""
+    ours = f"{version} trained it with numerics {spec.numerics}, this one computes numerics {NUMERICS_VERSION}"
+    return f"{ours}: its scores would differ; use {version}, or type its sweep's command again to train it anew"
+
+
+def unknown_model(blueprint: Blueprint) -> str:
+    """Return the sentence for a trial whose model this process does not have."""
+    version = in_words(blueprint.versions, "tfser")
+    return f"{unknown('model', blueprint.spec.model, MODELS)}; use {version}, which trained it"
 
 
 def in_words(versions: Mapping[str, str], *names: str) -> str:

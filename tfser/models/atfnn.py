@@ -237,9 +237,10 @@ class SegmentConvolutions(Convolutions):
 
     def forward(self, x_BFE: Tensor) -> Tensor:
         """Convolve every frame along the bands."""
-        x_BFTC = x_BFE.unflatten(2, (-1, self.conv_1.in_channels))
+        segments, bands, width = x_BFE.shape
+        x_BFTC = x_BFE.view(segments, bands, -1, self.conv_1.in_channels)
         out_NFC = super().forward(x_BFTC.transpose(1, 2).flatten(0, 1))  # N = B T
-        return out_NFC.unflatten(0, (len(x_BFE), -1)).transpose(1, 2).flatten(2)
+        return out_NFC.reshape(segments, -1, *out_NFC.shape[1:]).transpose(1, 2).reshape(segments, bands, width)
 
 
 class SegmentFEncoder(nn.Module):
@@ -269,7 +270,7 @@ class SegmentFEncoder(nn.Module):
         """Encode; frames come first in the output, because the T-Encoder reads it frame by frame."""
         x_BFE = self.lift(x_B1FT[:, 0, ..., None]).flatten(2)  # x~
         out_BFE: Tensor = self.layer(x_BFE, x_BFE, x_BFE)
-        return out_BFE.unflatten(2, (-1, self.lift.out_features)).transpose(1, 2)
+        return out_BFE.view(*out_BFE.shape[:2], -1, self.lift.out_features).transpose(1, 2)
 
     def stacked_form(self) -> Form:
         """Return that several are computed one by one: their matrices are large enough to fill a kernel alone."""

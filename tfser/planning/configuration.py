@@ -40,7 +40,7 @@ class Configuration:
     """What was asked for, as a JSON object (``tfser.planning.request.asked_settings``).
 
     It holds every hyperparameter and the epochs; for a search, its budget and space and the hyperparameters that it
-    left alone.
+    left alone; for a model that is not built in, ``source``.
     """
     emotions: tuple[str, ...]
     folds: tuple[str, ...]
@@ -67,8 +67,11 @@ class Configuration:
 
     @property
     def label(self) -> str:
-        """Word for the row where its model, database and protocol are known: its selection."""
-        return self.selection
+        """Words for the row where its model, database and protocol are known: its selection, and whether it is marked.
+
+        ``tfser.planning.settings_in_words.labels`` adds what tells rows apart.
+        """
+        return f"{self.selection}, transductive" if self.transductive else self.selection
 
     @property
     def unit(self) -> str:
@@ -76,7 +79,7 @@ class Configuration:
         return self.protocol
 
     @property
-    def key(self) -> tuple[str, str, str, str, str, str, str, str]:
+    def key(self) -> tuple[str, str, str, str, str, str, str]:
         """Identity of the row, by which rows are also sorted."""
         return (
             self.database,
@@ -86,7 +89,6 @@ class Configuration:
             self.ablation,
             self.selection,
             self.settings,
-            self.source,
         )
 
     @property

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from tfser.databases.base import Database
 from tfser.errors import RequestError, unknown
 from tfser.evaluation import folds
-from tfser.models import BUILT_IN, MODELS, Network
+from tfser.models import BUILT_IN, MODELS, Estimator, Network
 from tfser.planning.configuration import AskedSelection, Selection
 from tfser.planning.search_space import Space, refusals
 from tfser.planning.settings import (
@@ -69,7 +69,7 @@ def problems(request: Request, spaces: Mapping[str, Space]) -> list[str]:
     """Return everything wrong with a request that shows without a database."""
     models = [model for model in request.models if model in MODELS]
     unread = _unknown_settings(request, models)
-    found = [*_name_problems(request, models), *_number_problems(request), *unread]
+    found = [*_name_problems(request, models), *_number_problems(request), *_epoch_problems(request, models), *unread]
     for model in models:
         unread += (wrong := _unreadable_settings(request, model))
         found += wrong
@@ -107,6 +107,25 @@ def _number_problems(request: Request) -> list[str]:
             found.append(f"{option}: {value} is below {low}")
         elif value > high:
             found.append(f"{option}: {value} is above {high}, the most that is planned")
+    return found
+
+
+def _epoch_problems(request: Request, models: list[str]) -> list[str]:
+    """Return which options speak of epochs where no model has any, or one has none to choose.
+
+    Args:
+        request: the whole request.
+        models: those of its models that exist.
+    """
+    estimators = [model for model in models if isinstance(MODELS[model], Estimator)]
+    if not estimators:
+        return []
+    have = f"{', '.join(estimators)} {'has' if len(estimators) == 1 else 'have'} no epochs"
+    found = []
+    if request.epochs is not None and estimators == models:
+        found.append(f"--epochs: {have}; leave it out")
+    if request.selection == "oracle":
+        found.append(f"--selection oracle: {have} to choose on the test fold; name networks only with --model")
     return found
 
 
@@ -167,7 +186,7 @@ def fold_problems(request: Request, database: Database) -> list[str]:
 
 
 def epochs_of(request: Request, model: str) -> int:
-    """Return the epochs that a model trains; 1 for an estimator, which has none."""
+    """Return the epochs that a model trains; 1 for an estimator, which has none. Only its trial ids hold that."""
     declared = MODELS[model]
     if not isinstance(declared, Network):
         return 1
@@ -203,9 +222,11 @@ def asked_settings(request: Request, model: str, space: Space | None) -> str:
         model: the row's.
         space: what is searched; ``None`` where nothing is.
     """
-    base, epochs = base_settings(model, request), epochs_of(request, model)
+    base = base_settings(model, request)
+    epochs = epochs_of(request, model) if isinstance(MODELS[model], Network) else None
+    own: dict[str, Value] = {"source": request.sources[model]} if model in request.sources else {}
     if space is None:
-        return fixed_settings(hashed(MODELS[model], base), epochs)
+        return fixed_settings({**hashed(MODELS[model], base), **own}, epochs)
     searched = {dimension.name for dimension in space.dimensions}
     kept = hashed(MODELS[model], {**base, **space.fixed})
     left = {name: value for name, value in kept.items() if name not in searched}
@@ -217,4 +238,5 @@ def asked_settings(request: Request, model: str, space: Space | None) -> str:
         "sampler": request.sampler,
         "search_seed": request.search_seed,
     }
-    return json.dumps({**left, "epochs": epochs, **search}, sort_keys=True, ensure_ascii=False)
+    trained: dict[str, Value] = {} if epochs is None else {"epochs": epochs}
+    return json.dumps({**left, **own, **trained, **search}, sort_keys=True, ensure_ascii=False)

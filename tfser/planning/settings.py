@@ -76,24 +76,27 @@ def is_transductive(model: Model, settings: Mapping[str, Value]) -> bool:
 
 
 def is_published(model: str, settings: str) -> bool:
-    """Return whether settings, as ``fixed_settings`` writes them, are all the paper's; it has to state epochs."""
+    """Return whether settings, as ``fixed_settings`` writes them, are all the paper's; it has to state epochs.
+
+    An estimator has none, so that all of its settings are enough.
+    """
     declared = MODELS.get(model)
+    if declared is None:
+        return False
     epochs = declared.published_epochs if isinstance(declared, Network) else None
-    return (
-        declared is not None
-        and epochs is not None
-        and settings == fixed_settings(hashed(declared, published_settings(model)), epochs)
-    )
+    stated = epochs is not None if isinstance(declared, Network) else declared.paper is not None
+    return stated and settings == fixed_settings(hashed(declared, published_settings(model)), epochs)
 
 
-def fixed_settings(settings: Mapping[str, Value], epochs: int) -> str:
+def fixed_settings(settings: Mapping[str, Value], epochs: int | None) -> str:
     """Return a row's settings where nothing is searched: every hyperparameter and the epochs, as canonical JSON.
 
     Args:
         settings: as a spec holds them.
-        epochs: the epochs.
+        epochs: the epochs; ``None`` for an estimator.
     """
-    return json.dumps({**settings, "epochs": epochs}, sort_keys=True, ensure_ascii=False)
+    trained: dict[str, Value] = {} if epochs is None else {"epochs": epochs}
+    return json.dumps({**settings, **trained}, sort_keys=True, ensure_ascii=False)
 
 
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {

@@ -21,7 +21,7 @@ class Tried:
     validation_uar: float | None
     """Highest mean validation UAR, in [0, 1]; ``None`` unless finished."""
     epochs: int | None
-    """The epoch of that UAR; ``None`` unless finished."""
+    """The epoch of that UAR; ``None`` unless finished, and for an estimator, which has none."""
     hyperparameters: Mapping[str, Any]
     """Values of the searched settings."""
     seconds: float | None = None

@@ -279,7 +279,7 @@ class _Together:
         self._segments = torch.cat([member._train.frames for member in members])
         self._labels = torch.cat([member._train.labels for member in members])
         self._adam = _Adam(members, self._model)
-        self._own = members[0].own and _side_by_side(members)
+        self._own = None if members[0].own is None else _side_by_side(members)
         self._offset = torch.stack([member.scorer._offset for member in members])[:, None, None]
         self._scale = torch.stack([member.scorer._scale for member in members])[:, None, None]
         plain = torch.ones(len(members[0].data.emotions), device=self._device)

@@ -193,7 +193,8 @@ class Training:
         values = data.frames.shape[1]
         self.own = OwnStatistics(made, device) if kind in OWN else None
         """The statistics of each utterance, where it is standardised with others than the training's."""
-        self.mean, self.std = (np.zeros(values), np.ones(values)) if self.own else (made.mean[0], made.std[0])
+        self.mean: np.ndarray = np.zeros(values) if self.own else made.mean[0]
+        self.std: np.ndarray = np.ones(values) if self.own else made.std[0]
         self._frames = as_tensor(data.frames)
         if device.type != "cpu":
             self._frames = self._frames.to(device)

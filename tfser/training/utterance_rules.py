@@ -219,7 +219,7 @@ def _fit_pairs(x: np.ndarray, emotion: np.ndarray, present: np.ndarray, c: float
     pairs = [(i, j) for i in range(len(present)) for j in range(i + 1, len(present))]
     if not pairs:
         return {"weight": np.zeros((0, x.shape[1])), "bias": np.zeros(0)}
-    from sklearn.svm import SVC  # type: ignore[import-untyped]  # here, because what only scores does without
+    from sklearn.svm import SVC  # here, because what only scores does without
 
     machine = SVC(kernel="precomputed", C=c).fit(x @ x.T, emotion)
     sign = -1 if len(present) == 2 else 1  # for two classes scikit-learn turns the sign around

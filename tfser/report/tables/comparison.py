@@ -200,8 +200,12 @@ def _our_rows(summary: Summary, published: Published, intervals: Mapping[str, In
 
 
 def comparable(summary: Summary) -> bool:
-    """Tell whether the row is a whole result: every fold, a complete database, nothing chosen on the test speakers."""
-    return not summary.incomplete and summary.configuration.complete and summary.configuration.selection != "oracle"
+    """Tell whether the row is a whole result: every fold, a complete database, and nothing from the test speakers.
+
+    Neither may they have chosen anything, nor may an utterance's scores depend on what is scored beside it.
+    """
+    c = summary.configuration
+    return not summary.incomplete and c.complete and c.selection != "oracle" and not c.transductive
 
 
 def _notes(
