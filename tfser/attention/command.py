@@ -19,6 +19,7 @@ from tfser.databases.reader import lines
 from tfser.errors import RequestError, TfserError
 from tfser.features.pack import Pack
 from tfser.features.store import extract
+from tfser.features.threads import one_thread
 from tfser.final_models import find
 from tfser.final_models.find import Source
 from tfser.final_models.model import FinalModel, read
@@ -80,7 +81,7 @@ def _from_corpus(model: FinalModel, wanted: Sequence[str], data: Place | None, w
             error.source, [f"{why}, and the corpus neither: {problem}" for problem in error.problems], error.more
         ) from None
     found, problems = {}, []
-    with settled(torch.device("cpu")):
+    with settled(torch.device("cpu")), one_thread():
         for u in database.utterances:
             if u.id in wanted:
                 frames, wrong = extract(database, u, model.extractor)

@@ -101,7 +101,7 @@ def look(model: FinalModel, chosen: Chosen, segment: int | None) -> Attention:
     taken = scored.frames[picked]
     shown = np.arange(taken.min(), taken.max() + 1)
     return Attention(
-        log_mel=chosen.frames[shown].T.astype(np.float64),
+        log_mel=chosen.frames[shown, : len(frequency_hz)].T.astype(np.float64),  # deltas are further channels
         time_s=model.extractor.first_s + shown * model.extractor.hop_s,
         frequency_hz=frequency_hz,
         hop_s=model.extractor.hop_s,

@@ -59,6 +59,7 @@ PROBLEM_KINDS = {
     "silent": "every sample is (nearly) zero",
     "clipped": "many samples sit at full scale",
     "too short": "fewer samples than one analysis window",
+    "no features": "the features that a model reads cannot be made of it",
     "too long": "longer than any utterance can be",
     "rate": "another sampling rate than the corpus is published with (it is resampled)",
     "channels": "several channels (they are averaged)",

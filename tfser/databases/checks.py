@@ -146,7 +146,7 @@ def _decode(report: Report) -> None:
         report.problems += found
         if wrong := harmful(found):
             report.unfit[utterance.id] = wrong[-1].kind
-        same = first.setdefault(_content(waveform), utterance)
+        same = first.setdefault(content(waveform), utterance)
         if same is not utterance:
             problem = duplicate(utterance, same, where)
             report.problems.append(problem)
@@ -190,7 +190,7 @@ def waveform_problems(waveform: Waveform, info: DatabaseInfo, where: str = "") -
     return problems
 
 
-def _content(waveform: Waveform) -> bytes:
+def content(waveform: Waveform) -> bytes:
     """Return a digest that is equal for equal audio, whatever the file's format.
 
     It covers what features are made of: the mean of the channels, without a last part that fills no analysis frame.

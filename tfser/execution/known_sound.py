@@ -15,6 +15,7 @@ import torch
 from tfser.audio.files import Waveform
 from tfser.features.base import Extractor
 from tfser.features.segments import as_tensor
+from tfser.features.threads import one_thread
 from tfser.models import Model
 from tfser.planning.settings import complete, extractor
 from tfser.training.determinism import settled
@@ -41,7 +42,7 @@ def features(extractor: Extractor) -> np.ndarray:
     Raises:
         ValueError: it has none.
     """
-    with settled(torch.device("cpu")):
+    with settled(torch.device("cpu")), one_thread():
         return extractor(waveform(RATE_HZ))
 
 

@@ -18,50 +18,69 @@ from tfser.trial import Hyperparameter, Value
 
 @runtime_checkable
 class Extractor(Protocol):
-    """A feature set at certain settings. Make it a frozen dataclass: equal settings, equal and hashable values."""
+    """A feature set at certain settings. Make it a frozen dataclass: equal settings, equal and hashable values.
+
+    A class that inherits from this one needs ``id``, ``bands`` and ``__call__``, and takes over what it does not change
+    of the rest: one channel of float32 rows, 10 ms apart.
+    """
 
     @property
     def id(self) -> str:
-        """Name of the folder of its packs: equal for equal features only, so it holds a version of the code."""
+        """Name of the folder of its packs: equal for equal features only, so it holds a version of the code.
 
-    @property
-    def channels(self) -> int:
-        """Channels of a row; 1 unless the set has delta channels beside its bands."""
+        Legal are lower-case letters, digits and ``. _ + -``.
+        """
 
     @property
     def bands(self) -> int:
         """Values of a row per channel. A row holds all bands of the first channel, then those of the next."""
 
-    @property
-    def vector(self) -> bool:
-        """Whether an utterance is one row (functionals) instead of a row per frame."""
-
-    @property
-    def dtype(self) -> Literal["float32", "float16"]:
-        """How values are kept."""
-
-    @property
-    def hop_s(self) -> float:
-        """Seconds from one row to the next; 0 for one row per utterance."""
-
-    @property
-    def first_s(self) -> float:
-        """Second at which the analysis window of the first row is centred."""
-
-    @property
-    def window_s(self) -> float:
-        """Seconds that the analysis window of a row covers."""
-
-    @property
-    def band_centres_hz(self) -> np.ndarray | None:
-        """Frequency of each band: float64, shape (bands,); ``None`` where bands are no frequencies."""
-
     def __call__(self, waveform: Waveform) -> np.ndarray:
-        """Return the features of an utterance: shape (rows, channels * bands).
+        """Return the features of an utterance: shape (rows, channels * bands), of type ``dtype``.
 
         Raises:
             ValueError: the utterance has none, such as one that is too short; the text says why.
         """
+
+    @property
+    def channels(self) -> int:
+        """Channels of a row; 1 unless the set has delta channels beside its bands."""
+        return 1
+
+    @property
+    def vector(self) -> bool:
+        """Whether an utterance is one row (functionals) instead of a row per frame."""
+        return False
+
+    @property
+    def dtype(self) -> Literal["float32", "float16"]:
+        """How values are kept."""
+        return "float32"
+
+    @property
+    def hop_s(self) -> float:
+        """Seconds from one row to the next; 0 for one row per utterance."""
+        return 0.0 if self.vector else 0.01
+
+    @property
+    def first_s(self) -> float:
+        """Second at which the analysis window of the first row is centred."""
+        return self.window_s / 2
+
+    @property
+    def window_s(self) -> float:
+        """Seconds that the analysis window of a row covers."""
+        return self.hop_s
+
+    @property
+    def band_centres_hz(self) -> np.ndarray | None:
+        """Frequency of each band: float64, shape (bands,); ``None`` where bands are no frequencies."""
+        return None
+
+    @property
+    def words(self) -> str:
+        """What it computes, for a person: ``16000 Hz, window 20 ms, ...``."""
+        return f"{self.channels} x {self.bands} values per {'utterance' if self.vector else 'row'}"
 
 
 def _fits(settings: Mapping[str, Value]) -> list[str]:

@@ -1,6 +1,7 @@
-"""A pack: the frames of a whole database in one memory-mapped file, beside a table of where each utterance begins.
+"""A pack: the features of a whole database in one memory-mapped file, beside a table of where each utterance begins.
 
-This module knows nothing of audio or of how frames are made.
+A row is a frame, or a whole utterance where the features are one vector. This module knows nothing of audio or of how
+rows are made.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -28,13 +29,14 @@ class PackedUtterance:
     audio: str
     """SHA-256 of the audio's content."""
     start: int
-    """Its first frame."""
+    """Its first row."""
     frames: int
+    """Its number of rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """The frames of one database under one front end, memory-mapped."""
+    """The features of one database from one extractor, memory-mapped."""
 
     path: Place
     """Without suffix: ``.npy`` holds the frames, ``.json`` the table."""
@@ -42,9 +44,13 @@ class Pack:
     database_digest: str
     emotions: tuple[str, ...]
     utterances: tuple[PackedUtterance, ...]
+    values: int
+    """Values of a row."""
+    dtype: str = "float32"
+    """``float32`` or ``float16``."""
 
     def frames(self) -> np.ndarray:
-        """Return all frames: float32, shape (frames, n_mels), read-only, shared by all processes of the machine.
+        """Return all rows: shape (rows, values), read-only, shared by all processes of the machine.
 
         Raises:
             OSError, ValueError: they cannot be read.
@@ -66,17 +72,19 @@ class Pack:
         """
         table = json.loads(read_text(path.with_suffix(".json")))
         rows = tuple(PackedUtterance(*row) for row in table["utterances"])
-        pack = cls(path, table["database"], table["database_digest"], tuple(table["emotions"]), rows)
+        values, dtype = table["n_mels"], table.get("dtype", "float32")
+        pack = cls(path, table["database"], table["database_digest"], tuple(table["emotions"]), rows, values, dtype)
         if database_digest not in (None, pack.database_digest):
             raise ValueError(f"{path} holds database {pack.database_digest}, not {database_digest}")
-        told = sum(row.frames for row in rows), table["n_mels"]
+        told = sum(row.frames for row in rows), values
         if is_remote(path):  # each trainer copies it; an object is never there in part
             bytes_there = size(path.with_suffix(".npy"))
-            sound = 0 < bytes_there - 4 * told[0] * told[1] < _LONGEST_HEADER
+            sound = 0 < bytes_there - _TYPES[dtype].itemsize * told[0] * told[1] < _LONGEST_HEADER
         else:
-            sound = pack.frames().shape == told
+            frames = pack.frames()
+            sound = (frames.shape, frames.dtype) == (told, _TYPES[dtype])
         if not sound:
-            raise ValueError(f"{path}.npy does not hold the {told} values that its table states")
+            raise ValueError(f"{path}.npy does not hold the {told} {dtype} values that its table states")
         return pack
 
     @classmethod
@@ -85,8 +93,9 @@ class Pack:
         path: Place,
         database: Database,
         database_digest: str,
-        n_mels: int,
+        values: int,
         entries: Sequence[tuple[Utterance, str, np.ndarray]],
+        dtype: str = "float32",
     ) -> None:
         """Commit the frames and then their table, so that no table ever names missing frames.
 
@@ -94,8 +103,9 @@ class Pack:
             path: the pack, without suffix; its folder must exist.
             database: the database whose name and emotions the table states.
             database_digest: the digest of the database; empty in a part of one.
-            n_mels: bands of every array.
-            entries: utterance, digest of its audio, frames of shape (frames, n_mels).
+            values: values of every row.
+            entries: utterance, digest of its audio, rows of shape (rows, values).
+            dtype: ``float32`` or ``float16``.
 
         Raises:
             OSError: a full disk or a read-only folder; no half-written file is left.
@@ -107,21 +117,24 @@ class Pack:
 
         def write_frames(file: BinaryIO) -> None:
             np.lib.format.write_array_header_2_0(
-                file, {"descr": "<f4", "fortran_order": False, "shape": (start, n_mels)}
+                file, {"descr": _TYPES[dtype].str, "fortran_order": False, "shape": (start, values)}
             )
             for _, _, frames in entries:
-                file.write(np.ascontiguousarray(frames, dtype="<f4").data)
+                file.write(np.ascontiguousarray(frames, dtype=_TYPES[dtype]).data)
 
         table = {
             "database": database.name,
             "database_digest": database_digest,
             "emotions": list(database.emotions),
-            "n_mels": n_mels,
+            "n_mels": values,  # the name that packs had when they all held log-mel frames
             "utterances": rows,
+            **({} if dtype == "float32" else {"dtype": dtype}),
         }
         commit(path.with_suffix(".npy"), write_frames)
         commit_text(path.with_suffix(".json"), json.dumps(table, ensure_ascii=True))
 
+
+_TYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 
 _LONGEST_HEADER = 4096
 """Most bytes before the values of an ``.npy`` file; NumPy writes fewer."""

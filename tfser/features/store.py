@@ -14,15 +14,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from tfser.databases.base import Database, Problem, Utterance
-from tfser.databases.checks import duplicate, waveform_problems
+from tfser.databases.checks import content, duplicate, waveform_problems
 from tfser.databases.folders import show
 from tfser.databases.reader import go_on, harmful, lines
 from tfser.errors import AudioError, RequestError
+from tfser.features import check
 from tfser.features.base import Extractor
 from tfser.features.pack import DAMAGED, Pack
+from tfser.features.threads import one_thread
 from tfser.storage.places import Place, listed, make_folder, remove
 
 CHUNK = 400
@@ -30,6 +31,9 @@ CHUNK = 400
 
 PART_BYTES = 64 << 20
 """Bytes of frames that a task gathers before it writes them, so that long utterances do not fill the memory."""
+
+NO_FEATURES = "no features"
+"""The kind of problem of an utterance of which an extractor makes no features."""
 
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 """Applies a function to every item: the built-in ``map``, or a version that spreads the items over a cluster."""
@@ -57,13 +61,16 @@ class FeatureStore:
             mapper: spreads the work.
 
         Raises:
-            RequestError: unusable audio (every kind is named), the same audio with two speakers or emotions, or a
-                folder that cannot be written.
+            RequestError: unusable audio (every kind is named), the same audio with two speakers or emotions, an
+                extractor that returns no features, or a folder that cannot be written.
         """
+        if wrong := check.declared(extractor):
+            raise RequestError(f"features of {type(extractor).__name__}", wrong)
         digest = database.digest(digests)
-        path = self.root / extractor.id / f"{database.name}-{digest}"
+        path = self.root / check.folder(extractor) / f"{database.name}-{digest}"
         with contextlib.suppress(*DAMAGED):
-            return Pack.open(path, digest)
+            if _is_of(pack := Pack.open(path, digest), extractor):
+                return pack
         try:
             return self._extract(database, digest, extractor, digests, path, mapper)
         except OSError as error:
@@ -86,7 +93,7 @@ class FeatureStore:
         folder, parts = path.parent, path.parent / "parts"
         make_folder(parts)
         wanted = set(digests.values())
-        held = _frames_held(folder, wanted)
+        held = _frames_held(folder, wanted, extractor)
         todo = list({digests[u.id]: u for u in database.utterances if digests[u.id] not in held}.items())
         chunks = []
         for begin in range(0, len(todo), CHUNK):
@@ -108,16 +115,17 @@ class FeatureStore:
                 raise self._not_written(failure)
         if problems:
             left = sum(digests[u.id] not in unfit for u in database.utterances)
+            # --allow-incomplete asks no extractor.
+            asked = any(problem.kind == NO_FEATURES for problem in problems)
+            advice = _OR_CHANGE if asked else _or_go_on(left)
             raise RequestError(
-                f"database {database.name}", [*lines(problems)[:-1], f"{lines(problems)[-1]}\n    {_or_go_on(left)}"]
+                f"database {database.name}", [*lines(problems)[:-1], f"{lines(problems)[-1]}\n    {advice}"]
             )
         if todo:
-            held = _frames_held(folder, wanted)
+            held = _frames_held(folder, wanted, extractor)
         entries = [(u, digests[u.id], held[digests[u.id]]) for u in database.utterances]
-        _refuse_shared(
-            database, zip((u for u, _, _ in entries), _contents([frames for _, _, frames in entries]), strict=True)
-        )
-        Pack.write(path, database, database_digest, extractor.channels * extractor.bands, entries)
+        _refuse_shared(database, _contents(database, [(u, frames) for u, _, frames in entries]))
+        Pack.write(path, database, database_digest, extractor.channels * extractor.bands, entries, extractor.dtype)
         _remove_parts(parts, wanted)
         return Pack.open(path)
 
@@ -149,8 +157,8 @@ def _refuse_shared(
     """
     problems = list(problems)
     first: dict[Hashable, Utterance] = {}
-    for utterance, content in contents:
-        other = first.setdefault(content, utterance)
+    for utterance, key in contents:
+        other = first.setdefault(key, utterance)
         if other is not utterance and harmful([problem := duplicate(utterance, other)]):
             what = problem.about
             names = " and ".join(f"{show(u.id)} ({what} {getattr(u, what)})" for u in (utterance, other))
@@ -161,16 +169,36 @@ def _refuse_shared(
         raise RequestError(f"database {database.name}", lines(problems))
 
 
+_OR_CHANGE = "(change the settings or the code of the features, or take these utterances out of the database)"
+
+
 def _or_go_on(left: int) -> str:
     return f"(replace these files; or take them away: {go_on(left).strip('()')})"
 
 
-def _contents(arrays: Sequence[np.ndarray]) -> Iterator[bytes]:
-    """Yield keys that only equal arrays share: some rows, or a digest of all if another array has those rows."""
-    samples = [frames[:: max(1, len(frames) // 8)].tobytes() for frames in arrays]
+def _contents(
+    database: Database, entries: Sequence[tuple[Utterance, np.ndarray]]
+) -> Iterator[tuple[Utterance, Hashable]]:
+    """Yield utterances with keys that only equal audio shares.
+
+    A key is some of the rows, or a digest of all if another utterance has those rows. Where two have the same features,
+    their samples decide: an extractor may tell different audio by too little, such as its length.
+    """
+    samples = [frames[:: max(1, len(frames) // 8)].tobytes() for _, frames in entries]
     count = Counter(samples)
-    for frames, sample in zip(arrays, samples, strict=True):
-        yield sample if count[sample] == 1 else hashlib.sha256(frames.data).digest()
+    keys = [
+        sample if count[sample] == 1 else hashlib.sha256(np.ascontiguousarray(frames).data).digest()
+        for (_, frames), sample in zip(entries, samples, strict=True)
+    ]
+    count = Counter(keys)
+    for (utterance, _), key in zip(entries, keys, strict=True):
+        if count[key] == 1:
+            yield utterance, key
+            continue
+        try:
+            yield utterance, (key, content(database.read(utterance)))
+        except AudioError:  # it was read before; its features are all that is left to go by
+            yield utterance, key
 
 
 def _packs(folder: Place) -> Iterator[Pack]:
@@ -180,7 +208,12 @@ def _packs(folder: Place) -> Iterator[Pack]:
             yield Pack.open(table.with_suffix(""))
 
 
-def _frames_held(folder: Place, wanted: set[str]) -> dict[str, np.ndarray]:
+def _is_of(pack: Pack, extractor: Extractor) -> bool:
+    """Return whether a pack's rows are as the extractor's."""
+    return (pack.values, pack.dtype) == (extractor.channels * extractor.bands, extractor.dtype)
+
+
+def _frames_held(folder: Place, wanted: set[str], extractor: Extractor) -> dict[str, np.ndarray]:
     """Return the wanted frames by content digest, from every part and pack: a changed corpus extracts only its changes.
 
     Parts are read first: a part that another process removes meanwhile is already in that process's pack.
@@ -189,7 +222,7 @@ def _frames_held(folder: Place, wanted: set[str]) -> dict[str, np.ndarray]:
     for where in (folder / "parts", folder):
         for pack in _packs(where):
             rows = [row for row in pack.utterances if row.audio in wanted and row.audio not in held]
-            if rows:
+            if rows and _is_of(pack, extractor):
                 frames = pack.frames()
                 held.update({row.audio: frames[row.start : row.start + row.frames] for row in rows})
     return held
@@ -216,30 +249,27 @@ def _extract_chunk(chunk: tuple[Database, Mapping[str, str], Extractor, Place]) 
     unfit: set[str] = set()
     gathered: list[tuple[Utterance, str, np.ndarray]] = []
     size = 0
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        for utterance in database.utterances:
-            frames, wrong = extract(database, utterance, extractor)
-            problems += wrong
-            if frames is None:
-                unfit.add(digests[utterance.id])
-            else:
-                gathered.append((utterance, digests[utterance.id], frames))
-                size += frames.nbytes
-            if size > PART_BYTES:
-                _write_part(parts, database, extractor, gathered)
-                gathered, size = [], 0
-        _write_part(parts, database, extractor, gathered)
+        with one_thread():
+            for utterance in database.utterances:
+                frames, wrong = extract(database, utterance, extractor)
+                problems += wrong
+                if frames is None:
+                    unfit.add(digests[utterance.id])
+                else:
+                    gathered.append((utterance, digests[utterance.id], frames))
+                    size += frames.nbytes
+                if size > PART_BYTES:
+                    _write_part(parts, database, extractor, gathered)
+                    gathered, size = [], 0
+            _write_part(parts, database, extractor, gathered)
     except OSError as error:
         return unfit, problems, _reason(error)
-    finally:
-        torch.set_num_threads(threads)
     return unfit, problems, ""
 
 
 def extract(database: Database, utterance: Utterance, extractor: Extractor) -> tuple[np.ndarray | None, list[Problem]]:
-    """Return an utterance's frames, or what ``databases check`` calls harmful in it."""
+    """Return an utterance's features, or why it has none: what ``databases check`` calls harmful, or the extractor."""
     where = show(utterance.path) if utterance.path is not None else show(utterance.id)
     try:
         waveform = database.read(utterance)
@@ -249,9 +279,13 @@ def extract(database: Database, utterance: Utterance, extractor: Extractor) -> t
     if wrong:
         return None, wrong
     try:
-        return extractor(waveform), []
-    except ValueError as error:
-        return None, [Problem("too short", where, str(error))]
+        rows = extractor(waveform)
+    except RequestError as error:
+        return None, [Problem(NO_FEATURES, where, "; ".join(error.problems))]
+    except Exception as error:  # an extractor of a person's own may raise anything
+        return None, [Problem(NO_FEATURES, where, check.raised(error, extractor))]
+    refused = check.returned(rows, extractor)
+    return (rows, []) if refused is None else (None, [Problem(NO_FEATURES, where, refused)])
 
 
 def _write_part(
@@ -259,7 +293,7 @@ def _write_part(
 ) -> None:
     if gathered:
         name = hashlib.sha256("".join(digest for _, digest, _ in gathered).encode()).hexdigest()[:16]
-        Pack.write(parts / name, database, "", extractor.channels * extractor.bands, gathered)
+        Pack.write(parts / name, database, "", extractor.channels * extractor.bands, gathered, extractor.dtype)
 
 
 def _problem(error: AudioError) -> Problem:

@@ -18,10 +18,12 @@ from tfser.databases.base import Database, DatabaseInfo, Utterance
 from tfser.databases.folders import show
 from tfser.errors import RequestError, TrialError, unknown
 from tfser.execution import known_sound
+from tfser.features import check
 from tfser.features.base import Extractor
 from tfser.features.segments import as_tensor
 from tfser.features.standardise import TRANSDUCTIVE
 from tfser.features.store import extract
+from tfser.features.threads import one_thread
 from tfser.models import MODELS, Network, find
 from tfser.planning.settings import build_settings, complete, extractor
 from tfser.record import Record, Standardisation, standardisation
@@ -211,7 +213,7 @@ class FinalModel:
 
     def pack(self, features: Place) -> Place:
         """Return the path, without suffix, at which a feature store keeps the frames of the trial's database."""
-        return features / self.extractor.id / f"{self.spec.database}-{self.spec.database_digest}"
+        return features / check.folder(self.extractor) / f"{self.spec.database}-{self.spec.database_digest}"
 
     @property
     def segment(self) -> tuple[int, int]:
@@ -271,13 +273,13 @@ class FinalModel:
 
 
 def read(paths: Sequence[Path], extractor: Extractor) -> list[np.ndarray]:
-    """Read audio files as log-mel frames, with the code that reads a corpus: float32, shape (frames, n_mels) each.
+    """Read audio files as features, with the code that reads a corpus: shape (rows, values) each.
 
     Raises:
         RequestError: the files that cannot be used, all of them.
     """
     frames, problems = [], []
-    with settled(CPU):
+    with settled(CPU), one_thread():
         for path in paths:
             utterance = Utterance(id=str(path), speaker="", emotion="", path=path)
             found, wrong = extract(Database(info=_FILES, utterances=(utterance,)), utterance, extractor)

@@ -28,6 +28,8 @@ def range_problems(
         value = settings.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             problems.append(f"{name}: {value!r} is not a whole number of at least 1")
+    if settings.get("deltas"):
+        problems.append(f"deltas: {settings['deltas']!r} adds channels, and this model reads one; legal: 0")
     for name, hyperparameter in hyperparameters.items():
         reason = hyperparameter.problem(settings[name]) if name in settings else "missing"
         if reason:

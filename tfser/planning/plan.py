@@ -31,7 +31,7 @@ from tfser.planning.request import (
     transductive,
 )
 from tfser.planning.search_space import Space
-from tfser.planning.settings import extractor, hashed
+from tfser.planning.settings import extractor, feature_problems, hashed
 from tfser.trial import NUMERICS_VERSION, ProtocolName, Purpose, TrialSpec, Value
 
 
@@ -192,7 +192,9 @@ def make(
         for model in request.models:
             space, base = spaces.get(model), base_settings(model, request)
             read = _feature_settings(MODELS[model].feature_set.hyperparameters, space, base)
-            wanted |= {extractor(MODELS[model], settings): None for settings in read}
+            for settings in read:
+                if not feature_problems(MODELS[model], settings):  # then no trial has them: when: sees to that
+                    wanted[extractor(MODELS[model], settings)] = None
             searched = space if request.trials else None
             for row in _configurations(request, database, digest(database), model, searched):
                 configurations.append(row)

@@ -14,6 +14,7 @@ from tfser.models import BUILT_IN, MODELS, Estimator, Network
 from tfser.planning.configuration import AskedSelection, Selection
 from tfser.planning.search_space import Space, refusals
 from tfser.planning.settings import (
+    feature_problems,
     fixed_settings,
     hashed,
     hyperparameters,
@@ -150,9 +151,17 @@ def _unreadable_settings(request: Request, model: str) -> list[str]:
 def _setting_problems(model: str, ablation: str, request: Request, space: Space | None) -> list[str]:
     """Return why a model refuses its settings, or some that the search space can sample."""
     base, architecture = base_settings(model, request), MODELS[model]
+    names, asked = tuple(architecture.feature_set.hyperparameters), dict[tuple[Value, ...], list[str]]()
+
+    def wrong(settings: Mapping[str, Value]) -> list[str]:
+        features = tuple(settings[name] for name in names)  # few of many combinations differ in them
+        if features not in asked:
+            asked[features] = feature_problems(architecture, settings)
+        return [*setting_problems(architecture, ablation, settings), *asked[features]]
+
     if space is None:
-        return [f"{model} {ablation}: {problem}" for problem in setting_problems(architecture, ablation, base)]
-    return refusals(space, base, lambda settings: setting_problems(architecture, ablation, settings))
+        return [f"{model} {ablation}: {problem}" for problem in wrong(base)]
+    return refusals(space, base, wrong)
 
 
 def base_settings(model: str, request: Request) -> dict[str, Value]:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
+from tfser.errors import in_a_line
+from tfser.features import check
 from tfser.features.base import Extractor
 from tfser.features.standardise import KINDS, TRANSDUCTIVE
 from tfser.models import MODELS, Estimator, Model, Network
@@ -49,6 +51,21 @@ def hashed(model: Model, settings: Mapping[str, Value]) -> dict[str, Value]:
 def extractor(model: Model, settings: Mapping[str, Value]) -> Extractor:
     """Return the features that a model reads with these settings."""
     return model.feature_set.extractor(complete(model, settings))
+
+
+def feature_problems(model: Model, settings: Mapping[str, Value]) -> list[str]:
+    """Return every reason why a model gets no features with these settings here, in words."""
+    features, settings = model.feature_set, complete(model, settings)
+    try:
+        if found := features.problems(settings):
+            return found
+        reads = features.extractor(settings)
+        found = check.declared(reads)
+        if not found and features.extractor(settings) != reads:
+            found = ["two of its extractors with the same settings are not equal: make their class a frozen dataclass"]
+    except Exception as error:  # a model's own file may bring the features
+        found = [in_a_line(error)]
+    return [f"features {features.name}: {problem}" for problem in found]
 
 
 def build_settings(model: Model, settings: Mapping[str, Value]) -> dict[str, Value]:
@@ -118,7 +135,9 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "time_mask": Hyperparameter(
         default=0, low=0, high=100000, help="SpecAugment: widest masked stripe of frames, in training only"
     ),
-    "segment_frames": Hyperparameter(default=80, low=8, high=100000, help="frames per segment (10 ms each)"),
+    "segment_frames": Hyperparameter(
+        default=80, low=8, high=100000, help="frames per segment (10 ms each, unless the features say otherwise)"
+    ),
     "segment_hop": Hyperparameter(
         default=0, low=0, high=100000, help="frames between segment starts; 0 is segment_frames: no overlap"
     ),

@@ -79,8 +79,9 @@ def core_hours(plan: Plan, databases: Mapping[str, Database]) -> float:
         if not isinstance(MODELS[c.model], Network):
             continue
         if key not in probed:
-            hop_s = int(study.base["segment_hop"] or study.base["segment_frames"]) / 100
-            segments = np.ceil(np.maximum(lengths[c.database] / hop_s, 1)).sum()
+            rows = int(study.base["segment_hop"] or study.base["segment_frames"])
+            hop_s = rows * extractor(MODELS[c.model], study.base).hop_s
+            segments = np.ceil(np.maximum(lengths[c.database] / hop_s, 1)).sum() if hop_s else len(lengths[c.database])
             probed[key] = segment_seconds(study) * segments * (1 - 1 / c.folds_total)
         trials = len(study.folds) * (study.trials * study.validation_folds + len(c.seeds))
         total += probed[key] * study.epochs * trials

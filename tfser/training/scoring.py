@@ -56,8 +56,7 @@ class Scorer:
 
     def prepared(self, frames: Tensor) -> Tensor:
         """Standardise per band and transpose: (segments, length, values) to (segments, channels, bands, length)."""
-        x = ((frames - self._offset) * self._scale).transpose(1, 2)
-        return x.unsqueeze(1) if self.channels == 1 else x.reshape(len(x), self.channels, -1, x.shape[2])
+        return by_channel((frames - self._offset) * self._scale, self.channels)
 
     def segments(self, pieces: Iterable[Tensor]) -> np.ndarray:
         """Return class probabilities: float64, shape (segments of all pieces, emotions).
@@ -71,6 +70,12 @@ class Scorer:
             outputs = [self.model(self.prepared(piece)).softmax(dim=1).double().cpu() for piece in pieces]
         probabilities: np.ndarray = torch.cat(outputs).numpy()
         return probabilities
+
+
+def by_channel(rows: Tensor, channels: int) -> Tensor:
+    """Give rows the shape of a network's input: (segments, length, values) to (segments, channels, bands, length)."""
+    x = rows.transpose(1, 2)
+    return x.unsqueeze(1) if channels == 1 else x.reshape(len(x), channels, -1, x.shape[2])
 
 
 class OwnStatistics:

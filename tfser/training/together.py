@@ -36,6 +36,7 @@ from torch.optim.adamw import adamw
 from tfser.errors import TrialError
 from tfser.models.stacked import StackedModel
 from tfser.training.determinism import precision_of, settled
+from tfser.training.scoring import by_channel
 from tfser.training.training import Forward, Training, batches
 from tfser.trial import TrialSpec
 
@@ -274,6 +275,7 @@ class _Together:
         self._device, self._gathered = members[0].device, members[0]._gathered
         self._model = StackedModel([member.model for member in members], as_member)
         self._forward = Forward(self._model, self._device, precision_of(members[0].settings))
+        self._channels = members[0].scorer.channels
         counts = [len(member._train.frames) for member in members]
         self._first_row = torch.tensor([0, *counts[:-1]]).cumsum(0)[:, None].to(self._device)
         self._segments = torch.cat([member._train.frames for member in members])
@@ -288,7 +290,7 @@ class _Together:
         self._counted: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
 
     def batch(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the segments, standardised by member, (M B, 1, n_mels, length), and their emotions, (M, B).
+        """Return the segments, standardised by member, (M B, channels, bands, length), and their emotions, (M, B).
 
         Args:
             numbers: numbers of each member's training segments, shape (M, B).
@@ -300,7 +302,7 @@ class _Together:
             chosen = row[rows.flatten()]
             frames = (frames - offset[chosen][:, None]) * scale[chosen][:, None]
         standardised: Tensor = (frames.view(*numbers.shape, *frames.shape[1:]) - self._offset) * self._scale
-        return standardised.flatten(0, 1).transpose(1, 2).unsqueeze(1), self._labels[rows]
+        return by_channel(standardised.flatten(0, 1), self._channels), self._labels[rows]
 
     def step(self, x: Tensor, labels: Tensor, sizes: tuple[int, ...]) -> None:
         """Run forward, backward and optimiser.

@@ -22,8 +22,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
+
+from tfser.features.threads import one_thread
 
 RuleName = Literal["mean", "maximum", "whole", "statistics", "pyramid"]
 """How an utterance's probabilities are made of its segments'."""
@@ -89,7 +90,7 @@ class UtteranceRule:
         """
         if self.name not in FITTED:
             return self
-        with threadpool_limits(1):  # so that the result does not depend on the number of cores
+        with one_thread():  # so that the result does not depend on the number of cores
             x = self.vectors(segments, of_utterance)
             present = np.unique(emotion)
             if self.name == "statistics":
