@@ -54,7 +54,8 @@ def configuration_tags(configuration: Configuration, sweep: str) -> dict[str, st
 def configuration_note(configuration: Configuration) -> str:
     """Return the text that MLflow's page shows for a configuration."""
     c = configuration
-    return f"{c.model} {c.ablation} on {c.database}, one {c.protocol} held out per fold. {c.remark}".strip()
+    marked = " Transductive: scores may depend on what is scored beside an utterance." if c.transductive else ""
+    return f"{c.model} {c.ablation} on {c.database}, one {c.protocol} held out per fold.{marked} {c.remark}".strip()
 
 
 def configuration_params(configuration: Configuration) -> dict[str, str]:

@@ -14,6 +14,7 @@ from tfser.report.published import Published
 from tfser.report.summary import Summary
 from tfser.report.tables.paired import Pair, Rows
 from tfser.report.tables.table import DAGGER
+from tfser.report.tables.table import TRANSDUCTIVE as MARK
 
 SELECTIONS = {
     "published": "settings and epochs as the paper prints them; nothing was chosen on data",
@@ -40,9 +41,10 @@ OURS = (
 )
 
 TRANSDUCTIVE = (
-    "Transductive: the scores of an utterance may depend on the unlabelled utterances that are scored beside it, which "
-    "are not there where one utterance is to be recognised."
+    f"{MARK} Transductive: the scores of an utterance may depend on the unlabelled utterances that are scored beside "
+    "it, which are not there where one utterance is to be recognised."
 )
+"""Meaning of the mark; standardisation per speaker is the usual case."""
 
 BEST = (
     f"Bold: the highest figure of its column. Rows of ours with {DAGGER}, of an incomplete database, transductive ones "
