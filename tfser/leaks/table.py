@@ -339,8 +339,7 @@ def _sentence(name: str, leaks: Leaks) -> str:
         "trained on too"
     )
     return {
-        HONEST: f"{epochs} epochs, the last one counts; {standardised}; {setting}; "
-        "nothing chosen on data.",
+        HONEST: f"{epochs} epochs, the last one counts; {standardised}; {setting}; nothing chosen on data.",
         EPOCH: f"as the first row, but scored on the test fold after each of the {epochs} epochs; the one with the "
         "best UAR counts.",
         HYPERPARAMETERS: f"as the first row, but with {count} settings; for each fold the one with the best UAR on "
