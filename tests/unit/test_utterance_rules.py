@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ from sklearn.linear_model import Ridge
 from sklearn.svm import SVC
 from torch import nn
 
-from tests.helpers.models import published
+from tfser.execution.run_trial import trial_data
+from tfser.features.pack import Pack, PackedUtterance
 from tfser.models import MODELS, Network
 from tfser.planning.settings import HYPERPARAMETERS, hashed, published_settings, setting_problems
 from tfser.training.determinism import weights_digest
 from tfser.training.scoring import UtteranceScorer
 from tfser.training.training import Training, TrialData
 from tfser.training.utterance_rules import PREFIX, RULES, UtteranceRule, pyramid_of, statistics_of
+from tfser.trial import TrialSpec
 
 CPU = torch.device("cpu")
 EMOTIONS = 4
@@ -222,6 +225,21 @@ def trained(d: TrialData, epochs: int = 2, build: type[nn.Module] = Net, **chang
     return training
 
 
+def test_a_search_trial_knows_the_speakers_of_its_own_utterances_and_not_the_test_speaker(tmp_path: Path) -> None:
+    people = [("anna", "bert", "cora", "dora")[i % 4] for i in range(8)]
+    utterances = tuple(
+        PackedUtterance(f"u{i}", speaker, "ab"[i % 2], None, "", 10 * i, 10) for i, speaker in enumerate(people)
+    )
+    pack = Pack(tmp_path / "pack", "own", "digest", ("a", "b"), utterances, 4)
+    common: dict[str, Any] = {"database": "own", "database_digest": "digest", "protocol": "speaker", "fold": "cora"}
+    common |= {"model": "atfnn", "ablation": "ATFNN", "seed": 0, "epochs": 1, "hyperparameters": ()}
+    for purpose, validation in (("search", ("dora",)), ("final", ())):
+        seen = trial_data(pack, np.zeros((80, 4)), TrialSpec(**common, purpose=purpose, validation=validation))
+        rows = (*seen.train, *seen.scored)
+        assert seen.speakers == tuple(people[start // 10] for start, *_ in rows)
+        assert ("cora" in seen.speakers) == (purpose == "final")
+
+
 EVERY = [
     *({"utterance_rule": rule} for rule in RULES),
     *({"standardisation": kind} for kind in ("utterance", "speaker", "none")),
@@ -320,8 +338,5 @@ def test_a_whole_utterance_is_one_pass_over_all_of_its_frames_and_a_short_one_is
     assert training.score().segment_confusion.sum() == 2
 
 
-def test_a_network_may_declare_that_it_takes_any_length() -> None:
-    architecture = MODELS["atfnn"]
-    assert isinstance(architecture, Network)
-    assert not architecture.any_length
-    assert published(architecture)["segment_frames"] == 128
+def test_no_built_in_network_takes_any_length_since_all_of_them_fix_the_frames_of_a_segment() -> None:
+    assert not any(model.any_length for model in MODELS.values() if isinstance(model, Network))
