@@ -231,15 +231,19 @@ class Training:
         """Gather frames: (segments, length) frame numbers to (segments, length, values)."""
         return self._frames[frames]
 
-    def _batch(self, frames: Tensor, utterances: Tensor) -> Tensor:
+    def _batch(self, frames: Tensor, utterances: Tensor | None = None) -> Tensor:
         """Gather and standardise segments: (segments, length) frame numbers to (segments, channels, bands, length).
 
         Args:
             frames: frame numbers.
-            utterances: the number of each segment's utterance, among those to train on and then those to score.
+            utterances: the number of each segment's utterance, among those to train on and then those to score; needed
+                where each is standardised with statistics of its own.
         """
         x = self._gathered(frames)
-        return self.scorer.prepared(x if self.own is None else self.own.applied(x, utterances))
+        if self.own is not None:
+            assert utterances is not None
+            x = self.own.applied(x, utterances)
+        return self.scorer.prepared(x)
 
     def run_epoch(self) -> None:
         """Train one epoch.
