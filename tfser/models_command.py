@@ -18,7 +18,7 @@ from rich.table import Table
 
 from tfser.errors import RequestError, unknown
 from tfser.features.log_mel import FrontEnd
-from tfser.models import NETWORKS, Network
+from tfser.models import MODELS, Network
 from tfser.planning.request import MOST_EPOCHS
 from tfser.planning.settings import build_settings, hyperparameters, published_settings
 from tfser.report import published
@@ -61,13 +61,14 @@ def main(argv: list[str] | None = None) -> int:
     take_any_text()
     arguments = parser().parse_args(argv)
     try:
-        if arguments.command == "describe" and arguments.name not in NETWORKS:
-            raise RequestError("NAME", [unknown("NAME", arguments.name, NETWORKS)])
+        networks = {name: model for name, model in MODELS.items() if isinstance(model, Network)}
+        if arguments.command == "describe" and arguments.name not in networks:
+            raise RequestError("NAME", [unknown("NAME", arguments.name, networks)])
         if arguments.command == "list":
-            models = [in_short(model) for model in NETWORKS.values()]
+            models = [in_short(model) for model in networks.values()]
             print(json.dumps(models)) if arguments.json else _list(models)
         else:
-            model = in_full(NETWORKS[arguments.name])
+            model = in_full(networks[arguments.name])
             print(json.dumps(model)) if arguments.json else _describe(model)
     except RequestError as error:
         print(error, file=sys.stderr)
@@ -90,7 +91,7 @@ def in_short(model: Network) -> dict[str, Any]:
 
 def in_full(model: Network) -> dict[str, Any]:
     """Return what ``describe`` says of a model, as JSON values; a published value is null where the paper is silent."""
-    first = next(iter(NETWORKS.values()))
+    first = next(iter(MODELS.values()))
     unit = first.cost.get(first.ablations[0], 1.0)
     settings = published_settings(model.name)
     epochs = Hyperparameter(default=model.epochs, low=1, high=MOST_EPOCHS, help="passes over the training segments")
