@@ -59,6 +59,7 @@ class SweepOptions(TypedDict, total=False):
     together: int
     captured: bool
     checkpoint: float
+    trial_timeout: float | None
     retry_failed: bool
 
 
@@ -196,6 +197,7 @@ def results(folder: str | PathLike[str] | Place) -> Tables:
 
 
 _WHOLE = frozenset({"folds_done", "folds_total", "seeds", "seed", "utterances", "epochs"})
+"""Columns of whole numbers. An estimator has no epochs; a table that holds one has pandas' ``Int64`` there."""
 _FRACTIONS = frozenset({"war", "uar"} | {f"{m}_{kind}" for m in ("war", "uar") for kind in ("pooled", "mean", "sd")})
 
 
@@ -206,7 +208,8 @@ def _frame(text: str) -> pd.DataFrame:
     frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     for column in frame.columns:
         if column in _WHOLE:
-            frame[column] = frame[column].astype("int64")
+            empty = frame[column] == ""
+            frame[column] = frame[column].mask(empty).astype("Int64" if empty.any() else "int64")
         elif column in _FRACTIONS or column.startswith(("recall_", "p_")):
             frame[column] = frame[column].replace("", "nan").astype("float64")
     return frame

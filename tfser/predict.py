@@ -19,6 +19,7 @@ from tfser.databases.folders import show
 from tfser.errors import RequestError, TfserError
 from tfser.features.log_mel import FrontEnd
 from tfser.final_models import find
+from tfser.final_models.estimator import FinalEstimator, scored
 from tfser.final_models.model import FinalModel, Scored, read
 from tfser.record import Record
 from tfser.text.streams import take_any_text, takes
@@ -45,6 +46,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "files", nargs="*", type=typed_path, metavar="FILE", help="audio: wav, flac, aiff; another rate is resampled"
     )
+    p.add_argument(
+        "--one-speaker",
+        action="store_true",
+        help="the files are all utterances of one speaker; for a model that standardises per speaker",
+    )
     p.add_argument("--segments", action="store_true", help="print the probabilities of every segment too")
     p.add_argument(
         "--json", action="store_true", help="print one JSON object with every digit instead of a table in percent"
@@ -55,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def to_dict(record: Record, model: FinalModel, answers: Sequence[Answer], segments: bool) -> dict[str, Any]:
+def to_dict(
+    record: Record, model: FinalModel | FinalEstimator, answers: Sequence[Answer], segments: bool
+) -> dict[str, Any]:
     """Return what ``--json`` prints: the trial, and the emotion and unrounded probabilities of each file."""
     spec = model.spec
     named = {
@@ -69,9 +77,9 @@ def to_dict(record: Record, model: FinalModel, answers: Sequence[Answer], segmen
     }
 
 
-def _file(model: FinalModel, answer: Answer, segments: bool) -> dict[str, Any]:
+def _file(model: FinalModel | FinalEstimator, answer: Answer, segments: bool) -> dict[str, Any]:
     value = {"path": show(answer.path), **_verdict(model, answer.scored.probabilities)}
-    if segments:
+    if segments and isinstance(model, FinalModel):
         value["segments"] = [
             {"start_s": start, "end_s": end, **_verdict(model, p)}
             for (start, end), p in zip(map(model.span_s, answer.scored.frames), answer.scored.segments, strict=True)
@@ -79,7 +87,7 @@ def _file(model: FinalModel, answer: Answer, segments: bool) -> dict[str, Any]:
     return value
 
 
-def _verdict(model: FinalModel, probabilities: Any) -> dict[str, Any]:
+def _verdict(model: FinalModel | FinalEstimator, probabilities: Any) -> dict[str, Any]:
     return {
         "emotion": model.emotions[int(probabilities.argmax())],  # a tie goes to the first, as in the tables
         "p": dict(zip(model.emotions, probabilities.tolist(), strict=True)),
@@ -139,13 +147,21 @@ def _run(arguments: argparse.Namespace) -> int:
         model = find.load(record, place.ledger)
     except RequestError as error:
         problems += _flat(error)
+    if isinstance(model, FinalEstimator) and arguments.segments:
+        problems.append(f"--segments: {model.spec.model} scores whole utterances and has none; leave it out")
     try:
         utterances = read(arguments.files, model.extractor if model else FrontEnd())
     except RequestError as error:
         problems += error.problems
+    if model is not None and arguments.files:
+        problems += _speaker_problems(model, arguments.one_speaker)
     if problems or model is None:
         raise RequestError("tfser predict", problems)
-    answers = [Answer(path, model.score(frames)) for path, frames in zip(arguments.files, utterances, strict=True)]
+    if isinstance(model, FinalEstimator) and model.transductive and len(utterances) > 1:
+        print(
+            f"trial {model.trial_id} is transductive: the scores of these files depend on each other", file=sys.stderr
+        )
+    answers = list(map(Answer, arguments.files, scored(model, utterances, arguments.one_speaker)))
     if answers:
         values = to_dict(record, model, answers, arguments.segments)
         text = json.dumps(values, ensure_ascii=False, indent=1)
@@ -158,6 +174,19 @@ def _run(arguments: argparse.Namespace) -> int:
 
         print(log.log(arguments.run, record, place))
     return 0
+
+
+def _speaker_problems(model: FinalModel | FinalEstimator, one_speaker: bool) -> list[str]:
+    """Return why the files cannot be scored by a model that needs to know their speaker, or needs not to."""
+    per_speaker = isinstance(model, FinalModel) and model.per_speaker
+    if per_speaker == one_speaker:
+        return []
+    return [
+        f"trial {model.trial_id} standardises each speaker with all of that speaker's utterances; give all files of "
+        "one speaker, and --one-speaker to say so"
+        if per_speaker
+        else f"--one-speaker: trial {model.trial_id} does not standardise per speaker; leave it out"
+    ]
 
 
 def _flat(error: RequestError) -> list[str]:

@@ -56,7 +56,8 @@ class Scores:
     """Unweighted average recall over the emotions that have utterances, in [0, 1]."""
     recalls: Mapping[str, float | None]
     """Emotion to recall, in [0, 1]; ``None`` where no utterance has it."""
-    segments: SegmentScores
+    segments: SegmentScores | None = None
+    """Beside them; ``None`` for an estimator, which has no segments."""
 
     @property
     def matrix(self) -> np.ndarray:
@@ -83,6 +84,18 @@ class Standardisation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """What a record says of an estimator, which has no epochs, curves or segments."""
+
+    notes: tuple[str, ...] = ()
+    """What stands beside its numbers in every table, a sentence each."""
+    transductive: bool = False
+    """Whether the scores of an utterance may depend on what was scored beside it."""
+    unkept: str = ""
+    """Why its fitted state is not in the ledger; empty where it is, and for a search trial."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """Where a trial was trained."""
 
@@ -101,7 +114,7 @@ class Record:
     spec: TrialSpec
     scores: Scores
     epochs: int
-    """The epoch that was scored, counted from 1."""
+    """The epoch that was scored, counted from 1; 1 for an estimator."""
     curves: Curves = Curves()
     started_unix: float
     """Begin of the last attempt, seconds since 1970."""
@@ -114,16 +127,29 @@ class Record:
     """Package to version, for the packages that can change a number."""
     standardisation: Standardisation | None = None
     parameters: int = 0
-    """Number of the network's parameters."""
+    """Number of the network's parameters; 0 for an estimator."""
     weights_sha256: str = ""
+    """Of the network's parameters, or of the file that holds an estimator's fitted state."""
     known_sound: tuple[float, ...] = ()
     """The final model's probabilities for ``tfser.execution.known_sound``; empty in a record older than that."""
+    fitted: Fitted | None = None
+    """Of an estimator; ``None`` for a network."""
     status: Literal["done"] = field(default="done", init=False)
 
     @property
     def trial_id(self) -> str:
         """The id of its spec."""
         return self.spec.trial_id
+
+    @property
+    def validation_uar(self) -> tuple[float, ...]:
+        """Of a search trial: UAR on the validation speakers after each epoch, or an estimator's only one."""
+        return self.curves.validation_uar if self.fitted is None else (self.scores.uar,)
+
+    @property
+    def transductive(self) -> bool:
+        """Whether the scores of an utterance may depend on what was scored beside it."""
+        return self.fitted is not None and self.fitted.transductive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +211,8 @@ def to_dict(entry: Entry) -> dict[str, Any]:
         about["standardisation"] = asdict(entry.standardisation)
     if entry.known_sound:
         about["known_sound"] = entry.known_sound
+    if entry.fitted:
+        about["fitted"] = asdict(entry.fitted)
     scores = entry.scores
     return {
         **about,
@@ -194,7 +222,7 @@ def to_dict(entry: Entry) -> dict[str, Any]:
         "war": scores.war,
         "uar": scores.uar,
         "recalls": dict(scores.recalls),
-        "segments": asdict(scores.segments),
+        "segments": asdict(scores.segments) if scores.segments else None,
         "curves": asdict(entry.curves),
         "epochs": entry.epochs,
         "resumed_at_epoch": entry.resumed_at_epoch,
@@ -235,7 +263,7 @@ def from_dict(values: Mapping[str, Any]) -> Entry:
             war=values["war"],
             uar=values["uar"],
             recalls=values["recalls"],
-            segments=SegmentScores(**values["segments"]),
+            segments=SegmentScores(**values["segments"]) if values["segments"] else None,
         ),
         curves=Curves(**{name: tuple(curve) for name, curve in values["curves"].items()}),
         epochs=values["epochs"],
@@ -244,12 +272,17 @@ def from_dict(values: Mapping[str, Any]) -> Entry:
         parameters=values.get("parameters", 0),
         weights_sha256=values.get("weights_sha256", ""),
         known_sound=tuple(values.get("known_sound", ())),
+        fitted=_fitted(values.get("fitted")),
     )
 
 
 def standardisation(values: Mapping[str, Any] | None) -> Standardisation | None:
     """Read the standardisation in an entry; ``None`` where it has none."""
     return Standardisation(mean=tuple(values["mean"]), std=tuple(values["std"])) if values else None
+
+
+def _fitted(values: Mapping[str, Any] | None) -> Fitted | None:
+    return Fitted(**{**values, "notes": tuple(values["notes"])}) if values else None
 
 
 def _machine(values: Mapping[str, str]) -> Machine:

@@ -123,12 +123,15 @@ def encode(x: Array, w: Weights, stride: tuple[int, int]) -> Array:
     return x.mean(1)
 
 
-def pool(y: Array) -> Array:
-    """(10)."""
-    return np.concatenate([y.mean(1), np.sqrt(((y - y.mean(1, keepdims=True)) ** 2).mean(1) + 1e-8)], axis=1)
+def pool(y: Array, fewer: int = 0) -> Array:
+    """(10); ``fewer`` is 1 for the unbiased deviation."""
+    variance = ((y - y.mean(1, keepdims=True)) ** 2).sum(1) / (y.shape[1] - fewer)
+    return np.concatenate([y.mean(1), np.sqrt(variance + 1e-8)], axis=1)
 
 
-def time_frequency_transformer(x: Array, w: Weights, ablation: str, a: dict[str, int]) -> Array:
+def time_frequency_transformer(
+    x: Array, w: Weights, ablation: str, a: dict[str, int], *, together: bool = False, fewer: int = 0
+) -> Array:
     s = a["stride"]
     q = k = v = None
     if ablation in ("T+F+TF", "T+F", "T+TF"):
@@ -142,17 +145,23 @@ def time_frequency_transformer(x: Array, w: Weights, ablation: str, a: dict[str,
     if ablation == "T+F":
         assert q is not None
         assert k is not None
-        return linear(np.concatenate([pool(q), pool(k)], axis=1), w("classifier"))
+        if together:
+            return linear(pool(np.concatenate([q, k], axis=1), fewer), w("classifier"))
+        return linear(np.concatenate([pool(q, fewer), pool(k, fewer)], axis=1), w("classifier"))
     v = encode(x, w("time_frequency_encoder"), (s, s))
     q, k = v if q is None else q, v if k is None else k
     y = encoder_layers(q, k, v, w("time_frequency_transformer"), a["time_frequency_layers"], a["time_frequency_heads"])
-    return linear(pool(y), w("classifier"))  # (11)
+    return linear(pool(y, fewer), w("classifier"))  # (11)
 
 
-def group_weights(source_BSFT: Array, w: Weights, group: tuple[int, int]) -> Array:
+def group_weights(source_BSFT: Array, w: Weights, group: tuple[int, int], squash: str = "sigmoid") -> Array:
     """The mean over the channels of F_a or T_a, each weight repeated for its group: (B, 1, F, T)."""
-    a = sigmoid(convolution(source_BSFT, w("conv"), group, (0, 0))).mean(1, keepdims=True)
-    return np.kron(a, np.ones((1, 1, *group)))
+    a = convolution(source_BSFT, w("conv"), group, (0, 0))
+    if squash == "sigmoid":
+        a = sigmoid(a)
+    if squash == "softmax":  # over the groups, of which there are several along one axis
+        a = np.exp(a) / np.exp(a).sum(2 if group[1] == 1 else 3, keepdims=True)
+    return np.kron(a.mean(1, keepdims=True), np.ones((1, 1, *group)))
 
 
 def f_encoder(x_B1FT: Array, w: Weights, heads: int) -> Array:
@@ -173,14 +182,32 @@ def f_encoder(x_B1FT: Array, w: Weights, heads: int) -> Array:
     return np.stack(frames, axis=-1)
 
 
-def atfnn(x: Array, w: Weights, ablation: str, a: dict[str, int], source: str) -> Array:
+def segment_f_encoder(x_B1FT: Array, w: Weights, heads: int) -> Array:
+    """Figure 2 with one token per band, of all its frames: (B, C, F, T)."""
+    lifted_BFTC = x_B1FT[:, 0, ..., None] * w["lift.weight"][:, 0] + w["lift.bias"]
+    B, F, T, C = lifted_BFTC.shape
+    tokens, layer = lifted_BFTC.reshape(B, F, T * C), w("layer")
+    m = layer_norm(attention(tokens, tokens, tokens, layer("attention"), heads) + tokens, layer("attention_norm"))
+    m_BCTF = m.reshape(B, F, T, C).transpose(0, 3, 2, 1)
+    padding = (0, w["layer.mlp.conv_1.weight"].shape[3] // 2)
+    hidden = np.maximum(convolution(m_BCTF, layer("mlp.conv_1"), (1, 1), padding), 0)
+    out_BCTF = convolution(hidden, layer("mlp.conv_2"), (1, 1), padding)
+    normal = layer_norm(out_BCTF.transpose(0, 3, 2, 1).reshape(B, F, T * C) + m, layer("mlp_norm"))
+    return normal.reshape(B, F, T, C).transpose(0, 3, 1, 2)
+
+
+def atfnn(
+    x: Array, w: Weights, ablation: str, a: dict[str, int], source: str, squash: str = "sigmoid", token: str = "frame"
+) -> Array:
     enhanced = x
     if ablation in ("ATFNN", "AFNN"):
-        enhanced = x + group_weights(x, w("frequency_attention"), (a["band_group"], 1)) * x  # (1)
-    encoding = x if ablation == "ATNN" else f_encoder(enhanced, w("frequency_encoder"), a["heads"])  # (3)
+        enhanced = x + group_weights(x, w("frequency_attention"), (a["band_group"], 1), squash) * x  # (1)
+    encoder = f_encoder if token == "frame" else segment_f_encoder
+    encoding = x if ablation == "ATNN" else encoder(enhanced, w("frequency_encoder"), a["heads"])  # (3)
     if ablation in ("ATFNN", "ATNN"):
         seen = encoding if source == "encoding" else x
-        encoding = encoding + group_weights(seen, w("time_attention"), (1, a["frame_group"])) * encoding  # (2) or (4)
+        weights = group_weights(seen, w("time_attention"), (1, a["frame_group"]), squash)
+        encoding = encoding + weights * encoding  # (2) or (4)
     if ablation == "AFNN":
         return linear(encoding.mean(3).transpose(0, 2, 1).reshape(len(x), -1), w("classifier"))
     h = encoding.transpose(0, 3, 2, 1).reshape(len(x), x.shape[3], -1)  # one row of F C numbers per frame

@@ -4,7 +4,7 @@ import pytest
 
 from tests.helpers.sweeps import SPACE, arguments, read, runs_of
 from tests.helpers.tiny import write_tiny
-from tfser.execution import run_trial
+from tfser.execution import task
 from tfser.storage.ledger import Ledger
 from tfser.sweep import command
 
@@ -71,7 +71,7 @@ def test_a_selector_that_looks_at_the_test_speaker_is_caught_by_that_test(tmp_pa
         test = [i for i, u in enumerate(pack.utterances) if u.speaker == spec.fold]
         return train, test if spec.purpose == "search" else scored
 
-    monkeypatch.setattr(run_trial, "_sides", leaky)
+    monkeypatch.setattr(task, "sides", leaky)
     honest, permuted = pair(tmp_path)
     assert honest[:4] != permuted[:4]
 
@@ -84,7 +84,7 @@ def test_a_training_side_that_holds_the_test_speaker_is_caught_by_that_test(tmp_
         train, scored = folds.split(pack.utterances, spec.protocol, spec.fold, spec.validation)
         return train + [i for i, u in enumerate(pack.utterances) if u.speaker == spec.fold], scored
 
-    monkeypatch.setattr(run_trial, "_sides", leaky)
+    monkeypatch.setattr(task, "sides", leaky)
     honest, permuted = pair(tmp_path)
     assert honest[3] != permuted[3]
 

@@ -16,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.helpers.equations import Weights, encode, encoder_layers, f_encoder, group_weights, linear, softmax
+from tests.helpers.equations import (
+    Weights,
+    encode,
+    encoder_layers,
+    f_encoder,
+    group_weights,
+    linear,
+    segment_f_encoder,
+    softmax,
+)
 from tests.helpers.tiny import SET_SMALL
 from tfser.attention import command, figure
 from tfser.attention.maps import Chosen, attend, look, over_utterance
@@ -199,28 +208,48 @@ def test_the_transformers_maps_are_those_of_its_equations(ablation, sizes):
 
 
 @pytest.mark.usefixtures("in_float64")
-@pytest.mark.parametrize("sizes", SIZES[ATFNN])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        *SIZES[ATFNN],
+        SIZES[ATFNN][0] | {"attention_weights": "linear"},
+        SIZES[ATFNN][1] | {"attention_weights": "softmax", "band_token": "segment"},
+    ],
+)
 @pytest.mark.parametrize("ablation", ["ATFNN", "AFNN", "ATNN"])
 def test_atfnns_maps_are_the_weights_of_its_equations(ablation, sizes):
     model, record = final(ATFNN, ablation, sizes)
     frames = frames_of(model, 40)
     scored = model.score(frames)
     x, w = prepared(model, record, frames, scored.frames)
-    s = model.spec.settings
+    s = model.settings
+    squash, encoder = s["attention_weights"], segment_f_encoder if s["band_token"] == "segment" else f_encoder
     expected = {}
     enhanced = x
     if ablation != "ATNN":
-        expected["frequency_attention"] = group_weights(x, w("frequency_attention"), (s["band_group"], 1))  # (1)
+        expected["frequency_attention"] = group_weights(
+            x, w("frequency_attention"), (s["band_group"], 1), squash
+        )  # (1)
         enhanced = x + expected["frequency_attention"] * x
     if ablation != "AFNN":
-        encoding = f_encoder(enhanced, w("frequency_encoder"), s["heads"]) if ablation == "ATFNN" else x
+        encoding = encoder(enhanced, w("frequency_encoder"), s["heads"]) if ablation == "ATFNN" else x
         seen_by = encoding if s["time_attention_from"] == "encoding" else x
-        expected["time_attention"] = group_weights(seen_by, w("time_attention"), (1, s["frame_group"]))  # (2) or (4)
+        weights = group_weights(seen_by, w("time_attention"), (1, s["frame_group"]), squash)  # (2) or (4)
+        expected["time_attention"] = weights
     seen = attend(model, frames, scored.frames)
     assert list(seen) == list(expected)
     for name, part in seen.items():
         np.testing.assert_allclose(part.cells, expected[name][:, 0], rtol=1e-9, atol=1e-10)
-        assert 0 <= part.cells.min() < part.cells.max() <= 1
+        assert part.cells.min() < part.cells.max()
+        assert (part.cells.min() < 0) == (squash == "linear")
+        assert (
+            part.unit
+            == {
+                "sigmoid": "weight (0 to 1)",
+                "linear": "weight (of either sign)",
+                "softmax": "weight (0 to 1; those of all groups add up to 1)",
+            }[squash]
+        )
 
 
 def test_looking_changes_no_score_and_leaves_no_hook():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.helpers.tasks import EPOCHS, task
-from tfser.execution import run_trial
+from tfser.execution import attempt, run_trial
 from tfser.storage.checkpoints import Checkpoint
 from tfser.training.training import Training
 
@@ -70,9 +70,9 @@ def test_a_checkpoint_that_cannot_be_used_counts_as_none(pack, tmp_path, monkeyp
     elif damage == "empty":
         path.write_bytes(b"")
     elif damage == "other version":
-        monkeypatch.setattr(run_trial, "versions", lambda: {"torch": "1.0"})
+        monkeypatch.setattr(attempt, "versions", lambda *more: {"torch": "1.0"})
     else:
-        monkeypatch.setattr(run_trial, "device_name", lambda: "another device")
+        monkeypatch.setattr(attempt, "device_name", lambda: "another device")
     assert run_trial.run(asked).resumed_at_epoch == 0
 
 

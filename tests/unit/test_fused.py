@@ -65,11 +65,13 @@ FRAMES, ROWS = speech()
 def training(model, ablation, fold=0, seed=0, epochs=2, **settings):
     """Of one of four folds, of which each has another number of segments."""
     train = [row for i, row in enumerate(ROWS) if i % 4 != fold]
+    train, scored = train[: len(train) - fold], [row for i, row in enumerate(ROWS) if i % 4 == fold]
     data = TrialData(
         frames=FRAMES,
         emotions=EMOTIONS,
-        train=tuple(train[: len(train) - fold]),
-        scored=tuple(row for i, row in enumerate(ROWS) if i % 4 == fold),
+        train=tuple(train),
+        scored=tuple(scored),
+        speakers=tuple(f"speaker {start // 40 % 4}" for start, *_ in (*train, *scored)),
     )
     values = {
         **published_settings(model),
@@ -127,6 +129,36 @@ def assert_equal_but_for_rounding(one, other):
 def test_every_member_equals_its_training_alone(model, ablation):
     for together, alone in zip(trained_together(members(model, ablation)), members(model, ablation), strict=True):
         assert_equal_but_for_rounding(together, trained_alone(alone))
+
+
+@pytest.mark.parametrize(
+    ("model", "ablation", "reading"),
+    [
+        ("time_frequency_transformer", "T+F", {"pooling": "together", "deviation": "unbiased"}),
+        ("atfnn", "ATFNN", {"attention_weights": "softmax", "band_token": "segment"}),
+        ("atfnn", "ATFNN", {"attention_weights": "linear", "time_attention_from": "encoding"}),
+    ],
+)
+def test_every_member_equals_its_training_alone_under_every_reading(model, ablation, reading):
+    together = trained_together(members(model, ablation, **reading))
+    for one, alone in zip(together, members(model, ablation, **reading), strict=True):
+        assert_equal_but_for_rounding(one, trained_alone(alone))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"standardisation": "utterance", "utterance_rule": "statistics", "statistics_units": 7},
+        {"standardisation": "speaker", "utterance_rule": "maximum"},
+        {"standardisation": "none", "utterance_rule": "pyramid"},
+    ],
+)
+def test_every_member_equals_its_training_alone_by_every_rule_and_kind_of_standardisation(changes):
+    model, ablation = FULL[0]
+    together = trained_together(members(model, ablation, **changes))
+    for one, alone in zip(together, members(model, ablation, **changes), strict=True):
+        assert_equal_but_for_rounding(one, trained_alone(alone))
+        assert one.weights().keys() == alone.weights().keys()
 
 
 @pytest.mark.full

@@ -28,6 +28,7 @@ from tfser.features.log_mel import FrontEnd
 from tfser.features.store import FeatureStore, audio_digests
 from tfser.final_models import find
 from tfser.leaks import command
+from tfser.leaks import table as report
 from tfser.leaks.plan import ROWS, make
 from tfser.models import MODELS
 from tfser.planning import plan
@@ -104,6 +105,10 @@ def test_the_statistics_hold_the_frames_of_the_test_fold_in_the_rows_that_leak_t
     for entry in ledger_of(out).values():
         spec = entry.spec
         scored = {u.id for u in entry.scores.utterances}
+        if spec.settings.get("standardisation") == "speaker":  # each speaker has statistics of its own
+            assert set(entry.standardisation.mean) == {0.0}
+            assert set(entry.standardisation.std) == {1.0}
+            continue
         leaky = "standardisation" in spec.leaks
         used = np.concatenate(
             [frames[u.start : u.start + u.frames] for u in pack.utterances if leaky or u.id not in scored]
@@ -275,7 +280,7 @@ def test_no_leaking_trial_has_the_id_of_an_honest_one(tiny):
         for study in make(asked, ROWS).plan.studies
         for key, spec in study.final_specs(study.base, study.epochs).items()
     }
-    assert len({spec.trial_id for spec in specs.values()}) == len(specs) == 9 * 4 * 2
+    assert len({spec.trial_id for spec in specs.values()}) == len(specs) == 10 * 4 * 2
     honest = {spec.trial_id for study in asked.studies for spec in study.final_specs(study.base, study.epochs).values()}
     assert {spec.trial_id for key, spec in specs.items() if key[0] == "honest"} == honest
 
@@ -285,7 +290,28 @@ def test_sessions_are_held_out_and_split_as_speakers_are(tiny):
     made_of = {row.name: row for row in make(asked, ROWS).rows}
     assert made_of["honest"].folds == ("s1", "s2")
     assert made_of["random_split"].folds == made_of["together"].folds == ("part01", "part02")
-    assert [row.paired for row in made_of.values()] == [True] * 4 + [False] * 2
+    assert [row.paired for row in made_of.values()] == [True] * 5 + [False] * 2
+
+
+def test_standardisation_per_speaker_is_the_honest_setting_but_for_it_and_marked_as_transductive(tiny):
+    asked = plan.make(planning_request.Request(models=("atfnn",)), [tiny], lambda d: "digest", {})
+    leaks = make(asked, ["standardisation_per_speaker"])
+    honest, speaker = leaks.rows
+    own = speaker.studies[0]
+    assert own.base == {**honest.studies[0].base, "standardisation": "speaker"}
+    specs = own.final_specs(own.base, own.epochs)
+    assert {(spec.leaks, spec.purpose, spec.settings["standardisation"]) for spec in specs.values()} == {
+        ((), "final", "speaker")
+    }
+    assert report.titles(leaks.configuration)["standardisation_per_speaker"] == "standardisation per speaker§"
+
+
+def test_a_model_without_such_a_setting_has_no_row_per_speaker(tiny):
+    asked = plan.make(planning_request.Request(models=("atfnn",)), [tiny], lambda d: "digest", {})
+    (study, *others) = asked.studies
+    bare = replace(study, base={n: v for n, v in study.base.items() if n != "standardisation"})
+    rows = make(replace(asked, studies=(bare, *others)), ROWS).rows
+    assert [row.name for row in rows] == [name for name in ROWS if name != "standardisation_per_speaker"]
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -374,7 +400,7 @@ def test_settings_are_drawn_from_the_space_with_a_seed(tiny_manifest, tmp_path, 
     assert once.origin == "3 random draws from the search space, seed 0"
     assert command.main([*arguments(tiny_manifest, tmp_path), "--plan"]) == 0
     out = capsys.readouterr().out
-    assert "36 trials in all" in out
+    assert "40 trials in all" in out
     assert not (tmp_path / "leaks-x").exists()
 
 

@@ -73,8 +73,8 @@ def invented(asked, tiny):
 def test_every_number_of_two_seeds_follows_from_the_scores(asked, invented, tiny):
     texts = files_of(asked, invented)
     table = check(*texts, {r.trial_id: r for r in invented.values()}, list(tiny.emotions))
-    assert list(table.settings_tried) == [1, 1, 3, 1, 1, 3]
-    assert list(table.paired) == [True] * 4 + [False] * 2
+    assert list(table.settings_tried) == [1, 1, 3, 1, 1, 1, 3]
+    assert list(table.paired) == [True] * 5 + [False] * 2
     assert "2 seeds: means over the seeds; a choice on the test fold is made for each seed by itself." in texts[1]
 
 
@@ -95,7 +95,7 @@ def test_no_number_is_wrong_or_silently_missing_where_trials_are(asked, invented
     fail("random_split", 0, "part04", 1)
     texts = files_of(asked, invented)
     table = check(*texts, {r.trial_id: r for r in invented.values()}, list(tiny.emotions))
-    assert table.folds_done.to_dict() == dict(zip(ROWS, (4, 3, 4, 4, 3, 2), strict=True))
+    assert table.folds_done.to_dict() == dict(zip(ROWS, (4, 3, 4, 4, 4, 3, 2), strict=True))
     assert (
         "epoch chosen on the test fold: 3 of 4 folds, not the whole; missing anna (seed 1 not finished (1 of 1))."
         in texts[1]

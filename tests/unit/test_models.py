@@ -28,7 +28,7 @@ from tfser.models import MODELS
 from tfser.models.atfnn import ATFNN
 from tfser.models.layers import MultiHeadAttention, mean_and_deviation
 from tfser.models.time_frequency_transformer import TimeFrequencyTransformer
-from tfser.planning.settings import HYPERPARAMETERS, hyperparameters, published_settings
+from tfser.planning.settings import HYPERPARAMETERS, hashed, hyperparameters, published_settings
 from tfser.report import published as figures
 from tfser.storage import packaged_files
 from tfser.trial import Hyperparameter
@@ -514,6 +514,62 @@ def test_gradients_reach_every_parameter(model: str, ablation: str) -> None:
     module = small(model, ablation)
     nn.functional.cross_entropy(module(segments(model, 4)), torch.tensor([0, 1, 2, 3])).backward()
     assert [name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+READINGS = [
+    ("time_frequency_transformer", "T+F", {"pooling": "together"}),
+    ("time_frequency_transformer", "T+F+TF", {"deviation": "unbiased"}),
+    ("atfnn", "ATFNN", {"attention_weights": "linear"}),
+    ("atfnn", "ATFNN", {"attention_weights": "softmax"}),
+    ("atfnn", "ATFNN", {"band_token": "segment"}),
+    ("atfnn", "ATFNN", {"band_token": "segment", "attention_weights": "softmax", "time_attention_from": "encoding"}),
+]
+every_reading = pytest.mark.parametrize(
+    ("model", "ablation", "reading"), READINGS, ids=["-".join(map(str, r.values())) for *_, r in READINGS]
+)
+
+
+@every_reading
+def test_gradients_reach_every_parameter_under_every_reading(
+    model: str, ablation: str, reading: dict[str, Any]
+) -> None:
+    module = small(model, ablation, **reading)
+    nn.functional.cross_entropy(module(segments(model, 4)), torch.tensor([0, 1, 2, 3])).backward()
+    assert [name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()] == []
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+
+
+@every_reading
+def test_a_reading_at_its_implied_value_is_left_out_of_a_trial_and_any_other_is_in_it(
+    model: str, ablation: str, reading: dict[str, Any]
+) -> None:
+    declared, usual = MODELS[model], published_settings(model)
+    implied = {name: declared.hyperparameters[name].implied for name in reading if name != "time_attention_from"}
+    assert implied == {name: usual[name] for name in implied}
+    assert not {*implied} & {*hashed(declared, usual)}
+    assert {**usual, **reading}.items() >= hashed(declared, {**usual, **reading}).items() >= reading.items()
+
+
+def test_the_weights_of_a_softmax_are_shared_by_the_groups_of_a_frame_or_a_band() -> None:
+    model = small("atfnn", "ATFNN", attention_weights="softmax").double()
+    x = segments("atfnn", 3).double()
+    frequency, time = model.frequency_attention(x), model.time_attention(x)
+    torch.testing.assert_close(frequency[:, :, ::5].sum(2), torch.ones(3, 1, 16, dtype=torch.float64))
+    torch.testing.assert_close(time[..., ::8].sum(3), torch.ones(3, 1, 10, dtype=torch.float64))
+
+
+def test_heads_that_do_not_divide_a_whole_segments_token_are_refused_with_its_width() -> None:
+    values = published(MODELS["atfnn"]) | {"heads": 3, "channels": 3, "segment_frames": 16}
+    assert MODELS["atfnn"].problems("TFNN", values | {"band_token": "segment"}) == []
+    (problem,) = MODELS["atfnn"].problems("TFNN", values | {"band_token": "segment", "heads": 5})
+    assert problem.startswith("heads: 5 does not divide the token width 48 (segment_frames * channels); legal: 1, 2, 3")
+
+
+@pytest.mark.parametrize(("model", "name"), [(m, n) for m, _, r in READINGS for n in r])
+def test_an_unknown_reading_is_refused_with_the_legal_words(model: str, name: str) -> None:
+    declared = MODELS[model]
+    (problem,) = declared.problems(declared.ablations[0], published(declared) | {name: "maybe"})
+    assert problem == f"{name}: 'maybe' is not one of {', '.join(declared.hyperparameters[name].choices)}"
 
 
 @pytest.mark.full

@@ -78,3 +78,53 @@ def test_atfnn_computes_its_equations(ablation: str, source: str, size: str) -> 
     model = settle(ATFNN(emotions=5, ablation=ablation, time_attention_from=source, **arguments))
     x = torch.randn(2, 1, arguments["n_mels"], arguments["segment_frames"], dtype=torch.float64)
     compare(model, lambda x, w: atfnn(x, w, ablation, arguments, source), x)
+
+
+@pytest.mark.parametrize("deviation", ["biased", "unbiased"])
+@pytest.mark.parametrize("pooling", ["apart", "together"])
+@pytest.mark.parametrize("ablation", ["T+F+TF", "T+F"])
+def test_the_readings_of_the_pooling_compute_what_they_say(ablation: str, pooling: str, deviation: str) -> None:
+    torch.manual_seed(0)
+    arguments = {"stride": 2, "time_layers": 1, "frequency_layers": 1, "time_frequency_layers": 1}
+    arguments |= {"time_heads": 2, "frequency_heads": 2, "time_frequency_heads": 4, "channels": 4}
+    arguments |= {"n_mels": 16, "segment_frames": 16}
+    model = settle(
+        TimeFrequencyTransformer(emotions=5, ablation=ablation, pooling=pooling, deviation=deviation, **arguments)
+    )
+    x = torch.randn(3, 1, 16, 16, dtype=torch.float64)
+    said = {"together": pooling == "together", "fewer": int(deviation == "unbiased")}
+    compare(model, lambda x, w: time_frequency_transformer(x, w, ablation, arguments, **said), x)
+
+
+def test_t_and_f_pooled_together_leave_the_classifier_as_wide_as_that_of_the_whole_model() -> None:
+    widths = {
+        (ablation, pooling): TimeFrequencyTransformer(
+            emotions=5, ablation=ablation, pooling=pooling
+        ).classifier.in_features
+        for ablation in ("T+F+TF", "T+F")
+        for pooling in ("apart", "together")
+    }
+    whole = {("T+F+TF", "apart"): 40, ("T+F+TF", "together"): 40}
+    assert widths == whole | {("T+F", "apart"): 80, ("T+F", "together"): 40}
+
+
+@pytest.mark.parametrize("token", ["frame", "segment"])
+@pytest.mark.parametrize("squash", ["sigmoid", "linear", "softmax"])
+@pytest.mark.parametrize("source", ["spectrogram", "encoding"])
+@pytest.mark.parametrize("ablation", ["ATFNN", "AFNN", "ATNN", "TFNN"])
+def test_the_readings_of_atfnn_compute_what_they_say(ablation: str, source: str, squash: str, token: str) -> None:
+    torch.manual_seed(0)
+    arguments = {"heads": 2, "lstm_layers": 1, "lstm_hidden": 4, "encoder_channels": 5, "channels": 4}
+    arguments |= {"band_group": 3, "frame_group": 5, "n_mels": 9, "segment_frames": 10}
+    model = settle(
+        ATFNN(
+            emotions=5,
+            ablation=ablation,
+            time_attention_from=source,
+            attention_weights=squash,
+            band_token=token,
+            **arguments,
+        )
+    )
+    x = torch.randn(2, 1, 9, 10, dtype=torch.float64)
+    compare(model, lambda x, w: atfnn(x, w, ablation, arguments, source, squash, token), x)

@@ -300,3 +300,21 @@ def test_rows_of_other_data_settings_or_searches_have_other_keys_and_equal_reque
     assert len(set(keys)) == len(requests)
     assert [key(**request) for request in requests] == keys
     assert key(seeds=3) == key(folds=("anna",)) == key()
+
+
+@pytest.mark.parametrize(
+    ("typed", "marked"),
+    [((), False), (("standardisation", "utterance"), False), (("standardisation", "speaker"), True)],
+)
+def test_a_row_standardised_per_speaker_is_planned_as_transductive(tiny, typed, marked):
+    made = make(tiny, models=("atfnn",), fixed=(typed,) if typed else ())
+    assert [c.transductive for c in made.configurations] == [marked]
+
+
+def test_a_row_that_may_choose_standardisation_per_speaker_is_transductive(tiny, tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text("model: atfnn\nsearch:\n  standardisation: {choice: [training, speaker]}\n", encoding="utf-8")
+    spaces = {"atfnn": search_space_file.read(path, known())}
+    request = Request(models=("atfnn",), trials=2)
+    (row,) = plan.make(request, [tiny], lambda d: "digest", spaces).configurations
+    assert row.transductive

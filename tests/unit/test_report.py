@@ -30,9 +30,10 @@ from tests.helpers.results import (
     sweep,
 )
 from tfser.evaluation import uncertainty
+from tfser.evaluation.scores import scores
 from tfser.execution.results import Results
 from tfser.models import MODELS
-from tfser.planning.configuration import Configuration
+from tfser.planning.configuration import Configuration, from_dict, to_dict
 from tfser.report import published
 from tfser.report import write as report_write
 from tfser.report.summary import RecordError, summarise
@@ -521,3 +522,49 @@ def test_one_sentence_tells_what_the_intervals_of_a_table_cover_and_one_why_ther
         "No interval is given where every bootstrap replicate is the same, which says nothing about others.",
         "No interval is given for fewer than 3 held-out speakers or sessions.",
     ]
+
+
+# --- what is transductive ---------------------------------------------------------------------------------------
+
+
+def test_a_transductive_row_is_marked_in_every_table_explained_and_never_bold(tmp_path):
+    """Its model is not known here, and nothing but the row itself tells."""
+    honest = configuration(database="emodb", model="theirs", ablation="full", settings='{"epochs": 5}')
+    marked = configuration(
+        database="emodb", model="mine", ablation="full", transductive=True, settings='{"epochs": 6}', selection="fixed"
+    )
+    elsewhere = replace(marked, database="casia")
+    results = sweep(honest, marked, elsewhere)
+    better = {}
+    for key, entry in results.entries.items():
+        row = key[0]
+        right = [
+            replace(u, p=tuple(float(emotion == u.truth) for emotion in row.emotions)) for u in entry.scores.utterances
+        ]
+        perfect = scores(row.emotions, right, np.eye(len(row.emotions), dtype=np.int64))
+        better[key] = replace(entry, scores=perfect) if row.transductive else entry
+    write(replace(results, entries=better), tmp_path)
+    cells = markdown_cells((tmp_path / "comparison_emodb.md").read_text(encoding="utf-8"))
+    mine, theirs = ([line for line in cells if line[0].startswith(name)] for name in ("mine", "theirs"))
+    assert {line[0] for line in mine} == {"mine, full§ (ours)"}
+    assert {line[0] for line in theirs} == {"theirs, full (ours)"}
+    text = (tmp_path / "comparison_emodb.md").read_text(encoding="utf-8")
+    assert all("**" not in line for line in text.splitlines() if line.startswith("| mine"))
+    assert "§ Transductive: the scores of an utterance may depend on the unlabelled utterances" in text
+    assert "fixed, transductive" in text
+    ablations = (tmp_path / "ablation.md").read_text(encoding="utf-8")
+    assert "| full§ " in ablations
+    assert "ours§, pooled" in ablations
+    assert r"mine, full§ (ours)" in (tmp_path / "comparison.tex").read_text(encoding="utf-8")
+    assert "full§" in printed(replace(results, entries=better))
+
+
+def test_a_row_that_is_not_transductive_is_written_as_before(tmp_path):
+    values = to_dict(configuration())
+    assert not {"transductive", "source"} & values.keys()
+    assert from_dict(values) == configuration()
+    marked = configuration(transductive=True)
+    assert to_dict(marked)["transductive"] is True
+    assert from_dict(to_dict(marked)) == marked
+    write(sweep(configuration()), tmp_path)
+    assert "§" not in (tmp_path / "comparison.md").read_text(encoding="utf-8")

@@ -162,6 +162,10 @@ def _run(arguments: argparse.Namespace) -> int:
     place = find.source(arguments)
     record = find.find(arguments.run, place, find.narrowed(arguments))
     model = find.load(record, place.ledger)
+    if not isinstance(model, FinalModel):
+        raise RequestError(
+            f"trial {record.trial_id}", [f"{record.spec.model} is an estimator and has no attention maps"]
+        )
     if not arguments.utterance and not arguments.file:
         raise RequestError(
             "tfser attention", [f"nothing to look at; name --utterance ID or --file FILE ({_suggested(record)})"]

@@ -42,7 +42,7 @@ def attend(model: FinalModel, frames: np.ndarray, taken: np.ndarray) -> Mapping[
         return {}
     with settled(model.scorer.device), torch.inference_mode():
         x = model.scorer.prepared(model.gathered(frames, taken))
-        return declared.maps(model.scorer.model.eval(), x, model.spec.settings)
+        return declared.maps(model.scorer.model.eval(), x, model.settings)
 
 
 def over_utterance(cells: np.ndarray, taken: np.ndarray) -> np.ndarray:

@@ -10,13 +10,13 @@ from tfser.evaluation import metrics
 from tfser.record import ScoredUtterance, Scores, SegmentScores
 
 
-def scores(emotions: Sequence[str], utterances: Sequence[ScoredUtterance], segments: np.ndarray) -> Scores:
+def scores(emotions: Sequence[str], utterances: Sequence[ScoredUtterance], segments: np.ndarray | None) -> Scores:
     """Return the recalls over utterances, and those over segments beside them.
 
     Args:
         emotions: the database's, in the order of every ``p``.
         utterances: what was scored.
-        segments: the confusion matrix over segments: int64, shape (emotions, emotions).
+        segments: the confusion matrix over segments: int64, shape (emotions, emotions); ``None`` without segments.
     """
     index = {emotion: i for i, emotion in enumerate(emotions)}
     truth = [index[u.truth] for u in utterances]
@@ -29,5 +29,9 @@ def scores(emotions: Sequence[str], utterances: Sequence[ScoredUtterance], segme
         war=metrics.war(matrix),
         uar=metrics.uar(matrix),
         recalls={e: None if np.isnan(r) else float(r) for e, r in zip(emotions, recalls, strict=True)},
-        segments=SegmentScores(count=int(segments.sum()), war=metrics.war(segments), uar=metrics.uar(segments)),
+        segments=None if segments is None else _over(segments),
     )
+
+
+def _over(segments: np.ndarray) -> SegmentScores:
+    return SegmentScores(count=int(segments.sum()), war=metrics.war(segments), uar=metrics.uar(segments))

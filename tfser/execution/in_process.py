@@ -6,13 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from tfser.execution import run_trial
+from tfser.execution import run_trial, time_limit
 from tfser.execution.runner import RETRIES
 from tfser.execution.schedule import Schedule
 from tfser.execution.worker_usage import Usage
 from tfser.features.store import Mapper
 from tfser.record import Failure, Outcome
-from tfser.training.together import fusion_key
 from tfser.trial import TrialSpec
 
 
@@ -40,10 +39,13 @@ class InProcessRunner:
         """
         self.usage.workers(time.time(), self.workers)
         losses: Counter[str] = Counter()
-        while specs := schedule.next_together(fusion_key, self._together):
+        while specs := schedule.next_together(run_trial.pack_key, self._together):
             began = time.time()
             try:
-                outcomes = run_trial.run_pack([task(spec) for spec in specs])
+                tasks = [task(spec) for spec in specs]
+                outcomes = run_trial.run_pack(tasks, time_limit.by_alarm)
+            except time_limit.TimeUp:
+                outcomes = time_limit.ended(tasks)
             except MemoryError as error:
                 outcomes = _lost(specs, f"out of memory: {error}")
             except run_trial.FeaturesError as error:

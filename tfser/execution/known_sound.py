@@ -13,12 +13,14 @@ import numpy as np
 import torch
 
 from tfser.audio.files import Waveform
-from tfser.features.segments import as_tensor, segment_frames
+from tfser.features.base import Extractor
+from tfser.features.segments import as_tensor
 from tfser.features.threads import one_thread
 from tfser.models import Model
 from tfser.planning.settings import complete, extractor
 from tfser.training.determinism import settled
-from tfser.training.scoring import Scorer
+from tfser.training.scoring import Scorer, UtteranceScorer
+from tfser.training.utterance_rules import UtteranceRule
 
 SECONDS, RATE_HZ = 2.5, 16000
 
@@ -34,20 +36,28 @@ def waveform(rate_hz: int) -> Waveform:
     return Waveform((loudness * noise).astype(np.float32)[None], rate_hz)
 
 
-def scores(scorer: Scorer, model: Model, settings: Mapping[str, Any]) -> list[float]:
-    """Return the probability that the model gives each emotion, the mean over the segments.
+def features(extractor: Extractor) -> np.ndarray:
+    """Return the features of the sound, shape (rows, values).
+
+    Raises:
+        ValueError: it has none.
+    """
+    with settled(torch.device("cpu")), one_thread():
+        return extractor(waveform(RATE_HZ))
+
+
+def scores(scorer: Scorer, model: Model, settings: Mapping[str, Any], rule: UtteranceRule) -> list[float]:
+    """Return the probability that the model gives each emotion.
 
     Args:
         scorer: the trained model.
         model: its declaration.
         settings: its trial's.
+        rule: its trial's utterance rule, fitted. Where it is standardised per speaker, the sound is one of its own.
     """
-    settings = complete(model, settings)
-    length = int(settings["segment_frames"])
-    with settled(torch.device("cpu")), one_thread():
-        frames = extractor(model, settings)(waveform(RATE_HZ))
-    taken = torch.from_numpy(segment_frames(0, len(frames), length, int(settings["segment_hop"]) or length))
-    found: list[float] = scorer.segments([as_tensor(frames)[taken].to(scorer.device)]).mean(axis=0).tolist()
+    frames = features(extractor(model, settings))
+    of_utterance = UtteranceScorer(scorer=scorer, settings=complete(model, settings), rule=rule)
+    found: list[float] = of_utterance(as_tensor(frames))[0].tolist()
     return found
 
 

@@ -341,7 +341,7 @@ class Schedule:
 
         def take(outcome: Outcome) -> None:
             if isinstance(outcome, Record):
-                curves[outcome.trial_id] = outcome.curves.validation_uar
+                curves[outcome.trial_id] = outcome.validation_uar
                 if len(curves) == len(specs):
                     epochs, _ = best_epoch([curves[spec.trial_id] for spec in chosen.specs])
                     self._want_finals(study, chosen.settings, epochs, FIRST)

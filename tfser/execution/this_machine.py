@@ -15,12 +15,16 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that can change a number."""
+def versions(*more: str) -> dict[str, str]:
+    """Return the versions of the packages that can change a number.
+
+    Args:
+        more: packages beside those of every trial.
+    """
     return {
         "tfser": __version__,
         "python": platform.python_version(),
-        **{n: version(n) for n in ("torch", "torchaudio", "numpy")},
+        **{n: version(n) for n in ("torch", "torchaudio", "numpy", *more)},
     }
 
 
@@ -28,4 +32,9 @@ def device_name() -> str:
     """Return the name of the GPU, else of the CPU's kind."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
+    return cpu_name()
+
+
+def cpu_name() -> str:
+    """Return the name of the CPU's kind."""
     return platform.processor() or platform.machine()

@@ -13,7 +13,7 @@ from typing import Any
 from tfser.evaluation import folds
 from tfser.features.base import Extractor
 from tfser.features.pack import Pack
-from tfser.models import MODELS, Model, of
+from tfser.models import MODELS, Model, Network, of
 from tfser.planning.plan import Study
 from tfser.planning.settings import complete, extractor
 from tfser.trial import ProtocolName, TrialSpec
@@ -26,6 +26,8 @@ def cost(model: Model, ablation: str) -> float:
 
 class Work:
     """A measure of work: epochs x training segments x frames of a segment x what the model costs per frame.
+
+    An estimator's is its training frames x what it costs per frame.
 
     Args:
         packs: (database, kind of features) to its features.
@@ -78,7 +80,7 @@ class _Largest:
 
 
 def largest(studies: Iterable[Study]) -> list[TrialSpec]:
-    """Return, for each database and model, the trial that needs the most memory.
+    """Return, for each database and network, the trial that needs the most memory; a GPU is shared by no estimators.
 
     For a search that is the largest setting it can sample. Memory grows with the values that a step holds: batch x
     segment x bands x channels. An ablation needs less of it, about as it needs less work.
@@ -86,6 +88,8 @@ def largest(studies: Iterable[Study]) -> list[TrialSpec]:
     found: dict[tuple[str, str], tuple[float, TrialSpec]] = {}
     for study in studies:
         c = study.configuration
+        if not isinstance(MODELS[c.model], Network):
+            continue
         settings = dict(study.base) if study.space is None else study.space.sample(_Largest(), study.base)
         held = cost(MODELS[c.model], c.ablation)
         for name in _SIZES:

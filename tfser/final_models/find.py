@@ -7,6 +7,7 @@ one of its runs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import re
@@ -17,8 +18,9 @@ from pathlib import Path
 
 from tfser.errors import RequestError, in_a_line
 from tfser.features.pack import Pack
+from tfser.final_models.estimator import FinalEstimator
 from tfser.final_models.model import Blueprint, FinalModel, in_words
-from tfser.record import Failure, Record
+from tfser.record import Failure, Fitted, Record
 from tfser.storage import default_places, passwords
 from tfser.storage.ledger import Ledger
 from tfser.storage.places import NAME, Place, listed, read_text, typed_place
@@ -278,17 +280,36 @@ def _usable(ledger: Ledger, trial_id: str) -> Record:
     raise RequestError(f"trial {trial_id}", [why])
 
 
-def load(record: Record, ledger: Ledger) -> FinalModel:
+def load(record: Record, ledger: Ledger) -> FinalModel | FinalEstimator:
     """Load the model of a final trial, and check that it gives the recorded scores.
 
     Raises:
         RequestError: its weights are missing or damaged, or it gives other scores here.
     """
+    features = ledger.root.parent / "features"
+    model = _network(record, ledger) if record.fitted is None else _estimator(record, record.fitted, ledger, features)
+    if not record.known_sound:
+        _compare_with_features(model, record, features)
+    return model
+
+
+def _estimator(record: Record, fitted: Fitted, ledger: Ledger, features: Place) -> FinalEstimator:
+    """Load the estimator of a final trial, or fit it again."""
+    path = ledger.state_path(record.trial_id)
+    unkept = f"its fitted state was not kept, because {fitted.unkept}" if fitted.unkept else f"{path} is not there"
+    state = None
+    with contextlib.suppress(FileNotFoundError):
+        state = None if fitted.unkept else ledger.state(record.trial_id)
+    return FinalEstimator(Blueprint.of(record), state, unkept=unkept, features=features)
+
+
+def _network(record: Record, ledger: Ledger) -> FinalModel:
+    """Load the network of a final trial."""
     trial_id = record.trial_id
     path = ledger.weights_path(trial_id)
     again = f"remove {ledger.path(trial_id)}, and the command of its sweep trains it again"
     try:
-        model = FinalModel(Blueprint.of(record), ledger.weights(trial_id))
+        return FinalModel(Blueprint.of(record), ledger.weights(trial_id))
     except RequestError:
         raise
     except FileNotFoundError:
@@ -300,12 +321,9 @@ def load(record: Record, ledger: Ledger) -> FinalModel:
         raise RequestError(
             f"trial {trial_id}", [f"its weights {path} are damaged: {reason}; put an intact copy back, or {again}"]
         ) from None
-    if not record.known_sound:
-        _compare_with_features(model, record, ledger.root.parent / "features")
-    return model
 
 
-def _compare_with_features(model: FinalModel, record: Record, features: Place) -> None:
+def _compare_with_features(model: FinalModel | FinalEstimator, record: Record, features: Place) -> None:
     """Score some test utterances again, for a record that holds no scores of the known sound."""
     path = model.pack(features)
     try:

@@ -24,6 +24,10 @@ def log(run: str, record: Record, place: Source) -> str:
     Raises:
         RequestError: MLflow has no run of the trial, or cannot be written.
     """
+    if record.fitted and record.fitted.unkept:
+        why = f"its fitted state was not kept, because {record.fitted.unkept}"
+        what_to_do = "no model can be logged or served; tfser predict fits it again to score files"
+        raise RequestError(f"trial {record.trial_id}", [f"{why}; {what_to_do}"])
     connection.quiet_environment()
     from mlflow import MlflowClient
 
@@ -38,7 +42,7 @@ def log(run: str, record: Record, place: Source) -> str:
         )
         runs = [r.info.run_id for r in sorted(found, key=lambda r: int(r.info.start_time))]
         run_id = run.lower() if run.lower() in runs else runs[-1] if runs else ""
-        model_id = log_model(client, run_id, record, read_bytes(place.ledger.weights_path(trial_id))) if run_id else ""
+        model_id = log_model(client, run_id, record, read_bytes(place.ledger.model_path(record))) if run_id else ""
     except Exception as error:  # MLflow passes on whatever its store raises
         reason = in_a_line(error, 500)
         raise RequestError(f"MLflow at {passwords.redacted(uri)}", [passwords.redacted(reason)]) from None

@@ -24,6 +24,9 @@ NEEDED = ("soundfile", "pandas", "pyyaml", "filelock", "universal-pathlib")
 It needs tfser too, but no index carries that, so it is not among the model's requirements.
 """
 
+NEEDED_BY_ESTIMATORS = ("scikit-learn", "scipy", "skops", "threadpoolctl")
+"""Further packages that a served estimator imports."""
+
 
 def log_model(client: Any, run_id: str, record: Record, weights: bytes) -> str:
     """Log a trial's model at its run unless a complete one is there; return the model's id.
@@ -34,7 +37,7 @@ def log_model(client: Any, run_id: str, record: Record, weights: bytes) -> str:
         client: an ``MlflowClient``.
         run_id: id of the trial's run.
         record: the trial's.
-        weights: content of the weights file.
+        weights: content of the file that holds the weights or the fitted state.
 
     Raises:
         Exception: whatever MLflow raises; a half-logged model is then marked as failed.
@@ -76,7 +79,7 @@ def save(folder: Path, record: Record, weights: bytes, run_id: str | None = None
     Args:
         folder: where; it must be empty or missing.
         record: the trial's.
-        weights: content of the weights file.
+        weights: content of the file that holds the weights or the fitted state.
         run_id: id of the run that it is logged at, if any.
         logged: MLflow's entity of the model, if any.
     """
@@ -110,13 +113,15 @@ def save(folder: Path, record: Record, weights: bytes, run_id: str | None = None
             if logged
             else {}
         )
-        trial, parameters = beside / "trial.json", beside / "weights.pt"
+        kind, file = ("weights", "weights.pt") if record.fitted is None else ("state", "state.skops")
+        used |= {name: version(name) for name in (NEEDED_BY_ESTIMATORS if record.fitted else ())}
+        trial, parameters = beside / "trial.json", beside / file
         trial.write_text(Blueprint.of(record).to_json(), encoding="utf-8")
         parameters.write_bytes(weights)
         save_model(
             folder,
             python_model=str(Path(__file__).with_name("served.py")),
-            artifacts={"trial": str(trial), "weights": str(parameters)},
+            artifacts={"trial": str(trial), kind: str(parameters)},
             signature=ModelSignature(Schema([ColSpec(DataType.binary, "audio")]), Schema(columns)),
             pip_requirements=[f"{name}=={number.partition('+')[0]}" for name, number in used.items()],
             mlflow_model=Model(run_id=run_id, metadata=about, **at),

@@ -20,7 +20,8 @@ from tfser.errors import RequestError, TrialError, unknown
 from tfser.execution import known_sound
 from tfser.features import check
 from tfser.features.base import Extractor
-from tfser.features.segments import as_tensor, segment_frames
+from tfser.features.segments import as_tensor
+from tfser.features.standardise import TRANSDUCTIVE
 from tfser.features.store import extract
 from tfser.features.threads import one_thread
 from tfser.models import MODELS, Network, find
@@ -28,7 +29,8 @@ from tfser.planning.settings import build_settings, complete, extractor
 from tfser.record import Record, Standardisation, standardisation
 from tfser.storage.places import Place
 from tfser.training.determinism import settled, weights_digest
-from tfser.training.scoring import Scorer, utterance_means
+from tfser.training.scoring import Scorer, UtteranceScorer
+from tfser.training.utterance_rules import UtteranceRule
 from tfser.trial import NUMERICS_VERSION, TrialSpec
 
 CPU = torch.device("cpu")
@@ -117,7 +119,7 @@ class Scored:
     """Class probabilities of one utterance."""
 
     probabilities: np.ndarray
-    """float64, shape (emotions,): the mean over the segments."""
+    """float64, shape (emotions,): by the trial's utterance rule, such as the mean over the segments."""
     segments: np.ndarray
     """float64, shape (segments, emotions)."""
     frames: np.ndarray
@@ -144,15 +146,10 @@ class FinalModel:
         self.spec = spec = blueprint.spec
         self.trial_id = spec.trial_id
         self._trained = trained = in_words(blueprint.versions)
-        version = in_words(blueprint.versions, "tfser")
-        if spec.numerics != NUMERICS_VERSION:
-            ours = f"{version} trained it with numerics {spec.numerics}, this one computes numerics {NUMERICS_VERSION}"
-            raise self._refused(
-                f"{ours}: its scores would differ; use {version}, or type its sweep's command again to train it anew"
-            )
         declared = find(spec.model, spec.source)
-        if not isinstance(declared, Network):
-            raise self._refused(f"{unknown('model', spec.model, MODELS)}; use {version}, which trained it")
+        if why := other_numerics(blueprint) or ("" if isinstance(declared, Network) else unknown_model(blueprint)):
+            raise self._refused(why)
+        assert isinstance(declared, Network)
         if (bands := blueprint.standardisation) is None or not blueprint.weights_sha256:
             raise self._refused(f"its entry has no standardisation or no weights_sha256; use {trained}, which wrote it")
         self.emotions = blueprint.emotions
@@ -173,8 +170,9 @@ class FinalModel:
         if weights_digest(weights) != blueprint.weights_sha256:
             raise ValueError("their checksum is not the one in the entry")
         try:
-            model.load_state_dict(dict(weights))
-        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+            rule, own = UtteranceRule.of(self.settings).restored(weights)
+            model.load_state_dict(own)
+        except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
             why = " ".join(str(error).split())[:300]
             raise self._refused(
                 f"its weights are whole but do not fit the network of this tfser ({why}); use {trained}"
@@ -182,16 +180,16 @@ class FinalModel:
         self.scorer = Scorer(
             model, np.array(bands.mean), np.array(bands.std), _device(blueprint.device), self.extractor.channels
         )
+        self._of_utterance = UtteranceScorer(scorer=self.scorer, settings=self.settings, rule=rule)
         if blueprint.known_sound:
-            self._compare(
-                "a made-up sound", known_sound.scores(self.scorer, declared, spec.settings), blueprint.known_sound
-            )
+            heard = known_sound.scores(self.scorer, declared, spec.settings, rule)
+            self._compare("a made-up sound", heard, blueprint.known_sound)
 
     def _refused(self, why: str) -> RequestError:
         return RequestError(f"trial {self.trial_id}", [why])
 
     def compare(self, utterances: Mapping[str, np.ndarray], recorded: Mapping[str, Sequence[float]]) -> None:
-        """Check that utterances get the scores that were recorded for them.
+        """Check that utterances get the scores that were recorded for them; not where the others of a speaker count.
 
         Args:
             utterances: frames by id: float32, shape (frames, n_mels).
@@ -200,7 +198,7 @@ class FinalModel:
         Raises:
             RequestError: an utterance gets other scores.
         """
-        for name, frames in utterances.items():
+        for name, frames in () if self.per_speaker else utterances.items():
             self._compare(f"the test utterance {show(name)}", self.score(frames).probabilities.tolist(), recorded[name])
 
     def _compare(self, what: str, found: Sequence[float], recorded: Sequence[float]) -> None:
@@ -223,20 +221,27 @@ class FinalModel:
         length = int(self.settings["segment_frames"])
         return length, int(self.settings["segment_hop"]) or length
 
-    def score(self, frames: np.ndarray) -> Scored:
+    @property
+    def per_speaker(self) -> bool:
+        """Whether an utterance can be scored only beside the others of its speaker."""
+        return bool(self.settings.get("standardisation") == TRANSDUCTIVE)
+
+    def score(self, frames: np.ndarray, beside: Sequence[np.ndarray] = ()) -> Scored:
         """Score one utterance, as a trial does for its record.
 
         Args:
             frames: float32, shape (frames, n_mels), log-mel.
+            beside: all utterances of its speaker, itself among them; for a model that is ``per_speaker`` only.
 
         Raises:
             TrialError: a score is not finite.
+            RequestError: the model needs the others of the speaker, and there is none.
         """
-        taken = segment_frames(0, len(frames), *self.segment)
-        segments = self.scorer.segments([self.gathered(frames, taken)])
+        self._need_speaker(beside)
+        probabilities, segments, taken = self._of_utterance(as_tensor(frames), beside)
         if not np.isfinite(segments).all():
             raise TrialError(f"trial {self.trial_id}: the scores are not finite")
-        return Scored(utterance_means(segments, np.zeros(len(taken), dtype=np.int64))[0], segments, taken)
+        return Scored(probabilities, segments, taken)
 
     def gathered(self, frames: np.ndarray, taken: np.ndarray) -> torch.Tensor:
         """Return the frames of segments on the model's device: (segments, length, n_mels).
@@ -244,8 +249,17 @@ class FinalModel:
         Args:
             frames: float32, shape (frames, n_mels).
             taken: int64, shape (segments, length).
+
+        Raises:
+            RequestError: the model needs the others of the speaker.
         """
-        return as_tensor(frames)[torch.from_numpy(taken)].to(self.scorer.device)
+        self._need_speaker(())
+        return self._of_utterance.gathered(as_tensor(frames), taken)
+
+    def _need_speaker(self, beside: Sequence[np.ndarray]) -> None:
+        if self.per_speaker and not beside:
+            why = "it standardises each speaker with all of that speaker's utterances, and a single one does not tell"
+            raise self._refused(f"{why} them; give every file of one speaker to tfser predict with --one-speaker")
 
     def span_s(self, taken: np.ndarray) -> tuple[float, float]:
         """Return the first and last second that the analysis windows of a segment's frames cover.
@@ -275,6 +289,21 @@ def read(paths: Sequence[Path], extractor: Extractor) -> list[np.ndarray]:
     if problems:
         raise RequestError("audio", [str(problem) for problem in problems])
     return frames
+
+
+def other_numerics(blueprint: Blueprint) -> str:
+    """Return why a trial of another numerics version cannot be scored; empty for one of this version."""
+    spec, version = blueprint.spec, in_words(blueprint.versions, "tfser")
+    if spec.numerics == NUMERICS_VERSION:
+        return ""
+    ours = f"{version} trained it with numerics {spec.numerics}, this one computes numerics {NUMERICS_VERSION}"
+    return f"{ours}: its scores would differ; use {version}, or type its sweep's command again to train it anew"
+
+
+def unknown_model(blueprint: Blueprint) -> str:
+    """Return the sentence for a trial whose model this process does not have."""
+    version = in_words(blueprint.versions, "tfser")
+    return f"{unknown('model', blueprint.spec.model, MODELS)}; use {version}, which trained it"
 
 
 def in_words(versions: Mapping[str, str], *names: str) -> str:

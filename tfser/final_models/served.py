@@ -1,7 +1,8 @@
 """The file that MLflow runs to serve a final trial's model: audio in, emotion and probabilities out.
 
 MLflow copies it into every logged model (models from code), so that no class is pickled. Nothing imports it. The server
-needs tfser. Beside it lie the weights, which are loaded as tensors only, and the blueprint as JSON.
+needs tfser. Beside it lie the blueprint as JSON and the weights, which are loaded as tensors only, or the fitted state
+of an estimator, which is loaded by skops.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pandas as pd  # type: ignore[import-untyped]
 import torch
 
 from tfser.errors import RequestError
+from tfser.final_models.estimator import FinalEstimator, scored
 from tfser.final_models.model import Blueprint, FinalModel, read
 from tfser.storage import temporary
 
@@ -33,10 +35,15 @@ class Served(PythonModel):  # type: ignore[misc]  # MLflow has no types
 
         Raises:
             ValueError: its weights are damaged.
+            RequestError: it cannot be rebuilt.
         """
         blueprint = Blueprint.read(Path(context.artifacts["trial"]).read_text(encoding="utf-8"))
-        weights = torch.load(context.artifacts["weights"], weights_only=True, map_location="cpu")
-        self._model = FinalModel(blueprint, weights)
+        self._model: FinalModel | FinalEstimator
+        if "state" in context.artifacts:
+            self._model = FinalEstimator(blueprint, Path(context.artifacts["state"]).read_bytes())
+        else:
+            weights = torch.load(context.artifacts["weights"], weights_only=True, map_location="cpu")
+            self._model = FinalModel(blueprint, weights)
         # The server answers in threads, and torch's settings belong to the process.
         self._one_at_a_time = threading.Lock()
 
@@ -55,7 +62,10 @@ class Served(PythonModel):  # type: ignore[misc]  # MLflow has no types
             except RequestError as error:
                 reasons = [problem.replace(f"{folder}/", "") for problem in error.problems]
                 raise MlflowException.invalid_parameter_value("; ".join(reasons)) from None
-            scores = [self._model.score(frames).probabilities for frames in utterances]
+            try:
+                scores = [each.probabilities for each in scored(self._model, utterances)]
+            except RequestError as error:  # one that needs to know who speaks
+                raise MlflowException.invalid_parameter_value("; ".join(error.problems)) from None
         emotions = self._model.emotions
         table = pd.DataFrame(scores, columns=[f"p_{emotion}" for emotion in emotions])
         table.insert(0, "emotion", [emotions[int(p.argmax())] for p in scores])

@@ -10,22 +10,28 @@ from dataclasses import dataclass, fields, replace
 
 from tfser.errors import RequestError
 from tfser.evaluation import leaky_protocols
+from tfser.features.standardise import TRANSDUCTIVE
 from tfser.models import MODELS
 from tfser.planning.configuration import Configuration
 from tfser.planning.plan import Plan, Study
 from tfser.planning.settings import extractor, hyperparameters
 from tfser.trial import LEAKS, Leak, Purpose, TrialSpec, Value
 
-HONEST, EPOCH, HYPERPARAMETERS, STANDARDISATION, RANDOM_SPLIT, TOGETHER = (
+HONEST, EPOCH, HYPERPARAMETERS, STANDARDISATION, PER_SPEAKER, RANDOM_SPLIT, TOGETHER = (
     "honest",
     "epoch",
     "hyperparameters",
     "standardisation",
+    "standardisation_per_speaker",
     "random_split",
     "together",
 )
-ROWS = (HONEST, EPOCH, HYPERPARAMETERS, STANDARDISATION, RANDOM_SPLIT, TOGETHER)
-"""The rows of the table, in its order. The first is always there."""
+ROWS = (HONEST, EPOCH, HYPERPARAMETERS, STANDARDISATION, PER_SPEAKER, RANDOM_SPLIT, TOGETHER)
+"""The rows of the table, in its order. The first is always there.
+
+``PER_SPEAKER`` is no leak of a protocol but a setting, which a sweep may have too, marked as transductive. It is absent
+where the model has no such setting.
+"""
 
 LEARNING_RATES = (0.3, 3.0)
 """Factors of the honest row's learning rate, which give the other settings where no search space is asked for.
@@ -157,6 +163,7 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
         EPOCH: (study(EPOCH, base, purpose="oracle"),),
         HYPERPARAMETERS: tried,
         STANDARDISATION: (study(STANDARDISATION, base, leaks=("standardisation",)),),
+        PER_SPEAKER: (study(PER_SPEAKER, {**base, "standardisation": TRANSDUCTIVE}),),
         RANDOM_SPLIT: (study(RANDOM_SPLIT, base, leaks=("random_split",)),),
         TOGETHER: tuple(
             study(f"{TOGETHER}, setting {i}", values, "oracle", every) for i, values in enumerate(settings)
@@ -166,7 +173,11 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
         configuration=configuration,
         settings=settings,
         epochs=first.epochs,
-        rows=tuple(LeakRow(name=name, studies=rows[name]) for name in ROWS if name == HONEST or name in names),
+        rows=tuple(
+            LeakRow(name=name, studies=rows[name])
+            for name in ROWS
+            if name == HONEST or (name in names and (name != PER_SPEAKER or "standardisation" in base))
+        ),
         origin=origin,
     )
 

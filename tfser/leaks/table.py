@@ -15,7 +15,17 @@ import numpy as np
 
 from tfser.evaluation import metrics, significance, uncertainty
 from tfser.evaluation.uncertainty import FIGURES, Interval
-from tfser.leaks.plan import EPOCH, HONEST, HYPERPARAMETERS, RANDOM_SPLIT, STANDARDISATION, TOGETHER, LeakRow, Leaks
+from tfser.leaks.plan import (
+    EPOCH,
+    HONEST,
+    HYPERPARAMETERS,
+    PER_SPEAKER,
+    RANDOM_SPLIT,
+    STANDARDISATION,
+    TOGETHER,
+    LeakRow,
+    Leaks,
+)
 from tfser.models import MODELS
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings import published_settings
@@ -24,7 +34,7 @@ from tfser.report.tables import notes
 from tfser.report.tables.comparison import label
 from tfser.report.tables.formats import csv_text
 from tfser.report.tables.notes import of_coverage
-from tfser.report.tables.table import DAGGER, Beneath, Column, Row, Table, Value, exact, known
+from tfser.report.tables.table import DAGGER, TRANSDUCTIVE, Beneath, Column, Row, Table, Value, exact, known
 from tfser.trial import Value as Setting
 
 Entries = Mapping[tuple[Configuration, str, int], Entry]
@@ -180,10 +190,11 @@ def table(leaks: Leaks, measured: list[Measured]) -> Table:
 def titles(c: Configuration) -> dict[str, str]:
     """Return the printed title of each row, by its name."""
     return {
-        HONEST: f"nothing (honest, {c.protocol_name})",
+        HONEST: f"nothing (honest, {c.protocol_name})" + (TRANSDUCTIVE if c.transductive else ""),
         EPOCH: "epoch chosen on the test fold",
         HYPERPARAMETERS: "hyperparameters chosen on the test fold",
         STANDARDISATION: f"standardisation over all {c.unit}s",
+        PER_SPEAKER: f"standardisation per speaker{TRANSDUCTIVE}",
         RANDOM_SPLIT: "random split over utterances",
         TOGETHER: "epoch, hyperparameters, standardisation and split together",
     }
@@ -292,6 +303,8 @@ def _notes(leaks: Leaks, measured: list[Measured]) -> list[str]:
             f"{c.database}: speaker-independent at best, not text-independent; the same texts recur for every speaker."
         )
     said += [notes.AVERAGING, *(f"{titles(c)[name]}: {_sentence(name, leaks)}" for name in named)]
+    if PER_SPEAKER in named or c.transductive:
+        said.append(notes.TRANSDUCTIVE)
     if HYPERPARAMETERS in named or TOGETHER in named:
         listed = "; ".join(
             f"({i}) {_words(values, leaks.settings[0])}" for i, values in enumerate(leaks.settings[1:], start=2)
@@ -319,19 +332,22 @@ def _sentence(name: str, leaks: Leaks) -> str:
     """Return the note that explains a row."""
     c, epochs, count = leaks.configuration, leaks.epochs, len(leaks.settings)
     setting = _words(leaks.settings[0], published_settings(c.model))
+    kind = leaks.settings[0].get("standardisation", "training")
+    standardised = f"standardised with the training {c.unit}s" if kind == "training" else f"standardisation: {kind}"
     shares = (
         f"{c.folds_total} equal shares of the shuffled utterances, one held out per fold, so that its {c.unit}s are "
         "trained on too"
     )
     return {
-        HONEST: f"{epochs} epochs, the last one counts; standardised with the training {c.unit}s; {setting}; "
-        "nothing chosen on data.",
+        HONEST: f"{epochs} epochs, the last one counts; {standardised}; {setting}; nothing chosen on data.",
         EPOCH: f"as the first row, but scored on the test fold after each of the {epochs} epochs; the one with the "
         "best UAR counts.",
         HYPERPARAMETERS: f"as the first row, but with {count} settings; for each fold the one with the best UAR on "
         "the test fold counts.",
         STANDARDISATION: "as the first row, but mean and deviation of each band are those of every utterance, the "
         "test fold's among them.",
+        PER_SPEAKER: "as the first row, but each speaker is standardised with all of that speaker's utterances, the "
+        "test speaker's unlabelled audio among them.",
         RANDOM_SPLIT: f"as the first row, but with {shares}; one shuffle, stratified by nothing.",
         TOGETHER: f"random split, standardisation over every utterance, and the best of {count} settings x {epochs} "
         "epochs per fold.",

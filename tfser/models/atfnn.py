@@ -17,20 +17,25 @@ Axes: B batch, F mel bands (80), T frames (128), C channels (8), G groups of 5 b
 
 Numbers are the paper's. Softmax and cross-entropy belong to the training.
 
-Ours, where the paper is silent or contradicts itself:
+Ours, where the paper is silent or contradicts itself; docs/readings.md has what was measured of the switches:
     - A sigmoid squashes the attention weights before their mean over the channels; without it, that mean of linear
-      convolutions would be one linear convolution.
+      convolutions would be one linear convolution. ``attention_weights`` chooses: ``linear`` leaves them as the
+      convolution computes them, ``softmax`` lets the groups of a frame (F-Attention) or of a band (T-Attention) share
+      a weight of 1 in each channel.
     - T-Attention computes its weights from the log-mel spectrogram x, as in (2) and figure 4; (4) computes them from
       the encoding x^'. ``time_attention_from`` chooses. Without an F-Encoder (ATNN) both are x.
-    - F-Encoder: a token is one band of one frame, of width C, and the kernels run along frequency; only ``FEncoder``
-      depends on this. There are 2 heads, and a ReLU between its two convolutions.
+    - F-Encoder: a token is one band of one frame, of width C (``band_token`` ``frame``). The text would also bear a
+      token that is one band of the whole segment, of width T C (``segment``), which takes 4 (T C)^2 weights for the
+      attention: 4.2 million. Either way the kernels run along frequency. There are 2 heads, and a ReLU between its two
+      convolutions.
     - The last state of each direction is the one it reaches last: forward at the last frame, backward at the first.
     - Ablations (table III). AFNN: mean of x^' over the frames, flattened, FC. ATNN: T-Attention and Bi-LSTM on x
       itself. TFNN: both encoders, no attention. A part that an ablation lacks is not created.
     - Dropout, which the paper does not mention (default 0), acts on the output of the F-Encoder's sub-layers,
       between the layers of the LSTM and before FC.
 
-Attention maps, as in the paper's figure 6: the weights a^f and a^t of (1) and (2), 0 to 1, one per cell.
+Attention maps, as in the paper's figure 6: the weights a^f and a^t of (1) and (2), one per cell; 0 to 1 unless they are
+``linear``.
 """
 
 from __future__ import annotations
@@ -64,12 +69,18 @@ PARTS: Mapping[str, frozenset[str]] = {
 SOURCES = ("spectrogram", "encoding")
 """What T-Attention's weights can be computed from: (2) or (4)."""
 
+WEIGHTS = ("sigmoid", "linear", "softmax")
+"""How both attentions can turn the output of their convolution into weights."""
+
+TOKENS = ("frame", "segment")
+"""What a token of the F-Encoder can hold of its band: one frame (width C) or the whole segment (width T C)."""
+
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "channels": Hyperparameter(
         default=8, low=SMALLEST_WIDTH, high=256, help="c: width of an F-Encoder token, channels of both attentions"
     ),
     "heads": Hyperparameter(
-        default=2, low=1, high=64, help="heads of the F-Encoder, a divisor of channels (not in the paper)"
+        default=2, low=1, high=64, help="heads of the F-Encoder, a divisor of the token width (not in the paper)"
     ),
     "encoder_channels": Hyperparameter(
         default=32, low=1, high=1024, help="channels between the F-Encoder's two convolutions"
@@ -89,11 +100,24 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "time_attention_from": Hyperparameter(
         default="spectrogram", choices=SOURCES, help="what T-Attention's weights are computed from: equation 2 or 4"
     ),
+    "attention_weights": Hyperparameter(
+        default="sigmoid",
+        implied="sigmoid",
+        choices=WEIGHTS,
+        help="how attention weights are squashed; softmax is over the groups of a frame or band (not in the paper)",
+    ),
+    "band_token": Hyperparameter(
+        default="frame",
+        implied="frame",
+        choices=TOKENS,
+        help="what an F-Encoder token holds of its band: one frame (channels wide) or the whole segment "
+        "(segment_frames * channels wide)",
+    ),
 }
 
 
 class GroupAttention(nn.Module):
-    """F_a of (1) or T_a of (2): source (B, S, F, T) -> one weight per cell, (B, 1, F, T), in 0 to 1.
+    """F_a of (1) or T_a of (2): source (B, S, F, T) -> one weight per cell, (B, 1, F, T).
 
     The convolution runs over groups of neighbours that do not overlap, so that a group shares its weight.
 
@@ -101,11 +125,15 @@ class GroupAttention(nn.Module):
         sources: S, channels of the source: 1 for a spectrogram.
         channels: C, channels of the convolution, averaged.
         group: (bands, frames) of a group; both must divide the source's size.
+        weights: one of ``WEIGHTS``; weights are within 0 to 1 unless they are linear.
+        along: axis whose groups share the weight of a softmax: 2 for bands, 3 for frames.
     """
 
-    def __init__(self, sources: int, channels: int, group: tuple[int, int]) -> None:
+    def __init__(
+        self, sources: int, channels: int, group: tuple[int, int], weights: str = "sigmoid", along: int = 2
+    ) -> None:
         super().__init__()
-        self.group = group
+        self.group, self.weights, self.along = group, weights, along
         self.conv = nn.Conv2d(sources, channels, kernel_size=group, stride=group)
 
     def forward(self, source_BSFT: Tensor) -> Tensor:
@@ -117,7 +145,12 @@ class GroupAttention(nn.Module):
         bands, frames = source_BSFT.shape[2:]
         if bands % self.group[0] or frames % self.group[1]:
             raise ValueError(f"groups of {self.group[0]} x {self.group[1]} do not fill {bands} bands x {frames} frames")
-        a_B1G = self.conv(source_BSFT).sigmoid().mean(dim=1, keepdim=True)  # (B, 1, F / 5, T) or (B, 1, F, T / 8)
+        a_BCG = self.conv(source_BSFT)  # (B, C, F / 5, T) or (B, C, F, T / 8)
+        if self.weights == "sigmoid":
+            a_BCG = a_BCG.sigmoid()
+        elif self.weights == "softmax":
+            a_BCG = a_BCG.softmax(dim=self.along)
+        a_B1G = a_BCG.mean(dim=1, keepdim=True)
         a_B1FT: Tensor = a_B1G.repeat_interleave(self.group[0], dim=2).repeat_interleave(self.group[1], dim=3)
         return a_B1FT
 
@@ -153,7 +186,6 @@ class FEncoder(nn.Module):
     """F_e of (3), figure 2: x_B1FT -> (B, T, F, C).
 
     A token is one band of one frame: every frame is a sequence of F tokens of width C, without positional encoding.
-    Only this class depends on that choice.
 
     Args:
         channels: C, at least 3.
@@ -197,6 +229,51 @@ class FEncoder(nn.Module):
 
         The encoder uses its parts' weights itself, on long sequences: there are no small kernels to gather.
         """
+        return OneByOne
+
+
+class SegmentConvolutions(Convolutions):
+    """``Convolutions`` on tokens that hold every frame of a band: x_BFE -> (B, F, E), E = T C."""
+
+    def forward(self, x_BFE: Tensor) -> Tensor:
+        """Convolve every frame along the bands."""
+        segments, bands, width = x_BFE.shape
+        x_BFTC = x_BFE.view(segments, bands, -1, self.conv_1.in_channels)
+        out_NFC = super().forward(x_BFTC.transpose(1, 2).flatten(0, 1))  # N = B T
+        return out_NFC.reshape(segments, -1, *out_NFC.shape[1:]).transpose(1, 2).reshape(segments, bands, width)
+
+
+class SegmentFEncoder(nn.Module):
+    """F_e of (3) with a token per band of the whole segment: x_B1FT -> (B, T, F, C).
+
+    A segment is one sequence of F tokens of width T C, without positional encoding.
+
+    Args:
+        channels: C.
+        heads: a divisor of T C.
+        hidden: channels between the two convolutions.
+        kernel: of the convolutions, mel bands, odd.
+        dropout: probability, 0 to below 1.
+        frames: T.
+
+    Raises:
+        ValueError: if ``heads`` does not divide T C, or ``kernel`` is even.
+    """
+
+    def __init__(self, channels: int, heads: int, hidden: int, kernel: int, dropout: float, frames: int) -> None:
+        super().__init__()
+        self.lift = nn.Linear(1, channels)
+        convolutions = SegmentConvolutions(channels, hidden, kernel)
+        self.layer = EncoderLayer(frames * channels, heads, convolutions, dropout)
+
+    def forward(self, x_B1FT: Tensor) -> Tensor:
+        """Encode; frames come first in the output, because the T-Encoder reads it frame by frame."""
+        x_BFE = self.lift(x_B1FT[:, 0, ..., None]).flatten(2)  # x~
+        out_BFE: Tensor = self.layer(x_BFE, x_BFE, x_BFE)
+        return out_BFE.view(*out_BFE.shape[:2], -1, self.lift.out_features).transpose(1, 2)
+
+    def stacked_form(self) -> Form:
+        """Return that several are computed one by one: their matrices are large enough to fill a kernel alone."""
         return OneByOne
 
 
@@ -288,7 +365,7 @@ class ATFNN(nn.Module):
         segment_frames: T, frames of a segment, at least 2.
         ablation: one of ``ABLATIONS``.
         channels: C.
-        heads: of the F-Encoder, a divisor of ``channels``.
+        heads: of the F-Encoder, a divisor of the width of its tokens.
         encoder_channels: between the F-Encoder's two convolutions.
         encoder_kernel: of these convolutions, mel bands, odd.
         lstm_hidden: H, units of each direction.
@@ -297,9 +374,11 @@ class ATFNN(nn.Module):
         frame_group: frames that share a T-Attention weight, a divisor of ``segment_frames``.
         dropout: probability, 0 to below 1.
         time_attention_from: one of ``SOURCES``.
+        attention_weights: one of ``WEIGHTS``.
+        band_token: one of ``TOKENS``.
 
     Raises:
-        ValueError: for an unknown ablation or source, or sizes that do not fit together; ``problems`` lists all reasons
+        ValueError: for an unknown ablation or word, or sizes that do not fit together; ``problems`` lists all reasons
             beforehand.
     """
 
@@ -320,12 +399,18 @@ class ATFNN(nn.Module):
         frame_group: int = 8,
         dropout: float = 0.0,
         time_attention_from: str = "spectrogram",
+        attention_weights: str = "sigmoid",
+        band_token: str = "frame",
     ) -> None:
         super().__init__()
-        if ablation not in ABLATIONS:
-            raise ValueError(f"ablation: no {ablation!r}; there are {', '.join(ABLATIONS)}")
-        if time_attention_from not in SOURCES:
-            raise ValueError(f"time_attention_from: no {time_attention_from!r}; there are {', '.join(SOURCES)}")
+        for name, word, known in (
+            ("ablation", ablation, ABLATIONS),
+            ("time_attention_from", time_attention_from, SOURCES),
+            ("attention_weights", attention_weights, WEIGHTS),
+            ("band_token", band_token, TOKENS),
+        ):
+            if word not in known:
+                raise ValueError(f"{name}: no {word!r}; there are {', '.join(known)}")
         if min(n_mels, segment_frames) < 2:
             raise ValueError(f"n_mels {n_mels} and segment_frames {segment_frames} must be at least 2")
         self.parts = PARTS[ablation]
@@ -334,14 +419,17 @@ class ATFNN(nn.Module):
         if "F-Attention" in self.parts:
             if n_mels % band_group:
                 raise ValueError(f"band_group: {band_group} does not divide n_mels {n_mels}")
-            self.frequency_attention = GroupAttention(1, channels, (band_group, 1))  # F_a
+            self.frequency_attention = GroupAttention(1, channels, (band_group, 1), attention_weights, along=2)  # F_a
         if "F-Encoder" in self.parts:
-            self.frequency_encoder = FEncoder(channels, heads, encoder_channels, encoder_kernel, dropout)  # F_e
+            sizes = (channels, heads, encoder_channels, encoder_kernel, dropout)
+            self.frequency_encoder = (  # F_e
+                FEncoder(*sizes) if band_token == "frame" else SegmentFEncoder(*sizes, segment_frames)
+            )
         if "T-Attention" in self.parts:
             if segment_frames % frame_group:
                 raise ValueError(f"frame_group: {frame_group} does not divide segment_frames {segment_frames}")
             sources = encoded if time_attention_from == "encoding" else 1
-            self.time_attention = GroupAttention(sources, channels, (1, frame_group))  # T_a
+            self.time_attention = GroupAttention(sources, channels, (1, frame_group), attention_weights, along=3)  # T_a
         if "T-Encoder" in self.parts:
             self.time_encoder = TEncoder(n_mels * encoded, lstm_hidden, lstm_layers, dropout)  # T_e
         self.dropout = nn.Dropout(dropout)
@@ -386,7 +474,10 @@ def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
     if "F-Attention" in parts:
         found += divisor_problems("band_group", n["band_group"], n["n_mels"], f"n_mels {n['n_mels']}")
     if "F-Encoder" in parts:
-        found += divisor_problems("heads", n["heads"], n["channels"], f"the token width {n['channels']} (channels)")
+        width, made = n["channels"], "channels"
+        if settings["band_token"] == "segment":
+            width, made = width * n["segment_frames"], "segment_frames * channels"
+        found += divisor_problems("heads", n["heads"], width, f"the token width {width} ({made})")
         found += odd_problems("encoder_kernel", n["encoder_kernel"])
     if "T-Attention" in parts:
         found += divisor_problems(
@@ -401,6 +492,13 @@ MAPS: Mapping[str, tuple[str, str]] = {
 }
 """Parts with attention by their name in the module: the map's short name and its title."""
 
+UNITS: Mapping[str, str] = {
+    "sigmoid": "weight (0 to 1)",
+    "linear": "weight (of either sign)",
+    "softmax": "weight (0 to 1; those of all groups add up to 1)",
+}
+"""Meaning of a map's values, by ``attention_weights``."""
+
 SPLIT_HZ = 2700.0
 """Where figure 6 of the paper has a line; the paper calls the frequencies above it high."""
 
@@ -408,6 +506,7 @@ SPLIT_HZ = 2700.0
 def attention_maps(module: nn.Module, x_B1FT: Tensor, settings: Mapping[str, Value]) -> dict[str, AttentionMap]:
     """Return the weights a^f and a^t of every segment, of the parts that the ablation has."""
     seen: dict[str, np.ndarray] = {}
+    unit = UNITS[str(settings["attention_weights"])]
 
     def keep(name: str, a_B1FT: Tensor) -> None:
         seen[name] = a_B1FT[:, 0].double().cpu().numpy()
@@ -419,7 +518,7 @@ def attention_maps(module: nn.Module, x_B1FT: Tensor, settings: Mapping[str, Val
                 hooks.enter_context(part.register_forward_hook(lambda _, inputs, out, name=name: keep(name, out)))
         module(x_B1FT)
     return {
-        name: AttentionMap(short=short, title=title, unit="weight (0 to 1)", cells=seen[name], weights=seen[name])
+        name: AttentionMap(short=short, title=title, unit=unit, cells=seen[name], weights=seen[name])
         for name, (short, title) in MAPS.items()
         if name in seen
     }
@@ -447,6 +546,8 @@ MODEL = Network(
         "heads": "the paper says multi-head attention, and no number",
         "dropout": "the paper states none",
         "time_attention_from": "equations 2 and 4 contradict each other",
+        "attention_weights": "the paper does not say whether they are squashed",
+        "band_token": "the text bears a token per frame as well as one of the whole segment",
     },
     problems=problems,
     published_epochs=None,

@@ -115,6 +115,8 @@ class Network(Model):
     ``tfser.models.stacked``.
     """
     attention: Attention | None = None
+    any_length: bool = False
+    """Whether the module takes any number of frames from segment_frames up, so that it can score a whole utterance."""
 
     @property
     def epochs(self) -> int:

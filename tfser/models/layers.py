@@ -12,7 +12,7 @@ Numbers are those of Wang et al. 2023, "Time-Frequency Transformer"; (MA) is fro
 Ours, where the papers are silent: the key projection has no bias (a bias would add the same number to every logit of
 a query, which the softmax cancels, so that it would never be trained); the MLP's activation is ReLU; dropout acts on
 the output of each sub-layer before it is added and normalised (Vaswani et al., section 5.4) and nowhere else; the
-standard deviation is the biased one, see ``mean_and_deviation``.
+standard deviation is the biased one unless a model asks for the other, see ``mean_and_deviation``.
 
 The layers are written out because ``nn.TransformerEncoderLayer`` switches to other kernels in evaluation, and because
 the residual of (8) is ``v``, not the query.
@@ -115,11 +115,19 @@ def mlp(width: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, width))
 
 
-def mean_and_deviation(x_BSE: Tensor) -> Tensor:
+DEVIATIONS = ("biased", "unbiased")
+"""Divisors of a variance over S tokens: S or S - 1."""
+
+
+def mean_and_deviation(x_BSE: Tensor, deviation: str = "biased") -> Tensor:
     """Return mean and standard deviation over the tokens, (B, S, E) -> (B, 2 E).
 
-    The deviation is the biased one, sqrt(mean((x - mean(x))^2) + 1e-8). It exists for a single token, and a linear
-    layer that follows can absorb the factor sqrt(S / (S - 1)) to the unbiased one.
+    The biased deviation is sqrt(mean((x - mean(x))^2) + 1e-8). It exists for a single token, and a linear layer that
+    follows can absorb the factor sqrt(S / (S - 1)) to the unbiased one, which needs two tokens.
+
+    Args:
+        x_BSE: the tokens.
+        deviation: one of ``DEVIATIONS``.
     """
-    variance_BE, mean_BE = torch.var_mean(x_BSE, dim=1, correction=0)
+    variance_BE, mean_BE = torch.var_mean(x_BSE, dim=1, correction=DEVIATIONS.index(deviation))
     return torch.cat([mean_BE, (variance_BE + DEVIATION_EPSILON).sqrt()], dim=1)

@@ -54,6 +54,11 @@ class Configuration:
     """Whether the same texts recur for every speaker."""
     remark: str = ""
     """Caveat to print wherever a result on this database is shown."""
+    transductive: bool = False
+    """Whether an utterance's scores depend on what is scored beside it, as with standardisation per speaker.
+
+    It is kept with the row, so that a row is marked where its model is not known.
+    """
 
     @property
     def protocol_name(self) -> str:
@@ -62,8 +67,11 @@ class Configuration:
 
     @property
     def label(self) -> str:
-        """Word for the row where its model, database and protocol are known: its selection."""
-        return self.selection
+        """Words for the row where its model, database and protocol are known: its selection, and whether it is marked.
+
+        ``tfser.planning.settings_in_words.labels`` adds what tells rows apart.
+        """
+        return f"{self.selection}, transductive" if self.transductive else self.selection
 
     @property
     def unit(self) -> str:
@@ -90,10 +98,12 @@ class Configuration:
 
 
 def to_dict(configuration: Configuration) -> dict[str, Any]:
-    """Return a configuration as JSON values, without ``source`` for a model that is built in."""
+    """Return a configuration as JSON values, without those that are younger than stored rows where they are empty."""
     values = asdict(configuration).items()
     return {
-        name: list(value) if isinstance(value, tuple) else value for name, value in values if name != "source" or value
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values
+        if name not in ("source", "transductive") or value
     }
 
 

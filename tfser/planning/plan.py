@@ -28,6 +28,7 @@ from tfser.planning.request import (
     epochs_of,
     fold_problems,
     selection_of,
+    transductive,
 )
 from tfser.planning.search_space import Space
 from tfser.planning.settings import extractor, feature_problems, hashed
@@ -229,6 +230,7 @@ def _configurations(
             complete=database.complete,
             same_texts=database.info.same_texts,
             remark=remark,
+            transductive=transductive(request, model, space),
         )
         for ablation in ablations_of(request, model)
     ]

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from tfser.databases.base import Database
 from tfser.errors import RequestError, unknown
 from tfser.evaluation import folds
-from tfser.models import BUILT_IN, MODELS, Network
+from tfser.models import BUILT_IN, MODELS, Estimator, Network
 from tfser.planning.configuration import AskedSelection, Selection
 from tfser.planning.search_space import Space, refusals
 from tfser.planning.settings import (
@@ -19,7 +19,9 @@ from tfser.planning.settings import (
     hashed,
     hyperparameters,
     is_published,
+    is_transductive,
     published_settings,
+    setting_problems,
 )
 from tfser.trial import ProtocolName, Value
 
@@ -68,7 +70,7 @@ def problems(request: Request, spaces: Mapping[str, Space]) -> list[str]:
     """Return everything wrong with a request that shows without a database."""
     models = [model for model in request.models if model in MODELS]
     unread = _unknown_settings(request, models)
-    found = [*_name_problems(request, models), *_number_problems(request), *unread]
+    found = [*_name_problems(request, models), *_number_problems(request), *_epoch_problems(request, models), *unread]
     for model in models:
         unread += (wrong := _unreadable_settings(request, model))
         found += wrong
@@ -109,6 +111,25 @@ def _number_problems(request: Request) -> list[str]:
     return found
 
 
+def _epoch_problems(request: Request, models: list[str]) -> list[str]:
+    """Return which options speak of epochs where no model has any, or one has none to choose.
+
+    Args:
+        request: the whole request.
+        models: those of its models that exist.
+    """
+    estimators = [model for model in models if isinstance(MODELS[model], Estimator)]
+    if not estimators:
+        return []
+    have = f"{', '.join(estimators)} {'has' if len(estimators) == 1 else 'have'} no epochs"
+    found = []
+    if request.epochs is not None and estimators == models:
+        found.append(f"--epochs: {have}; leave it out")
+    if request.selection == "oracle":
+        found.append(f"--selection oracle: {have} to choose on the test fold; name networks only with --model")
+    return found
+
+
 def _unknown_settings(request: Request, models: list[str]) -> list[str]:
     """Return which settings of --set none of the models has."""
     known = {name for model in models or MODELS for name in hyperparameters(model)}
@@ -136,7 +157,7 @@ def _setting_problems(model: str, ablation: str, request: Request, space: Space 
         features = tuple(settings[name] for name in names)  # few of many combinations differ in them
         if features not in asked:
             asked[features] = feature_problems(architecture, settings)
-        return [*architecture.problems(ablation, settings), *asked[features]]
+        return [*setting_problems(architecture, ablation, settings), *asked[features]]
 
     if space is None:
         return [f"{model} {ablation}: {problem}" for problem in wrong(base)]
@@ -174,7 +195,7 @@ def fold_problems(request: Request, database: Database) -> list[str]:
 
 
 def epochs_of(request: Request, model: str) -> int:
-    """Return the epochs that a model trains; 1 for an estimator, which has none."""
+    """Return the epochs that a model trains; 1 for an estimator, which has none. Only its trial ids hold that."""
     declared = MODELS[model]
     if not isinstance(declared, Network):
         return 1
@@ -188,6 +209,20 @@ def selection_of(request: Request, model: str) -> Selection:
     return "published" if is_published(model, asked_settings(request, model, None)) else "fixed"
 
 
+def transductive(request: Request, model: str, space: Space | None) -> bool:
+    """Return whether a row's scores can depend on what is scored beside an utterance.
+
+    Args:
+        request: the whole request.
+        model: the row's.
+        space: what is searched; ``None`` where nothing is. A row is transductive if one of its settings is.
+    """
+    base = {**base_settings(model, request), **(space.fixed if space else {})}
+    kinds = [d.values for d in space.dimensions if d.name == "standardisation"] if space else []
+    possible = [base, *({**base, "standardisation": kind} for values in kinds for kind in values)]
+    return any(is_transductive(MODELS[model], settings) for settings in possible)
+
+
 def asked_settings(request: Request, model: str, space: Space | None) -> str:
     """Return what was asked for, as JSON, so that a row never replaces one of which something else was asked.
 
@@ -196,7 +231,8 @@ def asked_settings(request: Request, model: str, space: Space | None) -> str:
         model: the row's.
         space: what is searched; ``None`` where nothing is.
     """
-    base, epochs = base_settings(model, request), epochs_of(request, model)
+    base = base_settings(model, request)
+    epochs = epochs_of(request, model) if isinstance(MODELS[model], Network) else None
     own: dict[str, Value] = {"source": request.sources[model]} if model in request.sources else {}
     if space is None:
         return fixed_settings({**hashed(MODELS[model], base), **own}, epochs)
@@ -211,4 +247,5 @@ def asked_settings(request: Request, model: str, space: Space | None) -> str:
         "sampler": request.sampler,
         "search_seed": request.search_seed,
     }
-    return json.dumps({**left, **own, "epochs": epochs, **search}, sort_keys=True, ensure_ascii=False)
+    trained: dict[str, Value] = {} if epochs is None else {"epochs": epochs}
+    return json.dumps({**left, **own, **trained, **search}, sort_keys=True, ensure_ascii=False)

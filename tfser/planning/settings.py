@@ -9,8 +9,10 @@ from dataclasses import replace
 from tfser.errors import in_a_line
 from tfser.features import check
 from tfser.features.base import Extractor
-from tfser.models import MODELS, Model, Network
+from tfser.features.standardise import KINDS, TRANSDUCTIVE
+from tfser.models import MODELS, Estimator, Model, Network
 from tfser.training.determinism import PRECISIONS
+from tfser.training.utterance_rules import RULES
 from tfser.trial import Hyperparameter, Value
 
 
@@ -72,25 +74,46 @@ def build_settings(model: Model, settings: Mapping[str, Value]) -> dict[str, Val
     return {**complete(model, settings), "input_channels": reads.channels, "input_bands": reads.bands}
 
 
+def setting_problems(model: Model, ablation: str, settings: Mapping[str, Value]) -> list[str]:
+    """Return every reason why (ablation, settings) of a model cannot be trained and scored, in words."""
+    found = list(model.problems(ablation, settings))
+    if isinstance(model, Network) and settings.get("utterance_rule") == "whole" and not model.any_length:
+        others = ", ".join(rule for rule in RULES if rule != "whole")
+        found.append(
+            f"utterance_rule: whole needs a network that takes any number of frames, and {model.name} does not declare "
+            f"any_length; legal: {others}"
+        )
+    return found
+
+
+def is_transductive(model: Model, settings: Mapping[str, Value]) -> bool:
+    """Return whether an utterance's scores depend on what is scored beside it."""
+    declared = isinstance(model, Estimator) and model.transductive
+    return declared or settings.get("standardisation") == TRANSDUCTIVE
+
+
 def is_published(model: str, settings: str) -> bool:
-    """Return whether settings, as ``fixed_settings`` writes them, are all the paper's; it has to state epochs."""
+    """Return whether settings, as ``fixed_settings`` writes them, are all the paper's; it has to state epochs.
+
+    An estimator has none, so that all of its settings are enough.
+    """
     declared = MODELS.get(model)
+    if declared is None:
+        return False
     epochs = declared.published_epochs if isinstance(declared, Network) else None
-    return (
-        declared is not None
-        and epochs is not None
-        and settings == fixed_settings(hashed(declared, published_settings(model)), epochs)
-    )
+    stated = epochs is not None if isinstance(declared, Network) else declared.paper is not None
+    return stated and settings == fixed_settings(hashed(declared, published_settings(model)), epochs)
 
 
-def fixed_settings(settings: Mapping[str, Value], epochs: int) -> str:
+def fixed_settings(settings: Mapping[str, Value], epochs: int | None) -> str:
     """Return a row's settings where nothing is searched: every hyperparameter and the epochs, as canonical JSON.
 
     Args:
         settings: as a spec holds them.
-        epochs: the epochs.
+        epochs: the epochs; ``None`` for an estimator.
     """
-    return json.dumps({**settings, "epochs": epochs}, sort_keys=True, ensure_ascii=False)
+    trained: dict[str, Value] = {} if epochs is None else {"epochs": epochs}
+    return json.dumps({**settings, **trained}, sort_keys=True, ensure_ascii=False)
 
 
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
@@ -117,6 +140,40 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     ),
     "segment_hop": Hyperparameter(
         default=0, low=0, high=100000, help="frames between segment starts; 0 is segment_frames: no overlap"
+    ),
+    "standardisation": Hyperparameter(
+        default="training",
+        implied="training",
+        choices=KINDS,
+        help="whose mean and deviation each band gets: of all training utterances, of the utterance, of its speaker "
+        "(transductive: a test speaker's whole unlabelled audio), or none",
+    ),
+    "utterance_rule": Hyperparameter(
+        default="mean",
+        implied="mean",
+        choices=RULES,
+        help="how segments' probabilities become an utterance's: their mean, their maximum, the whole utterance in one "
+        "pass, their statistics into an extreme learning machine, or a temporal pyramid into linear SVMs",
+    ),
+    "statistics_units": Hyperparameter(
+        default=120,
+        implied=120,
+        low=0,
+        high=10000,
+        help="utterance_rule statistics: random sigmoid units; 0 is ridge regression without them",
+    ),
+    "statistics_ridge": Hyperparameter(
+        default=1.0, implied=1.0, low=1e-9, high=1e9, help="utterance_rule statistics: cost of the squared weights"
+    ),
+    "pyramid_p": Hyperparameter(
+        default=2.0,
+        implied=2.0,
+        low=1.0,
+        high=1000.0,
+        help="utterance_rule pyramid: exponent of the pooling; 1 is the mean, a large one the maximum",
+    ),
+    "pyramid_c": Hyperparameter(
+        default=1.0, implied=1.0, low=1e-9, high=1e9, help="utterance_rule pyramid: cost of the SVM's errors"
     ),
 }
 """Settings of every network's training; features and the model add theirs, and the model its published values."""

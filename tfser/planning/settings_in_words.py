@@ -28,7 +28,8 @@ def recorded(settings: str) -> bool:
 def labels(configurations: Iterable[Configuration]) -> dict[tuple[str, ...], str]:
     """Return what is printed as the selection of each row, by its key.
 
-    Where rows of one model and selection differ in settings, those are added: ``fixed, epochs 8``.
+    A transductive row says so. Where rows of one model and selection differ in settings, those are added:
+    ``fixed, epochs 8``.
     """
     alike: dict[tuple[str, ...], list[Configuration]] = defaultdict(list)
     for c in configurations:
@@ -43,26 +44,25 @@ def labels(configurations: Iterable[Configuration]) -> dict[tuple[str, ...], str
             words = [f"{name} {_word(own[name])}" for name in differing if name in own]
             if len(read) > 1 and not words:
                 words = ["settings not recorded"]
-            made[c.key] = ", ".join([c.selection, *words])
+            made[c.key] = ", ".join([c.selection, *(["transductive"] if c.transductive else []), *words])
     return made
 
 
 def beside_published(configuration: Configuration) -> str:
     """Return the settings of a fixed row that are not the paper's, in words; empty where they are not known."""
-    from tfser.models import MODELS, Network  # here, because it imports torch
+    from tfser.models import MODELS, Estimator, Network  # here, because it imports torch
     from tfser.planning.settings import published_settings
 
     own = values(configuration)
-    if "epochs" not in own or "trials" in own:
-        return ""
-    known = configuration.model in MODELS
-    theirs: Mapping[str, Value] = published_settings(configuration.model) if known else {}
     declared = MODELS.get(configuration.model)
-    epochs, printed = own.pop("epochs"), declared.published_epochs if isinstance(declared, Network) else None
-    differs = (
-        f" ({f'published: {printed}' if printed else 'the paper states none'})" if known and epochs != printed else ""
-    )
-    said = [f"{epochs} epochs{differs}"]
+    if "trials" in own or ("epochs" not in own and not isinstance(declared, Estimator)):
+        return ""
+    theirs: Mapping[str, Value] = published_settings(configuration.model) if declared else {}
+    said = []
+    if (epochs := own.pop("epochs", None)) is not None:
+        printed = declared.published_epochs if isinstance(declared, Network) else None
+        beside = f"published: {printed}" if printed else "the paper states none"
+        said.append(f"{epochs} epochs" + (f" ({beside})" if declared and epochs != printed else ""))
     for name, value in own.items():
         if name not in theirs:
             said.append(f"{name} {_word(value)}")

@@ -135,7 +135,7 @@ def repeat(spec: TrialSpec, *, command: str = "", incomplete: bool = False, out:
             cannot be typed.
     """
     from tfser.databases import KNOWN
-    from tfser.models import MODELS
+    from tfser.models import MODELS, Estimator
     from tfser.planning.settings import hyperparameters
 
     problems = []
@@ -162,14 +162,9 @@ def repeat(spec: TrialSpec, *, command: str = "", incomplete: bool = False, out:
     words += ["--protocol", spec.protocol] if spec.protocol != "speaker" else []
     words += ["--fold", spec.fold, "--model", spec.model, "--ablation", spec.ablation, "--seeds", str(spec.seed + 1)]
     words += ["--selection", "oracle"] if spec.purpose == "oracle" else []
-    words += [
-        "--trials",
-        "0",
-        "--epochs",
-        str(spec.epochs),
-        "--set",
-        *(f"{name}={text}" for name, text in settings.items()),
-    ]
+    words += ["--trials", "0"]
+    words += [] if isinstance(MODELS[spec.model], Estimator) else ["--epochs", str(spec.epochs)]
+    words += ["--set", *(f"{name}={text}" for name, text in settings.items())] if settings else []
     return shlex.join([*words, "--out", out])
 
 

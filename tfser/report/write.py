@@ -277,7 +277,7 @@ def _fold_row(final: Final, emotions: list[str]) -> list[Value]:
         exact(metrics.uar(counts)),
         *(exact(recalls[e]) if e in recalls else None for e in emotions),
         len(record.scores.utterances),
-        record.epochs,
+        None if record.fitted else record.epochs,
         json.dumps(record.spec.settings, sort_keys=True, ensure_ascii=False),
         record.trial_id,
     ]

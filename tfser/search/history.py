@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfser.planning.configuration import Configuration
+from tfser.planning.configuration import Configuration, from_dict, to_dict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class Tried:
     validation_uar: float | None
     """Highest mean validation UAR, in [0, 1]; ``None`` unless finished."""
     epochs: int | None
-    """The epoch of that UAR; ``None`` unless finished."""
+    """The epoch of that UAR; ``None`` unless finished, and for an estimator, which has none."""
     hyperparameters: Mapping[str, Any]
     """Values of the searched settings."""
     seconds: float | None = None
@@ -58,9 +58,7 @@ def to_json(histories: Sequence[History]) -> str:
 
     def value(history: History) -> dict[str, Any]:
         return {
-            "configuration": {
-                k: list(v) if isinstance(v, tuple) else v for k, v in asdict(history.configuration).items()
-            },
+            "configuration": to_dict(history.configuration),
             "folds": list(history.folds),
             "tried": [asdict(tried) for tried in history.tried],
             "importances": dict(history.importances),
@@ -78,9 +76,8 @@ def from_json(text: str) -> list[History]:
     """
 
     def history(value: Mapping[str, Any]) -> History:
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value["configuration"].items()}
         return History(
-            configuration=Configuration(**fields),
+            configuration=from_dict(value["configuration"]),
             folds=tuple(value["folds"]),
             tried=tuple(Tried(**tried) for tried in value["tried"]),
             importances=value["importances"],

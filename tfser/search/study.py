@@ -148,7 +148,7 @@ class OpenTrial:
     number: int
     specs: tuple[TrialSpec, ...]
     ends: dict[str, tuple[Status, Sequence[float]]] = field(default_factory=dict)
-    """Trial id to its status and its curve of validation UAR (empty unless it is done)."""
+    """Trial id to its status and its validation UAR after each epoch (empty unless it is done)."""
 
 
 class StudyRun:
@@ -262,7 +262,7 @@ class StudyRun:
         for trial in complete:
             if trial.number not in self._reached:  # of an earlier start
                 entry = entry_of(self.study.search_specs(self._settings(trial))[0].trial_id)
-                curve = entry.curves.validation_uar if isinstance(entry, Record) else None
+                curve = entry.validation_uar if isinstance(entry, Record) else None
                 self._reached[trial.number] = None if curve is None else _Steps.of(curve)
         curves = [steps.whole() for trial in complete if (steps := self._reached[trial.number]) is not None]
         warm_up = -(-self.study.epochs // 4)
@@ -275,7 +275,7 @@ class StudyRun:
 
     def ended_trial(self, opened: OpenTrial, outcome: Outcome) -> None:
         """Take in one ended trial of a setting; tell Optuna when the last one has ended."""
-        curve = outcome.curves.validation_uar if isinstance(outcome, Record) else ()
+        curve = outcome.validation_uar if isinstance(outcome, Record) else ()
         opened.ends[outcome.trial_id] = outcome.status, curve
         if len(opened.ends) >= len({spec.trial_id for spec in opened.specs}):
             self._tell(opened)
@@ -321,7 +321,8 @@ class StudyRun:
             entries = [entry_of(spec.trial_id) for spec in self.study.search_specs(settings)]
             whole = [entry for entry in entries if entry is not None] if all(entries) else []
             complete = trial.state == TrialState.COMPLETE
-            curves = [entry.curves.validation_uar for entry in whole if complete and isinstance(entry, Record)]
+            records = [entry for entry in whole if complete and isinstance(entry, Record)]
+            curves = [r.curves.validation_uar for r in records if r.fitted is None]
             tried.append(
                 Tried(
                     state=_STATES[trial.state],

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from tfser.record import Entry, from_dict, to_dict
+from tfser.record import Entry, Record, from_dict, to_dict
 from tfser.storage.places import Place, commit, commit_text, listed, make_folder, move, read_bytes, read_text
 
 
@@ -33,19 +33,27 @@ class Ledger:
         return self.root / trial_id[:2] / f"{trial_id}.json"
 
     def weights_path(self, trial_id: str) -> Place:
-        """Return where the weights of a final trial are or would be."""
+        """Return where the weights of a network's final trial are or would be."""
         return self.root / trial_id[:2] / f"{trial_id}.pt"
+
+    def state_path(self, trial_id: str) -> Place:
+        """Return where the fitted state of an estimator's final trial is or would be."""
+        return self.root / trial_id[:2] / f"{trial_id}.skops"
+
+    def model_path(self, record: Record) -> Place:
+        """Return where the model of a final trial of either kind is or would be."""
+        return (self.weights_path if record.fitted is None else self.state_path)(record.trial_id)
 
     def ids(self) -> set[str]:
         """Return the ids of all entries, none of them verified."""
         return {path.stem for path in listed(self.root, "[0-9a-f][0-9a-f]/*.json")}
 
-    def commit(self, entry: Entry, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+    def commit(self, entry: Entry, weights: Mapping[str, torch.Tensor] | bytes | None = None) -> None:
         """Write one entry, after its weights, so that an entry never lacks its weights.
 
         Args:
             entry: a record, or a failure that would recur.
-            weights: the model's state, stored beside the entry.
+            weights: the network's state, or the file of an estimator's fitted state; stored beside the entry.
 
         Raises:
             OSError: the entry could not be written, so there is none.
@@ -53,13 +61,13 @@ class Ledger:
         """
         path = self.path(entry.trial_id)
         make_folder(path.parent)
-        if weights is not None:
+        if isinstance(weights, bytes):
+            commit(self.state_path(entry.trial_id), lambda file: file.write(weights))
+        elif weights is not None:
             buffer = io.BytesIO()
             torch.save(dict(weights), buffer)
             commit(self.weights_path(entry.trial_id), lambda file: file.write(buffer.getvalue()))
-        values = to_dict(entry)
-        text = json.dumps({**values, "checksum": _checksum(values)}, sort_keys=True, ensure_ascii=True, allow_nan=False)
-        commit_text(path, text)
+        commit_text(path, text_of(entry))
 
     def get(self, trial_id: str) -> Entry | None:
         """Return the entry; ``None`` where there is none. A damaged one is set aside and counts as none."""
@@ -89,6 +97,24 @@ class Ledger:
             io.BytesIO(read_bytes(self.weights_path(trial_id))), weights_only=True, map_location="cpu"
         )
         return state
+
+    def state(self, trial_id: str) -> bytes:
+        """Return the file of an estimator's fitted state.
+
+        Raises:
+            FileNotFoundError: it has none.
+        """
+        return read_bytes(self.state_path(trial_id))
+
+
+def text_of(entry: Entry) -> str:
+    """Return the content of an entry's file.
+
+    Raises:
+        ValueError: the entry holds a number that is not finite.
+    """
+    values = to_dict(entry)
+    return json.dumps({**values, "checksum": _checksum(values)}, sort_keys=True, ensure_ascii=True, allow_nan=False)
 
 
 def _checksum(values: Mapping[str, Any]) -> str:

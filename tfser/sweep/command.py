@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tfser.errors import RequestError, TfserError, counted
-from tfser.models import MODELS
+from tfser.models import MODELS, Network
 from tfser.planning.configuration import Configuration
 from tfser.storage import leftovers
 from tfser.storage.ledger import Ledger
@@ -48,12 +48,27 @@ def describe(sweep: Sweep) -> list[str]:
     for c in plan.configurations:
         studies = [s for s in plan.studies if s.configuration == c]
         searched = sum(s.trials * len(s.folds) * s.validation_folds for s in studies)
-        epochs = counted(studies[0].epochs, "epoch")
-        trained = f"{counted(searched, 'search trial')} of up to {epochs}" if searched else epochs
+        trained = [counted(searched, "search trial")] if searched else []
+        if isinstance(MODELS[c.model], Network):
+            epochs = counted(studies[0].epochs, "epoch")
+            trained = [f"{trained[0]} of up to {epochs}" if searched else epochs]
         text = f"{MODELS[c.model].title} {c.ablation} on {c.database}, {c.protocol_name}"
-        lines.append(f"{text}: {extent(c)}, {trained}")
+        lines.append(f"{text}: {', '.join([extent(c), *trained])}")
     lines.append(f"{plan.search_trials} search and {counted(plan.final_trials, 'final trial')} in all")
     return lines
+
+
+def _cost(sweep: Sweep) -> list[str]:
+    """Return what a plan costs, in words."""
+    unknown = sweep_hours.unknown(sweep.plan)
+    said = []
+    if len(unknown) < len({c.model for c in sweep.plan.configurations}):
+        hours = sweep_hours.core_hours(sweep.plan, sweep.databases)
+        said.append(f"about {duration(3600 * hours)} of one CPU core of this machine, if nothing is there yet")
+    if unknown:
+        beside = "; beside that, " if said else ""
+        said.append(f"{beside}how long {', '.join(unknown)} takes is known only once it was fitted")
+    return ["".join(said)]
 
 
 def extent(configuration: Configuration) -> str:
@@ -74,8 +89,7 @@ def start(prepare: Callable[[Printer], Start]) -> int:
         prepared = prepare(printer)
         sweep, lines = prepared.sweep, prepared.lines
         if sweep.options.plan:
-            hours = sweep_hours.core_hours(sweep.plan, sweep.databases)
-            lines.append(f"about {duration(3600 * hours)} of one CPU core of this machine, if nothing is there yet")
+            lines += _cost(sweep)
         printer.say("\n  ".join([f"{prepared.kind} {sweep.name}", *lines]))
         if sweep.options.plan:
             return 0

@@ -1,4 +1,7 @@
-"""Estimates the cost of a plan on this machine: a few training steps are timed, the rest is arithmetic."""
+"""Estimates the cost of a plan on this machine: a few training steps are timed, the rest is arithmetic.
+
+The cost of an estimator is not estimated: it depends on how hard its data are to fit, and it has no steps to time.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +44,12 @@ def segment_seconds(study: Study) -> float:
     frames = np.random.default_rng(0).normal(size=(batch * length, reads.channels * reads.bands)).astype(np.float32)
     segments = tuple((i * length, length, i % len(c.emotions)) for i in range(batch))
     data = TrialData(frames=frames, emotions=c.emotions, train=segments, scored=segments[:1])
+    usual = {"segment_hop": 0, "standardisation": "training", "utterance_rule": "mean"}  # a step costs the same
 
     def build() -> torch.nn.Module:
         return model.build(c.ablation, built, len(c.emotions))
 
-    training = Training(build, data, {**built, "segment_hop": 0}, 0, 3, torch.device("cpu"))
+    training = Training(build, data, {**built, **usual}, 0, 3, torch.device("cpu"))
     training.run_epoch()
     times = []
     for _ in range(2):
@@ -55,8 +59,14 @@ def segment_seconds(study: Study) -> float:
     return min(times) / batch
 
 
+def unknown(plan: Plan) -> list[str]:
+    """Return the models of a plan whose cost is not estimated."""
+    models = dict.fromkeys(c.model for c in plan.configurations)
+    return [model for model in models if not isinstance(MODELS[model], Network)]
+
+
 def core_hours(plan: Plan, databases: Mapping[str, Database]) -> float:
-    """Return the hours of one CPU core for every trial of a plan, with an empty ledger and without pruning.
+    """Return the hours of one CPU core for every network of a plan, with an empty ledger and without pruning.
 
     The estimate is rough: every trial is taken to train on all but one fold's share of the segments.
     """
@@ -66,6 +76,8 @@ def core_hours(plan: Plan, databases: Mapping[str, Database]) -> float:
     for study in plan.studies:
         c = study.configuration
         key = (c.database, c.model, c.ablation)
+        if not isinstance(MODELS[c.model], Network):
+            continue
         if key not in probed:
             rows = int(study.base["segment_hop"] or study.base["segment_frames"])
             hop_s = rows * extractor(MODELS[c.model], study.base).hop_s

@@ -68,6 +68,7 @@ class Options:
     together: int
     captured: bool
     checkpoint: float
+    trial_timeout: float | None
     retry_failed: bool
     plan: bool
 
@@ -175,6 +176,8 @@ def add_places(p: argparse.ArgumentParser, *, mlflow: bool = True) -> None:
     add("--captured", action="store_true", help="on GPUs, replay full batches of a trial as a CUDA graph")
     pause = "seconds between checkpoints of a trial (default: 120)"
     add("--checkpoint", type=typed_number, default=120.0, metavar="S", help=pause)
+    limit = "seconds after which a trial is ended as failed; with --in-process only in Python code (default: none)"
+    add("--trial-timeout", type=typed_number, metavar="S", help=limit)
     p.add_argument("--retry-failed", action="store_true", help="train trials again that failed in an earlier start")
     p.add_argument("--plan", action="store_true", help="print what would be trained, and train nothing")
 

@@ -78,7 +78,7 @@ class View:
                 self._trained, self._trained_s = self._trained + 1, self._trained_s + outcome.seconds
             row = self._rows[ended.configuration]
             if spec.purpose == "search":
-                row.best[spec.fold] = max(row.best.get(spec.fold, 0.0), *outcome.curves.validation_uar)
+                row.best[spec.fold] = max(row.best.get(spec.fold, 0.0), *outcome.validation_uar)
             else:
                 row.finals += 1
                 row.uars += metrics.uar(outcome.scores.matrix)
@@ -98,8 +98,8 @@ class View:
             war, uar = outcome.scores.war, outcome.scores.uar
             text = f"test UAR {100 * uar:.2f} %, WAR {100 * war:.2f} %, {outcome.seconds:.1f} s"
         else:
-            best = max(outcome.curves.validation_uar)
-            text = f"validation UAR up to {100 * best:.2f} %, {outcome.seconds:.1f} s"
+            up_to = "" if outcome.fitted else "up to "
+            text = f"validation UAR {up_to}{100 * max(outcome.validation_uar):.2f} %, {outcome.seconds:.1f} s"
         style = "red" if isinstance(outcome, Failure) else "dim" if spec.purpose == "search" else ""
         self._console.print(Text(f"[{self._ended}/{self._total}] {what}: {text}", style=style), soft_wrap=True)
 

@@ -174,7 +174,7 @@ def _fixed(texts: Sequence[str], problems: list[str]) -> dict[str, str]:
 
 def _running_problems(options: Options) -> list[str]:
     """Return what is wrong with the options that say how trials run."""
-    cpus, gpus = options.trial_cpus, options.trial_gpus
+    cpus, gpus, limit = options.trial_cpus, options.trial_gpus, options.trial_timeout
     wrong = {
         f"--trial-cpus: {cpus} is not above 0": cpus is not None and not 0 < cpus < 1e6,
         f"--together: {options.together} is below 1 (1 trains each trial alone)": options.together < 1,
@@ -182,6 +182,8 @@ def _running_problems(options: Options) -> list[str]:
             options.together > 1 and options.captured
         ),
         f"--checkpoint: {options.checkpoint} is not above 0": not options.checkpoint > 0,
+        f"--trial-timeout: {limit} is not above 0 (leave it out for no limit)": limit is not None
+        and not 0 < limit < 1e9,
         f"--trial-gpus: {gpus} is below 0 (0 trains on CPUs)": gpus is not None and not 0 <= gpus < 1e6,
     }
     return [problem for problem, holds in wrong.items() if holds]

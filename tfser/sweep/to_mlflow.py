@@ -10,6 +10,7 @@ from tfser.errors import RequestError, counted
 from tfser.execution.results import Results
 from tfser.execution.schedule import Ended
 from tfser.final_models import mlflow_model
+from tfser.planning import settings_in_words
 from tfser.planning.configuration import Configuration
 from tfser.record import Outcome, Record, Status
 from tfser.report.summary import Summary, summarise
@@ -81,7 +82,8 @@ class ToMlflow:
         for (fold, seed), entry in own.items():
             finals.setdefault(fold, {})[str(seed)] = entry.trial_id
         ends = [entry.started_unix + entry.seconds for entry in own.values() if isinstance(entry, Record)]
-        fixed = {s.configuration.key: {**s.base, "epochs": s.epochs} for s in plan.studies if s.space is None}
+        own_settings = [(s.configuration, s.base) for s in plan.studies if s.space is None]
+        fixed = {row.key: {**base, **settings_in_words.values(row)} for row, base in own_settings}
         tried = [each for each in results.histories if each.configuration == c]
         runs[names.configuration_key(c)] = tracker.configuration(
             c,
@@ -97,7 +99,7 @@ class ToMlflow:
     def _log_model(self, client: Any, run_id: str, record: Record) -> None:
         """Log a final trial's model to its run, if its weights are there."""
         try:
-            weights = read_bytes(self._ledger.weights_path(record.trial_id))
+            weights = read_bytes(self._ledger.model_path(record))
         except FileNotFoundError:
             return
         mlflow_model.log_model(client, run_id, record, weights)

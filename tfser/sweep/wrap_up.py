@@ -35,7 +35,8 @@ def say_chosen(printer: Printer, histories: Sequence[History]) -> None:
             values = best.hyperparameters.items()
             settings = ", ".join(f"{name} {f'{v:.3g}' if isinstance(v, float) else v}" for name, v in values)
             folds = history.folds[0] if len(history.folds) == 1 else "all folds"
-            score = f"validation UAR {100 * (best.validation_uar or 0):.2f} % at epoch {best.epochs}"
+            epoch = "" if best.epochs is None else f" at epoch {best.epochs}"
+            score = f"validation UAR {100 * (best.validation_uar or 0):.2f} %{epoch}"
             printer.say(f"chosen for {c.database} {folds} {c.ablation}: {settings} ({score})")
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from tfser.models import Estimator, find
 from tfser.planning import configuration as planning_configuration
 from tfser.planning.configuration import Configuration
 from tfser.record import Record, to_dict
@@ -37,6 +38,7 @@ def _shared_tags(kind: str, key: str, configuration: Configuration, sweep: str) 
         sweep: the sweep's name.
     """
     about = {"tfser.sweep": sweep, "tfser.kind": kind, "tfser.key": key}
+    about |= {"tfser.transductive": "true"} if configuration.transductive else {}
     return {**about, **{f"tfser.{name}": value for name, value in configuration_params(configuration).items()}}
 
 
@@ -52,7 +54,8 @@ def configuration_tags(configuration: Configuration, sweep: str) -> dict[str, st
 def configuration_note(configuration: Configuration) -> str:
     """Return the text that MLflow's page shows for a configuration."""
     c = configuration
-    return f"{c.model} {c.ablation} on {c.database}, one {c.protocol} held out per fold. {c.remark}".strip()
+    marked = " Transductive: scores may depend on what is scored beside an utterance." if c.transductive else ""
+    return f"{c.model} {c.ablation} on {c.database}, one {c.protocol} held out per fold.{marked} {c.remark}".strip()
 
 
 def configuration_params(configuration: Configuration) -> dict[str, str]:
@@ -95,7 +98,8 @@ def trial_tags(configuration: Configuration, spec: TrialSpec, sweep: str) -> dic
 
 def trial_params(spec: TrialSpec) -> dict[str, Value]:
     """Return the parameters of a trial's run."""
-    return {**{name: getattr(spec, name) for name in _PARAMS}, **spec.settings}
+    names = [n for n in _PARAMS if n != "epochs" or not isinstance(find(spec.model, spec.source), Estimator)]
+    return {**{name: getattr(spec, name) for name in names}, **spec.settings}
 
 
 def trial_points(record: Record) -> list[Point]:
@@ -105,11 +109,12 @@ def trial_points(record: Record) -> list[Point]:
         f"{scored}/war": record.scores.war,
         f"{scored}/uar": record.scores.uar,
         **{names.recall(scored, e): r for e, r in record.scores.recalls.items() if r is not None},
-        f"{scored}/segment_war": record.scores.segments.war,
-        f"{scored}/segment_uar": record.scores.segments.uar,
         "seconds": record.seconds,
-        "parameters": record.parameters,
     }
+    if (over := record.scores.segments) is not None:
+        numbers |= {f"{scored}/segment_war": over.war, f"{scored}/segment_uar": over.uar}
+    if record.fitted is None:
+        numbers["parameters"] = record.parameters
     curves = {f"{name.replace('_', '/', 1)}_curve": values for name, values in asdict(record.curves).items()}
     steps = [(name, value, step) for name, values in curves.items() for step, value in enumerate(values, 1)]
     return [(name, value, 0) for name, value in numbers.items()] + steps

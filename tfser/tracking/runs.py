@@ -135,6 +135,8 @@ class Tracker:
         if isinstance(entry, Record):
             points = content.trial_points(entry)
             tags = {"tfser.versions": json.dumps(dict(entry.versions), sort_keys=True)}
+            if entry.fitted and entry.fitted.notes:
+                tags["tfser.notes"] = "; ".join(entry.fitted.notes)[: content.TAG]
             self._client.log_parts(run.id, configuration, spec.database_digest, content.trial_parts(spec))
             self._client.log_files(run.id, content.trial_artifacts(configuration, entry))
             self._model(run, entry)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tfser.evaluation import metrics
+from tfser.features.segments import segment_frames
+from tfser.features.standardise import KINDS, OWN, Statistics, statistics
 from tfser.training.determinism import settled
+from tfser.training.utterance_rules import UtteranceRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,9 @@ class Scorer:
 
     Args:
         model: moved to ``device``; its training may go on.
-        mean: mean of each mel band over the training speakers, float64, shape (values,).
-        std: standard deviation of each mel band, likewise.
+        mean: mean of each mel band over the training speakers, float64, shape (values,); 0 where frames come
+            standardised already.
+        std: standard deviation of each mel band, likewise; 1 where frames come standardised already.
         device: the device to score on.
         channels: channels of a row of features, which holds all bands of the first channel, then those of the next.
     """
@@ -73,15 +78,61 @@ def by_channel(rows: Tensor, channels: int) -> Tensor:
     return x.unsqueeze(1) if channels == 1 else x.reshape(len(x), channels, -1, x.shape[2])
 
 
-def utterance_means(segments: np.ndarray, of_utterance: np.ndarray) -> np.ndarray:
-    """Return each utterance's probabilities, the mean of its segments': float64, shape (utterances, emotions).
+class OwnStatistics:
+    """The statistics of utterances that are not standardised with the training's, on a device."""
 
-    Args:
-        segments: float64, shape (segments, emotions).
-        of_utterance: int64, shape (segments,): each segment's utterance, counted from 0, ascending.
-    """
-    counts = np.bincount(of_utterance)
-    sums = np.zeros((len(counts), segments.shape[1]))
-    np.add.at(sums, of_utterance, segments)
-    means: np.ndarray = sums / counts[:, None]
-    return means
+    def __init__(self, made: Statistics, device: torch.device) -> None:
+        self.offset = torch.from_numpy(made.mean).to(device, torch.float32)
+        """Shape (rows, values)."""
+        self.scale = torch.from_numpy(1 / made.std).to(device, torch.float32)
+        self.row = torch.from_numpy(made.row).to(device)
+        """int64, shape (utterances,)."""
+
+    def applied(self, frames: Tensor, utterances: Tensor) -> Tensor:
+        """Standardise segments: frames (segments, length, values), and the number of each segment's utterance."""
+        rows = self.row[utterances]
+        return (frames - self.offset[rows][:, None]) * self.scale[rows][:, None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UtteranceScorer:
+    """Scores any utterance as a trial scores its own: segments, standardisation and utterance rule of its settings."""
+
+    scorer: Scorer
+    settings: Mapping[str, Any]
+    """The trial's, complete."""
+    rule: UtteranceRule
+
+    def taken(self, count: int) -> np.ndarray:
+        """Return the frames of each segment of an utterance of ``count`` frames: int64, shape (segments, length)."""
+        length = int(self.settings["segment_frames"])
+        if self.rule.name == "whole":
+            return segment_frames(0, count, max(count, length), length)
+        return segment_frames(0, count, length, int(self.settings["segment_hop"]) or length)
+
+    def gathered(self, frames: Tensor, taken: np.ndarray, beside: Sequence[np.ndarray] = ()) -> Tensor:
+        """Return the frames of segments on the scorer's device, for its ``prepared``: (segments, length, values).
+
+        Args:
+            frames: the utterance's, on the CPU: shape (frames, values).
+            taken: int64, shape (segments, length).
+            beside: every utterance of its speaker, itself among them, in any order; by default itself alone. Only
+                standardisation per speaker reads it.
+        """
+        device = self.scorer.device
+        x = frames[torch.from_numpy(taken)].to(device)
+        kind = KINDS[KINDS.index(self.settings.get("standardisation", "training"))]
+        if kind not in OWN:
+            return x
+        of = beside if kind == "speaker" and beside else (frames.numpy(),)
+        whole = np.concatenate(of) if len(of) > 1 else of[0]
+        ends = np.cumsum([len(each) for each in of])
+        utterances = [(int(end) - len(each), len(each), 0) for each, end in zip(of, ends, strict=True)]
+        made = OwnStatistics(statistics(whole, utterances, "speaker", speakers=[""] * len(of)), device)
+        return made.applied(x, torch.zeros(len(taken), dtype=torch.int64, device=device))
+
+    def __call__(self, frames: Tensor, beside: Sequence[np.ndarray] = ()) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the probabilities of an utterance (emotions,), of its segments, and the frames of each segment."""
+        taken = self.taken(len(frames))
+        segments = self.scorer.segments([self.gathered(frames, taken, beside)])
+        return self.rule(segments, np.zeros(len(taken), dtype=np.int64))[0], segments, taken

@@ -2,7 +2,8 @@
 
 This module knows ``train`` and the stacked models, and nothing of tasks, files, Ray or MLflow. A member is an ordinary
 ``Training``. While it is in here, its parameters, running statistics and optimiser state lie beside the others'. It is
-scored, saved and restored by its own methods, leaves at any time, and goes on alone or among others.
+scored (by any utterance rule), saved and restored by its own methods, leaves at any time, and goes on alone or among
+others.
 
 A member has the same seeds, batches, masks and dropout as alone, batch statistics of its own batch, and the same
 arithmetic up to the order of sums. After each step it therefore equals its training alone within the tolerance of its
@@ -280,6 +281,7 @@ class _Together:
         self._segments = torch.cat([member._train.frames for member in members])
         self._labels = torch.cat([member._train.labels for member in members])
         self._adam = _Adam(members, self._model)
+        self._own = None if members[0].own is None else _side_by_side(members)
         self._offset = torch.stack([member.scorer._offset for member in members])[:, None, None]
         self._scale = torch.stack([member.scorer._scale for member in members])[:, None, None]
         plain = torch.ones(len(members[0].data.emotions), device=self._device)
@@ -295,6 +297,10 @@ class _Together:
         """
         rows = numbers + self._first_row
         frames = self._gathered(self._segments[rows.flatten()])
+        if self._own is not None:
+            offset, scale, row = self._own
+            chosen = row[rows.flatten()]
+            frames = (frames - offset[chosen][:, None]) * scale[chosen][:, None]
         standardised: Tensor = (frames.view(*numbers.shape, *frames.shape[1:]) - self._offset) * self._scale
         return by_channel(standardised.flatten(0, 1), self._channels), self._labels[rows]
 
@@ -331,6 +337,19 @@ class _Together:
         for course, total in zip(self._courses, self._totals.tolist(), strict=True):
             course.total = total
             course.training.forget_capture()
+
+
+def _side_by_side(members: Sequence[Training]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the statistics of all members' utterances one after another, and the row of each training segment."""
+    offsets, scales, rows, before = [], [], [], 0
+    for member in members:
+        own = member.own
+        assert own is not None, "members have one kind of standardisation"
+        offsets.append(own.offset)
+        scales.append(own.scale)
+        rows.append(own.row[member._train.utterances] + before)
+        before += len(own.offset)
+    return torch.cat(offsets), torch.cat(scales), torch.cat(rows)
 
 
 def _random_state(device: torch.device) -> tuple[Tensor, ...]:

@@ -6,14 +6,15 @@ changes a result.
 
 Ours, where the papers are silent: a last batch of a single segment joins the batch before it (batch normalisation needs
 two values per channel); weight decay is decoupled (AdamW, which without decay is Adam); an utterance's score is the
-mean of its segments' class probabilities; segments are standardised per mel band with the mean and standard deviation
-of the training utterances. The last matters: over ten folds of EmoDB, a narrow Time-Frequency Transformer trained for a
-few epochs lost 6.6 points of UAR without it; ATFNN lost nothing.
+mean of its segments' class probabilities, unless the setting ``utterance_rule`` names another rule; segments are
+standardised per mel band with the mean and standard deviation of the training utterances, unless ``standardisation``
+names another kind. The last matters: over ten folds of EmoDB, a narrow Time-Frequency Transformer trained for a few
+epochs lost 6.6 points of UAR without it; ATFNN lost nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +27,10 @@ from torch import Tensor, nn
 from tfser.errors import TrialError
 from tfser.evaluation import metrics
 from tfser.features.segments import as_tensor, segment_frames
+from tfser.features.standardise import KINDS, OWN, statistics
 from tfser.training.determinism import Precision, derived_seed, precision_of, settled
-from tfser.training.scoring import Scorer, Scores, utterance_means
+from tfser.training.scoring import OwnStatistics, Scorer, Scores
+from tfser.training.utterance_rules import UtteranceRule
 
 SCORING_SEGMENTS = 256
 """Segments per forward pass when validation curves are scored."""
@@ -47,6 +50,8 @@ class TrialData:
     """(first frame, frames, emotion index) of each training utterance."""
     scored: tuple[tuple[int, int, int], ...]
     """The same for each utterance that is scored."""
+    speakers: tuple[str, ...] = ()
+    """The speaker of each utterance of ``train``, then of each of ``scored``; for standardisation per speaker only."""
     beyond: tuple[tuple[int, int, int], ...] = ()
     """The same for untrained utterances whose frames enter the standardisation.
 
@@ -80,19 +85,34 @@ class Segments:
         """int64, shape (utterances,), on the CPU."""
         self.labels = self.emotion[self.of_utterance].to(device)
         """int64, shape (segments,): each segment's emotion."""
+        self.utterances = torch.from_numpy(self.of_utterance).to(device)
+        """``of_utterance`` on ``device``."""
+
+    def passes(self, at_once: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return the frames and utterances of the segments of each forward pass.
+
+        Args:
+            at_once: segments per pass; ``None`` for one utterance per pass.
+        """
+        one_by_one = np.flatnonzero(np.diff(self.of_utterance, prepend=-1))
+        pieces = one_by_one if at_once is None else np.arange(0, len(self.of_utterance), at_once)
+        for chunk in np.split(np.arange(len(self.of_utterance)), pieces[1:]):
+            yield self.frames[chunk], self.utterances[chunk]
 
 
-def band_statistics(frames: np.ndarray, utterances: Sequence[tuple[int, int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation of each value over some utterances' frames: float64, shape (values,)."""
-    total, count = np.zeros(frames.shape[1]), 0
-    for start, length, _ in utterances:
-        total += frames[start : start + length].sum(axis=0, dtype=np.float64)
-        count += length
-    mean = total / count
-    square = np.zeros(frames.shape[1])
-    for start, length, _ in utterances:
-        square += np.square(frames[start : start + length] - mean).sum(axis=0)
-    return mean, np.maximum(np.sqrt(square / count), 1e-5)
+class WholeUtterances:
+    """Utterances to score at once, each one segment; one shorter than a segment is repeated to that length."""
+
+    def __init__(self, utterances: Sequence[tuple[int, int, int]], length: int, device: torch.device) -> None:
+        self._pieces = [segment_frames(start, n, max(n, length), length) for start, n, _ in utterances]
+        self._device = device
+        self.of_utterance = np.arange(len(utterances))
+        self.emotion = torch.tensor([emotion for *_, emotion in utterances])
+
+    def passes(self, at_once: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return the frames and number of each utterance: one per pass, because their lengths differ."""
+        for number, frames in enumerate(self._pieces):
+            yield torch.from_numpy(frames).to(self._device), torch.tensor([number], device=self._device)
 
 
 class Forward(nn.Module):
@@ -154,9 +174,27 @@ class Training:
         self.curves = Curves()
         length = int(settings["segment_frames"])
         hop = int(settings["segment_hop"]) or length
+        self.rule = UtteranceRule.of(settings)
+        """The utterance rule; one that is a classifier is fitted before each scoring."""
         self._train = Segments(data.train, length, hop, device)
-        self._scored = Segments(data.scored, length, hop, device)
-        self.mean, self.std = band_statistics(data.frames, (*data.train, *data.beyond))
+        self._scored: Segments | WholeUtterances = (
+            WholeUtterances(data.scored, length, device)
+            if self.rule.name == "whole"
+            else Segments(data.scored, length, hop, device)
+        )
+        kind = KINDS[KINDS.index(settings.get("standardisation", "training"))]
+        made = statistics(
+            data.frames,
+            (*data.train, *data.scored),
+            kind,
+            training=(*data.train, *data.beyond),
+            speakers=data.speakers,
+        )
+        values = data.frames.shape[1]
+        self.own = OwnStatistics(made, device) if kind in OWN else None
+        """The statistics of each utterance, where it is standardised with others than the training's."""
+        self.mean: np.ndarray = np.zeros(values) if self.own else made.mean[0]
+        self.std: np.ndarray = np.ones(values) if self.own else made.std[0]
         self._frames = as_tensor(data.frames)
         if device.type != "cpu":
             self._frames = self._frames.to(device)
@@ -193,9 +231,19 @@ class Training:
         """Gather frames: (segments, length) frame numbers to (segments, length, values)."""
         return self._frames[frames]
 
-    def _batch(self, frames: Tensor) -> Tensor:
-        """Gather and standardise segments: (segments, length) frame numbers to (segments, channels, bands, length)."""
-        return self.scorer.prepared(self._gathered(frames))
+    def _batch(self, frames: Tensor, utterances: Tensor | None = None) -> Tensor:
+        """Gather and standardise segments: (segments, length) frame numbers to (segments, channels, bands, length).
+
+        Args:
+            frames: frame numbers.
+            utterances: the number of each segment's utterance, among those to train on and then those to score; needed
+                where each is standardised with statistics of its own.
+        """
+        x = self._gathered(frames)
+        if self.own is not None:
+            assert utterances is not None
+            x = self.own.applied(x, utterances)
+        return self.scorer.prepared(x)
 
     def run_epoch(self) -> None:
         """Train one epoch.
@@ -207,11 +255,13 @@ class Training:
         with settled(self.device, self._precision):
             self.model.train()
             if self._capture and self._captured is None and len(self._train.frames) >= size:
-                self._captured = self._forward.captured(self._batch(self._train.frames[:size]))
+                self._captured = self._forward.captured(
+                    self._batch(self._train.frames[:size], self._train.utterances[:size])
+                )
             order = self.begin_epoch()
             total = torch.zeros((), dtype=torch.float64, device=self.device)
             for chosen in batches(order, size):
-                x = self._batch(self._train.frames[chosen])
+                x = self._batch(self._train.frames[chosen], self._train.utterances[chosen])
                 for mask in self._masks:
                     x = mask(x)
                 forward = self._captured if self._captured is not None and len(chosen) == size else self._forward
@@ -244,6 +294,7 @@ class Training:
             TrialError: the loss is not finite; the message names the epoch.
         """
         self.epoch += 1
+        self.rule = UtteranceRule.of(self.settings)  # a classifier was fitted to the network as it was before
         if not np.isfinite(mean_loss):
             raise TrialError(
                 f"the loss was {mean_loss} in epoch {self.epoch} of {self.epochs}; a smaller learning_rate may help"
@@ -266,19 +317,46 @@ class Training:
         Raises:
             TrialError: a probability is not finite.
         """
-        of_utterance = self._scored.of_utterance
-        one_by_one = np.flatnonzero(np.diff(of_utterance, prepend=-1))
-        pieces = one_by_one if at_once is None else np.arange(0, len(of_utterance), at_once)
-        chunks = np.split(np.arange(len(of_utterance)), pieces[1:])
-        segments = self.scorer.segments(self._gathered(self._scored.frames[chunk]) for chunk in chunks)
-        if not np.isfinite(segments).all():
-            raise TrialError(f"the scores are not finite after epoch {self.epoch}")
-        truth = self._scored.emotion.numpy()
+        segments = self._outputs(self._scored, at_once, first=len(self.data.train))
+        self._fit_rule()
+        truth, of_utterance = self._scored.emotion.numpy(), self._scored.of_utterance
         return Scores(
-            utterance_means(segments, of_utterance),
+            self.rule(segments, of_utterance),
             truth,
             metrics.confusion(truth[of_utterance], segments.argmax(axis=1), segments.shape[1]),
         )
+
+    def _outputs(self, of: Segments | WholeUtterances, at_once: int | None, first: int) -> np.ndarray:
+        """Return the network's probabilities: float64, shape (segments, emotions).
+
+        Args:
+            of: the segments.
+            at_once: segments per forward pass; ``None`` for one utterance per pass.
+            first: number of their first utterance among those to train on and then those to score.
+        """
+
+        def gathered(frames: Tensor, utterances: Tensor) -> Tensor:
+            x = self._gathered(frames)
+            return x if self.own is None else self.own.applied(x, first + utterances)
+
+        segments = self.scorer.segments(gathered(*each) for each in of.passes(at_once))
+        if not np.isfinite(segments).all():
+            raise TrialError(f"the scores are not finite after epoch {self.epoch}")
+        return segments
+
+    def _fit_rule(self) -> None:
+        """Fit an utterance rule that is a classifier on the training utterances, for which the network sees them all.
+
+        That costs about a third of an epoch; it is done once per epoch that is scored.
+        """
+        if not self.rule.is_fitted:
+            segments = self._outputs(self._train, SCORING_SEGMENTS, first=0)
+            emotion, seed = self._train.emotion.numpy(), derived_seed(self.seed, "utterance rule")
+            self.rule = self.rule.fit(segments, self._train.of_utterance, emotion, len(self.data.emotions), seed)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the trained state: the network's and, after a scoring, that of an utterance rule with a classifier."""
+        return {**self.model.state_dict(), **self.rule.tensors()}
 
     def state(self) -> dict[str, Any]:
         """Return all that a later process needs to go on from this epoch, as tensors and plain values."""
@@ -295,6 +373,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.curves = Curves(**state["curves"])
         self.epoch = state["epoch"]
+        self.rule = UtteranceRule.of(self.settings)
 
 
 def copied(value: Any) -> Any:

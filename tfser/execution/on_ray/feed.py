@@ -14,7 +14,6 @@ from tfser.execution.on_ray import worker
 from tfser.execution.schedule import Schedule
 from tfser.execution.worker_usage import Usage
 from tfser.record import Pruned
-from tfser.training.together import fusion_key
 from tfser.trial import TrialSpec
 
 
@@ -85,7 +84,9 @@ class Feed(NotCopied):
 
     def _suggested(self, trial_id: str) -> dict[str, Any] | str | None:
         ends = self.refusal or self.full or self.error
-        specs = [] if ends else self._schedule.next_together(fusion_key, self._pack_size(self._schedule.waiting))
+        specs = (
+            [] if ends else self._schedule.next_together(run_trial.pack_key, self._pack_size(self._schedule.waiting))
+        )
         if not specs:
             # What was set aside is still running for the schedule; nothing that waits for it can come up now.
             wait = self.running and not self.refusal and not self.error and not self._schedule.finished

@@ -14,11 +14,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfser import __version__
-from tfser.execution import run_trial
+from tfser.execution import run_trial, time_limit
 from tfser.storage import temporary
 from tfser.storage.packaged_files import code_digest
 from tfser.storage.places import place
 from tfser.trial import TrialSpec
+
+_WATCHDOG = time_limit.Watchdog()
+"""This worker's."""
 
 
 def trial_actor() -> type:
@@ -53,9 +56,8 @@ def trial_actor() -> type:
 def pack_task(task: run_trial.Task) -> str:
     """Return a task as text, for Tune's configuration."""
     values = {"spec": task.spec.to_dict(), "pack": str(task.pack), "storage": str(task.storage)}
-    return json.dumps(
-        {**_version(), **values, "checkpoint_s": task.checkpoint_s, "bar": task.bar, "captured": task.captured}
-    )
+    how = {"checkpoint_s": task.checkpoint_s, "bar": task.bar, "captured": task.captured, "limit_s": task.limit_s}
+    return json.dumps({**_version(), **values, **how})
 
 
 def _version() -> dict[str, str]:
@@ -86,11 +88,12 @@ def run_packed(texts: Sequence[str]) -> list[dict[str, Any]]:
             checkpoint_s=values["checkpoint_s"],
             bar=tuple(values["bar"]),
             captured=values["captured"],
+            limit_s=values["limit_s"],
             machine={"node": ray.get_runtime_context().get_node_id()},
         )
         tasks.append(task)
     try:
-        outcomes = run_trial.run_pack(tasks)
+        outcomes = run_trial.run_pack(tasks, _WATCHDOG)
     except MemoryError as error:
         return [{"status": "memory", "reason": f"out of memory: {' '.join(str(error).split())[:300]}"}] * len(texts)
     return [

@@ -172,6 +172,8 @@ def _answer(summary: Summary, content: Content, links: _Links) -> dict[str, str]
         rest += f" Only {summary.folds} folds are in: this is not the whole result."
     if not c.complete:
         rest += " The database is incomplete."
+    if c.transductive:
+        rest += " Its scores may depend on what is scored beside an utterance."
     if c.selection == "oracle":
         rest += " The epoch was chosen on the test speakers: an upper bound, not a result."
     return said | {
@@ -299,7 +301,7 @@ def _trials(summary: Summary, content: Content, links: _Links, made: Provenance 
                 counts = entry.scores.matrix
                 recalls = [percent(float(r)) if known(float(r)) else "absent" for r in metrics.recalls(counts)]
                 row |= {"war": percent(metrics.war(counts)), "uar": percent(metrics.uar(counts)), "recalls": recalls}
-                row |= {"utterances": len(entry.scores.utterances), "epochs": entry.epochs}
+                row |= {"utterances": len(entry.scores.utterances), "epochs": "–" if entry.fitted else entry.epochs}
             else:
                 row["reason"] = "not finished" if entry is None else f"failed: {entry.reason}"
             if made:

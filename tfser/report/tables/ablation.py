@@ -16,6 +16,7 @@ from tfser.report.tables import notes
 from tfser.report.tables.comparison import beneath, comparable, label
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import DAGGER, Beneath, Column, Row, Table, Value, with_best
+from tfser.report.tables.table import TRANSDUCTIVE as MARK
 
 _BEFORE_PARTS = KEY_COLUMNS
 _FIGURES = tuple(
@@ -113,7 +114,8 @@ def _overview(summaries: list[Summary], published: Published) -> Table:
                 for measure, value in zip(("war", "uar"), pair, strict=True)
             }
             rows.append(Row(ours=False, values={**shared, "whose": "published", **figures}, comparable=False))
-        for kind, words in (("pooled", "ours, pooled"), ("mean", "ours, mean of folds")):
+        mark = MARK if first.transductive else ""
+        for kind, words in (("pooled", f"ours{mark}, pooled"), ("mean", f"ours{mark}, mean of folds")):
             numbers: dict[str, Value] = {}
             about: dict[str, tuple[str, ...]] = {}
             marked: set[str] = set()
@@ -140,6 +142,8 @@ def _overview(summaries: list[Summary], published: Published) -> Table:
     said = [f"Of each database: its own table says what stands behind its figures. {notes.AVERAGING}"]
     if any(row.marked_keys for row in rows):
         said.append(f"{DAGGER} Folds are missing; that database's own table names them.")
+    if first.transductive:
+        said.append(notes.TRANSDUCTIVE)
     return Table(
         name=label("ablation", "overview", first.protocol, first.model, first.selection),
         title=f"Ablations of {published.model_title(first.model)}, {first.protocol_name}, "
@@ -222,7 +226,7 @@ def _columns(known: dict[str, PublishedAblation], has_published: bool, whole: st
         ),
     ]
     return (
-        Column(key="ablation", title="Architecture"),
+        Column(key="printed_ablation", title="Architecture"),
         *(Column(key=part, title=part_title(part), width=7) for part in parts),
         *(
             [paper(f"{measure}_published", measure.upper(), "Published") for measure in ("war", "uar")]
@@ -246,6 +250,7 @@ def _row(name: str, summary: Summary | None, known: PublishedAblation | None, si
         **dict(zip(KEY_COLUMNS, configuration.key, strict=True)),
         "protocol": configuration.protocol_name,
         "ablation": name,
+        "printed_ablation": name,
         "folds": "not run",
     }
     if known is not None:
@@ -256,6 +261,7 @@ def _row(name: str, summary: Summary | None, known: PublishedAblation | None, si
     if summary is None:
         return Row(ours=True, values=values, comparable=False)
     values |= {
+        "printed_ablation": f"{name}{MARK}" if summary.configuration.transductive else name,
         "database_state": "complete" if summary.configuration.complete else "incomplete",
         "folds": f"{summary.folds}{DAGGER}" if summary.incomplete else summary.folds,
         "folds_done": len(summary.done),

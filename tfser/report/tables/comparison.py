@@ -17,6 +17,7 @@ from tfser.report.summary import Summary
 from tfser.report.tables import notes
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import DAGGER, OTHER_PROTOCOL, Beneath, Column, Row, Table, Value, with_best
+from tfser.report.tables.table import TRANSDUCTIVE as MARK
 
 CSV_COLUMNS = (
     "database",
@@ -145,6 +146,7 @@ def _published_row(row: PublishedRow, protocols: set[str], published: Published)
 def _our_rows(summary: Summary, published: Published, intervals: Mapping[str, Interval]) -> list[Row]:
     configuration, figures = summary.configuration, summary.figures
     method = published.row_title(configuration.model, configuration.ablation)
+    method += MARK if configuration.transductive else ""
     shared: dict[str, Value] = {
         "database": configuration.database,
         "database_digest": configuration.database_digest,
@@ -200,8 +202,12 @@ def _our_rows(summary: Summary, published: Published, intervals: Mapping[str, In
 
 
 def comparable(summary: Summary) -> bool:
-    """Tell whether the row is a whole result: every fold, a complete database, nothing chosen on the test speakers."""
-    return not summary.incomplete and summary.configuration.complete and summary.configuration.selection != "oracle"
+    """Tell whether the row is a whole result: every fold, a complete database, and nothing from the test speakers.
+
+    Neither may they have chosen anything, nor may an utterance's scores depend on what is scored beside it.
+    """
+    c = summary.configuration
+    return not summary.incomplete and c.complete and c.selection != "oracle" and not c.transductive
 
 
 def _notes(

@@ -14,6 +14,7 @@ from tfser.report.published import Published
 from tfser.report.summary import Summary
 from tfser.report.tables.paired import Pair, Rows
 from tfser.report.tables.table import DAGGER
+from tfser.report.tables.table import TRANSDUCTIVE as MARK
 
 SELECTIONS = {
     "published": "settings and epochs as the paper prints them; nothing was chosen on data",
@@ -39,9 +40,15 @@ OURS = (
     "where a paper leaves a setting open, ours stands."
 )
 
+TRANSDUCTIVE = (
+    f"{MARK} Transductive: the scores of an utterance may depend on the unlabelled utterances that are scored beside "
+    "it, which are not there where one utterance is to be recognised."
+)
+"""Meaning of the mark; standardisation per speaker is the usual case."""
+
 BEST = (
-    f"Bold: the highest figure of its column. Rows of ours with {DAGGER}, "
-    "of an incomplete database or with settings chosen on the test speakers are never bold."
+    f"Bold: the highest figure of its column. Rows of ours with {DAGGER}, of an incomplete database, transductive ones "
+    "and those with settings chosen on the test speakers are never bold."
 )
 
 
@@ -89,7 +96,9 @@ def of_measurement(summaries: Sequence[Summary], published: Published, uncertain
         notes.append(
             f"Selection {selection}: {SELECTIONS[selection]}." if selection in SELECTIONS else f"Selection {selection}."
         )
-    notes += _once(note for s in summaries for note in _settings(s, published))
+    if any(s.configuration.transductive for s in summaries):
+        notes.append(TRANSDUCTIVE)
+    notes += _once(note for s in summaries for note in (*_settings(s, published), *_of_fits(s, published)))
     notes.append(OURS)
     for count in sorted({len(s.configuration.seeds) for s in summaries}):
         if count > 1:
@@ -175,6 +184,18 @@ def _settings(summary: Summary, published: Published) -> list[str]:
         if said
         else []
     )
+
+
+def _of_fits(summary: Summary, published: Published) -> list[str]:
+    """Say what the records of an estimator say beside its numbers, and of which folds if not of all."""
+    folds: dict[str, dict[str, None]] = {}
+    for (fold, _), record in summary.records.items():
+        for note in record.fitted.notes if record.fitted else ():
+            folds.setdefault(note, {})[fold] = None
+    every = len({fold for fold, _ in summary.records})
+    row = published.row_title(summary.configuration.model, summary.configuration.ablation)
+    where = {note: "" if len(some) == every else f" (fold {', '.join(some)})" for note, some in folds.items()}
+    return [f"{row}, {summary.selection}: {note}{where[note]}." for note in folds]
 
 
 def _missing(summary: Summary, published: Published) -> str:

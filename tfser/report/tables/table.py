@@ -17,6 +17,8 @@ DAGGER = "†"
 """Mark of numbers that leave out folds."""
 OTHER_PROTOCOL = "‡"
 """Mark of a published row under another protocol than ours."""
+TRANSDUCTIVE = "§"
+"""Mark of a row whose scores may depend on what is scored beside an utterance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

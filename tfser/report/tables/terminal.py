@@ -22,7 +22,7 @@ from tfser.report.tables.table import Column, Row, Table, beneath, shown
 from tfser.text.streams import one_line
 
 _ASCII = str.maketrans(
-    {"±": "+-", "−": "-", "†": "*", "‡": "**", "✓": "yes", "✗": "no", "–": "-", "’": "'", "…": "..."}
+    {"±": "+-", "−": "-", "†": "*", "‡": "**", "§": "(t)", "✓": "yes", "✗": "no", "–": "-", "’": "'", "…": "..."}
 )
 
 

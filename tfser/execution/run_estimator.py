@@ -1,0 +1,127 @@
+"""Fit one estimator, from task to ledger entry, and fit it again where its state was not kept.
+
+Knows the ledger, the packs and the fitting; knows nothing of Ray, Optuna or MLflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tfser.errors import TrialError
+from tfser.evaluation.scores import scores
+from tfser.execution import fitted_state, known_sound
+from tfser.execution import task as task_module
+from tfser.execution.attempt import Attempt, Ended, keeps_weights
+from tfser.execution.task import Task, open_pack, rows
+from tfser.execution.this_machine import cpu_name
+from tfser.features.pack import Pack
+from tfser.models import Estimator, of
+from tfser.planning.settings import complete, extractor
+from tfser.record import Fitted, Outcome, Record, ScoredUtterance
+from tfser.training import estimators
+from tfser.training.estimators import Fit, FitData
+from tfser.trial import TrialSpec
+
+PACKAGES = ("scikit-learn", "scipy")
+"""Packages that can change an estimator's numbers, beside those of every trial."""
+
+
+def run(task: Task) -> Outcome:
+    """Fit and score one trial, commit its entry, and return it; see ``tfser.execution.run_trial.run``.
+
+    An oracle trial has the numbers of a final one: without epochs there is none to choose on the test fold.
+    """
+    trial = Attempt(task, device=cpu_name(), packages=PACKAGES)
+    outcome = trial.attempt(partial(_fitted_and_scored, trial))
+    assert outcome is not None  # it is one piece of work
+    return outcome
+
+
+def refitted(spec: TrialSpec, pack: Pack) -> Fit:
+    """Fit a final trial's estimator again, as the trial did.
+
+    Raises:
+        OSError, ValueError: its features cannot be read, or are another database's.
+        TrialError: it fails.
+    """
+    return _fit(spec, _data(spec, pack, pack.frames()))
+
+
+def sound_scores(fit: Fit, spec: TrialSpec) -> tuple[float, ...]:
+    """Return the scores of the known sound, by which an estimator is checked later; empty where it gets none."""
+    model = of(spec)
+    reads = extractor(model, spec.settings)
+    try:
+        frames = known_sound.features(reads)
+        found = fit.probabilities(estimators.inputs(frames, [(0, len(frames), 0)], reads.vector))
+    except (TrialError, ValueError):  # some features, or some estimators, have no use for noise
+        return ()
+    return tuple(found[0].tolist())
+
+
+def _data(spec: TrialSpec, pack: Pack, frames: np.ndarray) -> FitData:
+    train, scored = task_module.sides(pack, spec)
+    return FitData(
+        features=frames,
+        vector=extractor(of(spec), spec.settings).vector,
+        emotions=pack.emotions,
+        train=rows(pack, train),
+        speakers=tuple(pack.utterances[i].speaker for i in train),
+        scored=rows(pack, scored),
+    )
+
+
+def _fit(spec: TrialSpec, data: FitData) -> Fit:
+    model = _declared(spec)
+    settings: Mapping[str, Any] = complete(model, spec.settings)
+    return estimators.fit(lambda: model.build(spec.ablation, settings, spec.seed), data, spec.seed)
+
+
+def _declared(spec: TrialSpec) -> Estimator:
+    model = of(spec)
+    assert isinstance(model, Estimator)
+    return model
+
+
+def _fitted_and_scored(trial: Attempt) -> Ended:
+    task, spec = trial.task, trial.task.spec
+    pack, frames = open_pack(task.pack, spec.database_digest)
+    data, transductive = _data(spec, pack, frames), _declared(spec).transductive
+    fit = _fit(spec, data)
+    found = fit.score(data, transductive=transductive)
+    heard = () if spec.purpose == "search" else sound_scores(fit, spec)
+    state, unkept = _state(fit, spec, heard) if keeps_weights(task) else (None, "")
+    _, scored = task_module.sides(pack, spec)
+    utterances = [
+        ScoredUtterance(id=u.id, speaker=u.speaker, truth=u.emotion, p=tuple(p.tolist()))
+        for u, p in zip((pack.utterances[i] for i in scored), found.probabilities, strict=True)
+    ]
+    record = Record(
+        spec=spec,
+        scores=scores(pack.emotions, utterances, None),
+        epochs=1,
+        started_unix=trial.started_unix,
+        seconds=trial.seconds(),
+        machine=trial.machine,
+        versions=trial.versions,
+        weights_sha256=fitted_state.digest(state) if state is not None else "",
+        known_sound=heard,
+        fitted=Fitted(notes=found.notes, transductive=transductive, unkept=unkept),
+    )
+    return record, state
+
+
+def _state(fit: Fit, spec: TrialSpec, heard: tuple[float, ...]) -> tuple[bytes | None, str]:
+    """Return the fitted state, or why it cannot be kept: it holds foreign types, or does not score as the original."""
+    try:
+        state = fitted_state.dump(fit.model)
+        again = Fit(fitted_state.load(state), fit.emotions, frozenset(fit.emotions), spec.seed)
+        if sound_scores(again, spec) != heard:
+            return None, "what skops writes of it gives other scores"
+    except (fitted_state.StateError, TrialError) as error:
+        return None, str(error)
+    return state, ""

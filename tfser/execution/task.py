@@ -1,0 +1,110 @@
+"""A task: a trial and where its files are; its features, and the utterances that it may see.
+
+Knows packs and the ledger; knows nothing of how a model learns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from tfser.errors import in_a_line
+from tfser.evaluation import folds, leaky_protocols
+from tfser.features.pack import DAMAGED, Pack
+from tfser.record import Record
+from tfser.storage.ledger import Ledger
+from tfser.storage.places import Place
+from tfser.trial import TrialSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A trial and where its files are. Only ``spec`` can change a number."""
+
+    spec: TrialSpec
+    pack: Place
+    """Path of the database's frames, without suffix."""
+    storage: Place
+    """Holds the ledger, checkpoints and the logs of failed trials."""
+    checkpoint_s: float = 120.0
+    """Seconds of training between checkpoints; infinite for none."""
+    bar: tuple[float, ...] = ()
+    """Validation UAR that a search trial must have reached by each epoch, else it is pruned.
+
+    It decides whether the trial finishes and never changes its numbers: a pruned trial leaves no entry.
+    """
+    captured: bool = False
+    """Whether a trial that trains alone on a GPU replays full batches as a CUDA graph, which runs the same kernels."""
+    limit_s: float | None = None
+    """Seconds after which the trial is ended as failed; ``None`` for no limit (``tfser.execution.time_limit``)."""
+    machine: Mapping[str, str] = field(default_factory=dict)
+    """Facts for the entry's ``machine`` that the process itself does not know."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger that the entry is committed to."""
+        return Ledger(self.storage / "ledger")
+
+
+class FeaturesError(OSError):
+    """The features of a trial are gone or damaged. That is never the trial's fault, and they can be extracted again."""
+
+
+def open_pack(path: Place, database_digest: str) -> tuple[Pack, np.ndarray]:
+    """Open a pack and load its frames.
+
+    Raises:
+        FeaturesError: they cannot be read, or are another database's.
+    """
+    try:
+        files = [path.with_suffix(suffix).stat() for suffix in (".json", ".npy")] if isinstance(path, Path) else []
+        return _opened(path, database_digest, tuple((file.st_ino, file.st_size, file.st_mtime_ns) for file in files))
+    except DAMAGED as error:
+        raise FeaturesError(f"the features {path} cannot be read: {in_a_line(error)}") from error
+
+
+@lru_cache(maxsize=4)
+def _opened(path: Place, database_digest: str, state: tuple[tuple[int, ...], ...]) -> tuple[Pack, np.ndarray]:
+    """Load a pack once per process, and again when its files have changed.
+
+    The processes of a machine share the memory of the frames.
+    """
+    pack = Pack.open(path, database_digest)
+    return pack, pack.frames()
+
+
+Rows = tuple[tuple[int, int, int], ...]
+"""(first row, rows, emotion index) of each of some utterances."""
+
+
+def sides(pack: Pack, spec: TrialSpec) -> tuple[list[int], list[int]]:
+    """Return the utterances that a trial is trained on, and those that it is scored on.
+
+    A search trial sees no test utterance, a leaking trial what its spec says.
+
+    Raises:
+        ValueError: the pack is another database's.
+    """
+    if pack.database_digest != spec.database_digest:
+        raise ValueError(
+            f"{pack.path} holds database {pack.database_digest}; the trial is about {spec.database_digest}"
+        )
+    if "random_split" in spec.leaks:
+        return leaky_protocols.random_split(pack.utterances, spec.protocol, spec.fold)
+    return folds.split(pack.utterances, spec.protocol, spec.fold, spec.validation)
+
+
+def rows(pack: Pack, chosen: list[int]) -> Rows:
+    """Return where the features of some utterances are, and their emotions."""
+    index = {emotion: i for i, emotion in enumerate(pack.emotions)}
+    return tuple((u.start, u.frames, index[u.emotion]) for u in (pack.utterances[i] for i in chosen))
+
+
+def committed(task: Task) -> Record | None:
+    """Return the record where an earlier attempt committed it and its worker was lost before it said so."""
+    entry = task.ledger.get(task.spec.trial_id)
+    return entry if isinstance(entry, Record) else None
