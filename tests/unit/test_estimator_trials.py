@@ -20,6 +20,7 @@ from tfser.execution.this_machine import versions
 from tfser.features.pack import Pack
 from tfser.final_models import find
 from tfser.final_models.mlflow_model import save
+from tfser.leaks import command as leaks_command
 from tfser.record import Failure, Record, from_dict, to_dict
 from tfser.storage.ledger import Ledger
 from tfser.sweep import command, hours
@@ -349,3 +350,42 @@ def test_a_logged_estimator_is_served_from_its_state(searched, tmp_path):
     answer = load_model(str(tmp_path / "served")).predict(pd.DataFrame({"audio": [sound]}))
     (u,) = (u for u in record.scores.utterances if u.id == "anna/calm0.wav")
     np.testing.assert_allclose(answer[[f"p_{e}" for e in record.scores.emotions]].to_numpy()[0], u.p, atol=1e-6)
+
+
+# Leaks
+
+
+def leaks(manifest, out, *more):
+    words = [str(manifest), "--out", str(out), "--in-process", "--model", "tiny_svm", "--name", "x", *more]
+    return leaks_command.main(words)
+
+
+def test_leaks_leave_out_the_rows_that_an_estimator_cannot_have_and_say_why(tiny_manifest, tmp_path, capsys):
+    assert leaks(tiny_manifest, tmp_path) == 0
+    rows = read(tmp_path / "leaks-x", "leaks.csv")
+    assert list(rows["row"]) == ["honest", "random_split"]
+    assert rows.epochs.isna().all()
+    text = (tmp_path / "leaks-x" / "leaks.md").read_text()
+    for said in (
+        "epoch chosen on the test fold: tiny_svm is an estimator, and there are no epochs to choose among",
+        "standardisation over all speakers: tiny_svm is an estimator, and tfser does not standardise its features",
+    ):
+        assert said in text
+    assert "epochs, the last one counts" not in text
+    capsys.readouterr()
+    assert leaks(tiny_manifest, tmp_path / "other", "--leak", "standardisation", "random_split") == 2
+    assert "--leak standardisation: tiny_svm is an estimator, and tfser" in capsys.readouterr().err
+
+
+def test_leaks_choose_an_estimators_setting_on_the_test_fold_and_split_at_random(tiny_manifest, tmp_path):
+    assert leaks(tiny_manifest, tmp_path, "--trials", "2", "--space", str(space(tmp_path))) == 0
+    rows = read(tmp_path / "leaks-x", "leaks.csv").set_index("row")
+    assert list(rows.index) == ["honest", "hyperparameters", "random_split", "together"]
+    assert rows.loc["hyperparameters"].uar_mean >= rows.loc["honest"].uar_mean
+    trials = read(tmp_path / "leaks-x", "leaks_trials.csv")
+    assert set(trials[trials["row"] == "together"].leaks) == {"random_split"}
+    assert set(trials.purpose) == {"final"}
+    ledger = Ledger(tmp_path / ".tfser" / "ledger")
+    leaking = [ledger.get(i) for i in ledger.ids() if ledger.get(i).spec.leaks]
+    assert leaking
+    assert not any(ledger.state_path(r.trial_id).exists() for r in leaking)

@@ -15,8 +15,18 @@ import numpy as np
 
 from tfser.evaluation import metrics, uncertainty
 from tfser.evaluation.uncertainty import FIGURES, Interval
-from tfser.leaks.plan import EPOCH, HONEST, HYPERPARAMETERS, RANDOM_SPLIT, STANDARDISATION, TOGETHER, LeakRow, Leaks
-from tfser.models import MODELS
+from tfser.leaks.plan import (
+    EPOCH,
+    HONEST,
+    HYPERPARAMETERS,
+    RANDOM_SPLIT,
+    STANDARDISATION,
+    TOGETHER,
+    LeakRow,
+    Leaks,
+    left_out,
+)
+from tfser.models import MODELS, Network
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings import published_settings
 from tfser.record import Entry, Failure, Record
@@ -185,7 +195,9 @@ def titles(c: Configuration) -> dict[str, str]:
         HYPERPARAMETERS: "hyperparameters chosen on the test fold",
         STANDARDISATION: f"standardisation over all {c.unit}s",
         RANDOM_SPLIT: "random split over utterances",
-        TOGETHER: "epoch, hyperparameters, standardisation and split together",
+        TOGETHER: "epoch, hyperparameters, standardisation and split together"
+        if isinstance(MODELS[c.model], Network)
+        else "hyperparameters and split together",
     }
 
 
@@ -230,7 +242,7 @@ def _row(one: Measured, honest: Measured, leaks: Leaks) -> Row:
         "protocol": c.protocol_name if one.row.paired else RANDOM_SPLIT,
         "model": c.model,
         "ablation": c.ablation,
-        "epochs": leaks.epochs,
+        "epochs": leaks.epochs if isinstance(MODELS[c.model], Network) else None,
         "settings_tried": len(one.row.studies),
         "folds_done": done,
         "folds_total": c.folds_total,
@@ -292,6 +304,8 @@ def _notes(leaks: Leaks, measured: list[Measured]) -> list[str]:
             f"{c.database}: speaker-independent at best, not text-independent; the same texts recur for every speaker."
         )
     said += [notes.AVERAGING, *(f"{titles(c)[name]}: {_sentence(name, leaks)}" for name in named)]
+    left = left_out(c.model, len(leaks.settings) > 1)
+    said += [f"Without a row for {titles(c)[name]}: {why}." for name, why in left.items()]
     if HYPERPARAMETERS in named or TOGETHER in named:
         listed = "; ".join(
             f"({i}) {_words(values, leaks.settings[0])}" for i, values in enumerate(leaks.settings[1:], start=2)
@@ -323,7 +337,7 @@ def _sentence(name: str, leaks: Leaks) -> str:
         f"{c.folds_total} equal shares of the shuffled utterances, one held out per fold, so that its {c.unit}s are "
         "trained on too"
     )
-    return {
+    said = {
         HONEST: f"{epochs} epochs, the last one counts; standardised with the training {c.unit}s; {setting}; "
         "nothing chosen on data.",
         EPOCH: f"as the first row, but scored on the test fold after each of the {epochs} epochs; the one with the "
@@ -335,7 +349,11 @@ def _sentence(name: str, leaks: Leaks) -> str:
         RANDOM_SPLIT: f"as the first row, but with {shares}; one shuffle, stratified by nothing.",
         TOGETHER: f"random split, standardisation over every utterance, and the best of {count} settings x {epochs} "
         "epochs per fold.",
-    }[name]
+    }
+    if not isinstance(MODELS[c.model], Network):
+        said[HONEST] = f"{setting}; nothing chosen on data."
+        said[TOGETHER] = f"random split, and the best of {count} settings per fold."
+    return said[name]
 
 
 def _words(values: Mapping[str, Setting], usual: Mapping[str, Setting]) -> str:
@@ -389,7 +407,7 @@ def trials_csv(leaks: Leaks, measured: list[Measured], entries: Entries) -> str:
                 record = entry if isinstance(entry, Record) else None
                 matrix = _confusion(record, leaks.configuration) if record else None
                 war, uar = (math.nan, math.nan) if matrix is None else (metrics.war(matrix), metrics.uar(matrix))
-                scored = record.epochs if record else None
+                scored = record.epochs if record and record.fitted is None else None
                 settings = json.dumps(spec.settings, sort_keys=True, ensure_ascii=False)
                 rows.append(
                     [
