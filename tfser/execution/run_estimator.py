@@ -6,7 +6,7 @@ Knows the ledger, the packs and the fitting; knows nothing of Ray, Optuna or MLf
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -51,12 +51,16 @@ def refitted(spec: TrialSpec, pack: Pack) -> Fit:
     return _fit(spec, _data(spec, pack, pack.frames()))
 
 
+_sound_features = lru_cache(maxsize=4)(known_sound.features)
+"""Kept, because short trials would take longer to listen than to fit."""
+
+
 def sound_scores(fit: Fit, spec: TrialSpec) -> tuple[float, ...]:
     """Return the scores of the known sound, by which an estimator is checked later; empty where it gets none."""
     model = of(spec)
     reads = extractor(model, spec.settings)
     try:
-        frames = known_sound.features(reads)
+        frames = _sound_features(reads)
         found = fit.probabilities(estimators.inputs(frames, [(0, len(frames), 0)], reads.vector))
     except (TrialError, ValueError):  # some features, or some estimators, have no use for noise
         return ()
