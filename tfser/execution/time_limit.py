@@ -90,10 +90,11 @@ class Watchdog:
 
     def _say(self, watched: object) -> None:
         line = json.dumps(watched).encode() + b"\n"
-        with contextlib.suppress(BrokenPipeError):
-            return self._send(line)
-        self._process = None  # it was killed, by a person or for want of memory
-        self._send(line)
+        try:
+            self._send(line)
+        except BrokenPipeError:  # it was killed, by a person or for want of memory
+            self._process = None
+            self._send(line)
 
     def _send(self, line: bytes) -> None:
         if self._process is None:

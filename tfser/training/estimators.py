@@ -242,7 +242,8 @@ def sample(count: int) -> list[int]:
     >>> sample(3), sample(15)
     ([0, 1, 2], [0, 2, 4, 6, 8, 10, 12, 14])
     """
-    return np.unique(np.linspace(0, count - 1, min(count, SCORED_ALONE)).round().astype(int)).tolist()
+    chosen: list[int] = np.unique(np.linspace(0, count - 1, min(count, SCORED_ALONE)).round().astype(int)).tolist()
+    return chosen
 
 
 def groups_keyword(model: Any) -> str:
