@@ -99,7 +99,7 @@ class Watchdog:
     def _send(self, line: bytes) -> None:
         if self._process is None:
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            command = [sys.executable, "-m", "tfser.execution.watchdog"]
+            command = [sys.executable, "-m", "tfser.execution.watchdog", str(os.getpid())]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
         assert self._process.stdin is not None
         self._process.stdin.write(line)
