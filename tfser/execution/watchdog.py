@@ -17,7 +17,6 @@ from typing import Any
 
 from tfser.storage.places import commit_text, place, read_text
 
-
 _LOOK_S = 60.0
 """Seconds between two looks at whether the worker is there: its own children may hold the pipe open."""
 
