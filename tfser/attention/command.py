@@ -161,11 +161,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     place = find.source(arguments)
     record = find.find(arguments.run, place, find.narrowed(arguments))
-    model = find.load(record, place.ledger)
-    if not isinstance(model, FinalModel):
+    if record.fitted is not None:
         raise RequestError(
             f"trial {record.trial_id}", [f"{record.spec.model} is an estimator and has no attention maps"]
         )
+    model = find.load(record, place.ledger)
+    assert isinstance(model, FinalModel)
     if not arguments.utterance and not arguments.file:
         raise RequestError(
             "tfser attention", [f"nothing to look at; name --utterance ID or --file FILE ({_suggested(record)})"]

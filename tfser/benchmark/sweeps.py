@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,7 +26,7 @@ from tfser.execution.runner import Runner
 from tfser.execution.schedule import Schedule
 from tfser.execution.worker_usage import Usage
 from tfser.features.store import FeatureStore, audio_digests
-from tfser.models import NETWORKS
+from tfser.models import NETWORKS, Estimator, add, of
 from tfser.planning import plan
 from tfser.planning import request as planning_request
 from tfser.planning import settings as planning_settings
@@ -36,14 +36,34 @@ from tfser.storage import temporary
 from tfser.storage.ledger import Ledger
 from tfser.storage.places import absolute
 from tfser.training.training import Training, TrialData
-from tfser.trial import TrialSpec
+from tfser.trial import TrialSpec, Value
 
 MODEL = next(iter(NETWORKS))
 SETTINGS = (("batch_size", "32"), ("channels", "16"))
 
 
+def _learns_nothing(ablation: str, settings: Mapping[str, Value], seed: int) -> Any:
+    from sklearn.dummy import DummyClassifier
+
+    return DummyClassifier()
+
+
+EMPTY = Estimator(name="empty", title="Empty", build=_learns_nothing)
+"""An estimator that costs nothing but a trial."""
+
+
+def know_empty() -> None:
+    """Let this process fit ``EMPTY``."""
+    add(EMPTY, "")
+
+
 def measure(scale: Scale) -> list[Figure]:
-    """Measure two trials beside one; then, on a Ray of two workers, empty trials, and trials of about 10 s (once)."""
+    """Measure two trials beside one; then, on a Ray of two workers, empty trials, and trials of about 10 s (once).
+
+    An empty trial of a network is in the ledger already; one of an estimator fits and scores a model that learns
+    nothing, and commits its record.
+    """
+    know_empty()
     figures = [_side_by_side(1 if scale.quick else 20, scale.repeats)]
     trials, seeds, each_s, repeats = (6, 1, 0.2, scale.repeats) if scale.quick else (300, 10, 10.0, 1)
     with temporary.Folder("benchmark") as name:
@@ -53,19 +73,26 @@ def measure(scale: Scale) -> list[Figure]:
             Ledger(corpus.folder / "empty" / "ledger").commit(made_up.record(spec, ("calm", "glad"), 2))
         bare: list[float] = []
         ours: list[float] = []
+        fits = 4 * (2 if scale.quick else 250)
+        bare_fits: list[float] = []
+        our_fits: list[float] = []
+        _run(InProcessRunner(), corpus, _empty_fits(corpus, fits // 4, "alone", bare_fits, scale.repeats))
         shares: list[float] = []
         _run(InProcessRunner(), corpus, _empty(specs, bare, scale.repeats))
         busy = _busy(corpus, seeds, each_s, shares, repeats)
-        runner = RayTuneRunner(None, trial_gpus=0.0, workers=2, say=lambda text: None)
+        runner = RayTuneRunner(None, trial_gpus=0.0, workers=2, setup=know_empty, say=lambda text: None)
         try:
             if scale.quick:
-                _run(runner, corpus, [*_empty(specs, ours, scale.repeats), *busy])
+                ray_fits = _empty_fits(corpus, fits // 4, "ray", our_fits, scale.repeats)
+                _run(runner, corpus, [*_empty(specs, ours, scale.repeats), *ray_fits, *busy])
             else:  # the workers' start counts, as in a sweep
                 _run(runner, corpus, _empty([*specs], ours, scale.repeats))
+                _run(runner, corpus, _empty_fits(corpus, fits // 4, "ray", our_fits, scale.repeats))
                 _run(runner, corpus, busy)
         finally:
             runner.close()
     figures.append(figure(f"an empty trial of {trials} through Ray Tune (to one without)", "ms", ours, bare))
+    figures.append(figure(f"an empty fit of {fits} through Ray Tune (to one without)", "ms", our_fits, bare_fits))
     what = f"{4 * seeds} trials of about {each_s:g} s on 2 workers: share of time at trials (to all of it)"
     return [*figures, figure(what, "share", shares, [1.0] * len(shares))]
 
@@ -79,6 +106,18 @@ def _empty(specs: Sequence[TrialSpec], into: list[float], repeats: int) -> list[
         into.append(1000 * (usage.last - usage.first) / len(specs))
 
     return [_Phase(_Empty(specs), "empty", ended) for _ in range(repeats)]
+
+
+def _empty_fits(corpus: _Corpus, seeds: int, storage: str, into: list[float], repeats: int) -> list[_Phase]:
+    """Prepare estimators that learn nothing, to measure milliseconds per trial from first start to last end."""
+
+    def ended(usage: Usage) -> None:
+        assert usage.first is not None
+        assert usage.last is not None
+        into.append(1000 * (usage.last - usage.first) / (4 * seeds))
+
+    names = [f"{storage}{number}" for number in range(repeats)]
+    return [_Phase(_schedule(corpus, None, seeds, name, EMPTY.name), name, ended) for name in names]
 
 
 def _busy(corpus: _Corpus, seeds: int, each_s: float, into: list[float], repeats: int) -> list[_Phase]:
@@ -175,15 +214,16 @@ class _Corpus:
         self.folder, self.database = folder, load(str(manifest), None)
         self.digests = audio_digests(self.database)
 
-    def plan(self, epochs: int, seeds: int) -> plan.Plan:
+    def plan(self, epochs: int | None, seeds: int, model: str = MODEL) -> plan.Plan:
         """Plan one final trial per speaker and seed."""
-        request = planning_request.Request(models=(MODEL,), epochs=epochs, seeds=seeds, fixed=SETTINGS)
+        fixed = SETTINGS if model == MODEL else ()
+        request = planning_request.Request(models=(model,), epochs=epochs, seeds=seeds, fixed=fixed)
         return plan.make(request, [self.database], lambda d: d.digest(self.digests), {})
 
     def task(self, spec: TrialSpec, storage: str) -> Task:
         """Return a worker's task; extract missing features."""
         pack = FeatureStore(self.folder / "features").ensure(
-            self.database, self.digests, extractor(NETWORKS[MODEL], spec.settings)
+            self.database, self.digests, extractor(of(spec), spec.settings)
         )
         return Task(spec=spec, pack=absolute(pack.path), storage=absolute(self.folder / storage))
 
@@ -276,5 +316,5 @@ def _run(runner: Runner, corpus: _Corpus, phases: Sequence[_Phase]) -> None:
     runner.run(together, together.task)
 
 
-def _schedule(corpus: _Corpus, epochs: int, seeds: int, storage: str) -> Schedule:
-    return Schedule(corpus.plan(epochs, seeds), Ledger(corpus.folder / storage / "ledger"), None)
+def _schedule(corpus: _Corpus, epochs: int | None, seeds: int, storage: str, model: str = MODEL) -> Schedule:
+    return Schedule(corpus.plan(epochs, seeds, model), Ledger(corpus.folder / storage / "ledger"), None)

@@ -104,7 +104,8 @@ class Spectrogram(Extractor):
         frames = samples.unfold(0, self.window, self.hop) * torch.hamming_window(self.window, dtype=samples.dtype)
         magnitudes = torch.fft.rfft(frames, n=self.fft)[:, : self.bands].abs()
         values = magnitudes.add(self.floor).log() if self.magnitudes == "log" else magnitudes
-        return values.numpy().astype(np.float32, copy=False)
+        rows: np.ndarray = values.numpy().astype(np.float32, copy=False)
+        return rows
 
 
 SETTINGS: Mapping[str, Hyperparameter] = {

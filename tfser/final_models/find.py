@@ -286,8 +286,9 @@ def load(record: Record, ledger: Ledger) -> FinalModel | FinalEstimator:
     Raises:
         RequestError: its weights are missing or damaged, or it gives other scores here.
     """
-    features = ledger.root.parent / "features"
-    model = _network(record, ledger) if record.fitted is None else _estimator(record, record.fitted, ledger, features)
+    features, fitted = ledger.root.parent / "features", record.fitted
+    model: FinalModel | FinalEstimator
+    model = _estimator(record, fitted, ledger, features) if fitted else _network(record, ledger)
     if not record.known_sound:
         _compare_with_features(model, record, features)
     return model

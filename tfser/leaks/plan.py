@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from tfser.errors import RequestError
 from tfser.evaluation import leaky_protocols
 from tfser.features.standardise import TRANSDUCTIVE
-from tfser.models import MODELS
+from tfser.models import MODELS, Network
 from tfser.planning.configuration import Configuration
 from tfser.planning.plan import Plan, Study
 from tfser.planning.settings import extractor, hyperparameters
@@ -125,12 +125,13 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
     Args:
         asked: a sweep's plan of one configuration. Its ``trials`` say how many settings are drawn from its space; with
             0, the settings are those of ``LEARNING_RATES``.
-        names: which of ``ROWS``, beside the honest one.
+        names: which of ``ROWS``, beside the honest one; those that are ``left_out`` of an estimator's are none.
 
     Raises:
         RequestError: the model cannot be built with one of the settings.
     """
     (configuration,), first = asked.configurations, asked.studies[0]
+    trains = isinstance(MODELS[configuration.model], Network)
     settings, origin = _settings(first)
     parts = leaky_protocols.parts(configuration.folds_total)
     shares = tuple(parts[first.all_folds.index(fold)] for fold in configuration.folds)
@@ -156,7 +157,9 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
             leaks=leaks,
         )
 
-    base, every = settings[0], LEAKS
+    base = settings[0]
+    every: tuple[Leak, ...] = LEAKS if trains else ("random_split",)
+    best: Purpose = "oracle" if trains else "final"
     tried = tuple(study(f"setting {i}" if i else HONEST, values) for i, values in enumerate(settings))
     rows = {
         HONEST: tried[:1],
@@ -165,9 +168,7 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
         STANDARDISATION: (study(STANDARDISATION, base, leaks=("standardisation",)),),
         PER_SPEAKER: (study(PER_SPEAKER, {**base, "standardisation": TRANSDUCTIVE}),),
         RANDOM_SPLIT: (study(RANDOM_SPLIT, base, leaks=("random_split",)),),
-        TOGETHER: tuple(
-            study(f"{TOGETHER}, setting {i}", values, "oracle", every) for i, values in enumerate(settings)
-        ),
+        TOGETHER: tuple(study(f"{TOGETHER}, setting {i}", values, best, every) for i, values in enumerate(settings)),
     }
     return Leaks(
         configuration=configuration,
@@ -182,10 +183,28 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
     )
 
 
+def left_out(model: str, searched: bool) -> dict[str, str]:
+    """Return the rows that say nothing of a model, and why; none for a network.
+
+    Args:
+        model: its name.
+        searched: whether settings are drawn from a space.
+    """
+    if isinstance(MODELS[model], Network):
+        return {}
+    why = {EPOCH: "there are no epochs to choose among", STANDARDISATION: "tfser does not standardise its features"}
+    if not searched:
+        others = "there is no learning rate to vary; draw settings with --space FILE --trials N"
+        why |= {HYPERPARAMETERS: others, TOGETHER: others}
+    return {name: f"{model} is an estimator, and {reason}" for name, reason in why.items()}
+
+
 def _settings(study: Study) -> tuple[tuple[Mapping[str, Value], ...], str]:
     """Return the honest row's setting, then the others, each once; and where the others come from, as printed."""
     if study.space is None:
         base = dict(study.base)
+        if not isinstance(MODELS[study.configuration.model], Network):
+            return (base,), "there is one"
         known = hyperparameters(study.configuration.model)["learning_rate"]
         others = [
             {**base, "learning_rate": float(f"{float(base['learning_rate']) * factor:.12g}")}

@@ -53,6 +53,7 @@ class RayTuneRunner:
             CPUs.
         workers: trials at once on a local Ray; one per core where ``None``.
         together: most trials of one shape that a worker trains as one.
+        setup: called once in each worker before its first trial, to let it know models that are not built in.
         say: told of lost workers.
 
     Raises:
@@ -67,6 +68,7 @@ class RayTuneRunner:
         trial_gpus: float | None = None,
         workers: int | None = None,
         together: int = 1,
+        setup: Callable[[], None] | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
         for name, value in environment.ENVIRONMENT.items():
@@ -83,7 +85,7 @@ class RayTuneRunner:
             raise RequestError(f"{open_doors.option(address)} {address}", [f"{open_door}; {open_doors.ADVICE}"])
         import ray
 
-        self._ray, self._say, self.together = ray, say, together
+        self._ray, self._say, self.together, self._setup = ray, say, together, setup
         self._losses: Counter[str] = Counter()
         self._session: BinaryIO | None = None
         self.usage = Usage()
@@ -233,7 +235,7 @@ class RayTuneRunner:
         # A later start does not need Tune's own files; nothing of a trial goes through them.
         with temporary.Folder("tune") as folder, _said_plainly(search):
             tune.Tuner(
-                tune.with_resources(worker.trial_actor(), {"cpu": self.trial_cpus, "gpu": self.trial_gpus}),
+                tune.with_resources(worker.trial_actor(self._setup), {"cpu": self.trial_cpus, "gpu": self.trial_gpus}),
                 tune_config=tune.TuneConfig(
                     search_alg=search,
                     num_samples=-1,

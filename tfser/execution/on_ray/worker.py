@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfser import __version__
@@ -24,12 +24,20 @@ _WATCHDOG = time_limit.Watchdog()
 """This worker's."""
 
 
-def trial_actor() -> type:
-    """Return the Tune trainable. One step is one pack of trials; the actor, its imports and its features are reused."""
+def trial_actor(setup: Callable[[], None] | None = None) -> type:
+    """Return the Tune trainable. One step is one pack of trials; the actor, its imports and its features are reused.
+
+    Args:
+        setup: called once in each worker before its first trial.
+    """
     from ray import tune
+
+    begin = setup
 
     class Trials(tune.Trainable):  # type: ignore[misc]  # Ray is not typed
         def setup(self, config: dict[str, Any]) -> None:
+            if begin is not None:
+                begin()
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on a GPU
             with contextlib.suppress(OSError):
                 temporary.clear()  # of workers that were killed on this machine
