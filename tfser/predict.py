@@ -135,8 +135,13 @@ def _run(arguments: argparse.Namespace) -> int:
     place = find.source(arguments)
     model = None
     try:
-        record = find.find(arguments.run, place, find.narrowed(arguments))
+        own = find.own_model(arguments)
+        record = find.find(arguments.run, place, find.narrowed(arguments, own))
+        find.check_source(record, own)
         model = find.load(record, place.ledger)
+        if arguments.log_model and record.spec.source:
+            why = "a server would have to run the code of a model that is not built in, and MLflow keeps none"
+            problems.append(f"--log-model: {why}; use tfser predict with --model FILE.py:{record.spec.model}")
     except RequestError as error:
         problems += _flat(error)
     try:

@@ -159,7 +159,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     place = find.source(arguments)
-    record = find.find(arguments.run, place, find.narrowed(arguments))
+    own = find.own_model(arguments)
+    record = find.find(arguments.run, place, find.narrowed(arguments, own))
+    find.check_source(record, own)
     model = find.load(record, place.ledger)
     if not arguments.utterance and not arguments.file:
         raise RequestError(

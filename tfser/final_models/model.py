@@ -149,6 +149,8 @@ class FinalModel:
                 f"{ours}: its scores would differ; use {version}, or type its sweep's command again to train it anew"
             )
         declared = find(spec.model, spec.source)
+        if declared is None and spec.source:
+            raise self._refused(f"{spec.model} of source {spec.source} is not built in; name its file with --model")
         if not isinstance(declared, Network):
             raise self._refused(f"{unknown('model', spec.model, MODELS)}; use {version}, which trained it")
         if (bands := blueprint.standardisation) is None or not blueprint.weights_sha256:

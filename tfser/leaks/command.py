@@ -16,7 +16,7 @@ from tfser.errors import RequestError, counted, unknown
 from tfser.leaks import table as report
 from tfser.leaks.plan import LEARNING_RATES, ROWS, Leaks, make
 from tfser.leaks.run import run
-from tfser.models import MODELS
+from tfser.models import BUILT_IN, of
 from tfser.sweep.command import Start, extent, start
 from tfser.sweep.options import (
     DATABASE_HELP,
@@ -93,7 +93,7 @@ def checked(options: LeaksOptions) -> tuple[Sweep, Leaks]:
     problems, more = [], 0
     models = list(dict.fromkeys([] if options.model is None else options.model))
     if len(models) != 1:
-        problems.append(f"--model: name one of {', '.join(MODELS)}; the table is about one")
+        problems.append(f"--model: name one of {', '.join(model.name for model in BUILT_IN)}; the table is about one")
     if len(set(options.ablation)) > 1 or "all" in options.ablation:
         problems.append("--ablation: name one, or none for the full model; the table is about one")
     asked = ["all"] if options.leak is None else options.leak
@@ -126,7 +126,7 @@ def describe(sweep: Sweep, leaks: Leaks) -> list[str]:
     epochs, trials = counted(leaks.epochs, "epoch"), counted(leaks.plan.final_trials, "trial")
     return [
         f"{c.database}: {counted(len(database.utterances), 'utterance')}, {speakers}, {emotions}",
-        f"{MODELS[c.model].title} {c.ablation}, {c.protocol_name}: {extent(c)}, {epochs}, {settings}",
+        f"{of(c).title} {c.ablation}, {c.protocol_name}: {extent(c)}, {epochs}, {settings}",
         *(f"leaks {report.titles(c)[row.name]}" for row in leaks.rows),
         f"{trials} in all, of which honest ones are shared with every sweep in this storage",
     ]

@@ -10,8 +10,9 @@ from dataclasses import dataclass, fields, replace
 
 from tfser.errors import RequestError
 from tfser.evaluation import leaky_protocols
-from tfser.models import MODELS
+from tfser.models import of
 from tfser.planning.configuration import Configuration
+from tfser.planning.own_models import asked as asked_model
 from tfser.planning.plan import Plan, Study
 from tfser.planning.settings import extractor, hyperparameters
 from tfser.trial import LEAKS, Leak, Purpose, TrialSpec, Value
@@ -104,7 +105,7 @@ class Leaks:
     def plan(self) -> Plan:
         """Every study, each once, as a plan."""
         studies = {study.configuration: study for row in self.rows for study in row.studies}
-        model = MODELS[self.configuration.model]
+        model = of(self.configuration)
         features = tuple(dict.fromkeys(extractor(model, study.base) for study in studies.values()))
         return Plan(
             configurations=tuple(studies),
@@ -175,12 +176,12 @@ def _settings(study: Study) -> tuple[tuple[Mapping[str, Value], ...], str]:
     """Return the honest row's setting, then the others, each once; and where the others come from, as printed."""
     if study.space is None:
         base = dict(study.base)
-        known = hyperparameters(study.configuration.model)["learning_rate"]
+        known = hyperparameters(study.configuration.model).get("learning_rate")
         others = [
             {**base, "learning_rate": float(f"{float(base['learning_rate']) * factor:.12g}")}
-            for factor in LEARNING_RATES
+            for factor in (LEARNING_RATES if known else ())
         ]
-        others = [values for values in others if known.problem(values["learning_rate"]) is None]
+        others = [values for values in others if known and known.problem(values["learning_rate"]) is None]
         origin = f"learning rates {' and '.join(f'{factor:g}' for factor in LEARNING_RATES)} times that of the first"
     else:
         import optuna  # a machine that only trains lacks it
@@ -195,7 +196,7 @@ def _settings(study: Study) -> tuple[tuple[Mapping[str, Value], ...], str]:
         if values not in once:
             once.append(values)
     c = study.configuration
-    problems = [problem for values in once for problem in MODELS[c.model].problems(c.ablation, values)]
+    problems = [problem for values in once for problem in asked_model(of(c), c.ablation, values)]
     if problems:
         source = f"{study.space.source}: " if study.space else ""
         raise RequestError(

@@ -16,7 +16,7 @@ import numpy as np
 from tfser.evaluation import metrics, uncertainty
 from tfser.evaluation.uncertainty import FIGURES, Interval
 from tfser.leaks.plan import EPOCH, HONEST, HYPERPARAMETERS, RANDOM_SPLIT, STANDARDISATION, TOGETHER, LeakRow, Leaks
-from tfser.models import MODELS
+from tfser.models import of
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings import published_settings
 from tfser.record import Entry, Failure, Record
@@ -169,7 +169,7 @@ def table(leaks: Leaks, measured: list[Measured]) -> Table:
     c = leaks.configuration
     return Table(
         name=label("leaks", c.database, c.protocol, c.model, c.ablation),
-        title=f"What leaks are worth: {MODELS[c.model].title} {c.ablation} on {c.database}, in percent",
+        title=f"What leaks are worth: {of(c).title} {c.ablation} on {c.database}, in percent",
         database=c.database,
         columns=_columns(),
         rows=tuple(_row(one, measured[0], leaks) for one in measured),

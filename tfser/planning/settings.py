@@ -23,6 +23,11 @@ def _hyperparameters(model: Model) -> dict[str, Hyperparameter]:
     return {**general, **model.hyperparameters}
 
 
+def settings_of(model: Model) -> dict[str, Hyperparameter]:
+    """Return every setting of a model, whether or not this process can train it by name."""
+    return _hyperparameters(model)
+
+
 def published_settings(model: str) -> dict[str, Value]:
     """Return every setting of a model of this process at its published value."""
     return {name: h.default for name, h in hyperparameters(model).items()}
@@ -63,6 +68,20 @@ def is_published(model: str, settings: str) -> bool:
         declared is not None
         and epochs is not None
         and settings == fixed_settings(hashed(declared, published_settings(model)), epochs)
+    )
+
+
+def with_source(settings: str, source: str) -> str:
+    """Return a row's settings with the digest of its model's source, so that two sources are two rows.
+
+    Args:
+        settings: as canonical JSON.
+        source: empty for a model that is built in.
+    """
+    return (
+        json.dumps({**json.loads(settings), "source": source}, sort_keys=True, ensure_ascii=False)
+        if source
+        else settings
     )
 
 

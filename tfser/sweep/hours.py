@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from tfser.databases.base import Database, Utterance
-from tfser.models import MODELS, Network
+from tfser.models import Network, of
 from tfser.planning.plan import Plan, Study
 from tfser.planning.settings import build_settings, extractor
 from tfser.training.training import Training, TrialData
@@ -33,7 +33,7 @@ def segment_seconds(study: Study) -> float:
     The settings are the study's base; what a search samples may cost more or less.
     """
     c, settings = study.configuration, study.base if study.space is None else {**study.base, **study.space.fixed}
-    model = MODELS[c.model]
+    model = of(c)
     assert isinstance(model, Network)
     built, reads = build_settings(model, settings), extractor(model, settings)
     batch = min(int(settings["batch_size"]), 32)

@@ -37,6 +37,8 @@ def _shared_tags(kind: str, key: str, configuration: Configuration, sweep: str) 
         sweep: the sweep's name.
     """
     about = {"tfser.sweep": sweep, "tfser.kind": kind, "tfser.key": key}
+    if configuration.source:
+        about["tfser.source"] = configuration.source
     return {**about, **{f"tfser.{name}": value for name, value in configuration_params(configuration).items()}}
 
 

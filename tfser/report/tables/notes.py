@@ -90,6 +90,7 @@ def of_measurement(summaries: Sequence[Summary], published: Published, uncertain
             f"Selection {selection}: {SELECTIONS[selection]}." if selection in SELECTIONS else f"Selection {selection}."
         )
     notes += _once(note for s in summaries for note in _settings(s, published))
+    notes += _sources(summaries, published)
     notes.append(OURS)
     for count in sorted({len(s.configuration.seeds) for s in summaries}):
         if count > 1:
@@ -170,10 +171,17 @@ def _settings(summary: Summary, published: Published) -> list[str]:
     """Say how a row with fixed settings differs from the published ones."""
     c = summary.configuration
     said = beside_published(c) if c.selection == "fixed" else ""
-    return (
-        [f"{published.model_title(c.model)}, {summary.selection}: {said}; all else as published or ours."]
-        if said
-        else []
+    rest = "as published or ours" if c.own is None else "at its defaults"
+    return [f"{published.model_title(c.model)}, {summary.selection}: {said}; all else {rest}."] if said else []
+
+
+def _sources(summaries: Sequence[Summary], published: Published) -> list[str]:
+    """Say where the models come from that are not built in."""
+    rows = (s.configuration for s in summaries)
+    return _once(
+        f"{published.model_title(c.model)} is {c.own.typed if c.own else c.model}, source {c.source}."
+        for c in rows
+        if c.source
     )
 
 
