@@ -55,9 +55,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("name", metavar="NAME", help="a name that list prints, or FILE.py:NAME")
     for command in (every, one):
         command.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    new = commands.add_parser(
-        "new", allow_abbrev=False, help="write the file of a model of your own, which runs at once"
-    )
+    new = commands.add_parser("new", allow_abbrev=False, help="write the file of a model of your own; it runs at once")
     new.add_argument("file", type=typed_path, metavar="FILE.py", help="a new file; one that is there stays as it is")
     new.add_argument("--estimator", action="store_true", help="an estimator of scikit-learn's kind, not a network")
     return p
@@ -258,17 +256,16 @@ def parameters(model: Model, ablation: str) -> int | None:
 
 def _list(models: list[dict[str, Any]]) -> None:
     console, table = _console(), Table(box=None, pad_edge=False)
-    for title in ("name", "title", "from", "paper", "ablations"):
+    own = any(model.get("source") for model in models)
+    for title in ("name", "title", *(["from"] if own else []), "paper", "ablations"):
         table.add_column(title, overflow="fold", no_wrap=title == "name")
     table.add_column("parameters", justify="right")
     for model in models:
         if "problem" in model:
             continue
         origin = f"{model['from']}, source {model['source']}" if model["source"] else model["from"]
-        ablations = ", ".join(model["ablations"])
-        table.add_row(
-            model["name"], model["title"], origin, model["paper"] or "", ablations, _count(model["parameters"])
-        )
+        words = (model["name"], model["title"], *([origin] if own else []), model["paper"] or "")
+        table.add_row(*words, ", ".join(model["ablations"]), _count(model["parameters"]))
     console.print(table)
     console.print(
         f"\nParameters are those of the full model (named first) with published settings, {EMOTIONS} emotions."
@@ -318,13 +315,13 @@ def _head(model: Mapping[str, Any]) -> dict[str, str]:
         "kind": model["kind"],
         "from": f"{model['from']}, source {model['source']}" if model["source"] else model["from"],
         "features": _features_in_words(read),
-        **(
-            {"epochs": f"{epochs['default']}" + (f" (ours: {epochs['ours']})" if epochs["ours"] else "")}
-            if epochs
-            else {}
-        ),
+        **({"epochs": _epochs_in_words(epochs)} if epochs else {}),
         "attention maps": f"of {', '.join(seen)}" if seen else "none",
     }
+
+
+def _epochs_in_words(epochs: Mapping[str, Any]) -> str:
+    return f"{epochs['default']}" + (f" (ours: {epochs['ours']})" if epochs["ours"] else "")
 
 
 def _features_in_words(read: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from tfser.errors import RequestError, unknown
 from tfser.execution.on_ray import open_doors
 from tfser.features.store import audio_digests
 from tfser.models import BUILT_IN, MODELS
-from tfser.models.sources import Source
+from tfser.models.sources import Source, installed, is_file
 from tfser.planning import own_models, search_space, search_space_file, settings
 from tfser.planning import plan as planning_plan
 from tfser.planning import request as planning_request
@@ -136,7 +136,7 @@ def check(options: Options) -> Sweep:
 
 def _is_own(typed: str) -> bool:
     """Return whether a word of --model names a model that is not built in."""
-    return own_models.is_file(typed) or (typed not in _BUILT_IN and typed in own_models.installed())
+    return is_file(typed) or (typed not in _BUILT_IN and typed in installed())
 
 
 def _request(options: Options, sources: Sequence[Source], problems: list[str]) -> planning_request.Request:
