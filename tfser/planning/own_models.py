@@ -118,11 +118,12 @@ def use(source: Source) -> Model:
 def declaration_problems(model: Model) -> list[str]:
     """Return everything that is wrong with what a model declares, in words."""
     found = _shape_problems(model)
-    if not found:
-        found += _feature_problems(model)
-    if not found:
-        found += _hyperparameter_problems(model)
-        found += _published_problems(model)
+    for check in (_feature_problems, _hyperparameter_problems, _published_problems):
+        try:
+            found += check(model)
+        except (TypeError, AttributeError, KeyError):
+            if not found:  # else it stumbled over what is named already
+                raise
     return found
 
 
