@@ -291,6 +291,8 @@ def _notes(leaks: Leaks, measured: list[Measured]) -> list[str]:
         said.append(
             f"{c.database}: speaker-independent at best, not text-independent; the same texts recur for every speaker."
         )
+    if leaks.configuration.source:
+        said.append(notes.of_source(leaks.configuration, of(leaks.configuration).title))
     said += [notes.AVERAGING, *(f"{titles(c)[name]}: {_sentence(name, leaks)}" for name in named)]
     if HYPERPARAMETERS in named or TOGETHER in named:
         listed = "; ".join(

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from tfser.errors import counted
 from tfser.evaluation import uncertainty
+from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import beside_published
 from tfser.report.published import Published
 from tfser.report.summary import Summary
@@ -178,11 +179,18 @@ def _settings(summary: Summary, published: Published) -> list[str]:
 def _sources(summaries: Sequence[Summary], published: Published) -> list[str]:
     """Say where the models come from that are not built in."""
     rows = (s.configuration for s in summaries)
-    return _once(
-        f"{published.model_title(c.model)} is {c.own.typed if c.own else c.model}, source {c.source}."
-        for c in rows
-        if c.source
-    )
+    return _once(of_source(c, published.model_title(c.model)) for c in rows if c.source)
+
+
+def of_source(configuration: Configuration, title: str) -> str:
+    """Say where a model comes from that is not built in.
+
+    Args:
+        configuration: of a row of it.
+        title: the model's.
+    """
+    c = configuration
+    return f"{title} is {c.own.typed if c.own else c.model}, source {c.source}."
 
 
 def _missing(summary: Summary, published: Published) -> str:
