@@ -101,11 +101,13 @@ def _named(typed: str) -> tuple[Model, Source | None]:
     Raises:
         RequestError: there is none, or it cannot be read.
     """
-    if not sources.is_file(typed) and typed in MODELS:
+    built_in = [model.name for model in BUILT_IN]
+    if typed in built_in:
         return MODELS[typed], None
-    if not sources.is_file(typed) and typed not in (installed := sources.installed()):
-        legal = list(dict.fromkeys([*(model.name for model in BUILT_IN), *installed]))
-        raise RequestError("NAME", [unknown("NAME", typed, legal)])
+    if not sources.is_file(typed) and typed not in sources.installed():
+        if typed in MODELS:  # named in this process before
+            return MODELS[typed], None
+        raise RequestError("NAME", [unknown("NAME", typed, sources.names())])
     source = own_models.get(typed)
     model = MODELS[source.name]
     for ablation in model.ablations:
@@ -251,7 +253,7 @@ def parameters(model: Model, ablation: str) -> int | None:
         return None
     settings = build_settings(model, published_settings(model.name))
     module: Any = own_models.built(model, ablation, settings)  # without allocating them where that works
-    return sum(parameter.numel() for parameter in module.parameters())
+    return int(sum(parameter.numel() for parameter in module.parameters()))
 
 
 def _list(models: list[dict[str, Any]]) -> None:

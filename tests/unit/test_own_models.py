@@ -28,6 +28,8 @@ from tfser.sweep import command as sweep_command
 from tfser.sweep.options import parse
 from tfser.sweep.request import check
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 
 @pytest.fixture(autouse=True)
 def _registry():
@@ -323,13 +325,13 @@ def test_what_cannot_be_built_is_refused_before_anything_starts_with_the_line_fo
     words = ["synthetic", "--out", str(tmp_path / "out"), "--model", f"{tmp_path}/mine.py:Mine", "--in-process"]
     assert sweep_command.main([*words, "--ablation", "all"]) == 2
     error = capsys.readouterr().err
-    assert "Mine full: mine.py, line 19: AssertionError: no full one" in error
+    assert "Mine full: mine.py, line 18: AssertionError: no full one" in error
     assert "Mine small" not in error
     assert "Traceback" not in error
     assert not (tmp_path / "out").exists()
     write(tmp_path, mine=NETWORK.replace("return Layers(", "return str("))
     assert sweep_command.main(words) == 2
-    assert "Mine full: mine.py, line 19: TypeError: str()" in capsys.readouterr().err
+    assert "Mine full: mine.py, line 18: TypeError: str()" in capsys.readouterr().err
     write(
         tmp_path, mine=NETWORK + "\n\nimport dataclasses\nMine = dataclasses.replace(Mine, problems=lambda a, s: 1 / 0)"
     )
@@ -394,8 +396,13 @@ def done(tiny_manifest, tmp_path_factory):
     return folder
 
 
+def rows_of(done, table="folds"):
+    with (done / "out" / "s" / f"{table}.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def digest_of(done):
-    return next(csv.DictReader((done / "out" / "s" / "summary.csv").open()))["settings"].split('"source": "')[1][:16]
+    return rows_of(done, "summary")[0]["settings"].split('"source": "')[1][:16]
 
 
 def test_the_tables_name_the_model_its_file_and_its_digest(done):
@@ -433,6 +440,7 @@ def test_mlflow_names_the_source_of_every_run(done):
     assert not any(run.outputs.model_outputs for run in runs if run.outputs), "no code of a person's own is logged"
 
 
+@pytest.mark.full
 def test_an_edit_trains_anew_and_back_finds_everything_with_the_first_tables_to_the_byte(
     tiny_manifest, tmp_path, capsys
 ):
@@ -454,6 +462,7 @@ def test_an_edit_trains_anew_and_back_finds_everything_with_the_first_tables_to_
     assert tables_of(tmp_path / "again" / "s") == tables[0]
 
 
+@pytest.mark.full
 def test_two_sources_of_one_model_in_two_sweeps_are_two_rows_that_their_names_tell_apart(
     tiny_manifest, tmp_path, capsys
 ):
@@ -482,7 +491,7 @@ def test_an_error_of_the_forward_pass_fails_its_trials_alone_with_the_traceback_
     out = capsys.readouterr().out
     assert "RuntimeError: not today" in out
     (log,) = (tmp_path / "out" / ".tfser" / "logs").glob("*.log")
-    assert f'File "{tmp_path}/mine.py", line 15, in forward' in log.read_text()
+    assert f'File "{tmp_path}/mine.py", line 14, in forward' in log.read_text()
     assert 'raise RuntimeError("not today")' in log.read_text()
 
 
@@ -496,14 +505,14 @@ def predicted(capsys, *words):
 
 
 def test_predict_runs_the_file_that_is_named_and_was_trained_and_no_other(done, tiny_manifest, tmp_path, capsys):
-    row = next(row for row in csv.DictReader((done / "out" / "s" / "folds.csv").open()) if row["ablation"] == "full")
+    row = next(row for row in rows_of(done) if row["ablation"] == "full")
     speech = tiny_manifest.parent / row["fold"] / "calm0.wav"
     ask = [row["trial_id"], speech, "--results", done / "out"]
     code, out, _ = predicted(capsys, *ask, "--model", f"{done}/mine.py:Mine", "--json")
     assert code == 0
     recorded = next(
         line
-        for line in csv.DictReader((done / "out" / "s" / "predictions.csv").open())
+        for line in rows_of(done, "predictions")
         if (line["trial_id"], line["utterance"]) == (row["trial_id"], f"{row['fold']}/calm0.wav")
     )
     (file,) = json.loads(out)["files"]
@@ -530,7 +539,7 @@ def row_digest(row):
 
 
 def test_a_model_that_is_not_built_in_is_not_logged_to_mlflow_and_attention_wants_its_file(done, tiny_manifest, capsys):
-    trial = next(csv.DictReader((done / "out" / "s" / "folds.csv").open()))["trial_id"]
+    trial = rows_of(done)[0]["trial_id"]
     own = ["--model", f"{done}/mine.py:Mine"]
     code, _, err = predicted(capsys, trial, "--results", done / "out", *own, "--log-model")
     assert code == 2
@@ -544,12 +553,13 @@ def test_a_model_that_is_not_built_in_is_not_logged_to_mlflow_and_attention_want
 
 
 def test_the_command_that_repeats_a_trial_names_its_file(done, capsys):
-    trial = next(csv.DictReader((done / "out" / "s" / "folds.csv").open()))["trial_id"]
+    trial = rows_of(done)[0]["trial_id"]
     assert collect.main(["s", "--out", str(done / "out"), "--repeat", trial]) == 0
     out = capsys.readouterr().out
     assert f"--model {done}/mine.py:Mine --ablation" in out
 
 
+@pytest.mark.full
 def test_leaks_measures_a_model_of_a_person_s_own(tiny_manifest, tmp_path, capsys):
     write(tmp_path)
     words = [str(tiny_manifest), "--out", str(tmp_path / "out"), "--in-process", "--leak", "epoch", "--name", "x"]
@@ -592,6 +602,7 @@ OWN = FeatureSet(
 """
 
 
+@pytest.mark.full
 def test_a_file_may_bring_an_extractor_whose_features_an_edit_makes_anew(tiny_manifest, tmp_path, capsys):
     own = NETWORK.replace("\nMine =", f"{EXTRACTOR}\nMine =").replace('"n_mels": 16', '"halves": 8')
     own = own.replace('title="My method",', 'title="My method", features=OWN,')

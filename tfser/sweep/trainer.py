@@ -118,8 +118,14 @@ class Trainer:
             return InProcessRunner(o.together)
         from tfser.execution.on_ray.tune_runner import RayTuneRunner
 
-        shares = {"trial_cpus": o.trial_cpus, "trial_gpus": o.trial_gpus}
-        return RayTuneRunner(o.address, **shares, together=o.together, sources=self._sweep.sources, say=say)
+        return RayTuneRunner(
+            o.address,
+            trial_cpus=o.trial_cpus,
+            trial_gpus=o.trial_gpus,
+            together=o.together,
+            sources=self._sweep.sources,
+            say=say,
+        )
 
     def _handed_out(self, before: set[str], spec: TrialSpec) -> Task:
         """Return the task of a trial, and add it to those that were handed out before.
