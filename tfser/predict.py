@@ -20,6 +20,7 @@ from tfser.errors import RequestError, TfserError
 from tfser.features.log_mel import FrontEnd
 from tfser.final_models import find
 from tfser.final_models.model import FinalModel, Scored, read
+from tfser.models import isolated
 from tfser.record import Record
 from tfser.text.streams import take_any_text, takes
 from tfser.text.typed import typed_path
@@ -128,6 +129,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TfserError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 1
+    except Exception as error:
+        if (said := isolated.said(error)) is None:
+            raise
+        print(f"{said}: the model cannot be run here", file=sys.stderr)
+        return 1
 
 
 def _run(arguments: argparse.Namespace) -> int:

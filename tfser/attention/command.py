@@ -22,6 +22,7 @@ from tfser.features.store import extract
 from tfser.final_models import find
 from tfser.final_models.find import Source
 from tfser.final_models.model import FinalModel, read
+from tfser.models import isolated
 from tfser.record import Record
 from tfser.storage.places import Place, typed_place
 from tfser.text.streams import take_any_text
@@ -154,6 +155,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, RequestError) else 1
     except OSError as error:
         print(f"{error}: the figures could not be written; name another folder with --out", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if (said := isolated.said(error)) is None:
+            raise
+        print(f"{said}: the model cannot be run here", file=sys.stderr)
         return 1
 
 

@@ -187,7 +187,7 @@ def _no_file(path: Path) -> str:
     if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
         seen = "a submitted job sees the files of the head and those of its --working-dir"
         return f"there is no file {path}{where}; {seen}: ray job submit --working-dir . -- tfser sweep ..."
-    return f"there is no file {path}{where}; {NEW}"
+    return f"there is no file {path}{where}; {NEW} (tables of finished trials need no file: tfser collect)"
 
 
 def _models(module: ModuleType) -> Mapping[str, Model]:
