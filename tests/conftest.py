@@ -9,7 +9,7 @@ import torch
 
 from tests.helpers.tiny import SMALL, write_tiny
 from tfser.databases import load
-from tfser.evaluation import uncertainty
+from tfser.evaluation import significance, uncertainty
 from tfser.features import log_mel
 from tfser.features.log_mel import FrontEnd
 from tfser.features.segments import as_tensor
@@ -47,7 +47,7 @@ def few_draws():
     """Make the bootstrap draw little: its draws are tested elsewhere, and tables only have to show the result."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uncertainty, "intervals", functools.partial(uncertainty.intervals, draws=200))
-        patch.setattr(uncertainty, "compare", functools.partial(uncertainty.compare, draws=200))
+        patch.setattr(uncertainty, "compare", functools.partial(significance.compare, draws=200))
         yield
 
 

@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 
 from tfser import __version__
-from tfser.evaluation import uncertainty
+from tfser.evaluation import significance, uncertainty
 from tfser.storage.places import commit_text
 
 SPEAKERS = (3, 4, 5, 8, 10, 50)
@@ -209,7 +209,7 @@ def measure(name: str, speakers: int, block: int, methods: Sequence[str] = tuple
         first, second, endless = simulate(name, speakers, number)
         for method in methods:
             if method == uncertainty.DIFFERENCE:
-                made = {f: uncertainty.compare(first, second, f, DRAWS[method]).interval for f in uncertainty.FIGURES}
+                made = {f: significance.compare(first, second, f, DRAWS[method]).interval for f in uncertainty.FIGURES}
             else:
                 made = uncertainty.intervals(first, method, DRAWS[method])
             for figure, interval in made.items():

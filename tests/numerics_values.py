@@ -116,7 +116,8 @@ def set_weights(model: nn.Module) -> nn.Module:
 def of_trial(model: str, ablation: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Compute fresh weights, a forward pass, and an epoch of two steps with the scores after it."""
     architecture = MODELS[model]
-    own = {name: h.default for name, h in {**HYPERPARAMETERS, **architecture.hyperparameters}.items()}
+    every = {**HYPERPARAMETERS, **architecture.feature_set.hyperparameters, **architecture.hyperparameters}
+    own = {name: h.default for name, h in every.items()}
     settings = {**own, **architecture.published, **SIZES[model], **COMMON, **changes}
     last = SCORED[-1]
     data = TrialData(

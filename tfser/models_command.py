@@ -19,7 +19,7 @@ from rich.table import Table
 
 from tfser.errors import RequestError, unknown
 from tfser.features.log_mel import FrontEnd
-from tfser.models import BUILT_IN, MODELS, NETWORKS, Model, Network, sources, templates
+from tfser.models import BUILT_IN, MODELS, Model, Network, sources, templates
 from tfser.models.sources import Source
 from tfser.planning import own_models
 from tfser.planning.request import MOST_EPOCHS
@@ -164,7 +164,7 @@ def in_full(model: Model, source: Source | None = None) -> dict[str, Any]:
         model: the model.
         source: of a model that is not built in.
     """
-    first = next(iter(NETWORKS.values()))
+    first = next(iter(MODELS.values()))
     unit = first.cost.get(first.ablations[0], 1.0)
     seen = model.attention.ablations if isinstance(model, Network) and model.attention is not None else ()
     return {

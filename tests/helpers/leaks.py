@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from tests.helpers.results import markdown_cells
 from tests.helpers.tiny import SET_SMALL
-from tfser.evaluation import uncertainty
+from tfser.evaluation import significance, uncertainty
 from tfser.record import Record
 from tfser.report.tables.table import percent, points
 
@@ -132,7 +132,7 @@ def check(csv_text, markdown, latex, trials_csv, entries, emotions):
                 assert np.isnan([difference, low, high]).all()
             elif got.paired:
                 assert difference == pytest.approx(figures_of(mine)[figure] - figures_of(theirs)[figure], abs=1e-11)
-                around = uncertainty.compare(row_of(mine, emotions), row_of(theirs, emotions), figure).interval
+                around = significance.compare(row_of(mine, emotions), row_of(theirs, emotions), figure).interval
                 assert (low, high) == pytest.approx((around.low, around.high), abs=1e-11, nan_ok=True)
             elif got.folds_done == table.loc["honest"].folds_done == 4:
                 assert difference == pytest.approx(figures[figure] - figures_of(honest)[figure], abs=1e-11)

@@ -61,7 +61,7 @@ def files(folder):
 
 
 def words(manifest, folder, out, *more):
-    search = ["--trials", "2", "--epochs", "2", "--deterministic", "--name", "s", "--fold", "anna", "bert"]
+    search = ["--trials", "1", "--epochs", "1", "--deterministic", "--name", "s", "--fold", "anna"]
     return [str(manifest), "--out", str(out), "--model", f"{folder}/mine.py:Mine", *search, *more]
 
 

@@ -89,9 +89,10 @@ def test_what_a_model_says_of_its_ablations_and_settings_names_those_that_it_has
         assert said.keys() == {*declared.ablations}
     assert declared.attention is not None
     assert {*declared.attention.ablations} <= {*declared.ablations}
-    assert {*declared.ours} <= {"epochs", *declared.hyperparameters, *HYPERPARAMETERS}
+    shared = {*HYPERPARAMETERS, *declared.feature_set.hyperparameters}
+    assert {*declared.ours} <= {"epochs", *declared.hyperparameters, *shared}
     assert ("epochs" in declared.ours) == (declared.published_epochs is None)
-    assert {*declared.published} <= {*HYPERPARAMETERS}
+    assert {*declared.published} <= shared
 
 
 @pytest.mark.parametrize("model", MODELS)

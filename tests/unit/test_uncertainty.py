@@ -21,7 +21,7 @@ from sklearn.metrics import accuracy_score, recall_score
 
 from tests import coverage_of_intervals as coverage
 from tests.helpers.scores import trials
-from tfser.evaluation import metrics, uncertainty
+from tfser.evaluation import metrics, significance, uncertainty
 from tfser.evaluation.uncertainty import FIGURES, FoldScores
 
 ROOT = Path(__file__).parents[2]
@@ -357,7 +357,7 @@ def test_p_is_that_of_swapping_the_predictions_of_whole_folds_in_every_way(figur
 
     folds = sorted({t.fold for t in first})
     every = [difference(some) for k in range(6) for some in itertools.combinations(folds, k)]
-    got = uncertainty.compare(uncertainty.row(first, 3), uncertainty.row(second, 3), figure)
+    got = significance.compare(uncertainty.row(first, 3), uncertainty.row(second, 3), figure)
     assert got.difference == pytest.approx(difference(()), abs=1e-12)
     assert got.p == statistics.fmean(abs(d) >= abs(difference(())) - 1e-12 for d in every)
     assert (got.exact, got.folds, got.seeds) == (True, 5, 2)
@@ -369,7 +369,7 @@ def test_p_is_that_of_swapping_the_predictions_of_whole_folds_in_every_way(figur
 def test_the_exact_p_is_scipys(hundredths):
     """In whole numbers, whose sums are exact: SciPy takes two sums near 0 that differ by rounding for two values."""
     shares = np.array(hundredths, dtype=float)
-    got, exact = uncertainty.sign_flip(shares, np.random.default_rng(0))
+    got, exact = significance.sign_flip(shares, np.random.default_rng(0))
     want = stats.permutation_test((shares,), np.sum, permutation_type="samples", n_resamples=np.inf).pvalue
     assert exact
     assert got == pytest.approx(want, abs=1e-12)
@@ -379,24 +379,24 @@ def test_the_exact_p_is_scipys(hundredths):
 def test_sums_that_differ_by_rounding_alone_count_as_equal(shares):
     hundredths = np.rint(100 * np.array(shares))
     rng = np.random.default_rng(0)
-    assert uncertainty.sign_flip(np.array(shares), rng) == uncertainty.sign_flip(hundredths, rng)
+    assert significance.sign_flip(np.array(shares), rng) == significance.sign_flip(hundredths, rng)
 
 
 def test_a_random_p_is_near_the_exact_one_and_never_0(monkeypatch):
     shares = np.random.default_rng(3).normal(0.04, 0.1, 12)
-    want, _ = uncertainty.sign_flip(shares, np.random.default_rng(0))
-    monkeypatch.setattr(uncertainty, "EXACT_UP_TO", 5)
-    got, exact = uncertainty.sign_flip(shares, np.random.default_rng(0))
+    want, _ = significance.sign_flip(shares, np.random.default_rng(0))
+    monkeypatch.setattr(significance, "EXACT_UP_TO", 5)
+    got, exact = significance.sign_flip(shares, np.random.default_rng(0))
     assert not exact
-    assert got == pytest.approx(want, abs=4 * math.sqrt(want * (1 - want) / uncertainty.SIGN_DRAWS))
-    surest, _ = uncertainty.sign_flip(np.ones(60), np.random.default_rng(0))
-    assert surest == 1 / (1 + uncertainty.SIGN_DRAWS)
+    assert got == pytest.approx(want, abs=4 * math.sqrt(want * (1 - want) / significance.SIGN_DRAWS))
+    surest, _ = significance.sign_flip(np.ones(60), np.random.default_rng(0))
+    assert surest == 1 / (1 + significance.SIGN_DRAWS)
 
 
 def test_random_p_under_the_null_is_uniform(monkeypatch):
-    monkeypatch.setattr(uncertainty, "SIGN_DRAWS", 199)
+    monkeypatch.setattr(significance, "SIGN_DRAWS", 199)
     rng = np.random.default_rng(5)
-    ps = np.array([uncertainty.sign_flip(rng.standard_t(4, 24), rng)[0] for _ in range(4000)])
+    ps = np.array([significance.sign_flip(rng.standard_t(4, 24), rng)[0] for _ in range(4000)])
     found = np.bincount(np.rint(ps * 200).astype(int), minlength=201)[1:].reshape(20, 10).sum(axis=1)
     assert stats.chisquare(found).pvalue > 1e-4
 
@@ -410,7 +410,7 @@ def test_p_of_two_equally_good_rows_is_uniform(folds, simulations, monkeypatch):
     for number in range(simulations):
         first, second, _ = coverage.simulate("uneven", folds, number)
         for figure in FIGURES:
-            ps[figure].append(uncertainty.compare(first, second, figure, draws=2).p)
+            ps[figure].append(significance.compare(first, second, figure, draws=2).p)
     for figure, values in ps.items():
         # Utterances are few, so differences tie, which can only make p larger. Room for chance: Kolmogorov's 99.9 %.
         room = 1.95 / math.sqrt(simulations) + (1 / 2 ** (folds - 1))
@@ -425,7 +425,7 @@ def test_the_interval_of_a_difference_is_a_bootstrap_of_pairs():
     apart = [uncertainty.replicates(r, v, "speakers")["uar_pooled"] for r, v in ((first, ours), (second, others))]
     together = uncertainty.replicates(first, ours - others, "speakers")["uar_pooled"]
     np.testing.assert_allclose(together, apart[0] - apart[1], atol=1e-12)
-    got = uncertainty.compare(first, second, "uar_pooled")
+    got = significance.compare(first, second, "uar_pooled")
     reach = stats.t.ppf(0.975, 7) * math.sqrt(8 / 7) * together.std()
     assert (got.interval.low, got.interval.high) == pytest.approx(
         (got.difference - reach, got.difference + reach), abs=1e-12
@@ -434,7 +434,7 @@ def test_the_interval_of_a_difference_is_a_bootstrap_of_pairs():
 
 def test_turning_a_comparison_round_turns_its_sign_and_keeps_its_p():
     first, second = (uncertainty.row(made, 3) for made in pair(folds=7))
-    there, back = uncertainty.compare(first, second, "uar_mean"), uncertainty.compare(second, first, "uar_mean")
+    there, back = significance.compare(first, second, "uar_mean"), significance.compare(second, first, "uar_mean")
     assert there.difference == pytest.approx(-back.difference, abs=1e-15)
     assert there.p == back.p
     assert (there.interval.low, there.interval.high) == pytest.approx(
@@ -443,7 +443,7 @@ def test_turning_a_comparison_round_turns_its_sign_and_keeps_its_p():
 
 
 def test_a_row_compared_with_itself_differs_in_nothing():
-    got = uncertainty.compare(row(folds=6), row(folds=6), "uar_pooled")
+    got = significance.compare(row(folds=6), row(folds=6), "uar_pooled")
     assert (got.difference, got.p) == (0.0, 1.0)
     assert math.isnan(got.interval.low)
 
@@ -453,25 +453,25 @@ def test_rows_on_other_folds_seeds_or_truth_are_not_compared():
     other = uncertainty.row([replace(t, truth=[1] * len(t.truth)) for t in trials()], 3)
     for wrong in (fewer, seeds, other):
         with pytest.raises(ValueError, match="on the same folds, seeds, utterances and truth"):
-            uncertainty.compare(whole, wrong, "uar_mean")
+            significance.compare(whole, wrong, "uar_mean")
 
 
 def test_rows_are_cut_to_what_they_share():
     made = trials(folds=4, seeds=3)
     first = uncertainty.row([t for t in made if t.fold != "f0" and t.seed < 2], 3)
     second = uncertainty.row([t for t in made if t.fold != "f3" and t.seed > 0], 3)
-    one, other = uncertainty.shared(first, second)
+    one, other = significance.shared(first, second)
     want = uncertainty.row([t for t in made if t.fold in ("f1", "f2") and t.seed == 1], 3)
     for cut in (one, other):
         assert (cut.folds, cut.seeds, cut.keys) == (want.folds, want.seeds, want.keys)
         np.testing.assert_array_equal(cut.right, want.right)
     with pytest.raises(ValueError, match="share 0 folds and 3 seeds"):
-        uncertainty.shared(uncertainty.row(made[:3], 3), uncertainty.row(made[3:], 3))
+        significance.shared(uncertainty.row(made[:3], 3), uncertainty.row(made[3:], 3))
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holms_correction_is_its_step_down_definition(ps):
-    got = uncertainty.holm(ps)
+    got = significance.holm(ps)
     m = len(ps)
     for level in (0.01, 0.05, 0.2, 0.7):
         rejected, remaining = set(), sorted(range(m), key=lambda i: ps[i])
@@ -485,7 +485,7 @@ def test_holms_correction_is_its_step_down_definition(ps):
 
 @pytest.mark.parametrize("folds", range(1, 13))
 def test_the_smallest_p_is_what_folds_that_all_agree_give(folds):
-    assert uncertainty.sign_flip(np.full(folds, 0.1), np.random.default_rng(0))[0] == uncertainty.smallest_p(folds)
+    assert significance.sign_flip(np.full(folds, 0.1), np.random.default_rng(0))[0] == significance.smallest_p(folds)
 
 
 @pytest.mark.parametrize(
@@ -498,7 +498,7 @@ def test_too_few_folds_are_said_to_allow_no_claim_and_enough_allow_one(folds, co
     no_claim = (
         f"No significance over {held_out} is claimable at 0.05: the smallest two-sided p is {smallest}{corrected}."
     )
-    assert uncertainty.no_claim(folds, comparisons) == ("" if smallest is None else no_claim)
+    assert significance.no_claim(folds, comparisons) == ("" if smallest is None else no_claim)
 
 
 # Coverage

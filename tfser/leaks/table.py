@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tfser.evaluation import metrics, uncertainty
+from tfser.evaluation import metrics, significance, uncertainty
 from tfser.evaluation.uncertainty import FIGURES, Interval
 from tfser.leaks.plan import EPOCH, HONEST, HYPERPARAMETERS, RANDOM_SPLIT, STANDARDISATION, TOGETHER, LeakRow, Leaks
 from tfser.models import of
@@ -266,7 +266,7 @@ def _difference(figure: str, one: Measured, honest: Measured, c: Configuration) 
         return {f"{figure}_difference": getattr(one.figures, figure) - getattr(honest.figures, figure)} if whole else {}
     if not set(one.done) & set(honest.done):
         return {}
-    made = uncertainty.compare(*uncertainty.shared(one.scores, honest.scores), figure)
+    made = significance.compare(*significance.shared(one.scores, honest.scores), figure)
     return {
         f"{figure}_difference": made.difference,
         f"{figure}_difference_low": made.interval.low,

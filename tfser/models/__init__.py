@@ -34,7 +34,8 @@ NETWORKS: dict[str, Network] = {model.name: model for model in BUILT_IN if isins
 MODELS: dict[str, Model] = {model.name: model for model in BUILT_IN}
 """Every model that this process can train by name: those that are built in, and those that a person has named."""
 
-_BY_SOURCE: dict[tuple[str, str], Model] = {(model.name, ""): model for model in BUILT_IN}
+_BY_SOURCE: dict[tuple[str, str], Model] = {}
+"""The models that are not built in, by name and digest of the source."""
 
 
 def add(model: Model, source: str) -> None:
@@ -49,7 +50,7 @@ def add(model: Model, source: str) -> None:
 
 def find(name: str, source: str = "") -> Model | None:
     """Return the model of a trial; ``None`` where this process has none of that name and source."""
-    return _BY_SOURCE.get((name, source))
+    return _BY_SOURCE.get((name, source)) if source else MODELS.get(name)
 
 
 class Named(Protocol):

@@ -21,7 +21,6 @@ from tfser.planning.settings import (
     hyperparameters,
     is_published,
     published_settings,
-    with_source,
 )
 from tfser.trial import ProtocolName, Value
 
@@ -243,9 +242,10 @@ def asked_settings(request: Request, model: str, space: Space | None) -> str:
         model: the row's.
         space: what is searched; ``None`` where nothing is.
     """
-    base, epochs, source = base_settings(model, request), epochs_of(request, model), request.sources.get(model, "")
+    base, epochs = base_settings(model, request), epochs_of(request, model)
+    own: dict[str, Value] = {"source": request.sources[model]} if model in request.sources else {}
     if space is None:
-        return with_source(fixed_settings(hashed(MODELS[model], base), epochs), source)
+        return fixed_settings({**hashed(MODELS[model], base), **own}, epochs)
     searched = {dimension.name for dimension in space.dimensions}
     kept = hashed(MODELS[model], {**base, **space.fixed})
     left = {name: value for name, value in kept.items() if name not in searched}
@@ -257,5 +257,4 @@ def asked_settings(request: Request, model: str, space: Space | None) -> str:
         "sampler": request.sampler,
         "search_seed": request.search_seed,
     }
-    row = json.dumps({**left, "epochs": epochs, **search}, sort_keys=True, ensure_ascii=False)
-    return with_source(row, source)
+    return json.dumps({**left, **own, "epochs": epochs, **search}, sort_keys=True, ensure_ascii=False)

@@ -71,20 +71,6 @@ def is_published(model: str, settings: str) -> bool:
     )
 
 
-def with_source(settings: str, source: str) -> str:
-    """Return a row's settings with the digest of its model's source, so that two sources are two rows.
-
-    Args:
-        settings: as canonical JSON.
-        source: empty for a model that is built in.
-    """
-    return (
-        json.dumps({**json.loads(settings), "source": source}, sort_keys=True, ensure_ascii=False)
-        if source
-        else settings
-    )
-
-
 def fixed_settings(settings: Mapping[str, Value], epochs: int) -> str:
     """Return a row's settings where nothing is searched: every hyperparameter and the epochs, as canonical JSON.
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby
 
-from tfser.evaluation import uncertainty
+from tfser.evaluation import significance, uncertainty
 from tfser.execution.results import KEY_COLUMNS
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import labels
@@ -58,7 +58,7 @@ class Pair:
     second: Configuration
     figure: str
     """One of ``COMPARED``."""
-    comparison: uncertainty.Comparison
+    comparison: significance.Comparison
     folds: tuple[str, ...]
     """The folds that both have."""
     seeds: tuple[int, ...]
@@ -71,7 +71,7 @@ class Pair:
     @property
     def no_claim(self) -> str:
         """Why no significance is claimable whatever the scores; empty if one is."""
-        return uncertainty.no_claim(self.comparison.folds, self.comparisons)
+        return significance.no_claim(self.comparison.folds, self.comparisons)
 
 
 def scores(summary: Summary) -> uncertainty.Row | None:
@@ -126,7 +126,7 @@ class Rows:
         if (whole.key, figure) not in self._tables:
             others = [c for c in self._configurations if self._is_whole_of(whole, c)]
             pairs = [pair for c in others for pair in self._compare(c, whole) if pair.figure == figure]
-            adjusted = uncertainty.holm([pair.comparison.p for pair in pairs])
+            adjusted = significance.holm([pair.comparison.p for pair in pairs])
             self._tables[whole.key, figure] = {
                 pair.first.key: replace(pair, comparisons=len(pairs), p_holm=float(p))
                 for pair, p in zip(pairs, adjusted, strict=True)
@@ -171,7 +171,7 @@ class Rows:
             return ()
         if not set(one.folds) & set(other.folds) or not set(one.seeds) & set(other.seeds):
             return ()
-        one, other = uncertainty.shared(one, other)
+        one, other = significance.shared(one, other)
         if one.keys != other.keys:  # two states of a database with one name
             return ()
         return tuple(
@@ -179,7 +179,7 @@ class Rows:
                 first=first,
                 second=second,
                 figure=figure,
-                comparison=uncertainty.compare(one, other, figure),
+                comparison=significance.compare(one, other, figure),
                 folds=one.folds,
                 seeds=one.seeds,
             )
@@ -263,7 +263,7 @@ def to_csv(pairs: Sequence[Pair]) -> str:
     rows: list[list[Value]] = []
     for pair in pairs:
         other, made = pair.second, pair.comparison
-        numbers = [made.difference, made.interval.low, made.interval.high, made.p, uncertainty.smallest_p(made.folds)]
+        numbers = [made.difference, made.interval.low, made.interval.high, made.p, significance.smallest_p(made.folds)]
         in_table = [pair.comparisons, exact(pair.p_holm)] if pair.p_holm is not None else [None, None]
         others = (other.model, other.ablation, other.selection, other.settings, pair.figure)
         rows.append(
