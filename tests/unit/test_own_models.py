@@ -242,17 +242,22 @@ def test_a_worker_with_another_version_of_the_package_refuses_its_trials_and_nam
 # ------------------------------------------------------------------ what a request makes of it
 
 
-def asked(folder, *words, database="synthetic"):
-    return check(parse([database, "--out", str(folder / "out"), "--model", f"{folder}/mine.py:Mine", *words]))
+@pytest.fixture
+def asked(tiny_manifest):
+    """Checks a sweep of the model in a folder, beside further words."""
+
+    def checked(folder, *words):
+        own = ["--out", str(folder / "out"), "--model", f"{folder}/mine.py:Mine"]
+        return check(parse([str(tiny_manifest), *own, *words]))
+
+    return checked
 
 
-def test_the_source_is_in_the_ids_of_trials_and_in_the_names_of_studies_and_not_in_those_of_sweeps(
-    tmp_path, tiny_manifest
-):
+def test_the_source_is_in_the_ids_of_trials_and_in_the_names_of_studies_and_not_in_those_of_sweeps(asked, tmp_path):
     write(tmp_path)
-    one = asked(tmp_path, "--trials", "1", database=str(tiny_manifest))
+    one = asked(tmp_path, "--trials", "1")
     (tmp_path / "mine.py").write_text(NETWORK + "# edited\n")
-    other = asked(tmp_path, "--trials", "1", database=str(tiny_manifest))
+    other = asked(tmp_path, "--trials", "1")
     assert one.name == other.name
     for first, second in zip(one.plan.studies, other.plan.studies, strict=True):
         assert first.name != second.name
@@ -265,7 +270,7 @@ def test_the_source_is_in_the_ids_of_trials_and_in_the_names_of_studies_and_not_
     assert source.digest == one.request.sources["Mine"] != other.request.sources["Mine"]
 
 
-def test_a_space_that_is_not_given_is_made_of_the_declared_ranges_and_said(tmp_path):
+def test_a_space_that_is_not_given_is_made_of_the_declared_ranges_and_said(asked, tmp_path):
     more = (
         '"wide": Hyperparameter(default=16, low=1, high=100, help=""), '
         '"narrow": Hyperparameter(default=0.5, low=0.0, high=1.0, help=""), '
@@ -289,7 +294,7 @@ def test_a_space_that_is_not_given_is_made_of_the_declared_ranges_and_said(tmp_p
     assert f"Mine is mine.py:Mine, source {sweep.request.sources['Mine']}" in said
 
 
-def test_a_space_file_searches_a_model_by_its_name(tmp_path):
+def test_a_space_file_searches_a_model_by_its_name(asked, tmp_path):
     write(tmp_path)
     own_models.get(f"{tmp_path}/mine.py:Mine")
     (tmp_path / "space.yaml").write_text("model: Mine\nsearch:\n  width: {choice: [2, 4]}\n")
@@ -300,7 +305,7 @@ def test_a_space_file_searches_a_model_by_its_name(tmp_path):
         asked(tmp_path, "--trials", "1", "--space", str(tmp_path / "space.yaml"))
 
 
-def test_a_setting_can_be_given_to_one_model_and_to_all(tmp_path):
+def test_a_setting_can_be_given_to_one_model_and_to_all(asked, tmp_path):
     write(tmp_path)
     words = ["time_frequency_transformer", "--set", "batch_size=16", "Mine.batch_size=4", "Mine.width=6", "channels=2"]
     sweep = asked(tmp_path, *words)
@@ -339,7 +344,7 @@ def test_what_cannot_be_built_is_refused_before_anything_starts_with_the_line_fo
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 
-def test_building_once_in_planning_leaves_the_random_state_alone(tmp_path):
+def test_building_once_in_planning_leaves_the_random_state_alone(asked, tmp_path):
     text = NETWORK.replace("        self.inner =", "        assert float(torch.zeros(1)) == 0\n        self.inner =")
     write(tmp_path, mine=f"import torch\n{text}")
     torch.manual_seed(3)
@@ -392,7 +397,7 @@ def words_of(manifest, folder, *more, name="s"):
 def done(tiny_manifest, tmp_path_factory):
     """A finished sweep of both ablations of a network in a file."""
     folder = write(tmp_path_factory.mktemp("own"))
-    assert sweep_command.main(words_of(tiny_manifest, folder, "--ablation", "all")) == 0
+    assert sweep_command.main(words_of(tiny_manifest, folder, "--ablation", "all", "--fold", "anna", "bert")) == 0
     return folder
 
 
@@ -435,7 +440,7 @@ def test_mlflow_names_the_source_of_every_run(done):
     client = MlflowClient(tracking_uri=f"sqlite:///{done / 'out' / '.tfser' / 'mlflow.db'}")
     experiments = [e.experiment_id for e in client.search_experiments(filter_string="name LIKE 'tfser/%'")]
     runs = client.search_runs(experiments, max_results=1000)
-    assert len(runs) == 2 + 8
+    assert len(runs) == 2 + 4
     assert {run.data.tags["tfser.source"] for run in runs} == {digest_of(done)}
     assert not any(run.outputs.model_outputs for run in runs if run.outputs), "no code of a person's own is logged"
 
