@@ -47,7 +47,7 @@ def few_draws():
     """Make the bootstrap draw little: its draws are tested elsewhere, and tables only have to show the result."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uncertainty, "intervals", functools.partial(uncertainty.intervals, draws=200))
-        patch.setattr(uncertainty, "compare", functools.partial(significance.compare, draws=200))
+        patch.setattr(significance, "compare", functools.partial(significance.compare, draws=200))
         yield
 
 
