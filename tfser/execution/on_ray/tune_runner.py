@@ -61,6 +61,8 @@ class RayTuneRunner:
         RequestError: the cluster cannot be reached.
     """
 
+    _sources: tuple[Source, ...] = ()
+
     def __init__(
         self,
         address: str | None,
@@ -144,8 +146,9 @@ class RayTuneRunner:
         per_gpu, self._cpus_per_gpu = self._cpus_per_gpu, None
         if per_gpu is None or not tasks:
             return
-        run = self._ray.remote(num_gpus=1, num_cpus=min(self.trial_cpus, per_gpu), max_retries=1)(worker.call)
-        asked = [run.remote(self._sources, self._pickled(gpu_share.probe, task)) for task in tasks]
+        run = self._ray.remote(num_gpus=1, num_cpus=min(self.trial_cpus, per_gpu), max_retries=1)
+        probe = self._task(run, gpu_share.probe)
+        asked = [probe(task) for task in tasks]
         try:
             probes = self._ray.get(asked, timeout=PROBE_S)
         except Exception as error:  # whatever the cluster or the GPU raises: the share can be had without it
@@ -167,17 +170,20 @@ class RayTuneRunner:
         if len(items) < 2:
             yield from map(function, items)
             return
-        remote, under_way = self._ray.remote(worker.call), deque[Any]()
+        task, under_way = self._task(self._ray.remote, function), deque[Any]()
         for item in items:
             if len(under_way) >= self._at_once:
                 yield self._answer(under_way.popleft())
-            under_way.append(remote.remote(self._sources, self._pickled(function, item)))
-        yield from (self._answer(task) for task in under_way)
+            under_way.append(task(item))
+        yield from (self._answer(one) for one in under_way)
 
-    def _pickled(self, function: Callable[[Any], Any], argument: Any) -> bytes:
-        """Return a call as bytes: a worker loads the sources before it unpickles what may need them."""
-        made: bytes = self._ray.cloudpickle.dumps((function, argument))
-        return made
+    def _task(self, remote: Callable[[Any], Any], function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Return what starts a function as a Ray task; a worker loads the sources before it unpickles the argument."""
+        if not self._sources:
+            start: Callable[[Any], Any] = remote(function).remote
+            return start
+        made, pickled = remote(worker.call), self._ray.cloudpickle.dumps
+        return lambda argument: made.remote(self._sources, pickled((function, argument)))
 
     def _answer(self, task: Any) -> Any:
         """Return what a task returned; raise an error that is for a person as it was."""
