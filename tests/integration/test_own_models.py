@@ -95,14 +95,16 @@ def cluster():
 
 
 @pytest.mark.full
-def test_two_nodes_train_it_and_an_error_of_a_trial_names_file_and_line(cluster, reference, tiny_manifest, tmp_path):
-    folder = files(tmp_path / "files")
-    asked = words(tiny_manifest, folder, tmp_path, "--address", cluster.address)
+def test_two_nodes_train_it_and_an_error_of_a_trial_names_file_and_line(cluster, tiny_manifest, tmp_path):
+    folder, more = files(tmp_path / "files"), ("--fold", "bert", "carl", "dora")
+    alone = tmp_path / "alone"
+    assert sweep_command.main(words(tiny_manifest, folder, alone, *more, "--in-process")) == 0
+    asked = words(tiny_manifest, folder, tmp_path, *more, "--address", cluster.address)
     done = driven(folder, asked, cluster.driver_environment())
     assert done.returncode == 0, done.stdout + done.stderr
     entries = [json.loads(path.read_text()) for path in (tmp_path / ".tfser" / "ledger").glob("*/*.json")]
     assert {entry["machine"]["node"] for entry in entries} == {node.id for node in cluster.workers}
-    assert tables_of(tmp_path / "s") == reference
+    assert tables_of(tmp_path / "s") == tables_of(alone / "s")
     broken = files(tmp_path / "broken")
     (broken / "late.py").write_text("ONE = 1.0\n\nraise RuntimeError('not in training')\n")
     text = (broken / "mine.py").read_text().replace("features=OWN,", "").replace('"halves": 8', '"n_mels": 16')
