@@ -292,8 +292,9 @@ def _describe(model: Mapping[str, Any]) -> None:
     console.print(head)
     console.print()
     console.print(_ablations(model))
+    console.print()
     if model["kind"] == "network":
-        console.print(f"\nParameters: with published settings, {model['emotions']} emotions.")
+        console.print(f"Parameters: with published settings, {model['emotions']} emotions.")
     console.print(f"Cost: of training per frame, a guess; {model['cost_relative_to']} is 1.")
     rows = model["hyperparameters"]
     console.print("\nSettings of the model (--set KEY=VALUE)\n")

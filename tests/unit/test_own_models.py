@@ -126,8 +126,8 @@ def test_errors_of_a_person_s_code_are_told_with_file_line_and_text(tmp_path):
     assert refused(tmp_path / "e", "import helper\nx = (\n", helper="y = [\n") == [
         "mine.py, line 2: '(' was never closed (`x = (`)"
     ], "what is not parsed imports nothing"
-    (said,) = refused(tmp_path / "f", NETWORK.replace("title=", "titel="))
-    assert "TypeError: Network.__init__() got an unexpected keyword argument 'titel'" in said
+    (said,) = refused(tmp_path / "f", NETWORK.replace("title=", "title_="))
+    assert "TypeError: Network.__init__() got an unexpected keyword argument 'title_'" in said
 
 
 def test_a_file_that_is_not_there_not_utf_8_or_behind_a_uri_is_refused(tmp_path, monkeypatch):
@@ -313,13 +313,13 @@ def test_a_setting_can_be_given_to_one_model_and_to_all(asked, tmp_path):
     assert (base["Mine"]["batch_size"], base["Mine"]["width"]) == (4, 6)
     assert base["time_frequency_transformer"]["batch_size"] == 16
     with pytest.raises(RequestError) as refusal:
-        asked(tmp_path, "--set", "Mine.widht=6", "Mein.width=6", "Mine.batch_size=x", "learnin_rate=1", "zzz=1")
+        asked(tmp_path, "--set", "Mine.widthh=6", "Mein.width=6", "Mine.batch_size=x", "learnin_rate=1", "zzz=1")
     assert sorted(refusal.value.problems) == [
         "--set Mein.width: model: no 'Mein'; there are Mine (did you mean 'Mine'?); "
         "before the dot stands one of --model",
         "--set Mine.batch_size: 'x' is not a whole number",
         "--set: no 'learnin_rate' (did you mean 'learning_rate'?); tfser models describe Mine lists them all",
-        "--set: no 'widht' (did you mean 'width'?); tfser models describe Mine lists them all",
+        "--set: no 'widthh' (did you mean 'width'?); tfser models describe Mine lists them all",
         "--set: no 'zzz'; tfser models describe Mine lists them all",
     ]
 
