@@ -111,7 +111,8 @@ def test_two_nodes_train_it_and_an_error_of_a_trial_names_file_and_line(cluster,
     (broken / "mine.py").write_text(text)
     asked = words(tiny_manifest, broken, tmp_path / "b", "--address", cluster.address)
     done = driven(broken, asked, cluster.driver_environment())
-    assert done.returncode == 1, done.stdout + done.stderr
+    assert "RuntimeError: not in training" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 1
     log = next((tmp_path / "b" / ".tfser" / "logs").glob("*.log")).read_text()
     assert f'File "{broken}/late.py", line 3, in <module>\n    raise RuntimeError' in log
 
