@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -179,19 +178,3 @@ def task(
         hyperparameters=tuple(sorted(values.items())),
     )
     return Task(spec=spec, pack=pack.path, storage=folder / "storage", limit_s=limit_s)
-
-
-class Hanging(Own):
-    """Never ends its fit where bert is tested, in C code that holds Python's lock."""
-
-    def fit(self, X: Any, y: Any, groups: Any = None) -> Own:  # noqa: N803
-        if "bert" not in groups:
-            sum(itertools.repeat(0))
-        return super().fit(X, y)
-
-
-def know_hanging() -> None:
-    """Let this process fit ``hanging``; what it imports must not count as its time."""
-    import skops.io  # noqa: F401
-
-    models.add(replace(own("hanging"), build=lambda ablation, settings, seed: Hanging()), "")

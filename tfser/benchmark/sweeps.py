@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,8 +26,9 @@ from tfser.execution.runner import Runner
 from tfser.execution.schedule import Schedule
 from tfser.execution.worker_usage import Usage
 from tfser.features.store import FeatureStore, audio_digests
-from tfser.models import NETWORKS, Estimator, add, of
-from tfser.planning import plan
+from tfser.models import NETWORKS, of
+from tfser.models.sources import Source
+from tfser.planning import own_models, plan
 from tfser.planning import request as planning_request
 from tfser.planning import settings as planning_settings
 from tfser.planning.settings import build_settings, extractor
@@ -36,25 +37,13 @@ from tfser.storage import temporary
 from tfser.storage.ledger import Ledger
 from tfser.storage.places import absolute
 from tfser.training.training import Training, TrialData
-from tfser.trial import TrialSpec, Value
+from tfser.trial import TrialSpec
 
 MODEL = next(iter(NETWORKS))
 SETTINGS = (("batch_size", "32"), ("channels", "16"))
 
-
-def _learns_nothing(ablation: str, settings: Mapping[str, Value], seed: int) -> Any:
-    from sklearn.dummy import DummyClassifier
-
-    return DummyClassifier()
-
-
-EMPTY = Estimator(name="empty", title="Empty", build=_learns_nothing)
-"""An estimator that costs nothing but a trial."""
-
-
-def know_empty() -> None:
-    """Let this process fit ``EMPTY``."""
-    add(EMPTY, "")
+EMPTY = Path(__file__).with_name("empty_estimator.py")
+"""An estimator that costs nothing but a trial, as a person would bring it."""
 
 
 def measure(scale: Scale) -> list[Figure]:
@@ -63,7 +52,7 @@ def measure(scale: Scale) -> list[Figure]:
     An empty trial of a network is in the ledger already; one of an estimator fits and scores a model that learns
     nothing, and commits its record.
     """
-    know_empty()
+    empty = own_models.get(f"{EMPTY}:EMPTY")
     figures = [_side_by_side(1 if scale.quick else 20, scale.repeats)]
     trials, seeds, each_s, repeats = (6, 1, 0.2, scale.repeats) if scale.quick else (300, 10, 10.0, 1)
     with temporary.Folder("benchmark") as name:
@@ -76,18 +65,18 @@ def measure(scale: Scale) -> list[Figure]:
         fits = 4 * (2 if scale.quick else 250)
         bare_fits: list[float] = []
         our_fits: list[float] = []
-        _run(InProcessRunner(), corpus, _empty_fits(corpus, fits // 4, "alone", bare_fits, scale.repeats))
+        _run(InProcessRunner(), corpus, _empty_fits(corpus, empty, fits // 4, "alone", bare_fits, scale.repeats))
         shares: list[float] = []
         _run(InProcessRunner(), corpus, _empty(specs, bare, scale.repeats))
         busy = _busy(corpus, seeds, each_s, shares, repeats)
-        runner = RayTuneRunner(None, trial_gpus=0.0, workers=2, setup=know_empty, say=lambda text: None)
+        runner = RayTuneRunner(None, trial_gpus=0.0, workers=2, sources=[empty], say=lambda text: None)
         try:
             if scale.quick:
-                ray_fits = _empty_fits(corpus, fits // 4, "ray", our_fits, scale.repeats)
+                ray_fits = _empty_fits(corpus, empty, fits // 4, "ray", our_fits, scale.repeats)
                 _run(runner, corpus, [*_empty(specs, ours, scale.repeats), *ray_fits, *busy])
             else:  # the workers' start counts, as in a sweep
                 _run(runner, corpus, _empty([*specs], ours, scale.repeats))
-                _run(runner, corpus, _empty_fits(corpus, fits // 4, "ray", our_fits, scale.repeats))
+                _run(runner, corpus, _empty_fits(corpus, empty, fits // 4, "ray", our_fits, scale.repeats))
                 _run(runner, corpus, busy)
         finally:
             runner.close()
@@ -108,7 +97,9 @@ def _empty(specs: Sequence[TrialSpec], into: list[float], repeats: int) -> list[
     return [_Phase(_Empty(specs), "empty", ended) for _ in range(repeats)]
 
 
-def _empty_fits(corpus: _Corpus, seeds: int, storage: str, into: list[float], repeats: int) -> list[_Phase]:
+def _empty_fits(
+    corpus: _Corpus, empty: Source, seeds: int, storage: str, into: list[float], repeats: int
+) -> list[_Phase]:
     """Prepare estimators that learn nothing, to measure milliseconds per trial from first start to last end."""
 
     def ended(usage: Usage) -> None:
@@ -117,7 +108,7 @@ def _empty_fits(corpus: _Corpus, seeds: int, storage: str, into: list[float], re
         into.append(1000 * (usage.last - usage.first) / (4 * seeds))
 
     names = [f"{storage}{number}" for number in range(repeats)]
-    return [_Phase(_schedule(corpus, None, seeds, name, EMPTY.name), name, ended) for name in names]
+    return [_Phase(_schedule(corpus, None, seeds, name, empty), name, ended) for name in names]
 
 
 def _busy(corpus: _Corpus, seeds: int, each_s: float, into: list[float], repeats: int) -> list[_Phase]:
@@ -214,10 +205,15 @@ class _Corpus:
         self.folder, self.database = folder, load(str(manifest), None)
         self.digests = audio_digests(self.database)
 
-    def plan(self, epochs: int | None, seeds: int, model: str = MODEL) -> plan.Plan:
-        """Plan one final trial per speaker and seed."""
-        fixed = SETTINGS if model == MODEL else ()
-        request = planning_request.Request(models=(model,), epochs=epochs, seeds=seeds, fixed=fixed)
+    def plan(self, epochs: int | None, seeds: int, own: Source | None = None) -> plan.Plan:
+        """Plan one final trial per speaker and seed, of ``MODEL`` or of another source."""
+        request = planning_request.Request(
+            models=(own.name if own else MODEL,),
+            sources={own.name: own.digest} if own else {},
+            epochs=epochs,
+            seeds=seeds,
+            fixed=() if own else SETTINGS,
+        )
         return plan.make(request, [self.database], lambda d: d.digest(self.digests), {})
 
     def task(self, spec: TrialSpec, storage: str) -> Task:
@@ -316,5 +312,5 @@ def _run(runner: Runner, corpus: _Corpus, phases: Sequence[_Phase]) -> None:
     runner.run(together, together.task)
 
 
-def _schedule(corpus: _Corpus, epochs: int | None, seeds: int, storage: str, model: str = MODEL) -> Schedule:
-    return Schedule(corpus.plan(epochs, seeds, model), Ledger(corpus.folder / storage / "ledger"), None)
+def _schedule(corpus: _Corpus, epochs: int | None, seeds: int, storage: str, own: Source | None = None) -> Schedule:
+    return Schedule(corpus.plan(epochs, seeds, own), Ledger(corpus.folder / storage / "ledger"), None)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, fields, replace
 from tfser.errors import RequestError
 from tfser.evaluation import leaky_protocols
 from tfser.features.standardise import TRANSDUCTIVE
-from tfser.models import MODELS, Network
+from tfser.models import MODELS, Network, of
 from tfser.planning.configuration import Configuration
+from tfser.planning.own_models import asked as asked_model
 from tfser.planning.plan import Plan, Study
 from tfser.planning.settings import extractor, hyperparameters
 from tfser.trial import LEAKS, Leak, Purpose, TrialSpec, Value
@@ -110,7 +111,7 @@ class Leaks:
     def plan(self) -> Plan:
         """Every study, each once, as a plan."""
         studies = {study.configuration: study for row in self.rows for study in row.studies}
-        model = MODELS[self.configuration.model]
+        model = of(self.configuration)
         features = tuple(dict.fromkeys(extractor(model, study.base) for study in studies.values()))
         return Plan(
             configurations=tuple(studies),
@@ -225,7 +226,7 @@ def _settings(study: Study) -> tuple[tuple[Mapping[str, Value], ...], str]:
         if values not in once:
             once.append(values)
     c = study.configuration
-    problems = [problem for values in once for problem in MODELS[c.model].problems(c.ablation, values)]
+    problems = [problem for values in once for problem in asked_model(of(c), c.ablation, values)]
     if problems:
         source = f"{study.space.source}: " if study.space else ""
         raise RequestError(

@@ -27,7 +27,7 @@ from tfser.leaks.plan import (
     Leaks,
     left_out,
 )
-from tfser.models import MODELS, Network
+from tfser.models import Network, of
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings import published_settings
 from tfser.record import Entry, Failure, Record
@@ -180,7 +180,7 @@ def table(leaks: Leaks, measured: list[Measured]) -> Table:
     c = leaks.configuration
     return Table(
         name=label("leaks", c.database, c.protocol, c.model, c.ablation),
-        title=f"What leaks are worth: {MODELS[c.model].title} {c.ablation} on {c.database}, in percent",
+        title=f"What leaks are worth: {of(c).title} {c.ablation} on {c.database}, in percent",
         database=c.database,
         columns=_columns(),
         rows=tuple(_row(one, measured[0], leaks) for one in measured),
@@ -198,7 +198,7 @@ def titles(c: Configuration) -> dict[str, str]:
         PER_SPEAKER: f"standardisation per speaker{TRANSDUCTIVE}",
         RANDOM_SPLIT: "random split over utterances",
         TOGETHER: "epoch, hyperparameters, standardisation and split together"
-        if isinstance(MODELS[c.model], Network)
+        if isinstance(of(c), Network)
         else "hyperparameters and split together",
     }
 
@@ -244,7 +244,7 @@ def _row(one: Measured, honest: Measured, leaks: Leaks) -> Row:
         "protocol": c.protocol_name if one.row.paired else RANDOM_SPLIT,
         "model": c.model,
         "ablation": c.ablation,
-        "epochs": leaks.epochs if isinstance(MODELS[c.model], Network) else None,
+        "epochs": leaks.epochs if isinstance(of(c), Network) else None,
         "settings_tried": len(one.row.studies),
         "folds_done": done,
         "folds_total": c.folds_total,
@@ -305,6 +305,8 @@ def _notes(leaks: Leaks, measured: list[Measured]) -> list[str]:
         said.append(
             f"{c.database}: speaker-independent at best, not text-independent; the same texts recur for every speaker."
         )
+    if leaks.configuration.source:
+        said.append(notes.of_source(leaks.configuration, of(leaks.configuration).title))
     said += [notes.AVERAGING, *(f"{titles(c)[name]}: {_sentence(name, leaks)}" for name in named)]
     if PER_SPEAKER in named or c.transductive:
         said.append(notes.TRANSDUCTIVE)
@@ -357,7 +359,7 @@ def _sentence(name: str, leaks: Leaks) -> str:
         TOGETHER: f"random split, standardisation over every utterance, and the best of {count} settings x {epochs} "
         "epochs per fold.",
     }
-    if not isinstance(MODELS[c.model], Network):
+    if not isinstance(of(c), Network):
         said[HONEST] = f"{setting}; nothing chosen on data."
         said[TOGETHER] = f"random split, and the best of {count} settings per fold."
     return said[name]
