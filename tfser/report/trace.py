@@ -172,7 +172,8 @@ def repeat(
     words += ["--fold", spec.fold, "--model", model, "--ablation", spec.ablation, "--seeds", str(spec.seed + 1)]
     words += ["--selection", "oracle"] if spec.purpose == "oracle" else []
     words += ["--trials", "0"]
-    words += [] if isinstance(MODELS[spec.model], Estimator) else ["--epochs", str(spec.epochs)]
+    fitted = own.kind == "estimator" if own is not None else isinstance(MODELS.get(spec.model), Estimator)
+    words += [] if fitted else ["--epochs", str(spec.epochs)]
     words += ["--set", *(f"{name}={text}" for name, text in settings.items())] if settings else []
     return shlex.join([*words, "--out", out])
 
