@@ -21,7 +21,10 @@ COMMANDS = {
         "what a finished model attends to in an utterance, as figures and numbers",
     ),
     "databases": ("tfser.databases.command", "what is known, what is on disk, what is wrong with it"),
-    "models": ("tfser.models_command", "what can be trained: every model, ablation and hyperparameter"),
+    "models": (
+        "tfser.models_command",
+        "what can be trained, with every hyperparameter; a file to begin your own",
+    ),
     "doctor": ("tfser.doctor.command", "what this machine or cluster can run, and what is unsafe about it"),
     "benchmark": ("tfser.benchmark.command", "performance figures, as ratios measured in one run"),
 }

@@ -138,7 +138,10 @@ def _repeated(collected: Sequence[Results], word: str) -> str:
     if entry.spec is None:
         reason = "it failed, and its run holds no settings; --retry-failed after its sweep's command trains it again"
         raise RequestError(f"trial {entry.trial_id}", [reason])
-    return trace.repeat(entry.spec, command=results.command, incomplete=not configuration.complete) + "\n"
+    made = trace.repeat(
+        entry.spec, command=results.command, incomplete=not configuration.complete, own=configuration.own
+    )
+    return made + "\n"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command ``python -m tfser.models list | describe NAME``: what can be trained, and with which settings.
+"""The command ``python -m tfser.models list | describe NAME | new FILE.py``: what can be trained, and how to add to it.
 
 Everything that it says comes from what a model declares and from the settings that all models share.
 """
@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from tfser.errors import RequestError, unknown
 from tfser.features.log_mel import FrontEnd
-from tfser.models import MODELS, Network
+from tfser.models import BUILT_IN, MODELS, Model, Network, sources, templates
+from tfser.models.sources import Source
+from tfser.planning import own_models
 from tfser.planning.request import MOST_EPOCHS
-from tfser.planning.settings import build_settings, hyperparameters, published_settings
+from tfser.planning.settings import build_settings, extractor, hyperparameters, published_settings
 from tfser.report import published
 from tfser.report.tables.ablation import part_title
 from tfser.text.streams import take_any_text
+from tfser.text.typed import typed_path
 from tfser.trial import Hyperparameter, Value
 
 EMOTIONS = 4
@@ -37,18 +41,23 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="python -m tfser.models",
-        description="List the models that can be trained, or describe one with all its settings.",
+        description="List the models that can be trained, describe one with all its settings, or begin your own.",
     )
     commands = p.add_subparsers(dest="command", required=True)
-    every = commands.add_parser("list", allow_abbrev=False, help="every model with its ablations and its size")
+    every = commands.add_parser(
+        "list", allow_abbrev=False, help="every model that is built in or installed, with its ablations and its size"
+    )
     one = commands.add_parser(
         "describe",
         allow_abbrev=False,
         help="ablations, features, cost, and every hyperparameter with default, legal values and meaning",
     )
-    one.add_argument("name", metavar="NAME", help="a name that list prints")
+    one.add_argument("name", metavar="NAME", help="a name that list prints, or FILE.py:NAME")
     for command in (every, one):
         command.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    new = commands.add_parser("new", allow_abbrev=False, help="write the file of a model of your own; it runs at once")
+    new.add_argument("file", type=typed_path, metavar="FILE.py", help="a new file; one that is there stays as it is")
+    new.add_argument("--estimator", action="store_true", help="an estimator of scikit-learn's kind, not a network")
     return p
 
 
@@ -61,14 +70,13 @@ def main(argv: list[str] | None = None) -> int:
     take_any_text()
     arguments = parser().parse_args(argv)
     try:
-        networks = {name: model for name, model in MODELS.items() if isinstance(model, Network)}
-        if arguments.command == "describe" and arguments.name not in networks:
-            raise RequestError("NAME", [unknown("NAME", arguments.name, networks)])
-        if arguments.command == "list":
-            models = [in_short(model) for model in networks.values()]
+        if arguments.command == "new":
+            _new(arguments.file, estimator=arguments.estimator)
+        elif arguments.command == "list":
+            models = _every()
             print(json.dumps(models)) if arguments.json else _list(models)
         else:
-            model = in_full(networks[arguments.name])
+            model = in_full(*_named(arguments.name))
             print(json.dumps(model)) if arguments.json else _describe(model)
     except RequestError as error:
         print(error, file=sys.stderr)
@@ -78,29 +86,96 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def in_short(model: Network) -> dict[str, Any]:
-    """Return what ``list`` says of a model, as JSON values."""
+def _new(file: Path, *, estimator: bool) -> None:
+    """Write a template, and say what to type next."""
+    name = templates.write(file, estimator=estimator)
+    kind = "estimator" if estimator else "network"
+    print(f"Wrote {file} with the {kind} {name}. Change what its comments point at. It runs as it is:\n")
+    print(f"  tfser sweep synthetic --model {shlex.quote(f'{file}:{name}')}\n")
+    print(f"tfser models describe {shlex.quote(f'{file}:{name}')} lists its settings.")
+
+
+def _named(typed: str) -> tuple[Model, Source | None]:
+    """Return the model that a person named, and where it comes from if it is not built in.
+
+    Raises:
+        RequestError: there is none, or it cannot be read.
+    """
+    built_in = [model.name for model in BUILT_IN]
+    if typed in built_in:
+        return MODELS[typed], None
+    if not sources.is_file(typed) and typed not in sources.installed():
+        if typed in MODELS:  # named in this process before
+            return MODELS[typed], None
+        raise RequestError("NAME", [unknown("NAME", typed, sources.names())])
+    source = own_models.get(typed)
+    model = MODELS[source.name]
+    for ablation in model.ablations:
+        if found := own_models.build_problems(model, ablation, published_settings(model.name)):
+            raise RequestError(typed, [f"{ablation}: {problem}" for problem in found])
+    return model, source
+
+
+def _every() -> list[dict[str, Any]]:
+    """Return what ``list`` says of every model; one that is installed and cannot be read says why."""
+    said = [in_short(model) for model in MODELS.values()]
+    for name in sources.installed():
+        try:
+            said.append(in_short(*_named(name)))
+        except RequestError as error:
+            said.append({"name": name, "problem": "; ".join(error.problems)})
+    return list({one["name"]: one for one in said}.values())
+
+
+def in_short(model: Model, source: Source | None = None) -> dict[str, Any]:
+    """Return what ``list`` says of a model, as JSON values.
+
+    Args:
+        model: the model.
+        source: of a model that is not built in.
+    """
     return {
         "name": model.name,
         "title": model.title,
         "paper": model.paper,
+        "kind": _kind(model),
         "ablations": list(model.ablations),
         "parameters": parameters(model, model.ablations[0]),
+        "from": _origin(source),
+        "source": source.digest if source else None,
     }
 
 
-def in_full(model: Network) -> dict[str, Any]:
-    """Return what ``describe`` says of a model, as JSON values; a published value is null where the paper is silent."""
+def _kind(model: Model) -> str:
+    return "network" if isinstance(model, Network) else "estimator"
+
+
+def _origin(source: Source | None) -> str:
+    """Return where a model comes from, in words."""
+    if source is None:
+        return "built in"
+    return f"{source.package.distribution} {source.package.version}" if source.package else source.typed
+
+
+def in_full(model: Model, source: Source | None = None) -> dict[str, Any]:
+    """Return what ``describe`` says of a model, as JSON values; a published value is null where the paper is silent.
+
+    Args:
+        model: the model.
+        source: of a model that is not built in.
+    """
     first = next(iter(MODELS.values()))
     unit = first.cost.get(first.ablations[0], 1.0)
-    settings = published_settings(model.name)
-    epochs = Hyperparameter(default=model.epochs, low=1, high=MOST_EPOCHS, help="passes over the training segments")
+    seen = model.attention.ablations if isinstance(model, Network) and model.attention is not None else ()
     return {
         "name": model.name,
         "title": model.title,
         "paper": model.paper,
         "paper_title": published.load().papers.get(model.paper or ""),
-        "features": {"name": model.features, **asdict(FrontEnd.of(settings))},
+        "kind": _kind(model),
+        "from": _origin(source),
+        "source": source.digest if source else None,
+        "features": _features(model),
         "emotions": EMOTIONS,
         "cost_relative_to": f"{first.title} {first.ablations[0]}",
         "ablations": [
@@ -109,11 +184,11 @@ def in_full(model: Network) -> dict[str, Any]:
                 "parameters": parameters(model, ablation),
                 "cost": model.cost.get(ablation, 1.0) / unit,
                 "parts": dict(model.parts.get(ablation, {})),
-                "attention_maps": model.attention is not None and ablation in model.attention.ablations,
+                "attention_maps": ablation in seen,
             }
             for ablation in model.ablations
         ],
-        "epochs": _setting(model, "epochs", epochs, model.published_epochs),
+        "epochs": _epochs(model),
         "hyperparameters": [
             {**_setting(model, name, h, _published(model, name, h)), "own": name in model.hyperparameters}
             for name, h in _in_order(model).items()
@@ -121,13 +196,35 @@ def in_full(model: Network) -> dict[str, Any]:
     }
 
 
-def _in_order(model: Network) -> dict[str, Hyperparameter]:
+def _features(model: Model) -> dict[str, Any]:
+    """Return what a model reads with its default settings, as JSON values."""
+    reads, features = extractor(model, settings := published_settings(model.name)), model.feature_set
+    return {
+        "name": features.name,
+        "meaning": features.meaning,
+        "channels": reads.channels,
+        "bands": reads.bands,
+        "vector": reads.vector,
+        **(asdict(reads) if isinstance(reads, FrontEnd) else {}),
+        **{name: settings[name] for name in features.hyperparameters},
+    }
+
+
+def _epochs(model: Model) -> dict[str, Any] | None:
+    """Return the epochs as a setting; ``None`` for an estimator, which has none."""
+    if not isinstance(model, Network):
+        return None
+    epochs = Hyperparameter(default=model.epochs, low=1, high=MOST_EPOCHS, help="passes over the training segments")
+    return _setting(model, "epochs", epochs, model.published_epochs)
+
+
+def _in_order(model: Model) -> dict[str, Hyperparameter]:
     """Return every setting, the model's own first."""
     every = hyperparameters(model.name)
     return {name: every[name] for name in (*model.hyperparameters, *every)}
 
 
-def _published(model: Network, name: str, hyperparameter: Hyperparameter) -> Value | None:
+def _published(model: Model, name: str, hyperparameter: Hyperparameter) -> Value | None:
     """Return the paper's value of a setting; ``None`` where there is none."""
     if model.paper is None or name in model.ours:
         return None
@@ -136,7 +233,7 @@ def _published(model: Network, name: str, hyperparameter: Hyperparameter) -> Val
     return hyperparameter.default if name in model.hyperparameters else None
 
 
-def _setting(model: Network, name: str, hyperparameter: Hyperparameter, printed: Value | None) -> dict[str, Any]:
+def _setting(model: Model, name: str, hyperparameter: Hyperparameter, printed: Value | None) -> dict[str, Any]:
     silent = model.paper is not None and printed is None
     return {
         "name": name,
@@ -150,26 +247,39 @@ def _setting(model: Network, name: str, hyperparameter: Hyperparameter, printed:
     }
 
 
-def parameters(model: Network, ablation: str) -> int:
-    """Count the trained numbers of an ablation with published settings, without allocating them."""
-    with torch.device("meta"):
-        module = model.build(ablation, build_settings(model, published_settings(model.name)), EMOTIONS)
-    return sum(parameter.numel() for parameter in module.parameters())
+def parameters(model: Model, ablation: str) -> int | None:
+    """Count the trained numbers of an ablation with published settings; ``None`` for an estimator, which has none."""
+    if not isinstance(model, Network):
+        return None
+    settings = build_settings(model, published_settings(model.name))
+    module: Any = own_models.built(model, ablation, settings)  # without allocating them where that works
+    return int(sum(parameter.numel() for parameter in module.parameters()))
 
 
 def _list(models: list[dict[str, Any]]) -> None:
     console, table = _console(), Table(box=None, pad_edge=False)
-    for title in ("name", "title", "paper", "ablations"):
+    own = any(model.get("source") for model in models)
+    for title in ("name", "title", *(["from"] if own else []), "paper", "ablations"):
         table.add_column(title, overflow="fold", no_wrap=title == "name")
     table.add_column("parameters", justify="right")
     for model in models:
-        ablations = ", ".join(model["ablations"])
-        table.add_row(model["name"], model["title"], model["paper"] or "", ablations, f"{model['parameters']:,}")
+        if "problem" in model:
+            continue
+        origin = f"{model['from']}, source {model['source']}" if model["source"] else model["from"]
+        words = (model["name"], model["title"], *([origin] if own else []), model["paper"] or "")
+        table.add_row(*words, ", ".join(model["ablations"]), _count(model["parameters"]))
     console.print(table)
     console.print(
         f"\nParameters are those of the full model (named first) with published settings, {EMOTIONS} emotions."
     )
-    console.print("describe NAME gives every hyperparameter, the features and the cost.")
+    console.print("describe NAME gives every hyperparameter, the features and the cost; new FILE.py begins your own.")
+    for model in models:
+        if "problem" in model:
+            console.print(f"{model['name']} cannot be trained: {model['problem']}")
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
 
 
 def _describe(model: Mapping[str, Any]) -> None:
@@ -182,14 +292,16 @@ def _describe(model: Mapping[str, Any]) -> None:
     console.print(head)
     console.print()
     console.print(_ablations(model))
-    console.print(f"\nParameters: with published settings, {model['emotions']} emotions.")
+    console.print()
+    if model["kind"] == "network":
+        console.print(f"Parameters: with published settings, {model['emotions']} emotions.")
     console.print(f"Cost: of training per frame, a guess; {model['cost_relative_to']} is 1.")
     rows = model["hyperparameters"]
     console.print("\nSettings of the model (--set KEY=VALUE)\n")
     console.print(_settings([row for row in rows if row["own"]]))
-    console.print("\nSettings of front end and training\n")
+    console.print("\nSettings of features and training\n")
     console.print(_settings([row for row in rows if not row["own"]]))
-    ours = [row for row in (model["epochs"], *rows) if row["ours"]]
+    ours = [row for row in (model["epochs"], *rows) if row and row["ours"]]
     if ours:
         console.print("\nOurs, because the paper is silent")
     for why in dict.fromkeys(row["ours"] for row in ours):
@@ -198,30 +310,46 @@ def _describe(model: Mapping[str, Any]) -> None:
 
 def _head(model: Mapping[str, Any]) -> dict[str, str]:
     read, epochs = model["features"], model["epochs"]
-    window, hop = (1000 * read[name] / read["rate_hz"] for name in ("window", "hop"))
-    features = (
-        f"{read['name']}: {read['rate_hz']} Hz, window {window:g} ms, hop {hop:g} ms, FFT of {read['n_fft']}, "
-        f"{read['n_mels']} mel bands, pre-emphasis {read['preemphasis']:g}"
-    )
     seen = [ablation["name"] for ablation in model["ablations"] if ablation["attention_maps"]]
     return {
         "name": model["name"],
         "title": model["title"],
         "paper": f"{model['paper']}: {model['paper_title'] or 'not in published.yaml'}" if model["paper"] else "none",
-        "features": features,
-        "epochs": f"{epochs['default']}" + (f" (ours: {epochs['ours']})" if epochs["ours"] else ""),
+        "kind": model["kind"],
+        "from": f"{model['from']}, source {model['source']}" if model["source"] else model["from"],
+        "features": _features_in_words(read),
+        **({"epochs": _epochs_in_words(epochs)} if epochs else {}),
         "attention maps": f"of {', '.join(seen)}" if seen else "none",
     }
+
+
+def _epochs_in_words(epochs: Mapping[str, Any]) -> str:
+    return f"{epochs['default']}" + (f" (ours: {epochs['ours']})" if epochs["ours"] else "")
+
+
+def _features_in_words(read: Mapping[str, Any]) -> str:
+    """Return the features with their default settings."""
+    if "n_mels" in read and "n_fft" in read:
+        window, hop = (1000 * read[name] / read["rate_hz"] for name in ("window", "hop"))
+        return (
+            f"{read['name']}: {read['rate_hz']} Hz, window {window:g} ms, hop {hop:g} ms, FFT of {read['n_fft']}, "
+            f"{read['n_mels']} mel bands, pre-emphasis {read['preemphasis']:g}"
+        )
+    told = ("name", "meaning", "channels", "bands", "vector")
+    settings = "".join(f", {name} {value}" for name, value in read.items() if name not in told)
+    per = "one vector per utterance" if read["vector"] else "a row per frame"
+    return f"{read['name']}: {read['meaning']}; {per}, {read['channels']} x {read['bands']} values{settings}"
 
 
 def _ablations(model: Mapping[str, Any]) -> Table:
     parts = dict.fromkeys(part for ablation in model["ablations"] for part in ablation["parts"])
     table = Table("ablation", *map(part_title, parts), box=None, pad_edge=False)
-    for title in ("parameters", "cost"):
+    for title in ("parameters", "cost") if model["kind"] == "network" else ("cost",):
         table.add_column(title, justify="right")
     for ablation in model["ablations"]:
-        has = ("yes" if ablation["parts"].get(part) else "no" for part in parts)
-        table.add_row(ablation["name"], *has, f"{ablation['parameters']:,}", f"{ablation['cost']:g}")
+        has = ["yes" if ablation["parts"].get(part) else "no" for part in parts]
+        count = [_count(ablation["parameters"])] if model["kind"] == "network" else []
+        table.add_row(ablation["name"], *has, *count, f"{ablation['cost']:g}")
     return table
 
 

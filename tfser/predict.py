@@ -21,6 +21,7 @@ from tfser.features.log_mel import FrontEnd
 from tfser.final_models import find
 from tfser.final_models.estimator import FinalEstimator, scored
 from tfser.final_models.model import FinalModel, Scored, read
+from tfser.models import isolated
 from tfser.record import Record
 from tfser.text.streams import take_any_text, takes
 from tfser.text.typed import typed_path
@@ -136,6 +137,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TfserError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 1
+    except Exception as error:
+        if (said := isolated.said(error)) is None:
+            raise
+        print(f"{said}: the model cannot be run here", file=sys.stderr)
+        return 1
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -143,8 +149,13 @@ def _run(arguments: argparse.Namespace) -> int:
     place = find.source(arguments)
     model = None
     try:
-        record = find.find(arguments.run, place, find.narrowed(arguments))
+        own = find.own_model(arguments)
+        record = find.find(arguments.run, place, find.narrowed(arguments, own))
+        find.check_source(record, own)
         model = find.load(record, place.ledger)
+        if arguments.log_model and record.spec.source:
+            why = "a server would have to run the code of a model that is not built in, and MLflow keeps none"
+            problems.append(f"--log-model: {why}; use tfser predict with --model FILE.py:{record.spec.model}")
     except RequestError as error:
         problems += _flat(error)
     if isinstance(model, FinalEstimator) and arguments.segments:

@@ -2,11 +2,15 @@
 
 import doctest
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.clusters import environment
+from tfser.features.sets import FEATURE_SETS
 
 ROOT = Path(__file__).parents[2]
 DECIMAL = r"\d+\.\d+"
@@ -77,3 +81,19 @@ def test_the_example_for_notebooks_prints_what_the_page_shows(tmp_path, monkeypa
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     done = doctest.DocTestRunner(Near(), optionflags=options).run(example, out=said.append)
     assert done.failed == 0, "".join(said)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("section", ["A network", "An estimator"])
+def test_the_commands_that_add_a_model_run_as_the_page_shows_them(section, tmp_path):
+    if section == "An estimator" and "functionals" not in FEATURE_SETS:
+        pytest.skip("there is no feature set functionals yet")
+    page = (ROOT / "docs" / "add-a-model.md").read_text(encoding="utf-8")
+    part = page.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    commands = re.findall(r"^\$ tfser (.*)$", part, re.MULTILINE)
+    assert len(commands) >= 4
+    for command in commands:
+        call = [sys.executable, "-m", "tfser", *shlex.split(command)]
+        done = subprocess.run(call, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    assert len(list((tmp_path / "results").glob("*/comparison.md"))) == sum(c.startswith("sweep") for c in commands)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.helpers.estimators import SVM, known
 from tests.helpers.sweeps import SPACE, arguments, read, runs_of
 from tests.helpers.tiny import write_tiny
 from tfser.execution import task
@@ -34,14 +35,35 @@ def decisions(folder, *more):
     return tried, final.spec.settings, final.spec.epochs, final.weights_sha256, final.scores.uar
 
 
-def pair(tmp_path, *more):
+def decisions_of_an_estimator(folder, *more):
+    """The same of a search for an estimator; instead of its weights, the probabilities of the test utterances."""
+    space = folder / "space.yaml"
+    space.write_text("model: tiny_svm\nsearch:\n  c: {float: [1.0e-3, 1.0e+3], scale: log}\n")
+    words = [str(folder / "tiny.csv"), "--out", str(folder / "out"), "--in-process", "--model", "tiny_svm"]
+    search = ["--trials", "7", "--space", str(space), "--fold", "carl", "--name", "s"]
+    assert command.main([*words, *search, *more]) == 0
+    ledger = Ledger(folder / "out" / ".tfser" / "ledger")
+    records = sorted((ledger.get(i) for i in ledger.ids()), key=lambda r: r.started_unix)
+    searched = [r for r in records if r.spec.purpose == "search"]
+    tried = [(r.spec.settings, r.spec.validation, r.validation_uar, r.scores.utterances) for r in searched]
+    (final,) = (r for r in records if r.spec.purpose != "search")
+    return (
+        tried,
+        final.spec.settings,
+        final.known_sound,
+        [(u.id, u.p) for u in final.scores.utterances],
+        final.scores.uar,
+    )
+
+
+def pair(tmp_path, *more, decide=decisions):
     """The decisions with honest labels, and with those of the test speaker permuted."""
     found = []
     for name in ("honest", "permuted"):
         manifest = write_tiny(tmp_path / name)
         if name == "permuted":
             permute_labels_of("carl", manifest)
-        found.append(decisions(tmp_path / name, *more))
+        found.append(decide(tmp_path / name, *more))
     return found
 
 
@@ -60,6 +82,31 @@ def test_permuting_the_test_speakers_labels_changes_no_setting_no_epoch_and_no_w
     honest, permuted = pair(tmp_path, *more)
     assert honest[:4] == permuted[:4]
     assert honest[4] != permuted[4], "the permuted labels have to show in the test score, else this test shows nothing"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [(), pytest.param(("--selection", "global"), marks=pytest.mark.full)],
+    ids=lambda m: " ".join(m) or "nested",
+)
+def test_permuting_the_test_speakers_labels_changes_no_setting_and_no_fit_of_an_estimator(tmp_path, more):
+    with known(SVM):
+        honest, permuted = pair(tmp_path, *more, decide=decisions_of_an_estimator)
+    assert honest[:4] == permuted[:4]
+    assert honest[4] != permuted[4], "the permuted labels have to show in the test score, else this test shows nothing"
+
+
+def test_an_estimators_training_side_that_holds_the_test_speaker_is_caught_by_that_test(tmp_path, monkeypatch):
+    def leaky(pack, spec):
+        from tfser.evaluation import folds
+
+        train, scored = folds.split(pack.utterances, spec.protocol, spec.fold, spec.validation)
+        return train + [i for i, u in enumerate(pack.utterances) if u.speaker == spec.fold], scored
+
+    monkeypatch.setattr(task, "sides", leaky)
+    with known(SVM):
+        honest, permuted = pair(tmp_path, decide=decisions_of_an_estimator)
+    assert honest[3] != permuted[3]
 
 
 @pytest.mark.full

@@ -14,6 +14,7 @@ import torchaudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.helpers.features import numpy_log_mel
 from tests.helpers.tiny import write_tiny
 from tfser.audio.files import Waveform
 from tfser.databases import load
@@ -22,31 +23,12 @@ from tfser.databases.reader import harmful
 from tfser.errors import RequestError
 from tfser.evaluation import folds
 from tfser.features import store as features_store
-from tfser.features.log_mel import FLOOR, LARGEST_TERM, FrontEnd, _resampler, log_mel, rate_ratio
+from tfser.features.log_mel import LARGEST_TERM, FrontEnd, _resampler, log_mel, rate_ratio
 from tfser.features.pack import Pack
 from tfser.features.segments import segment_frames
 from tfser.features.store import FeatureStore, audio_digests
 from tfser.storage import places
 from tfser.training.determinism import settled
-
-
-def numpy_log_mel(samples, front_end, dtype=np.float64):
-    """The front end of method section 2, from its definition, in NumPy alone."""
-    x = samples.astype(dtype)
-    if front_end.preemphasis:
-        x = np.concatenate([x[:1], x[1:] - dtype(front_end.preemphasis) * x[:-1]])
-    window = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(front_end.window) / front_end.window)
-    left = (front_end.n_fft - front_end.window) // 2
-    padded = np.pad(window, (left, front_end.n_fft - front_end.window - left)).astype(dtype)
-    count = 1 + (len(x) - front_end.n_fft) // front_end.hop
-    frames = np.stack([x[i * front_end.hop : i * front_end.hop + front_end.n_fft] for i in range(count)])
-    power = np.abs(np.fft.rfft(frames * padded, axis=1)) ** 2
-    mel = lambda hz: 2595 * np.log10(1 + hz / 700)  # noqa: E731
-    edges = 700 * (10 ** (np.linspace(mel(0), mel(front_end.rate_hz / 2), front_end.n_mels + 2) / 2595) - 1)
-    edges, hz = edges.astype(dtype), np.linspace(0, front_end.rate_hz / 2, front_end.n_fft // 2 + 1, dtype=dtype)
-    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    bank = np.maximum(0, np.minimum((hz - low) / (centre - low), (high - hz) / (high - centre)))
-    return np.log(power @ bank.T + dtype(FLOOR))
 
 
 @pytest.mark.usefixtures("in_float64")

@@ -68,6 +68,35 @@ def test_the_same_seed_gives_the_same_numbers_whatever_ran_before_in_this_proces
     assert first.curves == again.curves
 
 
+class Channels(Net):
+    """Reads two channels, and refuses any other shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 4, 3, bias=False)
+
+    def forward(self, x):
+        assert x.shape[1:] == (2, 4, 8)
+        return super().forward(x)
+
+
+def test_frames_kept_as_float16_train_as_the_same_numbers_kept_as_float32_do():
+    short = np.random.default_rng(0).normal(size=(240, 8)).astype(np.float16)
+    np.testing.assert_array_equal(
+        trained(d=data(short)).score().probabilities, trained(d=data(short.astype(np.float32))).score().probabilities
+    )
+
+
+def test_a_network_gets_the_bands_of_the_first_channel_of_a_row_and_then_those_of_the_next():
+    frames = np.arange(240 * 8).reshape(240, 8).astype(np.float32)
+    settings = {**SETTINGS, "input_channels": 2}
+    training = Training(Channels, data(frames), settings, 0, 1, CPU)
+    training.run_epoch()
+    (x,) = training._batch(torch.arange(8)[None])
+    rows = (frames[:8] - training.mean) / training.std
+    np.testing.assert_allclose(x.numpy(), [rows[:, :4].T, rows[:, 4:].T], rtol=1e-5)
+
+
 def test_training_leaves_the_callers_random_state_threads_and_flags_alone():
     torch.manual_seed(1)
     expected = torch.rand(3)

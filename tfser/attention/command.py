@@ -23,6 +23,7 @@ from tfser.features.threads import one_thread
 from tfser.final_models import find
 from tfser.final_models.find import Source
 from tfser.final_models.model import FinalModel, read
+from tfser.models import isolated
 from tfser.record import Record
 from tfser.storage.places import Place, typed_place
 from tfser.text.streams import take_any_text
@@ -156,16 +157,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"{error}: the figures could not be written; name another folder with --out", file=sys.stderr)
         return 1
+    except Exception as error:
+        if (said := isolated.said(error)) is None:
+            raise
+        print(f"{said}: the model cannot be run here", file=sys.stderr)
+        return 1
 
 
 def _run(arguments: argparse.Namespace) -> int:
     place = find.source(arguments)
-    record = find.find(arguments.run, place, find.narrowed(arguments))
-    model = find.load(record, place.ledger)
-    if not isinstance(model, FinalModel):
+    own = find.own_model(arguments)
+    record = find.find(arguments.run, place, find.narrowed(arguments, own))
+    if record.fitted is not None:
         raise RequestError(
             f"trial {record.trial_id}", [f"{record.spec.model} is an estimator and has no attention maps"]
         )
+    find.check_source(record, own)
+    model = find.load(record, place.ledger)
+    assert isinstance(model, FinalModel)
     if not arguments.utterance and not arguments.file:
         raise RequestError(
             "tfser attention", [f"nothing to look at; name --utterance ID or --file FILE ({_suggested(record)})"]

@@ -26,8 +26,9 @@ from tfser.execution.runner import Runner
 from tfser.execution.schedule import Schedule
 from tfser.execution.worker_usage import Usage
 from tfser.features.store import FeatureStore, audio_digests
-from tfser.models import NETWORKS
-from tfser.planning import plan
+from tfser.models import NETWORKS, of
+from tfser.models.sources import Source
+from tfser.planning import own_models, plan
 from tfser.planning import request as planning_request
 from tfser.planning import settings as planning_settings
 from tfser.planning.settings import build_settings, extractor
@@ -41,9 +42,17 @@ from tfser.trial import TrialSpec
 MODEL = next(iter(NETWORKS))
 SETTINGS = (("batch_size", "32"), ("channels", "16"))
 
+EMPTY = Path(__file__).with_name("empty_estimator.py")
+"""An estimator that costs nothing but a trial, as a person would bring it."""
+
 
 def measure(scale: Scale) -> list[Figure]:
-    """Measure two trials beside one; then, on a Ray of two workers, empty trials, and trials of about 10 s (once)."""
+    """Measure two trials beside one; then, on a Ray of two workers, empty trials, and trials of about 10 s (once).
+
+    An empty trial of a network is in the ledger already; one of an estimator fits and scores a model that learns
+    nothing, and commits its record.
+    """
+    empty = own_models.get(f"{EMPTY}:EMPTY")
     figures = [_side_by_side(1 if scale.quick else 20, scale.repeats)]
     trials, seeds, each_s, repeats = (6, 1, 0.2, scale.repeats) if scale.quick else (300, 10, 10.0, 1)
     with temporary.Folder("benchmark") as name:
@@ -53,19 +62,26 @@ def measure(scale: Scale) -> list[Figure]:
             Ledger(corpus.folder / "empty" / "ledger").commit(made_up.record(spec, ("calm", "glad"), 2))
         bare: list[float] = []
         ours: list[float] = []
+        fits = 4 * (2 if scale.quick else 250)
+        bare_fits: list[float] = []
+        our_fits: list[float] = []
+        _run(InProcessRunner(), corpus, _empty_fits(corpus, empty, fits // 4, "alone", bare_fits, scale.repeats))
         shares: list[float] = []
         _run(InProcessRunner(), corpus, _empty(specs, bare, scale.repeats))
         busy = _busy(corpus, seeds, each_s, shares, repeats)
-        runner = RayTuneRunner(None, trial_gpus=0.0, workers=2, say=lambda text: None)
+        runner = RayTuneRunner(None, trial_gpus=0.0, workers=2, sources=[empty], say=lambda text: None)
         try:
             if scale.quick:
-                _run(runner, corpus, [*_empty(specs, ours, scale.repeats), *busy])
+                ray_fits = _empty_fits(corpus, empty, fits // 4, "ray", our_fits, scale.repeats)
+                _run(runner, corpus, [*_empty(specs, ours, scale.repeats), *ray_fits, *busy])
             else:  # the workers' start counts, as in a sweep
                 _run(runner, corpus, _empty([*specs], ours, scale.repeats))
+                _run(runner, corpus, _empty_fits(corpus, empty, fits // 4, "ray", our_fits, scale.repeats))
                 _run(runner, corpus, busy)
         finally:
             runner.close()
     figures.append(figure(f"an empty trial of {trials} through Ray Tune (to one without)", "ms", ours, bare))
+    figures.append(figure(f"an empty fit of {fits} through Ray Tune (to one without)", "ms", our_fits, bare_fits))
     what = f"{4 * seeds} trials of about {each_s:g} s on 2 workers: share of time at trials (to all of it)"
     return [*figures, figure(what, "share", shares, [1.0] * len(shares))]
 
@@ -79,6 +95,20 @@ def _empty(specs: Sequence[TrialSpec], into: list[float], repeats: int) -> list[
         into.append(1000 * (usage.last - usage.first) / len(specs))
 
     return [_Phase(_Empty(specs), "empty", ended) for _ in range(repeats)]
+
+
+def _empty_fits(
+    corpus: _Corpus, empty: Source, seeds: int, storage: str, into: list[float], repeats: int
+) -> list[_Phase]:
+    """Prepare estimators that learn nothing, to measure milliseconds per trial from first start to last end."""
+
+    def ended(usage: Usage) -> None:
+        assert usage.first is not None
+        assert usage.last is not None
+        into.append(1000 * (usage.last - usage.first) / (4 * seeds))
+
+    names = [f"{storage}{number}" for number in range(repeats)]
+    return [_Phase(_schedule(corpus, None, seeds, name, empty), name, ended) for name in names]
 
 
 def _busy(corpus: _Corpus, seeds: int, each_s: float, into: list[float], repeats: int) -> list[_Phase]:
@@ -175,15 +205,21 @@ class _Corpus:
         self.folder, self.database = folder, load(str(manifest), None)
         self.digests = audio_digests(self.database)
 
-    def plan(self, epochs: int, seeds: int) -> plan.Plan:
-        """Plan one final trial per speaker and seed."""
-        request = planning_request.Request(models=(MODEL,), epochs=epochs, seeds=seeds, fixed=SETTINGS)
+    def plan(self, epochs: int | None, seeds: int, own: Source | None = None) -> plan.Plan:
+        """Plan one final trial per speaker and seed, of ``MODEL`` or of another source."""
+        request = planning_request.Request(
+            models=(own.name if own else MODEL,),
+            sources={own.name: own.digest} if own else {},
+            epochs=epochs,
+            seeds=seeds,
+            fixed=() if own else SETTINGS,
+        )
         return plan.make(request, [self.database], lambda d: d.digest(self.digests), {})
 
     def task(self, spec: TrialSpec, storage: str) -> Task:
         """Return a worker's task; extract missing features."""
         pack = FeatureStore(self.folder / "features").ensure(
-            self.database, self.digests, extractor(NETWORKS[MODEL], spec.settings)
+            self.database, self.digests, extractor(of(spec), spec.settings)
         )
         return Task(spec=spec, pack=absolute(pack.path), storage=absolute(self.folder / storage))
 
@@ -276,5 +312,5 @@ def _run(runner: Runner, corpus: _Corpus, phases: Sequence[_Phase]) -> None:
     runner.run(together, together.task)
 
 
-def _schedule(corpus: _Corpus, epochs: int, seeds: int, storage: str) -> Schedule:
-    return Schedule(corpus.plan(epochs, seeds), Ledger(corpus.folder / storage / "ledger"), None)
+def _schedule(corpus: _Corpus, epochs: int | None, seeds: int, storage: str, own: Source | None = None) -> Schedule:
+    return Schedule(corpus.plan(epochs, seeds, own), Ledger(corpus.folder / storage / "ledger"), None)

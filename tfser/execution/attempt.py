@@ -38,7 +38,12 @@ class Attempt:
     """
 
     def __init__(
-        self, task: Task, *, device: str | None = None, packages: tuple[str, ...] = (), **circumstances: str
+        self,
+        task: Task,
+        *,
+        device: str | None = None,
+        packages: tuple[str, ...] = (),
+        circumstances: Mapping[str, str] | None = None,
     ) -> None:
         self.task = task
         self.spent_s = 0.0
@@ -49,7 +54,7 @@ class Attempt:
             host=socket.gethostname(),
             device=device_name() if device is None else device,
             system=platform.platform(),
-            circumstances={**circumstances, **task.machine},
+            circumstances={**(circumstances or {}), **task.machine},
         )
         self._since = time.monotonic()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import zipfile
-from functools import reduce
 from typing import Any
 
 from tfser.errors import TfserError, in_a_line
@@ -73,8 +72,10 @@ def _is_trusted(name: str) -> bool:
         return False
     for end in range(len(parts) - 1, 0, -1):
         try:
-            module = importlib.import_module(".".join(parts[:end]))
+            found: object = importlib.import_module(".".join(parts[:end]))
         except ImportError:
             continue
-        return isinstance(reduce(lambda found, part: getattr(found, part, None), parts[end:], module), type)
+        for part in parts[end:]:
+            found = getattr(found, part, None)
+        return isinstance(found, type)
     return False

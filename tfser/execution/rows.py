@@ -64,6 +64,21 @@ def merged(rows: Iterable[Row], earlier: Iterable[Row]) -> list[Row]:
     return [row for _, row in sorted(made.items())]
 
 
+def current(rows: Sequence[Row]) -> list[Row]:
+    """Return rows without those of an earlier source of a model that was edited since, within each sweep."""
+    newest: dict[tuple[str, str], tuple[float, str]] = {}
+    for row in rows:
+        c = row.configuration
+        if c.source:
+            key = row.sweep, c.model
+            newest[key] = max(newest.get(key, (0.0, "")), (row.written_unix, c.source))
+    return [
+        row
+        for row in rows
+        if not row.configuration.source or newest[row.sweep, row.configuration.model][1] == row.configuration.source
+    ]
+
+
 def write(storage: Place, sweep: str, rows: Sequence[Row]) -> None:
     """Write a sweep's rows; they replace those of earlier starts."""
 
@@ -251,7 +266,8 @@ class Keeper:
         sweep: the sweep's name.
         command: the command line.
         asked: the rows that this start asks for.
-        earlier: rows of earlier starts. Rows of a database that now has other data are left out.
+        earlier: rows of earlier starts. Rows of a database that now has other data, or of a model that now has
+            another source, are left out.
     """
 
     def __init__(
@@ -259,10 +275,12 @@ class Keeper:
     ) -> None:
         self._storage, self._sweep, self._command, self._asked = storage, sweep, command, asked
         states = {c.database: c.database_digest for c in asked}
+        sources = {c.model: c.source for c in asked}
         same = [
             row
             for row in earlier
             if states.get(row.configuration.database, "") in ("", row.configuration.database_digest)
+            and sources.get(row.configuration.model, "") in ("", row.configuration.source)
         ]
         self._earlier = [_told(row, asked) for row in same]
         self._kept = float("-inf")  # due at once: nothing has been written

@@ -6,7 +6,7 @@ Knows the ledger, the packs and the fitting; knows nothing of Ray, Optuna or MLf
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tfser.execution import task as task_module
 from tfser.execution.attempt import Attempt, Ended, keeps_weights
 from tfser.execution.task import Task, open_pack, rows
 from tfser.execution.this_machine import cpu_name
+from tfser.features.base import Extractor
 from tfser.features.pack import Pack
 from tfser.models import Estimator, of
 from tfser.planning.settings import complete, extractor
@@ -51,12 +52,18 @@ def refitted(spec: TrialSpec, pack: Pack) -> Fit:
     return _fit(spec, _data(spec, pack, pack.frames()))
 
 
+@lru_cache(maxsize=4)
+def _sound_features(reads: Extractor) -> np.ndarray:
+    """Return the known sound's features; kept, because short trials would take longer to listen than to fit."""
+    return known_sound.features(reads)
+
+
 def sound_scores(fit: Fit, spec: TrialSpec) -> tuple[float, ...]:
     """Return the scores of the known sound, by which an estimator is checked later; empty where it gets none."""
     model = of(spec)
     reads = extractor(model, spec.settings)
     try:
-        frames = known_sound.features(reads)
+        frames = _sound_features(reads)  # type: ignore[arg-type]  # mypy takes no protocol for hashable
         found = fit.probabilities(estimators.inputs(frames, [(0, len(frames), 0)], reads.vector))
     except (TrialError, ValueError):  # some features, or some estimators, have no use for noise
         return ()

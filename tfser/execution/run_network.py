@@ -140,7 +140,7 @@ class _Trial(Attempt):
     """Set by ``begin``; the trial goes on even if the files are deleted, because they stay mapped."""
 
     def __init__(self, task: Task, **circumstances: str) -> None:
-        super().__init__(task, **circumstances)
+        super().__init__(task, circumstances=circumstances)
         self._checkpoint = Checkpoint(
             task.storage / "checkpoints",
             task.spec.trial_id,

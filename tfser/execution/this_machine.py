@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import lru_cache
 from importlib.metadata import version
 
 import torch
@@ -24,8 +25,11 @@ def versions(*more: str) -> dict[str, str]:
     return {
         "tfser": __version__,
         "python": platform.python_version(),
-        **{n: version(n) for n in ("torch", "torchaudio", "numpy", *more)},
+        **{n: _version(n) for n in ("torch", "torchaudio", "numpy", *more)},
     }
+
+
+_version = lru_cache(version)
 
 
 def device_name() -> str:

@@ -90,15 +90,16 @@ class Watchdog:
 
     def _say(self, watched: object) -> None:
         line = json.dumps(watched).encode() + b"\n"
-        with contextlib.suppress(BrokenPipeError):
-            return self._send(line)
-        self._process = None  # it was killed, by a person or for want of memory
-        self._send(line)
+        try:
+            self._send(line)
+        except BrokenPipeError:  # it was killed, by a person or for want of memory
+            self._process = None
+            self._send(line)
 
     def _send(self, line: bytes) -> None:
         if self._process is None:
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            command = [sys.executable, "-m", "tfser.execution.watchdog"]
+            command = [sys.executable, "-m", "tfser.execution.watchdog", str(os.getpid())]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
         assert self._process.stdin is not None
         self._process.stdin.write(line)

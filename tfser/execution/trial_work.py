@@ -13,7 +13,7 @@ from typing import Any
 from tfser.evaluation import folds
 from tfser.features.base import Extractor
 from tfser.features.pack import Pack
-from tfser.models import MODELS, Model, Network, of
+from tfser.models import Model, Network, of
 from tfser.planning.plan import Study
 from tfser.planning.settings import complete, extractor
 from tfser.trial import ProtocolName, TrialSpec
@@ -88,10 +88,10 @@ def largest(studies: Iterable[Study]) -> list[TrialSpec]:
     found: dict[tuple[str, str], tuple[float, TrialSpec]] = {}
     for study in studies:
         c = study.configuration
-        if not isinstance(MODELS[c.model], Network):
+        if not isinstance(of(c), Network):
             continue
         settings = dict(study.base) if study.space is None else study.space.sample(_Largest(), study.base)
-        held = cost(MODELS[c.model], c.ablation)
+        held = cost(of(c), c.ablation)
         for name in _SIZES:
             held *= float(settings.get(name, 1))
         spec = next(iter(study.final_specs(settings, study.epochs).values()))

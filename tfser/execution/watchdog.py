@@ -17,16 +17,23 @@ from typing import Any
 
 from tfser.storage.places import commit_text, place, read_text
 
+_LOOK_S = 60.0
+"""Seconds between two looks at whether the worker is there: its own children may hold the pipe open."""
+
 
 def main() -> None:
     """Read from stdin, a JSON line each, what to watch, and ``null`` at its end; leave when the worker does."""
+    worker, unread = int(sys.argv[1]), b""
     watched: dict[str, Any] | None = None
-    unread = b""
     while True:
-        left = None if watched is None else max(watched["until"] - time.monotonic(), 0.0)
-        if not select.select([sys.stdin.fileno()], [], [], left)[0]:
-            assert watched is not None
-            end(os.getppid(), watched["entries"])
+        left = _LOOK_S if watched is None else max(watched["until"] - time.monotonic(), 0.0)
+        ready = select.select([sys.stdin.fileno()], [], [], left)[0]
+        if os.getppid() != worker:  # it is gone, and its number may be another process's
+            return
+        if not ready:
+            if watched is None:
+                continue
+            end(worker, watched["entries"])
             return
         piece = os.read(sys.stdin.fileno(), 1 << 16)
         if not piece:

@@ -1,1 +1,1 @@
-"""Log-mel frames: extracted once per audio content, kept in packs, cut into segments."""
+"""Feature sets: what models read, extracted once per audio content, kept in packs, cut into segments."""

@@ -62,8 +62,8 @@ OPENSMILE: Mapping[str, int] = {
 }
 """Sets of openSMILE, and their number of values."""
 
-PADDED_S = 1.0
-"""A shorter utterance gets zeros behind it for openSMILE, some of whose contours need as much to have a value."""
+PADDED_S = 0.1
+"""A shorter utterance gets zeros behind it for openSMILE, which has no values of less."""
 
 
 STILL = 1e-5

@@ -147,8 +147,8 @@ class FrontEnd(Extractor):
         )
 
     def __call__(self, waveform: Waveform) -> np.ndarray:
-        """Return the log-mel frames of an utterance; see ``log_mel``."""
-        return log_mel(waveform, self)
+        """Return the log-mel frames of an utterance: float32; see ``log_mel``."""
+        return log_mel(waveform, self).astype(np.float32, copy=False)
 
 
 def samples_of(milliseconds: Value) -> int:

@@ -102,8 +102,8 @@ class Mfcc(Extractor):
         Raises:
             ValueError: fewer samples than one FFT frame.
         """
-        rows: np.ndarray = with_deltas(self.static(mono(waveform)), self.deltas).T.contiguous().numpy()
-        return rows
+        rows = with_deltas(self.static(mono(waveform)), self.deltas).T.contiguous().numpy()
+        return rows.astype(np.float32, copy=False)
 
     def static(self, samples: torch.Tensor) -> torch.Tensor:
         """Return coefficients and energy without deltas: shape (values, frames).

@@ -103,8 +103,9 @@ class Spectrogram(Extractor):
         refuse_short(samples, self.window)
         frames = samples.unfold(0, self.window, self.hop) * torch.hamming_window(self.window, dtype=samples.dtype)
         magnitudes = torch.fft.rfft(frames, n=self.fft)[:, : self.bands].abs()
-        values: np.ndarray = (magnitudes.add(self.floor).log() if self.magnitudes == "log" else magnitudes).numpy()
-        return values
+        values = magnitudes.add(self.floor).log() if self.magnitudes == "log" else magnitudes
+        rows: np.ndarray = values.numpy().astype(np.float32, copy=False)
+        return rows
 
 
 SETTINGS: Mapping[str, Hyperparameter] = {

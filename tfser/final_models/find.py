@@ -20,6 +20,10 @@ from tfser.errors import RequestError, in_a_line
 from tfser.features.pack import Pack
 from tfser.final_models.estimator import FinalEstimator
 from tfser.final_models.model import Blueprint, FinalModel, in_words
+from tfser.models import NETWORKS
+from tfser.models.sources import Source as ModelSource
+from tfser.models.sources import installed, is_file
+from tfser.planning import own_models
 from tfser.record import Failure, Fitted, Record
 from tfser.storage import default_places, passwords
 from tfser.storage.ledger import Ledger
@@ -95,8 +99,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"a trial id (or its first {SHORTEST_PREFIX} digits or more), an MLflow run id, or the name of a sweep",
     )
     which = parser.add_argument_group("which trial of a sweep or run")
+    own = "its name; of a model that is not built in also its file, FILE.py:NAME, which has to be what was trained"
     for name in NARROWING:
-        which.add_argument(f"--{name}", default=None, metavar=name[0].upper())
+        which.add_argument(f"--{name}", default=None, metavar=name[0].upper(), help=own if name == "model" else None)
     where = parser.add_argument_group("where")
     where.add_argument(
         "--results", type=typed_place, default=None, metavar="DIR", help="the --out of the sweep (default: ./results)"
@@ -132,9 +137,51 @@ def source(arguments: argparse.Namespace) -> Source:
     return Source(storage=storage, results=results, tracking_uri=uri)
 
 
-def narrowed(arguments: argparse.Namespace) -> dict[str, str]:
-    """Return the options that pick one of several trials, as typed."""
-    return {name: getattr(arguments, name) for name in NARROWING if getattr(arguments, name) is not None}
+def own_model(arguments: argparse.Namespace) -> ModelSource | None:
+    """Return the source of the model that --model names, ready to be used; ``None`` where it names none by a source.
+
+    Raises:
+        RequestError: every problem of its file or package.
+    """
+    typed = arguments.model
+    if typed is None or not (is_file(typed) or (typed not in NETWORKS and typed in installed())):
+        return None
+    return own_models.get(typed)
+
+
+def narrowed(arguments: argparse.Namespace, own: ModelSource | None = None) -> dict[str, str]:
+    """Return the options that pick one of several trials, as typed.
+
+    Args:
+        arguments: the command line.
+        own: of the model that --model names by its file.
+    """
+    typed = {name: getattr(arguments, name) for name in NARROWING if getattr(arguments, name) is not None}
+    return typed if own is None else {**typed, "model": own.name}
+
+
+def check_source(record: Record, own: ModelSource | None) -> None:
+    """Refuse a trial of a model that is not built in, unless the person named the file that was trained.
+
+    Args:
+        record: the trial's.
+        own: of the model that the person named.
+
+    Raises:
+        RequestError: no file was named, or another source than the trial's.
+    """
+    spec = record.spec
+    if not spec.source:
+        return
+    trained = f"its weights are of {spec.model}, source {spec.source}"
+    if own is None:
+        what_to_do = f"name the file that was trained, to run it: --model FILE.py:{spec.model}"
+        raise RequestError(f"trial {spec.trial_id}", [f"{trained}, a model that is not built in; {what_to_do}"])
+    if own.digest != spec.source:
+        what_to_do = "bring it back to what was trained, or train it anew with its sweep's command"
+        raise RequestError(
+            f"trial {spec.trial_id}", [f"{trained}, and {own.typed} has source {own.digest} now; {what_to_do}"]
+        )
 
 
 def find(run: str, place: Source, only: Mapping[str, str]) -> Record:
@@ -286,8 +333,9 @@ def load(record: Record, ledger: Ledger) -> FinalModel | FinalEstimator:
     Raises:
         RequestError: its weights are missing or damaged, or it gives other scores here.
     """
-    features = ledger.root.parent / "features"
-    model = _network(record, ledger) if record.fitted is None else _estimator(record, record.fitted, ledger, features)
+    features, fitted = ledger.root.parent / "features", record.fitted
+    model: FinalModel | FinalEstimator
+    model = _estimator(record, fitted, ledger, features) if fitted else _network(record, ledger)
     if not record.known_sound:
         _compare_with_features(model, record, features)
     return model

@@ -14,9 +14,9 @@ from typing import ClassVar
 
 from tfser.errors import RequestError, counted, unknown
 from tfser.leaks import table as report
-from tfser.leaks.plan import LEARNING_RATES, ROWS, Leaks, make
+from tfser.leaks.plan import LEARNING_RATES, ROWS, Leaks, left_out, make
 from tfser.leaks.run import run
-from tfser.models import MODELS
+from tfser.models import BUILT_IN, MODELS, Network, of
 from tfser.sweep.command import Start, extent, start
 from tfser.sweep.options import (
     DATABASE_HELP,
@@ -93,13 +93,15 @@ def checked(options: LeaksOptions) -> tuple[Sweep, Leaks]:
     problems, more = [], 0
     models = list(dict.fromkeys([] if options.model is None else options.model))
     if len(models) != 1:
-        problems.append(f"--model: name one of {', '.join(MODELS)}; the table is about one")
+        problems.append(f"--model: name one of {', '.join(model.name for model in BUILT_IN)}; the table is about one")
     if len(set(options.ablation)) > 1 or "all" in options.ablation:
         problems.append("--ablation: name one, or none for the full model; the table is about one")
     asked = ["all"] if options.leak is None else options.leak
     legal = [*ROWS[1:], "all"]
     problems += [unknown("--leak", name, legal) for name in dict.fromkeys(asked) if name not in legal]
-    names = ROWS[1:] if "all" in asked else asked
+    left = left_out(models[0], bool(options.trials)) if len(models) == 1 and models[0] in MODELS else {}
+    names = [name for name in (ROWS[1:] if "all" in asked else asked) if name not in left]
+    problems += [f"--leak {name}: {left[name]}" for name in asked if name in left]
     if (options.trials or 0) > MOST_DRAWN:
         problems.append(
             f"--trials: {options.trials} is above {MOST_DRAWN}; each setting drawn is trained on every fold"
@@ -123,11 +125,14 @@ def describe(sweep: Sweep, leaks: Leaks) -> list[str]:
     database = sweep.databases[c.database]
     speakers, emotions = counted(len(database.speakers), "speaker"), counted(len(c.emotions), "emotion")
     settings = f"{counted(len(leaks.settings), 'setting')} ({leaks.origin})"
-    epochs, trials = counted(leaks.epochs, "epoch"), counted(leaks.plan.final_trials, "trial")
+    trials = counted(leaks.plan.final_trials, "trial")
+    trained = [counted(leaks.epochs, "epoch")] if isinstance(of(c), Network) else []
+    left = left_out(c.model, len(leaks.settings) > 1)
     return [
         f"{c.database}: {counted(len(database.utterances), 'utterance')}, {speakers}, {emotions}",
-        f"{MODELS[c.model].title} {c.ablation}, {c.protocol_name}: {extent(c)}, {epochs}, {settings}",
+        f"{of(c).title} {c.ablation}, {c.protocol_name}: {', '.join([extent(c), *trained, settings])}",
         *(f"leaks {report.titles(c)[row.name]}" for row in leaks.rows),
+        *(f"without the row {name}: {why}" for name, why in left.items()),
         f"{trials} in all, of which honest ones are shared with every sweep in this storage",
     ]
 

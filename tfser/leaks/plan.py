@@ -11,8 +11,9 @@ from dataclasses import dataclass, fields, replace
 from tfser.errors import RequestError
 from tfser.evaluation import leaky_protocols
 from tfser.features.standardise import TRANSDUCTIVE
-from tfser.models import MODELS
+from tfser.models import MODELS, Network, of
 from tfser.planning.configuration import Configuration
+from tfser.planning.own_models import asked as asked_model
 from tfser.planning.plan import Plan, Study
 from tfser.planning.settings import extractor, hyperparameters
 from tfser.trial import LEAKS, Leak, Purpose, TrialSpec, Value
@@ -110,7 +111,7 @@ class Leaks:
     def plan(self) -> Plan:
         """Every study, each once, as a plan."""
         studies = {study.configuration: study for row in self.rows for study in row.studies}
-        model = MODELS[self.configuration.model]
+        model = of(self.configuration)
         features = tuple(dict.fromkeys(extractor(model, study.base) for study in studies.values()))
         return Plan(
             configurations=tuple(studies),
@@ -125,12 +126,13 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
     Args:
         asked: a sweep's plan of one configuration. Its ``trials`` say how many settings are drawn from its space; with
             0, the settings are those of ``LEARNING_RATES``.
-        names: which of ``ROWS``, beside the honest one.
+        names: which of ``ROWS``, beside the honest one; those that are ``left_out`` of an estimator's are none.
 
     Raises:
         RequestError: the model cannot be built with one of the settings.
     """
     (configuration,), first = asked.configurations, asked.studies[0]
+    trains = isinstance(MODELS[configuration.model], Network)
     settings, origin = _settings(first)
     parts = leaky_protocols.parts(configuration.folds_total)
     shares = tuple(parts[first.all_folds.index(fold)] for fold in configuration.folds)
@@ -156,7 +158,9 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
             leaks=leaks,
         )
 
-    base, every = settings[0], LEAKS
+    base = settings[0]
+    every: tuple[Leak, ...] = LEAKS if trains else ("random_split",)
+    best: Purpose = "oracle" if trains else "final"
     tried = tuple(study(f"setting {i}" if i else HONEST, values) for i, values in enumerate(settings))
     rows = {
         HONEST: tried[:1],
@@ -165,9 +169,7 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
         STANDARDISATION: (study(STANDARDISATION, base, leaks=("standardisation",)),),
         PER_SPEAKER: (study(PER_SPEAKER, {**base, "standardisation": TRANSDUCTIVE}),),
         RANDOM_SPLIT: (study(RANDOM_SPLIT, base, leaks=("random_split",)),),
-        TOGETHER: tuple(
-            study(f"{TOGETHER}, setting {i}", values, "oracle", every) for i, values in enumerate(settings)
-        ),
+        TOGETHER: tuple(study(f"{TOGETHER}, setting {i}", values, best, every) for i, values in enumerate(settings)),
     }
     return Leaks(
         configuration=configuration,
@@ -182,10 +184,28 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
     )
 
 
+def left_out(model: str, searched: bool) -> dict[str, str]:
+    """Return the rows that say nothing of a model, and why; none for a network.
+
+    Args:
+        model: its name.
+        searched: whether settings are drawn from a space.
+    """
+    if isinstance(MODELS[model], Network):
+        return {}
+    why = {EPOCH: "there are no epochs to choose among", STANDARDISATION: "tfser does not standardise its features"}
+    if not searched:
+        others = "there is no learning rate to vary; draw settings with --space FILE --trials N"
+        why |= {HYPERPARAMETERS: others, TOGETHER: others}
+    return {name: f"{model} is an estimator, and {reason}" for name, reason in why.items()}
+
+
 def _settings(study: Study) -> tuple[tuple[Mapping[str, Value], ...], str]:
     """Return the honest row's setting, then the others, each once; and where the others come from, as printed."""
     if study.space is None:
         base = dict(study.base)
+        if not isinstance(MODELS[study.configuration.model], Network):
+            return (base,), "there is one"
         known = hyperparameters(study.configuration.model)["learning_rate"]
         others = [
             {**base, "learning_rate": float(f"{float(base['learning_rate']) * factor:.12g}")}
@@ -206,7 +226,7 @@ def _settings(study: Study) -> tuple[tuple[Mapping[str, Value], ...], str]:
         if values not in once:
             once.append(values)
     c = study.configuration
-    problems = [problem for values in once for problem in MODELS[c.model].problems(c.ablation, values)]
+    problems = [problem for values in once for problem in asked_model(of(c), c.ablation, values)]
     if problems:
         source = f"{study.space.source}: " if study.space else ""
         raise RequestError(

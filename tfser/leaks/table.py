@@ -25,8 +25,9 @@ from tfser.leaks.plan import (
     TOGETHER,
     LeakRow,
     Leaks,
+    left_out,
 )
-from tfser.models import MODELS
+from tfser.models import Network, of
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings import published_settings
 from tfser.record import Entry, Failure, Record
@@ -179,7 +180,7 @@ def table(leaks: Leaks, measured: list[Measured]) -> Table:
     c = leaks.configuration
     return Table(
         name=label("leaks", c.database, c.protocol, c.model, c.ablation),
-        title=f"What leaks are worth: {MODELS[c.model].title} {c.ablation} on {c.database}, in percent",
+        title=f"What leaks are worth: {of(c).title} {c.ablation} on {c.database}, in percent",
         database=c.database,
         columns=_columns(),
         rows=tuple(_row(one, measured[0], leaks) for one in measured),
@@ -196,7 +197,9 @@ def titles(c: Configuration) -> dict[str, str]:
         STANDARDISATION: f"standardisation over all {c.unit}s",
         PER_SPEAKER: f"standardisation per speaker{TRANSDUCTIVE}",
         RANDOM_SPLIT: "random split over utterances",
-        TOGETHER: "epoch, hyperparameters, standardisation and split together",
+        TOGETHER: "epoch, hyperparameters, standardisation and split together"
+        if isinstance(of(c), Network)
+        else "hyperparameters and split together",
     }
 
 
@@ -241,7 +244,7 @@ def _row(one: Measured, honest: Measured, leaks: Leaks) -> Row:
         "protocol": c.protocol_name if one.row.paired else RANDOM_SPLIT,
         "model": c.model,
         "ablation": c.ablation,
-        "epochs": leaks.epochs,
+        "epochs": leaks.epochs if isinstance(of(c), Network) else None,
         "settings_tried": len(one.row.studies),
         "folds_done": done,
         "folds_total": c.folds_total,
@@ -302,9 +305,13 @@ def _notes(leaks: Leaks, measured: list[Measured]) -> list[str]:
         said.append(
             f"{c.database}: speaker-independent at best, not text-independent; the same texts recur for every speaker."
         )
+    if leaks.configuration.source:
+        said.append(notes.of_source(leaks.configuration, of(leaks.configuration).title))
     said += [notes.AVERAGING, *(f"{titles(c)[name]}: {_sentence(name, leaks)}" for name in named)]
     if PER_SPEAKER in named or c.transductive:
         said.append(notes.TRANSDUCTIVE)
+    left = left_out(c.model, len(leaks.settings) > 1)
+    said += [f"Without a row for {titles(c)[name]}: {why}." for name, why in left.items()]
     if HYPERPARAMETERS in named or TOGETHER in named:
         listed = "; ".join(
             f"({i}) {_words(values, leaks.settings[0])}" for i, values in enumerate(leaks.settings[1:], start=2)
@@ -338,7 +345,7 @@ def _sentence(name: str, leaks: Leaks) -> str:
         f"{c.folds_total} equal shares of the shuffled utterances, one held out per fold, so that its {c.unit}s are "
         "trained on too"
     )
-    return {
+    said = {
         HONEST: f"{epochs} epochs, the last one counts; {standardised}; {setting}; nothing chosen on data.",
         EPOCH: f"as the first row, but scored on the test fold after each of the {epochs} epochs; the one with the "
         "best UAR counts.",
@@ -351,7 +358,11 @@ def _sentence(name: str, leaks: Leaks) -> str:
         RANDOM_SPLIT: f"as the first row, but with {shares}; one shuffle, stratified by nothing.",
         TOGETHER: f"random split, standardisation over every utterance, and the best of {count} settings x {epochs} "
         "epochs per fold.",
-    }[name]
+    }
+    if not isinstance(of(c), Network):
+        said[HONEST] = f"{setting}; nothing chosen on data."
+        said[TOGETHER] = f"random split, and the best of {count} settings per fold."
+    return said[name]
 
 
 def _words(values: Mapping[str, Setting], usual: Mapping[str, Setting]) -> str:
@@ -405,7 +416,7 @@ def trials_csv(leaks: Leaks, measured: list[Measured], entries: Entries) -> str:
                 record = entry if isinstance(entry, Record) else None
                 matrix = _confusion(record, leaks.configuration) if record else None
                 war, uar = (math.nan, math.nan) if matrix is None else (metrics.war(matrix), metrics.uar(matrix))
-                scored = record.epochs if record else None
+                scored = record.epochs if record and record.fitted is None else None
                 settings = json.dumps(spec.settings, sort_keys=True, ensure_ascii=False)
                 rows.append(
                     [

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from tfser.models import atfnn, time_frequency_transformer
-from tfser.models.base import AttentionMap, Estimator, Model, Network
-from tfser.trial import TrialSpec
+from typing import Protocol
 
-__all__ = ["BUILT_IN", "MODELS", "NETWORKS", "AttentionMap", "Estimator", "Model", "Network", "add", "find", "of"]
+from tfser.features.base import FeatureSet
+from tfser.models import atfnn, time_frequency_transformer
+from tfser.models.base import Attention, AttentionMap, Estimator, Model, Network
+from tfser.trial import Hyperparameter, Value
+
+__all__ = [
+    "BUILT_IN",
+    "MODELS",
+    "NETWORKS",
+    "Attention",
+    "AttentionMap",
+    "Estimator",
+    "FeatureSet",
+    "Hyperparameter",
+    "Model",
+    "Network",
+    "Value",
+    "add",
+    "find",
+    "of",
+]
 
 BUILT_IN: tuple[Model, ...] = (time_frequency_transformer.MODEL, atfnn.MODEL)
 
@@ -35,8 +53,18 @@ def find(name: str, source: str = "") -> Model | None:
     return _BY_SOURCE.get((name, source)) if source else MODELS.get(name)
 
 
-def of(spec: TrialSpec) -> Model:
-    """Return the model of a trial.
+class Named(Protocol):
+    """What says which model it is about: a trial's spec or a row's configuration."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def source(self) -> str: ...
+
+
+def of(spec: Named) -> Model:
+    """Return the model of a trial or a row.
 
     Raises:
         LookupError: this process has none of that name and source.

@@ -133,7 +133,9 @@ class Estimator(Model):
     Pipeline.
 
     ``fit(X, y)`` gets the training utterances and the names of their emotions, and ``groups`` with their speakers
-    where it takes an argument of that name. X is float, shape (utterances, values), where the features are one vector
+    where it takes an argument of that name (``tfser.training.estimators.groups_keyword`` says how a Pipeline and a
+    search with cross-validation get them). After it, ``classes_`` has to name emotions. The seed is the trial's; the
+    global random states follow from it too. X is float, shape (utterances, values), where the features are one vector
     per utterance, else a list with an array of frames per utterance, shape (frames, values).
     """
     transductive: bool = False

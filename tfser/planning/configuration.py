@@ -21,6 +21,21 @@ Selection = Literal["published", "fixed", "nested", "global", "oracle"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnModel:
+    """What tables say of a model that is not built in, kept with its rows because its file may be gone."""
+
+    title: str
+    """Its name in tables."""
+    typed: str
+    """Where it came from: ``mine.py:Mine``, or the name of an entry point."""
+    kind: Literal["network", "estimator"]
+    parts: tuple[tuple[str, tuple[tuple[str, bool], ...]], ...]
+    """Each ablation, and the parts that it has or lacks."""
+    defaults: str
+    """Its default settings and epochs, as a JSON object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """One row of a table: a database and protocol, a model and ablation, its settings and how they were chosen."""
 
@@ -33,6 +48,8 @@ class Configuration:
     model: str
     source: str = ""
     """Digest of the model's source; empty for a model that is built in."""
+    own: OwnModel | None = None
+    """What tables say of a model that is not built in."""
     ablation: str
     selection: Selection
     """How settings and epochs were chosen: ``published``, ``fixed``, ``nested``, ``global`` or ``oracle``."""
@@ -40,7 +57,7 @@ class Configuration:
     """What was asked for, as a JSON object (``tfser.planning.request.asked_settings``).
 
     It holds every hyperparameter and the epochs; for a search, its budget and space and the hyperparameters that it
-    left alone; for a model that is not built in, ``source``.
+    left alone. For a model that is not built in, it holds the digest of its source too.
     """
     emotions: tuple[str, ...]
     folds: tuple[str, ...]
@@ -80,7 +97,7 @@ class Configuration:
 
     @property
     def key(self) -> tuple[str, str, str, str, str, str, str]:
-        """Identity of the row, by which rows are also sorted."""
+        """Identity of the row, by which rows are also sorted; the source is among the settings."""
         return (
             self.database,
             self.database_digest,
@@ -103,7 +120,7 @@ def to_dict(configuration: Configuration) -> dict[str, Any]:
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in values
-        if name not in ("source", "transductive") or value
+        if name not in ("source", "own", "transductive") or value
     }
 
 
@@ -113,4 +130,7 @@ def from_dict(values: Mapping[str, Any]) -> Configuration:
     fields: dict[str, Any] = {
         name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in names
     }
+    if own := fields.get("own"):
+        parts = tuple((ablation, tuple((part, bool(has)) for part, has in each)) for ablation, each in own["parts"])
+        fields["own"] = OwnModel(**{**own, "parts": parts})
     return Configuration(**fields)

@@ -17,7 +17,8 @@ from tfser.databases.base import Database
 from tfser.errors import RequestError
 from tfser.evaluation import folds
 from tfser.features.base import Extractor
-from tfser.models import MODELS
+from tfser.models import MODELS, of
+from tfser.planning import own_models
 from tfser.planning.configuration import Configuration
 from tfser.planning.request import (
     Request,
@@ -66,7 +67,8 @@ class Study:
     def name(self) -> str:
         """Name in Optuna's storage: readable, and different wherever something differs that could change the choice."""
         c = self.configuration
-        digest = hashlib.sha256(f"{self.database_digest} {NUMERICS_VERSION} {self.question}".encode()).hexdigest()[:10]
+        asked = f"{self.database_digest} {NUMERICS_VERSION} {self.question}{c.source and f' {c.source}'}"
+        digest = hashlib.sha256(asked.encode()).hexdigest()[:10]
         label = self.folds[0] if len(self.folds) == 1 else "all folds"
         return f"{c.database} {c.protocol} {c.model} {c.ablation} {label} {digest}"
 
@@ -75,12 +77,12 @@ class Study:
         """Text that seeds the sampler: the request alone.
 
         The database's digest is left out on purpose. It covers the test speakers' labels, which must not change which
-        settings are tried.
+        settings are tried. So is the digest of a model's source.
         """
         c = self.configuration
         parts = [
             c.database, c.protocol, c.model, c.ablation, c.selection, list(self.folds),
-            sorted(hashed(MODELS[c.model], self.base).items()), self.space.digest if self.space else None,
+            sorted(hashed(of(c), self.base).items()), self.space.digest if self.space else None,
             self.epochs, self.validation_folds, self.prune, self.sampler, self.search_seed,
         ]  # fmt: skip
         return json.dumps(parts)
@@ -119,7 +121,7 @@ class Study:
         }
 
     def _hyperparameters(self, settings: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
-        return tuple(sorted(hashed(MODELS[self.configuration.model], settings).items()))
+        return tuple(sorted(hashed(of(self.configuration), settings).items()))
 
     def _spec(
         self,
@@ -219,6 +221,7 @@ def _configurations(
             protocol=request.protocol,
             model=model,
             source=request.sources.get(model, ""),
+            own=own_models.told(model, request.sources.get(model, "")),
             ablation=ablation,
             database_digest=digest,
             selection=selection_of(request, model),

@@ -11,7 +11,9 @@ from tfser.databases.base import Database
 from tfser.errors import RequestError, unknown
 from tfser.evaluation import folds
 from tfser.models import BUILT_IN, MODELS, Estimator, Network
+from tfser.models.sources import installed
 from tfser.planning.configuration import AskedSelection, Selection
+from tfser.planning.own_models import asked, build_problems, near
 from tfser.planning.search_space import Space, refusals
 from tfser.planning.settings import (
     feature_problems,
@@ -21,7 +23,6 @@ from tfser.planning.settings import (
     is_published,
     is_transductive,
     published_settings,
-    setting_problems,
 )
 from tfser.trial import ProtocolName, Value
 
@@ -34,6 +35,8 @@ Sampler = Literal["tpe", "random"]
 ``random`` is the baseline that a search has to beat; it begins with a random setting too, not with the published one.
 """
 
+_BUILT_IN = tuple(model.name for model in BUILT_IN)
+
 SELECTIONS: tuple[AskedSelection, ...] = get_args(AskedSelection)
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 
@@ -42,7 +45,7 @@ SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 class Request:
     """What a person asked for: parsed, not yet checked."""
 
-    models: tuple[str, ...] = tuple(model.name for model in BUILT_IN)
+    models: tuple[str, ...] = _BUILT_IN
     ablations: tuple[str, ...] = ()
     """Empty for each model's full form, ``all`` for every one."""
     protocol: ProtocolName = "speaker"
@@ -58,7 +61,7 @@ class Request:
     sampler: Sampler = "tpe"
     search_seed: int = 0
     fixed: tuple[tuple[str, str], ...] = ()
-    """--set, as typed."""
+    """--set, as typed: ``KEY``, or ``MODEL.KEY`` for one model, and its value."""
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Digest of the source of each model that is not built in, by its name.
 
@@ -66,8 +69,16 @@ class Request:
     """
 
 
-def problems(request: Request, spaces: Mapping[str, Space]) -> list[str]:
-    """Return everything wrong with a request that shows without a database."""
+def problems(request: Request, spaces: Mapping[str, Space], *, models_known: bool = True) -> list[str]:
+    """Return everything wrong with a request that shows without a database.
+
+    Args:
+        request: the request.
+        spaces: search spaces by model.
+        models_known: false where some model could not be read, so that nothing tells which settings there are.
+    """
+    if not models_known:
+        return [*_model_problems(request), *_number_problems(request)]
     models = [model for model in request.models if model in MODELS]
     unread = _unknown_settings(request, models)
     found = [*_name_problems(request, models), *_number_problems(request), *_epoch_problems(request, models), *unread]
@@ -87,12 +98,24 @@ def _name_problems(request: Request, models: list[str]) -> list[str]:
         request: the whole request.
         models: those of its models that exist.
     """
-    ablations = [*(ablation for model in models or MODELS for ablation in MODELS[model].ablations), "all"]
-    named = [
-        *(("--model", model, MODELS) for model in request.models),
-        *(("--ablation", ablation, ablations) for ablation in request.ablations),
-    ]
-    return [unknown(option, name, known) for option, name, known in named if name not in known]
+    legal = [*(ablation for model in models or _BUILT_IN for ablation in MODELS[model].ablations), "all"]
+    wrong = [unknown("--ablation", name, legal) for name in request.ablations if name not in legal]
+    return [*_model_problems(request), *wrong]
+
+
+def _model_problems(request: Request) -> list[str]:
+    """Return which models there are not."""
+    known: list[str] = [*_BUILT_IN, *request.sources]
+    wrong = [name for name in request.models if name not in known]
+    if wrong:
+        known += installed()  # only now, because it reads what every installed package says of itself
+    return [unknown("--model", name, known) + _ending(name) for name in wrong]
+
+
+def _ending(name: str) -> str:
+    """Return how a file has to be named, where a word looks like one without its ending."""
+    file, colon, model = name.rpartition(":")
+    return f"; a file is named with its ending: {file}.py:{model}" if colon and file else ""
 
 
 def _number_problems(request: Request) -> list[str]:
@@ -132,42 +155,72 @@ def _epoch_problems(request: Request, models: list[str]) -> list[str]:
 
 def _unknown_settings(request: Request, models: list[str]) -> list[str]:
     """Return which settings of --set none of the models has."""
-    known = {name for model in models or MODELS for name in hyperparameters(model)}
-    return [unknown("--set", name, known) for name in dict(request.fixed) if name not in known]
+    known = {model: hyperparameters(model) for model in models or _BUILT_IN}
+    every = {name for settings in known.values() for name in settings}
+    tell = f"; tfser models describe {models[0] if len(models) == 1 else 'MODEL'} lists them all"
+    found = []
+    for typed, _ in request.fixed:
+        model, dot, name = typed.rpartition(".")
+        if dot and model not in known:
+            found.append(f"--set {typed}: {unknown('model', model, known)}; before the dot stands one of --model")
+        elif name not in (known[model] if dot else every):
+            found.append(near("--set", name, known[model] if dot else every, tell))
+    return found
 
 
 def _unreadable_settings(request: Request, model: str) -> list[str]:
     """Return which values of --set a model's settings cannot have."""
     known, found = hyperparameters(model), []
-    for name, text in dict(request.fixed).items():
+    for typed, text in request.fixed:
+        name = setting_of(typed, model)
         if name in known:
             try:
                 known[name].parse(text)
             except ValueError as error:
-                found.append(f"--set {name}: {error}")
+                found.append(f"--set {typed}: {error}")
     return found
+
+
+def setting_of(typed: str, model: str) -> str | None:
+    """Return the setting of a model that a key of --set means; ``None`` for one of another model.
+
+    >>> setting_of("channels", "mine"), setting_of("mine.channels", "mine"), setting_of("other.channels", "mine")
+    ('channels', 'channels', None)
+    """
+    named, dot, name = typed.rpartition(".")
+    return name if not dot or named == model else None
+
+
+def fixed_of(request: Request, model: str) -> dict[str, str]:
+    """Return what --set says of a model, as typed: a value for this model alone comes before one for all."""
+    ordered = sorted(request.fixed, key=lambda pair: "." in pair[0])
+    return {name: text for typed, text in ordered if (name := setting_of(typed, model)) is not None}
 
 
 def _setting_problems(model: str, ablation: str, request: Request, space: Space | None) -> list[str]:
     """Return why a model refuses its settings, or some that the search space can sample."""
     base, architecture = base_settings(model, request), MODELS[model]
-    names, asked = tuple(architecture.feature_set.hyperparameters), dict[tuple[Value, ...], list[str]]()
+    names, told = tuple(architecture.feature_set.hyperparameters), dict[tuple[Value, ...], list[str]]()
 
     def wrong(settings: Mapping[str, Value]) -> list[str]:
         features = tuple(settings[name] for name in names)  # few of many combinations differ in them
-        if features not in asked:
-            asked[features] = feature_problems(architecture, settings)
-        return [*setting_problems(architecture, ablation, settings), *asked[features]]
+        if features not in told:
+            told[features] = feature_problems(architecture, settings)
+        return [*asked(architecture, ablation, settings), *told[features]]
 
     if space is None:
-        return [f"{model} {ablation}: {problem}" for problem in wrong(base)]
-    return refusals(space, base, wrong)
+        found = [f"{model} {ablation}: {problem}" for problem in wrong(base)]
+    else:
+        found = refusals(space, base, wrong)
+    if found or model not in request.sources:
+        return found
+    return [f"{model} {ablation}: {problem}" for problem in build_problems(architecture, ablation, base)]
 
 
 def base_settings(model: str, request: Request) -> dict[str, Value]:
     """Return every setting of a model: the published ones, then those of --set."""
-    known = hyperparameters(model)
-    return {**published_settings(model), **{n: known[n].parse(t) for n, t in request.fixed if n in known}}
+    known, fixed = hyperparameters(model), fixed_of(request, model)
+    return {**published_settings(model), **{n: known[n].parse(t) for n, t in fixed.items() if n in known}}
 
 
 def ablations_of(request: Request, model: str) -> tuple[str, ...]:
@@ -206,7 +259,8 @@ def selection_of(request: Request, model: str) -> Selection:
     """Return how a table says that the settings were chosen."""
     if request.trials or request.selection == "oracle":
         return request.selection
-    return "published" if is_published(model, asked_settings(request, model, None)) else "fixed"
+    asked_for = fixed_settings(hashed(MODELS[model], base_settings(model, request)), epochs_of(request, model))
+    return "published" if is_published(model, asked_for) else "fixed"
 
 
 def transductive(request: Request, model: str, space: Space | None) -> bool:

@@ -23,7 +23,7 @@ import itertools
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from tfser.trial import Value
@@ -64,6 +64,12 @@ class Dimension:
     """(setting, n): only choices that divide setting / n."""
     when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
     """Earlier settings, each with the values under which this one is searched."""
+
+    def __str__(self) -> str:
+        if self.kind == "choice":
+            return f"{self.name} {' or '.join(str(value) for value in self.values)}"
+        low, high = (f"{value:g}" for value in self.values)  # numbers, as it is a range
+        return f"{self.name} {low} to {high}{' (log)' if self.log else ''}"
 
     def active(self, settings: Mapping[str, Value]) -> bool:
         """Return whether it is searched beside these earlier settings."""
@@ -125,6 +131,8 @@ class Space:
     model: str
     fixed: Mapping[str, Value]
     dimensions: tuple[Dimension, ...]
+    declared: bool = False
+    """Whether it was made of the ranges that a model declares, and no file says it."""
 
     @property
     def digest(self) -> str:
@@ -136,7 +144,10 @@ class Space:
     def without(self, names: Mapping[str, Value]) -> Space:
         """Return the same space with some settings fixed by ``--set``, no longer searched."""
         left = tuple(d for d in self.dimensions if d.name not in names)
-        return Space(source=self.source, model=self.model, fixed={**self.fixed, **names}, dimensions=left)
+        return replace(self, fixed={**self.fixed, **names}, dimensions=left)
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.dimensions)) or "nothing"
 
     def sample(self, sampler: Sampler, base: Mapping[str, Value]) -> dict[str, Value]:
         """Return every setting: ``base``, then what the file fixes, then what the sampler answers."""
@@ -214,8 +225,8 @@ def refusals(space: Space, base: Mapping[str, Value], problems: Any) -> list[str
     for sampler in samplers:
         settings = space.sample(sampler, base)
         for problem in problems(settings):
-            found[problem] = (
-                f"{space.source}: it can sample what the model refuses: {problem}; say so with divides: or when:"
+            found[problem] = f"{space.source}: it can sample what the model refuses: {problem}; " + (
+                "name a --space FILE that cannot" if space.declared else "say so with divides: or when:"
             )
         if len(found) >= 3:
             break

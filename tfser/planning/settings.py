@@ -27,6 +27,11 @@ def _hyperparameters(model: Model) -> dict[str, Hyperparameter]:
     return {**general, **model.hyperparameters}
 
 
+def settings_of(model: Model) -> dict[str, Hyperparameter]:
+    """Return every setting of a model, whether or not this process can train it by name."""
+    return _hyperparameters(model)
+
+
 def published_settings(model: str) -> dict[str, Value]:
     """Return every setting of a model of this process at its published value."""
     return {name: h.default for name, h in hyperparameters(model).items()}

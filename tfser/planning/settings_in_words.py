@@ -54,6 +54,8 @@ def beside_published(configuration: Configuration) -> str:
     from tfser.planning.settings import published_settings
 
     own = values(configuration)
+    if configuration.own is not None:
+        return "" if "trials" in own else _beside_defaults(own, json.loads(configuration.own.defaults))
     declared = MODELS.get(configuration.model)
     if "trials" in own or ("epochs" not in own and not isinstance(declared, Estimator)):
         return ""
@@ -68,6 +70,20 @@ def beside_published(configuration: Configuration) -> str:
             said.append(f"{name} {_word(value)}")
         elif _word(value) != _word(theirs[name]):
             said.append(f"{name} {_word(value)} (published: {_word(theirs[name])})")
+    return ", ".join(said)
+
+
+def _beside_defaults(own: Mapping[str, Value], defaults: Mapping[str, Value]) -> str:
+    """Return the settings of a model that is not built in that are not its defaults, in words."""
+    said = []
+    for name, value in own.items():
+        if name == "source" or (name == "epochs" and name not in defaults):
+            continue
+        words = f"{value} epochs" if name == "epochs" else f"{name} {_word(value)}"
+        if _word(value) != _word(defaults.get(name)):
+            said.append(f"{words} (default: {_word(defaults[name])})" if name in defaults else words)
+        elif name == "epochs":
+            said.append(words)
     return ", ".join(said)
 
 

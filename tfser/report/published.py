@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tfser.planning.configuration import Configuration
 from tfser.storage import packaged_files, yaml_text
 
 
@@ -81,6 +82,24 @@ class Published:
                     )
                     for m in declared
                     for ablation in m.ablations
+                ),
+            ),
+        )
+
+    def of_rows(self, configurations: Iterable[Configuration]) -> Published:
+        """Return these figures with what rows say of models that are not built in, and see ``beside``."""
+        rows = list(configurations)
+        own = {c.model: c.own for c in rows if c.own is not None}
+        made = self.beside(c.model for c in rows if c.model not in own)
+        return replace(
+            made,
+            titles={**made.titles, **{model: told.title for model, told in own.items()}},
+            ablations=(
+                *made.ablations,
+                *(
+                    PublishedAblation(paper="", model=model, ablation=ablation, parts=dict(parts), figures={})
+                    for model, told in sorted(own.items())
+                    for ablation, parts in told.parts
                 ),
             ),
         )

@@ -16,7 +16,7 @@ from pathlib import PurePath
 from tfser.errors import RequestError, unknown
 from tfser.evaluation import metrics
 from tfser.execution.results import Results
-from tfser.planning.configuration import Configuration
+from tfser.planning.configuration import Configuration, OwnModel
 from tfser.planning.settings_in_words import labels
 from tfser.record import Record
 from tfser.report import published
@@ -58,7 +58,7 @@ def entries(results: Results) -> Iterator[Traced]:
         RecordError: a record contradicts itself or its row.
     """
     summaries = summarise(results)
-    rows = Rows(summaries, published.load().beside(s.configuration.model for s in summaries))
+    rows = Rows(summaries, published.load().of_rows(s.configuration for s in summaries))
     for summary in summaries:
         yield from _of_row(results, summary, rows)
         yield from _of_folds(results, summary)
@@ -117,7 +117,14 @@ def to_json(traced: Sequence[Traced]) -> str:
     return json.dumps([asdict(entry) for entry in traced], indent=1, ensure_ascii=False) + "\n"
 
 
-def repeat(spec: TrialSpec, *, command: str = "", incomplete: bool = False, out: str = "repeated") -> str:
+def repeat(
+    spec: TrialSpec,
+    *,
+    command: str = "",
+    incomplete: bool = False,
+    out: str = "repeated",
+    own: OwnModel | None = None,
+) -> str:
     """Return the command that trains a final trial again, whichever search chose its settings.
 
     The new trial has the same id, because an id holds settings and epochs but not how they were chosen. With a seed
@@ -129,6 +136,7 @@ def repeat(spec: TrialSpec, *, command: str = "", incomplete: bool = False, out:
             database is requested by its name, or by a manifest of its name if it is not a known one.
         incomplete: whether the database is not as published.
         out: another folder than the sweep's, whose ledger already has the trial.
+        own: what the trial's row says of a model that is not built in; its file has to be what was trained.
 
     Raises:
         RequestError: a search trial, which only its sweep repeats; a trial of another numerics version; a setting that
@@ -148,11 +156,11 @@ def repeat(spec: TrialSpec, *, command: str = "", incomplete: bool = False, out:
             f"it is of numerics version {spec.numerics}, this tfser is of {NUMERICS_VERSION}; "
             "install the one it was made with"
         )
-    if spec.model not in MODELS:
+    if spec.model not in MODELS and not spec.source:
         raise RequestError(f"trial {spec.trial_id}", [*problems, unknown("model", spec.model, MODELS)])
     settings = {name: _typed(value) for name, value in spec.settings.items()}
-    legal = hyperparameters(spec.model)
-    for name, text in settings.items():
+    legal = {} if spec.source else hyperparameters(spec.model)
+    for name, text in {} if spec.source else settings.items():
         if name not in legal or repr(legal[name].parse(text)) != repr(spec.settings[name]):
             problems.append(f"its setting {name}={text} cannot be typed")
     if problems:
@@ -160,7 +168,8 @@ def repeat(spec: TrialSpec, *, command: str = "", incomplete: bool = False, out:
     words = ["python", "-m", "tfser.sweep", *_database(command, spec.database, spec.database in KNOWN)]
     words += ["--allow-incomplete"] if incomplete else []
     words += ["--protocol", spec.protocol] if spec.protocol != "speaker" else []
-    words += ["--fold", spec.fold, "--model", spec.model, "--ablation", spec.ablation, "--seeds", str(spec.seed + 1)]
+    model = _own_model(command, own) if own is not None else spec.model
+    words += ["--fold", spec.fold, "--model", model, "--ablation", spec.ablation, "--seeds", str(spec.seed + 1)]
     words += ["--selection", "oracle"] if spec.purpose == "oracle" else []
     words += ["--trials", "0"]
     words += [] if isinstance(MODELS[spec.model], Estimator) else ["--epochs", str(spec.epochs)]
@@ -182,6 +191,11 @@ def _database(command: str, name: str, known_name: bool) -> list[str]:
     chosen = (matching or fallback)[0]
     data = [word for before, word in zip(typed, typed[1:], strict=False) if before == "--data"]
     return [chosen, *(["--data", data[-1]] if data else [])]
+
+
+def _own_model(command: str, own: OwnModel) -> str:
+    """Return the word that names a model that is not built in: the one typed in its sweep, with its folder."""
+    return next((word for word in shlex.split(command) if PurePath(word).name == own.typed), own.typed)
 
 
 def _typed(value: object) -> str:

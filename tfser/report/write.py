@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import BinaryIO
 
@@ -95,7 +95,7 @@ def write(
         OSError: the folder cannot be written.
     """
     summaries = summarise(results)
-    figures = published.load().beside(s.configuration.model for s in summaries)
+    figures = published.load().of_rows(s.configuration for s in summaries)
     if lost := lacking(folder, {s.configuration: len(s.done) for s in summaries}):
         raise LessError(
             f"the tables in {folder} are left as they are, because they hold folds that these would lack:\n  - "
@@ -162,6 +162,8 @@ def lacking(folder: Place, done: Mapping[Configuration, int]) -> list[str]:
         return []  # no tables, or none that can be understood
     lines = []
     for row, folds in held:
+        if _superseded(row, done):
+            continue
         own = [count for c, count in done.items() if _same_row(row, c)]
         if folds > max(own, default=0):
             words = " / ".join(row.get(name) or "?" for name in _WORDS)
@@ -183,6 +185,16 @@ def _same_row(row: Mapping[str, str], c: Configuration) -> bool:
         return False
     digest, text = row.get("database_digest"), row.get("settings")
     return (not digest or digest == c.database_digest) and (not text or not recorded(text) or text == c.settings)
+
+
+def _superseded(row: Mapping[str, str], done: Iterable[Configuration]) -> bool:
+    """Tell whether a line of summary.csv is about another source of a model, which was edited since."""
+    try:
+        source = json.loads(row.get("settings") or "{}").get("source", "")
+    except (ValueError, AttributeError):
+        return False
+    now = {c.source for c in done if c.model == row.get("model") and c.source}
+    return bool(source) and bool(now) and source not in now
 
 
 def _written(

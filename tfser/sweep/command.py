@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tfser.errors import RequestError, TfserError, counted
-from tfser.models import MODELS, Network
+from tfser.models import Network, of
+from tfser.models.sources import described
 from tfser.planning.configuration import Configuration
 from tfser.storage import leftovers
 from tfser.storage.ledger import Ledger
@@ -49,11 +50,12 @@ def describe(sweep: Sweep) -> list[str]:
         studies = [s for s in plan.studies if s.configuration == c]
         searched = sum(s.trials * len(s.folds) * s.validation_folds for s in studies)
         trained = [counted(searched, "search trial")] if searched else []
-        if isinstance(MODELS[c.model], Network):
+        if isinstance(of(c), Network):
             epochs = counted(studies[0].epochs, "epoch")
             trained = [f"{trained[0]} of up to {epochs}" if searched else epochs]
-        text = f"{MODELS[c.model].title} {c.ablation} on {c.database}, {c.protocol_name}"
+        text = f"{of(c).title} {c.ablation} on {c.database}, {c.protocol_name}"
         lines.append(f"{text}: {', '.join([extent(c), *trained])}")
+    lines += _own_models(sweep)
     lines.append(f"{plan.search_trials} search and {counted(plan.final_trials, 'final trial')} in all")
     return lines
 
@@ -69,6 +71,21 @@ def _cost(sweep: Sweep) -> list[str]:
         beside = "; beside that, " if said else ""
         said.append(f"{beside}how long {', '.join(unknown)} takes is known only once it was fitted")
     return ["".join(said)]
+
+
+def _own_models(sweep: Sweep) -> list[str]:
+    """Say where models come from that are not built in, and what is searched where no file says it."""
+    lines = []
+    spaces = {study.configuration.model: study.space for study in sweep.plan.studies}
+    for source in sweep.sources:
+        beside = ", ".join(path for path, _ in source.files[1:])
+        package = f"{source.package.distribution} {source.package.version}" if source.package else ""
+        more = f" (with {beside})" if beside else f" (of {package})" if package else ""
+        lines.append(f"{source.name} is {source.typed}, source {source.digest}{more}")
+        space = spaces.get(source.name)
+        if space is not None and space.declared:
+            lines.append(f"{source.name}: no --space file is given, so its declared ranges are searched: {space}")
+    return lines
 
 
 def extent(configuration: Configuration) -> str:
@@ -105,6 +122,17 @@ def start(prepare: Callable[[Printer], Start]) -> int:
         advice = "Free space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend what it names"
         print(f"{error}\nWhat was trained is kept. {advice}, and type the same command again.", file=sys.stderr)
         return 1
+
+
+def _hours(sweep: Sweep) -> str:
+    """Say how long a plan takes."""
+    try:
+        hours = sweep_hours.core_hours(sweep.plan, sweep.databases)
+    except Exception as error:
+        if not sweep.sources:
+            raise
+        return f"how long it takes is not known, because a step of training failed: {described(error)}"
+    return f"about {duration(3600 * hours)} of one CPU core of this machine, if nothing is there yet"
 
 
 def _begun(prepared: Start, printer: Printer) -> int:

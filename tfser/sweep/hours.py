@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from tfser.databases.base import Database, Utterance
-from tfser.models import MODELS, Network
+from tfser.models import Network, of
 from tfser.planning.plan import Plan, Study
 from tfser.planning.settings import build_settings, extractor
 from tfser.training.training import Training, TrialData
@@ -36,7 +36,7 @@ def segment_seconds(study: Study) -> float:
     The settings are the study's base; what a search samples may cost more or less.
     """
     c, settings = study.configuration, study.base if study.space is None else {**study.base, **study.space.fixed}
-    model = MODELS[c.model]
+    model = of(c)
     assert isinstance(model, Network)
     built, reads = build_settings(model, settings), extractor(model, settings)
     batch = min(int(settings["batch_size"]), 32)
@@ -61,8 +61,7 @@ def segment_seconds(study: Study) -> float:
 
 def unknown(plan: Plan) -> list[str]:
     """Return the models of a plan whose cost is not estimated."""
-    models = dict.fromkeys(c.model for c in plan.configurations)
-    return [model for model in models if not isinstance(MODELS[model], Network)]
+    return list(dict.fromkeys(c.model for c in plan.configurations if not isinstance(of(c), Network)))
 
 
 def core_hours(plan: Plan, databases: Mapping[str, Database]) -> float:
@@ -76,11 +75,11 @@ def core_hours(plan: Plan, databases: Mapping[str, Database]) -> float:
     for study in plan.studies:
         c = study.configuration
         key = (c.database, c.model, c.ablation)
-        if not isinstance(MODELS[c.model], Network):
+        if not isinstance(of(c), Network):
             continue
         if key not in probed:
             rows = int(study.base["segment_hop"] or study.base["segment_frames"])
-            hop_s = rows * extractor(MODELS[c.model], study.base).hop_s
+            hop_s = rows * extractor(of(c), study.base).hop_s
             segments = np.ceil(np.maximum(lengths[c.database] / hop_s, 1)).sum() if hop_s else len(lengths[c.database])
             probed[key] = segment_seconds(study) * segments * (1 - 1 / c.folds_total)
         trials = len(study.folds) * (study.trials * study.validation_folds + len(c.seeds))

@@ -32,7 +32,12 @@ def recall(sweep: Sweep) -> dict[str, Any]:
         "sampler": r.sampler,
         "search_seed": r.search_seed,
         "set": dict(r.fixed),
-        "space": {study.configuration.model: study.space.digest for study in sweep.plan.studies if study.space},
+        "space": {
+            # Of declared ranges no digest: an edit of the model's file may change them, and trains anew anyway.
+            study.configuration.model: "declared" if study.space.declared else study.space.digest
+            for study in sweep.plan.studies
+            if study.space
+        },
         "databases": dict(sweep.digests),
     }
     growing = {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from tfser.models import MODELS
+from tfser.models import BUILT_IN
 from tfser.planning import request as planning
 from tfser.storage.passwords import redacted
 from tfser.storage.places import Place, typed_place
@@ -120,20 +120,22 @@ def add_training(p: argparse.ArgumentParser) -> None:
     data = os.environ.get("TFSER_DATA") or None
     add("--data", type=typed_place, default=data, help="folder or URI that holds the corpora (default: TFSER_DATA)")
     add("--allow-incomplete", action="store_true", help="accept a database that is not as published; tables say so")
-    add("--model", nargs="+", action="extend", metavar="M", help=f"default: {' '.join(MODELS)}")
+    own = "or FILE.py:NAME, or one of an installed package"
+    models = f"{own} (default: {' '.join(model.name for model in BUILT_IN)})"
+    add("--model", nargs="+", action="extend", metavar="M", help=models)
     add("--ablation", nargs="+", action="extend", default=[], metavar="A", help="default: the full model; or all")
     add("--protocol", default="speaker", metavar="P", help=f"{' or '.join(PROTOCOLS)} (default: speaker)")
     add("--fold", nargs="+", action="extend", default=[], metavar="F", help="default: all")
     add("--seeds", type=typed_whole, default=1, metavar="N", help="final trials per fold, seeds 0 to N-1 (default: 1)")
     most = "default: as published; in a search, the most that a trial trains"
     add("--epochs", type=typed_whole, metavar="N", help=most)
-    fixes = "fix a hyperparameter, and leave it out of a search"
+    fixes = "fix a hyperparameter, and leave it out of a search; MODEL.KEY=VALUE is for one model"
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="fixed", help=fixes)
 
 
 def add_space(add: Callable[..., object]) -> None:
     """Add the option that names search spaces."""
-    default = "default: search_spaces/<model>.yaml"
+    default = "default: search_spaces/<model>.yaml, or the ranges that a model of your own declares"
     add("--space", type=typed_place, nargs="+", action="extend", default=[], metavar="FILE", help=default)
 
 

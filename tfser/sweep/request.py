@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,11 @@ from tfser.databases.base import Database
 from tfser.errors import RequestError, unknown
 from tfser.execution.on_ray import open_doors
 from tfser.features.store import audio_digests
-from tfser.models import MODELS
+from tfser.models import BUILT_IN, MODELS
+from tfser.models.sources import Source, installed, is_file
+from tfser.planning import own_models, search_space, search_space_file, settings
 from tfser.planning import plan as planning_plan
 from tfser.planning import request as planning_request
-from tfser.planning import search_space, search_space_file, settings
 from tfser.storage import default_places, packaged_files
 from tfser.storage.passwords import redacted
 from tfser.storage.places import NAME, RESERVED, Place, commit_text, is_remote, make_folder, remove, slug
@@ -28,6 +29,8 @@ from tfser.text.typed import clipped
 from tfser.tracking import connection
 from tfser.tracking import uri as tracking_uri
 from tfser.trial import PROTOCOLS, Hyperparameter, Value
+
+_BUILT_IN = tuple(model.name for model in BUILT_IN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,8 @@ class Sweep:
     out: Place
     storage: Place
     tracking_uri: str
+    sources: tuple[Source, ...] = ()
+    """Of the models that are not built in."""
 
 
 class _Problems(list[str]):
@@ -79,7 +84,7 @@ def _filled_in(options: Options) -> Options:
             space=[demo],
             name="synthetic" if o.name is None else o.name,
         )
-    return replace(o, model=list(MODELS) if o.model is None else o.model, trials=o.trials or 0)
+    return replace(o, model=[m.name for m in BUILT_IN] if o.model is None else o.model, trials=o.trials or 0)
 
 
 def check(options: Options) -> Sweep:
@@ -90,9 +95,12 @@ def check(options: Options) -> Sweep:
     """
     options = _filled_in(options)
     problems = _Problems()
-    request = _request(options, problems)
-    spaces = _spaces(options, request, problems)
-    problems.extend(planning_request.problems(request, spaces))
+    sources, refused = own_models.named(filter(_is_own, dict.fromkeys(options.model or ())))
+    for error in refused:
+        problems.take(error)
+    request = _request(options, sources, problems)
+    spaces = {} if refused else _spaces(options, request, problems)
+    problems.extend(planning_request.problems(request, spaces, models_known=not refused))
     problems.extend(_running_problems(options))
     problems.extend(_place_problems(options))
     problems.extend(_name_problems(options.name))
@@ -122,14 +130,28 @@ def check(options: Options) -> Sweep:
         out=out,
         storage=storage,
         tracking_uri=uri or connection.default_uri(Path(str(storage))),
+        sources=tuple(sources),
     )
 
 
-def _request(options: Options, problems: list[str]) -> planning_request.Request:
-    """Return what is to be trained, as far as it is known without files."""
+def _is_own(typed: str) -> bool:
+    """Return whether a word of --model names a model that is not built in."""
+    return is_file(typed) or (typed not in _BUILT_IN and typed in installed())
+
+
+def _request(options: Options, sources: Sequence[Source], problems: list[str]) -> planning_request.Request:
+    """Return what is to be trained, as far as it is known without the files of databases and search spaces.
+
+    Args:
+        options: the command line.
+        sources: of the models that are not built in.
+        problems: what is wrong is added.
+    """
     legal = partial(_legal, problems)
+    known = [typed for typed in dict.fromkeys(options.model or ()) if not _is_own(typed)]
     return planning_request.Request(
-        models=tuple(dict.fromkeys(options.model or ())),
+        models=(*known, *(source.name for source in sources)),
+        sources={source.name: source.digest for source in sources},
         ablations=tuple(dict.fromkeys(options.ablation)),
         protocol=legal("--protocol", options.protocol, PROTOCOLS),
         folds=tuple(dict.fromkeys(options.fold)),
@@ -231,10 +253,11 @@ def _spaces(options: Options, request: planning_request.Request, problems: _Prob
         if options.space:
             problems.append("--space: without --trials nothing is drawn from it; add --trials N")
         return {}
-    models = [m for m in request.models if m in MODELS]
-    known = _settings_by_model()
+    models = [m for m in request.models if m in _BUILT_IN or m in request.sources]
+    known = _settings_by_model(request.sources)
     found: dict[str, search_space.Space] = {}
-    for path in options.space or [packaged_files.data_folder("search_spaces") / f"{model}.yaml" for model in models]:
+    packaged = packaged_files.data_folder("search_spaces")
+    for path in options.space or [packaged / f"{model}.yaml" for model in models if model not in request.sources]:
         try:
             read = search_space_file.read(path, known)
         except RequestError as error:
@@ -245,16 +268,27 @@ def _spaces(options: Options, request: planning_request.Request, problems: _Prob
         elif read.model in found:
             problems.append(f"{path}: {found[read.model].source} already searches {read.model}")
         else:
-            found[read.model] = read.without(_typed(request, known[read.model]))
+            found[read.model] = read.without(_typed(request, read.model, known[read.model]))
     for model in models:
-        if model not in found and not problems:
+        if model in found or problems:
+            continue
+        declared = own_models.declared_space(MODELS[model]) if model in request.sources else None
+        if declared is not None:
+            found[model] = declared.without(_typed(request, model, known[model]))
+        elif model in request.sources:
+            problems.append(f"--space: {model} declares no range to search; name a file, or leave out --trials")
+        else:
             problems.append(f"--space: no file searches {model}; add one, or name the models with --model")
     return found
 
 
-def _settings_by_model() -> dict[str, dict[str, Hyperparameter]]:
-    """Return every setting that a search space can name, by model."""
-    return {model: settings.hyperparameters(model) for model in MODELS}
+def _settings_by_model(own: Iterable[str] = ()) -> dict[str, dict[str, Hyperparameter]]:
+    """Return every setting that a search space can name, by model.
+
+    Args:
+        own: models of the request that are not built in.
+    """
+    return {model: settings.hyperparameters(model) for model in (*_BUILT_IN, *own)}
 
 
 def _places(options: Options) -> tuple[Place, Place]:
@@ -278,10 +312,10 @@ def _place_problems(options: Options) -> list[str]:
     return found
 
 
-def _typed(request: planning_request.Request, known: Mapping[str, Hyperparameter]) -> dict[str, Value]:
+def _typed(request: planning_request.Request, model: str, known: Mapping[str, Hyperparameter]) -> dict[str, Value]:
     """Return what --set fixes of a model, without the values that are refused elsewhere."""
     values: dict[str, Value] = {}
-    for name, text in request.fixed:
+    for name, text in planning_request.fixed_of(request, model).items():
         if name in known:
             with contextlib.suppress(ValueError):
                 values[name] = known[name].parse(text)
@@ -299,7 +333,7 @@ def _default_name(options: Options, request: planning_request.Request, digests: 
     if request == planning_request.Request() and not spaces_differ and not own:
         return names
     text = json.dumps([repr(request), [str(p) for p in spaces_differ], own])
-    words = [] if request.models == tuple(MODELS) else [slug(m) for m in request.models]
+    words = [] if request.models == _BUILT_IN else [slug(m) for m in request.models]
     words.append(f"{request.trials}trials" if request.trials else f"{request.epochs}epochs" if request.epochs else "")
     return "-".join(w for w in (names, *words, hashlib.sha256(text.encode()).hexdigest()[:6]) if w)[:100]
 

@@ -13,7 +13,7 @@ from tfser.execution.run_trial import Task
 from tfser.execution.runner import Runner
 from tfser.execution.schedule import Done, Key, Schedule
 from tfser.execution.worker_usage import Usage
-from tfser.models import MODELS, Network
+from tfser.models import Network, of
 from tfser.record import Entry
 from tfser.search.history import History
 from tfser.storage.places import absolute
@@ -119,9 +119,15 @@ class Trainer:
             return InProcessRunner(o.together)
         from tfser.execution.on_ray.tune_runner import RayTuneRunner
 
-        networks = any(isinstance(MODELS[c.model], Network) for c in self._sweep.plan.configurations)
-        gpus = o.trial_gpus if networks or o.trial_gpus is not None else 0.0  # estimators alone need none
-        return RayTuneRunner(o.address, trial_cpus=o.trial_cpus, trial_gpus=gpus, together=o.together, say=say)
+        networks = any(isinstance(of(c), Network) for c in self._sweep.plan.configurations)
+        return RayTuneRunner(
+            o.address,
+            trial_cpus=o.trial_cpus,
+            trial_gpus=o.trial_gpus if networks or o.trial_gpus is not None else 0.0,  # estimators alone need none
+            together=o.together,
+            sources=self._sweep.sources,
+            say=say,
+        )
 
     def _handed_out(self, before: set[str], spec: TrialSpec) -> Task:
         """Return the task of a trial, and add it to those that were handed out before.

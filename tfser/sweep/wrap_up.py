@@ -107,6 +107,11 @@ def facts(sweep: Sweep, schedule: Schedule, seconds: float) -> dict[str, Any]:
         "numerics": NUMERICS_VERSION,
         "platform": platform.platform(),
         "database_digests": dict(sweep.digests),
+        **(
+            {"sources": {s.name: {"model": s.typed, "digest": s.digest} for s in sweep.sources}}
+            if sweep.sources
+            else {}
+        ),
         "seconds": seconds,
         "trained": schedule.trained,
         "failed": [{"trial_id": trial_id, "reason": f.reason, "log": f.log or None} for trial_id, f in each],

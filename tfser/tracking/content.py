@@ -39,6 +39,7 @@ def _shared_tags(kind: str, key: str, configuration: Configuration, sweep: str) 
     """
     about = {"tfser.sweep": sweep, "tfser.kind": kind, "tfser.key": key}
     about |= {"tfser.transductive": "true"} if configuration.transductive else {}
+    about |= {"tfser.source": configuration.source} if configuration.source else {}
     return {**about, **{f"tfser.{name}": value for name, value in configuration_params(configuration).items()}}
 
 

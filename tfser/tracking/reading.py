@@ -164,7 +164,8 @@ def _read(
         lines = [f"{len(found)} x {what}, such as {found[0]}{elsewhere}" for what, found in sorted(missing.items())]
         raise _MissingError("\n  - ".join(lines))
     digests = {run.info.run_id: run.data.params.get("database_digest", "") for run in runs.values()}
-    return [rows.identified(row, entries, digests.get(row.run, "")) for row in made], entries, run_ids
+    whole = [rows.identified(row, entries, digests.get(row.run, "")) for row in made]
+    return rows.current(whole), entries, run_ids
 
 
 def _entries(

@@ -89,7 +89,7 @@ class RunReader:
             finals=finals,
             histories=tuple(replace(each, configuration=configuration) for each in histories),
             command=run.data.tags.get("tfser.command", ""),
-            written_unix=run.info.start_time / 1000,
+            written_unix=float(run.data.tags.get("tfser.written_unix", run.info.start_time / 1000)),
             run=run.info.run_id,
         )
 

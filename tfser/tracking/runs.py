@@ -100,6 +100,8 @@ class Tracker:
         tags = {"tfser.seeds": " ".join(map(str, c.seeds)), "tfser.folds": " ".join(c.folds)}
         if self._command:
             tags["tfser.command"] = self._command
+        if c.source:  # tells which source of an edited model is the one in use
+            tags["tfser.written_unix"] = repr(time.time())
         # Only what changed, at the time when it did: of two values with one time MLflow shows the larger one.
         changed = [(name, value, 0) for name, value in numbers.items() if run.metrics.get(name) != value]
         client.log(run.id, params, changed, tags, int(1000 * time.time()))
@@ -158,8 +160,8 @@ class Tracker:
         return not looked_for or has_content(local_file(run.artifacts, "trial.json"))
 
     def _model(self, run: Run, record: Record) -> None:
-        """Log a final trial's model, so that ``mlflow models serve`` can serve it."""
-        if self._log_model is None or record.spec.purpose == "search":
+        """Log a final trial's model, so that ``mlflow models serve`` can serve it; none of a person's own code."""
+        if self._log_model is None or record.spec.purpose == "search" or record.spec.source:
             return
         from mlflow.exceptions import MlflowException
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
 from tfser.errors import TrialError, in_a_line
+from tfser.features.threads import one_thread
 from tfser.training.determinism import derived_seed, settled
 
 Inputs = np.ndarray | list[np.ndarray]
@@ -122,7 +122,6 @@ class Fit:
             TrialError: it fails, or returns no probabilities of its classes.
         """
         with _alone():
-            _seed(derived_seed(self._seed, "score"))
             return self._scored(utterances)
 
     def score(self, data: FitData, *, transductive: bool) -> EstimatorScores:
@@ -135,20 +134,31 @@ class Fit:
         Raises:
             TrialError: as ``probabilities``, or an utterance alone has other scores than among the others.
         """
-        found = self.probabilities(inputs(data.features, data.scored, data.vector))
-        for i in [] if transductive else sample(len(data.scored)):
-            alone = self.probabilities(inputs(data.features, data.scored[i : i + 1], data.vector))[0]
-            most = int(np.abs(alone - found[i]).argmax())
-            if not abs(alone[most] - found[i, most]) <= SAME:
-                raise TrialError(
-                    f"the scores of an utterance depend on what is scored beside it: {self.emotions[most]} has "
-                    f"probability {found[i, most]:.4f} among {len(found)} utterances and {alone[most]:.4f} alone. "
-                    "Statistics of a batch or random numbers at scoring do that; do without them, or declare "
-                    "transductive=True, which every table marks"
-                )
+        with _alone():
+            found = self._scored(inputs(data.features, data.scored, data.vector))
+            for i in [] if transductive else sample(len(data.scored)):
+                alone = self._scored(inputs(data.features, data.scored[i : i + 1], data.vector))[0]
+                self._compare(alone, found[i], len(found))
         return EstimatorScores(found, self.notes)
 
+    def _compare(self, alone: np.ndarray, among: np.ndarray, count: int) -> None:
+        """Compare the scores of an utterance by itself with those among others.
+
+        Raises:
+            TrialError: they differ.
+        """
+        most = int(np.abs(alone - among).argmax())
+        if abs(alone[most] - among[most]) > SAME:
+            raise TrialError(
+                f"the scores of an utterance depend on what is scored beside it: {self.emotions[most]} has probability "
+                f"{among[most]:.4f} among {count} utterances and {alone[most]:.4f} alone. Statistics of a batch or "
+                "random numbers at scoring do that; do without them, or declare transductive=True, which every table "
+                "marks"
+            )
+
     def _scored(self, utterances: Inputs) -> np.ndarray:
+        """Score utterances together, each time with the same random numbers."""
+        _seed(derived_seed(self._seed, "score"))
         name = "predict_proba" if hasattr(self.model, "predict_proba") else "decision_function"
         if not hasattr(self.model, name):
             raise TrialError("it has neither predict_proba nor decision_function")
@@ -220,7 +230,7 @@ def fit(build: Callable[[], Any], data: FitData, seed: int) -> Fit:
             keyword = groups_keyword(model)
         groups = {keyword: np.array(data.speakers)} if keyword else {}
         # Anew: building may have loaded the library that is to have one thread.
-        with threadpool_limits(1), _of_the_model("fit"):
+        with one_thread(), _of_the_model("fit"):
             model.fit(inputs(data.features, data.train, data.vector), np.array(emotions), **groups)
         return Fit(model, data.emotions, frozenset(emotions), seed)
 
@@ -231,7 +241,8 @@ def sample(count: int) -> list[int]:
     >>> sample(3), sample(15)
     ([0, 1, 2], [0, 2, 4, 6, 8, 10, 12, 14])
     """
-    return np.unique(np.linspace(0, count - 1, min(count, SCORED_ALONE)).round().astype(int)).tolist()
+    chosen: list[int] = np.unique(np.linspace(0, count - 1, min(count, SCORED_ALONE)).round().astype(int)).tolist()
+    return chosen
 
 
 def groups_keyword(model: Any) -> str:
@@ -268,7 +279,7 @@ def _alone() -> Iterator[None]:
     python, numbers = random.getstate(), np.random.get_state()
     try:
         # Some commands print JSON, so that nothing else may get there.
-        with settled(torch.device("cpu")), threadpool_limits(1), contextlib.redirect_stdout(sys.stderr):
+        with settled(torch.device("cpu")), one_thread(), contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
         random.setstate(python)
@@ -278,7 +289,9 @@ def _alone() -> Iterator[None]:
 def _seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # else that takes milliseconds, for nothing
+        torch.cuda.manual_seed_all(seed)
 
 
 @contextlib.contextmanager

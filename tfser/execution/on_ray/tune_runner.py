@@ -23,6 +23,7 @@ from tfser.execution.on_ray.feed import Feed, NotCopied, searcher
 from tfser.execution.runner import RETRIES
 from tfser.execution.schedule import Schedule
 from tfser.execution.worker_usage import Usage
+from tfser.models.sources import Source
 from tfser.record import Failure
 from tfser.storage import temporary
 from tfser.trial import TrialSpec
@@ -53,11 +54,14 @@ class RayTuneRunner:
             CPUs.
         workers: trials at once on a local Ray; one per core where ``None``.
         together: most trials of one shape that a worker trains as one.
+        sources: of the models that are not built in, for the workers.
         say: told of lost workers.
 
     Raises:
         RequestError: the cluster cannot be reached.
     """
+
+    _sources: tuple[Source, ...] = ()
 
     def __init__(
         self,
@@ -67,6 +71,7 @@ class RayTuneRunner:
         trial_gpus: float | None = None,
         workers: int | None = None,
         together: int = 1,
+        sources: Sequence[Source] = (),
         say: Callable[[str], None] = print,
     ) -> None:
         for name, value in environment.ENVIRONMENT.items():
@@ -83,7 +88,7 @@ class RayTuneRunner:
             raise RequestError(f"{open_doors.option(address)} {address}", [f"{open_door}; {open_doors.ADVICE}"])
         import ray
 
-        self._ray, self._say, self.together = ray, say, together
+        self._ray, self._say, self.together, self._sources = ray, say, together, tuple(sources)
         self._losses: Counter[str] = Counter()
         self._session: BinaryIO | None = None
         self.usage = Usage()
@@ -141,8 +146,9 @@ class RayTuneRunner:
         per_gpu, self._cpus_per_gpu = self._cpus_per_gpu, None
         if per_gpu is None or not tasks:
             return
-        run = self._ray.remote(num_gpus=1, num_cpus=min(self.trial_cpus, per_gpu), max_retries=1)(gpu_share.probe)
-        asked = [run.remote(task) for task in tasks]
+        run = self._ray.remote(num_gpus=1, num_cpus=min(self.trial_cpus, per_gpu), max_retries=1)
+        probe = self._task(run, gpu_share.probe)
+        asked = [probe(task) for task in tasks]
         try:
             probes = self._ray.get(asked, timeout=PROBE_S)
         except Exception as error:  # whatever the cluster or the GPU raises: the share can be had without it
@@ -164,12 +170,29 @@ class RayTuneRunner:
         if len(items) < 2:
             yield from map(function, items)
             return
-        remote, under_way = self._ray.remote(function), deque[Any]()
+        task, under_way = self._task(self._ray.remote, function), deque[Any]()
         for item in items:
             if len(under_way) >= self._at_once:
-                yield self._ray.get(under_way.popleft())
-            under_way.append(remote.remote(item))
-        yield from (self._ray.get(task) for task in under_way)
+                yield self._answer(under_way.popleft())
+            under_way.append(task(item))
+        yield from (self._answer(one) for one in under_way)
+
+    def _task(self, remote: Callable[[Any], Any], function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Return what starts a function as a Ray task; a worker loads the sources before it unpickles the argument."""
+        if not self._sources:
+            start: Callable[[Any], Any] = remote(function).remote
+            return start
+        made, pickled = remote(worker.call), self._ray.cloudpickle.dumps
+        return lambda argument: made.remote(self._sources, pickled((function, argument)))
+
+    def _answer(self, task: Any) -> Any:
+        """Return what a task returned; raise an error that is for a person as it was."""
+        try:
+            return self._ray.get(task)
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, TfserError):
+                raise error.cause from None
+            raise
 
     def run(self, schedule: Schedule, task: Callable[[TrialSpec], run_trial.Task]) -> None:
         """Train everything the schedule has.
@@ -233,7 +256,9 @@ class RayTuneRunner:
         # A later start does not need Tune's own files; nothing of a trial goes through them.
         with temporary.Folder("tune") as folder, _said_plainly(search):
             tune.Tuner(
-                tune.with_resources(worker.trial_actor(), {"cpu": self.trial_cpus, "gpu": self.trial_gpus}),
+                tune.with_resources(
+                    worker.trial_actor(self._sources), {"cpu": self.trial_cpus, "gpu": self.trial_gpus}
+                ),
                 tune_config=tune.TuneConfig(
                     search_alg=search,
                     num_samples=-1,

@@ -8,13 +8,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pickle
 import socket
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from tfser import __version__
+from tfser.errors import TfserError
 from tfser.execution import run_trial, time_limit
+from tfser.models.sources import OtherSourceError, Source, described
+from tfser.planning import own_models
 from tfser.storage import temporary
 from tfser.storage.packaged_files import code_digest
 from tfser.storage.places import place
@@ -24,8 +28,12 @@ _WATCHDOG = time_limit.Watchdog()
 """This worker's."""
 
 
-def trial_actor() -> type:
-    """Return the Tune trainable. One step is one pack of trials; the actor, its imports and its features are reused."""
+def trial_actor(sources: Sequence[Source] = ()) -> type:
+    """Return the Tune trainable. One step is one pack of trials; the actor, its imports and its features are reused.
+
+    Args:
+        sources: of the models that are not built in; each actor loads them once.
+    """
     from ray import tune
 
     class Trials(tune.Trainable):  # type: ignore[misc]  # Ray is not typed
@@ -33,10 +41,13 @@ def trial_actor() -> type:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on a GPU
             with contextlib.suppress(OSError):
                 temporary.clear()  # of workers that were killed on this machine
+            self.refusal = _unusable(sources)
 
         def step(self) -> dict[str, Any]:
             began = time.time()
-            said = run_packed(self.config["tasks"])
+            tasks = self.config["tasks"]
+            refused = {"status": "refused", "reason": self.refusal}
+            said = [refused] * len(tasks) if self.refusal else run_packed(tasks)
             # Lists, because Tune keeps a history of every number.
             return {"done": True, "trials": said, "times": [began, time.time()]}
 
@@ -51,6 +62,34 @@ def trial_actor() -> type:
             """Do nothing: a trial that is started again starts from its spec."""
 
     return Trials
+
+
+def _unusable(sources: Sequence[Source]) -> str:
+    """Load models that are not built in; return why one cannot be used on this node, empty where all can."""
+    for source in sources:
+        try:
+            own_models.use(source)
+        except OtherSourceError as error:
+            return f"{error.source}: {'; '.join(error.problems)}"
+        except Exception as error:
+            return f"{source.typed} cannot be loaded on node {socket.gethostname()}: {described(error)}"
+    return ""
+
+
+def call(sources: Sequence[Source], pickled: bytes) -> Any:
+    """Load models that are not built in, then call a function; what it is called with may need them.
+
+    Args:
+        sources: of those models.
+        pickled: the function and its argument.
+
+    Raises:
+        TfserError: a model cannot be used on this node.
+    """
+    if refusal := _unusable(sources):
+        raise TfserError(refusal)
+    function, argument = pickle.loads(pickled)
+    return function(argument)
 
 
 def pack_task(task: run_trial.Task) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from tfser.errors import counted
 from tfser.evaluation import uncertainty
+from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import beside_published
 from tfser.report.published import Published
 from tfser.report.summary import Summary
@@ -99,6 +100,7 @@ def of_measurement(summaries: Sequence[Summary], published: Published, uncertain
     if any(s.configuration.transductive for s in summaries):
         notes.append(TRANSDUCTIVE)
     notes += _once(note for s in summaries for note in (*_settings(s, published), *_of_fits(s, published)))
+    notes += _sources(summaries, published)
     notes.append(OURS)
     for count in sorted({len(s.configuration.seeds) for s in summaries}):
         if count > 1:
@@ -179,11 +181,25 @@ def _settings(summary: Summary, published: Published) -> list[str]:
     """Say how a row with fixed settings differs from the published ones."""
     c = summary.configuration
     said = beside_published(c) if c.selection == "fixed" else ""
-    return (
-        [f"{published.model_title(c.model)}, {summary.selection}: {said}; all else as published or ours."]
-        if said
-        else []
-    )
+    rest = "as published or ours" if c.own is None else "at its defaults"
+    return [f"{published.model_title(c.model)}, {summary.selection}: {said}; all else {rest}."] if said else []
+
+
+def _sources(summaries: Sequence[Summary], published: Published) -> list[str]:
+    """Say where the models come from that are not built in."""
+    rows = (s.configuration for s in summaries)
+    return _once(of_source(c, published.model_title(c.model)) for c in rows if c.source)
+
+
+def of_source(configuration: Configuration, title: str) -> str:
+    """Say where a model comes from that is not built in.
+
+    Args:
+        configuration: of a row of it.
+        title: the model's.
+    """
+    c = configuration
+    return f"{title} is {c.own.typed if c.own else c.model}, source {c.source}."
 
 
 def _of_fits(summary: Summary, published: Published) -> list[str]:

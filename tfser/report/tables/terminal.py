@@ -37,7 +37,7 @@ def show(results: Results, console: Console) -> None:
         RecordError: a record contradicts itself or its row.
     """
     summaries = summarise(results)
-    figures = published.load().beside(s.configuration.model for s in summaries)
+    figures = published.load().of_rows(s.configuration for s in summaries)
     rows = Rows(summaries, figures)
     tables = comparison.tables(summaries, figures, rows)
     several = [
