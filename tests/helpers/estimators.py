@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.helpers.tiny import write_tiny
 from tfser import models
@@ -17,7 +18,9 @@ from tfser.features.base import FeatureSet
 from tfser.features.log_mel import FrontEnd
 from tfser.features.store import FeatureStore, audio_digests
 from tfser.models import Estimator
+from tfser.planning import request as planning_request
 from tfser.planning.settings import published_settings
+from tfser.sweep import request as sweep_request
 from tfser.trial import Hyperparameter, TrialSpec
 
 SOURCE = "0123456789abcdef"
@@ -38,7 +41,7 @@ class Moments:
 
     @property
     def id(self):
-        return f"moments-{self.n_mels}-{self.vector}-1"
+        return f"moments-{self.n_mels}-{int(self.vector)}-1"
 
     @property
     def bands(self):
@@ -136,11 +139,14 @@ def own(name: str = "own", features: FeatureSet = MOMENTS, transductive: bool = 
 
 @contextlib.contextmanager
 def known(*wanted: Estimator, source: str = SOURCE) -> Iterator[None]:
-    """Let this process know models that are not built in, and forget them."""
+    """Let this process know models as if they were built in, and forget them."""
     for model in wanted:
         models.add(model, source)
     try:
-        yield
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (planning_request, sweep_request):
+                patch.setattr(module, "_BUILT_IN", (*module._BUILT_IN, *(model.name for model in wanted)))
+            yield
     finally:
         for model in wanted:
             models.MODELS.pop(model.name, None)
