@@ -302,7 +302,9 @@ def other_numerics(blueprint: Blueprint) -> str:
 
 def unknown_model(blueprint: Blueprint) -> str:
     """Return the sentence for a trial whose model this process does not have."""
-    version = in_words(blueprint.versions, "tfser")
+    spec, version = blueprint.spec, in_words(blueprint.versions, "tfser")
+    if spec.source:
+        return f"{spec.model} of source {spec.source} is not built in; name its file with --model FILE.py:{spec.model}"
     return f"{unknown('model', blueprint.spec.model, MODELS)}; use {version}, which trained it"
 
 

@@ -17,6 +17,7 @@ from tfser.leaks import table as report
 from tfser.leaks.plan import LEARNING_RATES, ROWS, Leaks, left_out, make
 from tfser.leaks.run import run
 from tfser.models import BUILT_IN, MODELS, Network, of
+from tfser.planning import own_models
 from tfser.sweep.command import Start, extent, start
 from tfser.sweep.options import (
     DATABASE_HELP,
@@ -29,7 +30,7 @@ from tfser.sweep.options import (
     read,
 )
 from tfser.sweep.printer import Printer
-from tfser.sweep.request import Sweep, check
+from tfser.sweep.request import Sweep, check, is_own
 from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_whole
 
@@ -99,7 +100,8 @@ def checked(options: LeaksOptions) -> tuple[Sweep, Leaks]:
     asked = ["all"] if options.leak is None else options.leak
     legal = [*ROWS[1:], "all"]
     problems += [unknown("--leak", name, legal) for name in dict.fromkeys(asked) if name not in legal]
-    left = left_out(models[0], bool(options.trials)) if len(models) == 1 and models[0] in MODELS else {}
+    names_of = [*(m for m in models if m in MODELS), *(own.name for own in own_models.named(filter(is_own, models))[0])]
+    left = left_out(names_of[0], bool(options.trials)) if len(names_of) == len(models) == 1 else {}
     names = [name for name in (ROWS[1:] if "all" in asked else asked) if name not in left]
     problems += [f"--leak {name}: {left[name]}" for name in asked if name in left]
     if (options.trials or 0) > MOST_DRAWN:

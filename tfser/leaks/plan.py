@@ -132,7 +132,7 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
         RequestError: the model cannot be built with one of the settings.
     """
     (configuration,), first = asked.configurations, asked.studies[0]
-    trains = isinstance(MODELS[configuration.model], Network)
+    trains = isinstance(of(configuration), Network)
     settings, origin = _settings(first)
     parts = leaky_protocols.parts(configuration.folds_total)
     shares = tuple(parts[first.all_folds.index(fold)] for fold in configuration.folds)
@@ -204,7 +204,7 @@ def _settings(study: Study) -> tuple[tuple[Mapping[str, Value], ...], str]:
     """Return the honest row's setting, then the others, each once; and where the others come from, as printed."""
     if study.space is None:
         base = dict(study.base)
-        if not isinstance(MODELS[study.configuration.model], Network):
+        if not isinstance(of(study.configuration), Network):
             return (base,), "there is one"
         known = hyperparameters(study.configuration.model)["learning_rate"]
         others = [

@@ -65,8 +65,7 @@ def _cost(sweep: Sweep) -> list[str]:
     unknown = sweep_hours.unknown(sweep.plan)
     said = []
     if len(unknown) < len({c.model for c in sweep.plan.configurations}):
-        hours = sweep_hours.core_hours(sweep.plan, sweep.databases)
-        said.append(f"about {duration(3600 * hours)} of one CPU core of this machine, if nothing is there yet")
+        said.append(_hours(sweep))
     if unknown:
         beside = "; beside that, " if said else ""
         said.append(f"{beside}how long {', '.join(unknown)} takes is known only once it was fitted")

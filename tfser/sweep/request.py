@@ -95,7 +95,7 @@ def check(options: Options) -> Sweep:
     """
     options = _filled_in(options)
     problems = _Problems()
-    sources, refused = own_models.named(filter(_is_own, dict.fromkeys(options.model or ())))
+    sources, refused = own_models.named(filter(is_own, dict.fromkeys(options.model or ())))
     for error in refused:
         problems.take(error)
     request = _request(options, sources, problems)
@@ -134,7 +134,7 @@ def check(options: Options) -> Sweep:
     )
 
 
-def _is_own(typed: str) -> bool:
+def is_own(typed: str) -> bool:
     """Return whether a word of --model names a model that is not built in."""
     return is_file(typed) or (typed not in _BUILT_IN and typed in installed())
 
@@ -148,7 +148,7 @@ def _request(options: Options, sources: Sequence[Source], problems: list[str]) -
         problems: what is wrong is added.
     """
     legal = partial(_legal, problems)
-    known = [typed for typed in dict.fromkeys(options.model or ()) if not _is_own(typed)]
+    known = [typed for typed in dict.fromkeys(options.model or ()) if not is_own(typed)]
     return planning_request.Request(
         models=(*known, *(source.name for source in sources)),
         sources={source.name: source.digest for source in sources},
