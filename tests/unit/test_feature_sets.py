@@ -475,7 +475,7 @@ def test_a_pack_of_before_is_read_and_one_of_another_type_of_number_is_not(tiny,
         ("nan", "6 of the 6 values that the extractor returned are NaN or infinite"),
         ("none", "the extractor returned no rows"),
         ("raises", r"KeyError: 'raises' \(features.py, line \d+\)"),
-        ("refuses", r"it has no vowel \(features.py, line \d+\)"),
+        ("refuses", "it has no vowel"),
     ],
 )
 def test_what_an_extractor_of_ones_own_returns_wrongly_is_refused_with_the_utterance(kind, text, tiny, tmp_path):
@@ -520,38 +520,6 @@ def test_what_an_extractor_of_ones_own_declares_wrongly_is_refused_before_any_au
     assert [problem.startswith(text) for problem in caught.value.problems] == [True]
     assert caught.value.source == "features of Wrong"
     assert list(tmp_path.iterdir()) == []
-
-
-SOURCE = """
-from dataclasses import dataclass
-import numpy as np
-from tfser.features.base import Extractor
-
-@dataclass(frozen=True)
-class Loudest(Extractor):
-    @property
-    def id(self):
-        return "loudest"
-    @property
-    def bands(self):
-        return 1
-    def __call__(self, waveform):
-        return np.full((1, 1), SCALE * abs(waveform.samples).max(), dtype=np.float32)
-"""
-
-
-def test_an_edited_extractor_never_reads_what_it_extracted_before_and_an_edit_back_finds_it(tiny, tmp_path):
-    def extracted(scale):
-        module = loaded(tmp_path / "mine.py", SOURCE.replace("SCALE", scale))
-        pack = ensure(FeatureStore(tmp_path / "store"), tiny, module.Loudest())
-        return pack.path.parent.name, pack.frames()
-
-    first, values = extracted("1")
-    second, doubled = extracted("2")
-    np.testing.assert_array_equal(doubled, 2 * values)
-    assert first != second
-    assert extracted("1")[0] == first
-    assert check.folder(FrontEnd()) == FrontEnd().id  # that of the built-in ones is their id alone
 
 
 def test_different_audio_with_the_same_features_is_not_taken_for_a_copy(tmp_path):

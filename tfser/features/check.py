@@ -1,12 +1,11 @@
 """Checks of extractors and of what they return, so that one of a person's own is refused in words.
 
-Also names the folder of an extractor's packs. Knows nothing of databases or models.
+Knows nothing of databases or models.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,6 @@ from tfser.storage.places import NAME, RESERVED
 from tfser.text.typed import clipped
 
 DTYPES = ("float32", "float16")
-
-_NOT_OWN = ("tfser", "builtins", "typing")
-"""Packages whose classes are not a person's own."""
 
 
 def declared(extractor: Extractor) -> list[str]:
@@ -62,37 +58,9 @@ def returned(rows: object, extractor: Extractor) -> str | None:
     return f"{bad} of the {rows.size} values that the extractor returned are NaN or infinite" if bad else None
 
 
-def raised(error: Exception, extractor: Extractor) -> str:
-    """Return an exception of an extractor in words; for one of a person's own with the line of its file."""
-    own, place = set(_sources(extractor)), ""
-    trace = error.__traceback__
-    while trace is not None and (own or not isinstance(error, ValueError)):
-        file = trace.tb_frame.f_code.co_filename
-        if not own or file in own:
-            place = f" ({Path(file).name}, line {trace.tb_lineno})"
-        trace = trace.tb_next
-    words = str(error) if isinstance(error, ValueError) and str(error) else in_a_line(error)
-    return f"{words}{place}"
-
-
-def folder(extractor: Extractor) -> str:
-    """Return the name of the folder of an extractor's packs.
-
-    For an extractor of a person's own a digest of its file follows the id, so that an edit is never read from a pack
-    that was made before.
-    """
-    content = hashlib.sha256()
-    sources = sorted(set(_sources(extractor)))
-    for name in sources:
-        content.update(Path(name).read_bytes())
-    return f"{extractor.id}-{content.hexdigest()[:10]}" if sources else extractor.id
-
-
-def _sources(extractor: Extractor) -> Iterator[str]:
-    """Yield the files of an extractor's classes that are not tfser's, as its code names them; none in a notebook."""
-    for each in type(extractor).__mro__:
-        if each.__module__.partition(".")[0] not in _NOT_OWN:
-            for member in vars(each).values():
-                code = getattr(getattr(member, "fget", member), "__code__", None)
-                if code is not None and Path(code.co_filename).is_file():
-                    yield code.co_filename
+def raised(error: Exception) -> str:
+    """Return an exception of an extractor in words, with its line where it is no sentence for a person."""
+    if isinstance(error, ValueError) and str(error):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    return in_a_line(error) + (f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else "")

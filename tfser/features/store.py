@@ -67,7 +67,7 @@ class FeatureStore:
         if wrong := check.declared(extractor):
             raise RequestError(f"features of {type(extractor).__name__}", wrong)
         digest = database.digest(digests)
-        path = self.root / check.folder(extractor) / f"{database.name}-{digest}"
+        path = self.root / extractor.id / f"{database.name}-{digest}"
         with contextlib.suppress(*DAMAGED):
             if _is_of(pack := Pack.open(path, digest), extractor):
                 return pack
@@ -283,7 +283,7 @@ def extract(database: Database, utterance: Utterance, extractor: Extractor) -> t
     except RequestError as error:
         return None, [Problem(NO_FEATURES, where, "; ".join(error.problems))]
     except Exception as error:  # an extractor of a person's own may raise anything
-        return None, [Problem(NO_FEATURES, where, check.raised(error, extractor))]
+        return None, [Problem(NO_FEATURES, where, check.raised(error))]
     refused = check.returned(rows, extractor)
     return (rows, []) if refused is None else (None, [Problem(NO_FEATURES, where, refused)])
 

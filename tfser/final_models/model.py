@@ -18,7 +18,6 @@ from tfser.databases.base import Database, DatabaseInfo, Utterance
 from tfser.databases.folders import show
 from tfser.errors import RequestError, TrialError, unknown
 from tfser.execution import known_sound
-from tfser.features import check
 from tfser.features.base import Extractor
 from tfser.features.segments import as_tensor
 from tfser.features.standardise import TRANSDUCTIVE
@@ -213,7 +212,7 @@ class FinalModel:
 
     def pack(self, features: Place) -> Place:
         """Return the path, without suffix, at which a feature store keeps the frames of the trial's database."""
-        return features / check.folder(self.extractor) / f"{self.spec.database}-{self.spec.database_digest}"
+        return features / self.extractor.id / f"{self.spec.database}-{self.spec.database_digest}"
 
     @property
     def segment(self) -> tuple[int, int]:
