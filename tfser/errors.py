@@ -5,6 +5,10 @@ Nothing here knows about databases, models or Ray; every other module may import
 
 from __future__ import annotations
 
+import errno
+
+_OF_THE_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS)
+
 
 class TfserError(Exception):
     """Base of the errors that a command prints as plain text, without a traceback."""
@@ -87,6 +91,15 @@ class MachineError(OSError):
     Args:
         reason: what happened.
     """
+
+
+def of_the_system(error: BaseException) -> bool:
+    """Return whether an error is about a disk, files or memory that are used up or broken, whoever ran into it.
+
+    >>> of_the_system(OSError(28, "No space left on device")), of_the_system(FileNotFoundError(2, "No such file"))
+    (True, False)
+    """
+    return isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

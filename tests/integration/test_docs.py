@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.clusters import environment
-from tfser.features.sets import FEATURE_SETS
 
 ROOT = Path(__file__).parents[2]
 DECIMAL = r"\d+\.\d+"
@@ -86,8 +85,6 @@ def test_the_example_for_notebooks_prints_what_the_page_shows(tmp_path, monkeypa
 @pytest.mark.full
 @pytest.mark.parametrize("section", ["A network", "An estimator"])
 def test_the_commands_that_add_a_model_run_as_the_page_shows_them(section, tmp_path):
-    if section == "An estimator" and "functionals" not in FEATURE_SETS:
-        pytest.skip("there is no feature set functionals yet")
     page = (ROOT / "docs" / "add-a-model.md").read_text(encoding="utf-8")
     part = page.partition(f"## {section}\n")[2].partition("\n## ")[0]
     commands = re.findall(r"^\$ tfser (.*)$", part, re.MULTILINE)

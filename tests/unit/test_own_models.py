@@ -500,6 +500,37 @@ def test_an_error_of_the_forward_pass_fails_its_trials_alone_with_the_traceback_
     assert 'raise RuntimeError("not today")' in log.read_text()
 
 
+LATE = "        if self.training:\n            import late\n\n            late.__name__\n        return self.outer"
+
+
+@pytest.mark.parametrize(
+    ("late", "said"),
+    [
+        ("\nraise RuntimeError('not in training')\n", "RuntimeError: not in training"),
+        ("import no_such_package\n", "No module named 'no_such_package'"),
+        ("open('/no/such/weights')\n", "No such file or directory: '/no/such/weights'"),
+    ],
+    ids=["raises", "imports", "opens"],
+)
+def test_what_a_module_raises_that_is_imported_in_training_is_no_fault_of_the_machine(
+    tiny_manifest, tmp_path, capsys, late, said
+):
+    text = NETWORK.replace("        return self.outer", LATE)
+    write(tmp_path, mine=text, late=late)
+    assert sweep_command.main(words_of(tiny_manifest, tmp_path, "--fold", "anna", "--epochs", "1")) == 1
+    assert said in capsys.readouterr().out
+    (log,) = (tmp_path / "out" / ".tfser" / "logs").glob("*.log")
+    assert f'File "{tmp_path}/late.py", line {late.count(chr(10))}, in <module>' in log.read_text()
+
+
+def test_a_full_disk_that_a_person_s_code_runs_into_is_a_fault_of_the_machine(tiny_manifest, tmp_path, capsys):
+    full = "        raise OSError(28, 'No space left on device')\n        return self.outer"
+    write(tmp_path, mine=NETWORK.replace("        return self.outer", full))
+    assert sweep_command.main(words_of(tiny_manifest, tmp_path, "--fold", "anna", "--epochs", "1")) == 1
+    assert not (tmp_path / "out" / ".tfser" / "logs").exists()
+    assert "No space left on device" in "".join(capsys.readouterr())
+
+
 # ------------------------------------------------------------------ predict, attention, leaks
 
 

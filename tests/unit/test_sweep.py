@@ -13,6 +13,7 @@ import sqlalchemy
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
+from tests.helpers.own_models import NETWORK, write
 from tests.helpers.sweeps import SPACE, arguments, read, runs_of, tables_of
 from tests.helpers.tiny import SMALL, write_tiny
 from tfser import collect
@@ -29,7 +30,7 @@ from tfser.sweep import command as sweep_command
 from tfser.sweep import wrap_up
 from tfser.sweep.features import Features
 from tfser.sweep.options import parse
-from tfser.sweep.request import check
+from tfser.sweep.request import check, demo_space
 from tfser.sweep.trainer import Trainer
 from tfser.training.determinism import weights_digest
 from tfser.training.training import Training
@@ -373,6 +374,31 @@ def test_the_demo_trains_the_model_that_its_search_space_names(tmp_path, monkeyp
     checked = check(parse(["synthetic", "--out", str(tmp_path)]))
     assert {c.model for c in checked.plan.configurations} == {"atfnn"}
     assert {study.trials for study in checked.plan.studies} == {3}
+
+
+@pytest.mark.parametrize("more", [(), ("--seeds", "2")], ids=len)
+def test_a_search_on_the_built_in_database_beside_a_model_of_ones_own_is_as_small_as_the_demo(tmp_path, capsys, more):
+    file = write(tmp_path, mine=NETWORK) / "mine.py"
+    typed = ["synthetic", "--model", f"{file}:Mine", "time_frequency_transformer", "--trials", "3", *more]
+    assert sweep_command.main([*typed, "--plan", "--out", str(tmp_path)]) == 0
+    assert "Transformer: the small search of the built-in database: learning_rate 0.001" in capsys.readouterr().out
+    studies = {study.configuration.model: study for study in check(parse(typed)).plan.studies}
+    assert {study.epochs for study in studies.values()} == {16}
+    demo = studies["time_frequency_transformer"].space
+    assert demo.fixed["channels"] == 8
+    assert {d.name for d in studies["Mine"].space.dimensions} >= {"learning_rate"}
+    for other in (["--epochs", "4"], ["--set", "dropout=0.1"]):
+        studies = {study.configuration.model: study for study in check(parse([*typed, *other])).plan.studies}
+        assert len(studies["time_frequency_transformer"].space.dimensions) > len(demo.dimensions)
+
+
+def test_the_name_of_that_search_is_the_same_wherever_tfser_is_installed(tmp_path, monkeypatch):
+    typed = ["synthetic", "--model", "time_frequency_transformer", "--trials", "3", "--out", str(tmp_path)]
+    name = check(parse(typed)).name
+    shutil.copytree(demo_space().parent, tmp_path / "elsewhere")
+    monkeypatch.setattr(packaged_files, "data_folder", lambda name: tmp_path / "elsewhere")
+    assert demo_space().parent == tmp_path / "elsewhere"
+    assert check(parse(typed)).name == name
 
 
 def test_an_option_that_is_repeated_adds_to_the_first_one(tiny_manifest, tmp_path):

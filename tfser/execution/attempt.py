@@ -70,12 +70,12 @@ class Attempt:
         self._since = time.monotonic()
         try:
             ended = work()
-        except OSError:
-            raise
         except Exception as error:
             if out_of_memory(error):
                 raise MemoryError(str(error)) from error
             if of_the_machine(error):
+                if isinstance(error, OSError):
+                    raise
                 raise MachineError(in_a_line(error)) from error
             reason = str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
             ended = self._failure(reason), None

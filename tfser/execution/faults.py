@@ -11,7 +11,8 @@ import traceback
 
 import torch
 
-from tfser.errors import TrialError
+from tfser.errors import TrialError, of_the_system
+from tfser.models import isolated
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -43,12 +44,17 @@ _SYSTEM_MODULES = tuple(
 
 
 def of_the_machine(error: BaseException) -> bool:
-    """Return whether an error is a fault of this machine or its software, and not of the trial."""
+    """Return whether an error is a fault of this machine or its software, and not of the trial.
+
+    What a person's own file raises, a missing file or module among it, would recur on every machine.
+    """
     if isinstance(error, TrialError):
         return False
-    if isinstance(error, (OSError, ImportError)) or any(
-        words in str(error) for words in (*_DEVICE_FAULTS, *_ACCOUNT_FAULTS)
-    ):
+    if any(words in str(error) for words in (*_DEVICE_FAULTS, *_ACCOUNT_FAULTS)):
+        return True
+    if isolated.said(error) is not None:
+        return of_the_system(error)
+    if isinstance(error, (OSError, ImportError)):
         return True
     files = {frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)}
     return any(name.startswith("<frozen importlib.") or name in _SYSTEM_MODULES for name in files)

@@ -1,6 +1,6 @@
 """A sound that every machine can make, and the scores that a final model gives it.
 
-A trial's record keeps these scores. Comparing them later shows whether the code, a library or the front end now
+A trial's record keeps these scores. Comparing them later shows whether the code, a library or the features now
 computes other numbers, whatever its version says.
 """
 

@@ -25,7 +25,7 @@ from tfser.training.estimators import Fit
 
 
 class FinalEstimator:
-    """The estimator of a final trial, with its front end.
+    """The estimator of a final trial, with its features.
 
     Args:
         blueprint: says what it is.

@@ -1,6 +1,6 @@
 """The model of a final trial, rebuilt from its record and weights to score any audio file.
 
-Model, front end, standardisation and emotions come from the record, and audio is read by the code that reads a corpus.
+Model, features, standardisation and emotions come from the record, and audio is read by the code that reads a corpus.
 So an utterance gets the scores that were recorded for it, to the bit. Knows nothing of where records are kept.
 """
 
@@ -126,7 +126,7 @@ class Scored:
 
 
 class FinalModel:
-    """The model of a final trial, with its front end.
+    """The model of a final trial, with its features.
 
     It scores on the kind of device that the trial was trained on, if this machine has it, else on the CPU. Only on the
     same kind are the scores equal to the bit.

@@ -8,7 +8,7 @@ from tfser.errors import unknown
 from tfser.trial import Hyperparameter, Value
 
 SIZES = ("n_mels", "segment_frames")
-"""The front end's settings that decide the shape of a model's input."""
+"""Settings of features and segments that decide the shape of a model's input."""
 
 
 def range_problems(

@@ -18,18 +18,14 @@ from tfser.trial import Hyperparameter, Value
 
 def hyperparameters(model: str) -> dict[str, Hyperparameter]:
     """Return every setting of a model of this process, its features and its training, with the published defaults."""
-    return _hyperparameters(MODELS[model])
-
-
-def _hyperparameters(model: Model) -> dict[str, Hyperparameter]:
-    shared = {**(HYPERPARAMETERS if isinstance(model, Network) else {}), **model.feature_set.hyperparameters}
-    general = {name: replace(h, default=model.published.get(name, h.default)) for name, h in shared.items()}
-    return {**general, **model.hyperparameters}
+    return settings_of(MODELS[model])
 
 
 def settings_of(model: Model) -> dict[str, Hyperparameter]:
     """Return every setting of a model, whether or not this process can train it by name."""
-    return _hyperparameters(model)
+    shared = {**(HYPERPARAMETERS if isinstance(model, Network) else {}), **model.feature_set.hyperparameters}
+    general = {name: replace(h, default=model.published.get(name, h.default)) for name, h in shared.items()}
+    return {**general, **model.hyperparameters}
 
 
 def published_settings(model: str) -> dict[str, Value]:
@@ -39,13 +35,13 @@ def published_settings(model: str) -> dict[str, Value]:
 
 def complete(model: Model, settings: Mapping[str, Value]) -> dict[str, Value]:
     """Return the settings of a trial with those that its spec leaves out, at the value that they had then."""
-    implied = {name: h.implied for name, h in _hyperparameters(model).items() if h.implied is not None}
+    implied = {name: h.implied for name, h in settings_of(model).items() if h.implied is not None}
     return {**implied, **settings}
 
 
 def hashed(model: Model, settings: Mapping[str, Value]) -> dict[str, Value]:
     """Return settings as a spec holds them: without those at their ``implied`` value, as before they existed."""
-    known = _hyperparameters(model)
+    known = settings_of(model)
     return {
         name: value
         for name, value in settings.items()

@@ -44,7 +44,7 @@ def labels(configurations: Iterable[Configuration]) -> dict[tuple[str, ...], str
             words = [f"{name} {_word(own[name])}" for name in differing if name in own]
             if len(read) > 1 and not words:
                 words = ["settings not recorded"]
-            made[c.key] = ", ".join([c.selection, *(["transductive"] if c.transductive else []), *words])
+            made[c.key] = ", ".join([c.label, *words])
     return made
 
 

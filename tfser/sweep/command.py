@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tfser.errors import RequestError, TfserError, counted
-from tfser.models import Network, of
+from tfser.models import MODELS, Network, of
 from tfser.models.sources import described
 from tfser.planning.configuration import Configuration
 from tfser.storage import leftovers
@@ -19,7 +19,7 @@ from tfser.sweep import hours as sweep_hours
 from tfser.sweep.options import Options, parse
 from tfser.sweep.printer import Printer
 from tfser.sweep.progress import duration
-from tfser.sweep.request import Sweep, check
+from tfser.sweep.request import Sweep, check, demo_space
 from tfser.sweep.run import Run
 from tfser.text.streams import take_any_text
 
@@ -76,6 +76,9 @@ def _own_models(sweep: Sweep) -> list[str]:
     """Say where models come from that are not built in, and what is searched where no file says it."""
     lines = []
     spaces = {study.configuration.model: study.space for study in sweep.plan.studies}
+    if sweep.options.space == [demo_space()]:
+        small = [space for space in spaces.values() if space is not None and not space.declared]
+        lines += [f"{MODELS[s.model].title}: the small search of the built-in database: {s}" for s in small]
     for source in sweep.sources:
         beside = ", ".join(path for path, _ in source.files[1:])
         package = f"{source.package.distribution} {source.package.version}" if source.package else ""

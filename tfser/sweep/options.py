@@ -127,7 +127,7 @@ def add_training(p: argparse.ArgumentParser) -> None:
     add("--protocol", default="speaker", metavar="P", help=f"{' or '.join(PROTOCOLS)} (default: speaker)")
     add("--fold", nargs="+", action="extend", default=[], metavar="F", help="default: all")
     add("--seeds", type=typed_whole, default=1, metavar="N", help="final trials per fold, seeds 0 to N-1 (default: 1)")
-    most = "default: as published; in a search, the most that a trial trains"
+    most = "default: as published, or 16 in the small search of the built-in database; in a search, the most of a trial"
     add("--epochs", type=typed_whole, metavar="N", help=most)
     fixes = "fix a hyperparameter, and leave it out of a search; MODEL.KEY=VALUE is for one model"
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="fixed", help=fixes)
@@ -135,7 +135,8 @@ def add_training(p: argparse.ArgumentParser) -> None:
 
 def add_space(add: Callable[..., object]) -> None:
     """Add the option that names search spaces."""
-    default = "default: search_spaces/<model>.yaml, or the ranges that a model of your own declares"
+    default = "default: search_spaces/<model>.yaml (on the built-in database alone demo.yaml, where that has the model)"
+    default += ", or the ranges that a model of your own declares"
     add("--space", type=typed_place, nargs="+", action="extend", default=[], metavar="FILE", help=default)
 
 

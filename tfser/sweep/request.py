@@ -32,6 +32,9 @@ from tfser.trial import PROTOCOLS, Hyperparameter, Value
 
 _BUILT_IN = tuple(model.name for model in BUILT_IN)
 
+DEMO_EPOCHS = 16
+"""Epochs of a search on the built-in database, where nothing else is typed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
@@ -70,21 +73,24 @@ def _filled_in(options: Options) -> Options:
     """Return the options with the defaults that depend on the rest of the command line.
 
     The built-in database is for trying things out: alone and without options on what to train, it gets a narrow model
-    and a small search that end in minutes, instead of the papers' 1000 epochs.
+    and a small search that end in minutes, instead of the papers' 1000 epochs. A search of that model there, alone or
+    beside a person's own, gets the same where nothing else says how wide and how long.
     """
     o = options
-    what_to_train = (o.model, o.ablation, o.epochs, o.fixed, o.space, o.trials)
-    if o.databases == ["synthetic"] and all(value in (None, []) for value in what_to_train):
-        demo = packaged_files.data_folder("search_spaces") / "demo.yaml"
-        return replace(
-            o,
-            model=[search_space_file.read(demo, _settings_by_model()).model],
-            trials=3,
-            epochs=16,
-            space=[demo],
-            name="synthetic" if o.name is None else o.name,
-        )
+    if o.databases == ["synthetic"] and all(value in (None, []) for value in (o.epochs, o.fixed, o.space)):
+        demo = demo_space()
+        searched = search_space_file.read(demo, _settings_by_model()).model
+        if all(value in (None, []) for value in (o.model, o.ablation, o.trials)):
+            name = "synthetic" if o.name is None else o.name
+            return replace(o, model=[searched], trials=3, epochs=DEMO_EPOCHS, space=[demo], name=name)
+        if (o.trials or 0) > 0 and {m for m in o.model or () if not is_own(m)} == {searched}:
+            return replace(o, epochs=DEMO_EPOCHS, space=[demo])
     return replace(o, model=[m.name for m in BUILT_IN] if o.model is None else o.model, trials=o.trials or 0)
+
+
+def demo_space() -> Place:
+    """Return the search space for the built-in database."""
+    return packaged_files.data_folder("search_spaces") / "demo.yaml"
 
 
 def check(options: Options) -> Sweep:
@@ -329,10 +335,11 @@ def _default_name(options: Options, request: planning_request.Request, digests: 
     """
     names = "-".join(slug(name) for name in digests)[:60] or "sweep"
     own = [digests[name] for name in digests if name not in KNOWN]
-    spaces_differ = options.space if request.trials else []
+    demo = demo_space()  # by its name alone, as it lies elsewhere in every installation
+    spaces_differ = [demo.name if p == demo else str(p) for p in options.space] if request.trials else []
     if request == planning_request.Request() and not spaces_differ and not own:
         return names
-    text = json.dumps([repr(request), [str(p) for p in spaces_differ], own])
+    text = json.dumps([repr(request), spaces_differ, own])
     words = [] if request.models == _BUILT_IN else [slug(m) for m in request.models]
     words.append(f"{request.trials}trials" if request.trials else f"{request.epochs}epochs" if request.epochs else "")
     return "-".join(w for w in (names, *words, hashlib.sha256(text.encode()).hexdigest()[:6]) if w)[:100]

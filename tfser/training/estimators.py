@@ -9,7 +9,6 @@ BLAS and OpenMP have one thread, so that results depend on neither earlier trial
 from __future__ import annotations
 
 import contextlib
-import errno
 import inspect
 import random
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tfser.errors import TrialError, in_a_line
+from tfser.errors import TrialError, in_a_line, of_the_system
 from tfser.features.threads import one_thread
 from tfser.training.determinism import derived_seed, settled
 
@@ -37,9 +36,6 @@ BLAS sums in another order for one row than for many. A sum of n products in flo
 its terms: 5e-6 for the 6373 values of the largest feature set. A probability changes by at most the change of its
 logit, which is that times the logit's size, up to some ten. Half of float32's digits are beyond that.
 """
-
-_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS)
-"""Errors of the system that are not an estimator's fault, whoever raises them."""
 
 NO_PROBABILITIES = "it has no predict_proba; probabilities are the softmax of its decision_function"
 
@@ -304,6 +300,6 @@ def _of_the_model(method: str) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:
-        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        if of_the_system(error):
             raise
         raise TrialError(f"{method} raised {in_a_line(error)}") from error

@@ -101,7 +101,8 @@ def of_measurement(summaries: Sequence[Summary], published: Published, uncertain
         notes.append(TRANSDUCTIVE)
     notes += _once(note for s in summaries for note in (*_settings(s, published), *_of_fits(s, published)))
     notes += _sources(summaries, published)
-    notes.append(OURS)
+    if any(s.configuration.own is None for s in summaries):
+        notes.append(OURS)
     for count in sorted({len(s.configuration.seeds) for s in summaries}):
         if count > 1:
             notes.append(
