@@ -77,7 +77,7 @@ class Curves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standardisation:
-    """Mean and deviation of each mel band over the training frames."""
+    """Mean and deviation of each band, or of each value of an estimator's features, over the training frames."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -126,6 +126,7 @@ class Record:
     versions: Mapping[str, str] = field(default_factory=dict)
     """Package to version, for the packages that can change a number."""
     standardisation: Standardisation | None = None
+    """Of a final trial of an estimator only where ``standardisation`` is ``training``, else ``None``."""
     parameters: int = 0
     """Number of the network's parameters; 0 for an estimator."""
     weights_sha256: str = ""

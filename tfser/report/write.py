@@ -238,7 +238,7 @@ def _pictures(
 def _heading(summary: Summary, figures: Published) -> str:
     """Write the heading of a picture: all that its numbers depend on, and what is missing."""
     c = summary.configuration
-    words = [c.database, c.protocol_name, figures.row_title(c.model, c.ablation), f"selection {summary.selection}"]
+    words = [c.database, c.protocol_name, figures.marked_title(c), f"selection {summary.selection}"]
     if len(c.seeds) > 1:
         words.append(f"{len(c.seeds)} seeds")
     if summary.incomplete:

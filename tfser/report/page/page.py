@@ -122,9 +122,7 @@ class _Links:
 
 def _heading(summary: Summary, published: Published) -> str:
     c = summary.configuration
-    return (
-        f"{published.row_title(c.model, c.ablation)} on {c.database}, {c.protocol_name}, selection {summary.selection}"
-    )
+    return f"{published.marked_title(c)} on {c.database}, {c.protocol_name}, selection {summary.selection}"
 
 
 def _listed(names: Sequence[str]) -> str:
