@@ -147,11 +147,6 @@ class Record:
         """Of a search trial: UAR on the validation speakers after each epoch, or an estimator's only one."""
         return self.curves.validation_uar if self.fitted is None else (self.scores.uar,)
 
-    @property
-    def transductive(self) -> bool:
-        """Whether the scores of an utterance may depend on what was scored beside it."""
-        return self.fitted is not None and self.fitted.transductive
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:

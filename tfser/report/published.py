@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from tfser.planning.configuration import Configuration
-from tfser.report.tables.table import TRANSDUCTIVE
 from tfser.storage import packaged_files, yaml_text
 
 
@@ -115,10 +114,6 @@ class Published:
         """Return the method's name for tables: the paper's name, and the ablation unless it is the whole model."""
         title = self.model_title(model)
         return title if self.is_full(model, ablation) else f"{title}, {ablation}"
-
-    def marked_title(self, row: Configuration) -> str:
-        """Return a row's title, with the mark of a transductive one."""
-        return self.row_title(row.model, row.ablation) + (TRANSDUCTIVE if row.transductive else "")
 
     def ablations_of(self, model: str) -> tuple[PublishedAblation, ...]:
         """Return the model's ablations in the paper's order."""

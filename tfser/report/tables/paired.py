@@ -19,6 +19,7 @@ from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import labels
 from tfser.report.published import Published
 from tfser.report.summary import Summary
+from tfser.report.tables import titles
 from tfser.report.tables.formats import csv_text
 from tfser.report.tables.table import TRANSDUCTIVE_NOTE, Beneath, Column, Row, Table, Value, exact, known
 
@@ -195,7 +196,7 @@ def tables(pairs: Sequence[Pair], published: Published) -> list[Table]:
         return pair.first.database, pair.first.database_digest, pair.first.protocol
 
     def name(c: Configuration) -> str:
-        return f"{published.marked_title(c)}, {selections[c.key]}"
+        return f"{titles.marked(c, published)}, {selections[c.key]}"
 
     made: list[Table] = []
     for (database, *_), members in groupby(sorted(pairs, key=place), key=place):
