@@ -189,13 +189,12 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _speaker_problems(model: FinalModel | FinalEstimator, one_speaker: bool) -> list[str]:
     """Return why the files cannot be scored by a model that needs to know their speaker, or needs not to."""
-    per_speaker = isinstance(model, FinalModel) and model.per_speaker
-    if per_speaker == one_speaker:
+    if model.per_speaker == one_speaker:
         return []
     return [
         f"trial {model.trial_id} standardises each speaker with all of that speaker's utterances; give all files of "
         "one speaker, and --one-speaker to say so"
-        if per_speaker
+        if model.per_speaker
         else f"--one-speaker: trial {model.trial_id} does not standardise per speaker; leave it out"
     ]
 

@@ -77,7 +77,7 @@ class Curves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standardisation:
-    """Mean and deviation of each mel band over the training frames."""
+    """Mean and deviation of each band, or of each value of an estimator's features, over the training frames."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -126,6 +126,7 @@ class Record:
     versions: Mapping[str, str] = field(default_factory=dict)
     """Package to version, for the packages that can change a number."""
     standardisation: Standardisation | None = None
+    """Of a final trial of an estimator only where ``standardisation`` is ``training``, else ``None``."""
     parameters: int = 0
     """Number of the network's parameters; 0 for an estimator."""
     weights_sha256: str = ""
@@ -145,11 +146,6 @@ class Record:
     def validation_uar(self) -> tuple[float, ...]:
         """Of a search trial: UAR on the validation speakers after each epoch, or an estimator's only one."""
         return self.curves.validation_uar if self.fitted is None else (self.scores.uar,)
-
-    @property
-    def transductive(self) -> bool:
-        """Whether the scores of an utterance may depend on what was scored beside it."""
-        return self.fitted is not None and self.fitted.transductive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -303,15 +303,25 @@ def test_standardisation_per_speaker_is_the_honest_setting_but_for_it_and_marked
     assert {(spec.leaks, spec.purpose, spec.settings["standardisation"]) for spec in specs.values()} == {
         ((), "final", "speaker")
     }
-    assert report.titles(leaks.configuration)["standardisation_per_speaker"] == "standardisation per speaker§"
+    titles = report.titles(leaks)
+    assert titles["standardisation_per_speaker"] == "standardisation per speaker§"
+    assert [name for name, title in titles.items() if "§" in title] == ["standardisation_per_speaker"]
 
 
-def test_a_model_without_such_a_setting_has_no_row_per_speaker(tiny):
-    asked = plan.make(planning_request.Request(models=("atfnn",)), [tiny], lambda d: "digest", {})
-    (study, *others) = asked.studies
-    bare = replace(study, base={n: v for n, v in study.base.items() if n != "standardisation"})
-    rows = make(replace(asked, studies=(bare, *others)), ROWS).rows
-    assert [row.name for row in rows] == [name for name in ROWS if name != "standardisation_per_speaker"]
+@pytest.mark.parametrize("kind", ["none", "utterance", "speaker"])
+def test_the_statistics_of_every_utterance_are_no_leak_where_none_of_the_training_are_used(tiny, kind):
+    request = planning_request.Request(models=("atfnn",), fixed=(("standardisation", kind),))
+    leaks = make(plan.make(request, [tiny], lambda d: "digest", {}), ROWS)
+    lacking = {"standardisation", *(["standardisation_per_speaker"] if kind == "speaker" else [])}
+    assert [row.name for row in leaks.rows] == [name for name in ROWS if name not in lacking]
+    assert leaks.left_out.keys() == lacking
+    assert leaks.left_out["standardisation"].startswith(f"standardisation is {kind} in the first row, so that no")
+    (together,) = (row for row in leaks.rows if row.name == "together")
+    assert {study.leaks for study in together.studies} == {("random_split",)}
+    titles = report.titles(leaks)
+    assert titles["together"].rstrip("§") == "epoch, hyperparameters and split together"
+    marked = {row.name for row in leaks.rows if titles[row.name].endswith("§")}
+    assert marked == ({row.name for row in leaks.rows} if kind == "speaker" else {"standardisation_per_speaker"})
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

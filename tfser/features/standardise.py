@@ -46,6 +46,22 @@ class Statistics:
     row: np.ndarray
     """int64, shape (utterances,): the row of each utterance."""
 
+    def of(self, chosen: slice) -> Statistics:
+        """Return those of some of the utterances."""
+        return Statistics(self.mean, self.std, self.row[chosen])
+
+    def applied(self, frames: np.ndarray, utterances: Utterances) -> list[np.ndarray]:
+        """Return the frames of each utterance, standardised: float64, shape (frames of it, values) each.
+
+        Args:
+            frames: shape (frames, values).
+            utterances: those that ``row`` is about.
+        """
+        return [
+            (frames[start : start + length] - self.mean[row]) / self.std[row]
+            for (start, length, _), row in zip(utterances, self.row, strict=True)
+        ]
+
 
 def band_statistics(frames: np.ndarray, utterances: Utterances) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each value over some utterances' frames: float64, shape (values,)."""
@@ -106,7 +122,4 @@ def standardised(
     if kind == "utterance" and utterances and all(length == 1 for _, length, _ in utterances):
         raise ValueError("standardisation per utterance leaves nothing of features that are one row per utterance")
     made = statistics(frames, utterances, kind, training=training, speakers=speakers)
-    return [
-        (frames[start : start + length] - made.mean[row]) / made.std[row]
-        for (start, length, _), row in zip(utterances, made.row, strict=True)
-    ]
+    return made.applied(frames, utterances)

@@ -16,11 +16,19 @@ from tfser.errors import RequestError, TrialError, in_a_line
 from tfser.execution import fitted_state, known_sound, run_estimator
 from tfser.features.base import Extractor
 from tfser.features.pack import DAMAGED, Pack
-from tfser.final_models.model import Blueprint, FinalModel, Scored, in_words, other_numerics, unknown_model
+from tfser.features.standardise import TRANSDUCTIVE
+from tfser.final_models.model import (
+    NEEDS_SPEAKER,
+    Blueprint,
+    FinalModel,
+    Scored,
+    in_words,
+    other_numerics,
+    unknown_model,
+)
 from tfser.models import Estimator, find
 from tfser.planning.settings import complete, extractor
 from tfser.storage.places import Place
-from tfser.training import estimators
 from tfser.training.estimators import Fit
 
 
@@ -56,10 +64,15 @@ class FinalEstimator:
             raise self._refused(
                 f"its settings are not those of this tfser ({error}); use {self._trained}, which trained it"
             ) from None
+        self.per_speaker = self.settings.get("standardisation") == TRANSDUCTIVE
+        """Whether an utterance can be scored only beside the others of its speaker."""
+        self._standardisation = blueprint.standardisation
+        if self._standardisation is None and self.settings.get("standardisation") == "training":
+            raise self._refused(f"its entry has no standardisation; use {self._trained}, which wrote it")
         fit, why = self._read(blueprint, state) if state is not None else (None, unkept)
         self._fit = self._again(why, features) if fit is None else fit
         if blueprint.known_sound:
-            heard = run_estimator.sound_scores(self._fit, self.spec)
+            heard = run_estimator.sound_scores(self._fit, self.spec, self._standardisation)
             self._compare("a made-up sound", heard, blueprint.known_sound)
 
     def _read(self, blueprint: Blueprint, state: bytes) -> tuple[Fit | None, str]:
@@ -96,28 +109,29 @@ class FinalEstimator:
         """Return the path, without suffix, at which a feature store keeps the features of the trial's database."""
         return features / self.extractor.id / f"{self.spec.database}-{self.spec.database_digest}"
 
-    def scores(self, utterances: Sequence[np.ndarray]) -> list[Scored]:
-        """Score utterances, each by itself, or together where the estimator is transductive.
+    def scores(self, utterances: Sequence[np.ndarray], one_speaker: bool = False) -> list[Scored]:
+        """Score utterances, each by itself, or together where the estimator is transductive or ``per_speaker``.
 
         Args:
             utterances: their features, shape (rows, values) each.
+            one_speaker: whether they are all utterances of one speaker.
 
         Raises:
             TrialError: it gives no probabilities.
+            RequestError: it is ``per_speaker``, and they are not.
         """
+        if self.per_speaker and not one_speaker:
+            raise self._refused(NEEDS_SPEAKER)
         if not utterances:
             return []
-        groups = [list(utterances)] if self.transductive else [[each] for each in utterances]
+        together = self.transductive or self.per_speaker
+        groups = [list(utterances)] if together else [[each] for each in utterances]
         rows = np.concatenate([self._probabilities(group) for group in groups])
         nothing = np.empty((0, len(self.emotions))), np.empty((0, 0), dtype=np.int64)
         return [Scored(row, *nothing) for row in rows]
 
     def _probabilities(self, utterances: Sequence[np.ndarray]) -> np.ndarray:
-        lengths = [len(each) for each in utterances]
-        starts = np.cumsum([0, *lengths[:-1]]).tolist()
-        values = np.concatenate(utterances).astype(self.extractor.dtype, copy=False)
-        rows = [(start, length, 0) for start, length in zip(starts, lengths, strict=True)]
-        return self._fit.probabilities(estimators.inputs(values, rows, self.extractor.vector))
+        return self._fit.probabilities(run_estimator.heard(self.spec, utterances, self._standardisation))
 
     def compare(self, utterances: Mapping[str, np.ndarray], recorded: Mapping[str, Sequence[float]]) -> None:
         """Check that utterances get the scores that were recorded for them; not where those depend on each other.
@@ -129,7 +143,7 @@ class FinalEstimator:
         Raises:
             RequestError: an utterance gets other scores.
         """
-        for name, frames in {} if self.transductive else utterances.items():
+        for name, frames in {} if self.transductive or self.per_speaker else utterances.items():
             found = self.scores([frames])[0].probabilities.tolist()
             self._compare(f"the test utterance {show(name)}", found, recorded[name])
 
@@ -154,11 +168,11 @@ def scored(
     Args:
         model: the model.
         utterances: their features, shape (rows, values) each.
-        one_speaker: whether they are all utterances of one speaker, for a network that is ``per_speaker``.
+        one_speaker: whether they are all utterances of one speaker, for a model that is ``per_speaker``.
 
     Raises:
-        RequestError: the network is ``per_speaker``, and they are not.
+        RequestError: the model is ``per_speaker``, and they are not.
     """
     if isinstance(model, FinalEstimator):
-        return model.scores(utterances)
+        return model.scores(utterances, one_speaker)
     return [model.score(frames, utterances if one_speaker else ()) for frames in utterances]

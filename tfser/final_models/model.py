@@ -34,6 +34,12 @@ from tfser.trial import NUMERICS_VERSION, TrialSpec
 
 CPU = torch.device("cpu")
 
+NEEDS_SPEAKER = (
+    "it standardises each speaker with all of that speaker's utterances, and a single one does not tell them; give "
+    "every file of one speaker to tfser predict with --one-speaker"
+)
+"""Why a model that is standardised per speaker refuses files of which it does not know the speaker."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blueprint:
@@ -257,8 +263,7 @@ class FinalModel:
 
     def _need_speaker(self, beside: Sequence[np.ndarray]) -> None:
         if self.per_speaker and not beside:
-            why = "it standardises each speaker with all of that speaker's utterances, and a single one does not tell"
-            raise self._refused(f"{why} them; give every file of one speaker to tfser predict with --one-speaker")
+            raise self._refused(NEEDS_SPEAKER)
 
     def span_s(self, taken: np.ndarray) -> tuple[float, float]:
         """Return the first and last second that the analysis windows of a segment's frames cover.

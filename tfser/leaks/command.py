@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from tfser.errors import RequestError, counted, unknown
 from tfser.leaks import table as report
-from tfser.leaks.plan import LEARNING_RATES, ROWS, Leaks, left_out, make
+from tfser.leaks.plan import LEARNING_RATES, ROWS, Leaks, first_setting, left_out, make
 from tfser.leaks.run import run
 from tfser.models import BUILT_IN, MODELS, Network, of
 from tfser.planning import own_models
@@ -101,9 +101,6 @@ def checked(options: LeaksOptions) -> tuple[Sweep, Leaks]:
     legal = [*ROWS[1:], "all"]
     problems += [unknown("--leak", name, legal) for name in dict.fromkeys(asked) if name not in legal]
     names_of = [*(m for m in models if m in MODELS), *(own.name for own in own_models.named(filter(is_own, models))[0])]
-    left = left_out(names_of[0], bool(options.trials)) if len(names_of) == len(models) == 1 else {}
-    names = [name for name in (ROWS[1:] if "all" in asked else asked) if name not in left]
-    problems += [f"--leak {name}: {left[name]}" for name in asked if name in left]
     if (options.trials or 0) > MOST_DRAWN:
         problems.append(
             f"--trials: {options.trials} is above {MOST_DRAWN}; each setting drawn is trained on every fold"
@@ -116,6 +113,10 @@ def checked(options: LeaksOptions) -> tuple[Sweep, Leaks]:
     except RequestError as error:
         problems += error.problems
         more = error.more
+    base = first_setting(sweep.plan.studies[0]) if sweep is not None else None
+    left = left_out(names_of[0], bool(options.trials), base) if len(names_of) == len(models) == 1 else {}
+    names = [name for name in (ROWS[1:] if "all" in asked else asked) if name not in left]
+    problems += [f"--leak {name}: {left[name]}" for name in asked if name in left]
     if problems or sweep is None:
         raise RequestError("tfser leaks", problems, more)
     return replace(sweep, name=LEAKS_PREFIX + sweep.name), make(sweep.plan, names)
@@ -129,12 +130,11 @@ def describe(sweep: Sweep, leaks: Leaks) -> list[str]:
     settings = f"{counted(len(leaks.settings), 'setting')} ({leaks.origin})"
     trials = counted(leaks.plan.final_trials, "trial")
     trained = [counted(leaks.epochs, "epoch")] if isinstance(of(c), Network) else []
-    left = left_out(c.model, len(leaks.settings) > 1)
     return [
         f"{c.database}: {counted(len(database.utterances), 'utterance')}, {speakers}, {emotions}",
         f"{of(c).title} {c.ablation}, {c.protocol_name}: {', '.join([extent(c), *trained, settings])}",
-        *(f"leaks {report.titles(c)[row.name]}" for row in leaks.rows),
-        *(f"without the row {name}: {why}" for name, why in left.items()),
+        *(f"leaks {report.titles(leaks)[row.name]}" for row in leaks.rows),
+        *(f"without the row {name}: {why}" for name, why in leaks.left_out.items()),
         f"{trials} in all, of which honest ones are shared with every sweep in this storage",
     ]
 

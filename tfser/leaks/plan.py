@@ -15,7 +15,7 @@ from tfser.models import MODELS, Network, of
 from tfser.planning.configuration import Configuration
 from tfser.planning.own_models import asked as asked_model
 from tfser.planning.plan import Plan, Study
-from tfser.planning.settings import extractor, hyperparameters
+from tfser.planning.settings import extractor, hyperparameters, is_transductive
 from tfser.trial import LEAKS, Leak, Purpose, TrialSpec, Value
 
 HONEST, EPOCH, HYPERPARAMETERS, STANDARDISATION, PER_SPEAKER, RANDOM_SPLIT, TOGETHER = (
@@ -30,8 +30,7 @@ HONEST, EPOCH, HYPERPARAMETERS, STANDARDISATION, PER_SPEAKER, RANDOM_SPLIT, TOGE
 ROWS = (HONEST, EPOCH, HYPERPARAMETERS, STANDARDISATION, PER_SPEAKER, RANDOM_SPLIT, TOGETHER)
 """The rows of the table, in its order. The first is always there.
 
-``PER_SPEAKER`` is no leak of a protocol but a setting, which a sweep may have too, marked as transductive. It is absent
-where the model has no such setting.
+``PER_SPEAKER`` is no leak of a protocol but a setting, which a sweep may have too, marked as transductive.
 """
 
 LEARNING_RATES = (0.3, 3.0)
@@ -53,9 +52,11 @@ class LeakConfiguration(Configuration):
         return self.name
 
 
-def _told_apart(configuration: Configuration, name: str, folds: tuple[str, ...]) -> LeakConfiguration:
+def _told_apart(
+    configuration: Configuration, name: str, folds: tuple[str, ...], transductive: bool
+) -> LeakConfiguration:
     values = {field.name: getattr(configuration, field.name) for field in fields(configuration)}
-    return LeakConfiguration(**{**values, "folds": folds}, name=name)
+    return LeakConfiguration(**{**values, "folds": folds, "transductive": transductive}, name=name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,19 +94,29 @@ class LeakRow:
         """Every fold that was asked for."""
         return self.studies[0].folds
 
+    @property
+    def transductive(self) -> bool:
+        """Whether one of its settings lets scores depend on what is scored beside an utterance."""
+        return any(study.configuration.transductive for study in self.studies)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaks:
     """Everything that the table needs, whether or not it has been trained before."""
 
     configuration: Configuration
-    """The honest row's, the same as a sweep's."""
+    """The honest row's, the same as that of a sweep of its setting."""
     settings: tuple[Mapping[str, Value], ...]
     """The honest row's setting, then the others that rows can choose among."""
     epochs: int
     rows: tuple[LeakRow, ...]
     origin: str
     """Where the other settings come from, as printed."""
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The rows that would say nothing, and why."""
+        return left_out(self.configuration.model, len(self.settings) > 1, self.settings[0])
 
     @property
     def plan(self) -> Plan:
@@ -126,14 +137,16 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
     Args:
         asked: a sweep's plan of one configuration. Its ``trials`` say how many settings are drawn from its space; with
             0, the settings are those of ``LEARNING_RATES``.
-        names: which of ``ROWS``, beside the honest one; those that are ``left_out`` of an estimator's are none.
+        names: which of ``ROWS``, beside the honest one; those that are ``left_out`` are none.
 
     Raises:
         RequestError: the model cannot be built with one of the settings.
     """
     (configuration,), first = asked.configurations, asked.studies[0]
-    trains = isinstance(of(configuration), Network)
+    model = of(configuration)
     settings, origin = _settings(first)
+    # The plan's says what its space may choose; the honest row has one setting.
+    configuration = replace(configuration, transductive=is_transductive(model, settings[0]))
     parts = leaky_protocols.parts(configuration.folds_total)
     shares = tuple(parts[first.all_folds.index(fold)] for fold in configuration.folds)
 
@@ -142,7 +155,7 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
     ) -> LeakStudy:
         folds = shares if "random_split" in leaks else configuration.folds
         return LeakStudy(
-            configuration=_told_apart(configuration, name, folds),
+            configuration=_told_apart(configuration, name, folds, is_transductive(model, values)),
             database_digest=first.database_digest,
             folds=folds,
             all_folds=parts if "random_split" in leaks else first.all_folds,
@@ -158,9 +171,11 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
             leaks=leaks,
         )
 
-    base = settings[0]
-    every: tuple[Leak, ...] = LEAKS if trains else ("random_split",)
-    best: Purpose = "oracle" if trains else "final"
+    def every(values: Mapping[str, Value]) -> tuple[Leak, ...]:
+        return LEAKS if _uses_training(values) else ("random_split",)
+
+    base, left = settings[0], left_out(configuration.model, len(settings) > 1, settings[0])
+    best: Purpose = "oracle" if isinstance(model, Network) else "final"
     tried = tuple(study(f"setting {i}" if i else HONEST, values) for i, values in enumerate(settings))
     rows = {
         HONEST: tried[:1],
@@ -169,7 +184,9 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
         STANDARDISATION: (study(STANDARDISATION, base, leaks=("standardisation",)),),
         PER_SPEAKER: (study(PER_SPEAKER, {**base, "standardisation": TRANSDUCTIVE}),),
         RANDOM_SPLIT: (study(RANDOM_SPLIT, base, leaks=("random_split",)),),
-        TOGETHER: tuple(study(f"{TOGETHER}, setting {i}", values, best, every) for i, values in enumerate(settings)),
+        TOGETHER: tuple(
+            study(f"{TOGETHER}, setting {i}", values, best, every(values)) for i, values in enumerate(settings)
+        ),
     }
     return Leaks(
         configuration=configuration,
@@ -178,26 +195,49 @@ def make(asked: Plan, names: Sequence[str]) -> Leaks:
         rows=tuple(
             LeakRow(name=name, studies=rows[name])
             for name in ROWS
-            if name == HONEST or (name in names and (name != PER_SPEAKER or "standardisation" in base))
+            if name == HONEST or (name in names and name not in left)
         ),
         origin=origin,
     )
 
 
-def left_out(model: str, searched: bool) -> dict[str, str]:
-    """Return the rows that say nothing of a model, and why; none for a network.
+def left_out(model: str, searched: bool, base: Mapping[str, Value] | None) -> dict[str, str]:
+    """Return the rows that would say nothing, and why.
 
     Args:
-        model: its name.
+        model: the model's name.
         searched: whether settings are drawn from a space.
+        base: the honest row's setting; ``None`` where it cannot be read.
     """
-    if isinstance(MODELS[model], Network):
-        return {}
-    why = {EPOCH: "there are no epochs to choose among", STANDARDISATION: "tfser does not standardise its features"}
-    if not searched:
-        others = "there is no learning rate to vary; draw settings with --space FILE --trials N"
-        why |= {HYPERPARAMETERS: others, TOGETHER: others}
-    return {name: f"{model} is an estimator, and {reason}" for name, reason in why.items()}
+    why = {}
+    if not isinstance(MODELS[model], Network):
+        lacking = {EPOCH: "there are no epochs to choose among"}
+        if not searched:
+            others = "there is no learning rate to vary; draw settings with --space FILE --trials N"
+            lacking |= {HYPERPARAMETERS: others, TOGETHER: others}
+        why = {name: f"{model} is an estimator, and {reason}" for name, reason in lacking.items()}
+    if base is not None and not _uses_training(base):
+        why[STANDARDISATION] = (
+            f"standardisation is {base['standardisation']} in the first row, so that no statistics of training "
+            "utterances are used which test utterances could enter; --set standardisation=training uses them"
+        )
+    if base is not None and base["standardisation"] == TRANSDUCTIVE:
+        why[PER_SPEAKER] = "the first row has it already"
+    return why
+
+
+def _uses_training(settings: Mapping[str, Value]) -> bool:
+    """Return whether features are standardised with statistics of the training utterances."""
+    return settings["standardisation"] == "training"
+
+
+def first_setting(study: Study) -> dict[str, Value]:
+    """Return the honest row's setting.
+
+    Args:
+        study: one of the sweep's plan.
+    """
+    return {**study.base, **(study.space.fixed if study.space else {})}
 
 
 def _settings(study: Study) -> tuple[tuple[Mapping[str, Value], ...], str]:
@@ -217,7 +257,7 @@ def _settings(study: Study) -> tuple[tuple[Mapping[str, Value], ...], str]:
         import optuna  # a machine that only trains lacks it
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        base = {**study.base, **study.space.fixed}
+        base = first_setting(study)
         drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=study.search_seed))
         others = [study.space.sample(drawn.ask(), study.base) for _ in range(study.trials)]
         origin = f"{study.trials} random draws from the search space, seed {study.search_seed}"

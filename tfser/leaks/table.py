@@ -25,7 +25,6 @@ from tfser.leaks.plan import (
     TOGETHER,
     LeakRow,
     Leaks,
-    left_out,
 )
 from tfser.models import Network, of
 from tfser.planning.configuration import Configuration
@@ -35,7 +34,18 @@ from tfser.report.tables import notes
 from tfser.report.tables.comparison import label
 from tfser.report.tables.formats import csv_text
 from tfser.report.tables.notes import of_coverage
-from tfser.report.tables.table import DAGGER, TRANSDUCTIVE, Beneath, Column, Row, Table, Value, exact, known
+from tfser.report.tables.table import (
+    DAGGER,
+    TRANSDUCTIVE,
+    TRANSDUCTIVE_NOTE,
+    Beneath,
+    Column,
+    Row,
+    Table,
+    Value,
+    exact,
+    known,
+)
 from tfser.trial import Value as Setting
 
 Entries = Mapping[tuple[Configuration, str, int], Entry]
@@ -188,19 +198,26 @@ def table(leaks: Leaks, measured: list[Measured]) -> Table:
     )
 
 
-def titles(c: Configuration) -> dict[str, str]:
-    """Return the printed title of each row, by its name."""
-    return {
-        HONEST: f"nothing (honest, {c.protocol_name})" + (TRANSDUCTIVE if c.transductive else ""),
+def titles(leaks: Leaks) -> dict[str, str]:
+    """Return the printed title of each row, by its name; that of a transductive one is marked."""
+    c, marked = leaks.configuration, {PER_SPEAKER, *(row.name for row in leaks.rows if row.transductive)}
+    together = ["epoch"] * isinstance(of(c), Network) + ["hyperparameters"]
+    together += ["standardisation"] * _leaks_statistics(leaks)
+    made = {
+        HONEST: f"nothing (honest, {c.protocol_name})",
         EPOCH: "epoch chosen on the test fold",
         HYPERPARAMETERS: "hyperparameters chosen on the test fold",
         STANDARDISATION: f"standardisation over all {c.unit}s",
-        PER_SPEAKER: f"standardisation per speaker{TRANSDUCTIVE}",
+        PER_SPEAKER: "standardisation per speaker",
         RANDOM_SPLIT: "random split over utterances",
-        TOGETHER: "epoch, hyperparameters, standardisation and split together"
-        if isinstance(of(c), Network)
-        else "hyperparameters and split together",
+        TOGETHER: f"{', '.join(together)} and split together",
     }
+    return {name: title + (TRANSDUCTIVE if name in marked else "") for name, title in made.items()}
+
+
+def _leaks_statistics(leaks: Leaks) -> bool:
+    """Tell whether the statistics of all utterances are among what the last row leaks."""
+    return any(settings["standardisation"] == "training" for settings in leaks.settings)
 
 
 def _columns() -> tuple[Column, ...]:
@@ -238,7 +255,7 @@ def _row(one: Measured, honest: Measured, leaks: Leaks) -> Row:
     c, done = leaks.configuration, len(one.done)
     values: dict[str, Value] = {
         "row": one.row.name,
-        "leaked": titles(c)[one.row.name],
+        "leaked": titles(leaks)[one.row.name],
         "database": c.database,
         "database_state": "complete" if c.complete else "incomplete",
         "protocol": c.protocol_name if one.row.paired else RANDOM_SPLIT,
@@ -307,11 +324,10 @@ def _notes(leaks: Leaks, measured: list[Measured]) -> list[str]:
         )
     if leaks.configuration.source:
         said.append(notes.of_source(leaks.configuration, of(leaks.configuration).title))
-    said += [notes.AVERAGING, *(f"{titles(c)[name]}: {_sentence(name, leaks)}" for name in named)]
-    if PER_SPEAKER in named or c.transductive:
-        said.append(notes.TRANSDUCTIVE)
-    left = left_out(c.model, len(leaks.settings) > 1)
-    said += [f"Without a row for {titles(c)[name]}: {why}." for name, why in left.items()]
+    said += [notes.AVERAGING, *(f"{titles(leaks)[name]}: {_sentence(name, leaks)}" for name in named)]
+    if PER_SPEAKER in named or any(one.row.transductive for one in measured):
+        said.append(TRANSDUCTIVE_NOTE)
+    said += [f"Without a row for {titles(leaks)[name]}: {why}." for name, why in leaks.left_out.items()]
     if HYPERPARAMETERS in named or TOGETHER in named:
         listed = "; ".join(
             f"({i}) {_words(values, leaks.settings[0])}" for i, values in enumerate(leaks.settings[1:], start=2)
@@ -331,7 +347,7 @@ def _notes(leaks: Leaks, measured: list[Measured]) -> list[str]:
         )
     else:
         said.append("One seed: how much another seed would change is not known.")
-    said += [text for one in measured for text in _gaps(one, c)]
+    said += [text for one in measured for text in _gaps(one, leaks)]
     return said
 
 
@@ -339,30 +355,29 @@ def _sentence(name: str, leaks: Leaks) -> str:
     """Return the note that explains a row."""
     c, epochs, count = leaks.configuration, leaks.epochs, len(leaks.settings)
     setting = _words(leaks.settings[0], published_settings(c.model))
-    kind = leaks.settings[0].get("standardisation", "training")
+    kind, network = leaks.settings[0]["standardisation"], isinstance(of(c), Network)
     standardised = f"standardised with the training {c.unit}s" if kind == "training" else f"standardisation: {kind}"
     shares = (
         f"{c.folds_total} equal shares of the shuffled utterances, one held out per fold, so that its {c.unit}s are "
         "trained on too"
     )
-    said = {
-        HONEST: f"{epochs} epochs, the last one counts; {standardised}; {setting}; nothing chosen on data.",
+    best = f"the best of {count} settings{f' x {epochs} epochs' if network else ''} per"
+    leaky = [settings["standardisation"] == "training" for settings in leaks.settings]
+    statistics = "standardisation over every utterance" + (", " if all(leaky) else " where it is over the training's, ")
+    trained = f"{epochs} epochs, the last one counts; {standardised}; " if network else ""
+    return {
+        HONEST: f"{trained}{setting}; nothing chosen on data.",
         EPOCH: f"as the first row, but scored on the test fold after each of the {epochs} epochs; the one with the "
         "best UAR counts.",
         HYPERPARAMETERS: f"as the first row, but with {count} settings; for each fold the one with the best UAR on "
         "the test fold counts.",
-        STANDARDISATION: "as the first row, but mean and deviation of each band are those of every utterance, the "
-        "test fold's among them.",
+        STANDARDISATION: f"as the first row, but mean and deviation of each {'band' if network else 'value'} are those "
+        "of every utterance, the test fold's among them.",
         PER_SPEAKER: "as the first row, but each speaker is standardised with all of that speaker's utterances, the "
         "test speaker's unlabelled audio among them.",
         RANDOM_SPLIT: f"as the first row, but with {shares}; one shuffle, stratified by nothing.",
-        TOGETHER: f"random split, standardisation over every utterance, and the best of {count} settings x {epochs} "
-        "epochs per fold.",
-    }
-    if not isinstance(of(c), Network):
-        said[HONEST] = f"{setting}; nothing chosen on data."
-        said[TOGETHER] = f"random split, and the best of {count} settings per fold."
-    return said[name]
+        TOGETHER: f"random split, {statistics if any(leaky) else ''}and {best} fold.",
+    }[name]
 
 
 def _words(values: Mapping[str, Setting], usual: Mapping[str, Setting]) -> str:
@@ -394,8 +409,8 @@ def _of_intervals(measured: list[Measured], c: Configuration) -> Iterator[str]:
         )
 
 
-def _gaps(one: Measured, c: Configuration) -> Iterator[str]:
-    name = titles(c)[one.row.name]
+def _gaps(one: Measured, leaks: Leaks) -> Iterator[str]:
+    c, name = leaks.configuration, titles(leaks)[one.row.name]
     if one.failed:
         yield f"{name}: {one.failed} trainings failed, and another setting was chosen there."
     parts = ["missing " + "; ".join(f"{fold} ({why})" for fold, why in one.missing.items())] if one.missing else []

@@ -136,7 +136,8 @@ class Estimator(Model):
     where it takes an argument of that name (``tfser.training.estimators.groups_keyword`` says how a Pipeline and a
     search with cross-validation get them). After it, ``classes_`` has to name emotions. The seed is the trial's; the
     global random states follow from it too. X is float, shape (utterances, values), where the features are one vector
-    per utterance, else a list with an array of frames per utterance, shape (frames, values).
+    per utterance, else a list with an array of frames per utterance, shape (frames, values). It is as extracted, unless
+    the setting ``standardisation`` says otherwise.
     """
     transductive: bool = False
     """Whether the scores of an utterance may depend on what is scored beside it. Every table marks such a row."""

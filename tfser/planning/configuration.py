@@ -84,11 +84,11 @@ class Configuration:
 
     @property
     def label(self) -> str:
-        """Words for the row where its model, database and protocol are known: its selection, and whether it is marked.
+        """Words for the row where its model, database and protocol are known: its selection.
 
         ``tfser.planning.settings_in_words.labels`` adds what tells rows apart.
         """
-        return f"{self.selection}, transductive" if self.transductive else self.selection
+        return self.selection
 
     @property
     def unit(self) -> str:

@@ -23,7 +23,8 @@ def hyperparameters(model: str) -> dict[str, Hyperparameter]:
 
 def settings_of(model: Model) -> dict[str, Hyperparameter]:
     """Return every setting of a model, whether or not this process can train it by name."""
-    shared = {**(HYPERPARAMETERS if isinstance(model, Network) else {}), **model.feature_set.hyperparameters}
+    trained = HYPERPARAMETERS if isinstance(model, Network) else ESTIMATOR_HYPERPARAMETERS
+    shared = {**trained, **model.feature_set.hyperparameters}
     general = {name: replace(h, default=model.published.get(name, h.default)) for name, h in shared.items()}
     return {**general, **model.hyperparameters}
 
@@ -84,7 +85,21 @@ def setting_problems(model: Model, ablation: str, settings: Mapping[str, Value])
             f"utterance_rule: whole needs a network that takes any number of frames, and {model.name} does not declare "
             f"any_length; legal: {others}"
         )
+    if settings.get("standardisation") == "utterance" and _one_row(model, settings):
+        others = ", ".join(kind for kind in KINDS if kind != "utterance")
+        found.append(
+            f"standardisation: utterance leaves nothing of {model.feature_set.name}, which is one row per utterance: "
+            f"its own mean would make every value 0; legal: {others}"
+        )
     return found
+
+
+def _one_row(model: Model, settings: Mapping[str, Value]) -> bool:
+    """Return whether an utterance's features are one row; false where there are none (``feature_problems``)."""
+    try:
+        return extractor(model, settings).vector
+    except Exception:  # a model's own file may bring the features
+        return False
 
 
 def is_transductive(model: Model, settings: Mapping[str, Value]) -> bool:
@@ -178,3 +193,15 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     ),
 }
 """Settings of every network's training; features and the model add theirs, and the model its published values."""
+
+ESTIMATOR_HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
+    "standardisation": Hyperparameter(
+        default="none",
+        implied="none",
+        choices=KINDS,
+        help="whose mean and deviation each value of the features gets: none, because a Pipeline scales by itself; or "
+        "of all training utterances, of the utterance (of frames only), or of its speaker (transductive: a test "
+        "speaker's whole unlabelled audio)",
+    ),
+}
+"""Settings of every estimator; features and the model add theirs, and the model its published values."""

@@ -28,8 +28,7 @@ def recorded(settings: str) -> bool:
 def labels(configurations: Iterable[Configuration]) -> dict[tuple[str, ...], str]:
     """Return what is printed as the selection of each row, by its key.
 
-    A transductive row says so. Where rows of one model and selection differ in settings, those are added:
-    ``fixed, epochs 8``.
+    Where rows of one model and selection differ in settings, those are added: ``fixed, epochs 8``.
     """
     alike: dict[tuple[str, ...], list[Configuration]] = defaultdict(list)
     for c in configurations:
@@ -44,7 +43,7 @@ def labels(configurations: Iterable[Configuration]) -> dict[tuple[str, ...], str
             words = [f"{name} {_word(own[name])}" for name in differing if name in own]
             if len(read) > 1 and not words:
                 words = ["settings not recorded"]
-            made[c.key] = ", ".join([c.label, *words])
+            made[c.key] = ", ".join([c.selection, *words])
     return made
 
 

@@ -24,7 +24,7 @@ from tfser.report.figures.confusion import shares
 from tfser.report.summary import Summary, summarise
 from tfser.report.tables.comparison import MEAN, MEAN_ZEROS, POOLED
 from tfser.report.tables.paired import Rows
-from tfser.report.tables.table import known, percent, points, probability
+from tfser.report.tables.table import TRANSDUCTIVE, known, percent, points, probability
 from tfser.storage.places import slug
 from tfser.trial import NUMERICS_VERSION, TrialSpec
 
@@ -78,7 +78,7 @@ def trace(results: Results, asked: Sequence[str]) -> list[Traced]:
         RequestError: a word that matches no number at all.
     """
     every = list(entries(results))
-    wanted = [word.strip().strip("%†*") for word in asked]
+    wanted = [word.strip().strip("%†§*") for word in asked]
     fits = [{i for i, entry in enumerate(every) if _fits(entry, word)} for word in wanted]
     problems = []
     for word, found in zip(wanted, fits, strict=True):
@@ -256,8 +256,9 @@ def _of_row(results: Results, summary: Summary, rows: Rows) -> Iterator[Traced]:
 
 def _row_words(c: Configuration, selection: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return how a row is printed, and the words that find it."""
-    printed = (*c.words[:-1], selection)
-    return printed, (*printed, c.selection, c.database_digest)
+    mark = TRANSDUCTIVE if c.transductive else ""
+    printed = (c.database, c.protocol, c.model, f"{c.ablation}{mark}", selection)
+    return printed, (*c.words, selection, c.database_digest)
 
 
 def _of_folds(results: Results, summary: Summary) -> Iterator[Traced]:

@@ -33,7 +33,7 @@ from tfser.report.page import page
 from tfser.report.provenance import Provenance
 from tfser.report.published import Published
 from tfser.report.summary import Summary, summarise
-from tfser.report.tables import ablation, comparison, formats, paired
+from tfser.report.tables import ablation, comparison, formats, paired, titles
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import DAGGER, Table, Value, exact
 from tfser.search.history import History
@@ -238,7 +238,7 @@ def _pictures(
 def _heading(summary: Summary, figures: Published) -> str:
     """Write the heading of a picture: all that its numbers depend on, and what is missing."""
     c = summary.configuration
-    words = [c.database, c.protocol_name, figures.row_title(c.model, c.ablation), f"selection {summary.selection}"]
+    words = [c.database, c.protocol_name, titles.marked(c, figures), f"selection {summary.selection}"]
     if len(c.seeds) > 1:
         words.append(f"{len(c.seeds)} seeds")
     if summary.incomplete:

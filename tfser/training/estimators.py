@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from tfser.errors import TrialError, in_a_line, of_the_system
+from tfser.features.standardise import Statistics
 from tfser.features.threads import one_thread
 from tfser.training.determinism import derived_seed, settled
 
@@ -55,6 +56,19 @@ class FitData:
     """The speaker of each training utterance."""
     scored: tuple[tuple[int, int, int], ...]
     """As ``train``, for each utterance that is scored."""
+    statistics: Statistics | None = None
+    """What the utterances of ``train``, then those of ``scored``, are standardised with; ``None``: they stay as they
+    are."""
+
+    def training(self) -> Inputs:
+        """Return the features that the estimator is fitted on."""
+        made = self.statistics.of(slice(len(self.train))) if self.statistics else None
+        return inputs(self.features, self.train, self.vector, made)
+
+    def of_scored(self, chosen: slice = slice(None)) -> Inputs:
+        """Return the features of some of the scored utterances; which they are changes no statistics."""
+        made = self.statistics.of(slice(len(self.train), None)).of(chosen) if self.statistics else None
+        return inputs(self.features, self.scored[chosen], self.vector, made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +81,23 @@ class EstimatorScores:
     """What has to be known beside the numbers, a sentence each."""
 
 
-def inputs(features: np.ndarray, rows: Sequence[tuple[int, int, int]], vector: bool) -> Inputs:
+def inputs(
+    features: np.ndarray, rows: Sequence[tuple[int, int, int]], vector: bool, statistics: Statistics | None = None
+) -> Inputs:
     """Copy the features of some utterances, so that an estimator can do with them what it wants.
 
-    float32 and float64 stay as they are; float16, which scikit-learn does not compute in, becomes float32.
+    float32 and float64 stay as they are; float16, which scikit-learn does not compute in, becomes float32. Standardised
+    features are float64.
+
+    Args:
+        features: shape (rows, values).
+        rows: (first row, rows, anything else) of each utterance.
+        vector: whether an utterance is one row.
+        statistics: what these utterances are standardised with; ``None``: they stay as they are.
     """
+    if statistics is not None:
+        made = statistics.applied(features, rows)
+        return np.concatenate(made) if vector else made
     dtype = np.float32 if features.dtype == np.float16 else features.dtype
     if vector:
         return np.array(features[[start for start, _, _ in rows]], dtype=dtype)
@@ -131,9 +157,9 @@ class Fit:
             TrialError: as ``probabilities``, or an utterance alone has other scores than among the others.
         """
         with _alone():
-            found = self._scored(inputs(data.features, data.scored, data.vector))
+            found = self._scored(data.of_scored())
             for i in [] if transductive else sample(len(data.scored)):
-                alone = self._scored(inputs(data.features, data.scored[i : i + 1], data.vector))[0]
+                alone = self._scored(data.of_scored(slice(i, i + 1)))[0]
                 self._compare(alone, found[i], len(found))
         return EstimatorScores(found, self.notes)
 
@@ -227,7 +253,7 @@ def fit(build: Callable[[], Any], data: FitData, seed: int) -> Fit:
         groups = {keyword: np.array(data.speakers)} if keyword else {}
         # Anew: building may have loaded the library that is to have one thread.
         with one_thread(), _of_the_model("fit"):
-            model.fit(inputs(data.features, data.train, data.vector), np.array(emotions), **groups)
+            model.fit(data.training(), np.array(emotions), **groups)
         return Fit(model, data.emotions, frozenset(emotions), seed)
 
 

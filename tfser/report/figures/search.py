@@ -18,7 +18,7 @@ from tfser.planning.settings_in_words import labels
 from tfser.report.figures.drawing import COLOURS, Picture, picture
 from tfser.report.file_names import row_names
 from tfser.report.tables.formats import csv_text
-from tfser.report.tables.table import Value, exact, percent
+from tfser.report.tables.table import TRANSDUCTIVE, Value, exact, percent
 from tfser.search.history import History, in_order
 from tfser.storage import places
 from tfser.storage.places import Place
@@ -64,7 +64,8 @@ def pictures(histories: Sequence[History]) -> dict[Configuration, Picture]:
     selections = labels(h.configuration for h in ordered)
     made = {}
     for c in dict.fromkeys(h.configuration for h in ordered):
-        heading = f"{c.database}, {c.protocol_name}, {c.model} {c.ablation}, selection {selections[c.key]}"
+        mark = TRANSDUCTIVE if c.transductive else ""
+        heading = f"{c.database}, {c.protocol_name}, {c.model} {c.ablation}{mark}, selection {selections[c.key]}"
         made[c] = to_picture([h for h in ordered if h.configuration == c], f"search_{names[c.key]}", heading)
     return made
 

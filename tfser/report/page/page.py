@@ -26,6 +26,7 @@ from tfser.report.figures.drawing import Picture
 from tfser.report.provenance import Provenance
 from tfser.report.published import Published
 from tfser.report.summary import Summary
+from tfser.report.tables import titles
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import Column, Row, Table, beneath, known, percent, shown
 from tfser.storage.places import Place
@@ -122,9 +123,7 @@ class _Links:
 
 def _heading(summary: Summary, published: Published) -> str:
     c = summary.configuration
-    return (
-        f"{published.row_title(c.model, c.ablation)} on {c.database}, {c.protocol_name}, selection {summary.selection}"
-    )
+    return f"{titles.marked(c, published)} on {c.database}, {c.protocol_name}, selection {summary.selection}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from tfser.report.summary import Summary
 from tfser.report.tables import notes
 from tfser.report.tables.comparison import beneath, comparable, label
 from tfser.report.tables.paired import Rows
-from tfser.report.tables.table import DAGGER, Beneath, Column, Row, Table, Value, with_best
+from tfser.report.tables.table import DAGGER, TRANSDUCTIVE_NOTE, Beneath, Column, Row, Table, Value, with_best
 from tfser.report.tables.table import TRANSDUCTIVE as MARK
 
 _BEFORE_PARTS = KEY_COLUMNS
@@ -143,7 +143,7 @@ def _overview(summaries: list[Summary], published: Published) -> Table:
     if any(row.marked_keys for row in rows):
         said.append(f"{DAGGER} Folds are missing; that database's own table names them.")
     if first.transductive:
-        said.append(notes.TRANSDUCTIVE)
+        said.append(TRANSDUCTIVE_NOTE)
     return Table(
         name=label("ablation", "overview", first.protocol, first.model, first.selection),
         title=f"Ablations of {published.model_title(first.model)}, {first.protocol_name}, "

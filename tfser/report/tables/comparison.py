@@ -14,10 +14,9 @@ from itertools import groupby
 from tfser.evaluation.uncertainty import Interval
 from tfser.report.published import Published, PublishedRow
 from tfser.report.summary import Summary
-from tfser.report.tables import notes
+from tfser.report.tables import notes, titles
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import DAGGER, OTHER_PROTOCOL, Beneath, Column, Row, Table, Value, with_best
-from tfser.report.tables.table import TRANSDUCTIVE as MARK
 
 CSV_COLUMNS = (
     "database",
@@ -145,8 +144,7 @@ def _published_row(row: PublishedRow, protocols: set[str], published: Published)
 
 def _our_rows(summary: Summary, published: Published, intervals: Mapping[str, Interval]) -> list[Row]:
     configuration, figures = summary.configuration, summary.figures
-    method = published.row_title(configuration.model, configuration.ablation)
-    method += MARK if configuration.transductive else ""
+    method = titles.marked(configuration, published)
     shared: dict[str, Value] = {
         "database": configuration.database,
         "database_digest": configuration.database_digest,

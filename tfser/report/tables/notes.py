@@ -14,8 +14,7 @@ from tfser.planning.settings_in_words import beside_published
 from tfser.report.published import Published
 from tfser.report.summary import Summary
 from tfser.report.tables.paired import Pair, Rows
-from tfser.report.tables.table import DAGGER
-from tfser.report.tables.table import TRANSDUCTIVE as MARK
+from tfser.report.tables.table import DAGGER, TRANSDUCTIVE_NOTE
 
 SELECTIONS = {
     "published": "settings and epochs as the paper prints them; nothing was chosen on data",
@@ -40,12 +39,6 @@ OURS = (
     "Ours, in neither paper: features are standardised per mel band with the statistics of the training speakers; "
     "where a paper leaves a setting open, ours stands."
 )
-
-TRANSDUCTIVE = (
-    f"{MARK} Transductive: the scores of an utterance may depend on the unlabelled utterances that are scored beside "
-    "it, which are not there where one utterance is to be recognised."
-)
-"""Meaning of the mark; standardisation per speaker is the usual case."""
 
 BEST = (
     f"Bold: the highest figure of its column. Rows of ours with {DAGGER}, of an incomplete database, transductive ones "
@@ -98,7 +91,7 @@ def of_measurement(summaries: Sequence[Summary], published: Published, uncertain
             f"Selection {selection}: {SELECTIONS[selection]}." if selection in SELECTIONS else f"Selection {selection}."
         )
     if any(s.configuration.transductive for s in summaries):
-        notes.append(TRANSDUCTIVE)
+        notes.append(TRANSDUCTIVE_NOTE)
     notes += _once(note for s in summaries for note in (*_settings(s, published), *_of_fits(s, published)))
     notes += _sources(summaries, published)
     if any(s.configuration.own is None for s in summaries):

@@ -19,8 +19,9 @@ from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import labels
 from tfser.report.published import Published
 from tfser.report.summary import Summary
+from tfser.report.tables import titles
 from tfser.report.tables.formats import csv_text
-from tfser.report.tables.table import Beneath, Column, Row, Table, Value, exact, known
+from tfser.report.tables.table import TRANSDUCTIVE_NOTE, Beneath, Column, Row, Table, Value, exact, known
 
 COLUMNS = (
     *KEY_COLUMNS,
@@ -195,7 +196,7 @@ def tables(pairs: Sequence[Pair], published: Published) -> list[Table]:
         return pair.first.database, pair.first.database_digest, pair.first.protocol
 
     def name(c: Configuration) -> str:
-        return f"{published.row_title(c.model, c.ablation)}, {selections[c.key]}"
+        return f"{titles.marked(c, published)}, {selections[c.key]}"
 
     made: list[Table] = []
     for (database, *_), members in groupby(sorted(pairs, key=place), key=place):
@@ -220,6 +221,8 @@ def tables(pairs: Sequence[Pair], published: Published) -> list[Table]:
             "Holm: corrected for the comparisons of the ablation table that it stands in."
         ]
         said += dict.fromkeys(pair.no_claim for pair in together if pair.no_claim)
+        if any(c.transductive for pair in together for c in (pair.first, pair.second)):
+            said.append(TRANSDUCTIVE_NOTE)
         protocol_name = together[0].first.protocol_name
         made.append(
             Table(

@@ -19,6 +19,11 @@ OTHER_PROTOCOL = "‡"
 """Mark of a published row under another protocol than ours."""
 TRANSDUCTIVE = "§"
 """Mark of a row whose scores may depend on what is scored beside an utterance."""
+TRANSDUCTIVE_NOTE = (
+    f"{TRANSDUCTIVE} Transductive: the scores of an utterance may depend on the unlabelled utterances that are scored "
+    "beside it, which are not there where one utterance is to be recognised."
+)
+"""Meaning of that mark; standardisation per speaker is the usual case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
