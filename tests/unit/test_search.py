@@ -41,8 +41,7 @@ def test_every_fold_ends_with_one_final_trial_of_the_best_setting_and_epoch_of_i
         epochs, best = max(scores, key=lambda key: key[1])
         assert chosen.score == best
         spec = schedule.finals[study.configuration, study.folds[0], 0]
-        assert chosen.settings == scores[epochs, best]
-        assert spec.settings == hashed(MODELS[MODEL], chosen.settings)
+        assert spec.settings == hashed(MODELS[MODEL], chosen.settings) == scores[epochs, best]
         assert spec.epochs == epochs
 
 
