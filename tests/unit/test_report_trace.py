@@ -137,7 +137,7 @@ def test_the_command_of_a_searched_trial_trains_a_trial_of_the_same_id(model, ti
     digest = next(iter(plain.values())).database_digest
     seen = set()
     for _ in range(6):
-        settings = sampled.sample(study.ask(), base)
+        settings = planning_settings.hashed(MODELS[model], sampled.sample(study.ask(), base))
         spec = TrialSpec(
             database="tiny",
             database_digest=digest,
