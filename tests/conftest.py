@@ -10,6 +10,7 @@ import torch
 from tests.helpers.tiny import SMALL, write_tiny
 from tfser.databases import load
 from tfser.evaluation import significance, uncertainty
+from tfser.execution import known_sound
 from tfser.features import log_mel
 from tfser.features.log_mel import FrontEnd
 from tfser.features.segments import as_tensor
@@ -59,7 +60,7 @@ def in_float64(monkeypatch):
     differently.
     """
     made, before = (log_mel._mel_spectrogram, log_mel._resampler), torch.get_default_dtype()
-    for module in (training, model):
+    for module in (training, known_sound, model):
         monkeypatch.setattr(module, "as_tensor", lambda frames: as_tensor(frames).double())
     for each in made:
         each.cache_clear()

@@ -35,7 +35,7 @@ from tfser.features.sets import FEATURE_SETS
 from tfser.features.spectrogram import SPECTROGRAM, Spectrogram
 from tfser.features.store import FeatureStore, audio_digests
 from tfser.models import MODELS
-from tfser.planning import plan, request
+from tfser.planning import own_models, plan, request
 from tfser.planning.search_space import Dimension, Space
 from tfser.planning.settings import extractor, hashed, published_settings
 from tfser.sweep import hours
@@ -405,7 +405,7 @@ def test_the_page_about_feature_sets_has_every_setting_with_its_default_and_its_
             assert legal == ", ".join(h.choices)
 
 
-def test_the_pages_extractor_of_ones_own_is_extracted_planned_and_learned_from(tiny, tmp_path, monkeypatch):
+def test_the_pages_extractor_of_ones_own_is_extracted_planned_and_learned_from(tiny, tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     module = loaded(tmp_path / "loudness.py", code)
     model = module.MODEL
@@ -414,11 +414,12 @@ def test_the_pages_extractor_of_ones_own_is_extracted_planned_and_learned_from(t
     assert rows.shape == (36, 4)
     heard = module.Loudness(25.0)(wave(np.full(1600, 0.5, dtype=np.float32)))
     np.testing.assert_allclose(heard, [[np.log(0.25 + 1e-9), 0, 0, 0]], atol=1e-6)
-    monkeypatch.setitem(MODELS, model.name, model)
-    asked = request.Request(models=(model.name,), fixed=(("window_ms", "5"),))
+    source = own_models.get(f"{tmp_path / 'loudness.py'}:MODEL")
+    asked = request.Request(models=(model.name,), sources={model.name: source.digest}, fixed=(("window_ms", "5"),))
     assert request.problems(asked, {}) == []
     planned = plan.make(asked, [tiny], lambda database: "digest", {})
-    assert planned.features[tiny.name] == (module.Loudness(5.0),)
+    (read,) = planned.features[tiny.name]
+    assert (read.inner.window_ms, read.id.endswith(source.digest)) == (5.0, True)
     fitted = model.build("full", {"window_ms": 25.0}, 0).fit(rows, [u.emotion for u in pack.utterances])
     assert fitted.score(rows, [u.emotion for u in pack.utterances]) > 0.5  # the emotions are tones of three pitches
 

@@ -23,6 +23,7 @@ from tfser.features.log_mel import FrontEnd
 from tfser.features.store import FeatureStore, audio_digests
 from tfser.leaks import command as leaks_command
 from tfser.models import MODELS
+from tfser.planning.settings import build_settings
 from tfser.storage import packaged_files
 from tfser.storage.ledger import Ledger
 from tfser.storage.sweep_lock import lease
@@ -512,7 +513,8 @@ def test_the_weights_of_final_trials_are_kept_and_are_those_that_were_scored(don
     ledger = Ledger(done / ".tfser" / "ledger")
     record = ledger.get(read(done / "done", "folds.csv").trial_id[0])
     spec = record.spec
-    model = MODELS[spec.model].build(spec.ablation, spec.settings, 3)
+    declared = MODELS[spec.model]
+    model = declared.build(spec.ablation, build_settings(declared, spec.settings), 3)
     model.load_state_dict(ledger.weights(record.trial_id))
     assert weights_digest(model) == record.weights_sha256
     assert np.isfinite(record.standardisation.std).all()

@@ -230,7 +230,7 @@ def near(what: str, given: object, known: Iterable[str], more: str = "") -> str:
     """
     from difflib import get_close_matches
 
-    close = get_close_matches(str(given).casefold(), sorted(known), n=3, cutoff=0.6)
+    close = get_close_matches(str(given).casefold(), sorted(known), n=3, cutoff=0.7)
     hint = f" (did you mean {' or '.join(repr(name) for name in close)}?)" if close else ""
     return f"{what}: no {clipped(given, 100)}{hint}{more}"
 
