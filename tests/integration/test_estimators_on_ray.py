@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 MODEL = """
@@ -30,6 +32,8 @@ HANGING = Estimator(name="hanging", title="Hanging", build=lambda ablation, sett
 HANGS = """
 import json, sys
 from pathlib import Path
+
+import pytest
 
 from tfser.databases import load
 from tfser.execution.on_ray.tune_runner import RayTuneRunner
@@ -66,6 +70,7 @@ print(json.dumps({"ends": ends, "said": said}))
 """
 
 
+@pytest.mark.full
 def test_a_fit_that_hangs_in_c_code_is_recorded_as_failed_once_and_the_other_folds_go_on(tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
     (tmp_path / "hanging.py").write_text(MODEL, encoding="utf-8")

@@ -78,6 +78,7 @@ def driven(folder, asked, env):
     return subprocess.run(call, env=env, capture_output=True, text=True)
 
 
+@pytest.mark.full
 def test_workers_train_and_extract_with_files_that_they_do_not_see(reference, tiny_manifest, tmp_path):
     folder = files(tmp_path / "files")
     done = driven(folder, words(tiny_manifest, folder, tmp_path), environment())

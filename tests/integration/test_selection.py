@@ -96,6 +96,7 @@ def test_permuting_the_test_speakers_labels_changes_no_setting_and_no_fit_of_an_
     assert honest[4] != permuted[4], "the permuted labels have to show in the test score, else this test shows nothing"
 
 
+@pytest.mark.full
 def test_an_estimators_training_side_that_holds_the_test_speaker_is_caught_by_that_test(tmp_path, monkeypatch):
     def leaky(pack, spec):
         from tfser.evaluation import folds

@@ -173,6 +173,7 @@ def test_the_command_runs_with_the_local_ray_it_starts(data, finished, tmp_path)
         )
 
 
+@pytest.mark.full
 def test_a_database_that_deviates_is_refused_and_stated_where_it_is_accepted(tmp_path, capsys):
     root = trees.casia_tree(tmp_path / "data")
     (root / "wangzhe" / "fear" / "207.wav").unlink()

@@ -192,6 +192,7 @@ def test_a_sweep_that_would_replace_tables_of_other_settings_is_refused_before_i
     assert tables_of(copied / "long") == tables_of(made / "out" / "long")
 
 
+@pytest.mark.full
 def test_a_deleted_run_of_a_row_loses_no_fold_and_is_made_again_with_its_children(copied, made, monkeypatch):
     uri = f"sqlite:///{copied / '.tfser' / 'mlflow.db'}"
     client = MlflowClient(tracking_uri=uri)

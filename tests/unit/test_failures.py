@@ -122,6 +122,7 @@ def test_a_fault_of_the_machine_is_no_failure_of_the_trial(pack, tmp_path, monke
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.full
 def test_a_trial_is_trained_by_an_account_without_a_name_or_a_home(tmp_path):
     """torch asks for the name when deterministic kernels are switched on, and for a folder when it is imported."""
     text = f"""

@@ -359,6 +359,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(tiny_manifest, tmp_path, 
     assert json.loads((tmp_path / "b" / "leaks-x" / "leaks.json").read_text())["trained"] == 8 - 5
 
 
+@pytest.mark.full
 def test_a_failed_training_is_not_chosen_and_a_fold_without_one_is_marked(tiny_manifest, tmp_path, capsys):
     epoch = Training.run_epoch
     first = load(str(tiny_manifest), None).speakers[0]
@@ -449,6 +450,7 @@ def test_a_sweep_cannot_take_the_name_of_a_leaks_run(tiny_manifest, tmp_path, ca
     assert "--name: names that begin with leaks- are those of tfser leaks" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_an_entry_that_is_deleted_after_it_was_read_is_trained_again_in_the_same_start(
     tiny_manifest, tmp_path, monkeypatch, capsys
 ):

@@ -70,6 +70,7 @@ def invented(asked, tiny):
     return entries
 
 
+@pytest.mark.full
 def test_every_number_of_two_seeds_follows_from_the_scores(asked, invented, tiny):
     texts = files_of(asked, invented)
     table = check(*texts, {r.trial_id: r for r in invented.values()}, list(tiny.emotions))
@@ -78,6 +79,7 @@ def test_every_number_of_two_seeds_follows_from_the_scores(asked, invented, tiny
     assert "2 seeds: means over the seeds; a choice on the test fold is made for each seed by itself." in texts[1]
 
 
+@pytest.mark.full
 def test_no_number_is_wrong_or_silently_missing_where_trials_are(asked, invented, tiny):
     """Gaps: a fold without a trial, a failed setting beside others, a fold with only failures, a lost trial."""
     of = {row.name: row for row in asked.rows}

@@ -423,6 +423,7 @@ def test_the_tables_name_the_model_its_file_and_its_digest(done):
     assert set(read(folder, "summary.csv").model) == {"Mine"}
 
 
+@pytest.mark.full
 def test_collect_needs_neither_the_file_nor_the_ledger(done, tmp_path):
     """From the ledger, and from MLflow alone, in a process that never saw the model."""
     shutil.copytree(done / "out", tmp_path / "out")
@@ -482,6 +483,7 @@ def test_two_sources_of_one_model_in_two_sweeps_are_two_rows_that_their_names_te
     assert all(f"fixed, source {digest}" in text for digest in digests)
 
 
+@pytest.mark.full
 def test_an_error_of_the_forward_pass_fails_its_trials_alone_with_the_traceback_in_the_log(
     tiny_manifest, tmp_path, capsys
 ):

@@ -206,6 +206,7 @@ def test_histories_survive_a_trip_through_text(pictures):
         search_history.from_json('[{"folds": []}]')
 
 
+@pytest.mark.full
 def test_a_report_with_a_search_has_its_csv_its_figure_and_both_in_the_page(tmp_path):
     results = searched(example())
     written = {path.name: path for path in write.write(results, tmp_path)}

@@ -493,6 +493,7 @@ def test_columns_have_types_and_no_stray_text(tmp_path):
 # --- 200 random ledgers -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "start", [pytest.param(start, marks=pytest.mark.full if start else []) for start in range(0, 200, 10)]
 )

@@ -53,6 +53,7 @@ def test_every_number_that_a_table_prints_can_be_asked_for_and_names_its_trials(
         assert set(entry.trials) <= set(folds.trial_id)
 
 
+@pytest.mark.full
 def test_a_number_names_exactly_the_trials_that_it_is_made_of(tmp_path):
     results = with_runs(papers_sweep())
     write.write(results, tmp_path, pictures=False)

@@ -51,6 +51,7 @@ def files_of(record, manifest):
     return [manifest.parent / u.id for u in record.scores.utterances]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", MADE)
 def test_predict_gives_every_recorded_score_of_every_rule_to_the_bit(done, tiny_manifest, capsys, name):
     record = record_of(done, name)

@@ -86,6 +86,7 @@ def test_the_files_of_the_contract_are_there(done):
     assert len(record["runs"]) == 4
 
 
+@pytest.mark.full
 def test_a_second_start_trains_nothing_and_writes_the_same_bytes(done, tiny_manifest, monkeypatch):
     before = tables_of(done / "done")
     monkeypatch.setattr(run_trial, "run", lambda task: pytest.fail("a finished trial was trained again"))
@@ -95,12 +96,14 @@ def test_a_second_start_trains_nothing_and_writes_the_same_bytes(done, tiny_mani
     assert tables_of(done / "done") == before
 
 
+@pytest.mark.full
 def test_collecting_from_mlflow_writes_the_same_bytes(done, tmp_path, capsys):
     assert collect.main(["done", "--storage", str(done / ".tfser"), "--out", str(tmp_path)]) == 0
     assert tables_of(tmp_path / "done") == tables_of(done / "done")
     assert "Tables and figures" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_collecting_by_database_finds_the_same_rows(done, tmp_path):
     assert collect.main(["tiny", "--storage", str(done / ".tfser"), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "tiny" / "summary.csv").read_bytes() == (done / "done" / "summary.csv").read_bytes()

@@ -124,6 +124,7 @@ def test_every_command_refuses_it_before_anything_starts_and_names_where_it_was_
 RARE = ("50%", "#1", "a b", "it's", 'say "x"', "Straße 東京", "a+b&c;d=e")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["what?", "50%25", *(pytest.param(name, marks=pytest.mark.full) for name in RARE)])
 def test_the_database_of_a_folder_of_any_name_lies_in_it_and_nothing_lies_beside_it(name, tmp_path):
     storage = tmp_path / name / "results"
