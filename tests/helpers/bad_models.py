@@ -1,0 +1,67 @@
+"""Files of models that break one rule each, and an estimator to begin with."""
+
+from __future__ import annotations
+
+from tests.helpers.own_models import NETWORK
+
+ESTIMATOR = """
+import os
+import numpy as np
+
+from tfser.models import Estimator, FeatureSet, Hyperparameter
+from tfser.features.log_mel import FrontEnd
+
+
+class Means:
+    def __init__(self, sharpness):
+        self.sharpness = sharpness
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        self.means_ = np.stack([vectors(X)[y == each].mean(axis=0) for each in self.classes_])
+        return self
+
+    def predict_proba(self, X):
+        distances = ((vectors(X)[:, None] - self.means_[None]) ** 2).mean(axis=2) * self.sharpness
+        p = np.exp(distances.min(axis=1, keepdims=True) - distances)
+        return p / p.sum(axis=1, keepdims=True)
+
+
+def vectors(X):
+    return np.stack([x.mean(axis=0) for x in X]).astype(np.float64)
+
+
+Mine = Estimator(
+    name="Mine",
+    title="My method",
+    hyperparameters={"sharpness": Hyperparameter(default=1.0, low=0.5, high=2.0, help="of the probabilities")},
+    published={"n_mels": 8},
+    build=lambda ablation, settings, seed: Means(settings["sharpness"]),
+)
+"""
+"""An estimator over frames that is fitted in milliseconds."""
+
+_FORWARD = "        return self.outer(self.inner(x.mean(dim=3)[:, 0]).relu())"
+_RESULT = "self.outer(self.inner(x.mean(dim=3)[:, 0]).relu())"
+_FIT = "        self.classes_ = np.unique(y)"
+_PROBA = "        return p / p.sum(axis=1, keepdims=True)"
+
+
+def forward(line: str) -> str:
+    """The network with a line before it returns."""
+    return f"import os, random, sys, time, torch{NETWORK.replace(_FORWARD, f'        {line}{chr(10)}{_FORWARD}')}"
+
+
+def returns(expression: str) -> str:
+    """The network with another result, an expression of ``logits``."""
+    return f"import os, torch{NETWORK.replace(_FORWARD, f'        logits = {_RESULT}{chr(10)}        return {expression}')}"
+
+
+def fits(line: str) -> str:
+    """The estimator with a line at the start of its fit."""
+    return ESTIMATOR.replace(_FIT, f"        {line}\n{_FIT}")
+
+
+def scores(expression: str) -> str:
+    """The estimator with other probabilities, an expression of ``p``."""
+    return ESTIMATOR.replace(_PROBA, f"        p = p / p.sum(axis=1, keepdims=True)\n        return {expression}")
