@@ -54,7 +54,13 @@ def forward(line: str) -> str:
 
 def returns(expression: str) -> str:
     """The network with another result, an expression of ``logits``."""
-    return f"import os, torch{NETWORK.replace(_FORWARD, f'        logits = {_RESULT}{chr(10)}        return {expression}')}"
+    lines = f"        logits = {_RESULT}\n        return {expression}"
+    return f"import os, torch{NETWORK.replace(_FORWARD, lines)}"
+
+
+def builds(line: str) -> str:
+    """The network with a line where it is built."""
+    return f"import os{NETWORK.replace('        self.outer', f'        {line}{chr(10)}        self.outer', 1)}"
 
 
 def fits(line: str) -> str:

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.helpers.bad_models import ESTIMATOR, fits, forward, returns, scores
+from tests.helpers.bad_models import ESTIMATOR, builds, fits, forward, returns, scores
 from tests.helpers.own_models import NETWORK
 from tfser import models_command
 from tfser.models import BUILT_IN, MODELS, templates
@@ -66,7 +66,7 @@ FORK = "[os.waitpid(pid, 0) for pid in [os.fork() or os._exit(0)]]"
 BAD = {
     "wrong shape": (
         returns("logits[:, :, None]"),
-        ("output", "wrong", "forward returned shape (2, 4, 1) for 2 segments and 4 emotions; it has to be logits of"),
+        ("output", "wrong", "forward returned shape (2, 4, 1) for 2 segments and 4 emotions; it has to be floating-"),
     ),
     "one logit too many": (
         NETWORK.replace("nn.Linear(width, emotions)", "nn.Linear(width, emotions + 1)"),
@@ -126,7 +126,7 @@ BAD = {
         forward("import warnings; warnings.warn('slow today')"),
         ("warnings", "remark", "UserWarning: slow today"),
     ),
-    "forks": (forward(FORK), ("processes", "wrong", "a trial has one CPU, and its workers run side by side already")),
+    "forks": (builds(FORK), ("processes", "wrong", "a trial has one CPU, and its workers run side by side already")),
     "starts threads": (
         forward("import threading; threading.Thread(target=int).start()"),
         ("processes", "remark", "threads; a trial has one CPU"),
@@ -180,9 +180,13 @@ BAD = {
     "estimator: prints": (fits("print('fitting')"), ("prints", "remark", "lines (first: 'fitting')")),
     "estimator: forks": (fits(FORK), ("processes", "wrong", "set n_jobs=1")),
     "estimator: changes its input": (fits("X[0][:] = 0"), ("inputs", "remark", "fit changes X in place")),
-    "estimator: its state stays behind": (ESTIMATOR, ("state", "remark", "so that predict fits it again: it holds types")),
+    "estimator: its state stays behind": (
+        ESTIMATOR,
+        ("state", "remark", "so that predict fits it again: it holds types"),
+    ),
     "estimator: a value that scikit-learn refuses": (
-        "from sklearn.svm import SVC\n" + ESTIMATOR.replace("low=0.5", "low=-1.0").replace("Means(settings", "Of(settings")
+        "from sklearn.svm import SVC\n"
+        + ESTIMATOR.replace("low=0.5", "low=-1.0").replace("Means(settings", "Of(settings")
         + "\nclass Of(SVC):\n    def __init__(self, C=1.0):\n        super().__init__(C=C)\n"
         "    def fit(self, X, y):\n        return super().fit(vectors(X), y)\n"
         "    def decision_function(self, X):\n        return super().decision_function(vectors(X))\n",
@@ -202,7 +206,8 @@ def test_a_bad_model_is_told_with_the_right_words(sort, tmp_path):
 
 def test_a_setting_that_problems_refuses_in_words_is_no_fault(tmp_path):
     refuses = "problems=lambda a, s: ['width: at least 2'] if s['width'] < 2 else [],"
-    assert checked_text(tmp_path, NETWORK.replace("low=2", f"low=-2").replace("build=build,", f"build=build, {refuses}")) == []
+    text = NETWORK.replace("low=2", "low=-2").replace("build=build,", f"build=build, {refuses}")
+    assert checked_text(tmp_path, text) == []
 
 
 # ------------------------------------------------------------------ the command, and models that end their process

@@ -1,4 +1,4 @@
-"""The command ``tfser models``: what can be trained, how to begin a model of one's own, and whether one keeps the rules.
+"""The command ``tfser models``: what can be trained, how to begin a model, and whether one keeps the rules.
 
 Nothing is loaded before it is asked for, because a check begins processes that need little of this room.
 """

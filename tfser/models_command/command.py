@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="python -m tfser.models",
-        description="List the models that can be trained, describe one with all its settings, begin your own, or check it.",
+        description="List the models that can be trained, describe one with its settings, begin your own, or check it.",
     )
     commands = p.add_subparsers(dest="command", required=True)
     every = commands.add_parser(

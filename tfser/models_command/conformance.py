@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tfser.errors import RequestError, TrialError, unknown
+from tfser.errors import RequestError, unknown
 from tfser.models import BUILT_IN, Model, Network, sources
 from tfser.models.sources import Source
 from tfser.models_command import case as cases
@@ -106,7 +106,9 @@ def examine(asked: Asked, tell: Tell) -> None:
         if not report.run(name, check) and is_needed:
             break
     else:
-        tell({"digest": checks.own_digest()})
+        with report.witness():
+            digest = checks.own_digest()
+        tell({"digest": digest})
     for name, said in report.witness.findings():
         report.say(name, said)
 

@@ -170,9 +170,7 @@ def print_list(models: list[dict[str, Any]]) -> None:
         words = (model["name"], model["title"], *([origin] if own else []), model["paper"] or "")
         table.add_row(*words, ", ".join(model["ablations"]), _count(model["parameters"]))
     out.print(table)
-    out.print(
-        f"\nParameters are those of the full model (named first) with published settings, {EMOTIONS} emotions."
-    )
+    out.print(f"\nParameters are those of the full model (named first) with published settings, {EMOTIONS} emotions.")
     out.print("describe NAME gives every hyperparameter, the features and the cost; new FILE.py begins your own.")
     for model in models:
         if "problem" in model:

@@ -97,7 +97,9 @@ class EstimatorChecks:
             )
             if not _equal(now, before)
         ]
-        said = f"{' and '.join(where)} in place; tfser gives it copies, other callers may not: write to a copy of its own"
+        said = (
+            f"{' and '.join(where)} in place; tfser gives it copies, other callers may not: write to a copy of its own"
+        )
         return remark(said) if where else []
 
     def state(self) -> Told:

@@ -62,7 +62,5 @@ def _place(error: BaseException, source: Source | None) -> str | None:
         return None
     top = source.package.module
     walked = list(traceback.walk_tb(error.__traceback__))
-    own = [
-        (frame, line) for frame, line in walked if str(frame.f_globals.get("__name__", "")).split(".")[0] == top
-    ]
+    own = [(frame, line) for frame, line in walked if str(frame.f_globals.get("__name__", "")).split(".")[0] == top]
     return f"{own[-1][0].f_code.co_filename}, line {own[-1][1]}" if own else None

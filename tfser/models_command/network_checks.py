@@ -62,7 +62,9 @@ class NetworkChecks:
                     module = self._built(emotions).eval()
                     logits = checked_logits(module(x), batch, emotions)
                 if bad := logits.numel() - int(logits.isfinite().sum()):
-                    return wrong(f"{bad} of {logits.numel()} logits are NaN or infinite in a forward pass before training")
+                    return wrong(
+                        f"{bad} of {logits.numel()} logits are NaN or infinite in a forward pass before training"
+                    )
                 if not torch.equal(given, x) and not found:
                     found = remark("forward changes its input in place; write to a copy (x = x.clone())")
         if self.model.any_length:

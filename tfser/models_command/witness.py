@@ -10,7 +10,6 @@ import io
 import os
 import random
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
@@ -27,7 +26,7 @@ from tfser.models_command.finding import Told
 _FORKS = {"os.fork", "os.forkpty", "os.system", "os.posix_spawn", "os.spawn", "subprocess.Popen"}
 _THREADS = {"_thread.start_new_thread", "_thread.start_joinable_thread"}
 
-_ASKS = ("ctypes", "platform", "uuid", "torch", "joblib.externals.loky.backend.context", "psutil")
+_ASKS = ("ctypes", "platform", "uuid", "torch._inductor", "joblib.externals.loky.backend.context", "psutil")
 """Modules that start a process for a moment to learn something of the machine; nothing runs beside a trial by that."""
 
 _QUIET = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)
@@ -129,7 +128,8 @@ class Witness:
         found: list[tuple[str, Told]] = []
         if self.lines:
             first = self.lines[0].strip()[:80]
-            said = f"prints {counted(len(self.lines), 'line')} (first: {first!r}); in a sweep they go to the worker's log"
+            lines = counted(len(self.lines), "line")
+            said = f"prints {lines} (first: {first!r}); in a sweep they go to the worker's log"
             found.append(("prints", [("remark", said)]))
         if self.warned:
             kinds = list(dict.fromkeys(self.warned))
@@ -139,8 +139,8 @@ class Witness:
         if self.seeded:
             kinds = list(dict.fromkeys(self.seeded))
             said = (
-                f"calls {'; '.join(kinds[:3])}: that undoes the trial's seed, so that seeds do not differ; take the call "
-                "away: every random state follows from the seed already"
+                f"calls {'; '.join(kinds[:3])}: that undoes the trial's seed, so that seeds do not differ; take the "
+                "call away: every random state follows from the seed already"
             )
             found.append(("seeds", [("wrong", said)]))
         changed = [

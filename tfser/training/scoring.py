@@ -72,7 +72,6 @@ class Scorer:
         probabilities: np.ndarray = torch.cat(outputs).numpy()
         return probabilities
 
-
     def _of_piece(self, piece: Tensor) -> Tensor:
         """Return the logits of a piece; whatever draws random numbers draws the same for each, in every process."""
         seed_all(0)
@@ -92,12 +91,16 @@ def checked_logits(found: Any, segments: int, emotions: int | None = None) -> Te
     """
     wanted = f"({segments}, {'emotions' if emotions is None else emotions})"
     whom = f"{counted(segments, 'segment')}{'' if emotions is None else f' and {emotions} emotions'}"
+    what = ""
     if not isinstance(found, Tensor):
-        raise TrialError(f"forward returned a {type(found).__name__} for {whom}; it has to be logits of shape {wanted}")
-    if found.ndim != 2 or len(found) != segments or emotions not in (None, found.shape[1]):
-        raise TrialError(f"forward returned shape {tuple(found.shape)} for {whom}; it has to be logits of shape {wanted}")
-    if not found.is_floating_point():
-        raise TrialError(f"forward returned {str(found.dtype).removeprefix('torch.')}; logits are floating-point numbers")
+        what = f"a {type(found).__name__}"
+    elif found.ndim != 2 or len(found) != segments or emotions not in (None, found.shape[1]):
+        what = f"shape {tuple(found.shape)}"
+    elif not found.is_floating_point():
+        what = str(found.dtype).removeprefix("torch.")
+    if what:
+        raise TrialError(f"forward returned {what} for {whom}; it has to be floating-point logits of shape {wanted}")
+    assert isinstance(found, Tensor)
     return found
 
 
