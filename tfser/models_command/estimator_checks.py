@@ -65,11 +65,12 @@ class EstimatorChecks:
     def repeated(self) -> Told:
         """Fit again with the same seed."""
         again = self._fit(self.case.settings, 0).score(self.data, transductive=True).probabilities
+        assert self.scores is not None
         if np.array_equal(again, self.scores):
             return []
         return wrong(
-            "two fits with one seed in one process differ; what is kept from one fit to the next, and random numbers of "
-            "a generator of its own (np.random.default_rng(), os.urandom, the clock) do that: use build's seed"
+            "two fits with one seed in one process differ; what is kept from one fit to the next, and random numbers "
+            "of a generator of its own (np.random.default_rng(), os.urandom, the clock) do that: use build's seed"
         )
 
     def own_digest(self) -> str:
@@ -105,6 +106,7 @@ class EstimatorChecks:
     def state(self) -> Told:
         """Keep the fitted state without pickle, read it, and score with it."""
         assert self.fit is not None
+        assert self.scores is not None
         try:
             again = Fit(
                 fitted_state.load(fitted_state.dump(self.fit.model)),
@@ -130,7 +132,7 @@ class EstimatorChecks:
             try:
                 self._fit(case.settings, 0).score(self.data, transductive=True)
             except TrialError as error:
-                # With so few utterances a fit may be impossible; a value that is never legal is the declaration's fault.
+                # With so few utterances a fit may be impossible; a value that is never legal is its range's.
                 never = type(error.__cause__).__name__ == "InvalidParameterError"
                 why = f"with {said}: {described(error, self.case.source)}; narrow the range, or refuse it in problems"
                 found += wrong(why) if never else remark(f"{why}, unless it is for want of utterances here")

@@ -125,8 +125,8 @@ class NetworkChecks:
         most = float(np.abs(alone.probabilities - together.probabilities).max())
         if most > SAME:
             return wrong(
-                f"the scores of an utterance depend on what is scored beside it, by up to {most:.4f}: statistics of the "
-                "batch in eval mode do that, such as F.batch_norm(training=True) or a norm over the batch; "
+                f"the scores of an utterance depend on what is scored beside it, by up to {most:.4f}: statistics of "
+                "the batch in eval mode do that, such as F.batch_norm(training=True) or a norm over the batch; "
                 "keep running statistics, or normalise within each segment"
             )
         return []

@@ -10,6 +10,7 @@ import io
 import os
 import random
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
@@ -24,7 +25,6 @@ from tfser.models import isolated
 from tfser.models_command.finding import Told
 
 _FORKS = {"os.fork", "os.forkpty", "os.system", "os.posix_spawn", "os.spawn", "subprocess.Popen"}
-_THREADS = {"_thread.start_new_thread", "_thread.start_joinable_thread"}
 
 _ASKS = ("ctypes", "platform", "uuid", "torch._inductor", "joblib.externals.loky.backend.context", "psutil")
 """Modules that start a process for a moment to learn something of the machine; nothing runs beside a trial by that."""
@@ -40,8 +40,8 @@ _is_hooked = False
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    """Count a process or thread that is started; Python calls this for every event, and it cannot be taken away."""
-    if _watching is None or (event not in _FORKS and event not in _THREADS):
+    """Count a process that is started; Python calls this for every event, and it cannot be taken away."""
+    if _watching is None or event not in _FORKS:
         return
     frame = sys._getframe(1)
     while frame is not None:
@@ -49,10 +49,7 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
         if any(name == asks or name.startswith(f"{asks}.") for asks in _ASKS):
             return
         frame = frame.f_back  # type: ignore[assignment]
-    if event in _FORKS:
-        _watching.forks += 1
-    else:
-        _watching.threads += 1
+    _watching.forks += 1
 
 
 class Witness:
@@ -81,6 +78,7 @@ class Witness:
             heard = stack.enter_context(warnings.catch_warnings(record=True))
             warnings.simplefilter("default")
             stack.enter_context(self._seeds_seen())
+            stack.enter_context(self._threads_seen())
             _watching = self
             try:
                 yield
@@ -122,6 +120,21 @@ class Witness:
         finally:
             for (where, name), original in zip(places, originals, strict=True):
                 setattr(where, name, original)
+
+    @contextlib.contextmanager
+    def _threads_seen(self) -> Iterator[None]:
+        """Count the threads that are started."""
+        original = threading.Thread.start
+
+        def start(thread: threading.Thread) -> None:
+            self.threads += 1
+            original(thread)
+
+        threading.Thread.start = start  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            threading.Thread.start = original  # type: ignore[method-assign]
 
     def findings(self) -> list[tuple[str, Told]]:
         """Return what is to be told, by the name of the check."""
