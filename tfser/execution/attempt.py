@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 
 from tfser.errors import MachineError, TrialError, in_a_line
-from tfser.execution.faults import of_the_machine, out_of_memory
+from tfser.execution.faults import of_the_machine, of_the_model, out_of_memory
 from tfser.execution.task import Task, committed
 from tfser.execution.this_machine import device_name, versions
 from tfser.record import Failure, Machine, Outcome, Pruned, Record, to_dict
@@ -70,12 +70,13 @@ class Attempt:
         self._since = time.monotonic()
         try:
             ended = work()
-        except OSError:
-            raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            its_own = of_the_model(error)
+            if isinstance(error, (OSError, SystemExit)) and not its_own:
+                raise
             if out_of_memory(error):
                 raise MemoryError(str(error)) from error
-            if of_the_machine(error):
+            if not its_own and of_the_machine(error):
                 raise MachineError(in_a_line(error)) from error
             reason = str(error) if isinstance(error, TrialError) else f"{type(error).__name__}: {error}"
             ended = self._failure(reason), None

@@ -12,6 +12,8 @@ import traceback
 import torch
 
 from tfser.errors import TrialError
+from tfser.models import isolated
+from tfser.training.estimators import OF_THE_MACHINE
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -40,6 +42,13 @@ _SYSTEM_MODULES = tuple(
     f"{sysconfig.get_path('stdlib')}/{name}.py" for name in ("getpass", "pathlib", "posixpath", "shutil", "tempfile")
 )
 """Modules that ask the system for accounts, homes and files; an error raised there is not the trial's fault."""
+
+
+def of_the_model(error: BaseException) -> bool:
+    """Return whether a person's code looked for a file that is not there, or asked to end the process."""
+    if isinstance(error, OSError):
+        return error.errno not in OF_THE_MACHINE and isolated.place(error) is not None
+    return isolated.asked_to_end(error)
 
 
 def of_the_machine(error: BaseException) -> bool:

@@ -18,7 +18,7 @@ from tfser.evaluation.scores import scores
 from tfser.execution import known_sound
 from tfser.execution import task as task_module
 from tfser.execution.attempt import Attempt, Ended
-from tfser.execution.faults import out_of_memory
+from tfser.execution.faults import of_the_model, out_of_memory
 from tfser.execution.task import Task, committed, open_pack, rows
 from tfser.execution.this_machine import device
 from tfser.features.pack import Pack
@@ -92,8 +92,8 @@ def run_together(tasks: Sequence[Task]) -> list[Outcome]:
             trials[id(trial.training)] = trial
     try:
         _train_together(trials, outcomes)
-    except Exception as error:
-        if isinstance(error, (OSError, MemoryError)):
+    except (Exception, SystemExit) as error:
+        if isinstance(error, (OSError, MemoryError, SystemExit)) and not of_the_model(error):
             raise
         if out_of_memory(error):
             raise MemoryError(str(error)) from error

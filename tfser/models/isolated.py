@@ -112,6 +112,13 @@ def place(error: BaseException) -> str | None:
     return f"{_SHOWN[innermost.filename]}, line {innermost.lineno}: `{(innermost.line or '').strip()[:100]}`"
 
 
+def asked_to_end(error: BaseException) -> bool:
+    """Return whether a person's code itself asked to end the process, by ``sys.exit`` or ``exit``."""
+    frames = traceback.extract_tb(error.__traceback__)
+    raised = [frame.filename for frame in frames if PurePath(frame.filename).name != "_sitebuiltins.py"]
+    return isinstance(error, SystemExit) and bool(raised) and raised[-1] in _SHOWN
+
+
 def shown(file_name: str) -> str | None:
     """Return the path by which a person knows a file that a traceback names; ``None`` for any other file."""
     return _SHOWN.get(file_name)

@@ -130,7 +130,7 @@ class Witness:
             self.threads += 1
             original(thread)
 
-        threading.Thread.start = start  # type: ignore[method-assign]
+        threading.Thread.start = start  # type: ignore[assignment, method-assign]
         try:
             yield
         finally:

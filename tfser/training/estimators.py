@@ -36,8 +36,8 @@ its terms: 5e-6 for the 6373 values of the largest feature set. A probability ch
 logit, which is that times the logit's size, up to some ten. Half of float32's digits are beyond that.
 """
 
-_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS)
-"""Errors of the system that are not an estimator's fault, whoever raises them."""
+OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS)
+"""Errors of the system that are not a model's fault, whoever raises them."""
 
 NO_PROBABILITIES = "it has no predict_proba; probabilities are the softmax of its decision_function"
 
@@ -288,6 +288,6 @@ def _of_the_model(method: str) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:
-        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
             raise
         raise TrialError(f"{method} raised {in_a_line(error)}") from error
