@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.helpers.own_models import NETWORK
 
 ESTIMATOR = """
@@ -71,3 +73,21 @@ def fits(line: str) -> str:
 def scores(expression: str) -> str:
     """The estimator with other probabilities, an expression of ``p``."""
     return ESTIMATOR.replace(_PROBA, f"        p = p / p.sum(axis=1, keepdims=True)\n        return {expression}")
+
+
+IN_A_SWEEP = {
+    "Shape": (returns("logits[:, :2]"), "forward returned shape (8, 2) for 8 segments and 3 emotions"),
+    "Nan": (returns("logits * float('nan')"), "the loss was nan in epoch 1 of 1"),
+    "Missing": (forward("open('/nowhere/at.all')"), "FileNotFoundError: [Errno 2] No such file or directory"),
+    "Leaves": (forward("sys.exit(3)"), "SystemExit: 3"),
+    "Prints": (forward("print('{')"), None),
+    "Forks": (forward("[os.waitpid(p, 0) for p in [os.fork() or os._exit(0)] if self.training]"), None),
+}
+"""A bad model's name to its file and the reason for which its trials fail; ``None`` where they can be trained."""
+
+
+def write_bad(folder: Path) -> list[str]:
+    """Write the files of ``IN_A_SWEEP``; return what --model takes of each."""
+    for name, (text, _) in IN_A_SWEEP.items():
+        (folder / f"{name}.py").write_text(text.replace("Mine", name), encoding="utf-8")
+    return [f"{folder}/{name}.py:{name}" for name in IN_A_SWEEP]

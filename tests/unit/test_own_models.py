@@ -13,7 +13,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from tests.helpers.bad_models import forward, returns
+from tests.helpers.bad_models import IN_A_SWEEP, write_bad
 from tests.helpers.own_models import NETWORK, install, write
 from tests.helpers.sweeps import read, tables_of
 from tfser import collect, models, models_command, predict
@@ -702,29 +702,17 @@ def test_an_estimator_is_described_without_epochs_and_parameters(tmp_path, capsy
 
 # ------------------------------------------------------------------ bad models in a sweep
 
-SORTS = {
-    "Shape": (returns("logits[:, :2]"), "forward returned shape (8, 2) for 8 segments and 3 emotions"),
-    "Nan": (returns("logits * float('nan')"), "the loss was nan in epoch 1 of 1"),
-    "Missing": (forward("open('/nowhere/at.all')"), "FileNotFoundError: [Errno 2] No such file or directory"),
-    "Leaves": (forward("sys.exit(3)"), "SystemExit: 3"),
-    "Prints": (forward("print('{')"), None),
-    "Forks": (forward("[os.waitpid(p, 0) for p in [os.fork() or os._exit(0)] if self.training]"), None),
-}
-"""A bad model's name to its file and the reason for which its trials fail; ``None`` where they can be trained."""
-
 
 def test_bad_models_fail_their_own_trials_with_the_reason_and_the_others_go_on(tiny_manifest, tmp_path, capsys):
-    for name, (text, _) in SORTS.items():
-        (tmp_path / f"{name}.py").write_text(text.replace("Mine", name), encoding="utf-8")
-    named = [f"{tmp_path}/{name}.py:{name}" for name in SORTS]
+    named = write_bad(tmp_path)
     words = [str(tiny_manifest), "--out", str(tmp_path / "out"), "--in-process", "--name", "s", "--model", *named]
     words += ["--fold", "anna", "--ablation", "full", "--epochs", "1"]
     assert sweep_command.main(words) == 1
     out = " ".join(capsys.readouterr().out.split())
     entries = [json.loads(path.read_text()) for path in (tmp_path / "out" / ".tfser" / "ledger").glob("*/*.json")]
     ends = {entry["spec"]["model"]: entry.get("reason") for entry in entries}
-    assert ends.keys() == SORTS.keys()
-    for name, (_, reason) in SORTS.items():
+    assert ends.keys() == IN_A_SWEEP.keys()
+    for name, (_, reason) in IN_A_SWEEP.items():
         assert (ends[name] is None) == (reason is None), ends[name]
         assert reason is None or (reason in ends[name] and reason in out)
 
