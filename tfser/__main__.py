@@ -23,7 +23,7 @@ COMMANDS = {
     "databases": ("tfser.databases.command", "what is known, what is on disk, what is wrong with it"),
     "models": (
         "tfser.models_command",
-        "what can be trained, with every hyperparameter; a file to begin your own",
+        "what can be trained, with every hyperparameter; a file to begin your own, and its check",
     ),
     "doctor": ("tfser.doctor.command", "what this machine or cluster can run, and what is unsafe about it"),
     "benchmark": ("tfser.benchmark.command", "performance figures, as ratios measured in one run"),

@@ -94,3 +94,15 @@ def test_the_commands_that_add_a_model_run_as_the_page_shows_them(section, tmp_p
         done = subprocess.run(call, cwd=tmp_path, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     assert len(list((tmp_path / "results").glob("*/comparison.md"))) == sum(c.startswith("sweep") for c in commands)
+
+
+@pytest.mark.full
+def test_the_commands_that_check_a_model_find_nothing_wrong_with_the_templates(tmp_path):
+    page = (ROOT / "docs" / "add-a-model.md").read_text(encoding="utf-8")
+    part = page.partition("## Check it\n")[2].partition("\n## ")[0]
+    commands = re.findall(r"^\$ tfser (.*)$", part, re.MULTILINE)
+    assert len(commands) == 2
+    for command in ("models new mine.py", "models new svm.py --estimator", *commands):
+        call = [sys.executable, "-m", "tfser", *shlex.split(command)]
+        done = subprocess.run(call, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"

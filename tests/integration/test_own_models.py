@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.bad_models import IN_A_SWEEP, write_bad
 from tests.helpers.clusters import RAY, Cluster, environment, wait_until
 from tests.helpers.own_models import NETWORK, write
 from tests.helpers.sweeps import read, tables_of
@@ -180,3 +181,17 @@ def test_the_template_s_network_tells_emotions_of_the_built_in_database_better_t
     asked = ["synthetic", "--model", f"{tmp_path}/mine.py:Mine", "--out", str(tmp_path), "--in-process", "--name", "s"]
     assert sweep_command.main(asked) == 0
     assert read(tmp_path / "s", "summary.csv").uar_pooled[0] > 0.35, "chance is 0.25"
+
+
+@pytest.mark.full
+def test_bad_models_fail_their_own_trials_with_the_reason_and_the_others_go_on_through_ray(tiny_manifest, tmp_path):
+    asked = ["--fold", "anna", "--ablation", "full", "--epochs", "1", "--name", "s", "--trial-timeout", "300"]
+    call = [sys.executable, "-m", "tfser", "sweep", str(tiny_manifest), "--out", str(tmp_path), *asked]
+    call += ["--model", *write_bad(tmp_path)]
+    done = subprocess.run(call, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout + done.stderr
+    entries = [json.loads(path.read_text()) for path in (tmp_path / ".tfser" / "ledger").glob("*/*.json")]
+    ends = {entry["spec"]["model"]: entry.get("reason") for entry in entries}
+    assert ends.keys() == IN_A_SWEEP.keys()
+    for name, (_, reason) in IN_A_SWEEP.items():
+        assert ends[name] is None if reason is None else reason in ends[name]

@@ -13,6 +13,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from tests.helpers.bad_models import IN_A_SWEEP, write_bad
 from tests.helpers.own_models import NETWORK, install, write
 from tests.helpers.sweeps import read, tables_of
 from tfser import collect, models, models_command, predict
@@ -730,3 +731,29 @@ def test_an_estimator_is_described_without_epochs_and_parameters(tmp_path, capsy
     write(tmp_path, mine=text.replace("SVC(C=s['c'])", "object()"))
     assert models_command.main(["describe", f"{tmp_path}/mine.py:Mine"]) == 2
     assert "build returned a object, which has no fit" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ bad models in a sweep
+
+
+def test_bad_models_fail_their_own_trials_with_the_reason_and_the_others_go_on(tiny_manifest, tmp_path, capsys):
+    named = write_bad(tmp_path)
+    words = [str(tiny_manifest), "--out", str(tmp_path / "out"), "--in-process", "--name", "s", "--model", *named]
+    words += ["--fold", "anna", "--ablation", "full", "--epochs", "1"]
+    assert sweep_command.main(words) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    entries = [json.loads(path.read_text()) for path in (tmp_path / "out" / ".tfser" / "ledger").glob("*/*.json")]
+    ends = {entry["spec"]["model"]: entry.get("reason") for entry in entries}
+    assert ends.keys() == IN_A_SWEEP.keys()
+    for name, (_, reason) in IN_A_SWEEP.items():
+        assert (ends[name] is None) == (reason is None), ends[name]
+        assert reason is None or (reason in ends[name] and reason in out)
+
+
+def test_what_a_file_prints_does_not_break_the_json_of_a_description(tmp_path, capsys):
+    prints = "print('{')\n" + NETWORK.replace("    return Layers", "    print('[')\n    return Layers")
+    write(tmp_path, mine=prints)
+    assert models_command.main(["describe", f"{tmp_path}/mine.py:Mine", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["name"] == "Mine"
+    assert "{" in said.err

@@ -1,3 +1,5 @@
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -299,3 +301,67 @@ def test_a_precision_is_set_inside_and_put_back_outside():
         with determinism.settled(CPU, precision):
             assert [kind.fp32_precision for kind in kinds] == [wanted] * 3
         assert [kind.fp32_precision for kind in kinds] == before
+
+
+class Changed(Net):
+    """``Net`` with other logits."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def forward(self, x):
+        return self.change(super().forward(x), x)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda logits, x: logits[:, :, None], r"shape \(4, 3, 1\) for 4 segments and 3 emotions"),
+        (lambda logits, x: logits.mean(dim=0), r"shape \(3,\) for 4 segments"),
+        (lambda logits, x: logits[:, [0, 1, 2, 0]], r"shape \(4, 4\) for 4 segments and 3 emotions"),
+        (lambda logits, x: {"logits": logits}, "a dict for 4 segments and 3 emotions"),
+        (lambda logits, x: logits.argmax(dim=1, keepdim=True).expand(-1, 3), "int64 for 4 segments"),
+    ],
+)
+def test_what_is_no_logits_fails_the_trial_with_what_was_found_and_expected(change, said):
+    training = Training(lambda: Changed(change), data(), SETTINGS, 0, 1, CPU)
+    with pytest.raises(TrialError, match=f"forward returned {said}.*; it has to be floating-point logits of shape"):
+        training.run_epoch()
+
+
+def test_logits_of_another_shape_in_scoring_only_are_told_too():
+    training = Training(
+        lambda: Changed(lambda logits, x: logits if torch.is_grad_enabled() else logits[0]), data(), SETTINGS, 0, 1, CPU
+    )
+    training.run_epoch()
+    with pytest.raises(TrialError, match=r"forward returned shape \(3,\) for \d segments"):
+        training.score()
+
+
+def test_random_numbers_of_numpy_python_and_scoring_follow_from_the_seed_too():
+    def noisy(logits, x):
+        return logits * (1 + np.random.random() + random.random() + torch.rand(len(x), 1))
+
+    def one(seed):
+        training = Training(lambda: Changed(noisy), data(), SETTINGS, seed, 1, CPU)
+        training.run_epoch()
+        return training
+
+    first, before = one(0), (random.getstate(), np.random.get_state()[1].tolist())
+    np.testing.assert_array_equal(first.score().probabilities, first.score().probabilities)
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before
+    random.random(), np.random.random(), torch.rand(3)
+    again = one(0)
+    assert same(first, again)
+    np.testing.assert_array_equal(first.score().probabilities, again.score().probabilities)
+    assert not same(first, one(1))
+
+
+def test_what_a_network_prints_does_not_get_into_the_output(capsys):
+    training = Training(lambda: Changed(lambda logits, x: (print("here"), logits)[1]), data(), SETTINGS, 0, 1, CPU)
+    training.run_epoch()
+    training.score()
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("here") > 2

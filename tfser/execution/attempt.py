@@ -20,6 +20,7 @@ from tfser.errors import MachineError, TrialError, in_a_line
 from tfser.execution.faults import of_the_machine, out_of_memory
 from tfser.execution.task import Task, committed
 from tfser.execution.this_machine import device_name, versions
+from tfser.models import isolated
 from tfser.record import Failure, Machine, Outcome, Pruned, Record, to_dict
 from tfser.storage.places import Place, commit_text, make_folder
 
@@ -70,7 +71,9 @@ class Attempt:
         self._since = time.monotonic()
         try:
             ended = work()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            if isinstance(error, SystemExit) and not isolated.asked_to_end(error):
+                raise
             if out_of_memory(error):
                 raise MemoryError(str(error)) from error
             if of_the_machine(error):

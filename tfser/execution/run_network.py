@@ -18,11 +18,11 @@ from tfser.evaluation.scores import scores
 from tfser.execution import known_sound
 from tfser.execution import task as task_module
 from tfser.execution.attempt import Attempt, Ended
-from tfser.execution.faults import out_of_memory
+from tfser.execution.faults import of_the_machine, out_of_memory
 from tfser.execution.task import Task, committed, open_pack, rows
 from tfser.execution.this_machine import device
 from tfser.features.pack import Pack
-from tfser.models import Network, of
+from tfser.models import Network, isolated, of
 from tfser.planning.settings import build_settings
 from tfser.record import Curves, Outcome, Pruned, Record, ScoredUtterance, Scores, Standardisation, from_dict, to_dict
 from tfser.storage.checkpoints import Checkpoint
@@ -92,11 +92,13 @@ def run_together(tasks: Sequence[Task]) -> list[Outcome]:
             trials[id(trial.training)] = trial
     try:
         _train_together(trials, outcomes)
-    except Exception as error:
-        if isinstance(error, (OSError, MemoryError)):
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isolated.asked_to_end(error):
             raise
         if out_of_memory(error):
             raise MemoryError(str(error)) from error
+        if isinstance(error, OSError) and of_the_machine(error):
+            raise
         for trial in trials.values():
             if trial.task.spec.trial_id not in outcomes:
                 outcomes[trial.task.spec.trial_id] = run(trial.task)

@@ -9,6 +9,7 @@ models.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import importlib
 import linecache
 import re
@@ -84,15 +85,15 @@ def load(digest: str, files: Files, folder: str) -> ModuleType:
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
-    return importlib.import_module(root)
+    with contextlib.redirect_stdout(sys.stderr):  # some commands print JSON
+        return importlib.import_module(root)
 
 
 def said(error: BaseException) -> str | None:
     """Return an error with the person's file and line, the innermost; ``None`` where it did not pass through one."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in _SHOWN]
-    if not frames:
+    innermost = _innermost(error)
+    if innermost is None:
         return None
-    innermost = frames[-1]
     line = (innermost.line or "").strip()[:100]
     shown = f" (`{line}`)" if line else ""
     what = _OWN_NAME.sub("", in_a_line(error)).rstrip(": ")
@@ -101,6 +102,31 @@ def said(error: BaseException) -> str | None:
         own = _SHOWN[innermost.filename]
         what = f"there is no module {missing!r} here; install it on every machine, or put it beside {own}"
     return f"{_SHOWN[innermost.filename]}, line {innermost.lineno}: {what}{shown}"
+
+
+def place(error: BaseException) -> str | None:
+    """Return the person's file, line and text of it where an error arose; ``None`` as in ``said``."""
+    innermost = _innermost(error)
+    if innermost is None:
+        return None
+    return f"{_SHOWN[innermost.filename]}, line {innermost.lineno}: `{(innermost.line or '').strip()[:100]}`"
+
+
+def asked_to_end(error: BaseException) -> bool:
+    """Return whether a person's code itself asked to end the process, by ``sys.exit`` or ``exit``."""
+    frames = traceback.extract_tb(error.__traceback__)
+    raised = [frame.filename for frame in frames if PurePath(frame.filename).name != "_sitebuiltins.py"]
+    return isinstance(error, SystemExit) and bool(raised) and raised[-1] in _SHOWN
+
+
+def shown(file_name: str) -> str | None:
+    """Return the path by which a person knows a file that a traceback names; ``None`` for any other file."""
+    return _SHOWN.get(file_name)
+
+
+def _innermost(error: BaseException) -> traceback.FrameSummary | None:
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in _SHOWN]
+    return frames[-1] if frames else None
 
 
 def _file_name(folder: str, path: str) -> str:

@@ -6,9 +6,11 @@ to build the model once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import keyword
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -238,16 +240,25 @@ def near(what: str, given: object, known: Iterable[str], more: str = "") -> str:
 def asked(model: Model, ablation: str, settings: Mapping[str, Value]) -> list[str]:
     """Return why a model refuses settings; an error of a person's code is one of the reasons."""
     try:
-        return [str(problem) for problem in setting_problems(model, ablation, settings)]
+        with _apart():
+            return [str(problem) for problem in setting_problems(model, ablation, settings)]
     except Exception as error:
         return [described(error)]
+
+
+@contextlib.contextmanager
+def _apart() -> Iterator[None]:
+    """Let a person's code neither move the caller's random state nor print among a command's JSON."""
+    with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 def build_problems(model: Model, ablation: str, settings: Mapping[str, Value]) -> list[str]:
     """Build a model once, without allocating its parameters where that works; return what goes wrong."""
     try:
         if isinstance(model, Estimator):
-            return _estimator_problems(model.build(ablation, dict(settings), 0))
+            with _apart():
+                return _estimator_problems(model.build(ablation, dict(settings), 0))
         assert isinstance(model, Network)
         module: Any = built(model, ablation, build_settings(model, settings))
     except RequestError as error:
@@ -262,10 +273,10 @@ def build_problems(model: Model, ablation: str, settings: Mapping[str, Value]) -
 def built(model: Network, ablation: str, settings: Mapping[str, Value]) -> object:
     """Build a network on no device, else on the CPU: some code needs numbers to build."""
     try:
-        with torch.device("meta"):
+        with _apart(), torch.device("meta"):
             return model.build(ablation, settings, EMOTIONS)
     except Exception:
-        with torch.random.fork_rng():  # building draws parameters, and must not move the caller's random state
+        with _apart():
             return model.build(ablation, settings, EMOTIONS)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import random
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
@@ -35,7 +36,9 @@ def precision_of(settings: Mapping[str, Any]) -> Precision:
 
 @contextlib.contextmanager
 def settled(device: torch.device, precision: Precision = "float32") -> Iterator[None]:
-    """Fix one thread, deterministic kernels, one precision and a private random state; restore all of it at the end.
+    """Fix one thread, deterministic kernels, one precision and private random states; restore all of it at the end.
+
+    Meanwhile, what is printed goes to stderr.
 
     Args:
         device: the device of the work.
@@ -47,6 +50,7 @@ def settled(device: torch.device, precision: Precision = "float32") -> Iterator[
     cudnn: Any = torch.backends.cudnn  # its parts are missing in torch's stubs
     products: tuple[Any, ...] = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
     before = [kind.fp32_precision for kind in products]
+    python, numbers = random.getstate(), np.random.get_state()
     torch.set_num_threads(1)
     if "torch._inductor" not in sys.modules:
         name_the_account()  # the next line imports it, and it asks for the account's name
@@ -56,13 +60,29 @@ def settled(device: torch.device, precision: Precision = "float32") -> Iterator[
     if device.type == "cpu":
         keep_freed_memory()
     try:
-        with unfilled(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        # Some commands print JSON, so that what a model prints must not get there.
+        with (
+            unfilled(),
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            contextlib.redirect_stdout(sys.stderr),
+        ):
             yield
     finally:
+        random.setstate(python)
+        np.random.set_state(numbers)
         for kind, was in zip(products, before, strict=True):
             kind.fp32_precision = was
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
+def seed_all(seed: int) -> None:
+    """Seed the global random states of Python, NumPy and PyTorch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # else that takes milliseconds, for nothing
+        torch.cuda.manual_seed_all(seed)
 
 
 def derived_seed(*parts: object) -> int:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import random
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +20,7 @@ import torch
 from tfser.errors import TrialError, in_a_line, of_the_system
 from tfser.features.standardise import Statistics
 from tfser.features.threads import one_thread
-from tfser.training.determinism import derived_seed, settled
+from tfser.training.determinism import derived_seed, seed_all, settled
 
 Inputs = np.ndarray | list[np.ndarray]
 """Features of some utterances: one matrix, shape (utterances, values), or for each an array (frames, values)."""
@@ -180,7 +178,7 @@ class Fit:
 
     def _scored(self, utterances: Inputs) -> np.ndarray:
         """Score utterances together, each time with the same random numbers."""
-        _seed(derived_seed(self._seed, "score"))
+        seed_all(derived_seed(self._seed, "score"))
         name = "predict_proba" if hasattr(self.model, "predict_proba") else "decision_function"
         if not hasattr(self.model, name):
             raise TrialError("it has neither predict_proba nor decision_function")
@@ -246,7 +244,7 @@ def fit(build: Callable[[], Any], data: FitData, seed: int) -> Fit:
     """
     emotions = [data.emotions[emotion] for _, _, emotion in data.train]
     with _alone():
-        _seed(derived_seed(seed, "fit"))
+        seed_all(derived_seed(seed, "fit"))
         with _of_the_model("build"):
             model = build()
             keyword = groups_keyword(model)
@@ -297,23 +295,9 @@ def _last(model: Any) -> Any:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Fix threads and random states as ``settled`` does, for NumPy and Python too; what is printed goes to stderr."""
-    python, numbers = random.getstate(), np.random.get_state()
-    try:
-        # Some commands print JSON, so that nothing else may get there.
-        with settled(torch.device("cpu")), one_thread(), contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numbers)
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # else that takes milliseconds, for nothing
-        torch.cuda.manual_seed_all(seed)
+    """Fix threads and random states as ``settled`` does, and the threads of BLAS and OpenMP."""
+    with settled(torch.device("cpu")), one_thread():
+        yield
 
 
 @contextlib.contextmanager

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tfser.errors import TrialError, counted
 from tfser.evaluation import metrics
 from tfser.features.segments import segment_frames
 from tfser.features.standardise import KINDS, OWN, Statistics, statistics
-from tfser.training.determinism import settled
+from tfser.training.determinism import seed_all, settled
 from tfser.training.utterance_rules import UtteranceRule
 
 
@@ -67,9 +68,40 @@ class Scorer:
         """
         self.model.eval()
         with settled(self.device), torch.inference_mode():
-            outputs = [self.model(self.prepared(piece)).softmax(dim=1).double().cpu() for piece in pieces]
+            outputs = [self._of_piece(piece).softmax(dim=1).double().cpu() for piece in pieces]
         probabilities: np.ndarray = torch.cat(outputs).numpy()
         return probabilities
+
+    def _of_piece(self, piece: Tensor) -> Tensor:
+        """Return the logits of a piece; whatever draws random numbers draws the same for each, in every process."""
+        seed_all(0)
+        return checked_logits(self.model(self.prepared(piece)), len(piece))
+
+
+def checked_logits(found: Any, segments: int, emotions: int | None = None) -> Tensor:
+    """Return what a network made of a batch, if it is logits.
+
+    Args:
+        found: what its forward returned.
+        segments: number of segments in the batch.
+        emotions: number of emotions; ``None`` where it is not known.
+
+    Raises:
+        TrialError: it is no tensor, or of another shape.
+    """
+    wanted = f"({segments}, {'emotions' if emotions is None else emotions})"
+    whom = f"{counted(segments, 'segment')}{'' if emotions is None else f' and {emotions} emotions'}"
+    what = ""
+    if not isinstance(found, Tensor):
+        what = f"a {type(found).__name__}"
+    elif found.ndim != 2 or len(found) != segments or emotions not in (None, found.shape[1]):
+        what = f"shape {tuple(found.shape)}"
+    elif not found.is_floating_point():
+        what = str(found.dtype).removeprefix("torch.")
+    if what:
+        raise TrialError(f"forward returned {what} for {whom}; it has to be floating-point logits of shape {wanted}")
+    assert isinstance(found, Tensor)
+    return found
 
 
 def by_channel(rows: Tensor, channels: int) -> Tensor:

@@ -36,7 +36,7 @@ from torch.optim.adamw import adamw
 from tfser.errors import TrialError
 from tfser.models.stacked import StackedModel
 from tfser.training.determinism import precision_of, settled
-from tfser.training.scoring import by_channel
+from tfser.training.scoring import by_channel, checked_logits
 from tfser.training.training import Forward, Training, batches
 from tfser.trial import TrialSpec
 
@@ -316,7 +316,8 @@ class _Together:
             size = torch.tensor(sizes, device=self._device)
             self._counted[sizes] = (size, torch.arange(labels.shape[1], device=self._device) < size[:, None])
         size, counts = self._counted[sizes]
-        losses = F.cross_entropy(self._forward(x, sizes), labels.flatten(), reduction="none").view_as(labels)
+        logits = checked_logits(self._forward(x, sizes), labels.numel(), self._weights.shape[1])
+        losses = F.cross_entropy(logits, labels.flatten(), reduction="none").view_as(labels)
         weights = self._weights.gather(1, labels) * counts
         means = torch.where(counts, losses * weights, 0.0).sum(dim=1) / weights.sum(dim=1)
         means.sum().backward()  # type: ignore[no-untyped-call]

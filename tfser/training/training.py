@@ -28,8 +28,8 @@ from tfser.errors import TrialError
 from tfser.evaluation import metrics
 from tfser.features.segments import as_tensor, segment_frames
 from tfser.features.standardise import KINDS, OWN, statistics
-from tfser.training.determinism import Precision, derived_seed, precision_of, settled
-from tfser.training.scoring import OwnStatistics, Scorer, Scores
+from tfser.training.determinism import Precision, derived_seed, precision_of, seed_all, settled
+from tfser.training.scoring import OwnStatistics, Scorer, Scores, checked_logits
 from tfser.training.utterance_rules import UtteranceRule
 
 SCORING_SEGMENTS = 256
@@ -129,6 +129,8 @@ class Forward(nn.Module):
             self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False
         ):
             logits: Tensor = self.model(*inputs)
+        if not isinstance(logits, Tensor) or not logits.is_floating_point():
+            return logits  # for ``checked_logits``, which says why it cannot be trained
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def captured(self, like: Tensor) -> nn.Module:
@@ -199,7 +201,7 @@ class Training:
         if device.type != "cpu":
             self._frames = self._frames.to(device)
         with settled(device):
-            torch.manual_seed(derived_seed(seed, "initialisation"))
+            seed_all(derived_seed(seed, "initialisation"))
             self.scorer = Scorer(build(), self.mean, self.std, device, int(settings.get("input_channels", 1)))
         self.model = self.scorer.model
         self._forward = Forward(self.model, device, self._precision)
@@ -265,7 +267,8 @@ class Training:
                 for mask in self._masks:
                     x = mask(x)
                 forward = self._captured if self._captured is not None and len(chosen) == size else self._forward
-                loss = F.cross_entropy(forward(x), self._train.labels[chosen], weight=self._weights)
+                logits = checked_logits(forward(x), len(chosen), len(self.data.emotions))
+                loss = F.cross_entropy(logits, self._train.labels[chosen], weight=self._weights)
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 self.optimizer.step()
@@ -283,8 +286,8 @@ class Training:
         self._captured = None
 
     def begin_epoch(self) -> Tensor:
-        """Seed PyTorch's random state for the next epoch and return its segments in training order."""
-        torch.manual_seed(derived_seed(self.seed, "epoch", self.epoch))
+        """Seed the random states for the next epoch and return its segments in training order."""
+        seed_all(derived_seed(self.seed, "epoch", self.epoch))
         return torch.randperm(len(self._train.frames)).to(self.device)
 
     def end_epoch(self, mean_loss: float) -> None:

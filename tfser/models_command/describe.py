@@ -1,130 +1,31 @@
-"""The command ``python -m tfser.models list | describe NAME | new FILE.py``: what can be trained, and how to add to it.
+"""What ``list`` and ``describe`` say of a model, as JSON values and as tables.
 
 Everything that it says comes from what a model declares and from the settings that all models share.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from tfser.errors import RequestError, unknown
 from tfser.features.log_mel import FrontEnd
-from tfser.models import BUILT_IN, MODELS, Model, Network, sources, templates
+from tfser.models import MODELS, Model, Network
 from tfser.models.sources import Source
 from tfser.planning import own_models
 from tfser.planning.request import MOST_EPOCHS
 from tfser.planning.settings import build_settings, extractor, hyperparameters, published_settings
 from tfser.report import published
 from tfser.report.tables.ablation import part_title
-from tfser.text.streams import take_any_text
-from tfser.text.typed import typed_path
 from tfser.trial import Hyperparameter, Value
 
 EMOTIONS = 4
 """Number of emotions for which parameters are counted; only the last layer depends on it."""
 
 NOT_STATED = "the paper states none"
-
-
-def parser() -> argparse.ArgumentParser:
-    """Build the command line."""
-    p = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="python -m tfser.models",
-        description="List the models that can be trained, describe one with all its settings, or begin your own.",
-    )
-    commands = p.add_subparsers(dest="command", required=True)
-    every = commands.add_parser(
-        "list", allow_abbrev=False, help="every model that is built in or installed, with its ablations and its size"
-    )
-    one = commands.add_parser(
-        "describe",
-        allow_abbrev=False,
-        help="ablations, features, cost, and every hyperparameter with default, legal values and meaning",
-    )
-    one.add_argument("name", metavar="NAME", help="a name that list prints, or FILE.py:NAME")
-    for command in (every, one):
-        command.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    new = commands.add_parser("new", allow_abbrev=False, help="write the file of a model of your own; it runs at once")
-    new.add_argument("file", type=typed_path, metavar="FILE.py", help="a new file; one that is there stays as it is")
-    new.add_argument("--estimator", action="store_true", help="an estimator of scikit-learn's kind, not a network")
-    return p
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit code.
-
-    Args:
-        argv: the words after the command's name; by default those of the process.
-    """
-    take_any_text()
-    arguments = parser().parse_args(argv)
-    try:
-        if arguments.command == "new":
-            _new(arguments.file, estimator=arguments.estimator)
-        elif arguments.command == "list":
-            models = _every()
-            print(json.dumps(models)) if arguments.json else _list(models)
-        else:
-            model = in_full(*_named(arguments.name))
-            print(json.dumps(model)) if arguments.json else _describe(model)
-    except RequestError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of the pipe has left
-        sys.stderr.close()
-    return 0
-
-
-def _new(file: Path, *, estimator: bool) -> None:
-    """Write a template, and say what to type next."""
-    name = templates.write(file, estimator=estimator)
-    kind = "estimator" if estimator else "network"
-    print(f"Wrote {file} with the {kind} {name}. Change what its comments point at. It runs as it is:\n")
-    print(f"  tfser sweep synthetic --model {shlex.quote(f'{file}:{name}')}\n")
-    print(f"tfser models describe {shlex.quote(f'{file}:{name}')} lists its settings.")
-
-
-def _named(typed: str) -> tuple[Model, Source | None]:
-    """Return the model that a person named, and where it comes from if it is not built in.
-
-    Raises:
-        RequestError: there is none, or it cannot be read.
-    """
-    built_in = [model.name for model in BUILT_IN]
-    if typed in built_in:
-        return MODELS[typed], None
-    if not sources.is_file(typed) and typed not in sources.installed():
-        if typed in MODELS:  # named in this process before
-            return MODELS[typed], None
-        raise RequestError("NAME", [unknown("NAME", typed, sources.names())])
-    source = own_models.get(typed)
-    model = MODELS[source.name]
-    for ablation in model.ablations:
-        if found := own_models.build_problems(model, ablation, published_settings(model.name)):
-            raise RequestError(typed, [f"{ablation}: {problem}" for problem in found])
-    return model, source
-
-
-def _every() -> list[dict[str, Any]]:
-    """Return what ``list`` says of every model; one that is installed and cannot be read says why."""
-    said = [in_short(model) for model in MODELS.values()]
-    for name in sources.installed():
-        try:
-            said.append(in_short(*_named(name)))
-        except RequestError as error:
-            said.append({"name": name, "problem": "; ".join(error.problems)})
-    return list({one["name"]: one for one in said}.values())
 
 
 def in_short(model: Model, source: Source | None = None) -> dict[str, Any]:
@@ -256,8 +157,8 @@ def parameters(model: Model, ablation: str) -> int | None:
     return int(sum(parameter.numel() for parameter in module.parameters()))
 
 
-def _list(models: list[dict[str, Any]]) -> None:
-    console, table = _console(), Table(box=None, pad_edge=False)
+def print_list(models: list[dict[str, Any]]) -> None:
+    out, table = console(), Table(box=None, pad_edge=False)
     own = any(model.get("source") for model in models)
     for title in ("name", "title", *(["from"] if own else []), "paper", "ablations"):
         table.add_column(title, overflow="fold", no_wrap=title == "name")
@@ -268,44 +169,42 @@ def _list(models: list[dict[str, Any]]) -> None:
         origin = f"{model['from']}, source {model['source']}" if model["source"] else model["from"]
         words = (model["name"], model["title"], *([origin] if own else []), model["paper"] or "")
         table.add_row(*words, ", ".join(model["ablations"]), _count(model["parameters"]))
-    console.print(table)
-    console.print(
-        f"\nParameters are those of the full model (named first) with published settings, {EMOTIONS} emotions."
-    )
-    console.print("describe NAME gives every hyperparameter, the features and the cost; new FILE.py begins your own.")
+    out.print(table)
+    out.print(f"\nParameters are those of the full model (named first) with published settings, {EMOTIONS} emotions.")
+    out.print("describe NAME gives every hyperparameter, the features and the cost; new FILE.py begins your own.")
     for model in models:
         if "problem" in model:
-            console.print(f"{model['name']} cannot be trained: {model['problem']}")
+            out.print(f"{model['name']} cannot be trained: {model['problem']}")
 
 
 def _count(number: int | None) -> str:
     return "" if number is None else f"{number:,}"
 
 
-def _describe(model: Mapping[str, Any]) -> None:
-    console = _console()
+def print_described(model: Mapping[str, Any]) -> None:
+    out = console()
     head = Table.grid(padding=(0, 2))
     head.add_column(no_wrap=True)
     head.add_column(overflow="fold")
     for key, value in _head(model).items():
         head.add_row(key, value)
-    console.print(head)
-    console.print()
-    console.print(_ablations(model))
-    console.print()
+    out.print(head)
+    out.print()
+    out.print(_ablations(model))
+    out.print()
     if model["kind"] == "network":
-        console.print(f"Parameters: with published settings, {model['emotions']} emotions.")
-    console.print(f"Cost: of training per frame, a guess; {model['cost_relative_to']} is 1.")
+        out.print(f"Parameters: with published settings, {model['emotions']} emotions.")
+    out.print(f"Cost: of training per frame, a guess; {model['cost_relative_to']} is 1.")
     rows = model["hyperparameters"]
-    console.print("\nSettings of the model (--set KEY=VALUE)\n")
-    console.print(_settings([row for row in rows if row["own"]]))
-    console.print("\nSettings of features and training\n")
-    console.print(_settings([row for row in rows if not row["own"]]))
+    out.print("\nSettings of the model (--set KEY=VALUE)\n")
+    out.print(_settings([row for row in rows if row["own"]]))
+    out.print("\nSettings of features and training\n")
+    out.print(_settings([row for row in rows if not row["own"]]))
     ours = [row for row in (model["epochs"], *rows) if row and row["ours"]]
     if ours:
-        console.print("\nOurs, because the paper is silent")
+        out.print("\nOurs, because the paper is silent")
     for why in dict.fromkeys(row["ours"] for row in ours):
-        console.print(f"  {', '.join(row['name'] for row in ours if row['ours'] == why)}: {why}")
+        out.print(f"  {', '.join(row['name'] for row in ours if row['ours'] == why)}: {why}")
 
 
 def _head(model: Mapping[str, Any]) -> dict[str, str]:
@@ -374,9 +273,6 @@ def _legal(row: Mapping[str, Any]) -> str:
     return " to ".join("any" if row[end] is None else f"{row[end]:g}" for end in ("low", "high"))
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Return a console that prints words as they are."""
     return Console(highlight=False, markup=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
