@@ -99,7 +99,7 @@ def heard(spec: TrialSpec, utterances: Sequence[np.ndarray], kept: Standardisati
 
 
 def _kind(spec: TrialSpec) -> Kind:
-    return KINDS[KINDS.index(complete(of(spec), spec.settings)["standardisation"])]  # type: ignore[arg-type]  # a word
+    return KINDS[KINDS.index(complete(of(spec), spec.settings)["standardisation"])]
 
 
 def _data(spec: TrialSpec, pack: Pack, frames: np.ndarray) -> FitData:
