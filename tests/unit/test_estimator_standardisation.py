@@ -66,7 +66,7 @@ FRAMED = Estimator(
 )  # its fitted state is none of scikit-learn's, so that predict fits it again
 
 MADE = {
-    "training": (PLAIN, "standardisation=training"),
+    "training": (CURVED, "standardisation=training"),
     "speaker": (PLAIN, "standardisation=speaker"),
     "utterance": (FRAMED, "standardisation=utterance"),
     "frames": (FRAMED, "standardisation=speaker"),
@@ -143,14 +143,14 @@ def test_without_standardisation_an_estimator_gets_the_very_bits_of_the_features
         asked = task(tmp_path, spy)
         typed = [str(tmp_path / "tiny" / "tiny.csv"), "--model", "spy", "--in-process"]
         plans = [check(parse([*typed, *more])).plan for more in ([], ["--set", "standardisation=none"])]
+        studies = [study for plan in plans for study in plan.studies]
+        specs = [spec for study in studies for spec in study.final_specs(study.base, study.epochs).values()]
         record = run_trial.run(asked)
     pack = Pack.open(asked.pack)
     rows = [u.start for u in pack.utterances if u.speaker != "anna"]
     assert seen[0].dtype == np.float32
     assert seen[0].tobytes() == np.array(pack.frames())[rows].tobytes()
     assert record.standardisation is None
-    studies = [study for plan in plans for study in plan.studies]
-    specs = [spec for study in studies for spec in study.final_specs(study.base, study.epochs).values()]
     assert not any("standardisation" in spec.settings for spec in specs)
     assert len({spec.trial_id for spec in specs}) == 4
     assert [c.settings for c in plans[0].configurations] == [c.settings for c in plans[1].configurations]

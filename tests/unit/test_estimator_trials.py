@@ -300,7 +300,7 @@ def test_a_transductive_row_is_marked_in_every_table_and_never_bold(searched):
     assert all("**" not in row for row in rows if row.startswith("|"))
     again = searched / "collected"
     assert collect(["t", "--storage", str(searched / ".tfser"), "--out", str(again)]) == 0
-    assert "Beside§ (ours)" in (again / "t" / "comparison.md").read_text()
+    assert "beside, full§ (ours)" in (again / "t" / "comparison.md").read_text()
 
 
 def test_mlflow_has_the_mark_and_the_notes_and_no_epochs_segments_or_parameters(searched):
