@@ -29,7 +29,7 @@ from tfser.models_command.conformance import Asked
 from tfser.models_command.finding import Finding
 from tfser.text.typed import typed_number
 
-LIMIT_S = 120.0
+LIMIT_S = 300.0
 """Seconds that the checks of an ablation may take by default."""
 
 _START_S = 120.0
