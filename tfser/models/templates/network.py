@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from tfser.models import Hyperparameter, Network, Value
@@ -13,11 +14,12 @@ class Layers(nn.Module):
         self.encoder = nn.Sequential(  # change: your layers
             nn.Conv1d(inputs, width, kernel_size=5, padding=2), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout)
         )
-        self.classifier = nn.Linear(width, emotions)
+        self.classifier = nn.Linear(2 * width, emotions)
 
     def forward(self, x: Tensor) -> Tensor:  # (batch, channels, bands, frames) -> logits (batch, emotions)
         frames: Tensor = self.encoder(x.flatten(1, 2))
-        logits: Tensor = self.classifier(frames.mean(dim=2))  # change: how frames become one vector
+        pooled = torch.cat([frames.mean(dim=2), frames.amax(dim=2)], dim=1)  # change: how frames become one vector
+        logits: Tensor = self.classifier(pooled)
         return logits
 
 
