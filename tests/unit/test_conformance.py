@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from unittest import mock
 
 import pytest
 
@@ -15,8 +16,9 @@ from tfser.models_command.conformance import Asked, examine
 
 
 @pytest.fixture(autouse=True)
-def models_as_before(monkeypatch):
-    monkeypatch.setattr("tfser.models.MODELS", dict(MODELS))
+def models_as_before():
+    with mock.patch.dict(MODELS):
+        yield
 
 
 def checked(typed, ablation=None):
