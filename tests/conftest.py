@@ -3,6 +3,7 @@
 import functools
 import os
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tfser.features.log_mel import FrontEnd
 from tfser.features.segments import as_tensor
 from tfser.features.store import FeatureStore, audio_digests
 from tfser.final_models import model
+from tfser.models import MODELS
 from tfser.training import training
 
 pytest_plugins = ["tests.helpers.s3", "tests.helpers.tiers"]
@@ -49,6 +51,13 @@ def few_draws():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uncertainty, "intervals", functools.partial(uncertainty.intervals, draws=200))
         patch.setattr(significance, "compare", functools.partial(significance.compare, draws=200))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def models_as_before():
+    """Forget the models that a test named."""
+    with mock.patch.dict(MODELS):
         yield
 
 

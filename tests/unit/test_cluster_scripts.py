@@ -289,6 +289,7 @@ def test_a_second_start_leaves_what_runs_alone(site):
     assert len(site.calls("ray")) == 3
 
 
+@pytest.mark.full
 def test_stop_ends_what_start_started_and_nobody_elses_ray(site):
     bystander = subprocess.Popen(
         [site.folder / "env/bin/ray", "start", "--head"], env=site.environment, stdout=subprocess.DEVNULL

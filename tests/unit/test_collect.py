@@ -287,6 +287,7 @@ def old(tmp_path):
 NUMBERS = ["folds_done", "folds_total", "seeds", "war_pooled", "uar_pooled", "war_mean", "war_sd", "uar_mean", "uar_sd"]
 
 
+@pytest.mark.full
 def test_a_store_of_an_earlier_version_is_read_with_the_same_numbers(old, capsys):
     out, _ = old
     before = {name: read(out / name, "summary.csv")[NUMBERS] for name in ("fixed", "search")}

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from unittest import mock
 
 import pytest
 
 from tests.helpers.bad_models import ESTIMATOR, builds, fits, forward, returns, scores
 from tests.helpers.own_models import NETWORK
 from tfser import models_command
-from tfser.models import BUILT_IN, MODELS, templates
+from tfser.models import BUILT_IN, templates
 from tfser.models_command.conformance import Asked, examine
-
-
-@pytest.fixture(autouse=True)
-def models_as_before():
-    with mock.patch.dict(MODELS):
-        yield
 
 
 def checked(typed, ablation=None):
@@ -221,6 +214,7 @@ def said(capsys, *words):
     return code, out, err
 
 
+@pytest.mark.full
 def test_a_model_that_ends_its_process_is_told_with_file_and_line_and_the_command_goes_on(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(forward("os._exit(3)"), encoding="utf-8")
     code, out, _ = said(capsys, f"{tmp_path}/mine.py:Mine", "--ablation", "full")

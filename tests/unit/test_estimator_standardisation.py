@@ -287,6 +287,7 @@ def asked_of_predict(out, record, *more):
     return [record.trial_id, "--storage", str(out / ".tfser"), "--json", *more, *files]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", MADE)
 def test_predict_gives_the_recorded_scores_of_every_kind(done, capsys, name):
     record = record_of(done, name)
@@ -369,6 +370,7 @@ def test_a_row_standardised_per_speaker_has_one_mark_in_every_table_is_never_bol
     assert tagged == {"speaker", "frames", "both"}
 
 
+@pytest.mark.full
 def test_a_nested_search_chooses_among_kinds_for_each_fold(tmp_path):
     words = [str(write_tiny(tmp_path / "tiny")), "--out", str(tmp_path), "--in-process", "--model", "plain_svm"]
     more = ["--trials", "4", "--space", str(space(tmp_path, "[training, speaker]")), "--sampler", "random"]

@@ -506,6 +506,7 @@ def test_an_error_of_the_forward_pass_fails_its_trials_alone_with_the_traceback_
 LATE = "        if self.training:\n            import late\n\n            late.__name__\n        return self.outer"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("late", "said"),
     [
@@ -736,6 +737,7 @@ def test_an_estimator_is_described_without_epochs_and_parameters(tmp_path, capsy
 # ------------------------------------------------------------------ bad models in a sweep
 
 
+@pytest.mark.full
 def test_bad_models_fail_their_own_trials_with_the_reason_and_the_others_go_on(tiny_manifest, tmp_path, capsys):
     named = write_bad(tmp_path)
     words = [str(tiny_manifest), "--out", str(tmp_path / "out"), "--in-process", "--name", "s", "--model", *named]

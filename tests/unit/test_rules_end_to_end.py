@@ -63,6 +63,7 @@ def test_predict_gives_every_recorded_score_of_every_rule_to_the_bit(done, tiny_
     assert [list(answer["p"].values()) for answer in answers] == [list(u.p) for u in record.scores.utterances]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["statistics", "pyramid"])
 def test_what_a_rule_learned_is_among_the_weights_which_are_tensors_under_one_checksum(done, name):
     record, ledger = record_of(done, name), Ledger(done / ".tfser" / "ledger")

@@ -380,6 +380,7 @@ def test_the_demo_trains_the_model_that_its_search_space_names(tmp_path, monkeyp
     assert {study.trials for study in checked.plan.studies} == {3}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("more", [(), ("--seeds", "2")], ids=len)
 def test_a_search_on_the_built_in_database_beside_a_model_of_ones_own_is_as_small_as_the_demo(tmp_path, capsys, more):
     file = write(tmp_path, mine=NETWORK) / "mine.py"
