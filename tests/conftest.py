@@ -3,7 +3,6 @@
 import functools
 import os
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
@@ -17,7 +16,7 @@ from tfser.features.log_mel import FrontEnd
 from tfser.features.segments import as_tensor
 from tfser.features.store import FeatureStore, audio_digests
 from tfser.final_models import model
-from tfser.models import MODELS
+from tfser.models import BUILT_IN, MODELS
 from tfser.training import training
 
 pytest_plugins = ["tests.helpers.s3", "tests.helpers.tiers"]
@@ -56,9 +55,10 @@ def few_draws():
 
 @pytest.fixture(autouse=True)
 def models_as_before():
-    """Forget the models that a test named."""
-    with mock.patch.dict(MODELS):
-        yield
+    """Forget the models that a test, or what it needs, named."""
+    yield
+    for name in MODELS.keys() - {built_in.name for built_in in BUILT_IN}:
+        del MODELS[name]
 
 
 @pytest.fixture

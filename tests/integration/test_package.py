@@ -93,6 +93,7 @@ def test_a_wrong_command_is_refused_with_those_that_there_are():
     assert "sweep" in wrong.stderr
 
 
+@pytest.mark.full
 def test_importing_the_training_part_needs_neither_ray_nor_optuna_nor_mlflow():
     code = (
         "import sys\n"

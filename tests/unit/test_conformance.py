@@ -49,6 +49,7 @@ def test_nothing_is_wrong_with_a_template(estimator, tmp_path):
     assert any("digest" in line for line in told)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("text", [NETWORK, ESTIMATOR])
 def test_nothing_is_wrong_with_the_models_that_the_bad_ones_are_made_of(text, tmp_path):
     found = checked_text(tmp_path, text)

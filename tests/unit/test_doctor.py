@@ -983,6 +983,7 @@ sys.exit(main(["--storage", sys.argv[1], "--json"]))
 """
 
 
+@pytest.mark.full
 def test_a_machine_with_torch_and_soundfile_alone_is_told_what_is_missing(tmp_path):
     names = {
         "ray",

@@ -299,12 +299,14 @@ def test_predict_gives_the_recorded_scores_of_every_kind(done, capsys, name):
     assert ("it is fitted again on the features" in said.err) == (MADE[name][0] is FRAMED)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ONE_SPEAKER)
 def test_files_of_an_unknown_speaker_are_refused_in_words(done, capsys, name):
     assert predict.main(asked_of_predict(done, record_of(done, name))) == 2
     assert "give all files of one speaker, and --one-speaker to say so" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_one_speaker_is_refused_where_nothing_is_standardised_per_speaker(done, capsys):
     assert predict.main(asked_of_predict(done, record_of(done, "training"), "--one-speaker")) == 2
     assert "does not standardise per speaker; leave it out" in capsys.readouterr().err
@@ -318,6 +320,7 @@ def served(done, name, folder):
     return record, load_model(str(folder / "served"))
 
 
+@pytest.mark.full
 def test_a_served_estimator_scores_with_the_trainings_statistics(done, tmp_path):
     import pandas as pd
 
@@ -328,6 +331,7 @@ def test_a_served_estimator_scores_with_the_trainings_statistics(done, tmp_path)
     np.testing.assert_allclose(found, [u.p for u in record.scores.utterances], rtol=0, atol=1e-9)
 
 
+@pytest.mark.full
 def test_a_served_estimator_that_is_standardised_per_speaker_answers_in_words(done, tmp_path):
     import pandas as pd
     from mlflow.exceptions import MlflowException
@@ -338,6 +342,7 @@ def test_a_served_estimator_that_is_standardised_per_speaker_answers_in_words(do
         model.predict(pd.DataFrame({"audio": [sound]}))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", MADE)
 def test_the_known_sound_tells_an_estimator_that_now_scores_otherwise(done, name):
     record, ledger = record_of(done, name), Ledger(done / ".tfser" / "ledger")
@@ -353,6 +358,7 @@ def test_the_known_sound_tells_an_estimator_that_now_scores_otherwise(done, name
             find.load(replace(record, standardisation=None), ledger)
 
 
+@pytest.mark.full
 def test_a_row_standardised_per_speaker_has_one_mark_in_every_table_is_never_bold_and_tagged(done):
     for name in ("comparison.md", "comparison.tex", "ablation.md", "ablation.tex", "report.html"):
         text = (done / "both" / name).read_text(encoding="utf-8")

@@ -261,6 +261,7 @@ def searched(tmp_path_factory):
     return out
 
 
+@pytest.mark.full
 def test_a_search_chooses_the_setting_with_the_best_validation_recall_and_has_no_epochs(searched):
     tried = read(searched / "s", "search.csv")
     assert len(tried) == 4 * 3
@@ -279,6 +280,7 @@ def test_a_search_chooses_the_setting_with_the_best_validation_recall_and_has_no
         assert json.loads(final["hyperparameters"])["c"] == pytest.approx(json.loads(chosen["hyperparameters"])["c"])
 
 
+@pytest.mark.full
 def test_tables_have_no_epochs_for_an_estimator_and_its_notes(searched):
     tables = tfser.results(searched / "s")
     assert tables.folds.epochs.isna().all()
@@ -290,6 +292,7 @@ def test_tables_have_no_epochs_for_an_estimator_and_its_notes(searched):
     assert "Learning curves" not in page
 
 
+@pytest.mark.full
 def test_a_transductive_row_is_marked_in_every_table_and_never_bold(searched):
     for name in ("comparison.md", "ablation.md", "comparison.tex", "ablation.tex", "report.html"):
         assert "§" in (searched / "t" / name).read_text(), name
@@ -303,6 +306,7 @@ def test_a_transductive_row_is_marked_in_every_table_and_never_bold(searched):
     assert "beside, full§ (ours)" in (again / "t" / "comparison.md").read_text()
 
 
+@pytest.mark.full
 def test_mlflow_has_the_mark_and_the_notes_and_no_epochs_segments_or_parameters(searched):
     runs = [r.data for r in runs_of(searched)[1]]
     marked = {r.tags["tfser.model"] for r in runs if r.tags.get("tfser.transductive") == "true"}
@@ -315,6 +319,7 @@ def test_mlflow_has_the_mark_and_the_notes_and_no_epochs_segments_or_parameters(
     assert any("softmax of its decision_function" in r.tags.get("tfser.notes", "") for r in trials)
 
 
+@pytest.mark.full
 def test_the_same_command_fits_nothing_again(searched, capsys, monkeypatch):
     monkeypatch.setattr(run_trial, "run", lambda task: pytest.fail("a finished trial was fitted again"))
     words = [str(searched / "tiny" / "tiny.csv"), "--out", str(searched), "--in-process"]
@@ -326,6 +331,7 @@ def test_the_same_command_fits_nothing_again(searched, capsys, monkeypatch):
     assert "at epoch" not in out
 
 
+@pytest.mark.full
 def test_predict_scores_files_with_an_estimator_and_refuses_segments(searched, capsys):
     sounds = [str(searched / "tiny" / "anna" / f"{name}.wav") for name in ("calm0", "glad1")]
     run = ["s", "--results", str(searched), "--fold", "anna"]
@@ -339,6 +345,7 @@ def test_predict_scores_files_with_an_estimator_and_refuses_segments(searched, c
     assert "--segments: tiny_svm scores whole utterances and has none" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_a_logged_estimator_is_served_from_its_state(searched, tmp_path):
     import pandas as pd
     from mlflow.pyfunc import load_model

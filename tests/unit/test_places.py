@@ -144,6 +144,7 @@ def test_an_address_that_no_sweep_can_be_driven_through_is_refused_by_the_name_o
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.full
 def test_without_ray_its_address_does_not_matter(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "http://head:8265")
     assert sweep.main(["synthetic", "--out", str(tmp_path / "out"), "--in-process", "--plan"]) == 0

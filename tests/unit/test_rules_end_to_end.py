@@ -82,6 +82,7 @@ def test_what_a_rule_learned_is_among_the_weights_which_are_tensors_under_one_ch
         ledger.weights_path(record.trial_id).write_bytes(kept)
 
 
+@pytest.mark.full
 def test_a_model_standardised_per_speaker_refuses_a_file_of_which_it_does_not_know_the_speaker(
     done, tiny_manifest, capsys
 ):
@@ -101,6 +102,7 @@ def test_a_model_standardised_per_speaker_refuses_a_file_of_which_it_does_not_kn
     assert not np.array_equal(one.probabilities, both.probabilities)
 
 
+@pytest.mark.full
 def test_a_row_per_speaker_is_marked_in_tables_and_in_mlflow(done):
     text = (done / "speaker" / "comparison.md").read_text(encoding="utf-8")
     assert "Time-Frequency Transformer§ (ours)" in text

@@ -746,6 +746,7 @@ def deaf(monkeypatch):
     return ["--tracking-uri", "http://127.0.0.1:9"]
 
 
+@pytest.mark.full
 def test_an_entry_that_is_damaged_after_it_was_read_is_trained_again_in_the_same_start(
     tiny_manifest, tmp_path, monkeypatch, capsys, deaf
 ):
@@ -853,6 +854,7 @@ def harmed_before(patch, trial, act):
 HARM = ("frames deleted", "frames cut", "table torn", "another database's")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("damage", ["deleted", *(pytest.param(harm, marks=pytest.mark.full) for harm in HARM)])
 def test_features_that_are_harmed_under_a_live_driver_are_made_again_in_the_same_start(
     tiny_manifest, tmp_path, monkeypatch, capsys, damage

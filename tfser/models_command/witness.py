@@ -123,11 +123,13 @@ class Witness:
 
     @contextlib.contextmanager
     def _threads_seen(self) -> Iterator[None]:
-        """Count the threads that are started."""
-        original = threading.Thread.start
+        """Count the threads that are started, not those that another thread of this process starts meanwhile."""
+        original, own = threading.Thread.start, {threading.current_thread()}
 
         def start(thread: threading.Thread) -> None:
-            self.threads += 1
+            if threading.current_thread() in own:
+                own.add(thread)
+                self.threads += 1
             original(thread)
 
         threading.Thread.start = start  # type: ignore[assignment, method-assign]
