@@ -563,6 +563,13 @@ def test_a_transductive_row_is_marked_in_every_table_explained_and_never_bold(tm
     assert "full§" in printed(replace(results, entries=better))
 
 
+@pytest.mark.parametrize(("settings", "said"), [('{"epochs": 5}', True), ('{"standardisation": "none"}', False)])
+def test_only_rows_that_are_standardised_over_the_training_are_said_to_be(tmp_path, settings, said):
+    write(sweep(configuration(settings=settings)), tmp_path)
+    text = (tmp_path / "comparison.md").read_text(encoding="utf-8")
+    assert ("features are standardised per mel band with the statistics of the training speakers" in text) is said
+
+
 def test_a_row_that_is_not_transductive_is_written_as_before(tmp_path):
     values = to_dict(configuration())
     assert not {"transductive", "source"} & values.keys()

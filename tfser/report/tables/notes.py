@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from tfser.errors import counted
 from tfser.evaluation import uncertainty
 from tfser.planning.configuration import Configuration
-from tfser.planning.settings_in_words import beside_published
+from tfser.planning.settings_in_words import beside_published, values
 from tfser.report.published import Published
 from tfser.report.summary import Summary
 from tfser.report.tables.paired import Pair, Rows
@@ -94,7 +94,8 @@ def of_measurement(summaries: Sequence[Summary], published: Published, uncertain
         notes.append(TRANSDUCTIVE_NOTE)
     notes += _once(note for s in summaries for note in (*_settings(s, published), *_of_fits(s, published)))
     notes += _sources(summaries, published)
-    if any(s.configuration.own is None for s in summaries):
+    rows = [s.configuration for s in summaries]
+    if any(c.own is None and "standardisation" not in values(c) for c in rows):  # left out where it is the training's
         notes.append(OURS)
     for count in sorted({len(s.configuration.seeds) for s in summaries}):
         if count > 1:
