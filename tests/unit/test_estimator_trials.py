@@ -1,6 +1,11 @@
 """An estimator as a trial: its record against scikit-learn by hand, its fitted state, the sweep, tables and predict."""
 
 import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +33,17 @@ from tfser.sweep.options import parse
 from tfser.sweep.request import check
 
 FOLDS = ("anna", "bert", "carl", "dora")
+ROOT = Path(__file__).parents[2]
+
+WORKER = """
+import itertools, pickle, sys
+from pathlib import Path
+
+from tfser.execution.time_limit import Watchdog
+
+with Watchdog()([pickle.loads(Path(sys.argv[1]).read_bytes())]):
+    sum(itertools.repeat(0))  # in C code that holds Python's lock
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -198,6 +214,23 @@ def test_in_process_an_alarm_ends_a_trial_that_takes_too_long_even_one_that_catc
     assert failure.reason.startswith("it took longer than --trial-timeout 0.2 s")
     assert asked[0].ledger.get(failure.trial_id) == failure
     assert isinstance(record, Record)
+
+
+def test_another_process_ends_a_worker_whose_time_is_up_and_leaves_its_failure_in_a_ledger_that_is_still_empty(
+    tmp_path,
+):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER, encoding="utf-8")
+    asked = task(tmp_path, SVM, limit_s=0.1)
+    spec = tmp_path / "task.pickle"
+    spec.write_bytes(pickle.dumps(asked))
+    done = subprocess.run(
+        [sys.executable, str(script), str(spec)], env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60
+    )
+    assert done.returncode == -signal.SIGKILL
+    failure = asked.ledger.get(asked.spec.trial_id)
+    assert isinstance(failure, Failure)
+    assert failure.reason.startswith("it took longer than --trial-timeout 0.1 s")
 
 
 # Requests

@@ -440,7 +440,11 @@ def transformer_settings(draw: st.DrawFn) -> dict[str, Any]:
         "stride": stride,
         "kernel": draw(st.sampled_from([1, 3, 5, 7])),
     }
-    return values | {"dropout": draw(st.sampled_from([0.0, 0.5]))}
+    return values | {
+        "dropout": draw(st.sampled_from([0.0, 0.5])),
+        "pooling": draw(st.sampled_from(["apart", "together"])),
+        "deviation": draw(st.sampled_from(["biased", "unbiased"])),
+    }
 
 
 @st.composite
@@ -461,6 +465,8 @@ def atfnn_settings(draw: st.DrawFn) -> dict[str, Any]:
     return values | {
         "dropout": draw(st.sampled_from([0.0, 0.5])),
         "time_attention_from": draw(st.sampled_from(["spectrogram", "encoding"])),
+        "attention_weights": draw(st.sampled_from(["sigmoid", "linear", "softmax"])),
+        "band_token": draw(st.sampled_from(["frame", "segment"])),
     }
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from tfser.storage.places import commit_text, place, read_text
+from tfser.storage.places import commit_text, make_folder, place, read_text
 
 _LOOK_S = 60.0
 """Seconds between two looks at whether the worker is there: its own children may hold the pipe open."""
@@ -56,7 +56,9 @@ def end(worker: int, entries: list[tuple[str, str]]) -> None:
     try:
         for path, text in entries:
             if not _is_done(path):
-                commit_text(place(path), text)
+                entry = place(path)
+                make_folder(entry.parent)
+                commit_text(entry, text)
     finally:
         children = psutil.Process(worker).children(recursive=True)
         for process in children:
