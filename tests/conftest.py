@@ -16,7 +16,7 @@ from tfser.features.log_mel import FrontEnd
 from tfser.features.segments import as_tensor
 from tfser.features.store import FeatureStore, audio_digests
 from tfser.final_models import model
-from tfser.models import BUILT_IN, MODELS
+from tfser.models import MODELS, built_in
 from tfser.training import training
 
 pytest_plugins = ["tests.helpers.s3", "tests.helpers.tiers"]
@@ -57,7 +57,7 @@ def few_draws():
 def models_as_before():
     """Forget the models that a test, or what it needs, named."""
     yield
-    for name in MODELS.keys() - {built_in.name for built_in in BUILT_IN}:
+    for name in MODELS.keys() - {*built_in()}:
         del MODELS[name]
 
 

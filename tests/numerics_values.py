@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from tfser.audio.files import Waveform
 from tfser.features import log_mel as features_log_mel
 from tfser.features.log_mel import FrontEnd, log_mel
-from tfser.models import MODELS
+from tfser.models import MODELS, PROPOSED
 from tfser.planning.settings import HYPERPARAMETERS
 from tfser.storage.places import commit_text
 from tfser.training.determinism import settled
@@ -179,7 +179,7 @@ def cases() -> dict[str, Callable[[], dict[str, Any]]]:
     found: dict[str, Callable[[], dict[str, Any]]] = {}
     for name, arguments in FRONT_ENDS.items():
         found[name] = partial(of_front_end, *arguments)
-    for model, architecture in MODELS.items():
+    for model, architecture in PROPOSED.items():
         if model in SIZES:
             for ablation in architecture.ablations:
                 found[f"{model} {ablation}"] = partial(of_trial, model, ablation, {})

@@ -18,9 +18,7 @@ from tfser.features.base import FeatureSet
 from tfser.features.log_mel import FrontEnd
 from tfser.features.store import FeatureStore, audio_digests
 from tfser.models import Estimator
-from tfser.planning import request as planning_request
 from tfser.planning.settings import published_settings
-from tfser.sweep import request as sweep_request
 from tfser.trial import Hyperparameter, TrialSpec
 
 SOURCE = "0123456789abcdef"
@@ -144,8 +142,7 @@ def known(*wanted: Estimator, source: str = SOURCE) -> Iterator[None]:
         models.add(model, source)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            for module in (planning_request, sweep_request):
-                patch.setattr(module, "_BUILT_IN", (*module._BUILT_IN, *(model.name for model in wanted)))
+            patch.setattr(models, "BUILT_IN", (*models.BUILT_IN, *wanted))
             yield
     finally:
         for model in wanted:

@@ -1026,7 +1026,7 @@ def test_the_moments_training_is_of_the_first_model_that_there_is(monkeypatch):
         raise RuntimeError(f"built {ablation} with {settings['lstm_hidden']} units")
 
     first = replace(MODELS["atfnn"], build=build)
-    monkeypatch.setattr(models, "NETWORKS", {"atfnn": first})
+    monkeypatch.setattr(models, "PROPOSED", {"atfnn": first})
     assert probe.training() == "RuntimeError: built ATFNN with 128 units"
 
 

@@ -34,7 +34,7 @@ from tfser.features.pitch import pitch
 from tfser.features.sets import FEATURE_SETS
 from tfser.features.spectrogram import SPECTROGRAM, Spectrogram
 from tfser.features.store import FeatureStore, audio_digests
-from tfser.models import MODELS
+from tfser.models import MODELS, PROPOSED
 from tfser.planning import own_models, plan, request
 from tfser.planning.search_space import Dimension, Space
 from tfser.planning.settings import extractor, hashed, published_settings
@@ -101,7 +101,7 @@ def test_log_mel_at_the_values_of_before_keeps_its_folders_and_any_other_value_h
     assert len(ids - {FrontEnd().id}) == len(others)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", PROPOSED)
 def test_a_setting_of_log_mel_enters_a_trial_only_where_it_is_not_what_it_was(model):
     settings = published_settings(model)
     added = {"window_ms", "hop_ms", "fft", "mel_scale", "deltas", "floor"}

@@ -12,7 +12,7 @@ from torch import nn
 from tests.helpers.tiny import SMALL
 from tfser.errors import TrialError
 from tfser.execution import run_trial
-from tfser.models import MODELS, atfnn
+from tfser.models import MODELS, PROPOSED, atfnn
 from tfser.models.stacked import StackedModel
 from tfser.models.time_frequency_transformer import CPU_CHANNELS
 from tfser.planning.settings import published_settings
@@ -39,8 +39,8 @@ SIZES = {
         "frame_group": 4,
     },
 }
-EVERY_ABLATION = [(model, ablation) for model in MODELS for ablation in MODELS[model].ablations]
-FULL = [(model, MODELS[model].ablations[0]) for model in MODELS]
+EVERY_ABLATION = [(model, ablation) for model in PROPOSED for ablation in PROPOSED[model].ablations]
+FULL = [(model, PROPOSED[model].ablations[0]) for model in PROPOSED]
 NOISY = {"time_mask": 5, "frequency_mask": 3, "class_weights": "balanced", "weight_decay": 0.1}
 CLOSE = {"rtol": 1e-9, "atol": 1e-8}
 """Room for rounding in float64. A gradient that is only rounding is below 1e-15; Adam divides it by at least 1e-8,

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from tests.helpers.models import segments, small
 from tfser.benchmark.reference import PlainATFNN, PlainTimeFrequencyTransformer, reference, renamed
-from tfser.models import MODELS
+from tfser.models import MODELS, PROPOSED
 from tfser.models.atfnn import FEncoder
 from tfser.models.rank_one import softmax_means
 
@@ -34,7 +34,7 @@ def unsettled(module: nn.Module) -> nn.Module:
     return module
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", PROPOSED)
 def test_losses_gradients_and_weights_stay_those_of_the_plain_form_while_it_trains(model: str) -> None:
     """In float64, since Adam makes steps of equal size out of gradients that are nothing but rounding."""
     ours = unsettled(small(model, MODELS[model].ablations[0]).double()).train()
@@ -69,7 +69,7 @@ def test_losses_gradients_and_weights_stay_those_of_the_plain_form_while_it_trai
         torch.testing.assert_close(trained[name][kept], tensor[kept], rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", PROPOSED)
 def test_in_float32_logits_are_as_near_to_those_of_float64_as_the_plain_forms(model: str) -> None:
     ours = unsettled(small(model, MODELS[model].ablations[0])).train()
     plain = reference(ours).train()

@@ -6,7 +6,7 @@ from tests.helpers.studies import known
 from tests.helpers.tiny import SET_SMALL
 from tfser.databases import load
 from tfser.errors import RequestError
-from tfser.models import MODELS
+from tfser.models import DEFAULT
 from tfser.planning import plan, search_space_file
 from tfser.planning.request import Request, problems
 from tfser.storage import packaged_files
@@ -86,7 +86,7 @@ def ids_of_every_purpose(database):
     """The ids of the trials of each model's ablations that fold ``anna`` needs, with published settings."""
     found = {}
     for purposes, selection in ((("search", "final"), "nested"), (("oracle",), "oracle")):
-        request = Request(models=tuple(MODELS), ablations=("all",), folds=("anna",), selection=selection)
+        request = Request(models=DEFAULT, ablations=("all",), folds=("anna",), selection=selection)
         for study in plan.make(request, [database], lambda d: "0123456789abcdef", {}).studies:
             specs = [*study.search_specs(study.base), *study.final_specs(study.base, study.epochs).values()]
             found |= {
@@ -100,7 +100,7 @@ def test_trials_of_published_settings_keep_the_ids_under_which_ledgers_hold_them
 
 
 def test_every_ablation_of_both_papers_is_planned(tiny):
-    made = make(tiny, models=tuple(MODELS), ablations=("all",))
+    made = make(tiny, models=DEFAULT, ablations=("all",))
     assert {c.ablation for c in made.configurations} == {
         "T+F+TF",
         "T+F",
@@ -114,7 +114,7 @@ def test_every_ablation_of_both_papers_is_planned(tiny):
 
 
 def test_an_ablation_of_one_model_leaves_the_other_out(tiny):
-    made = make(tiny, models=tuple(MODELS), ablations=("T+F",))
+    made = make(tiny, models=DEFAULT, ablations=("T+F",))
     assert [(c.model, c.ablation) for c in made.configurations] == [("time_frequency_transformer", "T+F")]
 
 
@@ -236,7 +236,7 @@ def test_all_problems_are_told_at_once(tmp_path):
 def test_every_model_is_asked_for_what_it_refuses_whatever_its_answer_is_worded_like(monkeypatch):
     monkeypatch.setattr("tfser.planning.request._setting_problems", lambda model, *rest: [f"--set would mend {model}"])
     found = problems(Request(), {})
-    assert found == [f"--set would mend {model}" for model in MODELS]
+    assert found == [f"--set would mend {model}" for model in DEFAULT]
 
 
 def test_a_fold_that_does_not_exist_and_too_few_speakers_to_search_are_refused(tiny):

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 
 from tfser.benchmark import made_up
 from tfser.benchmark.figures import Figure, Scale, figure, seconds
-from tfser.models import NETWORKS
+from tfser.models import PROPOSED
 from tfser.planning.configuration import Configuration
 from tfser.record import Record, to_dict
 from tfser.report import write
@@ -75,7 +75,7 @@ def _rows(*, seeds: int, folds: int) -> list[Configuration]:
             folds_total=folds,
             seeds=tuple(range(seeds)),
         )
-        for model, entry in NETWORKS.items()
+        for model, entry in PROPOSED.items()
         for ablation in entry.ablations
     ]
 

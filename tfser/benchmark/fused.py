@@ -15,7 +15,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from tfser.benchmark.figures import Figure, Scale, figure, one_core, seconds
-from tfser.models import NETWORKS
+from tfser.models import PROPOSED
 from tfser.planning import settings as planning_settings
 from tfser.training.together import FusedTraining
 from tfser.training.training import Training, TrialData
@@ -48,7 +48,7 @@ def measure(scale: Scale) -> list[Figure]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     figures = []
     with one_core() if device.type == "cpu" else contextlib.nullcontext():
-        for model in NETWORKS:
+        for model in PROPOSED:
             for sizes in ("narrow",) if scale.quick else ("narrow", "published"):
                 # Large products take a CPU's time: more members change nothing there and would take minutes.
                 many = (
@@ -63,7 +63,7 @@ def measure(scale: Scale) -> list[Figure]:
 
 def _settings(model: str, sizes: str) -> dict[str, Any]:
     """Return the settings of model and training: the published ones, or narrow ones."""
-    architecture = NETWORKS[model]
+    architecture = PROPOSED[model]
     known = {**planning_settings.HYPERPARAMETERS, **architecture.hyperparameters}
     settings = {name: parameter.default for name, parameter in known.items()} | dict(architecture.published)
     if sizes == "narrow":
@@ -79,7 +79,7 @@ def _trainings(
     frames = np.random.default_rng(0).standard_normal((segments * length, int(settings["n_mels"])), dtype=np.float32)
     rows = tuple((number * length, length, number % EMOTIONS) for number in range(segments))
     data = TrialData(frames=frames, emotions=tuple(f"emotion{n}" for n in range(EMOTIONS)), train=rows, scored=rows[:1])
-    architecture = NETWORKS[model]
+    architecture = PROPOSED[model]
 
     def build() -> nn.Module:
         return architecture.build(architecture.ablations[0], settings, EMOTIONS)

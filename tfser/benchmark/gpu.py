@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from tfser.benchmark.figures import Figure, Scale, figure
 from tfser.benchmark.reference import reference
 from tfser.benchmark.training import Trainer
-from tfser.models import NETWORKS
+from tfser.models import PROPOSED
 from tfser.planning import settings as planning_settings
 from tfser.training.determinism import settled
 from tfser.training.together import FusedTraining
@@ -80,7 +80,7 @@ def figures(scale: Scale, device: torch.device) -> list[Figure]:
     """Measure the same on a given device; a CPU only shows that it runs, without captured steps."""
     found: list[Figure] = []
     hours: list[list[float]] = []
-    for model in NETWORKS:
+    for model in PROPOSED:
         settings = _settings(model, scale)
         members, steps = (2, 1) if scale.quick else (MEMBERS, 20)
         runs: dict[str, Callable[[], float]] = {
@@ -98,7 +98,7 @@ def figures(scale: Scale, device: torch.device) -> list[Figure]:
                 if repeat:
                     for name, rate in now.items():
                         rates[name].append(rate)
-        title, per_s = f"{NETWORKS[model].title} on {device.type}", "segment/s"
+        title, per_s = f"{PROPOSED[model].title} on {device.type}", "segment/s"
         found.append(figure(f"{title}, one training beside the plain loop", per_s, rates["alone"], rates["plain"]))
         if device.type == "cuda":
             found.append(
@@ -125,7 +125,7 @@ def figures(scale: Scale, device: torch.device) -> list[Figure]:
 
 
 def _settings(model: str, scale: Scale) -> dict[str, Any]:
-    architecture = NETWORKS[model]
+    architecture = PROPOSED[model]
     settings = {
         key: h.default
         for of in (planning_settings.HYPERPARAMETERS, architecture.hyperparameters)
@@ -145,7 +145,7 @@ def _noise(settings: Mapping[str, Any], steps: int) -> TrialData:
 def _trainings(
     model: str, settings: Mapping[str, Any], steps: int, device: torch.device, members: int, *, captured: bool = False
 ) -> list[Training]:
-    data, architecture = _noise(settings, steps), NETWORKS[model]
+    data, architecture = _noise(settings, steps), PROPOSED[model]
 
     def build() -> nn.Module:
         return architecture.build(architecture.ablations[0], settings, EMOTIONS)

@@ -26,7 +26,7 @@ from tfser.benchmark import made_up
 from tfser.benchmark.figures import Figure, Scale, figure, seconds
 from tfser.databases import load
 from tfser.execution.schedule import Ended, Schedule
-from tfser.models import NETWORKS
+from tfser.models import PROPOSED
 from tfser.planning import plan, search_space, search_space_file
 from tfser.planning import request as planning_request
 from tfser.planning import settings as planning_settings
@@ -38,7 +38,7 @@ from tfser.storage.places import commit_text
 from tfser.tracking.outbox import Outbox
 from tfser.trial import TrialSpec
 
-MODEL = next(iter(NETWORKS))
+MODEL = next(iter(PROPOSED))
 
 
 def measure(scale: Scale) -> list[Figure]:
@@ -163,7 +163,7 @@ def _searches(studies: int, settings: int, workers: int, repeats: int) -> list[F
     ours: list[float] = []
     bare: list[float] = []
     demo = packaged_files.data_folder("search_spaces") / "demo.yaml"
-    asked = search_space_file.read(demo, {name: planning_settings.hyperparameters(name) for name in NETWORKS})
+    asked = search_space_file.read(demo, {name: planning_settings.hyperparameters(name) for name in PROPOSED})
     request = planning_request.Request(models=(MODEL,), trials=settings, epochs=8)
     made = plan.make(request, [load("synthetic", None)], lambda d: "0" * 16, {MODEL: asked})
     many = [

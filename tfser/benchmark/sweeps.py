@@ -26,7 +26,7 @@ from tfser.execution.runner import Runner
 from tfser.execution.schedule import Schedule
 from tfser.execution.worker_usage import Usage
 from tfser.features.store import FeatureStore, audio_digests
-from tfser.models import NETWORKS, of
+from tfser.models import PROPOSED, of
 from tfser.models.sources import Source
 from tfser.planning import own_models, plan
 from tfser.planning import request as planning_request
@@ -39,7 +39,7 @@ from tfser.storage.places import absolute
 from tfser.training.training import Training, TrialData
 from tfser.trial import TrialSpec
 
-MODEL = next(iter(NETWORKS))
+MODEL = next(iter(PROPOSED))
 SETTINGS = (("batch_size", "32"), ("channels", "16"))
 
 EMPTY = Path(__file__).with_name("empty_estimator.py")
@@ -170,7 +170,7 @@ def _seconds_of(pipes: Sequence[tuple[Any, Any]]) -> float:
 
 def _train_when_told(pipe: Connection, epochs: int) -> None:
     """Train the full model for some epochs on two batches of noise, whenever asked, in a process of its own."""
-    model = NETWORKS[MODEL]
+    model = PROPOSED[MODEL]
     settings = build_settings(model, {**planning_settings.published_settings(MODEL), "batch_size": 16})
     length, count = int(settings["segment_frames"]), 32
     frames = np.random.default_rng(0).normal(size=(count * length, int(settings["n_mels"]))).astype(np.float32)

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tfser.benchmark.figures import Figure, Scale, figure, one_core
 from tfser.benchmark.reference import reference
-from tfser.models import NETWORKS
+from tfser.models import PROPOSED
 from tfser.planning import settings as planning_settings
 from tfser.training.allocator import keep_freed_memory
 from tfser.training.training import Training, TrialData
@@ -54,13 +54,13 @@ def measure(scale: Scale) -> list[Figure]:
     """Measure, per model, two figures of speed, one of the peak's share, and one per kind of operation."""
     figures: list[Figure] = []
     with one_core():
-        for name in NETWORKS:
+        for name in PROPOSED:
             figures += _of_model(name, scale)
     return figures
 
 
 def _of_model(name: str, scale: Scale) -> list[Figure]:
-    title = f"{NETWORKS[name].title} step, one core"
+    title = f"{PROPOSED[name].title} step, one core"
     speeds: dict[str, list[float]] = {kind: [] for kind in sorted(TRAINED)}
     peaks: list[float] = []
     parts: list[dict[str, float]] = []
@@ -132,13 +132,13 @@ class Trainer:
     """A training, with one method without arguments per question.
 
     Args:
-        name: a key of ``NETWORKS``.
+        name: a key of ``PROPOSED``.
         kind: one of ``TRAINED``.
         quick: whether a batch has only two segments.
     """
 
     def __init__(self, name: str, kind: str, *, quick: bool) -> None:
-        architecture = NETWORKS[name]
+        architecture = PROPOSED[name]
         settings = {
             key: h.default
             for of in (planning_settings.HYPERPARAMETERS, architecture.hyperparameters)

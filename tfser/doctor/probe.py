@@ -281,13 +281,13 @@ def training() -> str | None:
     try:
         import torch
 
-        from tfser.models import NETWORKS
+        from tfser.models import PROPOSED
         from tfser.planning.settings import published_settings
         from tfser.training.training import Training, TrialData
     except ImportError:
         return None
     try:
-        model = next(iter(NETWORKS.values()))
+        model = next(iter(PROPOSED.values()))
         settings = {**published_settings(model.name), "batch_size": 2, "segment_hop": 0}
         length, bands = int(settings["segment_frames"]), int(settings["n_mels"])
         rows = tuple((length * i, length, i % 2) for i in range(4))

@@ -20,7 +20,7 @@ from tfser.errors import RequestError, in_a_line
 from tfser.features.pack import Pack
 from tfser.final_models.estimator import FinalEstimator
 from tfser.final_models.model import Blueprint, FinalModel, in_words
-from tfser.models import NETWORKS
+from tfser.models import built_in
 from tfser.models.sources import Source as ModelSource
 from tfser.models.sources import installed, is_file
 from tfser.planning import own_models
@@ -144,7 +144,7 @@ def own_model(arguments: argparse.Namespace) -> ModelSource | None:
         RequestError: every problem of its file or package.
     """
     typed = arguments.model
-    if typed is None or not (is_file(typed) or (typed not in NETWORKS and typed in installed())):
+    if typed is None or not (is_file(typed) or (typed not in built_in() and typed in installed())):
         return None
     return own_models.get(typed)
 

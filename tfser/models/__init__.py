@@ -11,8 +11,9 @@ from tfser.trial import Hyperparameter, Value
 
 __all__ = [
     "BUILT_IN",
+    "DEFAULT",
     "MODELS",
-    "NETWORKS",
+    "PROPOSED",
     "Attention",
     "AttentionMap",
     "Estimator",
@@ -22,20 +23,30 @@ __all__ = [
     "Network",
     "Value",
     "add",
+    "built_in",
     "find",
     "of",
 ]
 
-BUILT_IN: tuple[Model, ...] = (time_frequency_transformer.MODEL, atfnn.MODEL)
+PROPOSED: dict[str, Network] = {model.name: model for model in (time_frequency_transformer.MODEL, atfnn.MODEL)}
+"""The networks that the two papers propose, by name."""
 
-NETWORKS: dict[str, Network] = {model.name: model for model in BUILT_IN if isinstance(model, Network)}
-"""The networks among them, by name."""
+DEFAULT: tuple[str, ...] = tuple(PROPOSED)
+"""The models of a sweep that names none."""
+
+BUILT_IN: tuple[Model, ...] = (*PROPOSED.values(),)
+"""Every model that comes with tfser: after those, the methods that the papers compare themselves with."""
 
 MODELS: dict[str, Model] = {model.name: model for model in BUILT_IN}
 """Every model that this process can train by name: those that are built in, and those that a person has named."""
 
 _BY_SOURCE: dict[tuple[str, str], Model] = {}
 """The models that are not built in, by name and digest of the source."""
+
+
+def built_in() -> tuple[str, ...]:
+    """Return the names of the models that come with tfser."""
+    return tuple(model.name for model in BUILT_IN)
 
 
 def add(model: Model, source: str) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from tfser.databases.base import Database
 from tfser.errors import RequestError, unknown
 from tfser.evaluation import folds
-from tfser.models import BUILT_IN, MODELS, Estimator, Network
+from tfser.models import DEFAULT, MODELS, Estimator, Network, built_in
 from tfser.models.sources import installed
 from tfser.planning.configuration import AskedSelection, Selection
 from tfser.planning.own_models import asked, build_problems, near
@@ -35,8 +35,6 @@ Sampler = Literal["tpe", "random"]
 ``random`` is the baseline that a search has to beat; it begins with a random setting too, not with the published one.
 """
 
-_BUILT_IN = tuple(model.name for model in BUILT_IN)
-
 SELECTIONS: tuple[AskedSelection, ...] = get_args(AskedSelection)
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 
@@ -45,7 +43,7 @@ SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 class Request:
     """What a person asked for: parsed, not yet checked."""
 
-    models: tuple[str, ...] = _BUILT_IN
+    models: tuple[str, ...] = DEFAULT
     ablations: tuple[str, ...] = ()
     """Empty for each model's full form, ``all`` for every one."""
     protocol: ProtocolName = "speaker"
@@ -98,14 +96,14 @@ def _name_problems(request: Request, models: list[str]) -> list[str]:
         request: the whole request.
         models: those of its models that exist.
     """
-    legal = [*(ablation for model in models or _BUILT_IN for ablation in MODELS[model].ablations), "all"]
+    legal = [*(ablation for model in models or built_in() for ablation in MODELS[model].ablations), "all"]
     wrong = [unknown("--ablation", name, legal) for name in request.ablations if name not in legal]
     return [*_model_problems(request), *wrong]
 
 
 def _model_problems(request: Request) -> list[str]:
     """Return which models there are not."""
-    known: list[str] = [*_BUILT_IN, *request.sources]
+    known: list[str] = [*built_in(), *request.sources]
     wrong = [name for name in request.models if name not in known]
     if wrong:
         known += installed()  # only now, because it reads what every installed package says of itself
@@ -155,7 +153,7 @@ def _epoch_problems(request: Request, models: list[str]) -> list[str]:
 
 def _unknown_settings(request: Request, models: list[str]) -> list[str]:
     """Return which settings of --set none of the models has."""
-    known = {model: hyperparameters(model) for model in models or _BUILT_IN}
+    known = {model: hyperparameters(model) for model in models or built_in()}
     every = {name for settings in known.values() for name in settings}
     tell = f"; tfser models describe {models[0] if len(models) == 1 else 'MODEL'} lists them all"
     found = []

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from tfser.models import BUILT_IN
+from tfser.models import DEFAULT
 from tfser.planning import request as planning
 from tfser.storage.passwords import redacted
 from tfser.storage.places import Place, typed_place
@@ -121,7 +121,7 @@ def add_training(p: argparse.ArgumentParser) -> None:
     add("--data", type=typed_place, default=data, help="folder or URI that holds the corpora (default: TFSER_DATA)")
     add("--allow-incomplete", action="store_true", help="accept a database that is not as published; tables say so")
     own = "or FILE.py:NAME, or one of an installed package"
-    models = f"{own} (default: {' '.join(model.name for model in BUILT_IN)})"
+    models = f"{own} (default: {' '.join(DEFAULT)})"
     add("--model", nargs="+", action="extend", metavar="M", help=models)
     add("--ablation", nargs="+", action="extend", default=[], metavar="A", help="default: the full model; or all")
     add("--protocol", default="speaker", metavar="P", help=f"{' or '.join(PROTOCOLS)} (default: speaker)")

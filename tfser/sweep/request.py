@@ -16,7 +16,7 @@ from tfser.databases.base import Database
 from tfser.errors import RequestError, unknown
 from tfser.execution.on_ray import open_doors
 from tfser.features.store import audio_digests
-from tfser.models import BUILT_IN, MODELS
+from tfser.models import DEFAULT, MODELS, built_in
 from tfser.models.sources import Source, installed, is_file
 from tfser.planning import own_models, search_space, search_space_file, settings
 from tfser.planning import plan as planning_plan
@@ -29,8 +29,6 @@ from tfser.text.typed import clipped
 from tfser.tracking import connection
 from tfser.tracking import uri as tracking_uri
 from tfser.trial import PROTOCOLS, Hyperparameter, Value
-
-_BUILT_IN = tuple(model.name for model in BUILT_IN)
 
 DEMO_EPOCHS = 16
 """Epochs of a search on the built-in database, where nothing else is typed."""
@@ -85,7 +83,7 @@ def _filled_in(options: Options) -> Options:
             return replace(o, model=[searched], trials=3, epochs=DEMO_EPOCHS, space=[demo], name=name)
         if (o.trials or 0) > 0 and {m for m in o.model or () if not is_own(m)} == {searched}:
             return replace(o, epochs=DEMO_EPOCHS, space=[demo])
-    return replace(o, model=[m.name for m in BUILT_IN] if o.model is None else o.model, trials=o.trials or 0)
+    return replace(o, model=list(DEFAULT) if o.model is None else o.model, trials=o.trials or 0)
 
 
 def demo_space() -> Place:
@@ -142,7 +140,7 @@ def check(options: Options) -> Sweep:
 
 def is_own(typed: str) -> bool:
     """Return whether a word of --model names a model that is not built in."""
-    return is_file(typed) or (typed not in _BUILT_IN and typed in installed())
+    return is_file(typed) or (typed not in built_in() and typed in installed())
 
 
 def _request(options: Options, sources: Sequence[Source], problems: list[str]) -> planning_request.Request:
@@ -259,7 +257,7 @@ def _spaces(options: Options, request: planning_request.Request, problems: _Prob
         if options.space:
             problems.append("--space: without --trials nothing is drawn from it; add --trials N")
         return {}
-    models = [m for m in request.models if m in _BUILT_IN or m in request.sources]
+    models = [m for m in request.models if m in built_in() or m in request.sources]
     known = _settings_by_model(request.sources)
     found: dict[str, search_space.Space] = {}
     packaged = packaged_files.data_folder("search_spaces")
@@ -294,7 +292,7 @@ def _settings_by_model(own: Iterable[str] = ()) -> dict[str, dict[str, Hyperpara
     Args:
         own: models of the request that are not built in.
     """
-    return {model: settings.hyperparameters(model) for model in (*_BUILT_IN, *own)}
+    return {model: settings.hyperparameters(model) for model in (*built_in(), *own)}
 
 
 def _places(options: Options) -> tuple[Place, Place]:
@@ -340,7 +338,7 @@ def _default_name(options: Options, request: planning_request.Request, digests: 
     if request == planning_request.Request() and not spaces_differ and not own:
         return names
     text = json.dumps([repr(request), spaces_differ, own])
-    words = [] if request.models == _BUILT_IN else [slug(m) for m in request.models]
+    words = [] if request.models == DEFAULT else [slug(m) for m in request.models]
     words.append(f"{request.trials}trials" if request.trials else f"{request.epochs}epochs" if request.epochs else "")
     return "-".join(w for w in (names, *words, hashlib.sha256(text.encode()).hexdigest()[:6]) if w)[:100]
 
