@@ -33,6 +33,8 @@ class Model:
     """Its name in tables."""
     paper: str | None = None
     """Key in ``results/published.yaml``; ``None`` for a model without a paper there."""
+    reruns: tuple[str, ...] = ()
+    """Cited methods of ``results/published.yaml`` that it runs again, by the names that stand there."""
     features: str | FeatureSet = "log_mel"
     """What it reads of an utterance: a key of ``FEATURE_SETS``, or a feature set of the model's own file."""
     ablations: tuple[str, ...] = ("full",)
