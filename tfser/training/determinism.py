@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import random
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tfser import name_the_account
 from tfser.training.allocator import keep_freed_memory, unfilled
@@ -59,11 +61,15 @@ def settled(device: torch.device, precision: Precision = "float32") -> Iterator[
         kind.fp32_precision = "tf32" if precision == "tf32" else "ieee"
     if device.type == "cpu":
         keep_freed_memory()
+    else:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it with its first product
     try:
         # Some commands print JSON, so that what a model prints must not get there.
         with (
             unfilled(),
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            # A GPU's faster kernels of attention sum gradients in whatever order its threads end.
+            sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else contextlib.nullcontext(),
             contextlib.redirect_stdout(sys.stderr),
         ):
             yield

@@ -138,6 +138,8 @@ class Forward(nn.Module):
 
         Capturing needs warm-up passes; their effect on the running statistics is undone.
         """
+        # The graph's gradients come from a stream of its own, for which PyTorch waits, and of which it warns.
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         buffers = [buffer.clone() for buffer in self.model.buffers()]
         graphed = torch.cuda.make_graphed_callables(Forward(self.model, self.device, self.precision).train(), (like,))
         for buffer, before in zip(self.model.buffers(), buffers, strict=True):

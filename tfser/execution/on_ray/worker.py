@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import pickle
 import socket
 import time
@@ -38,7 +37,6 @@ def trial_actor(sources: Sequence[Source] = ()) -> type:
 
     class Trials(tune.Trainable):  # type: ignore[misc]  # Ray is not typed
         def setup(self, config: dict[str, Any]) -> None:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on a GPU
             with contextlib.suppress(OSError):
                 temporary.clear()  # of workers that were killed on this machine
             self.refusal = _unusable(sources)
