@@ -150,8 +150,18 @@ def builder(
     module: Callable[..., nn.Module],
     hyperparameters: Mapping[str, Hyperparameter],
     problems: Callable[[str, Mapping[str, Value]], list[str]],
+    inputs: tuple[str, ...] = ("n_mels", "segment_frames"),
 ) -> Callable[[str, Mapping[str, Value], int], nn.Module]:
-    """Return a ``build`` that passes settings by name to the arguments of ``module``."""
+    """Return a ``build`` that passes settings by name to the arguments of ``module``.
+
+    Args:
+        name: the model's.
+        module: takes every setting of ``hyperparameters`` and ``inputs``, ``ablation`` and ``emotions``.
+        hyperparameters: the model's own settings.
+        problems: the model's.
+        inputs: what else the module is made of: settings of features and segments, ``input_channels`` and
+            ``input_bands``.
+    """
 
     def build(ablation: str, settings: Mapping[str, Value], emotions: int) -> nn.Module:
         found = problems(ablation, settings)
@@ -159,7 +169,7 @@ def builder(
             found = [*found, f"emotions: {emotions} is not at least 2"]
         if found:
             raise RequestError(f"{name} {ablation}", found)
-        arguments = {key: settings[key] for key in (*hyperparameters, "n_mels", "segment_frames")}
+        arguments = {key: settings[key] for key in (*hyperparameters, *inputs)}
         return module(ablation=ablation, emotions=emotions, **arguments)
 
     return build

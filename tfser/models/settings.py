@@ -16,19 +16,30 @@ def range_problems(
     hyperparameters: Mapping[str, Hyperparameter],
     ablation: str,
     settings: Mapping[str, Value],
+    *,
+    sizes: tuple[str, ...] = SIZES,
+    one_channel: bool = True,
 ) -> list[str]:
     """Return what is missing or out of its own range; the model checks relations between settings.
 
     Settings of the training are ignored.
+
+    Args:
+        ablations: the model's.
+        hyperparameters: the model's.
+        ablation: the one that is asked.
+        settings: all settings by name.
+        sizes: settings of features and segments that have to be whole numbers.
+        one_channel: whether the model refuses delta channels.
     """
     problems = []
     if ablation not in ablations:
         problems.append(unknown("ablation", ablation, ablations))
-    for name in SIZES:
+    for name in sizes:
         value = settings.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             problems.append(f"{name}: {value!r} is not a whole number of at least 1")
-    if settings.get("deltas"):
+    if one_channel and settings.get("deltas"):
         problems.append(f"deltas: {settings['deltas']!r} adds channels, and this model reads one; legal: 0")
     for name, hyperparameter in hyperparameters.items():
         reason = hyperparameter.problem(settings[name]) if name in settings else "missing"

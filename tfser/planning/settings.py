@@ -12,6 +12,7 @@ from tfser.features.base import Extractor
 from tfser.features.standardise import KINDS, TRANSDUCTIVE
 from tfser.models import MODELS, Estimator, Model, Network
 from tfser.training.determinism import PRECISIONS
+from tfser.training.optimisers import OPTIMIZERS
 from tfser.training.utterance_rules import RULES
 from tfser.trial import Hyperparameter, Value
 
@@ -133,7 +134,13 @@ def fixed_settings(settings: Mapping[str, Value], epochs: int | None) -> str:
 
 
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
-    "learning_rate": Hyperparameter(default=0.001, low=1e-7, high=10.0, help="Adam's initial learning rate"),
+    "learning_rate": Hyperparameter(default=0.001, low=1e-7, high=10.0, help="the optimiser's initial learning rate"),
+    "optimizer": Hyperparameter(
+        default="adam",
+        implied="adam",
+        choices=OPTIMIZERS,
+        help="adam, or nadam: Adam with Nesterov momentum, whose trials are never trained together as one",
+    ),
     "batch_size": Hyperparameter(default=64, low=2, high=65536, help="segments per step"),
     "weight_decay": Hyperparameter(default=0.0, low=0.0, high=10.0, help="decoupled weight decay"),
     "precision": Hyperparameter(

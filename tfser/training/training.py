@@ -1,15 +1,15 @@
-"""One trial in one process: epochs of Adam on segments, and scores per utterance.
+"""One trial in one process: epochs of an optimiser on segments, and scores per utterance.
 
 This module knows nothing of Ray, Optuna, MLflow or files: it gets frames, indices and settings, and returns numbers.
 Every random choice comes from the seed and the epoch alone. Neither earlier trials in this process nor an interruption
 changes a result.
 
 Ours, where the papers are silent: a last batch of a single segment joins the batch before it (batch normalisation needs
-two values per channel); weight decay is decoupled (AdamW, which without decay is Adam); an utterance's score is the
-mean of its segments' class probabilities, unless the setting ``utterance_rule`` names another rule; segments are
-standardised per mel band with the mean and standard deviation of the training utterances, unless ``standardisation``
-names another kind. The last matters: over ten folds of EmoDB, a narrow Time-Frequency Transformer trained for a few
-epochs lost 6.6 points of UAR without it; ATFNN lost nothing.
+two values per channel); weight decay is decoupled (``tfser.training.optimisers``); an utterance's score is the mean of
+its segments' class probabilities, unless the setting ``utterance_rule`` names another rule; segments are standardised
+per mel band with the mean and standard deviation of the training utterances, unless ``standardisation`` names another
+kind. The last matters: over ten folds of EmoDB, a narrow Time-Frequency Transformer trained for a few epochs lost 6.6
+points of UAR without it; ATFNN lost nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from tfser.evaluation import metrics
 from tfser.features.segments import as_tensor, segment_frames
 from tfser.features.standardise import KINDS, OWN, statistics
 from tfser.training.determinism import Precision, derived_seed, precision_of, seed_all, settled
+from tfser.training.optimisers import optimiser
 from tfser.training.scoring import OwnStatistics, Scorer, Scores, checked_logits
 from tfser.training.utterance_rules import UtteranceRule
 
@@ -207,9 +208,7 @@ class Training:
         self._forward = Forward(self.model, device, self._precision)
         self._captured: nn.Module | None = None
         self._capture = captured
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True
-        )
+        self.optimizer = optimiser(self.model.parameters(), settings)
         self._weights = self._class_weights()
         self._masks = [
             mask(width)
