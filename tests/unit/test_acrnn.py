@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import conv2d, pad
 
 from tests.helpers.networks import built, noise, overfitted, parameters, settings_of, synthetic_uar
 from tfser.models import MODELS
@@ -77,10 +77,10 @@ def test_acrnn_is_its_equations_in_plain_functions(ablation):
         return (v - p[f"{name}.running_mean"]) * scale + p[f"{name}.bias"]
 
     maps = x if ablation == "3-D" else x[:, :1]
-    maps = leaky(F.conv2d(F.pad(maps, (2, 2, 1, 1)), p["convolutions.0.weight"], p["convolutions.0.bias"]))
-    maps = F.pad(maps, (0, 1, 0, 0), value=-torch.inf)  # 21 frames: the last pair holds one
+    maps = leaky(conv2d(pad(maps, (2, 2, 1, 1)), p["convolutions.0.weight"], p["convolutions.0.bias"]))
+    maps = pad(maps, (0, 1, 0, 0), value=-torch.inf)  # 21 frames: the last pair holds one
     maps = maps.reshape(3, 4, 5, 2, 11, 2).amax(dim=(3, 5))
-    maps = leaky(F.conv2d(F.pad(maps, (2, 2, 1, 1)), p["convolutions.1.weight"], p["convolutions.1.bias"]))
+    maps = leaky(conv2d(pad(maps, (2, 2, 1, 1)), p["convolutions.1.weight"], p["convolutions.1.bias"]))
     assert maps.shape == (3, 5, 5, 11)
     recurrent = {
         name: value.numpy() for name, value in net.recurrence.layer.named_parameters() for value in [value.detach()]

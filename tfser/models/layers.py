@@ -167,6 +167,21 @@ def last_states(out_BTH: Tensor) -> Tensor:
     return torch.cat([forward_BTH[:, -1], backward_BTH[:, 0]], dim=1)
 
 
+def same_convolution(channels: int, maps: int, kernel: tuple[int, int]) -> nn.Sequential:
+    """Build a convolution that keeps the size: (B, channels, F, T) -> (B, maps, F, T).
+
+    An even kernel, which cannot be padded alike on both sides, gets one cell more at the end.
+
+    Args:
+        channels: of the input.
+        maps: channels of the output.
+        kernel: bands and frames.
+    """
+    high, wide = kernel
+    padding = nn.ZeroPad2d(((wide - 1) // 2, wide // 2, (high - 1) // 2, high // 2))
+    return nn.Sequential(padding, nn.Conv2d(channels, maps, kernel))
+
+
 def pooled(x_BCFT: Tensor, bands: int, frames: int) -> Tensor:
     """Take the largest of every ``bands`` x ``frames`` patch; a last one that is not full counts too.
 
