@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from tfser.databases import load
 from tfser.evaluation import metrics
-from tfser.features.base import Extractor
+from tfser.features.base import Extractor, loudness_of
 from tfser.features.store import extract
 from tfser.features.threads import one_thread
 from tfser.models import MODELS, Network
@@ -79,7 +80,9 @@ def trained(one: Training) -> Training:
 
 def overfitted(name: str, ablation: str, epochs: int, **changes: Any) -> float:
     """WAR on eight utterances that were trained on."""
-    one = trained(training(name, ablation, eight(name, **changes), epochs, **changes))
+    data = eight(name, **changes)
+    told = loudness_of(extractor(MODELS[name], {**published_settings(name), **changes}))
+    one = trained(training(name, ablation, replace(data, loudness=told), epochs, **changes))
     return metrics.war(one.score().confusion)
 
 
@@ -102,11 +105,12 @@ def _synthetic(reads: Extractor) -> tuple[np.ndarray, list[tuple[int, int, int]]
 
 def synthetic_uar(name: str, ablation: str, epochs: int, **changes: Any) -> float:
     """UAR on one held-out speaker of the built-in database, trained on the others; chance is 0.25."""
-    frames, rows, speakers, emotions = _synthetic(extractor(MODELS[name], {**published_settings(name), **changes}))
+    reads = extractor(MODELS[name], {**published_settings(name), **changes})
+    frames, rows, speakers, emotions = _synthetic(reads)
     held_out = sorted({*speakers})[0]
     sides = [
         tuple(row for row, speaker in zip(rows, speakers, strict=True) if (speaker == held_out) == test)
         for test in (False, True)
     ]
-    data = TrialData(frames=frames, emotions=emotions, train=sides[0], scored=sides[1])
+    data = TrialData(frames=frames, emotions=emotions, train=sides[0], scored=sides[1], loudness=loudness_of(reads))
     return metrics.uar(trained(training(name, ablation, data, epochs, **changes)).score().confusion)
