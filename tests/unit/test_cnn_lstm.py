@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, pad
 
-from tests.helpers.networks import built, noise, overfitted, parameters, settings_of, synthetic_uar
+from tests.helpers.small_trainings import built, noise, overfitted, parameters, settings_of, synthetic_uar
 from tfser.audio.files import Waveform
 from tfser.features.spectrogram import Spectrogram
 

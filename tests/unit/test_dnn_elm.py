@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.networks import (
+from tests.helpers.small_trainings import (
     built,
     eight,
     noise,

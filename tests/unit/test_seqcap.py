@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.networks import built, noise, overfitted, parameters, settings_of, synthetic_uar
+from tests.helpers.small_trainings import built, noise, overfitted, parameters, settings_of, synthetic_uar
 from tfser.models import MODELS
 from tfser.models.seqcap import Routing
 from tfser.planning.settings import published_settings, setting_problems

@@ -34,7 +34,13 @@ PROPOSED: dict[str, Network] = {model.name: model for model in (time_frequency_t
 DEFAULT: tuple[str, ...] = tuple(PROPOSED)
 """The models of a sweep that names none."""
 
-BUILT_IN: tuple[Model, ...] = (*PROPOSED.values(), dnn_elm.MODEL, acrnn.MODEL, cnn_lstm.MODEL, seqcap.MODEL)
+BUILT_IN: tuple[Model, ...] = (
+    *PROPOSED.values(),
+    dnn_elm.MODEL,
+    acrnn.MODEL,
+    cnn_lstm.MODEL,
+    seqcap.MODEL,
+)
 """Every model that comes with tfser: after those, the methods that the papers compare themselves with."""
 
 MODELS: dict[str, Model] = {model.name: model for model in BUILT_IN}

@@ -154,7 +154,7 @@ class Acrnn(nn.Module):
 def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
     """Return every reason why these settings cannot be built, in words."""
     found = range_problems(
-        ABLATIONS, HYPERPARAMETERS, ablation, settings, sizes=("n_mels", "segment_frames"), one_channel=False
+        ABLATIONS, HYPERPARAMETERS, ablation, settings, sizes=("n_mels", "segment_frames"), any_channels=True
     )
     if ablation == "3-D" and settings.get("deltas") != 2:
         found.append(
@@ -184,6 +184,6 @@ MODEL = Network(
     ours={"epochs": "the paper takes the best on a validation speaker, of a number that it does not state"},
     problems=problems,
     epochs_where_silent=50,
-    build=builder("acrnn", Acrnn, HYPERPARAMETERS, problems, inputs=("input_channels", "input_bands")),
+    build=builder("acrnn", Acrnn, HYPERPARAMETERS, problems, sizes=("input_channels", "input_bands")),
 )
 """What tfser has to know of it."""

@@ -122,6 +122,7 @@ def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
 MODEL = Network(
     name="cnn_lstm",
     title="CNN-LSTM (re-run)",
+    reruns=("CNN+LSTM Model", "CNN-LSTM"),
     features="spectrogram",
     ablations=ABLATIONS,
     cost={"full": 4.0},
@@ -136,6 +137,6 @@ MODEL = Network(
     },
     problems=problems,
     epochs_where_silent=50,
-    build=builder("cnn_lstm", CnnLstm, HYPERPARAMETERS, problems, inputs=("input_channels", "input_bands")),
+    build=builder("cnn_lstm", CnnLstm, HYPERPARAMETERS, problems, sizes=("input_channels", "input_bands")),
 )
 """What tfser has to know of it."""

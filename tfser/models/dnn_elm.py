@@ -23,8 +23,8 @@ inside the training.
 
 Ours, and gaps:
     - The energy of a segment is that of its windows' samples, before pre-emphasis.
-    - Adam instead of gradient descent; 20 epochs; ridge 1. The paper's least squares has no ridge as far as known. Its
-      second machine, with a kernel, is not built.
+    - Adam instead of gradient descent; 10 epochs, after which the loss of a training on EmoDB is about 0.01; ridge 1.
+      The paper's least squares has no ridge as far as known. Its second machine, with a kernel, is not built.
     - The machine is fitted on the training utterances that the network was trained on, whose probabilities look surer
       than those of a new speaker. Held-out training speakers would be fairer to it; tfser does not offer that.
     - A pitch period is given in every frame, voiced or not; the ratio says how far to trust it.
@@ -96,12 +96,13 @@ class Dnn(nn.Module):
 
 def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
     """Return every reason why these settings cannot be built, in words."""
-    return range_problems(ABLATIONS, HYPERPARAMETERS, ablation, settings, sizes=("segment_frames",), one_channel=False)
+    return range_problems(ABLATIONS, HYPERPARAMETERS, ablation, settings, sizes=("segment_frames",), any_channels=True)
 
 
 MODEL = Network(
     name="dnn_elm",
     title="DNN-ELM (re-run)",
+    reruns=("DNN+ELM", "ELM-DNN"),
     features="mfcc",
     ablations=ABLATIONS,
     cost={"full": 0.05},
@@ -116,16 +117,14 @@ MODEL = Network(
         "utterance_rule": "statistics",
     },
     ours={
-        "epochs": "the paper's text could not be had; an implementation by others stops after at most 50",
+        "epochs": "the paper's text could not be had; the loss hardly falls any more, and others stop after at most 50",
         "batch_size": "the paper's text could not be had; 128 in an implementation by others",
         "learning_rate": "the paper descends the gradient; Adam's usual one",
         "statistics_ridge": "the paper's text could not be had",
         "dropout": "none is known of",
     },
     problems=problems,
-    epochs_where_silent=20,
-    build=builder(
-        "dnn_elm", Dnn, HYPERPARAMETERS, problems, inputs=("input_channels", "input_bands", "segment_frames")
-    ),
+    epochs_where_silent=10,
+    build=builder("dnn_elm", Dnn, HYPERPARAMETERS, problems, sizes=("input_channels", "input_bands", "segment_frames")),
 )
 """What tfser has to know of it."""

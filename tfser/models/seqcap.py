@@ -218,6 +218,7 @@ def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
 MODEL = Network(
     name="seqcap",
     title="SeqCap (re-run)",
+    reruns=("CNN_GRU-SeqCap", "GRU-CNN-SeqCap"),
     ablations=ABLATIONS,
     features="spectrogram",
     parts={"CNN-GRU": {"gru": True}, "CNN": {"gru": False}},
@@ -233,7 +234,7 @@ MODEL = Network(
     problems=problems,
     epochs_where_silent=20,
     build=builder(
-        "seqcap", SeqCap, HYPERPARAMETERS, problems, inputs=("input_channels", "input_bands", "segment_frames")
+        "seqcap", SeqCap, HYPERPARAMETERS, problems, sizes=("input_channels", "input_bands", "segment_frames")
     ),
 )
 """What tfser has to know of it."""

@@ -18,19 +18,20 @@ def range_problems(
     settings: Mapping[str, Value],
     *,
     sizes: tuple[str, ...] = SIZES,
-    one_channel: bool = True,
+    any_channels: bool = False,
 ) -> list[str]:
     """Return what is missing or out of its own range; the model checks relations between settings.
 
     Settings of the training are ignored.
 
     Args:
-        ablations: the model's.
-        hyperparameters: the model's.
-        ablation: the one that is asked.
-        settings: all settings by name.
-        sizes: settings of features and segments that have to be whole numbers.
-        one_channel: whether the model refuses delta channels.
+        ablations: those of the model.
+        hyperparameters: the model's own settings.
+        ablation: the ablation to build.
+        settings: every setting.
+        sizes: settings of features and segments that the model is built from; ``n_mels`` only where its features have
+            mel bands.
+        any_channels: whether it reads as many channels as its features have.
     """
     problems = []
     if ablation not in ablations:
@@ -39,7 +40,7 @@ def range_problems(
         value = settings.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             problems.append(f"{name}: {value!r} is not a whole number of at least 1")
-    if one_channel and settings.get("deltas"):
+    if settings.get("deltas") and not any_channels:
         problems.append(f"deltas: {settings['deltas']!r} adds channels, and this model reads one; legal: 0")
     for name, hyperparameter in hyperparameters.items():
         reason = hyperparameter.problem(settings[name]) if name in settings else "missing"
