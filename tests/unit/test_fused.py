@@ -546,6 +546,13 @@ def test_tasks_of_different_shape_are_refused(pack, tmp_path):
         run_trial.run_together([task(pack, tmp_path), task(pack, tmp_path, batch_size=4)])
 
 
+def test_trials_of_another_optimiser_are_never_trained_together(pack, tmp_path):
+    tasks = [task(pack, tmp_path, seed=seed, optimizer="nadam") for seed in (0, 1)]
+    assert len({fusion_key(t.spec) for t in tasks}) == 2
+    with pytest.raises(ValueError, match="their optimiser is not Adam"):
+        FusedTraining([training("atfnn", "ATFNN", optimizer="nadam") for _ in range(2)])
+
+
 def test_the_key_leaves_out_what_members_may_differ_in_and_nothing_else(pack, tmp_path):
     spec = task(pack, tmp_path).spec
     same = {

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tfser.errors import TrialError
-from tfser.models import MODELS
-from tfser.planning.settings import published_settings
+from tfser.models import MODELS, PROPOSED
+from tfser.planning.settings import hashed, published_settings
 from tfser.training import determinism
 from tfser.training.training import Training, TrialData, batches
 
@@ -236,6 +236,32 @@ def test_adam_without_decay_is_what_trains():
     reference.run_epoch()
     for a, b in zip(training.model.parameters(), reference.model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-8)
+
+
+@pytest.mark.usefixtures("in_float64")
+def test_nadam_is_pytorchs_and_goes_on_where_it_stopped():
+    settings = {**SETTINGS, "optimizer": "nadam"}
+    training, reference, resumed = (Training(Net, data(), settings, 0, 2, CPU) for _ in range(3))
+    reference.optimizer = torch.optim.NAdam(reference.model.parameters(), lr=SETTINGS["learning_rate"])
+    for _ in range(2):
+        resumed.restore(training.state())
+        training.run_epoch()
+        reference.run_epoch()
+        resumed.run_epoch()
+    for a, b, c in zip(*(t.model.parameters() for t in (training, reference, resumed)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-8)
+        assert torch.equal(a, c)
+    assert not same(training, trained(epochs=2))
+
+
+def test_adam_stays_out_of_a_trials_id_and_another_optimiser_is_in_it():
+    for model in PROPOSED.values():
+        usual = published_settings(model.name)
+        assert usual["optimizer"] == "adam"
+        assert "optimizer" not in hashed(model, usual)
+        assert hashed(model, {**usual, "optimizer": "nadam"})["optimizer"] == "nadam"
+    with pytest.raises(ValueError, match="optimizer: no 'sgd'; there are adam, nadam"):
+        Training(Net, data(), {**SETTINGS, "optimizer": "sgd"}, 0, 1, CPU)
 
 
 def test_captured_steps_undo_their_warm_up_and_leave_the_last_short_batch_alone(monkeypatch):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tfser.audio.files import Waveform
-from tfser.features.base import Extractor
+from tfser.features.base import Extractor, loudness_of
 from tfser.features.segments import as_tensor
 from tfser.features.threads import one_thread
 from tfser.models import Model
@@ -55,8 +55,11 @@ def scores(scorer: Scorer, model: Model, settings: Mapping[str, Any], rule: Utte
         settings: its trial's.
         rule: its trial's utterance rule, fitted. Where it is standardised per speaker, the sound is one of its own.
     """
-    frames = features(extractor(model, settings))
-    of_utterance = UtteranceScorer(scorer=scorer, settings=complete(model, settings), rule=rule)
+    reads = extractor(model, settings)
+    frames = features(reads)
+    of_utterance = UtteranceScorer(
+        scorer=scorer, settings=complete(model, settings), rule=rule, loudness=loudness_of(reads)
+    )
     found: list[float] = of_utterance(as_tensor(frames))[0].tolist()
     return found
 

@@ -21,9 +21,10 @@ from tfser.execution.attempt import Attempt, Ended
 from tfser.execution.faults import of_the_machine, out_of_memory
 from tfser.execution.task import Task, committed, open_pack, rows
 from tfser.execution.this_machine import device
+from tfser.features.base import loudness_of
 from tfser.features.pack import Pack
 from tfser.models import Network, isolated, of
-from tfser.planning.settings import build_settings
+from tfser.planning.settings import build_settings, extractor
 from tfser.record import Curves, Outcome, Pruned, Record, ScoredUtterance, Scores, Standardisation, from_dict, to_dict
 from tfser.storage.checkpoints import Checkpoint
 from tfser.training.determinism import weights_digest
@@ -48,6 +49,7 @@ def trial_data(pack: Pack, frames: np.ndarray, spec: TrialSpec) -> TrialData:
         train=rows(pack, train),
         scored=rows(pack, scored),
         speakers=tuple(pack.utterances[i].speaker for i in (*train, *scored)),
+        loudness=loudness_of(extractor(of(spec), spec.settings)) if "segment_share" in spec.settings else None,
         beyond=rows(pack, leaky_protocols.beyond(spec, scored)),
     )
 

@@ -13,6 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 
 from tfser.audio.files import Waveform
+from tfser.features.segments import Loudness
 from tfser.trial import Hyperparameter, Value
 
 
@@ -100,3 +101,13 @@ class FeatureSet:
     """Settings to an extractor. Settings of other rooms are ignored."""
     problems: Callable[[Mapping[str, Value]], list[str]] = _fits
     """Every reason why these settings give no features here, in words, such as an extra that is not installed."""
+
+
+def loudness_of(extractor: Extractor) -> Loudness | None:
+    """Return how the energy of an extractor's rows is told; ``None`` where they do not tell it.
+
+    An extractor whose rows do has a method ``loudness``, from rows of shape (rows, channels * bands) to the energy of
+    each: shape (rows,), never negative, on any scale.
+    """
+    found: Loudness | None = getattr(extractor, "loudness", None)
+    return found

@@ -146,6 +146,11 @@ class FrontEnd(Extractor):
             )
         )
 
+    def loudness(self, rows: np.ndarray) -> np.ndarray:
+        """Return the energy of each frame, in all bands; see ``loudness_of``."""
+        energy: np.ndarray = np.exp(rows[:, : self.n_mels].astype(np.float64)).sum(axis=1)
+        return energy
+
     def __call__(self, waveform: Waveform) -> np.ndarray:
         """Return the log-mel frames of an utterance: float32; see ``log_mel``."""
         return log_mel(waveform, self).astype(np.float32, copy=False)

@@ -6,6 +6,10 @@ channels, because these models read rows. Ours: 16 kHz, an orthonormal DCT, no l
 ``log(mel + 1e-6)`` and ``log(energy + 1e-6)`` at full scale 1. The energy is that of the window's samples before
 pre-emphasis and without the window's weights.
 
+``pitch=true`` appends the pitch period and the harmonics-to-noise ratio of every frame, voiced or not, before deltas
+are taken (Han, Yu and Tashev 2014): the period in milliseconds, of the highest peak of the normalised
+cross-correlation r (``tfser/features/pitch.py``), and 10 log10(r / (1 - r)), cut to -40 to 40 dB.
+
 This module knows nothing of files, databases or packs.
 """
 
@@ -23,7 +27,9 @@ import torchaudio
 from tfser.audio.files import Waveform
 from tfser.features import log_mel
 from tfser.features.base import Extractor, FeatureSet
-from tfser.features.log_mel import FrontEnd, mel_frames, mono, with_deltas
+from tfser.features.log_mel import RATE_HZ, FrontEnd, mel_frames, mono, with_deltas
+from tfser.features.pitch import FRAME, pitch
+from tfser.features.segments import Loudness
 from tfser.trial import Hyperparameter, Value
 
 VERSION = 1
@@ -44,6 +50,8 @@ class Mfcc(Extractor):
     """Whether each coefficient's mean over the utterance is taken from it; the energy stays."""
     mel: FrontEnd = FrontEnd(n_mels=26, preemphasis=0.97, window=400)  # noqa: RUF009  # frozen
     """The mel spectrogram that the coefficients are made of."""
+    pitch: bool = False
+    """Whether the pitch period and the harmonics-to-noise ratio follow."""
 
     @classmethod
     def of(cls, settings: Mapping[str, Value]) -> Mfcc:
@@ -54,18 +62,20 @@ class Mfcc(Extractor):
             deltas=int(settings["deltas"]),
             mean_normalised=bool(settings["mean_normalisation"]),
             mel=replace(FrontEnd.of(settings), deltas=0),
+            pitch=bool(settings.get("pitch", False)),
         )
 
     @property
     def id(self) -> str:
         """See ``Extractor``."""
         parts = (self.n_mfcc, self.energy, self.deltas, self.mean_normalised, self.mel.id, VERSION)
+        parts += ("pitch",) * self.pitch  # as it was before there was pitch
         return f"mfcc{self.bands}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:10]}"
 
     @property
     def bands(self) -> int:
         """Return the values of a row: 39 by default."""
-        return (self.n_mfcc + self.energy) * (1 + self.deltas)
+        return (self.n_mfcc + self.energy + 2 * self.pitch) * (1 + self.deltas)
 
     @property
     def hop_s(self) -> float:
@@ -88,6 +98,7 @@ class Mfcc(Extractor):
         return ", ".join(
             (
                 f"{self.n_mfcc} MFCC{' and log energy' * self.energy}",
+                *(["pitch period and harmonics-to-noise ratio"] * self.pitch),
                 *(["deltas"] * (self.deltas > 0)),
                 *(["delta-deltas"] * (self.deltas > 1)),
                 *(["mean of the utterance subtracted"] * self.mean_normalised),
@@ -114,11 +125,32 @@ class Mfcc(Extractor):
         values = _dct(self.n_mfcc, self.mel.n_mels).to(samples.dtype) @ mel_frames(samples, self.mel)
         if self.mean_normalised:
             values = values - values.mean(dim=1, keepdim=True)
-        if not self.energy:
-            return values
-        before = (self.mel.n_fft - self.mel.window) // 2  # where the FFT has its window
-        frames = samples.unfold(0, self.mel.n_fft, self.mel.hop)[:, before : before + self.mel.window]
-        return torch.cat([values, frames.square().sum(dim=1).add(self.mel.floor).log()[None]])
+        parts = [values]
+        if self.energy:
+            before = (self.mel.n_fft - self.mel.window) // 2  # where the FFT has its window
+            frames = samples.unfold(0, self.mel.n_fft, self.mel.hop)[:, before : before + self.mel.window]
+            parts.append(frames.square().sum(dim=1).add(self.mel.floor).log()[None])
+        if self.pitch:
+            parts.append(self._voice(samples, values.shape[1]).to(values.dtype))
+        return torch.cat(parts)
+
+    def _voice(self, samples: torch.Tensor, frames: int) -> torch.Tensor:
+        """Return the pitch period, milliseconds, and the harmonics-to-noise ratio, dB: shape (2, frames).
+
+        Zeros follow the utterance, because a frame of the pitch may be longer than one of the FFT.
+        """
+        hz, correlation = pitch(torch.nn.functional.pad(samples, (0, FRAME)), RATE_HZ, self.mel.hop)
+        r = correlation.clamp(min=1e-4, max=1 - 1e-4)
+        return torch.stack([1000 / hz, 10 * (r / (1 - r)).log10()])[:, :frames]
+
+    @property
+    def loudness(self) -> Loudness | None:
+        """Return how the energy of frames is told, ``None`` without log energy; see ``loudness_of``."""
+        return self._energies if self.energy else None
+
+    def _energies(self, rows: np.ndarray) -> np.ndarray:
+        energies: np.ndarray = np.exp(rows[:, self.n_mfcc].astype(np.float64))
+        return energies
 
 
 @lru_cache(maxsize=16)
@@ -148,6 +180,11 @@ SETTINGS: Mapping[str, Hyperparameter] = {
     ),
     "mean_normalisation": Hyperparameter(
         default=False, help="whether each coefficient's mean over the utterance is subtracted"
+    ),
+    "pitch": Hyperparameter(
+        default=False,
+        implied=False,
+        help="whether pitch period and harmonics-to-noise ratio follow, before the deltas",
     ),
     "n_mels": _setting("n_mels", 26),
     "preemphasis": _setting("preemphasis", 0.97),

@@ -23,6 +23,9 @@ VOICED = 0.5
 QUIETEST = 1e-4
 """Level, of full scale, of the noise that is thought beneath every frame, so that silence is not voiced."""
 
+FRAME = 700
+"""More samples than a frame reaches at 16 kHz: 23 ms and one period of the lowest pitch."""
+
 AT_ONCE = 4096
 """Frames of one transform, so that ten minutes of audio do not fill the memory."""
 

@@ -92,6 +92,12 @@ class Spectrogram(Extractor):
             f"{self.bands} bands from 0 to {self.top_hz:g} Hz, {self.magnitudes} magnitudes"
         )
 
+    def loudness(self, rows: np.ndarray) -> np.ndarray:
+        """Return the energy of each frame up to ``top_hz``; see ``loudness_of``."""
+        magnitudes = rows.astype(np.float64)
+        energy: np.ndarray = np.square(np.exp(magnitudes) if self.magnitudes == "log" else magnitudes).sum(axis=1)
+        return energy
+
     @torch.inference_mode()
     def __call__(self, waveform: Waveform) -> np.ndarray:
         """Return the magnitudes of an utterance: float32, shape (frames, bands).

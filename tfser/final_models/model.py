@@ -18,7 +18,7 @@ from tfser.databases.base import Database, DatabaseInfo, Utterance
 from tfser.databases.folders import show
 from tfser.errors import RequestError, TrialError, unknown
 from tfser.execution import known_sound
-from tfser.features.base import Extractor
+from tfser.features.base import Extractor, loudness_of
 from tfser.features.segments import as_tensor
 from tfser.features.standardise import TRANSDUCTIVE
 from tfser.features.store import extract
@@ -185,7 +185,9 @@ class FinalModel:
         self.scorer = Scorer(
             model, np.array(bands.mean), np.array(bands.std), _device(blueprint.device), self.extractor.channels
         )
-        self._of_utterance = UtteranceScorer(scorer=self.scorer, settings=self.settings, rule=rule)
+        self._of_utterance = UtteranceScorer(
+            scorer=self.scorer, settings=self.settings, rule=rule, loudness=loudness_of(self.extractor)
+        )
         if blueprint.known_sound:
             heard = known_sound.scores(self.scorer, declared, spec.settings, rule)
             self._compare("a made-up sound", heard, blueprint.known_sound)

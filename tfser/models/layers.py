@@ -1,4 +1,4 @@
-"""What the two architectures share: multi-head attention, the encoder layer around it, pooling.
+"""What several networks share: multi-head attention, the encoder layer around it, pooling, recurrence.
 
 Axes: B batch, S query tokens, T key tokens, E token width, H heads, D = E / H width of one head.
 
@@ -22,7 +22,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import max_pool2d, scaled_dot_product_attention
+
+from tfser.models.stacked import Form, OneByOne
 
 DEVIATION_EPSILON = 1e-8
 """Added to a variance before its root: keeps the gradient finite if all values are equal."""
@@ -131,3 +133,67 @@ def mean_and_deviation(x_BSE: Tensor, deviation: str = "biased") -> Tensor:
     """
     variance_BE, mean_BE = torch.var_mean(x_BSE, dim=1, correction=DEVIATIONS.index(deviation))
     return torch.cat([mean_BE, (variance_BE + DEVIATION_EPSILON).sqrt()], dim=1)
+
+
+class Recurrence(nn.Module):
+    """A recurrent layer in both directions: x_BTE -> (B, T, 2 H), every step's outputs, forward before backward.
+
+    Args:
+        kind: ``nn.LSTM`` or ``nn.GRU``.
+        width: E.
+        hidden: H, units of each direction.
+    """
+
+    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], width: int, hidden: int) -> None:
+        super().__init__()
+        self.layer = kind(width, hidden, batch_first=True, bidirectional=True)
+
+    def forward(self, x_BTE: Tensor) -> Tensor:
+        """Read all steps in both directions."""
+        out_BTH: Tensor = self.layer(x_BTE)[0]
+        return out_BTH
+
+    def stacked_form(self) -> Form:
+        """Return that several are computed one by one."""
+        return OneByOne
+
+
+def last_states(out_BTH: Tensor) -> Tensor:
+    """Return the last state of both directions, (B, 2 H), from the outputs of ``Recurrence``.
+
+    The forward direction reaches its last at the last step, the backward one at the first.
+    """
+    forward_BTH, backward_BTH = out_BTH.chunk(2, dim=2)
+    return torch.cat([forward_BTH[:, -1], backward_BTH[:, 0]], dim=1)
+
+
+def same_convolution(channels: int, maps: int, kernel: tuple[int, int]) -> nn.Sequential:
+    """Build a convolution that keeps the size: (B, channels, F, T) -> (B, maps, F, T).
+
+    An even kernel, which cannot be padded alike on both sides, gets one cell more at the end.
+
+    Args:
+        channels: of the input.
+        maps: channels of the output.
+        kernel: bands and frames.
+    """
+    high, wide = kernel
+    padding = nn.ZeroPad2d(((wide - 1) // 2, wide // 2, (high - 1) // 2, high // 2))
+    return nn.Sequential(padding, nn.Conv2d(channels, maps, kernel))
+
+
+def pooled(x_BCFT: Tensor, bands: int, frames: int) -> Tensor:
+    """Take the largest of every ``bands`` x ``frames`` patch; a last one that is not full counts too.
+
+    So no input is too small: 199 frames pooled by 2 are 100.
+    """
+    return max_pool2d(x_BCFT, (bands, frames), ceil_mode=True)
+
+
+def pooled_size(size: int, patch: int) -> int:
+    """Return how many patches ``pooled`` has along an axis.
+
+    >>> pooled_size(199, 2)
+    100
+    """
+    return -(-size // patch)

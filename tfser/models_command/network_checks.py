@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from tfser.errors import TrialError, counted
+from tfser.features.base import loudness_of
 from tfser.models import Network
 from tfser.models_command import case as cases
 from tfser.models_command.case import Case, Material
 from tfser.models_command.finding import Told, described, remark, wrong
 from tfser.planning import own_models
-from tfser.planning.settings import build_settings
+from tfser.planning.settings import build_settings, extractor
 from tfser.training.determinism import seed_all, settled, weights_digest
 from tfser.training.estimators import SAME
 from tfser.training.scoring import checked_logits
@@ -191,7 +192,12 @@ class NetworkChecks:
         return Training(
             lambda: self._built(len(made.emotions)),
             TrialData(
-                frames=made.rows, emotions=made.emotions, train=made.train, scored=made.scored, speakers=made.speakers
+                frames=made.rows,
+                emotions=made.emotions,
+                train=made.train,
+                scored=made.scored,
+                speakers=made.speakers,
+                loudness=loudness_of(extractor(self.model, self.case.settings)),
             ),
             self.settings,
             seed,

@@ -8,10 +8,11 @@ from dataclasses import replace
 
 from tfser.errors import in_a_line
 from tfser.features import check
-from tfser.features.base import Extractor
+from tfser.features.base import Extractor, loudness_of
 from tfser.features.standardise import KINDS, TRANSDUCTIVE
 from tfser.models import MODELS, Estimator, Model, Network
 from tfser.training.determinism import PRECISIONS
+from tfser.training.optimisers import OPTIMIZERS
 from tfser.training.utterance_rules import RULES
 from tfser.trial import Hyperparameter, Value
 
@@ -85,11 +86,30 @@ def setting_problems(model: Model, ablation: str, settings: Mapping[str, Value])
             f"utterance_rule: whole needs a network that takes any number of frames, and {model.name} does not declare "
             f"any_length; legal: {others}"
         )
+    if isinstance(model, Network) and float(settings.get("segment_share", 1.0)) < 1:
+        found += _share_problems(model, settings)
     if settings.get("standardisation") == "utterance" and _one_row(model, settings):
         others = ", ".join(kind for kind in KINDS if kind != "utterance")
         found.append(
             f"standardisation: utterance leaves nothing of {model.feature_set.name}, which is one row per utterance: "
             f"its own mean would make every value 0; legal: {others}"
+        )
+    return found
+
+
+def _share_problems(model: Model, settings: Mapping[str, Value]) -> list[str]:
+    """Say why only a share of the segments cannot be taken."""
+    asked = f"segment_share: {float(settings['segment_share']):g}"
+    found = []
+    if settings.get("utterance_rule") == "whole":
+        found.append(f"{asked} of the segments, where utterance_rule whole scores the whole utterance; legal: 1")
+    try:
+        silent = loudness_of(extractor(model, settings)) is None
+    except Exception:  # a model's own file may bring the features; ``feature_problems`` says what is wrong
+        silent = False
+    if silent:
+        found.append(
+            f"{asked} needs features that tell their energy, and these {model.feature_set.name} do not; legal: 1"
         )
     return found
 
@@ -133,7 +153,13 @@ def fixed_settings(settings: Mapping[str, Value], epochs: int | None) -> str:
 
 
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
-    "learning_rate": Hyperparameter(default=0.001, low=1e-7, high=10.0, help="Adam's initial learning rate"),
+    "learning_rate": Hyperparameter(default=0.001, low=1e-7, high=10.0, help="the optimiser's initial learning rate"),
+    "optimizer": Hyperparameter(
+        default="adam",
+        implied="adam",
+        choices=OPTIMIZERS,
+        help="adam, or nadam: Adam with Nesterov momentum, whose trials are never trained together as one",
+    ),
     "batch_size": Hyperparameter(default=64, low=2, high=65536, help="segments per step"),
     "weight_decay": Hyperparameter(default=0.0, low=0.0, high=10.0, help="decoupled weight decay"),
     "precision": Hyperparameter(
@@ -156,6 +182,13 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     ),
     "segment_hop": Hyperparameter(
         default=0, low=0, high=100000, help="frames between segment starts; 0 is segment_frames: no overlap"
+    ),
+    "segment_share": Hyperparameter(
+        default=1.0,
+        implied=1.0,
+        low=0.001,
+        high=1.0,
+        help="share of an utterance's segments that is trained and scored, those with the highest energy; 1 is all",
     ),
     "standardisation": Hyperparameter(
         default="training",

@@ -44,7 +44,8 @@ def segment_seconds(study: Study) -> float:
     frames = np.random.default_rng(0).normal(size=(batch * length, reads.channels * reads.bands)).astype(np.float32)
     segments = tuple((i * length, length, i % len(c.emotions)) for i in range(batch))
     data = TrialData(frames=frames, emotions=c.emotions, train=segments, scored=segments[:1])
-    usual = {"segment_hop": 0, "standardisation": "training", "utterance_rule": "mean"}  # a step costs the same
+    # A step costs the same.
+    usual = {"segment_hop": 0, "segment_share": 1.0, "standardisation": "training", "utterance_rule": "mean"}
 
     def build() -> torch.nn.Module:
         return model.build(c.ablation, built, len(c.emotions))
@@ -81,7 +82,8 @@ def core_hours(plan: Plan, databases: Mapping[str, Database]) -> float:
             rows = int(study.base["segment_hop"] or study.base["segment_frames"])
             hop_s = rows * extractor(of(c), study.base).hop_s
             segments = np.ceil(np.maximum(lengths[c.database] / hop_s, 1)).sum() if hop_s else len(lengths[c.database])
-            probed[key] = segment_seconds(study) * segments * (1 - 1 / c.folds_total)
+            share = float(study.base.get("segment_share", 1.0))
+            probed[key] = segment_seconds(study) * segments * share * (1 - 1 / c.folds_total)
         trials = len(study.folds) * (study.trials * study.validation_folds + len(c.seeds))
         total += probed[key] * study.epochs * trials
     return total / 3600

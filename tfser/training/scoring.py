@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tfser.errors import TrialError, counted
 from tfser.evaluation import metrics
-from tfser.features.segments import segment_frames
+from tfser.features.segments import Cut, Loudness, segment_frames
 from tfser.features.standardise import KINDS, OWN, Statistics, statistics
 from tfser.training.determinism import seed_all, settled
 from tfser.training.utterance_rules import UtteranceRule
@@ -135,12 +135,19 @@ class UtteranceScorer:
     """The trial's, complete."""
     rule: UtteranceRule
 
-    def taken(self, count: int) -> np.ndarray:
-        """Return the frames of each segment of an utterance of ``count`` frames: int64, shape (segments, length)."""
-        length = int(self.settings["segment_frames"])
+    loudness: Loudness | None = None
+    """The energy of frames; for the setting ``segment_share`` only."""
+
+    def taken(self, frames: np.ndarray) -> np.ndarray:
+        """Return the frames of each segment of an utterance: int64, shape (segments, length).
+
+        Args:
+            frames: the utterance's, shape (frames, values).
+        """
+        cut = Cut.of(self.settings, self.loudness)
         if self.rule.name == "whole":
-            return segment_frames(0, count, max(count, length), length)
-        return segment_frames(0, count, length, int(self.settings["segment_hop"]) or length)
+            return segment_frames(0, len(frames), max(len(frames), cut.length), cut.length)
+        return cut(frames)
 
     def gathered(self, frames: Tensor, taken: np.ndarray, beside: Sequence[np.ndarray] = ()) -> Tensor:
         """Return the frames of segments on the scorer's device, for its ``prepared``: (segments, length, values).
@@ -165,6 +172,6 @@ class UtteranceScorer:
 
     def __call__(self, frames: Tensor, beside: Sequence[np.ndarray] = ()) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the probabilities of an utterance (emotions,), of its segments, and the frames of each segment."""
-        taken = self.taken(len(frames))
+        taken = self.taken(frames.numpy())
         segments = self.scorer.segments([self.gathered(frames, taken, beside)])
         return self.rule(segments, np.zeros(len(taken), dtype=np.int64))[0], segments, taken

@@ -48,10 +48,11 @@ def fusion_key(spec: TrialSpec) -> tuple[object, ...]:
     """Return a key that is equal for trials that can be trained together.
 
     Those have one database, model and ablation, and equal settings except ``OWN_SETTINGS``. Fold, seed, purpose,
-    validation speakers and epochs may differ.
+    validation speakers and epochs may differ. A trial of another optimiser than Adam has a key of its own.
     """
     shared = tuple((name, value) for name, value in spec.hyperparameters if name not in OWN_SETTINGS)
-    return (spec.database, spec.database_digest, spec.model, spec.source, spec.ablation, spec.numerics, shared)
+    alone = spec.trial_id if spec.settings.get("optimizer", "adam") != "adam" else ""
+    return (spec.database, spec.database_digest, spec.model, spec.source, spec.ablation, spec.numerics, shared, alone)
 
 
 @dataclass(slots=True, eq=False)
@@ -359,6 +360,8 @@ def _random_state(device: torch.device) -> tuple[Tensor, ...]:
 
 def _difference(one: Training, other: Training) -> str | None:
     """Say in what two trainings differ that must be equal for fusion."""
+    if {type(training.optimizer) for training in (one, other)} != {torch.optim.AdamW}:
+        return "their optimiser is not Adam, the only one that is stepped for several at once"
     if one.data.frames is not other.data.frames:
         return "they read different features"
     if (one.device, one.data.emotions) != (other.device, other.data.emotions):

@@ -1,20 +1,20 @@
-"""One trial in one process: epochs of Adam on segments, and scores per utterance.
+"""One trial in one process: epochs of an optimiser on segments, and scores per utterance.
 
 This module knows nothing of Ray, Optuna, MLflow or files: it gets frames, indices and settings, and returns numbers.
 Every random choice comes from the seed and the epoch alone. Neither earlier trials in this process nor an interruption
 changes a result.
 
 Ours, where the papers are silent: a last batch of a single segment joins the batch before it (batch normalisation needs
-two values per channel); weight decay is decoupled (AdamW, which without decay is Adam); an utterance's score is the
-mean of its segments' class probabilities, unless the setting ``utterance_rule`` names another rule; segments are
-standardised per mel band with the mean and standard deviation of the training utterances, unless ``standardisation``
-names another kind. The last matters: over ten folds of EmoDB, a narrow Time-Frequency Transformer trained for a few
-epochs lost 6.6 points of UAR without it; ATFNN lost nothing.
+two values per channel); weight decay is decoupled (``tfser.training.optimisers``); an utterance's score is the mean of
+its segments' class probabilities, unless the setting ``utterance_rule`` names another rule; segments are standardised
+per mel band with the mean and standard deviation of the training utterances, unless ``standardisation`` names another
+kind. The last matters: over ten folds of EmoDB, a narrow Time-Frequency Transformer trained for a few epochs lost 6.6
+points of UAR without it; ATFNN lost nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,10 +26,12 @@ from torch import Tensor, nn
 
 from tfser.errors import TrialError
 from tfser.evaluation import metrics
-from tfser.features.segments import as_tensor, segment_frames
+from tfser.features.segments import Cut, Loudness, as_tensor
 from tfser.features.standardise import KINDS, OWN, statistics
 from tfser.training.determinism import Precision, derived_seed, precision_of, seed_all, settled
+from tfser.training.optimisers import optimiser
 from tfser.training.scoring import OwnStatistics, Scorer, Scores, checked_logits
+from tfser.training.segments import Segments, WholeUtterances
 from tfser.training.utterance_rules import UtteranceRule
 
 SCORING_SEGMENTS = 256
@@ -52,8 +54,10 @@ class TrialData:
     """The same for each utterance that is scored."""
     speakers: tuple[str, ...] = ()
     """The speaker of each utterance of ``train``, then of each of ``scored``; for standardisation per speaker only."""
+    loudness: Loudness | None = None
+    """The energy of frames; for the setting ``segment_share`` only."""
     beyond: tuple[tuple[int, int, int], ...] = ()
-    """The same for untrained utterances whose frames enter the standardisation.
+    """As ``train``, for untrained utterances whose frames enter the standardisation.
 
     This is a leak, absent from every honest trial (``tfser.evaluation.leaky_protocols``).
     """
@@ -67,52 +71,6 @@ class Curves:
     """Mean cross-entropy per training segment, nats."""
     validation_uar: list[float] = field(default_factory=list)
     validation_war: list[float] = field(default_factory=list)
-
-
-class Segments:
-    """The segments of some utterances: their frames, utterances and emotions.
-
-    The arrays that every step reads are on ``device``, so that no step waits for a copy.
-    """
-
-    def __init__(self, utterances: Sequence[tuple[int, int, int]], length: int, hop: int, device: torch.device) -> None:
-        pieces = [segment_frames(start, frames, length, hop) for start, frames, _ in utterances]
-        self.frames = torch.from_numpy(np.concatenate(pieces)).to(device)
-        """int64, shape (segments, length)."""
-        self.of_utterance = np.repeat(np.arange(len(pieces)), [len(p) for p in pieces])
-        """int64, shape (segments,), ascending."""
-        self.emotion = torch.tensor([emotion for *_, emotion in utterances])
-        """int64, shape (utterances,), on the CPU."""
-        self.labels = self.emotion[self.of_utterance].to(device)
-        """int64, shape (segments,): each segment's emotion."""
-        self.utterances = torch.from_numpy(self.of_utterance).to(device)
-        """``of_utterance`` on ``device``."""
-
-    def passes(self, at_once: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return the frames and utterances of the segments of each forward pass.
-
-        Args:
-            at_once: segments per pass; ``None`` for one utterance per pass.
-        """
-        one_by_one = np.flatnonzero(np.diff(self.of_utterance, prepend=-1))
-        pieces = one_by_one if at_once is None else np.arange(0, len(self.of_utterance), at_once)
-        for chunk in np.split(np.arange(len(self.of_utterance)), pieces[1:]):
-            yield self.frames[chunk], self.utterances[chunk]
-
-
-class WholeUtterances:
-    """Utterances to score at once, each one segment; one shorter than a segment is repeated to that length."""
-
-    def __init__(self, utterances: Sequence[tuple[int, int, int]], length: int, device: torch.device) -> None:
-        self._pieces = [segment_frames(start, n, max(n, length), length) for start, n, _ in utterances]
-        self._device = device
-        self.of_utterance = np.arange(len(utterances))
-        self.emotion = torch.tensor([emotion for *_, emotion in utterances])
-
-    def passes(self, at_once: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return the frames and number of each utterance: one per pass, because their lengths differ."""
-        for number, frames in enumerate(self._pieces):
-            yield torch.from_numpy(frames).to(self._device), torch.tensor([number], device=self._device)
 
 
 class Forward(nn.Module):
@@ -176,15 +134,14 @@ class Training:
         self._precision = precision_of(settings)
         self.epoch = 0
         self.curves = Curves()
-        length = int(settings["segment_frames"])
-        hop = int(settings["segment_hop"]) or length
+        cut = Cut.of(settings, data.loudness)
         self.rule = UtteranceRule.of(settings)
         """The utterance rule; one that is a classifier is fitted before each scoring."""
-        self._train = Segments(data.train, length, hop, device)
+        self._train = Segments(data.frames, data.train, cut, device)
         self._scored: Segments | WholeUtterances = (
-            WholeUtterances(data.scored, length, device)
+            WholeUtterances(data.scored, cut.length, device)
             if self.rule.name == "whole"
-            else Segments(data.scored, length, hop, device)
+            else Segments(data.frames, data.scored, cut, device)
         )
         kind = KINDS[KINDS.index(settings.get("standardisation", "training"))]
         made = statistics(
@@ -209,9 +166,7 @@ class Training:
         self._forward = Forward(self.model, device, self._precision)
         self._captured: nn.Module | None = None
         self._capture = captured
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=settings["learning_rate"], weight_decay=settings["weight_decay"], fused=True
-        )
+        self.optimizer = optimiser(self.model.parameters(), settings)
         self._weights = self._class_weights()
         self._masks = [
             mask(width)

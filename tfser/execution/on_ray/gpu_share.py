@@ -93,8 +93,9 @@ def probe(task: run_trial.Task, cuda: Any = torch.cuda) -> Probe:
     data = run_trial.trial_data(pack, pack.frames(), spec)
     model = of(spec)
     assert isinstance(model, Network)
-    # Neither changes the memory of a step, and this data lacks the speakers.
-    settings = build_settings(model, spec.settings) | {"standardisation": "training", "utterance_rule": "mean"}
+    # None of these changes the memory of a step, and this data lacks the speakers.
+    usual = {"segment_share": 1.0, "standardisation": "training", "utterance_rule": "mean"}
+    settings = build_settings(model, spec.settings) | usual
     hop = int(settings["segment_hop"]) or int(settings["segment_frames"])
     data = TrialData(
         frames=data.frames,
