@@ -28,7 +28,7 @@ from tfser.models import MODELS, PROPOSED
 from tfser.models.atfnn import ATFNN
 from tfser.models.layers import MultiHeadAttention, mean_and_deviation
 from tfser.models.time_frequency_transformer import TimeFrequencyTransformer
-from tfser.planning.settings import HYPERPARAMETERS, hashed, hyperparameters, published_settings
+from tfser.planning.settings import HYPERPARAMETERS, build_settings, hashed, hyperparameters, published_settings
 from tfser.report import published as figures
 from tfser.storage import packaged_files
 from tfser.trial import Hyperparameter
@@ -267,7 +267,8 @@ def test_list_names_every_model_with_its_paper_ablations_and_size(capsys: pytest
         (m.name, m.title, m.paper, m.ablations) for m in MODELS.values()
     ]
     for one in listed:
-        module = MODELS[one["name"]].build(one["ablations"][0], published_settings(one["name"]), 4)
+        model = MODELS[one["name"]]
+        module = model.build(one["ablations"][0], build_settings(model, published_settings(one["name"])), 4)
         assert one["parameters"] == sum(p.numel() for p in module.parameters())
     text = " ".join(said(capsys, "list").split())
     assert all(one["name"] in text and f"{one['parameters']:,}" in text for one in listed)

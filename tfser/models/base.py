@@ -150,8 +150,17 @@ def builder(
     module: Callable[..., nn.Module],
     hyperparameters: Mapping[str, Hyperparameter],
     problems: Callable[[str, Mapping[str, Value]], list[str]],
+    sizes: tuple[str, ...] = ("n_mels", "segment_frames"),
 ) -> Callable[[str, Mapping[str, Value], int], nn.Module]:
-    """Return a ``build`` that passes settings by name to the arguments of ``module``."""
+    """Return a ``build`` that passes settings by name to the arguments of ``module``.
+
+    Args:
+        name: the model's, for messages.
+        module: takes ``ablation``, ``emotions``, every hyperparameter and every one of ``sizes``.
+        hyperparameters: the model's own settings.
+        problems: its ``problems``.
+        sizes: what ``module`` has to know of its input: ``input_channels``, ``input_bands`` or settings.
+    """
 
     def build(ablation: str, settings: Mapping[str, Value], emotions: int) -> nn.Module:
         found = problems(ablation, settings)
@@ -159,7 +168,7 @@ def builder(
             found = [*found, f"emotions: {emotions} is not at least 2"]
         if found:
             raise RequestError(f"{name} {ablation}", found)
-        arguments = {key: settings[key] for key in (*hyperparameters, "n_mels", "segment_frames")}
+        arguments = {key: settings[key] for key in (*hyperparameters, *sizes)}
         return module(ablation=ablation, emotions=emotions, **arguments)
 
     return build

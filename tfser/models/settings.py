@@ -16,19 +16,31 @@ def range_problems(
     hyperparameters: Mapping[str, Hyperparameter],
     ablation: str,
     settings: Mapping[str, Value],
+    *,
+    sizes: tuple[str, ...] = SIZES,
+    any_channels: bool = False,
 ) -> list[str]:
     """Return what is missing or out of its own range; the model checks relations between settings.
 
     Settings of the training are ignored.
+
+    Args:
+        ablations: those of the model.
+        hyperparameters: the model's own settings.
+        ablation: the ablation to build.
+        settings: every setting.
+        sizes: settings of features and segments that the model is built from; ``n_mels`` only where its features have
+            mel bands.
+        any_channels: whether it reads as many channels as its features have.
     """
     problems = []
     if ablation not in ablations:
         problems.append(unknown("ablation", ablation, ablations))
-    for name in SIZES:
+    for name in sizes:
         value = settings.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             problems.append(f"{name}: {value!r} is not a whole number of at least 1")
-    if settings.get("deltas"):
+    if settings.get("deltas") and not any_channels:
         problems.append(f"deltas: {settings['deltas']!r} adds channels, and this model reads one; legal: 0")
     for name, hyperparameter in hyperparameters.items():
         reason = hyperparameter.problem(settings[name]) if name in settings else "missing"
