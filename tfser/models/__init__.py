@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from tfser.features.base import FeatureSet
-from tfser.models import atfnn, fcn_attention, time_frequency_transformer
+from tfser.models import atfnn, dtpm, fcn_attention, ssl_head, stc_attention, time_frequency_transformer
 from tfser.models.base import Attention, AttentionMap, Estimator, Model, Network
 from tfser.trial import Hyperparameter, Value
 
@@ -37,6 +37,9 @@ DEFAULT: tuple[str, ...] = tuple(PROPOSED)
 BUILT_IN: tuple[Model, ...] = (
     *PROPOSED.values(),
     fcn_attention.MODEL,
+    dtpm.MODEL,
+    stc_attention.MODEL,
+    ssl_head.MODEL,
 )
 """Every model that comes with tfser: after those, the methods that the papers compare themselves with."""
 
