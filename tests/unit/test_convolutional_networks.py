@@ -242,19 +242,6 @@ def test_the_pyramid_is_the_rule_of_its_segments_and_can_be_put_on_another_netwo
     assert setting_problems(MODELS["dtpm"], "full", published_settings("dtpm") | {"utterance_rule": "mean"}) == []
 
 
-def test_the_pyramids_machines_read_training_utterances_only() -> None:
-    one = trained("dtpm", 1, **SMALL["dtpm"])
-    one.score()
-    first = {name: array.copy() for name, array in one.rule.arrays.items()}
-    one._scored.emotion.fill_(0)  # other labels to score
-    one._frames = one._frames.clone()
-    for start, frames, _ in one.data.scored:
-        one._frames[start : start + frames] = 0  # and other audio
-    one.score()
-    assert first.keys() == one.rule.arrays.keys()
-    assert all(np.array_equal(first[name], one.rule.arrays[name]) for name in first)
-
-
 # ------------------------------------------------------------------ attention maps
 
 
