@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from tests.helpers.features import Length, Returns, framed, hamming, numpy_deltas, numpy_log_mel
 from tests.helpers.tiny import write_tiny
+from tests.helpers.tiny_hubert import tiny_hubert
 from tfser.audio.files import Waveform
 from tfser.databases import load
 from tfser.errors import RequestError
@@ -300,44 +301,10 @@ def test_a_set_of_opensmile_is_what_opensmile_gives_in_one_thread(name):
 
 # Networks that learned without labels
 
-TINY = {
-    "extractor_mode": "group_norm",
-    "extractor_conv_layer_config": [(8, 10, 5), (8, 3, 2), (8, 3, 2), (8, 3, 2), (8, 3, 2), (8, 2, 2), (8, 2, 2)],
-    "extractor_conv_bias": False,
-    "encoder_embed_dim": 12,
-    "encoder_projection_dropout": 0.1,
-    "encoder_pos_conv_kernel": 8,
-    "encoder_pos_conv_groups": 2,
-    "encoder_num_layers": 3,
-    "encoder_num_heads": 2,
-    "encoder_attention_dropout": 0.1,
-    "encoder_ff_interm_features": 16,
-    "encoder_ff_interm_dropout": 0.1,
-    "encoder_dropout": 0.1,
-    "encoder_layer_norm_first": False,
-    "encoder_layer_drop": 0.1,
-    "aux_num_out": None,
-}
-
 
 @pytest.fixture
 def tiny_bundle(tmp_path, monkeypatch):
-    """A bundle of a tiny network with random weights in a cache of its own, and no way to a network."""
-
-    def refuse(*arguments, **named):
-        raise AssertionError("a download was tried")
-
-    torch.manual_seed(0)
-    model = torchaudio.models.wav2vec2_model(**TINY).eval()
-    bundle = replace(torchaudio.pipelines.HUBERT_BASE, _path="tiny_hubert.pth", _params=TINY)
-    monkeypatch.setattr(torchaudio.pipelines, "HUBERT_BASE", bundle)
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
-    torch.save(model.state_dict(), tmp_path / "hub" / "checkpoints" / "tiny_hubert.pth")
-    ssl._network.cache_clear()
-    yield model
-    ssl._network.cache_clear()
+    yield from tiny_hubert(tmp_path, monkeypatch)
 
 
 def test_the_bundles_are_those_of_torchaudio():

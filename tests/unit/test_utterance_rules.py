@@ -15,7 +15,7 @@ from torch import nn
 
 from tfser.execution.run_trial import trial_data
 from tfser.features.pack import Pack, PackedUtterance
-from tfser.models import MODELS, Network
+from tfser.models import MODELS, PROPOSED
 from tfser.planning.settings import HYPERPARAMETERS, hashed, published_settings, setting_problems
 from tfser.training.determinism import weights_digest
 from tfser.training.scoring import UtteranceScorer
@@ -338,5 +338,5 @@ def test_a_whole_utterance_is_one_pass_over_all_of_its_frames_and_a_short_one_is
     assert training.score().segment_confusion.sum() == 2
 
 
-def test_no_built_in_network_takes_any_length_since_all_of_them_fix_the_frames_of_a_segment() -> None:
-    assert not any(model.any_length for model in MODELS.values() if isinstance(model, Network))
+def test_no_network_of_the_two_papers_takes_any_length_since_both_fix_the_frames_of_a_segment() -> None:
+    assert not any(model.any_length for model in PROPOSED.values())

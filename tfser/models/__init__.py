@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Protocol
 
 from tfser.features.base import FeatureSet
-from tfser.models import acrnn, atfnn, cnn_lstm, dnn_elm, seqcap, time_frequency_transformer
+from tfser.models import (
+    acrnn,
+    atfnn,
+    cnn_lstm,
+    dnn_elm,
+    dtpm,
+    fcn_attention,
+    seqcap,
+    ssl_head,
+    stc_attention,
+    time_frequency_transformer,
+)
 from tfser.models.base import Attention, AttentionMap, Estimator, Model, Network
 from tfser.trial import Hyperparameter, Value
 
@@ -40,6 +51,10 @@ BUILT_IN: tuple[Model, ...] = (
     acrnn.MODEL,
     cnn_lstm.MODEL,
     seqcap.MODEL,
+    fcn_attention.MODEL,
+    dtpm.MODEL,
+    stc_attention.MODEL,
+    ssl_head.MODEL,
 )
 """Every model that comes with tfser: after those, the methods that the papers compare themselves with."""
 
