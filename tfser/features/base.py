@@ -78,6 +78,11 @@ class Extractor(Protocol):
         return None
 
     @property
+    def unit(self) -> str:
+        """What a value is, in a word or two, beside the colours of a figure."""
+        return "value"
+
+    @property
     def words(self) -> str:
         """What it computes, for a person: ``16000 Hz, window 20 ms, ...``."""
         return f"{self.channels} x {self.bands} values per {'utterance' if self.vector else 'row'}"
