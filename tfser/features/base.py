@@ -104,4 +104,6 @@ class FeatureSet:
     extractor: Callable[[Mapping[str, Value]], Extractor]
     """Settings to an extractor. Settings of other rooms are ignored."""
     problems: Callable[[Mapping[str, Value]], list[str]] = _fits
-    """Every reason why these settings give no features here, in words, such as an extra that is not installed."""
+    """Every reason why these settings give no features, in words."""
+    missing: Callable[[Mapping[str, Value]], list[str]] = _fits
+    """What this machine lacks to extract them, in words, such as an extra. Trials that are finished do not need it."""
