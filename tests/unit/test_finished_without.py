@@ -61,7 +61,13 @@ def own(tiny_manifest, tmp_path, monkeypatch):
     return [*words, "--model", f"{tmp_path}/mine.py:Mine"]
 
 
-@pytest.mark.parametrize("more", [["--ablation", "all"], ["--trials", "2", "--epochs", "1"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--ablation", "all"],
+        pytest.param(["--trials", "2", "--epochs", "1"], marks=pytest.mark.full),
+    ],
+)
 def test_a_finished_sweep_is_repeated_and_planned_without_the_models_file(own, more, tmp_path, capsys):
     assert sweep_command.main([*own, *more]) == 0
     (folder,) = [path.parent for path in (tmp_path / "out").glob("*/summary.csv")]
@@ -99,6 +105,7 @@ def test_what_is_left_to_train_is_refused_without_the_file_before_anything_start
         assert "tfser models new FILE.py" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_the_last_source_is_the_one_that_is_remembered(own, tmp_path, capsys):
     for edit in ("", "# edited\n"):
         (tmp_path / "mine.py").write_text(WITH_FEATURES + edit)

@@ -56,8 +56,9 @@ def recalled(storage: Place, typed: Iterable[str]) -> Mapping[str, tuple[Source,
         try:
             values = json.loads(read_text(path))
             model, words = declarations.from_dict(values["declaration"]), {*values["words"]}
-            fields = {name: str(values[name]) for name in ("typed", "attribute", "digest")}
-            read = float(values["written_unix"]), Source(name=model.name, **fields), model
+            typed, attribute, digest = (str(values[name]) for name in ("typed", "attribute", "digest"))
+            source = Source(typed=typed, attribute=attribute, digest=digest, name=model.name)
+            read = float(values["written_unix"]), source, model
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # of another version; a start with the file writes it again
         for word, names in lost.items():
