@@ -16,7 +16,7 @@ from typing import Any
 
 from tfser import __version__
 from tfser.errors import TfserError
-from tfser.execution import run_trial, time_limit
+from tfser.execution import forked, run_trial, time_limit
 from tfser.models.sources import OtherSourceError, Source, described
 from tfser.planning import own_models
 from tfser.storage import temporary
@@ -39,6 +39,7 @@ def trial_actor(sources: Sequence[Source] = ()) -> type:
     class Trials(tune.Trainable):  # type: ignore[misc]  # Ray is not typed
         def setup(self, config: dict[str, Any]) -> None:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # deterministic matrix products on a GPU
+            forked.end_by_sigterm()
             with contextlib.suppress(OSError):
                 temporary.clear()  # of workers that were killed on this machine
             self.refusal = _unusable(sources)
