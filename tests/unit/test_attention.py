@@ -32,7 +32,8 @@ from tfser.attention.maps import Chosen, attend, look, over_utterance
 from tfser.audio.files import Waveform
 from tfser.benchmark import made_up
 from tfser.errors import RequestError
-from tfser.features.log_mel import FrontEnd, log_mel
+from tfser.features.log_mel import LOG_MEL, FrontEnd, log_mel
+from tfser.features.spectrogram import SPECTROGRAM
 from tfser.final_models.find import Source, find
 from tfser.final_models.model import Blueprint, FinalModel
 from tfser.models import MODELS
@@ -316,7 +317,26 @@ def test_an_utterance_shorter_than_a_segment_is_shown_once():
     model, _ = final(TFT, "T+F+TF", SIZES[TFT][0])
     shown = look(model, Chosen(name="x", frames=frames_of(model, 7), about=""), None)
     assert {m.values.shape for m in shown.maps} == {(16, 7)}
-    assert (shown.log_mel.shape, len(shown.time_s)) == ((16, 7), 7)
+    assert (shown.features.shape, len(shown.time_s)) == ((16, 7), 7)
+
+
+def test_a_figure_names_the_features_that_the_model_reads(tmp_path, monkeypatch):
+    model, _ = final(TFT, "T+F+TF", SIZES[TFT][0])
+    titles = []
+    drawn = figure._panel
+    monkeypatch.setattr(figure, "_panel", lambda *a: titles.append((a[4], a[5])) or drawn(*a))
+    for name, column in (("log_mel", "log_mel"), ("spectrogram", "spectrogram"), ("time_s", "features")):
+        monkeypatch.setitem(MODELS, TFT, replace(MODELS[TFT], features=replace(LOG_MEL, name=name)))
+        shown = look(model, Chosen(name="x", frames=frames_of(model, 30), about=""), None)
+        _, table, arrays = figure.write(shown, tmp_path / name)
+        assert list(pd.read_csv(table).columns[:3]) == ["time_s", "frequency_hz", column]
+        with np.load(arrays, allow_pickle=False) as kept:
+            np.testing.assert_array_equal(kept[column], shown.features)
+            assert json.loads(str(kept["about"]))["features"] == name
+    first = [each for each in titles if each[0].startswith("(a)")]
+    assert first == [(f"(a) {title}", "log power") for title in ("log-mel", "spectrogram", "time-s")]
+    spectrogram = {name: h.default for name, h in SPECTROGRAM.hyperparameters.items()}
+    assert SPECTROGRAM.extractor(spectrogram).unit == "log magnitude"
 
 
 def test_one_segment_is_shown_at_its_place_in_the_utterance():
@@ -325,7 +345,7 @@ def test_one_segment_is_shown_at_its_place_in_the_utterance():
     chosen = Chosen(name="x", frames=frames, about="")
     whole, third = look(model, chosen, None), look(model, chosen, 3)
     # Segments begin at 0 and 20; the third ends with the utterance.
-    np.testing.assert_array_equal(third.log_mel, frames[30:50].T.astype(np.float64))
+    np.testing.assert_array_equal(third.features, frames[30:50].T.astype(np.float64))
     np.testing.assert_array_equal(third.time_s, whole.time_s[30:50])
     for a, b in zip(third.maps, whole.maps, strict=True):
         np.testing.assert_array_equal(a.values[:, 10:], b.values[:, 40:])  # 30 to 40 are the second segment's too
@@ -367,13 +387,13 @@ def test_csv_and_npz_hold_what_is_drawn(shown, tmp_path):
     for one in shown:
         _, table, arrays = figure.write(one, tmp_path)
         with np.load(arrays, allow_pickle=False) as kept:
-            np.testing.assert_array_equal(kept["log_mel"], one.log_mel)
+            np.testing.assert_array_equal(kept["log_mel"], one.features)
             about = json.loads(str(kept["about"]))
             assert about["heading"] == one.heading
             for name, weights in one.weights.items():
                 np.testing.assert_array_equal(kept[f"weights_{name}"], weights)
             rows = pd.read_csv(table)
-            bands, frames = one.log_mel.shape
+            bands, frames = one.features.shape
             assert len(rows) == bands * frames
             np.testing.assert_allclose(rows["time_s"].to_numpy()[::bands], kept["time_s"], atol=1e-6)
             np.testing.assert_allclose(rows["frequency_hz"].to_numpy()[:bands], kept["frequency_hz"], atol=1e-3)

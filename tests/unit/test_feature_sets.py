@@ -256,11 +256,11 @@ def test_the_pitch_of_real_speech_is_that_of_its_speakers(real_speech):
 def test_without_the_extra_a_set_of_opensmile_is_refused_with_the_extra_and_its_licence(monkeypatch):
     monkeypatch.setattr(functionals, "_version", lambda: "")
     for name in OPENSMILE:
-        (problem,) = functionals.problems({"set": name})
+        (problem,) = functionals.missing({"set": name})
         assert f"set: {name} needs the package opensmile" in problem
         assert "pip install 'tfser[opensmile]'" in problem
         assert "no commercial use" in problem
-    assert functionals.problems({"set": "own"}) == []
+    assert functionals.missing({"set": "own"}) == []
 
 
 def test_the_version_of_opensmile_is_in_the_folder_of_its_features(monkeypatch):
@@ -335,14 +335,14 @@ def test_of_a_long_utterance_the_first_30_seconds_are_read(tiny_bundle):
 @pytest.mark.usefixtures("tiny_bundle")
 def test_weights_that_are_not_there_are_named_with_their_place_and_never_downloaded(tmp_path, tiny):
     chosen = {"bundle": "HUBERT_BASE", "layer": 4}
-    assert ssl.problems(chosen | {"layer": 3}) == []
+    assert ssl.problems(chosen | {"layer": 3}) == ssl.missing(chosen) == []
     assert ssl.problems(chosen) == ["layer: 4 is above 3, the last layer of HUBERT_BASE; 0 is the last one too"]
     file = tmp_path / "hub" / "checkpoints" / "tiny_hubert.pth"
     file.write_bytes(b"no weights")
     with pytest.raises(RequestError, match=r"(?s)tiny_hubert.pth is not the file of its weights .* get it anew"):
         ssl.Layer(bundle="HUBERT_BASE")(wave(noise().astype(np.float32)))
     file.unlink()
-    (problem,) = ssl.problems(chosen | {"layer": 0})
+    (problem,) = ssl.missing(chosen)
     assert f"HUBERT_BASE needs its weights, tiny_hubert.pth, and {file} is not there" in problem
     assert "torchaudio.pipelines.HUBERT_BASE.get_model()" in problem
     with pytest.raises(RequestError, match=r"anna/calm0.wav: no features: bundle: HUBERT_BASE needs its weights"):

@@ -14,6 +14,7 @@ import pytest
 from tests.helpers.leaks import FIGURES, check
 from tfser.evaluation.scores import scores
 from tfser.leaks import table as leaks_table
+from tfser.leaks.measured import measure
 from tfser.leaks.plan import ROWS, make
 from tfser.planning import plan
 from tfser.planning.request import Request
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("few_draws")
 
 def files_of(asked, records):
     """What the command writes: leaks.csv, leaks.md, leaks.tex and leaks_trials.csv."""
-    measured = leaks_table.measure(asked, records)
+    measured = measure(asked, records)
     table = leaks_table.table(asked, measured)
     csv_text = formats.to_csv(leaks_table.CSV_COLUMNS, [table])
     return (

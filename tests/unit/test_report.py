@@ -561,6 +561,12 @@ def test_a_transductive_row_is_marked_in_every_table_explained_and_never_bold(tm
     assert "ours§, pooled" in ablations
     assert r"mine, full§ (ours)" in (tmp_path / "comparison.tex").read_text(encoding="utf-8")
     assert "full§" in printed(replace(results, entries=better))
+    summary = read(tmp_path, "summary.csv")
+    assert list(zip(summary.database, summary.model, summary.transductive, strict=True)) == [
+        ("casia", "mine", True),
+        ("emodb", "mine", True),
+        ("emodb", "theirs", False),
+    ]
 
 
 @pytest.mark.parametrize(("settings", "said"), [('{"epochs": 5}', True), ('{"standardisation": "none"}', False)])
@@ -579,3 +585,4 @@ def test_a_row_that_is_not_transductive_is_written_as_before(tmp_path):
     assert from_dict(to_dict(marked)) == marked
     write(sweep(configuration()), tmp_path)
     assert "§" not in (tmp_path / "comparison.md").read_text(encoding="utf-8")
+    assert "transductive" not in read(tmp_path, "summary.csv")

@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="tfser attention",
-        description="Draw an utterance's log-mel spectrogram beside the attention maps of a final trial's model.",
+        description="Draw an utterance's features beside the attention maps of a final trial's model.",
         epilog="Writes a PNG, a CSV and an NPZ per utterance. "
         "Exit codes: 0 done, 2 the request is wrong and nothing was written.",
     )

@@ -1,4 +1,4 @@
-"""Files that show a model's attention beside an utterance's log-mel spectrogram: a picture, and the same as numbers.
+"""Files that show a model's attention beside an utterance's features: a picture, and the same as numbers.
 
 This module knows no model and computes no attention. Equal values give equal bytes in all three files.
 """
@@ -29,7 +29,7 @@ ROW_UP_TO = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Map:
-    """The attention of one part of a model, on the cells of the spectrogram."""
+    """The attention of one part of a model, on the cells of the features."""
 
     name: str
     """Short, for columns: ``f``, ``t`` or ``tf``."""
@@ -44,8 +44,15 @@ class Map:
 class Attention:
     """Everything that the files show of one utterance."""
 
-    log_mel: np.ndarray
-    """float64, shape (bands, frames): natural logarithm of power, not standardised."""
+    features: np.ndarray
+    """float64, shape (bands, frames): what the model reads, such as the natural logarithm of power; not standardised.
+    """
+    features_name: str
+    """Name of the feature set."""
+    column: str
+    """Its name as a column and as an array: one that no other has."""
+    unit: str
+    """Meaning of a value, in words."""
     time_s: np.ndarray
     """float64, shape (frames,): the centre of each frame's window."""
     frequency_hz: np.ndarray
@@ -91,9 +98,9 @@ def _put(content: bytes, file: BinaryIO) -> None:
 
 
 def to_csv(attention: Attention) -> str:
-    """Return a row per cell, frame after frame: ``time_s, frequency_hz, log_mel`` and ``<map>_attention`` per map."""
-    header = ["time_s", "frequency_hz", "log_mel", *(f"{m.name}_attention" for m in attention.maps)]
-    columns = [attention.log_mel, *(m.values for m in attention.maps)]
+    """Return a row per cell, frame after frame: ``time_s, frequency_hz``, the features, ``<map>_attention`` per map."""
+    header = ["time_s", "frequency_hz", attention.column, *(f"{m.name}_attention" for m in attention.maps)]
+    columns = [attention.features, *(m.values for m in attention.maps)]
     rows = (
         [round(float(time), 6), round(float(hz), 3), *(float(values[band, frame]) for values in columns)]
         for frame, time in enumerate(attention.time_s)
@@ -105,11 +112,12 @@ def to_csv(attention: Attention) -> str:
 def to_npz(attention: Attention) -> bytes:
     """Pack the arrays; ``numpy.load(path, allow_pickle=False)`` reads them.
 
-    They are ``log_mel`` and ``<map>_attention`` (bands, frames), ``time_s``, ``frequency_hz``, ``segment_frames``
+    They are the features and ``<map>_attention`` (bands, frames), ``time_s``, ``frequency_hz``, ``segment_frames``
     (segments, length), the layers' own ``weights_<part>``, and ``about``, a JSON text.
     """
     about = {
         "heading": attention.heading,
+        "features": attention.features_name,
         "units": {m.name: m.unit for m in attention.maps},
         "line_hz": attention.line_hz,
     }
@@ -118,10 +126,10 @@ def to_npz(attention: Attention) -> bytes:
         out,
         allow_pickle=False,
         about=np.array(json.dumps(about, sort_keys=True, ensure_ascii=True)),
-        log_mel=attention.log_mel,
         time_s=attention.time_s,
         frequency_hz=attention.frequency_hz,
         segment_frames=attention.taken,
+        **{attention.column: attention.features},
         **{f"{m.name}_attention": m.values for m in attention.maps},
         **{f"weights_{name}": values for name, values in attention.weights.items()},
     )
@@ -129,7 +137,7 @@ def to_npz(attention: Attention) -> bytes:
 
 
 def to_png(attention: Attention) -> bytes:
-    """Draw the picture: grey for energy, viridis for attention; lightness alone tells values apart.
+    """Draw the picture: grey for the features, viridis for attention; lightness alone tells values apart.
 
     It uses matplotlib's own defaults and font, whatever the user's settings, and holds no date and no version.
     """
@@ -159,7 +167,7 @@ def to_png(attention: Attention) -> bytes:
         FigureCanvasAgg(figure)
         figure.text(0.5, 1 - 0.08 / height, "\n".join(lines), ha="center", va="top", fontsize=9, linespacing=1.3)
         shown = [
-            ("log-mel", "log power", attention.log_mel, "Greys"),
+            (attention.features_name.replace("_", "-"), attention.unit, attention.features, "Greys"),
             *((m.title, m.unit, m.values, "viridis") for m in attention.maps),
         ]
         for i, (title, unit, values, colours) in enumerate(shown):

@@ -1,6 +1,6 @@
 """Attention maps of a finished final trial's model for an utterance.
 
-They are shown beside the log-mel spectrogram, as in the figures of the papers.
+They are shown beside the features that the model reads, as beside the log-mel spectrogram in the papers' figures.
 
 A model computes its maps itself; its file in ``tfser/models/`` says what they are.
 
@@ -21,8 +21,9 @@ from tfser.attention import figure
 from tfser.attention.figure import Attention, Map
 from tfser.databases.folders import show
 from tfser.errors import RequestError
+from tfser.features.sets import FEATURE_SETS
 from tfser.final_models.model import FinalModel, Scored
-from tfser.models import AttentionMap
+from tfser.models import AttentionMap, of
 from tfser.training.determinism import settled
 
 SAME = 1e-3
@@ -34,7 +35,7 @@ def attend(model: FinalModel, frames: np.ndarray, taken: np.ndarray) -> Mapping[
 
     Args:
         model: the trial's model.
-        frames: the utterance's frames: float32, shape (frames, n_mels).
+        frames: the utterance's frames: float32, shape (frames, values).
         taken: int64, shape (segments, length): the frames of each segment.
     """
     declared = model.attention
@@ -69,7 +70,7 @@ class Chosen:
     name: str
     """Its id, or its file."""
     frames: np.ndarray
-    """float32, shape (frames, n_mels)."""
+    """float32, shape (frames, values)."""
     about: str
     """Its emotion, and whether the model was trained on its speaker, in words."""
 
@@ -99,9 +100,13 @@ def look(model: FinalModel, chosen: Chosen, segment: int | None) -> Attention:
         raise RequestError(f"trial {model.trial_id}", ["its features are not frequencies, over which a map could lie"])
     picked = slice(None) if segment is None else slice(segment - 1, segment)
     taken = scored.frames[picked]
+    name = of(model.spec).feature_set.name
     shown = np.arange(taken.min(), taken.max() + 1)
     return Attention(
-        log_mel=chosen.frames[shown, : len(frequency_hz)].T.astype(np.float64),  # deltas are further channels
+        features=chosen.frames[shown, : len(frequency_hz)].T.astype(np.float64),  # deltas are further channels
+        features_name=name,
+        column=name if name in FEATURE_SETS else "features",  # a person's own name could be that of another column
+        unit=model.extractor.unit,
         time_s=model.extractor.first_s + shown * model.extractor.hop_s,
         frequency_hz=frequency_hz,
         hop_s=model.extractor.hop_s,

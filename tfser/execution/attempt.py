@@ -18,6 +18,7 @@ import torch
 
 from tfser.errors import MachineError, TrialError, in_a_line
 from tfser.execution.faults import of_the_machine, out_of_memory
+from tfser.execution.forked import end_copy_of
 from tfser.execution.task import Task, committed
 from tfser.execution.this_machine import device_name, versions
 from tfser.models import isolated
@@ -58,6 +59,7 @@ class Attempt:
             circumstances={**(circumstances or {}), **task.machine},
         )
         self._since = time.monotonic()
+        self._process = os.getpid()
 
     def attempt(self, work: Callable[[], Ended | None]) -> Outcome | None:
         """Do a part of the trial's work; return its outcome, or ``None`` where it goes on.
@@ -70,7 +72,7 @@ class Attempt:
         """
         self._since = time.monotonic()
         try:
-            ended = work()
+            ended = self._by_this_process(work)
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and not isolated.asked_to_end(error):
                 raise
@@ -93,6 +95,13 @@ class Attempt:
             self.task.ledger.commit(outcome, weights if kept else None)
         self.after_commit()
         return outcome
+
+    def _by_this_process(self, work: Callable[[], Ended | None]) -> Ended | None:
+        """Do a part of the work; a copy of this process that the model's code forked gets no further than that."""
+        try:
+            return work()
+        finally:
+            end_copy_of(self._process)
 
     def after_commit(self) -> None:
         """Tidy up once the trial has ended."""

@@ -79,6 +79,11 @@ class Extractor(Protocol):
         return None
 
     @property
+    def unit(self) -> str:
+        """What a value is, in a word or two, beside the colours of a figure."""
+        return "value"
+
+    @property
     def words(self) -> str:
         """What it computes, for a person: ``16000 Hz, window 20 ms, ...``."""
         return f"{self.channels} x {self.bands} values per {'utterance' if self.vector else 'row'}"
@@ -100,7 +105,9 @@ class FeatureSet:
     extractor: Callable[[Mapping[str, Value]], Extractor]
     """Settings to an extractor. Settings of other rooms are ignored."""
     problems: Callable[[Mapping[str, Value]], list[str]] = _fits
-    """Every reason why these settings give no features here, in words, such as an extra that is not installed."""
+    """Every reason why these settings give no features, in words."""
+    missing: Callable[[Mapping[str, Value]], list[str]] = _fits
+    """What this machine lacks to extract them, in words, such as an extra. Trials that are finished do not need it."""
 
 
 def loudness_of(extractor: Extractor) -> Loudness | None:

@@ -229,7 +229,7 @@ def of(settings: Mapping[str, Value]) -> Extractor:
     return Functionals() if name == OWN else OpenSmile(set=name, version=_version() or "missing")
 
 
-def problems(settings: Mapping[str, Value]) -> list[str]:
+def missing(settings: Mapping[str, Value]) -> list[str]:
     """Say which extra a set needs, where it is not installed."""
     if settings["set"] == OWN or _version():
         return []
@@ -254,5 +254,5 @@ FUNCTIONALS = FeatureSet(
         )
     },
     extractor=of,
-    problems=problems,
+    missing=missing,
 )

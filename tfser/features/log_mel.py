@@ -130,6 +130,11 @@ class FrontEnd(Extractor):
         return shares
 
     @property
+    def unit(self) -> str:
+        """See ``Extractor``."""
+        return "log power"
+
+    @property
     def words(self) -> str:
         """Say what it computes; what the papers' front end has anyway is left out."""
         return ", ".join(

@@ -85,6 +85,11 @@ class Spectrogram(Extractor):
         return centres
 
     @property
+    def unit(self) -> str:
+        """See ``Extractor``."""
+        return f"{self.magnitudes} magnitude"
+
+    @property
     def words(self) -> str:
         """See ``Extractor``."""
         return (

@@ -159,14 +159,17 @@ def _missing(bundle: str) -> str:
 
 
 def problems(settings: Mapping[str, Value]) -> list[str]:
-    """Return every reason why these settings give no features here, in words."""
+    """Return every reason why these settings give no features, in words."""
     bundle, layer = str(settings["bundle"]), int(settings["layer"])
-    found = []
-    if layer > layers(bundle):
-        found.append(f"layer: {layer} is above {layers(bundle)}, the last layer of {bundle}; 0 is the last one too")
-    if not weights(bundle).is_file():
-        found.append(_missing(bundle))
-    return found
+    if layer <= layers(bundle):
+        return []
+    return [f"layer: {layer} is above {layers(bundle)}, the last layer of {bundle}; 0 is the last one too"]
+
+
+def missing(settings: Mapping[str, Value]) -> list[str]:
+    """Say which file of weights a bundle needs, where it is not there."""
+    bundle = str(settings["bundle"])
+    return [] if weights(bundle).is_file() else [_missing(bundle)]
 
 
 SSL = FeatureSet(
@@ -178,4 +181,5 @@ SSL = FeatureSet(
     },
     extractor=Layer.of,
     problems=problems,
+    missing=missing,
 )

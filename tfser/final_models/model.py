@@ -199,7 +199,7 @@ class FinalModel:
         """Check that utterances get the scores that were recorded for them; not where the others of a speaker count.
 
         Args:
-            utterances: frames by id: float32, shape (frames, n_mels).
+            utterances: frames by id: float32, shape (frames, values).
             recorded: probabilities by id.
 
         Raises:
@@ -237,7 +237,7 @@ class FinalModel:
         """Score one utterance, as a trial does for its record.
 
         Args:
-            frames: float32, shape (frames, n_mels), log-mel.
+            frames: what the model reads: float32, shape (frames, values).
             beside: all utterances of its speaker, itself among them; for a model that is ``per_speaker`` only.
 
         Raises:
@@ -251,10 +251,10 @@ class FinalModel:
         return Scored(probabilities, segments, taken)
 
     def gathered(self, frames: np.ndarray, taken: np.ndarray) -> torch.Tensor:
-        """Return the frames of segments on the model's device: (segments, length, n_mels).
+        """Return the frames of segments on the model's device: (segments, length, values).
 
         Args:
-            frames: float32, shape (frames, n_mels).
+            frames: float32, shape (frames, values).
             taken: int64, shape (segments, length).
 
         Raises:

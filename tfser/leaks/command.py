@@ -17,7 +17,6 @@ from tfser.leaks import table as report
 from tfser.leaks.plan import LEARNING_RATES, ROWS, Leaks, first_setting, left_out, make
 from tfser.leaks.run import run
 from tfser.models import BUILT_IN, MODELS, Network, of
-from tfser.planning import own_models
 from tfser.sweep.command import Start, extent, start
 from tfser.sweep.options import (
     DATABASE_HELP,
@@ -30,7 +29,8 @@ from tfser.sweep.options import (
     read,
 )
 from tfser.sweep.printer import Printer
-from tfser.sweep.request import Sweep, check, is_own
+from tfser.sweep.request import Sweep, own_sources, refuse_lacking
+from tfser.sweep.request import checked as checked_sweep
 from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_whole
 
@@ -100,7 +100,7 @@ def checked(options: LeaksOptions) -> tuple[Sweep, Leaks]:
     asked = ["all"] if options.leak is None else options.leak
     legal = [*ROWS[1:], "all"]
     problems += [unknown("--leak", name, legal) for name in dict.fromkeys(asked) if name not in legal]
-    names_of = [*(m for m in models if m in MODELS), *(own.name for own in own_models.named(filter(is_own, models))[0])]
+    names_of = [*(m for m in models if m in MODELS), *(own.name for own in own_sources(options)[0])]
     if (options.trials or 0) > MOST_DRAWN:
         problems.append(
             f"--trials: {options.trials} is above {MOST_DRAWN}; each setting drawn is trained on every fold"
@@ -109,7 +109,7 @@ def checked(options: LeaksOptions) -> tuple[Sweep, Leaks]:
         problems.append(f"--search-seed: {options.search_seed} is not within 0 to {2**32 - 1}")
     sweep = None
     try:
-        sweep = check(options)
+        sweep = checked_sweep(options)
     except RequestError as error:
         problems += error.problems
         more = error.more
@@ -119,7 +119,9 @@ def checked(options: LeaksOptions) -> tuple[Sweep, Leaks]:
     problems += [f"--leak {name}: {left[name]}" for name in asked if name in left]
     if problems or sweep is None:
         raise RequestError("tfser leaks", problems, more)
-    return replace(sweep, name=LEAKS_PREFIX + sweep.name), make(sweep.plan, names)
+    sweep, leaks = replace(sweep, name=LEAKS_PREFIX + sweep.name), make(sweep.plan, names)
+    refuse_lacking(replace(sweep, plan=leaks.plan))
+    return sweep, leaks
 
 
 def describe(sweep: Sweep, leaks: Leaks) -> list[str]:

@@ -14,6 +14,7 @@ from functools import partial
 
 from tfser.execution.schedule import Key, Schedule
 from tfser.leaks import table as report
+from tfser.leaks.measured import measure
 from tfser.leaks.plan import Leaks
 from tfser.record import Entry
 from tfser.report.tables import formats, terminal
@@ -55,7 +56,7 @@ def run(sweep: Sweep, leaks: Leaks, printer: Printer) -> int:
 
 def _write(sweep: Sweep, leaks: Leaks, schedule: Schedule, entries: Mapping[Key, Entry], started: float) -> Table:
     """Write every file, and return the table."""
-    folder, measured = sweep.out / sweep.name, report.measure(leaks, entries)
+    folder, measured = sweep.out / sweep.name, measure(leaks, entries)
     table = report.table(leaks, measured)
     files = {
         "leaks.csv": formats.to_csv(report.CSV_COLUMNS, [table]),

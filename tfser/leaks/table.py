@@ -1,6 +1,6 @@
 """Table of what leaks are worth: an honest row, and the same setting under protocols that show it the test utterances.
 
-Reduces entries to rows and builds the table; ``formats`` and ``terminal`` write it. No other table accepts a leaking
+Builds the table of what ``measured`` found; ``formats`` and ``terminal`` write it. No other table accepts a leaking
 trial.
 """
 
@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-
-import numpy as np
 
 from tfser.evaluation import metrics, significance, uncertainty
-from tfser.evaluation.uncertainty import FIGURES, Interval
+from tfser.evaluation.uncertainty import FIGURES
+from tfser.leaks.measured import Entries, Measured, confusion
 from tfser.leaks.plan import (
     EPOCH,
     HONEST,
@@ -23,13 +21,12 @@ from tfser.leaks.plan import (
     RANDOM_SPLIT,
     STANDARDISATION,
     TOGETHER,
-    LeakRow,
     Leaks,
 )
 from tfser.models import Network, of
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings import published_settings
-from tfser.record import Entry, Failure, Record
+from tfser.record import Record
 from tfser.report.tables import notes
 from tfser.report.tables.comparison import label
 from tfser.report.tables.formats import csv_text
@@ -47,8 +44,6 @@ from tfser.report.tables.table import (
     known,
 )
 from tfser.trial import Value as Setting
-
-Entries = Mapping[tuple[Configuration, str, int], Entry]
 
 CSV_COLUMNS = (
     *("row", "leaked", "database", "database_state", "protocol", "model", "ablation", "epochs", "settings_tried"),
@@ -86,106 +81,12 @@ TRIAL_COLUMNS = (
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """One row's numbers."""
-
-    row: LeakRow
-    counted: Mapping[tuple[str, int], Record]
-    """(done fold, seed) to the record that counts."""
-    missing: Mapping[str, str]
-    """Every other fold that was asked for, to the reason why it is missing."""
-    failed: int
-    """Failed trials of done folds; another setting was chosen there."""
-    scores: uncertainty.Row | None
-    """Scores over the done folds; ``None`` where there is none."""
-    figures: metrics.OverFolds | None
-    intervals: Mapping[str, Interval] = field(default_factory=dict)
-    """Figure to its interval over held-out speakers; empty where speakers are not held out."""
-
-    @property
-    def done(self) -> tuple[str, ...]:
-        """Folds with every seed done."""
-        return tuple(dict.fromkeys(fold for fold, _ in self.counted))
-
-
-def measure(leaks: Leaks, entries: Entries) -> list[Measured]:
-    """Return every row's numbers, the honest row first."""
-    return [_measured(row, leaks.configuration, entries) for row in leaks.rows]
-
-
-def _measured(row: LeakRow, c: Configuration, entries: Entries) -> Measured:
-    counted: dict[tuple[str, int], Record] = {}
-    missing: dict[str, str] = {}
-    failed = 0
-    for fold in row.folds:
-        of_fold, reasons, not_chosen = {}, [], 0
-        for seed in c.seeds:
-            ended = [entries.get((study.configuration, fold, seed)) for study in row.studies]
-            done = [entry for entry in ended if isinstance(entry, Record)]
-            open_ = sum(entry is None or entry.status == "lost" for entry in ended)
-            if open_ or not done:
-                reasons.append(
-                    f"seed {seed} "
-                    + (f"not finished ({open_} of {len(ended)})" if open_ else f"failed: {_reason(ended)}")
-                )
-                continue
-            # max takes the first on ties.
-            of_fold[fold, seed] = max(done, key=lambda record: metrics.uar(_confusion(record, c)))
-            not_chosen += len(ended) - len(done)
-        if reasons:
-            missing[fold] = "; ".join(reasons)
-        else:
-            counted |= of_fold
-            failed += not_chosen
-    if not counted:
-        return Measured(row=row, counted=counted, missing=missing, failed=failed, scores=None, figures=None)
-    done_folds = list(dict.fromkeys(fold for fold, _ in counted))
-    scores = uncertainty.row(
-        [_fold_scores(fold, seed, record) for (fold, seed), record in counted.items()], len(c.emotions)
-    )
-    return Measured(
-        row=row,
-        counted=counted,
-        missing=missing,
-        failed=failed,
-        scores=scores,
-        figures=metrics.over_folds_and_seeds(
-            [[_confusion(counted[fold, seed], c) for fold in done_folds] for seed in c.seeds]
-        ),
-        intervals=uncertainty.intervals(scores) if row.paired else {},
-    )
-
-
-def _reason(ended: list[Entry | None]) -> str:
-    return next(entry.reason for entry in ended if isinstance(entry, Failure))
-
-
-def _confusion(record: Record, c: Configuration) -> np.ndarray:
-    """Count the record's utterances by true and recognised emotion."""
-    index = {emotion: i for i, emotion in enumerate(c.emotions)}
-    truth = [index[u.truth] for u in record.scores.utterances]
-    return metrics.confusion(truth, [u.predicted for u in record.scores.utterances], len(index))
-
-
-def _fold_scores(fold: str, seed: int, record: Record) -> uncertainty.FoldScores:
-    utterances = record.scores.utterances
-    return uncertainty.FoldScores(
-        fold=fold,
-        seed=seed,
-        utterances=[u.id for u in utterances],
-        speakers=[u.speaker for u in utterances],
-        truth=[record.scores.emotions.index(u.truth) for u in utterances],
-        predicted=[u.predicted for u in utterances],
-    )
-
-
 def table(leaks: Leaks, measured: list[Measured]) -> Table:
     """Make the table.
 
     Args:
         leaks: what was asked for.
-        measured: the rows' numbers, from ``measure``.
+        measured: the rows' numbers, from ``measured.measure``.
     """
     c = leaks.configuration
     return Table(
@@ -429,7 +330,7 @@ def trials_csv(leaks: Leaks, measured: list[Measured], entries: Entries) -> str:
             for (fold, seed), spec in study.final_specs(study.base, study.epochs).items():
                 entry = entries.get((study.configuration, fold, seed))
                 record = entry if isinstance(entry, Record) else None
-                matrix = _confusion(record, leaks.configuration) if record else None
+                matrix = confusion(record, leaks.configuration) if record else None
                 war, uar = (math.nan, math.nan) if matrix is None else (metrics.war(matrix), metrics.uar(matrix))
                 scored = record.epochs if record and record.fitted is None else None
                 settings = json.dumps(spec.settings, sort_keys=True, ensure_ascii=False)

@@ -32,6 +32,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
 NEW = "tfser models new FILE.py writes a file to begin with"
 
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
 _TYPED = re.compile(r"(?P<file>.*\.py)(?::(?P<name>.*))?", re.DOTALL)
 
 
@@ -65,6 +67,8 @@ class Source:
     """The person's file and the modules beside it; empty for an entry point."""
     folder: str = field(default="", repr=False, compare=False)
     """Where the files lie; for tracebacks."""
+    word: str = field(default="", repr=False, compare=False)
+    """What a person typed, folders included; empty for an entry point."""
     package: Package | None = None
     """Of an entry point."""
 
@@ -102,6 +106,20 @@ def _differs(wanted: Package, digest: str, here: Source | None) -> str:
 def is_file(typed: str) -> bool:
     """Return whether a word names a file rather than a model that is known by name."""
     return _TYPED.fullmatch(typed) is not None
+
+
+def gone(typed: str) -> str | None:
+    """Return the sentence about a file of a model that is not there; ``None`` where it is, or no file is named."""
+    match = _TYPED.fullmatch(typed)
+    if match is None or _URI.match(typed) or (path := Path(match["file"]).expanduser()).is_file():
+        return None
+    return f"there is no file {_where(path)}"
+
+
+def whereabouts(typed: str) -> str:
+    """Return a word that names a file with the whole path of that file."""
+    file, colon, name = typed.rpartition(":")
+    return f"{Path(file).expanduser().absolute()}{colon}{name}"
 
 
 def installed() -> dict[str, EntryPoint]:
@@ -143,7 +161,7 @@ def read(typed: str) -> Source:
 
 def _of_file(typed: str, file: str, name: str | None) -> Source:
     """Return the source of a model in a file; see ``read``."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", file):
+    if _URI.match(file):
         raise RequestError(typed, ["a model is never read from a URI; copy its file to this machine, and name that"])
     path = Path(file).expanduser()
     if not path.is_file():
@@ -167,7 +185,7 @@ def _of_file(typed: str, file: str, name: str | None) -> Source:
             why = f"{name} is {_kind(other)}, not a tfser.models.Network or Estimator"
             raise RequestError(typed, [f"{why}; there are {', '.join(there)}" if there else f"{why}; {NEW}"])
         raise RequestError(typed, [unknown(path.name, name, there) if there else f"it holds no model; {NEW}"])
-    source = Source(typed=shown, attribute=attribute, digest=digest, files=files, folder=folder)
+    source = Source(typed=shown, attribute=attribute, digest=digest, files=files, folder=folder, word=typed)
     return _named(typed, source, there[attribute])
 
 
@@ -182,12 +200,15 @@ def _named(typed: str, source: Source, model: Model) -> Source:
     return replace(source, name=name)
 
 
+def _where(path: Path) -> str:
+    return f"{path}" if path.is_absolute() else f"{path} in {Path.cwd()}"
+
+
 def _no_file(path: Path) -> str:
-    where = "" if path.is_absolute() else f" in {Path.cwd()}"
     if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
         seen = "a submitted job sees the files of the head and those of its --working-dir"
-        return f"there is no file {path}{where}; {seen}: ray job submit --working-dir . -- tfser sweep ..."
-    return f"there is no file {path}{where}; {NEW} (tables of finished trials need no file: tfser collect)"
+        return f"there is no file {_where(path)}; {seen}: ray job submit --working-dir . -- tfser sweep ..."
+    return f"there is no file {_where(path)}; {NEW} (tables of finished trials need no file: tfser collect)"
 
 
 def _models(module: ModuleType) -> Mapping[str, Model]:

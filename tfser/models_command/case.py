@@ -15,7 +15,7 @@ from tfser.features.threads import one_thread
 from tfser.models import Model, Network
 from tfser.models.sources import Source
 from tfser.models_command.finding import Told
-from tfser.planning.settings import complete, extractor, feature_problems, settings_of
+from tfser.planning.settings import complete, extractor, feature_problems, missing_here, settings_of
 from tfser.trial import Hyperparameter, Value
 
 DATABASE = "synthetic"
@@ -75,7 +75,7 @@ def material(case: Case) -> tuple[Material, Told]:
     chosen = list({(u.speaker, u.emotion): u for u in database.utterances}.values())
     emotions = tuple(database.info.emotions)
     width = reads.channels * reads.bands
-    if missing := feature_problems(case.model, case.settings):
+    if missing := feature_problems(case.model, case.settings) or missing_here(case.model, case.settings):
         told.append(f"made-up features, because this machine cannot extract these: {'; '.join(missing)}")
         made = np.random.RandomState(0)
         found = [made.standard_normal((1 if reads.vector else 150, width)).astype(np.float32) for _ in chosen]

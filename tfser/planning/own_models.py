@@ -20,7 +20,7 @@ from torch import nn
 from tfser.errors import RequestError, unknown
 from tfser.features.base import FeatureSet
 from tfser.features.sets import FEATURE_SETS
-from tfser.models import Estimator, Model, Network, add
+from tfser.models import Estimator, Model, Network, add, find
 from tfser.models.own_features import own
 from tfser.models.sources import Source, described, read
 from tfser.planning.configuration import OwnModel
@@ -42,17 +42,21 @@ EMOTIONS = 4
 """Emotions with which a model is built to see whether it can be."""
 
 
-def named(typed: Iterable[str]) -> tuple[list[Source], list[RequestError]]:
+def named(
+    typed: Iterable[str], gone: Mapping[str, tuple[Source, Model]] | None = None
+) -> tuple[list[Source], list[RequestError]]:
     """Return the sources of several models, each ready to be used, and why others cannot be.
 
     Args:
         typed: each a file and a name, or the name of an entry point.
+        gone: those whose file is not there, and what is remembered of them; they can be planned with, not trained.
     """
+    gone = gone or {}
     found: list[Source] = []
     refused: list[RequestError] = []
     for word in typed:
         try:
-            source = get(word)
+            source = _remembered(*gone[word]) if word in gone else get(word)
         except RequestError as error:
             refused.append(error)
             continue
@@ -76,6 +80,12 @@ def get(typed: str) -> Source:
     if problems := declaration_problems(model):
         raise RequestError(typed, problems)
     use(source)
+    return source
+
+
+def _remembered(source: Source, model: Model) -> Source:
+    """Let this process plan with a model whose file is gone, and return its source."""
+    _take(source, find(model.name, source.digest) or model)
     return source
 
 
@@ -103,6 +113,12 @@ def use(source: Source) -> Model:
     features = model.features
     if isinstance(features, FeatureSet) and FEATURE_SETS.get(features.name) is not features:
         model = replace(model, features=replace(features, extractor=own(features.extractor, source.digest)))
+    _take(source, model)
+    return model
+
+
+def _take(source: Source, model: Model) -> None:
+    """Make a model known to this process, with what tables say of it."""
     add(model, source.digest)
     defaults: dict[str, Value] = {name: h.default for name, h in settings_of(model).items()}
     if isinstance(model, Network):
@@ -114,7 +130,6 @@ def use(source: Source) -> Model:
         parts=tuple((ablation, tuple(model.parts.get(ablation, {}).items())) for ablation in model.ablations),
         defaults=json.dumps(defaults, sort_keys=True, ensure_ascii=False),
     )
-    return model
 
 
 def declaration_problems(model: Model) -> list[str]:

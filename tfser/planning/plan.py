@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,7 @@ from tfser.planning.request import (
     transductive,
 )
 from tfser.planning.search_space import Space
-from tfser.planning.settings import extractor, feature_problems, hashed
+from tfser.planning.settings import extractor, feature_problems, hashed, missing_here
 from tfser.trial import NUMERICS_VERSION, ProtocolName, Purpose, TrialSpec, Value
 
 
@@ -156,7 +156,7 @@ class Plan:
     configurations: tuple[Configuration, ...]
     studies: tuple[Study, ...]
     features: Mapping[str, tuple[Extractor, ...]] = field(default_factory=dict)
-    """All features that a trial can ask for, by database."""
+    """All features that a trial can ask for, by database; without those that this machine cannot make (``lacking``)."""
 
     @property
     def search_trials(self) -> int:
@@ -193,9 +193,8 @@ def make(
         wanted: dict[Extractor, None] = {}
         for model in request.models:
             space, base = spaces.get(model), base_settings(model, request)
-            read = _feature_settings(MODELS[model].feature_set.hyperparameters, space, base)
-            for settings in read:
-                if not feature_problems(MODELS[model], settings):  # then no trial has them: when: sees to that
+            for settings in _feature_settings(request, model, space):
+                if not missing_here(MODELS[model], settings):
                     wanted[extractor(MODELS[model], settings)] = None
             searched = space if request.trials else None
             for row in _configurations(request, database, digest(database), model, searched):
@@ -207,6 +206,21 @@ def make(
         studies=tuple(studies),
         features=features,
     )
+
+
+def lacking(request: Request, spaces: Mapping[str, Space]) -> list[str]:
+    """Return what this machine lacks to train what a request asks for, in words; finished trials do not need it.
+
+    Args:
+        request: checked with ``problems``.
+        spaces: search spaces by model; empty where --trials is 0.
+    """
+    found = [request.gone[model] for model in request.models if model in request.gone]
+    for model in request.models:
+        if model not in request.gone:
+            for settings in _feature_settings(request, model, spaces.get(model)):
+                found += [f"{model}: {line}" for line in missing_here(MODELS[model], settings)]
+    return list(dict.fromkeys(found))
 
 
 def _configurations(
@@ -272,14 +286,16 @@ def _alone(protocol: ProtocolName, database: Database) -> list[str]:
     return [f"{fold} alone has {emotion}: {why}" for emotion, fold in alone.items()]
 
 
-def _feature_settings(names: Container[str], space: Space | None, base: Mapping[str, Value]) -> list[dict[str, Value]]:
-    """Return every combination of the features' settings that a trial can have; others stay at their base.
+def _feature_settings(request: Request, model: str, space: Space | None) -> list[dict[str, Value]]:
+    """Return every combination of the features' settings that a trial can have; other settings stay at their base.
 
     Args:
-        names: the settings of the features.
+        request: the whole request.
+        model: one of its models.
         space: what is searched, if anything is.
-        base: every setting.
     """
+    declared, base = MODELS[model], base_settings(model, request)
+    names = declared.feature_set.hyperparameters
     combinations: list[dict[str, Any]] = [{**base, **(space.fixed if space else {})}]
     for dimension in space.dimensions if space else ():
         if dimension.name in names:
@@ -287,4 +303,4 @@ def _feature_settings(names: Container[str], space: Space | None, base: Mapping[
             combinations = [
                 {**c, dimension.name: value} for c in combinations for value in (*values, c[dimension.name])
             ]
-    return combinations
+    return [c for c in combinations if not feature_problems(declared, c)]  # no trial has others: when: sees to that

@@ -65,6 +65,11 @@ class Request:
 
     Not in the representation, by which sweeps are named: an edit does not change what was asked for.
     """
+    gone: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Models among them whose file is not there, by name, and the sentence that says so.
+
+    They are known by what they declared when they were trained, and can train nothing more.
+    """
 
 
 def problems(request: Request, spaces: Mapping[str, Space], *, models_known: bool = True) -> list[str]:
@@ -210,7 +215,7 @@ def _setting_problems(model: str, ablation: str, request: Request, space: Space 
         found = [f"{model} {ablation}: {problem}" for problem in wrong(base)]
     else:
         found = refusals(space, base, wrong)
-    if found or model not in request.sources:
+    if found or model not in request.sources or model in request.gone:
         return found
     return [f"{model} {ablation}: {problem}" for problem in build_problems(architecture, ablation, base)]
 

@@ -57,10 +57,13 @@ def extractor(model: Model, settings: Mapping[str, Value]) -> Extractor:
 
 
 def feature_problems(model: Model, settings: Mapping[str, Value]) -> list[str]:
-    """Return every reason why a model gets no features with these settings here, in words."""
+    """Return every reason why a model gets no features with these settings, in words.
+
+    Where this machine lacks something for them (``missing_here``), only the settings are looked at.
+    """
     features, settings = model.feature_set, complete(model, settings)
     try:
-        if found := features.problems(settings):
+        if (found := features.problems(settings)) or features.missing(settings):
             return found
         reads = features.extractor(settings)
         found = check.declared(reads)
@@ -69,6 +72,15 @@ def feature_problems(model: Model, settings: Mapping[str, Value]) -> list[str]:
     except Exception as error:  # a model's own file may bring the features
         found = [in_a_line(error)]
     return [f"features {features.name}: {problem}" for problem in found]
+
+
+def missing_here(model: Model, settings: Mapping[str, Value]) -> list[str]:
+    """Return what this machine lacks to extract a model's features, in words; finished trials do not need it."""
+    features = model.feature_set
+    try:
+        return features.missing(complete(model, settings))
+    except Exception as error:  # a model's own file may bring the features
+        return [f"features {features.name}: {in_a_line(error)}"]
 
 
 def build_settings(model: Model, settings: Mapping[str, Value]) -> dict[str, Value]:

@@ -55,7 +55,8 @@ SUMMARY_COLUMNS = (
 )
 """Columns of summary.csv. ``seeds`` is a number; ``tfser.report.summary`` says which values are means over seeds.
 
-The figures are those of the done folds, empty if there are none.
+The figures are those of the done folds, empty if there are none. Where a row is transductive, a last column
+``transductive`` says of each whether it is, as the mark of the other tables does.
 """
 
 _FOLDS_BEFORE = (*KEY_COLUMNS, "fold", "seed", "war", "uar")
@@ -111,7 +112,7 @@ def write(
     drawn = _pictures(summaries, figures, results.histories) if pictures else {}
 
     contents: dict[str, str | bytes] = {
-        "summary.csv": formats.csv_text(SUMMARY_COLUMNS, map(_summary_row, summaries)),
+        "summary.csv": _summary_csv(summaries),
         "folds.csv": formats.csv_text(
             (*_FOLDS_BEFORE, *(f"recall_{e}" for e in emotions), *_FOLDS_AFTER),
             (_fold_row(final, emotions) for final in finals),
@@ -259,6 +260,16 @@ def _finals(results: Results) -> Iterator[Final]:
                 record = results.entries.get((configuration, fold, seed))
                 if isinstance(record, Record):
                     yield configuration, fold, seed, record
+
+
+def _summary_csv(summaries: Sequence[Summary]) -> str:
+    """Return the content of summary.csv."""
+    rows = [_summary_row(summary) for summary in summaries]
+    marks = [summary.configuration.transductive for summary in summaries]
+    if not any(marks):
+        return formats.csv_text(SUMMARY_COLUMNS, rows)
+    marked = [[*row, mark] for row, mark in zip(rows, marks, strict=True)]
+    return formats.csv_text((*SUMMARY_COLUMNS, "transductive"), marked)
 
 
 def _summary_row(summary: Summary) -> list[Value]:

@@ -62,6 +62,8 @@ def describe(sweep: Sweep) -> list[str]:
 
 def _cost(sweep: Sweep) -> list[str]:
     """Return what a plan costs, in words."""
+    if sweep.lacking:
+        return ["Every trial is finished, so that nothing is trained"]
     unknown = sweep_hours.unknown(sweep.plan)
     said = []
     if len(unknown) < len({c.model for c in sweep.plan.configurations}):
@@ -80,6 +82,9 @@ def _own_models(sweep: Sweep) -> list[str]:
         small = [space for space in spaces.values() if space is not None and not space.declared]
         lines += [f"{MODELS[s.model].title}: the small search of the built-in database: {s}" for s in small]
     for source in sweep.sources:
+        if source.name in sweep.request.gone:
+            lines.append(f"{source.name} is {source.typed}, source {source.digest} (its file is not there)")
+            continue
         beside = ", ".join(path for path, _ in source.files[1:])
         package = f"{source.package.distribution} {source.package.version}" if source.package else ""
         more = f" (with {beside})" if beside else f" (of {package})" if package else ""

@@ -9,6 +9,7 @@ from typing import Any
 
 from tfser.errors import RequestError
 from tfser.storage.places import commit_text, read_text
+from tfser.sweep import remembered
 from tfser.sweep.request import Sweep, memory_place
 
 
@@ -65,3 +66,4 @@ def recall(sweep: Sweep) -> dict[str, Any]:
 def remember(sweep: Sweep, memory: Mapping[str, Any]) -> None:
     """Keep what ``recall`` returned, once nothing can be wrong with the request any more."""
     commit_text(memory_place(sweep), json.dumps(memory, sort_keys=True, indent=1))
+    remembered.keep(sweep.storage, sweep.sources)

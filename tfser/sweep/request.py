@@ -14,17 +14,17 @@ from typing import TypeVar
 from tfser.databases import KNOWN, load
 from tfser.databases.base import Database
 from tfser.errors import RequestError, unknown
-from tfser.execution.on_ray import open_doors
 from tfser.features.store import audio_digests
 from tfser.models import DEFAULT, MODELS, built_in
+from tfser.models import sources as sources_of
 from tfser.models.sources import Source, installed, is_file
 from tfser.planning import own_models, search_space, search_space_file, settings
 from tfser.planning import plan as planning_plan
 from tfser.planning import request as planning_request
-from tfser.storage import default_places, packaged_files
-from tfser.storage.passwords import redacted
-from tfser.storage.places import NAME, RESERVED, Place, commit_text, is_remote, make_folder, remove, slug
-from tfser.sweep.options import LEAKS_PREFIX, Options
+from tfser.storage import packaged_files
+from tfser.storage.places import Place, commit_text, make_folder, remove, slug
+from tfser.sweep import option_checks, remembered
+from tfser.sweep.options import Options
 from tfser.text.typed import clipped
 from tfser.tracking import connection
 from tfser.tracking import uri as tracking_uri
@@ -53,6 +53,8 @@ class Sweep:
     tracking_uri: str
     sources: tuple[Source, ...] = ()
     """Of the models that are not built in."""
+    lacking: tuple[str, ...] = ()
+    """What this machine lacks to train it, in words; finished trials do not need it."""
 
 
 class _Problems(list[str]):
@@ -97,17 +99,56 @@ def check(options: Options) -> Sweep:
     Raises:
         RequestError: every problem.
     """
+    sweep = checked(options)
+    refuse_lacking(sweep)
+    return sweep
+
+
+def refuse_lacking(sweep: Sweep) -> None:
+    """Refuse a sweep that this machine cannot train, unless nothing is left to train.
+
+    Raises:
+        RequestError: what it lacks.
+    """
+    if not sweep.lacking or not (left := remembered.unfinished(sweep.plan, sweep.storage, sweep.name)):
+        return
+    done = sweep.plan.final_trials - left
+    more = f"; {left} of {sweep.plan.final_trials} final trials are still to be trained"
+    still = f"{more}, the finished ones are in the tables of: tfser collect {sweep.name}" if done else ""
+    raise RequestError("tfser sweep", [line + still for line in sweep.lacking])
+
+
+def own_sources(options: Options) -> tuple[list[Source], dict[str, str], list[RequestError]]:
+    """Return the sources of the models that are not built in, those whose file is gone, and why others cannot be.
+
+    A model whose file is gone is known by what the storage remembers of it; the second value holds, by its name, the
+    sentence that says so.
+    """
+    words = [word for word in dict.fromkeys(options.model or ()) if is_own(word)]
+    _, storage = option_checks.places(options)
+    lost = remembered.recalled(storage, words)
+    sources, refused = own_models.named(words, lost)
+    gone = {source.name: f"{word}: {sources_of.gone(word)}; put it back" for word, (source, _) in lost.items()}
+    return sources, gone, refused
+
+
+def checked(options: Options) -> Sweep:
+    """Return the sweep that a command line asks for, whether or not this machine can train it.
+
+    Raises:
+        RequestError: every other problem.
+    """
     options = _filled_in(options)
     problems = _Problems()
-    sources, refused = own_models.named(filter(is_own, dict.fromkeys(options.model or ())))
+    sources, gone, refused = own_sources(options)
     for error in refused:
         problems.take(error)
-    request = _request(options, sources, problems)
+    request = replace(_request(options, sources, problems), gone=gone)
     spaces = {} if refused else _spaces(options, request, problems)
-    problems.extend(planning_request.problems(request, spaces, models_known=not refused))
-    problems.extend(_running_problems(options))
-    problems.extend(_place_problems(options))
-    problems.extend(_name_problems(options.name))
+    wrong = planning_request.problems(request, spaces, models_known=not refused)
+    lacking = [] if problems or wrong else planning_plan.lacking(request, spaces)
+    problems.extend(wrong)
+    problems.extend(option_checks.problems(options))
     databases, audio = _databases(options, problems)
     digests = {name: database.digest(audio[name]) for name, database in databases.items()}
     if options.protocol in PROTOCOLS:  # else the folds of another protocol would be named
@@ -120,8 +161,8 @@ def check(options: Options) -> Sweep:
         except RequestError as error:
             problems.take(error, named=False)
     if problems or plan is None:
-        raise RequestError("tfser sweep", problems, problems.more)
-    out, storage = _places(options)
+        raise RequestError("tfser sweep", [*problems, *lacking], problems.more)
+    out, storage = option_checks.places(options)
     uri = tracking_uri.given(options.tracking_uri, []) if options.mlflow else None
     return Sweep(
         name=_default_name(options, request, digests) if options.name is None else options.name,
@@ -135,6 +176,7 @@ def check(options: Options) -> Sweep:
         storage=storage,
         tracking_uri=uri or connection.default_uri(Path(str(storage))),
         sources=tuple(sources),
+        lacking=tuple(lacking),
     )
 
 
@@ -196,38 +238,6 @@ def _fixed(texts: Sequence[str], problems: list[str]) -> dict[str, str]:
             problems.append(f"--set: {key} is given twice, {both}; leave one of the two out")
         fixed[key] = value
     return fixed
-
-
-def _running_problems(options: Options) -> list[str]:
-    """Return what is wrong with the options that say how trials run."""
-    cpus, gpus, limit = options.trial_cpus, options.trial_gpus, options.trial_timeout
-    wrong = {
-        f"--trial-cpus: {cpus} is not above 0": cpus is not None and not 0 < cpus < 1e6,
-        f"--together: {options.together} is below 1 (1 trains each trial alone)": options.together < 1,
-        "--captured: it is for trials that are trained alone; leave out --together, or --captured": (
-            options.together > 1 and options.captured
-        ),
-        f"--checkpoint: {options.checkpoint} is not above 0": not options.checkpoint > 0,
-        f"--trial-timeout: {limit} is not above 0 (leave it out for no limit)": limit is not None
-        and not 0 < limit < 1e9,
-        f"--trial-gpus: {gpus} is below 0 (0 trains on CPUs)": gpus is not None and not 0 <= gpus < 1e6,
-    }
-    return [problem for problem, holds in wrong.items() if holds]
-
-
-def _name_problems(name: str | None) -> list[str]:
-    """Return what is wrong with the name of the sweep, which becomes a folder."""
-    if name is None:
-        return []
-    if not NAME.fullmatch(name):
-        legal = "use a-z, 0-9, '.', '_', '+' and '-', beginning with a letter or digit"
-        return [f"--name: {name!r} becomes a folder; {legal}"]
-    if RESERVED.fullmatch(name):
-        return [f"--name: {name!r} becomes a folder, and Windows has none of that name; choose another"]
-    if name.startswith(LEAKS_PREFIX):
-        theirs = "those of tfser leaks, which puts that before what it is given"
-        return [f"--name: names that begin with {LEAKS_PREFIX} are {theirs}"]
-    return []
 
 
 def _databases(options: Options, problems: _Problems) -> tuple[dict[str, Database], dict[str, Mapping[str, str]]]:
@@ -293,27 +303,6 @@ def _settings_by_model(own: Iterable[str] = ()) -> dict[str, dict[str, Hyperpara
         own: models of the request that are not built in.
     """
     return {model: settings.hyperparameters(model) for model in (*built_in(), *own)}
-
-
-def _places(options: Options) -> tuple[Place, Place]:
-    """Return where the tables go, and where everything else is kept."""
-    out = default_places.default_out() if options.out is None else options.out
-    return out, out / ".tfser" if options.storage is None else options.storage
-
-
-def _place_problems(options: Options) -> list[str]:
-    """Return what is wrong with the places and servers that were named."""
-    found: list[str] = []
-    uri = tracking_uri.given(options.tracking_uri, found) if options.mlflow else None
-    if options.address and not options.in_process and (wrong := open_doors.no_driver_at(options.address)):
-        found.append(wrong)
-    if options.optuna_storage and (wrong := tracking_uri.no_database(options.optuna_storage)):
-        found.append(redacted(f"--optuna-storage: {wrong}"))
-    _, storage = _places(options)
-    if options.mlflow and not uri and is_remote(storage):
-        what_to_do = "name an MLflow server, or sqlite:////a/local/file.db"
-        found.append(f"--tracking-uri: an SQLite database cannot lie in {storage}; {what_to_do}")
-    return found
 
 
 def _typed(request: planning_request.Request, model: str, known: Mapping[str, Hyperparameter]) -> dict[str, Value]:

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 
-from tfser.errors import counted
+from tfser.errors import RequestError, counted
 from tfser.execution import trial_work
 from tfser.execution.in_process import InProcessRunner
 from tfser.execution.run_trial import Task
@@ -87,7 +87,13 @@ class Trainer:
         return entry
 
     def _train(self) -> None:
-        """Train until the schedule is finished."""
+        """Train until the schedule is finished.
+
+        Raises:
+            RequestError: this machine lacks something for that; nothing was trained.
+        """
+        if self._sweep.lacking:
+            raise RequestError("tfser sweep", list(self._sweep.lacking))
         schedule, studies = self.schedule, self._sweep.plan.studies
         runner = self._runner()
         runner.usage = self.usage

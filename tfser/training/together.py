@@ -273,7 +273,7 @@ class _Together:
     ) -> None:
         self._courses = list(courses)
         members = [course.training for course in courses]
-        self._device, self._gathered = members[0].device, members[0]._gathered
+        self._device, self._frames = members[0].device, members[0]._frames
         self._model = StackedModel([member.model for member in members], as_member)
         self._forward = Forward(self._model, self._device, precision_of(members[0].settings))
         self._channels = members[0].scorer.channels
@@ -297,7 +297,7 @@ class _Together:
             numbers: numbers of each member's training segments, shape (M, B).
         """
         rows = numbers + self._first_row
-        frames = self._gathered(self._segments[rows.flatten()])
+        frames = self._frames[self._segments[rows.flatten()]]
         if self._own is not None:
             offset, scale, row = self._own
             chosen = row[rows.flatten()]

@@ -156,9 +156,8 @@ class Training:
         """The statistics of each utterance, where it is standardised with others than the training's."""
         self.mean: np.ndarray = np.zeros(values) if self.own else made.mean[0]
         self.std: np.ndarray = np.ones(values) if self.own else made.std[0]
-        self._frames = as_tensor(data.frames)
-        if device.type != "cpu":
-            self._frames = self._frames.to(device)
+        self._frames = as_tensor(data.frames).to(device)
+        """The database's features on ``device``, shape (frames, values)."""
         with settled(device):
             seed_all(derived_seed(seed, "initialisation"))
             self.scorer = Scorer(build(), self.mean, self.std, device, int(settings.get("input_channels", 1)))
@@ -186,10 +185,6 @@ class Training:
         present = (counts > 0).sum()
         return torch.where(counts > 0, len(labels) / (present * counts.clamp(min=1)), 0.0).to(self.device)
 
-    def _gathered(self, frames: Tensor) -> Tensor:
-        """Gather frames: (segments, length) frame numbers to (segments, length, values)."""
-        return self._frames[frames]
-
     def _batch(self, frames: Tensor, utterances: Tensor | None = None) -> Tensor:
         """Gather and standardise segments: (segments, length) frame numbers to (segments, channels, bands, length).
 
@@ -198,7 +193,7 @@ class Training:
             utterances: the number of each segment's utterance, among those to train on and then those to score; needed
                 where each is standardised with statistics of its own.
         """
-        x = self._gathered(frames)
+        x = self._frames[frames]
         if self.own is not None:
             assert utterances is not None
             x = self.own.applied(x, utterances)
@@ -296,7 +291,7 @@ class Training:
         """
 
         def gathered(frames: Tensor, utterances: Tensor) -> Tensor:
-            x = self._gathered(frames)
+            x = self._frames[frames]
             return x if self.own is None else self.own.applied(x, first + utterances)
 
         segments = self.scorer.segments(gathered(*each) for each in of.passes(at_once))

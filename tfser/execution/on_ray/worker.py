@@ -15,7 +15,7 @@ from typing import Any
 
 from tfser import __version__
 from tfser.errors import TfserError
-from tfser.execution import run_trial, time_limit
+from tfser.execution import forked, run_trial, time_limit
 from tfser.models.sources import OtherSourceError, Source, described
 from tfser.planning import own_models
 from tfser.storage import temporary
@@ -37,6 +37,7 @@ def trial_actor(sources: Sequence[Source] = ()) -> type:
 
     class Trials(tune.Trainable):  # type: ignore[misc]  # Ray is not typed
         def setup(self, config: dict[str, Any]) -> None:
+            forked.end_by_sigterm()
             with contextlib.suppress(OSError):
                 temporary.clear()  # of workers that were killed on this machine
             self.refusal = _unusable(sources)
