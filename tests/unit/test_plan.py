@@ -6,7 +6,7 @@ from tests.helpers.studies import known
 from tests.helpers.tiny import SET_SMALL
 from tfser.databases import load
 from tfser.errors import RequestError
-from tfser.models import DEFAULT
+from tfser.models import DEFAULT, MODELS
 from tfser.planning import plan, search_space_file
 from tfser.planning.request import Request, problems
 from tfser.storage import packaged_files
@@ -199,7 +199,7 @@ def test_study_names_differ_wherever_what_is_chosen_could(tiny):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"models": ("crnn",)}, "--model: no 'crnn'; there are atfnn, time_frequency_transformer"),
+        ({"models": ("xyz",)}, f"--model: no 'xyz'; there are {', '.join(sorted(MODELS))}"),
         (
             {"ablations": ("T+G",)},
             "--ablation: no 'T+G'; there are AFNN, ATFNN, ATNN, F+TF, T+F, T+F+TF, T+TF, TFNN, all",
@@ -219,12 +219,12 @@ def test_what_cannot_be_meant_is_refused_with_what_is_legal(options, message):
 
 
 def test_all_problems_are_told_at_once(tmp_path):
-    words = ["synthetic", "--out", str(tmp_path), "--model", "crnn", "--seeds", "0", "--trials", "-1"]
+    words = ["synthetic", "--out", str(tmp_path), "--model", "xyz", "--seeds", "0", "--trials", "-1"]
     listed = ["--protocol", "sessions", "--fold", "Ses01", "--selection", "guess", "--sampler", "grid"]
     with pytest.raises(RequestError) as refused:
         check(parse([*words, *listed]))
     assert sorted(refused.value.problems) == [
-        "--model: no 'crnn'; there are atfnn, time_frequency_transformer",
+        f"--model: no 'xyz'; there are {', '.join(sorted(MODELS))}",
         "--protocol: no 'sessions'; there are session, speaker (did you mean 'session'?)",
         "--sampler: no 'grid'; there are random, tpe",
         "--seeds: 0 is below 1",

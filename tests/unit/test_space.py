@@ -86,7 +86,7 @@ search:
     [
         ("", "it has to be a mapping"),
         ("- a\n", "it has to be a mapping"),
-        ("model: crnn\nsearch: {}\n", "no 'crnn'; there are atfnn, time_frequency_transformer"),
+        ("model: xyz\nsearch: {}\n", f"no 'xyz'; there are {', '.join(sorted(KNOWN))}"),
         (HEAD + "search: {}\n", "nothing is searched"),
         (HEAD + "search:\n  channels: {choice: [1]}\n  channels: {choice: [2]}\n", "stands twice"),
         (HEAD + "search: [channels\n", "expected"),
@@ -148,7 +148,7 @@ search:
             "to lists of values",
         ),
         (HEAD + "search:\n  channels: {choice: [8, 8]}\n", "a choice stands twice in [8, 8]"),
-        (f"model: {'x' * 100000}\n", "there are atfnn, time_frequency_transformer"),
+        (f"model: {'x' * 100000}\n", f"there are {', '.join(sorted(KNOWN))}"),
         (HEAD + "# " + "x" * (256 << 10), "it is larger than 256 KiB"),
         ("{a: " * 3000, "line 1: it is nested more than 50 levels deep"),
         (HEAD + "search: &a {n_mels: *a}\n", "it holds itself"),
