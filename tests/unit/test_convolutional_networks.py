@@ -11,10 +11,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.helpers import networks
-from tests.helpers.networks import built, noise, settings_of, trained, uar
+from tests.helpers import small_trainings
+from tests.helpers.small_trainings import built, noise, overfitted, parameters, settings_of, synthetic_uar
 from tests.helpers.tiny_hubert import tiny_hubert
-from tfser.evaluation import metrics
 from tfser.models import MODELS, Network
 from tfser.models.alexnet import AlexNetConvolutions, ResponseNormalisation, positions, smallest, widths
 from tfser.models.fcn_attention import FullyConvolutionalNetwork, nearest
@@ -56,11 +55,9 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------ sizes
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters"), [("fcn_attention", 3_791_044), ("ssl_head", 197_892), ("dtpm", 301_588)]
-)
-def test_the_published_form_has_its_number_of_parameters(name: str, parameters: int) -> None:
-    assert sum(p.numel() for p in built(name).parameters()) == parameters
+@pytest.mark.parametrize(("name", "count"), [("fcn_attention", 3_791_044), ("ssl_head", 197_892), ("dtpm", 301_588)])
+def test_the_published_form_has_its_number_of_parameters(name: str, count: int) -> None:
+    assert parameters(name, "full") == count
 
 
 def test_the_convolutions_of_alexnet_keep_their_proportions_at_any_width() -> None:
@@ -85,19 +82,19 @@ def test_positions_are_what_the_convolutions_leave_and_one_cell_less_than_the_sm
 
 
 def test_three_seconds_of_200_bands_become_5_by_8_positions_of_256_values() -> None:
-    network = built("fcn_attention")
+    network = built("fcn_attention", "full")
     assert isinstance(network, FullyConvolutionalNetwork)
     with torch.inference_mode():
-        assert network.annotations(noise("fcn_attention", 1)).shape == (1, 5, 8, 256)
-    assert settings_of("fcn_attention")["input_bands"] == 200
-    assert settings_of("dtpm")["input_channels"] == 3
+        assert network.annotations(noise("fcn_attention", "full", 1)).shape == (1, 5, 8, 256)
+    assert settings_of("fcn_attention", "full")["input_bands"] == 200
+    assert settings_of("dtpm", "full")["input_channels"] == 3
 
 
 @pytest.mark.parametrize("name", ["fcn_attention", "stc_attention", "ssl_head"])
 def test_a_network_of_any_length_takes_other_lengths_and_scores_whole_utterances(name: str) -> None:
-    network = built(name, **SMALL[name]).eval()
+    network = built(name, "full", **SMALL[name]).eval()
     for frames in (SMALL[name]["segment_frames"], 93, 151):
-        assert network(noise(name, 2, int(frames), **SMALL[name])).shape == (2, 4)
+        assert network(noise(name, "full", 2, **{**SMALL[name], "segment_frames": frames})).shape == (2, 4)
     model = MODELS[name]
     assert isinstance(model, Network)
     assert model.any_length
@@ -136,9 +133,9 @@ def test_the_convolutions_are_those_of_alexnet(normalisation: str) -> None:
 
 
 def test_attention_over_positions_is_the_softmax_of_a_third_of_their_scores() -> None:
-    network = unsettled(built("fcn_attention", **SMALL["fcn_attention"]))
+    network = unsettled(built("fcn_attention", "full", **SMALL["fcn_attention"]))
     assert isinstance(network, FullyConvolutionalNetwork)
-    w, x = state(network), noise("fcn_attention", 3, 120).double()
+    w, x = state(network), noise("fcn_attention", "full", 3, segment_frames=120).double()
     with torch.inference_mode():
         a = network.annotations(x).numpy().reshape(3, -1, 16)
         found = network(x).numpy()
@@ -153,8 +150,8 @@ def test_attention_over_positions_is_the_softmax_of_a_third_of_their_scores() ->
 
 
 def test_without_attention_or_with_scale_zero_the_positions_are_averaged() -> None:
-    x = noise("fcn_attention", 2, **SMALL["fcn_attention"]).double()
-    with_scores = unsettled(built("fcn_attention", **SMALL["fcn_attention"], attention_scale=0.0))
+    x = noise("fcn_attention", "full", 2, **SMALL["fcn_attention"]).double()
+    with_scores = unsettled(built("fcn_attention", "full", **SMALL["fcn_attention"], attention_scale=0.0))
     without = built("fcn_attention", "no-attention", **SMALL["fcn_attention"]).double().eval()
     without.load_state_dict({k: v for k, v in with_scores.state_dict().items() if not k.startswith("attention")})
     with torch.inference_mode():
@@ -187,7 +184,7 @@ def gated(h: np.ndarray, w: dict[str, np.ndarray], at: str, kernel: int) -> np.n
 def test_spectro_temporal_channel_attention_is_a_product_of_three_gates_after_each_block(ablation: str) -> None:
     changes = {**SMALL["stc_attention"], "gate_kernel": 3}
     network = unsettled(built("stc_attention", ablation, **changes))
-    w, x = state(network), noise("stc_attention", 2, **changes).double()
+    w, x = state(network), noise("stc_attention", ablation, 2, **changes).double()
     with torch.inference_mode():
         found = network(x).numpy()
     step = 2 if ablation == "full" else 1
@@ -211,8 +208,8 @@ def test_spectro_temporal_channel_attention_is_a_product_of_three_gates_after_ea
 
 
 def test_the_head_is_the_mean_over_frames_of_a_rectified_linear_layer() -> None:
-    network = unsettled(built("ssl_head", **SMALL["ssl_head"]))
-    w, x = state(network), noise("ssl_head", 2, 17).double()
+    network = unsettled(built("ssl_head", "full", **SMALL["ssl_head"]))
+    w, x = state(network), noise("ssl_head", "full", 2, segment_frames=17).double()
     h = np.maximum(x[:, 0].numpy().transpose(0, 2, 1) @ w["hidden.weight"].T + w["hidden.bias"], 0)
     wanted = h.mean(axis=1) @ w["classifier.weight"].T + w["classifier.bias"]
     np.testing.assert_allclose(network(x).detach().numpy(), wanted, rtol=1e-9)
@@ -221,7 +218,7 @@ def test_the_head_is_the_mean_over_frames_of_a_rectified_linear_layer() -> None:
 @pytest.mark.parametrize(("name", "ablation"), EVERY)
 def test_several_networks_at_once_have_the_logits_of_each_alone(name: str, ablation: str) -> None:
     alone = [built(name, ablation, seed=seed, **SMALL[name]).double().train() for seed in range(3)]
-    x = noise(name, 6, **SMALL[name]).double()
+    x = noise(name, ablation, 6, **SMALL[name]).double()
     expected = torch.cat([network(part) for network, part in zip(alone, x.split(2), strict=True)])
     stacked = StackedModel([built(name, ablation, seed=s, **SMALL[name]).double() for s in range(3)]).double()
     torch.testing.assert_close(stacked(x), expected)
@@ -231,7 +228,7 @@ def test_several_networks_at_once_have_the_logits_of_each_alone(name: str, ablat
 
 
 def test_the_pyramid_is_the_rule_of_its_segments_and_can_be_put_on_another_network_or_taken_away() -> None:
-    settings = settings_of("dtpm")
+    settings = settings_of("dtpm", "full")
     rule = UtteranceRule.of(settings)
     assert (rule.name, rule.p, rule.c) == ("pyramid", 2.0, 1.0)
     assert (settings["segment_frames"], settings["segment_hop"]) == (64, 30)
@@ -264,12 +261,12 @@ def test_the_map_of_the_fully_convolutional_network_is_its_weights_times_their_n
     model, changes = MODELS["fcn_attention"], SMALL["fcn_attention"]
     assert isinstance(model, Network)
     assert model.attention is not None
-    network = built("fcn_attention", **changes).eval()
-    x = noise("fcn_attention", 2, 150)
+    network = built("fcn_attention", "full", **changes).eval()
+    x = noise("fcn_attention", "full", 2, segment_frames=150)
     with torch.inference_mode():
-        (found,) = model.attention.maps(network, x, settings_of("fcn_attention", **changes)).values()
+        (found,) = model.attention.maps(network, x, settings_of("fcn_attention", "full", **changes)).values()
         without = built("fcn_attention", "no-attention", **changes).eval()
-        assert model.attention.maps(without, x, settings_of("fcn_attention")) == {}
+        assert model.attention.maps(without, x, settings_of("fcn_attention", "no-attention")) == {}
     assert found.cells.shape == (2, 200, 150)
     np.testing.assert_allclose(found.weights.sum(axis=(1, 2)), 1, rtol=1e-6)
     assert found.cells[1, 33, 65] == pytest.approx(found.weights[1, 0, 1] * found.weights[1].size)
@@ -279,13 +276,13 @@ def test_the_maps_of_spectro_temporal_channel_attention_are_the_gates_of_the_las
     model, changes = MODELS["stc_attention"], SMALL["stc_attention"]
     assert isinstance(model, Network)
     assert model.attention is not None
-    network, x = built("stc_attention", **changes).eval(), noise("stc_attention", 2, 37)
+    network, x = built("stc_attention", "full", **changes).eval(), noise("stc_attention", "full", 2, segment_frames=37)
     seen: list[torch.Tensor] = []
     network.get_submodule("blocks.7.frequency_gate").register_forward_hook(lambda *a: seen.append(a[2]))
     with torch.inference_mode():
-        found = model.attention.maps(network, x, settings_of("stc_attention", **changes))
+        found = model.attention.maps(network, x, settings_of("stc_attention", "full", **changes))
         without = built("stc_attention", "no-attention", **changes).eval()
-        assert model.attention.maps(without, x, settings_of("stc_attention")) == {}
+        assert model.attention.maps(without, x, settings_of("stc_attention", "no-attention")) == {}
     assert {name: (m.short, m.cells.shape) for name, m in found.items()} == {
         "frequency_gate": ("f", (2, 80, 37)),
         "time_gate": ("t", (2, 80, 37)),
@@ -337,13 +334,13 @@ LEARNS = {
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "epochs"), [("fcn_attention", 30), ("dtpm", 20), ("stc_attention", 40)])
 def test_eight_utterances_are_learnt_by_heart(name: str, epochs: int) -> None:
-    assert uar(trained(name, epochs, eight=True, **LEARNS[name])) == 1.0
+    assert overfitted(name, "full", epochs, **LEARNS[name]) == 1.0
 
 
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "epochs"), [("fcn_attention", 6), ("dtpm", 4), ("stc_attention", 8)])
 def test_the_emotions_of_a_new_speaker_of_the_built_in_database_are_told(name: str, epochs: int) -> None:
-    assert uar(trained(name, epochs, **LEARNS[name])) > 0.6  # four emotions: chance is 0.25
+    assert synthetic_uar(name, "full", epochs, **LEARNS[name]) > 0.6  # four emotions: chance is 0.25
 
 
 @pytest.mark.full
@@ -353,8 +350,7 @@ def test_the_head_learns_from_the_frames_of_a_tiny_network_with_random_weights(
     for _ in tiny_hubert(tmp_path, monkeypatch):
         changes = {"bundle": "HUBERT_BASE", "segment_frames": 20, "batch_size": 8, "learning_rate": 0.01}
         changes["standardisation"] = "training"
-        eight = trained("ssl_head", 60, eight=True, **changes)
-        assert eight.model.get_parameter("hidden.weight").shape == (256, 12)
-        assert metrics.uar(eight.score().confusion) == 1.0
-        assert uar(trained("ssl_head", 8, **changes)) > 0.4
-    networks._features.cache_clear()
+        assert built("ssl_head", "full", **changes).get_parameter("hidden.weight").shape == (256, 12)
+        assert overfitted("ssl_head", "full", 60, **changes) == 1.0
+        assert synthetic_uar("ssl_head", "full", 20, **changes) > 0.4  # the features know no emotion
+    small_trainings._synthetic.cache_clear()

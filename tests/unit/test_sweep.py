@@ -261,7 +261,7 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
 @pytest.mark.parametrize(
     ("more", "messages"),
     [
-        (["--model", "crnn"], ["--model: no 'crnn'; there are atfnn, time_frequency_transformer"]),
+        (["--model", "xyz"], [f"--model: no 'xyz'; there are {', '.join(sorted(MODELS))}"]),
         (["--ablation", "T-F"], ["--ablation: no 'T-F'"]),
         (["--fold", "emil"], ["--fold: no 'emil'; there are anna, bert, carl, dora"]),
         (["--set", "chanels=3"], ["--set: no 'chanels'", "did you mean 'channels'?"]),
