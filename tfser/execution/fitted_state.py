@@ -1,17 +1,20 @@
 """The fitted state of an estimator as bytes, without pickle: written by skops, read only where every type is known.
 
-skops itself trusts the estimators and functions of scikit-learn, NumPy and SciPy that it knows. Classes of
-scikit-learn and NumPy are trusted here too. State that holds anything else is not kept, and such an estimator is fitted
-again where it is needed.
+skops itself trusts the estimators and functions of scikit-learn, NumPy and SciPy that it knows. Trusted here too are
+classes of scikit-learn and NumPy, and those that the file of a built-in model defines. State that holds anything else
+is not kept, and such an estimator is fitted again where it is needed. Of a search over settings (``GridSearchCV``) the
+estimator that it chose is kept.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import sys
 import zipfile
 from typing import Any
 
+from tfser import models
 from tfser.errors import TfserError, in_a_line
 
 _TRUSTED = ("sklearn", "numpy")
@@ -23,7 +26,7 @@ class StateError(TfserError):
 
 
 def dump(model: Any) -> bytes:
-    """Return the state of a fitted estimator.
+    """Return the state of a fitted estimator, or of the one that a search chose, which scores alike.
 
     Raises:
         StateError: it holds what cannot be written.
@@ -31,14 +34,14 @@ def dump(model: Any) -> bytes:
     from skops.io import dumps
 
     try:
-        content: bytes = dumps(model, compression=zipfile.ZIP_DEFLATED)
+        content: bytes = dumps(_chosen(model), compression=zipfile.ZIP_DEFLATED)
     except Exception as error:  # skops passes on whatever the parts of a model raise
         raise StateError(f"skops cannot write it ({in_a_line(error, 200)})") from None
     return content
 
 
 def load(content: bytes) -> Any:
-    """Read what ``dump`` returned. Nothing is imported but scikit-learn, NumPy and what skops trusts itself.
+    """Read what ``dump`` returned. Nothing is imported for it but scikit-learn, NumPy and what skops trusts itself.
 
     Raises:
         StateError: it holds other types, or is damaged.
@@ -48,7 +51,8 @@ def load(content: bytes) -> Any:
     try:
         named = get_untrusted_types(data=content)
         if foreign := [name for name in named if not _is_trusted(name)]:
-            raise StateError(f"it holds types that are neither scikit-learn's nor NumPy's: {', '.join(foreign)}")
+            named_so = "scikit-learn's, NumPy's or a built-in model's"
+            raise StateError(f"it holds types that are not {named_so}: {', '.join(foreign)}")
         return loads(content, trusted=named)
     except StateError:
         raise
@@ -61,13 +65,31 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def _chosen(model: Any) -> Any:
+    """Return the estimator that a search chose, also in a Pipeline; any other as it is."""
+    from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+    from sklearn.pipeline import Pipeline
+
+    if isinstance(model, GridSearchCV | RandomizedSearchCV):
+        return _chosen(model.best_estimator_) if hasattr(model, "best_estimator_") else model
+    if isinstance(model, Pipeline):
+        steps = [(name, _chosen(step)) for name, step in model.steps]
+        if any(step is not before for (_, step), (_, before) in zip(steps, model.steps, strict=True)):
+            return Pipeline(steps)
+    return model
+
+
 def _is_trusted(name: str) -> bool:
-    """Return whether a dotted name is that of a class of ``_TRUSTED``; a function could do anything when it is called.
+    """Return whether a dotted name is that of a class of ``_TRUSTED`` or of a built-in model's file.
+
+    A function could do anything when it is called.
 
     Args:
         name: as skops writes it, ``sklearn.gaussian_process.kernels.RBF``.
     """
     parts = name.split(".")
+    if parts[0] == "tfser":
+        return _is_built_in(*name.rpartition(".")[::2])
     if parts[0] not in _TRUSTED:
         return False
     for end in range(len(parts) - 1, 0, -1):
@@ -79,3 +101,17 @@ def _is_trusted(name: str) -> bool:
             found = getattr(found, part, None)
         return isinstance(found, type)
     return False
+
+
+def _is_built_in(module: str, name: str) -> bool:
+    """Return whether a module is the file of a built-in estimator, read already, and defines a class of that name."""
+    file = sys.modules.get(module)
+    model = getattr(file, "MODEL", None)
+    found = getattr(file, name, None)
+    return (
+        module.startswith("tfser.models.")
+        and isinstance(model, models.Estimator)
+        and any(model is each for each in models.BUILT_IN)
+        and isinstance(found, type)
+        and found.__module__ == module
+    )

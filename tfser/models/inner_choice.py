@@ -6,8 +6,9 @@ nothing of a trial's test utterances: ``fit`` never gets them.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -16,6 +17,40 @@ if TYPE_CHECKING:
 
 FOLDS = 5
 """Ours: most inner folds. Up to as many training speakers, each is held out alone."""
+
+
+class Fittable:
+    """What scikit-learn asks of an estimator, for classes of files that have to be read without scikit-learn.
+
+    The arguments of a subclass's ``__init__`` are its parameters, and attributes of the same names hold them.
+    """
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Set parameters by name.
+
+        Raises:
+            ValueError: it has none of that name.
+        """
+        for name, value in parameters.items():
+            if name not in self.get_params():
+                raise ValueError(f"{type(self).__name__} has no parameter {name}")
+            setattr(self, name, value)
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, Tags, TargetTags, TransformerTags
+
+        transforms = hasattr(self, "transform")
+        return Tags(
+            estimator_type=None if transforms else "classifier",
+            target_tags=TargetTags(required=not transforms),
+            transformer_tags=TransformerTags() if transforms else None,
+            classifier_tags=None if transforms else ClassifierTags(),
+        )
 
 
 class SpeakerFolds:
@@ -38,6 +73,19 @@ class SpeakerFolds:
         """Return the number of folds."""
         return min(FOLDS, len(set(groups)))
 
+    def get_metadata_routing(self) -> Any:
+        """Return that of ``GroupKFold``, by which whoever calls ``fit`` sees that it needs ``groups``."""
+        from sklearn.model_selection import GroupKFold
+
+        return GroupKFold().get_metadata_routing()
+
+
+def uar(estimator: Any, X: Any, y: Any) -> float:
+    """Return the mean recall of a fitted estimator over the emotions that occur in ``y``."""
+    from sklearn.metrics import recall_score
+
+    return float(recall_score(y, estimator.predict(X), labels=np.unique(y), average="macro", zero_division=0))
+
 
 def chosen_over_speakers(estimator: Any, grid: Mapping[str, Sequence[Any]]) -> GridSearchCV:
     """Return ``estimator`` with the values of ``grid`` that give the best mean UAR on held-out training speakers.
@@ -51,4 +99,4 @@ def chosen_over_speakers(estimator: Any, grid: Mapping[str, Sequence[Any]]) -> G
     """
     from sklearn.model_selection import GridSearchCV
 
-    return GridSearchCV(estimator, dict(grid), scoring="balanced_accuracy", cv=SpeakerFolds(), error_score="raise")
+    return GridSearchCV(estimator, dict(grid), scoring=uar, cv=SpeakerFolds(), error_score="raise")
