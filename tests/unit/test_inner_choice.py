@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -14,14 +15,13 @@ from sklearn.svm import SVC
 from skops.io import dumps
 
 from tests.helpers.estimators import SVM, known, task
-from tfser import models
 from tfser.execution import fitted_state, run_trial
 from tfser.features.pack import Pack
-from tfser.models.inner_choice import Fittable, SpeakerFolds, chosen_over_speakers, uar
+from tfser.models.inner_choice import SpeakerFolds, chosen_over_speakers, uar
 from tfser.training import estimators
 
 
-class Nearest(Fittable):
+class Nearest(ClassifierMixin, BaseEstimator):
     """The class whose mean is nearest, with a weight for the first value."""
 
     def __init__(self, weight=1.0):
@@ -89,12 +89,6 @@ def test_a_choice_over_training_speakers_is_given_the_speakers_also_at_the_end_o
     assert estimators.groups_keyword(Pipeline([("scale", StandardScaler()), ("last", choice)])) == "last__groups"
 
 
-def test_a_class_without_scikit_learn_takes_the_parameters_that_it_has():
-    assert Nearest(2.0).get_params() == {"weight": 2.0}
-    with pytest.raises(ValueError, match="Nearest has no parameter height"):
-        Nearest().set_params(height=1)
-
-
 # Fitted state
 
 
@@ -121,15 +115,6 @@ def test_of_a_choice_over_training_speakers_the_chosen_estimator_is_kept_and_sco
         np.testing.assert_allclose(fit.probabilities(rows[u.id])[0], u.p, atol=1e-6)
 
 
-def file_of_a_model(monkeypatch, name, model, **classes):
-    """Let a module look like the file of a model, and let it hold classes."""
-    module = types.ModuleType(name)
-    for each in (vars(module) | classes | {"MODEL": model}).items():
-        setattr(module, *each)
-    monkeypatch.setitem(sys.modules, name, module)
-    return module
-
-
 class Kept:
     """Holds a number, as a fitted estimator does."""
 
@@ -137,25 +122,30 @@ class Kept:
         self.number = 3
 
 
+def planted(monkeypatch, module, thing, name):
+    """Let a name of a module stand for a thing, and return skops' file of a state that holds it."""
+    found = types.ModuleType(module)
+    setattr(found, name, thing)
+    monkeypatch.setitem(sys.modules, module, found)
+    return dumps(thing() if isinstance(thing, type) else {"called": thing})
+
+
 @pytest.mark.parametrize(
-    ("module", "built_in", "own", "trusted"),
+    ("module", "defined", "trusted"),
     [
-        ("tfser.models.tried", True, True, True),
-        ("tfser.models.tried", False, True, False),  # a file beside the built-in ones
-        ("tfser.models.tried", True, False, False),  # what such a file imports
-        ("tried", True, True, False),  # a file elsewhere
+        ("tfser.models.classifiers.tried", True, True),
+        ("tfser.models.classifiers.tried", False, False),  # what such a file imports
+        ("tfser.models.classifiers_tried", True, False),  # a name that only begins so
+        ("tfser.models.tried", True, False),  # a file beside
+        ("tried", True, False),
     ],
 )
-def test_a_class_is_read_only_where_the_file_of_a_built_in_estimator_defines_it(
-    module, built_in, own, trusted, monkeypatch
+def test_of_tfser_a_class_is_read_only_where_a_file_of_the_built_in_classifiers_defines_it(
+    module, defined, trusted, monkeypatch
 ):
-    model = replace(SVM, name="tried")
-    if built_in:
-        monkeypatch.setattr(models, "BUILT_IN", (*models.BUILT_IN, model))
     kept = type("Kept", (Kept,), {"__module__": module})
-    file_of_a_model(monkeypatch, module, model, Kept=kept)
-    content = dumps(kept())
-    if not own:
+    content = planted(monkeypatch, module, kept, "Kept")
+    if not defined:
         kept.__module__ = "elsewhere"
     if trusted:
         assert fitted_state.load(content).number == 3
@@ -164,13 +154,11 @@ def test_a_class_is_read_only_where_the_file_of_a_built_in_estimator_defines_it(
             fitted_state.load(content)
 
 
-def test_a_function_of_a_built_in_model_s_file_is_not_read(monkeypatch):
+def test_a_function_beside_the_built_in_classifiers_is_not_read(monkeypatch):
     def runs():
         raise AssertionError("it was called")
 
-    model = replace(SVM, name="tried")
-    runs.__module__, runs.__qualname__ = "tfser.models.tried", "runs"
-    monkeypatch.setattr(models, "BUILT_IN", (*models.BUILT_IN, model))
-    file_of_a_model(monkeypatch, "tfser.models.tried", model, runs=runs)
-    with pytest.raises(fitted_state.StateError, match=r"tfser\.models\.tried\.runs"):
-        fitted_state.load(dumps({"called": runs}))
+    runs.__module__, runs.__qualname__ = "tfser.models.classifiers.tried", "runs"
+    content = planted(monkeypatch, "tfser.models.classifiers.tried", runs, "runs")
+    with pytest.raises(fitted_state.StateError, match=r"tfser\.models\.classifiers\.tried\.runs"):
+        fitted_state.load(content)

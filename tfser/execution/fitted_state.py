@@ -1,8 +1,8 @@
 """The fitted state of an estimator as bytes, without pickle: written by skops, read only where every type is known.
 
 skops itself trusts the estimators and functions of scikit-learn, NumPy and SciPy that it knows. Trusted here too are
-classes of scikit-learn and NumPy, and those that the file of a built-in model defines. State that holds anything else
-is not kept, and such an estimator is fitted again where it is needed. Of a search over settings (``GridSearchCV``) the
+classes of scikit-learn and NumPy, and those that built-in estimators are made of. State that holds anything else is
+not kept, and such an estimator is fitted again where it is needed. Of a search over settings (``GridSearchCV``) the
 estimator that it chose is kept.
 """
 
@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import sys
 import zipfile
 from typing import Any
 
-from tfser import models
 from tfser.errors import TfserError, in_a_line
 
 _TRUSTED = ("sklearn", "numpy")
 """Packages whose classes may be in a fitted state."""
+
+_OURS = ("tfser.models.classifiers", "tfser.models.standardised")
+"""A package and a module of tfser that define what built-in estimators are made of, and do nothing when imported."""
 
 
 class StateError(TfserError):
@@ -41,7 +42,7 @@ def dump(model: Any) -> bytes:
 
 
 def load(content: bytes) -> Any:
-    """Read what ``dump`` returned. Nothing is imported for it but scikit-learn, NumPy and what skops trusts itself.
+    """Read what ``dump`` returned. Nothing is imported for it but what it names of the trusted packages.
 
     Raises:
         StateError: it holds other types, or is damaged.
@@ -80,7 +81,7 @@ def _chosen(model: Any) -> Any:
 
 
 def _is_trusted(name: str) -> bool:
-    """Return whether a dotted name is that of a class of ``_TRUSTED`` or of a built-in model's file.
+    """Return whether a dotted name is that of a class of ``_TRUSTED``, or of one that a module of ``_OURS`` defines.
 
     A function could do anything when it is called.
 
@@ -89,7 +90,7 @@ def _is_trusted(name: str) -> bool:
     """
     parts = name.split(".")
     if parts[0] == "tfser":
-        return _is_built_in(*name.rpartition(".")[::2])
+        return _is_ours(*name.rpartition(".")[::2])
     if parts[0] not in _TRUSTED:
         return False
     for end in range(len(parts) - 1, 0, -1):
@@ -103,15 +104,12 @@ def _is_trusted(name: str) -> bool:
     return False
 
 
-def _is_built_in(module: str, name: str) -> bool:
-    """Return whether a module is the file of a built-in estimator, read already, and defines a class of that name."""
-    file = sys.modules.get(module)
-    model = getattr(file, "MODEL", None)
-    found = getattr(file, name, None)
-    return (
-        module.startswith("tfser.models.")
-        and isinstance(model, models.Estimator)
-        and any(model is each for each in models.BUILT_IN)
-        and isinstance(found, type)
-        and found.__module__ == module
-    )
+def _is_ours(module: str, name: str) -> bool:
+    """Return whether a module is one of ``_OURS`` and defines a class of that name; what it imports is not its own."""
+    if not any(module == each or module.startswith(f"{each}.") for each in _OURS):
+        return False
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return False
+    return isinstance(found, type) and found.__module__ == module

@@ -6,9 +6,8 @@ nothing of a trial's test utterances: ``fit`` never gets them.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,40 +16,6 @@ if TYPE_CHECKING:
 
 FOLDS = 5
 """Ours: most inner folds. Up to as many training speakers, each is held out alone."""
-
-
-class Fittable:
-    """What scikit-learn asks of an estimator, for classes of files that have to be read without scikit-learn.
-
-    The arguments of a subclass's ``__init__`` are its parameters, and attributes of the same names hold them.
-    """
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters by name."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
-
-    def set_params(self, **parameters: Any) -> Self:
-        """Set parameters by name.
-
-        Raises:
-            ValueError: it has none of that name.
-        """
-        for name, value in parameters.items():
-            if name not in self.get_params():
-                raise ValueError(f"{type(self).__name__} has no parameter {name}")
-            setattr(self, name, value)
-        return self
-
-    def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import ClassifierTags, Tags, TargetTags, TransformerTags
-
-        transforms = hasattr(self, "transform")
-        return Tags(
-            estimator_type=None if transforms else "classifier",
-            target_tags=TargetTags(required=not transforms),
-            transformer_tags=TransformerTags() if transforms else None,
-            classifier_tags=None if transforms else ClassifierTags(),
-        )
 
 
 class SpeakerFolds:
