@@ -12,9 +12,11 @@ from tfser.models import (
     dnn_elm,
     dtpm,
     fcn_attention,
+    lda,
     seqcap,
     ssl_head,
     stc_attention,
+    svm,
     time_frequency_transformer,
 )
 from tfser.models.base import Attention, AttentionMap, Estimator, Model, Network
@@ -47,6 +49,8 @@ DEFAULT: tuple[str, ...] = tuple(PROPOSED)
 
 BUILT_IN: tuple[Model, ...] = (
     *PROPOSED.values(),
+    svm.MODEL,
+    lda.MODEL,
     dnn_elm.MODEL,
     acrnn.MODEL,
     cnn_lstm.MODEL,
