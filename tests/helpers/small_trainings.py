@@ -50,7 +50,15 @@ def noise(name: str, ablation: str, batch: int = 3, **changes: Any) -> torch.Ten
     return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(7))
 
 
-def training(name: str, ablation: str, data: TrialData, epochs: int, seed: int = 0, **changes: Any) -> Training:
+def training(
+    name: str,
+    ablation: str,
+    data: TrialData,
+    epochs: int,
+    seed: int = 0,
+    on: torch.device = CPU,
+    **changes: Any,
+) -> Training:
     """A training of a network that has not begun."""
     model, values = MODELS[name], settings_of(name, ablation, **changes)
     assert isinstance(model, Network)
@@ -58,7 +66,7 @@ def training(name: str, ablation: str, data: TrialData, epochs: int, seed: int =
     def build() -> nn.Module:
         return model.build(ablation, values, len(data.emotions))
 
-    return Training(build, data, values, seed, epochs, CPU)
+    return Training(build, data, values, seed, epochs, on)
 
 
 def eight(name: str, **changes: Any) -> TrialData:

@@ -1,18 +1,21 @@
 """A GPU does as a CPU does: the same training but for rounding, the same bits twice, and errors that are understood."""
 
 import copy
+import dataclasses
 import functools
 
 import numpy as np
 import pytest
 import torch
 
+from tests.helpers import small_trainings
 from tests.helpers.models import SMALL
 from tfser.execution import faults
 from tfser.execution.on_ray import gpu_share
 from tfser.execution.this_machine import device
-from tfser.models import MODELS, PROPOSED
-from tfser.planning.settings import published_settings
+from tfser.features.base import loudness_of
+from tfser.models import BUILT_IN, MODELS, PROPOSED, Network
+from tfser.planning.settings import extractor, published_settings
 from tfser.training.determinism import settled, weights_digest
 from tfser.training.together import FusedTraining
 from tfser.training.training import Training, TrialData
@@ -25,6 +28,7 @@ pytestmark = [
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 EVERY_ABLATION = [(model, ablation) for model in PROPOSED for ablation in PROPOSED[model].ablations]
 FULL = [(model, PROPOSED[model].ablations[0]) for model in PROPOSED]
+BUILT = [(m.name, ablation) for m in BUILT_IN if isinstance(m, Network) for ablation in m.ablations]
 every_ablation = pytest.mark.parametrize(("model", "ablation"), EVERY_ABLATION)
 every_model = pytest.mark.parametrize(("model", "ablation"), FULL)
 
@@ -72,6 +76,24 @@ def test_the_same_seed_gives_the_same_bits_twice(model, ablation, precision):
     assert weights_digest(first.model) == weights_digest(again.model)
     assert first.curves == again.curves
     np.testing.assert_array_equal(first.score().probabilities, again.score().probabilities)
+
+
+@pytest.mark.parametrize(("model", "ablation"), BUILT)
+def test_every_network_at_its_published_sizes_gives_the_same_bits_twice_and_the_cpus_logits_but_for_rounding(
+    model, ablation
+):
+    if model == "ssl_head":
+        pytest.skip("it needs weights that are not here")
+    told = loudness_of(extractor(MODELS[model], published_settings(model)))
+    data = dataclasses.replace(small_trainings.eight(model), loudness=told)
+    first, again = (
+        small_trainings.trained(small_trainings.training(model, ablation, data, 2, on=GPU)) for _ in range(2)
+    )
+    assert weights_digest(first.model) == weights_digest(again.model)
+    assert first.curves == again.curves
+    network, x = small_trainings.built(model, ablation).eval(), small_trainings.noise(model, ablation)
+    with settled(GPU), torch.no_grad():
+        torch.testing.assert_close(copy.deepcopy(network).to(GPU)(x.to(GPU)).cpu(), network(x), rtol=1e-3, atol=1e-4)
 
 
 @every_ablation
