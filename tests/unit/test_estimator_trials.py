@@ -136,7 +136,7 @@ def test_state_with_other_types_is_neither_written_nor_read(tmp_path):
 
     model = StandardScaler()
     model.extra_ = Foreign()
-    with pytest.raises(fitted_state.StateError, match=r"neither scikit-learn's nor NumPy's: .*Foreign"):
+    with pytest.raises(fitted_state.StateError, match=r"not scikit-learn's, NumPy's or a built-in model's: .*Foreign"):
         fitted_state.load(dumps(model))
     with pytest.raises(fitted_state.StateError, match="skops cannot read it"):
         fitted_state.load(b"PK no file of skops")
