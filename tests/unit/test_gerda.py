@@ -44,7 +44,7 @@ def test_training_raises_the_criterion_on_the_training_utterances_above_that_of_
         between, within = scatters(outputs, y)
         return np.trace(np.linalg.solve(between + within, between))
 
-    assert criterion(1) < 1.5 < 1.8 < criterion(40) < 2
+    assert criterion(1) < 1 < 1.9 < criterion(100) < 2
 
 
 def test_scores_are_those_of_the_sigmoid_network_and_gaussians_of_one_shape_and_equal_frequency():
