@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from tfser.features.base import FeatureSet
-from tfser.models import atfnn, ga_bel, gerda, rgsr, time_frequency_transformer
+from tfser.models import atfnn, ga_bel, gerda, hu_svm, lda, rgsr, svm, time_frequency_transformer
 from tfser.models.base import Attention, AttentionMap, Estimator, Model, Network
 from tfser.trial import Hyperparameter, Value
 
@@ -34,7 +34,15 @@ PROPOSED: dict[str, Network] = {model.name: model for model in (time_frequency_t
 DEFAULT: tuple[str, ...] = tuple(PROPOSED)
 """The models of a sweep that names none."""
 
-BUILT_IN: tuple[Model, ...] = (*PROPOSED.values(), gerda.MODEL, rgsr.MODEL, ga_bel.MODEL)
+BUILT_IN: tuple[Model, ...] = (
+    *PROPOSED.values(),
+    svm.MODEL,
+    lda.MODEL,
+    gerda.MODEL,
+    rgsr.MODEL,
+    hu_svm.MODEL,
+    ga_bel.MODEL,
+)
 """Every model that comes with tfser: after those, the methods that the papers compare themselves with."""
 
 MODELS: dict[str, Model] = {model.name: model for model in BUILT_IN}
