@@ -122,7 +122,7 @@ class Mfcc(Extractor):
         Args:
             samples: one channel at 16 kHz, shape (samples,).
         """
-        values = _dct(self.n_mfcc, self.mel.n_mels).to(samples.dtype) @ mel_frames(samples, self.mel)
+        values = dct(self.n_mfcc, self.mel.n_mels).to(samples.dtype) @ mel_frames(samples, self.mel)
         if self.mean_normalised:
             values = values - values.mean(dim=1, keepdim=True)
         parts = [values]
@@ -154,7 +154,7 @@ class Mfcc(Extractor):
 
 
 @lru_cache(maxsize=16)
-def _dct(n_mfcc: int, n_mels: int) -> torch.Tensor:
+def dct(n_mfcc: int, n_mels: int) -> torch.Tensor:
     """Return the orthonormal DCT without its zeroth row: shape (n_mfcc, n_mels)."""
     rows: torch.Tensor = torchaudio.functional.create_dct(n_mfcc + 1, n_mels, norm="ortho").T[1:].double()
     return rows
