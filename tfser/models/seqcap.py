@@ -33,7 +33,8 @@ Ours, and gaps:
       that fill no further window are left out of the capsules.
     - Primary capsules are the 16 maps of each cell, as two vectors of 8.
     - Both branches are trained at once, by the cross-entropy of their mixture, which is also what scores.
-    - No gradient passes through c.
+    - No gradient passes through c. The matrices begin with a deviation of K / sqrt(P), so that capsules of any number
+      and size have a length that can be learned from; with Xavier's, those of a narrow network begin near 0.
     - The paper also has a recurrent form, which adds a linear term of o of the window before to each window's
       predictions. It is not built.
     - Segments are 2 s long and begin every second, in training and in test; the mean of their probabilities is the
@@ -103,7 +104,8 @@ class Routing(nn.Module):
     def __init__(self, inputs: int, width: int, outputs: int, values: int, iterations: int) -> None:
         super().__init__()
         self.outputs, self.iterations = outputs, iterations
-        bound = math.sqrt(6 / (width + outputs * values))  # Xavier's, for the matrix of one input
+        # Deviation K / sqrt(P): the sum of P inputs, of which each gives a K-th, is as long as they are.
+        bound = math.sqrt(3 / inputs) * outputs
         self.weight = nn.Parameter(torch.empty(inputs, width, outputs * values).uniform_(-bound, bound))
 
     def forward(self, u_RPI: Tensor) -> Tensor:
