@@ -110,7 +110,8 @@ class Routing(nn.Module):
 
     def forward(self, u_RPI: Tensor) -> Tensor:
         """Compute the capsules that the inputs agree on."""
-        predicted_RPKD = (u_RPI.transpose(0, 1) @ self.weight).transpose(0, 1).unflatten(2, (self.outputs, -1))
+        predicted_PRE = u_RPI.transpose(0, 1) @ self.weight  # E = K D
+        predicted_RPKD = predicted_PRE.transpose(0, 1).reshape(*u_RPI.shape[:2], self.outputs, -1)
         fixed_RPKD = predicted_RPKD.detach()
         b_RPK = torch.zeros_like(fixed_RPKD[..., 0])
         for _ in range(self.iterations - 1):
@@ -201,11 +202,13 @@ class SeqCap(nn.Module):
     def capsules(self, maps_BMFT: Tensor) -> Tensor:
         """Return the capsules of segments, one per emotion: (B, K, D)."""
         windows = [maps_BMFT[..., start : start + self.window] for start in self.starts]
-        cells_RGIC = torch.stack(windows, dim=1).flatten(0, 1).flatten(2).unflatten(1, (-1, PRIMARY))
+        stacked_BNMFT = torch.stack(windows, dim=1)
+        segments, count, maps = stacked_BNMFT.shape[:3]
+        cells_RGIC = stacked_BNMFT.reshape(segments * count, maps // PRIMARY, PRIMARY, -1)
         v_RKD = self.of_windows(squashed(cells_RGIC.transpose(2, 3).flatten(1, 2)))
         lengths_RK = (v_RKD.square().sum(dim=2) + 1e-8).sqrt()
         o_RO = torch.cat([v_RKD.flatten(1), lengths_RK], dim=1)
-        segment_BKD: Tensor = self.of_segment(o_RO.unflatten(0, (-1, len(self.starts))))
+        segment_BKD: Tensor = self.of_segment(o_RO.view(segments, count, -1))
         return segment_BKD
 
 
