@@ -68,8 +68,10 @@ class Mfcc(Extractor):
     @property
     def id(self) -> str:
         """See ``Extractor``."""
-        parts = (self.n_mfcc, self.energy, self.deltas, self.mean_normalised, self.mel.id, VERSION)
-        parts += ("pitch",) * self.pitch  # as it was before there was pitch
+        parts: tuple[int | str, ...] = (
+            self.n_mfcc, self.energy, self.deltas, self.mean_normalised, self.mel.id, VERSION,
+            *(["pitch"] * self.pitch),  # without it, the id that there was before it
+        )  # fmt: skip
         return f"mfcc{self.bands}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:10]}"
 
     @property

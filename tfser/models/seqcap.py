@@ -33,7 +33,8 @@ Ours, and gaps:
       that fill no further window are left out of the capsules.
     - Primary capsules are the 16 maps of each cell, as two vectors of 8.
     - Both branches are trained at once, by the cross-entropy of their mixture, which is also what scores.
-    - No gradient passes through c.
+    - No gradient passes through c. The matrices begin with a deviation of K / sqrt(P), so that capsules of any number
+      and size have a length that can be learned from; with Xavier's, those of a narrow network begin near 0.
     - The paper also has a recurrent form, which adds a linear term of o of the window before to each window's
       predictions. It is not built.
     - Segments are 2 s long and begin every second, in training and in test; the mean of their probabilities is the
@@ -103,12 +104,14 @@ class Routing(nn.Module):
     def __init__(self, inputs: int, width: int, outputs: int, values: int, iterations: int) -> None:
         super().__init__()
         self.outputs, self.iterations = outputs, iterations
-        bound = math.sqrt(6 / (width + outputs * values))  # Xavier's, for the matrix of one input
+        # Deviation K / sqrt(P): the sum of P inputs, of which each gives a K-th, is as long as they are.
+        bound = math.sqrt(3 / inputs) * outputs
         self.weight = nn.Parameter(torch.empty(inputs, width, outputs * values).uniform_(-bound, bound))
 
     def forward(self, u_RPI: Tensor) -> Tensor:
         """Compute the capsules that the inputs agree on."""
-        predicted_RPKD = (u_RPI.transpose(0, 1) @ self.weight).transpose(0, 1).unflatten(2, (self.outputs, -1))
+        predicted_PRE = u_RPI.transpose(0, 1) @ self.weight  # E = K D
+        predicted_RPKD = predicted_PRE.transpose(0, 1).reshape(*u_RPI.shape[:2], self.outputs, -1)
         fixed_RPKD = predicted_RPKD.detach()
         b_RPK = torch.zeros_like(fixed_RPKD[..., 0])
         for _ in range(self.iterations - 1):
@@ -199,11 +202,13 @@ class SeqCap(nn.Module):
     def capsules(self, maps_BMFT: Tensor) -> Tensor:
         """Return the capsules of segments, one per emotion: (B, K, D)."""
         windows = [maps_BMFT[..., start : start + self.window] for start in self.starts]
-        cells_RGIC = torch.stack(windows, dim=1).flatten(0, 1).flatten(2).unflatten(1, (-1, PRIMARY))
+        stacked_BNMFT = torch.stack(windows, dim=1)
+        segments, count, maps = stacked_BNMFT.shape[:3]
+        cells_RGIC = stacked_BNMFT.reshape(segments * count, maps // PRIMARY, PRIMARY, -1)
         v_RKD = self.of_windows(squashed(cells_RGIC.transpose(2, 3).flatten(1, 2)))
         lengths_RK = (v_RKD.square().sum(dim=2) + 1e-8).sqrt()
         o_RO = torch.cat([v_RKD.flatten(1), lengths_RK], dim=1)
-        segment_BKD: Tensor = self.of_segment(o_RO.unflatten(0, (-1, len(self.starts))))
+        segment_BKD: Tensor = self.of_segment(o_RO.view(segments, count, -1))
         return segment_BKD
 
 

@@ -22,6 +22,7 @@ from tfser.features.pack import Pack
 from tfser.models import Network, of
 from tfser.planning.settings import build_settings
 from tfser.training.training import SCORING_SEGMENTS, Training, TrialData
+from tfser.trial import Value
 
 HEAD_ROOM = 0.15
 """Ours: share of a GPU's memory that stays free, as a process that trains trial after trial keeps a little more."""
@@ -94,7 +95,7 @@ def probe(task: run_trial.Task, cuda: Any = torch.cuda) -> Probe:
     model = of(spec)
     assert isinstance(model, Network)
     # None of these changes the memory of a step, and this data lacks the speakers.
-    usual = {"segment_share": 1.0, "standardisation": "training", "utterance_rule": "mean"}
+    usual: dict[str, Value] = {"segment_share": 1.0, "standardisation": "training", "utterance_rule": "mean"}
     settings = build_settings(model, spec.settings) | usual
     hop = int(settings["segment_hop"]) or int(settings["segment_frames"])
     data = TrialData(
