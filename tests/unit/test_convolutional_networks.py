@@ -332,13 +332,13 @@ LEARNS = {
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("name", "epochs"), [("fcn_attention", 30), ("dtpm", 20), ("stc_attention", 40)])
+@pytest.mark.parametrize(("name", "epochs"), [("fcn_attention", 100), ("dtpm", 20), ("stc_attention", 40)])
 def test_eight_utterances_are_learnt_by_heart(name: str, epochs: int) -> None:
     assert overfitted(name, "full", epochs, **LEARNS[name]) == 1.0
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("name", "epochs"), [("fcn_attention", 6), ("dtpm", 4), ("stc_attention", 8)])
+@pytest.mark.parametrize(("name", "epochs"), [("fcn_attention", 6), ("dtpm", 4), ("stc_attention", 4)])
 def test_the_emotions_of_a_new_speaker_of_the_built_in_database_are_told(name: str, epochs: int) -> None:
     assert synthetic_uar(name, "full", epochs, **LEARNS[name]) > 0.6  # four emotions: chance is 0.25
 

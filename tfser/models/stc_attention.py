@@ -91,7 +91,7 @@ class SpectroTemporalChannelAttention(nn.Module):
         g_BC = logits_B2C.sum(dim=1).sigmoid()
         g_BF = self.frequency_gate(mean_and_maximum(h_BCFT, (1, 3)))
         g_BT = self.time_gate(mean_and_maximum(h_BCFT, (1, 2)))
-        gates = g_BC[:, :, None, None] * g_BF[:, None, :, None] * g_BT[:, None, None, :]
+        gates: Tensor = g_BC[:, :, None, None] * g_BF[:, None, :, None] * g_BT[:, None, None, :]
         return h_BCFT + gates * h_BCFT
 
 
@@ -106,7 +106,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve and pool."""
         # ReLU after the pooling: the same values, at a quarter of the cells.
-        return max_pool2d(self.norm(self.conv(x)), 2).relu()
+        out: Tensor = max_pool2d(self.norm(self.conv(x)), 2).relu()
+        return out
 
 
 class SpectroTemporalChannelNetwork(nn.Module):
