@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from tfser.features.base import FeatureSet
-from tfser.models import atfnn, lda, svm, time_frequency_transformer
+from tfser.models import atfnn, gmm, hmm, lda, svm, time_frequency_transformer
 from tfser.models.base import Attention, AttentionMap, Estimator, Model, Network
 from tfser.trial import Hyperparameter, Value
 
@@ -34,7 +34,7 @@ PROPOSED: dict[str, Network] = {model.name: model for model in (time_frequency_t
 DEFAULT: tuple[str, ...] = tuple(PROPOSED)
 """The models of a sweep that names none."""
 
-BUILT_IN: tuple[Model, ...] = (*PROPOSED.values(), svm.MODEL, lda.MODEL)
+BUILT_IN: tuple[Model, ...] = (*PROPOSED.values(), svm.MODEL, lda.MODEL, gmm.MODEL, hmm.MODEL)
 """Every model that comes with tfser: after those, the methods that the papers compare themselves with."""
 
 MODELS: dict[str, Model] = {model.name: model for model in BUILT_IN}
