@@ -87,6 +87,10 @@ def _fits(settings: Mapping[str, Value]) -> list[str]:
     return []
 
 
+def _is_all(settings: Mapping[str, Value]) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureSet:
     """A kind of features: its name, its settings, and how an extractor is made of them."""
@@ -100,3 +104,5 @@ class FeatureSet:
     """Settings to an extractor. Settings of other rooms are ignored."""
     problems: Callable[[Mapping[str, Value]], list[str]] = _fits
     """Every reason why these settings give no features here, in words, such as an extra that is not installed."""
+    remark: Callable[[Mapping[str, Value]], str] = _is_all
+    """What an extra that is not installed would add to these settings, in a line; empty if nothing."""
