@@ -28,7 +28,7 @@ ITERATIONS = 6
 
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "states": Hyperparameter(default=3, low=1, high=10, help="states of an emotion's model, passed from left to right"),
-    "gaussians": Hyperparameter(default=8, low=1, high=128, help="diagonal Gaussians of a state"),
+    "gaussians": Hyperparameter(default=8, low=1, high=32, help="diagonal Gaussians of a state"),
 }
 
 
