@@ -39,7 +39,10 @@ from tfser.models import MODELS, PROPOSED
 from tfser.planning import own_models, plan, request
 from tfser.planning.search_space import Dimension, Space
 from tfser.planning.settings import extractor, hashed, published_settings
+from tfser.sweep import command as sweep_command
 from tfser.sweep import hours
+from tfser.sweep import request as sweep_request
+from tfser.sweep.options import parse
 
 ROOT = Path(__file__).parents[2]
 MODEL = "time_frequency_transformer"
@@ -261,6 +264,18 @@ def test_without_the_extra_a_set_of_opensmile_is_refused_with_the_extra_and_its_
         assert "pip install 'tfser[opensmile]'" in problem
         assert "no commercial use" in problem
     assert functionals.missing({"set": "own"}) == []
+
+
+def test_without_the_extra_the_plan_says_in_one_line_what_it_would_add_to_own_functionals(monkeypatch, tmp_path):
+    monkeypatch.setattr(functionals, "_version", lambda: "")
+    sweep = sweep_request.check(parse(["synthetic", "--model", "svm", "lda", "--out", str(tmp_path)]))
+    assert [line for line in sweep_command.describe(sweep) if "opensmile" in line] == [
+        "functionals: tfser's own, 360 values; the extra opensmile would add eGeMAPSv02, IS09, IS10, IS13, "
+        "ComParE_2016, emobase (--set set=NAME), under a research licence that allows no commercial use"
+    ]
+    monkeypatch.setattr(functionals, "_version", lambda: "2.6.0")
+    assert not [line for line in sweep_command.describe(sweep) if "opensmile" in line]
+    assert functionals.remark({"set": "IS09"}) == ""
 
 
 def test_the_version_of_opensmile_is_in_the_folder_of_its_features(monkeypatch):

@@ -93,6 +93,10 @@ def _fits(settings: Mapping[str, Value]) -> list[str]:
     return []
 
 
+def _is_all(settings: Mapping[str, Value]) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureSet:
     """A kind of features: its name, its settings, and how an extractor is made of them."""
@@ -108,6 +112,8 @@ class FeatureSet:
     """Every reason why these settings give no features, in words."""
     missing: Callable[[Mapping[str, Value]], list[str]] = _fits
     """What this machine lacks to extract them, in words, such as an extra. Trials that are finished do not need it."""
+    remark: Callable[[Mapping[str, Value]], str] = _is_all
+    """What an extra that is not installed would add to these settings, in a line; empty if nothing."""
 
 
 def loudness_of(extractor: Extractor) -> Loudness | None:

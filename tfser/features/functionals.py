@@ -236,6 +236,16 @@ def missing(settings: Mapping[str, Value]) -> list[str]:
     return [_missing(str(settings["set"]))]
 
 
+def remark(settings: Mapping[str, Value]) -> str:
+    """Say what the extra would add to own functionals, where it is not installed."""
+    if settings["set"] != OWN or _version():
+        return ""
+    return (
+        f"functionals: tfser's own, {Functionals().bands} values; the extra opensmile would add {', '.join(OPENSMILE)} "
+        "(--set set=NAME), under a research licence that allows no commercial use"
+    )
+
+
 def _missing(name: str) -> str:
     return (
         f"set: {name} needs the package opensmile, which is not installed: pip install 'tfser[opensmile]' on every "
@@ -255,4 +265,5 @@ FUNCTIONALS = FeatureSet(
     },
     extractor=of,
     missing=missing,
+    remark=remark,
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tfser.errors import RequestError, TfserError, counted
 from tfser.models import MODELS, Network, of
 from tfser.models.sources import described
+from tfser.planning import request as planning_request
 from tfser.planning.configuration import Configuration
 from tfser.storage import leftovers
 from tfser.storage.ledger import Ledger
@@ -56,6 +57,8 @@ def describe(sweep: Sweep) -> list[str]:
         text = f"{of(c).title} {c.ablation} on {c.database}, {c.protocol_name}"
         lines.append(f"{text}: {', '.join([extent(c), *trained])}")
     lines += _own_models(sweep)
+    read = [(of(c).feature_set, planning_request.base_settings(c.model, sweep.request)) for c in plan.configurations]
+    lines += dict.fromkeys(said for features, settings in read if (said := features.remark(settings)))
     lines.append(f"{plan.search_trials} search and {counted(plan.final_trials, 'final trial')} in all")
     return lines
 
