@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         optuna_storage=None,
         deterministic=False,
         tracking_uri=None,
+        published=[],
     )
     return p
 

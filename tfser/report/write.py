@@ -77,6 +77,7 @@ def write(
     *,
     pictures: bool = True,
     made: Provenance | None = None,
+    more: Sequence[Place] = (),
 ) -> list[Place]:
     """Write tables, figures and the page.
 
@@ -85,6 +86,7 @@ def write(
         folder: made if missing; files of the same names are replaced, others stay.
         pictures: whether to draw figures too, which takes longer than all the rest.
         made: what differs from run to run; only report.html shows it.
+        more: files of published figures beside those that come with tfser.
 
     Returns:
         The written files, sorted.
@@ -95,7 +97,7 @@ def write(
         OSError: the folder cannot be written.
     """
     summaries = summarise(results)
-    figures = published.load().of_rows(s.configuration for s in summaries)
+    figures = published.load(*more).of_rows(s.configuration for s in summaries)
     if lost := lacking(folder, {s.configuration: len(s.done) for s in summaries}):
         raise LessError(
             f"the tables in {folder} are left as they are, because they hold folds that these would lack:\n  - "

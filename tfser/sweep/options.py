@@ -12,6 +12,7 @@ from typing import ClassVar, TypeVar
 
 from tfser.models import DEFAULT
 from tfser.planning import request as planning
+from tfser.report.published_file import PUBLISHED_HELP
 from tfser.storage.passwords import redacted
 from tfser.storage.places import Place, typed_place
 from tfser.text.typed import number, typed_number, typed_whole, typed_words
@@ -60,6 +61,8 @@ class Options:
     mlflow: bool
     """Whether the command logs to MLflow."""
     tracking_uri: str | None
+    published: list[Place]
+    """Files of published figures beside those that come with tfser."""
     address: str | None
     in_process: bool
     trial_cpus: float | None
@@ -166,6 +169,9 @@ def add_places(p: argparse.ArgumentParser, *, mlflow: bool = True) -> None:
     if mlflow:
         uri = "MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)"
         add("--tracking-uri", type=typed_words, help=uri)
+        add(
+            "--published", type=typed_place, nargs="+", action="extend", default=[], metavar="FILE", help=PUBLISHED_HELP
+        )
     cluster = "Ray cluster (default: RAY_ADDRESS, else a local Ray)"
     add("--address", type=typed_words, default=env("RAY_ADDRESS") or None, help=cluster)
     add("--in-process", action="store_true", help="train one trial after another in this process, without Ray")

@@ -21,6 +21,7 @@ from tfser.models.sources import Source, installed, is_file
 from tfser.planning import own_models, search_space, search_space_file, settings
 from tfser.planning import plan as planning_plan
 from tfser.planning import request as planning_request
+from tfser.report import published
 from tfser.storage import default_places, packaged_files
 from tfser.storage.passwords import redacted
 from tfser.storage.places import NAME, RESERVED, Place, commit_text, is_remote, make_folder, remove, slug
@@ -108,6 +109,7 @@ def check(options: Options) -> Sweep:
     problems.extend(_running_problems(options))
     problems.extend(_place_problems(options))
     problems.extend(_name_problems(options.name))
+    problems.extend(_published_problems(options.published))
     databases, audio = _databases(options, problems)
     digests = {name: database.digest(audio[name]) for name, database in databases.items()}
     if options.protocol in PROTOCOLS:  # else the folds of another protocol would be named
@@ -227,6 +229,15 @@ def _name_problems(name: str | None) -> list[str]:
     if name.startswith(LEAKS_PREFIX):
         theirs = "those of tfser leaks, which puts that before what it is given"
         return [f"--name: names that begin with {LEAKS_PREFIX} are {theirs}"]
+    return []
+
+
+def _published_problems(files: Sequence[Place]) -> list[str]:
+    """Return what is wrong with files of published figures."""
+    try:
+        published.load(*files)
+    except RequestError as error:
+        return error.named
     return []
 
 
