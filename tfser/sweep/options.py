@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from tfser.models import DEFAULT
+from tfser.models import COMPARISON, DEFAULT
 from tfser.planning import request as planning
 from tfser.report.published_file import PUBLISHED_HELP
 from tfser.storage.passwords import redacted
@@ -123,7 +123,8 @@ def add_training(p: argparse.ArgumentParser) -> None:
     data = os.environ.get("TFSER_DATA") or None
     add("--data", type=typed_place, default=data, help="folder or URI that holds the corpora (default: TFSER_DATA)")
     add("--allow-incomplete", action="store_true", help="accept a database that is not as published; tables say so")
-    own = "or FILE.py:NAME, or one of an installed package"
+    every = f"or {COMPARISON} for every built-in one that can run here"
+    own = f"or FILE.py:NAME, or one of an installed package, {every}"
     models = f"{own} (default: {' '.join(DEFAULT)})"
     add("--model", nargs="+", action="extend", metavar="M", help=models)
     add("--ablation", nargs="+", action="extend", default=[], metavar="A", help="default: the full model; or all")
