@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import random
+from dataclasses import replace
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from scipy.stats import permutation_test
 
-from tests.helpers.results import configuration, markdown_cells, paper_rows, printed, sweep
+from tests.helpers.estimators import SVM, known
+from tests.helpers.results import cell_numbers, configuration, markdown_cells, paper_rows, printed, sweep
 from tests.helpers.sweeps import arguments
 from tests.helpers.tiny import write_tiny
 from tfser import collect
 from tfser.errors import RequestError
-from tfser.evaluation import possible_shares
-from tfser.report import published, write
+from tfser.evaluation import metrics, possible_shares
+from tfser.models import MODELS, Estimator
+from tfser.planning.configuration import Configuration, OwnModel, from_dict, to_dict
+from tfser.report import published, trace, write
+from tfser.report.tables.table import percent, points, probability
 from tfser.storage import packaged_files
 from tfser.sweep import command
 
@@ -315,3 +323,139 @@ def test_a_wrong_file_is_refused_before_a_sweep_or_a_collection_starts(tmp_path,
     (tmp_path / "out" / ".tfser" / "rows").mkdir(parents=True)
     assert collect.main(["--out", str(tmp_path / "out"), "--published", str(path)]) == 2
     assert "line 3: papers.smith2030.text" in capsys.readouterr().err
+
+
+# --- rows that run a cited method again -------------------------------------------------------------------------------
+
+
+def rerun(name: str, title: str, *methods: str) -> Estimator:
+    return replace(SVM, name=name, title=title, reruns=methods)
+
+
+DNN_LIKE = rerun("again_a", "DNN+ELM (re-run)", "DNN+ELM")
+LDA_LIKE = rerun("again_b", "LLD+DR (re-run)", "LLD+DR")
+BEL_LIKE = rerun("again_c", "GA-BEL (re-run, in spirit)", "GA-BEL")
+NOT_RUN = rerun("again_d", "HuWSF (re-run)", "HuWSF")
+LSTM_LIKE = rerun("again_e", "CNN-LSTM (re-run)", "CNN-LSTM")
+
+
+def methods_in(folder: Path, database: str) -> list[str]:
+    """The first column of the comparison table, without the second line of ours."""
+    text = (folder / f"comparison_{database}.md").read_text().split("## Every row")[0]
+    cells = [c[0].replace("\\", "") for c in markdown_cells(text)][2:]
+    return [name for before, name in zip([None, *cells], cells, strict=False) if name != before]
+
+
+def rows_of(database: str, *models: Estimator) -> list[Configuration]:
+    emotions = tuple(sorted(published.load().emotions[database]))
+    return [configuration(database=database, emotions=emotions, model=m.name, ablation="full") for m in models]
+
+
+def test_a_rerun_row_stands_below_the_rows_that_cite_its_method_under_either_name(tmp_path):
+    again = (DNN_LIKE, LDA_LIKE, BEL_LIKE, LSTM_LIKE)
+    with known(*again, NOT_RUN):
+        results = sweep(*paper_rows("casia"), *rows_of("casia", *again))
+        write.write(results, tmp_path, pictures=False)
+        shown = printed(results)
+    assert methods_in(tmp_path, "casia") == [
+        "GA-BEL", "LLD+DR", "LLD+DR (re-run)", "GA-BEL (re-run, in spirit)",
+        "ELM-DNN", "DNN+ELM", "DNN+ELM (re-run)",
+        "LoHu", "HuWSF",
+        "DCNN-DTPM", "DTPM",
+        "ATFNN", "ATFNN (ours)",
+        "Time-Frequency Transformer", "Time-Frequency Transformer (ours)",
+        "CNN-LSTM (re-run)",
+    ]  # fmt: skip
+    text = (tmp_path / "comparison_casia.md").read_text()
+    assert r"One method under two names, with the same figures: GA-BEL \[1\] = LLD+DR \[2\];" in text
+    assert r"Not run again in this sweep: LoHu \[1\] = HuWSF \[2\] (--model again_d)." in text
+    assert r"because no model here is built after them: DCNN-DTPM \[1\] = DTPM \[2\]." in text
+    blocks = (tmp_path / "comparison_casia.tex").read_text().split(r"\midrule")
+    assert len([b for b in blocks if "re-run" in b.split(r"\bottomrule")[0]]) >= 3
+    assert shown.index("LLD+DR [2]") < shown.index("LLD+DR (re-run)") < shown.index("ELM-DNN [1]")
+
+
+def test_without_a_rerun_the_published_rows_come_first_as_before(tmp_path):
+    write.write(sweep(*paper_rows("casia")), tmp_path, pictures=False)
+    assert methods_in(tmp_path, "casia")[-2:] == ["ATFNN (ours)", "Time-Frequency Transformer (ours)"]
+    assert "Not run again" not in (tmp_path / "comparison_casia.md").read_text()
+
+
+def test_the_methods_that_are_only_cited_stand_under_the_table_with_the_reason(tmp_path):
+    write.write(sweep(*paper_rows("iemocap", "casia")), tmp_path, pictures=False)
+    text = (tmp_path / "comparison_iemocap.md").read_text()
+    for names in (r"MSA-AL \[1\] = Model-3_Fusion \[2\]", r"DNN-BN \[1\]", r"ADARL \[2\]"):
+        assert f"Cited only: {names}: " in text
+    assert text.count("Cited only: ") == 4
+    assert "Cited only" not in (tmp_path / "comparison_casia.md").read_text()
+
+
+def test_a_row_keeps_what_a_model_of_ones_own_says_that_it_runs_again():
+    told = OwnModel(title="T", typed="t.py:T", kind="estimator", parts=(), defaults="{}", reruns=("LLD+DR",))
+    row = configuration(model="t", own=told, source="0")
+    assert from_dict(json.loads(json.dumps(to_dict(row)))) == row
+    assert "reruns" not in to_dict(replace(row, own=replace(told, reruns=())))["own"]
+    assert published.load().of_rows([row]).run_again_by("GA-BEL") == {"t"}
+
+
+# --- every row against the best ---------------------------------------------------------------------------------------
+
+
+def test_every_row_is_tested_against_the_best_in_one_line_with_interval_and_correction(tmp_path, few_draws):
+    again = tuple(rerun(f"again_{n}", f"Method {n} (re-run)", "LLD+DR") for n in range(12))
+    folds = ("a", "b", "c", "d", "e", "f")
+    with known(*again):
+        rows = [
+            configuration(database="casia", model=m.name, ablation="full", folds=folds, selection="fixed")
+            for m in again
+        ]
+        short = configuration(database="casia", model="atfnn", ablation="ATFNN", folds=folds, folds_total=9)
+        results = sweep(*rows, short)
+        write.write(results, tmp_path, pictures=False)
+        shown = printed(results)
+        traced = trace.trace(results, ["difference", "again_3"])
+    text = (tmp_path / "comparison.md").read_text()
+    (table,) = [part for part in text.split("## ") if part.startswith("Every row against the best on casia")]
+    cells = markdown_cells(table)[2:]
+    assert len(cells) == 13
+    uar = {
+        c.model: np.mean([metrics.uar(results.entries[c, fold, 0].scores.matrix) for fold in folds])
+        for c in results.configurations
+    }
+    best = max((m.name for m in again), key=uar.__getitem__)
+    assert cells[0][0].startswith(f"Method {best.rpartition('_')[2]} (re-run)")
+    shares = {
+        m.name: [
+            metrics.uar(results.entries[row, fold, 0].scores.matrix)
+            - metrics.uar(results.entries[rows[int(best.rpartition("_")[2])], fold, 0].scores.matrix)
+            for fold in folds
+        ]
+        for m, row in zip((*again, MODELS["atfnn"]), (*rows, short), strict=True)
+    }
+    ps = {}
+    for name, each in shares.items():
+        if name != best:
+            test = permutation_test((each,), np.mean, permutation_type="samples", n_resamples=np.inf)
+            ps[name] = test.pvalue
+    holm, worst = {}, 0.0
+    for rank, name in enumerate(sorted(ps, key=ps.__getitem__)):
+        worst = max(worst, min(1.0, ps[name] * (len(ps) - rank)))
+        holm[name] = worst
+    titles = {"atfnn": "ATFNN", **{m.name: m.title for m in again}}
+    for name in ps:
+        (line,) = [c for c in cells if c[0].startswith(f"{titles[name]},")]
+        mark = "†" if name == "atfnn" else ""
+        assert line[1:3] == [f"{percent(uar[name])}{mark}", f"{points(np.mean(shares[name]))}{mark}"]
+        assert line[4:6] == [f"{probability(ps[name])}{mark}", f"{probability(holm[name])}{mark}"]
+        low, high = cell_numbers(line[3])
+        assert low < 100 * np.mean(shares[name]) < high
+        assert len([row for row in shown.split("against the best on")[1].splitlines() if titles[name] in row]) >= 1
+    assert "corrected for the 12 comparisons" in table
+    assert "found on these test utterances themselves" in table
+    assert {t.where for t in traced} >= {"against the best", "paired and ablation"} if best != "again_3" else True
+    assert "Every row against the best on casia" in (tmp_path / "report.html").read_text()
+
+
+def test_two_models_need_no_table_of_the_best(tmp_path):
+    write.write(sweep(*paper_rows("casia")), tmp_path, pictures=False)
+    assert "against the best" not in (tmp_path / "comparison.md").read_text()

@@ -16,7 +16,7 @@ from rich.text import Text
 from tfser.execution.results import Results
 from tfser.report import published
 from tfser.report.summary import summarise
-from tfser.report.tables import ablation, comparison
+from tfser.report.tables import ablation, best, comparison
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import Column, Row, Table, beneath, parted, shown
 from tfser.storage.places import Place
@@ -57,7 +57,7 @@ def show(results: Results, console: Console, more: Sequence[Place] = ()) -> None
     several = [
         table for table in ablation.tables(summaries, figures, rows) if sum(bool(row.about) for row in table.rows) > 1
     ]
-    show_tables([*tables, *several], console)
+    show_tables([*tables, *best.tables(summaries, figures, rows), *several], console)
     if not tables:
         console.print("No rows to show.")
 
