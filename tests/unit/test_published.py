@@ -22,7 +22,7 @@ from tests.helpers.tiny import write_tiny
 from tfser import collect
 from tfser.errors import RequestError
 from tfser.evaluation import metrics, possible_shares
-from tfser.models import MODELS, Estimator
+from tfser.models import MODELS, PROPOSED, Estimator
 from tfser.planning.configuration import Configuration, OwnModel, from_dict, to_dict
 from tfser.report import published, trace, write
 from tfser.report.tables.table import percent, points, probability
@@ -339,6 +339,9 @@ NOT_RUN = rerun("again_d", "HuWSF (re-run)", "HuWSF")
 LSTM_LIKE = rerun("again_e", "CNN-LSTM (re-run)", "CNN-LSTM")
 
 
+PAPERS = [*PROPOSED.values()]
+
+
 def methods_in(folder: Path, database: str) -> list[str]:
     """The first column of the comparison table, without the second line of ours."""
     text = (folder / f"comparison_{database}.md").read_text().split("## Every row")[0]
@@ -353,7 +356,7 @@ def rows_of(database: str, *models: Estimator) -> list[Configuration]:
 
 def test_a_rerun_row_stands_below_the_rows_that_cite_its_method_under_either_name(tmp_path):
     again = (DNN_LIKE, LDA_LIKE, BEL_LIKE, LSTM_LIKE)
-    with known(*again, NOT_RUN):
+    with known(*again, NOT_RUN, beside=PAPERS):
         results = sweep(*paper_rows("casia"), *rows_of("casia", *again))
         write.write(results, tmp_path, pictures=False)
         shown = printed(results)
@@ -395,7 +398,7 @@ def test_a_row_keeps_what_a_model_of_ones_own_says_that_it_runs_again():
     row = configuration(model="t", own=told, source="0")
     assert from_dict(json.loads(json.dumps(to_dict(row)))) == row
     assert "reruns" not in to_dict(replace(row, own=replace(told, reruns=())))["own"]
-    assert published.load().of_rows([row]).run_again_by("GA-BEL") == {"t"}
+    assert "t" in published.load().of_rows([row]).run_again_by("GA-BEL")
 
 
 # --- every row against the best ---------------------------------------------------------------------------------------
@@ -404,7 +407,7 @@ def test_a_row_keeps_what_a_model_of_ones_own_says_that_it_runs_again():
 def test_every_row_is_tested_against_the_best_in_one_line_with_interval_and_correction(tmp_path, few_draws):
     again = tuple(rerun(f"again_{n}", f"Method {n} (re-run)", "LLD+DR") for n in range(12))
     folds = ("a", "b", "c", "d", "e", "f")
-    with known(*again):
+    with known(*again, beside=PAPERS):
         rows = [
             configuration(database="casia", model=m.name, ablation="full", folds=folds, selection="fixed")
             for m in again
