@@ -361,13 +361,13 @@ def test_a_rerun_row_stands_below_the_rows_that_cite_its_method_under_either_nam
         write.write(results, tmp_path, pictures=False)
         shown = printed(results)
     assert methods_in(tmp_path, "casia") == [
+        "CNN-LSTM (re-run)",
         "GA-BEL", "LLD+DR", "LLD+DR (re-run)", "GA-BEL (re-run, in spirit)",
         "ELM-DNN", "DNN+ELM", "DNN+ELM (re-run)",
         "LoHu", "HuWSF",
         "DCNN-DTPM", "DTPM",
         "ATFNN", "ATFNN (ours)",
         "Time-Frequency Transformer", "Time-Frequency Transformer (ours)",
-        "CNN-LSTM (re-run)",
     ]  # fmt: skip
     text = (tmp_path / "comparison_casia.md").read_text()
     assert r"One method under two names, with the same figures: GA-BEL \[1\] = LLD+DR \[2\];" in text

@@ -149,9 +149,10 @@ class Published:
         return {names: why for names, method in every.items() if (why := self.why_only_cited(method))}
 
     def run_again_by(self, method: str) -> frozenset[str]:
-        """Return the models that say that they run a cited method again, under any of its names."""
+        """Return the models that run a cited method again, under any of its names; a paper's own model is one."""
         names = {*self.names_of(method)}
-        return frozenset(model for model, methods in self.reruns.items() if names & {*methods})
+        own = {a.model for a in self.ablations if self._own_title(a.model) in names}
+        return frozenset(own | {model for model, methods in self.reruns.items() if names & {*methods}})
 
     def _own_title(self, model: str) -> str:
         """Return the method's name in its own paper; empty without such a paper."""

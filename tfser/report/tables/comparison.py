@@ -145,7 +145,8 @@ def _blocks(theirs: list[PublishedRow], summaries: list[Summary], published: Pub
         left = [s for s in ours if s.configuration.key not in placed]
         placed |= {s.configuration.key for s in left}
         blocks.append(_Block(names[0] if left else "cited", [row for row in theirs if row.method in names], left))
-    return [*blocks, _Block("ours", [], [s for s in summaries if s.configuration.key not in placed])]
+    # Ours of methods that no paper cites here come first: below a cited row they would seem to be of that method.
+    return [_Block("ours", [], [s for s in summaries if s.configuration.key not in placed]), *blocks]
 
 
 def _methods(theirs: list[PublishedRow], published: Published) -> list[tuple[str, ...]]:
@@ -154,9 +155,9 @@ def _methods(theirs: list[PublishedRow], published: Published) -> list[tuple[str
 
 
 def _again(names: tuple[str, ...], summaries: list[Summary], published: Published) -> list[Summary]:
-    """Return our rows of a cited method: of the models that run it again, or of the paper's own model."""
+    """Return our rows of the models that run a cited method again."""
     models = published.run_again_by(names[0])
-    return [s for s in summaries if (model := s.configuration.model) in models or published.model_title(model) in names]
+    return [s for s in summaries if s.configuration.model in models]
 
 
 def _numbers(published: Published) -> dict[str, str]:
