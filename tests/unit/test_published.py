@@ -247,12 +247,12 @@ papers:
 databases:
   tiny: {utterances: 41, emotions: {angry: 10, calm: 30}}
   casia: {emotions: {angry: 100}}
-comparision: []
+compared: []
 comparison:
   - {paper: smith2031, database: tiny, method: A, war: 61.3}
   - {paper: smith2030, database: tinny, method: B, war: 161.3}
   - {paper: smith2030, database: tiny, method: C}
-  - {paper: smith2030, database: tiny, method: 7, war: "61.30", methode: D}
+  - {paper: smith2030, database: tiny, method: 7, war: "61.30", methodname: D}
   - Just words
 ablations:
   - {paper: smith2030, model: mine, ablation: whole, parts: {gate: 1}, tiny: 50.0, wax: {war: 1}}
@@ -271,14 +271,14 @@ def test_everything_that_is_wrong_with_a_file_is_said_at_once_with_its_line(tmp_
         (4, "papers.lu2022atfnn: it is the key of 'Speech Emotion"),
         (6, "databases.tiny.utterances: 41, but its emotions have 40 in all"),
         (7, "databases.casia: it is described already (angry 200"),
-        (8, "comparision: key: no 'comparision'; there are"),
+        (8, "compared: key: no 'compared'; there are"),
         (10, "comparison.entry 1.paper: paper: no 'smith2031'"),
         (11, "comparison.entry 2.database: database: no 'tinny'"),
         (11, "comparison.entry 2.war: '161.3' is not a percentage as printed"),
         (12, "comparison.entry 3: it has neither war nor uar"),
         (13, "comparison.entry 4.method: 7 is no text"),
         (13, "comparison.entry 4.war: '61.30' is not a percentage"),
-        (13, "comparison.entry 4.methode: key: no 'methode'"),
+        (13, "comparison.entry 4.methodname: key: no 'methodname'"),
         (14, "comparison.entry 5: it has to be a mapping, not 'Just words'"),
         (16, "ablations.entry 1.parts.gate: 1 is neither true nor false"),
         (16, "ablations.entry 1.tiny: it has to be a mapping"),
