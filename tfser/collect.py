@@ -15,8 +15,9 @@ from rich.console import Console
 
 from tfser.errors import RequestError, TfserError
 from tfser.execution.results import Results
-from tfser.report import trace, write
+from tfser.report import published, trace, write
 from tfser.report.provenance import Provenance
+from tfser.report.published_file import PUBLISHED_HELP
 from tfser.report.tables import terminal
 from tfser.storage import passwords
 from tfser.storage.default_places import default_out
@@ -47,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=None,
         help="default: MLFLOW_TRACKING_URI, else SQLite in the storage folder",
     )
+    parser.add_argument(
+        "--published", type=typed_place, nargs="+", action="extend", default=[], metavar="FILE", help=PUBLISHED_HELP
+    )
     ask = parser.add_mutually_exclusive_group()
     behind = "print the trials and runs behind a printed number, and write nothing"
     ask.add_argument("--trace", nargs="+", action="extend", metavar="WORD", help=behind)
@@ -65,6 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         storage = out / ".tfser" if arguments.storage is None else arguments.storage
         problems: list[str] = []
         uri = tracking_uri.given(arguments.tracking_uri, problems)
+        try:
+            published.load(*arguments.published)
+        except RequestError as error:
+            problems += error.named
         if problems:
             raise RequestError("tfser collect", problems)
         if uri is None and isinstance(storage, Path) and (storage / "mlflow.db").exists():
@@ -93,11 +101,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for results in collected:
             folder = out / results.sweep  # names of sweeps and databases are legal names of folders
             try:
-                write.write(results, folder, made=Provenance(tracking_uri=passwords.redacted(uri or "")))
+                made = Provenance(tracking_uri=passwords.redacted(uri or ""))
+                write.write(results, folder, made=made, more=arguments.published)
             except write.LessError as error:
                 missing.append(str(error))
                 continue
-            terminal.show(results, console)
+            terminal.show(results, console, arguments.published)
             console.print(f"Tables and figures: {folder}", soft_wrap=True, markup=False, highlight=False)
         for text in missing:
             warn(text)

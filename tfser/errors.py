@@ -37,6 +37,11 @@ class RequestError(TfserError):
         return list(self.args[1])
 
     @property
+    def named(self) -> list[str]:
+        """Every reason with what was read in front, for a list with those of others."""
+        return [f"{self.source}: {problem}" for problem in self.problems]
+
+    @property
     def more(self) -> int:
         """Reasons that have no line of their own."""
         return int(self.args[2])

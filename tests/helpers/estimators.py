@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from tfser.execution.run_trial import Task
 from tfser.features.base import FeatureSet
 from tfser.features.log_mel import FrontEnd
 from tfser.features.store import FeatureStore, audio_digests
-from tfser.models import Estimator
+from tfser.models import Estimator, Model
 from tfser.planning.settings import published_settings
 from tfser.trial import Hyperparameter, TrialSpec
 
@@ -136,13 +136,19 @@ def own(name: str = "own", features: FeatureSet = MOMENTS, transductive: bool = 
 
 
 @contextlib.contextmanager
-def known(*wanted: Estimator, source: str = SOURCE) -> Iterator[None]:
-    """Let this process know models as if they were built in, and forget them."""
+def known(*wanted: Estimator, source: str = SOURCE, beside: Sequence[Model] | None = None) -> Iterator[None]:
+    """Let this process know models as if they were built in, and forget them.
+
+    Args:
+        wanted: the models.
+        source: digest of their source.
+        beside: what is built in beside them; by default everything that is.
+    """
     for model in wanted:
         models.add(model, source)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(models, "BUILT_IN", (*models.BUILT_IN, *wanted))
+            patch.setattr(models, "BUILT_IN", (*(models.BUILT_IN if beside is None else beside), *wanted))
             yield
     finally:
         for model in wanted:

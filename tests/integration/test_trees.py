@@ -4,11 +4,13 @@ The audio is an eighth of a second of noise a file and the network is narrow: wh
 trained on, who is scored, and what the tables say, not how well.
 """
 
+import csv
 import json
 import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,11 @@ import pytest
 import soundfile
 
 from tests.helpers import trees
+from tests.helpers.estimators import SVM, known
 from tests.helpers.tiny import SMALL
 from tfser.databases import KNOWN, load
 from tfser.databases import command as databases_command
+from tfser.models import PROPOSED
 from tfser.report.published import load as published_figures
 from tfser.sweep import command
 
@@ -42,6 +46,66 @@ def words(database, data, out, *more):
     settings = [f"{name}={value}" for name, value in {**SMALL, "batch_size": 256}.items()]
     model = ["--model", MODEL, "--epochs", "1", "--name", "s", "--set", *settings]
     return [database, "--data", str(data), "--out", str(out), *model, *more]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("database", "protocol"), [run for run in RUNS if run[1] == "speaker"])
+def test_every_cited_row_has_a_row_that_runs_it_again_beside_it_or_a_stated_reason(
+    database, protocol, data, tmp_path, few_draws
+):
+    """A layout test: the stand-ins are small SVMs on moments of log-mel bands, and two folds are run."""
+    figures = published_figures()
+    theirs = [row for row in figures.comparison if row.database == database]
+    methods = dict.fromkeys(figures.names_of(row.method) for row in theirs if not row.own)
+    papers_own = {row.method for row in figures.comparison if row.own}
+    stand_ins = [
+        replace(SVM, name=f"again_{n}", title=f"{names[-1]} (re-run)", reruns=(names[0],))
+        for n, names in enumerate(methods)
+        if figures.why_only_cited(names[0]) is None and not papers_own & {*names}
+    ]
+    missing, *run_again = stand_ins
+    folds = sorted({u.speaker for u in load(database, data).utterances})[:2]
+    with known(*stand_ins, beside=PROPOSED.values()):
+        call = words(database, data, tmp_path, "--in-process", "--fold", *folds, "--storage", str(tmp_path / "storage"))
+        assert command.main([*call, "--model", *(model.name for model in run_again)]) == 0
+    rows = list(csv.DictReader((tmp_path / "s" / "comparison.csv").read_text(encoding="utf-8").splitlines()))
+    said = (tmp_path / "s" / "comparison.md").read_text(encoding="utf-8").replace("\\", "")
+    beside = _beside(rows)
+    cited = [row["method"] for row in rows if row["source"] != "ours"]
+    assert sorted(cited) == sorted(row.method for row in theirs)
+    titles = {model.reruns[0]: model.title for model in run_again}
+    for row in theirs:
+        names = figures.names_of(row.method)
+        if why := figures.why_only_cited(row.method):
+            assert beside[row.paper, row.method] == set()
+            assert f": {why}." in said
+        elif papers_own & {*names}:
+            wanted = {"Time-Frequency Transformer"} & {*names}
+            assert beside[row.paper, row.method] == wanted, "of the papers' own models one was asked for"
+        elif names == figures.names_of(missing.reruns[0]):
+            assert beside[row.paper, row.method] == set()
+            assert f"(--model {missing.name})" in said
+        else:
+            assert beside[row.paper, row.method] == {titles[names[0]]}
+        (cited,) = [r for r in rows if (r["source"], r["method"]) == (row.paper, row.method)]
+        assert cited["protocol"] == row.protocol, "as printed"
+
+
+def _beside(rows):
+    """Our rows that stand right below each published row, or below others of its block."""
+    found, block = {}, []
+    for before, row in zip([None, *rows], rows, strict=False):
+        if row["source"] == "ours":
+            for cited in block:
+                found[cited].add(row["method"])
+            continue
+        if before is None or before["source"] == "ours":
+            block = []
+        block.append((row["source"], row["method"]))
+        found[row["source"], row["method"]] = set()
+        names = published_figures().names_of(row["method"])
+        block = [cited for cited in block if cited[1] in names]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -124,12 +188,12 @@ def test_published_rows_and_ablations_stand_beside_ours(database, protocol, fini
     assert all(f"leave-one-{protocol}-out" in line for line in rows if "(ours)" in line)
     ablation = (folder / "ablation.md").read_text(encoding="utf-8")
     printed = [a for a in figures.ablations_of(MODEL) if database in a.figures]
-    for known in printed:
-        war, uar = known.figures[database]
+    for row in printed:
+        war, uar = row.figures[database]
         line = next(line for line in ablation.splitlines() if line.startswith("|") and f"{100 * war:.2f}" in line)
         assert f"{100 * uar:.2f}" in line
-        assert known.ablation in line.replace("\\", "").replace("*", "")
-        assert ("not run" in line) == (known.ablation != "T+F+TF")
+        assert row.ablation in line.replace("\\", "").replace("*", "")
+        assert ("not run" in line) == (row.ablation != "T+F+TF")
     assert bool(printed) == (database != "abc")  # the first paper does not report ABC
     assert printed or "No ablation figure is published for abc" in ablation
     assert ("text-independent" in comparison) == (database == "casia")

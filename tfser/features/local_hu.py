@@ -107,7 +107,8 @@ def concentration(energies: Tensor, patch: int) -> Tensor:
     kernels = torch.stack([torch.ones_like(along), along, along.T, along.square() + along.T.square()])
     around = pad(energies[None, None], (patch // 2,) * 4, mode="replicate")
     total, time, frequency, both = conv2d(around, kernels[:, None])[0]
-    return (both / total - (time / total).square() - (frequency / total).square()).clamp_min(0)
+    moments: torch.Tensor = (both / total - (time / total).square() - (frequency / total).square()).clamp_min(0)
+    return moments
 
 
 def problems(settings: Mapping[str, Value]) -> list[str]:

@@ -16,7 +16,7 @@ from tfser.errors import RequestError, counted, unknown
 from tfser.leaks import table as report
 from tfser.leaks.plan import LEARNING_RATES, ROWS, Leaks, first_setting, left_out, make
 from tfser.leaks.run import run
-from tfser.models import BUILT_IN, MODELS, Network, of
+from tfser.models import BUILT_IN, COMPARISON, MODELS, Network, of
 from tfser.sweep.command import Start, extent, start
 from tfser.sweep.options import (
     DATABASE_HELP,
@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         optuna_storage=None,
         deterministic=False,
         tracking_uri=None,
+        published=[],
     )
     return p
 
@@ -93,7 +94,7 @@ def checked(options: LeaksOptions) -> tuple[Sweep, Leaks]:
     """
     problems, more = [], 0
     models = list(dict.fromkeys([] if options.model is None else options.model))
-    if len(models) != 1:
+    if len(models) != 1 or COMPARISON in models:
         problems.append(f"--model: name one of {', '.join(model.name for model in BUILT_IN)}; the table is about one")
     if len(set(options.ablation)) > 1 or "all" in options.ablation:
         problems.append("--ablation: name one, or none for the full model; the table is about one")
@@ -109,7 +110,7 @@ def checked(options: LeaksOptions) -> tuple[Sweep, Leaks]:
         problems.append(f"--search-seed: {options.search_seed} is not within 0 to {2**32 - 1}")
     sweep = None
     try:
-        sweep = checked_sweep(options)
+        sweep = checked_sweep(options) if COMPARISON not in models else None
     except RequestError as error:
         problems += error.problems
         more = error.more

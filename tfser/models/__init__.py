@@ -30,6 +30,7 @@ from tfser.trial import Hyperparameter, Value
 
 __all__ = [
     "BUILT_IN",
+    "COMPARISON",
     "DEFAULT",
     "MODELS",
     "PROPOSED",
@@ -52,6 +53,9 @@ PROPOSED: dict[str, Network] = {model.name: model for model in (time_frequency_t
 
 DEFAULT: tuple[str, ...] = tuple(PROPOSED)
 """The models of a sweep that names none."""
+
+COMPARISON = "comparison"
+"""Word of ``--model`` for every built-in model that the machine can run. No model has that name."""
 
 BUILT_IN: tuple[Model, ...] = (
     *PROPOSED.values(),

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tfser.errors import RequestError, in_a_line, unknown
-from tfser.models import BUILT_IN, Estimator, Model, Network, beside, isolated
+from tfser.models import BUILT_IN, COMPARISON, Estimator, Model, Network, beside, isolated
 from tfser.models.beside import Files
 from tfser.text.typed import clipped
 
@@ -195,6 +195,8 @@ def _named(typed: str, source: Source, model: Model) -> Source:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         why = f"its name {clipped(name)} becomes a part of file names; use letters, digits, '_' and '-'"
         raise RequestError(typed, [why])
+    if name.casefold() == COMPARISON:
+        raise RequestError(typed, [f"its name {name} stands for all built-in models with --model; give it another"])
     if any(name.casefold() == other.name.casefold() for other in BUILT_IN):
         raise RequestError(typed, [f"its name {name} is that of a built-in model; give it another"])
     return replace(source, name=name)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tfser.features.log_mel import FrontEnd
-from tfser.models import MODELS, Model, Network
+from tfser.models import COMPARISON, MODELS, Model, Network
 from tfser.models.sources import Source
 from tfser.planning import own_models
 from tfser.planning.request import MOST_EPOCHS
@@ -73,6 +73,7 @@ def in_full(model: Model, source: Source | None = None) -> dict[str, Any]:
         "title": model.title,
         "paper": model.paper,
         "paper_title": published.load().papers.get(model.paper or ""),
+        "reruns": list(model.reruns),
         "kind": _kind(model),
         "from": _origin(source),
         "source": source.digest if source else None,
@@ -172,6 +173,10 @@ def print_list(models: list[dict[str, Any]]) -> None:
     out.print(table)
     out.print(f"\nParameters are those of the full model (named first) with published settings, {EMOTIONS} emotions.")
     out.print("describe NAME gives every hyperparameter, the features and the cost; new FILE.py begins your own.")
+    out.print(f"--model {COMPARISON} stands for every built-in model that the machine can run.")
+    out.print("\nCited in the papers' tables, and not run again:")
+    for names, why in published.load().only_cited().items():
+        out.print(f"  {' = '.join(names)}: {why}")
     for model in models:
         if "problem" in model:
             out.print(f"{model['name']} cannot be trained: {model['problem']}")
@@ -214,12 +219,19 @@ def _head(model: Mapping[str, Any]) -> dict[str, str]:
         "name": model["name"],
         "title": model["title"],
         "paper": f"{model['paper']}: {model['paper_title'] or 'not in published.yaml'}" if model["paper"] else "none",
+        **({"runs again": _runs_again(model["reruns"])} if model["reruns"] else {}),
         "kind": model["kind"],
         "from": f"{model['from']}, source {model['source']}" if model["source"] else model["from"],
         "features": _features_in_words(read),
         **({"epochs": _epochs_in_words(epochs)} if epochs else {}),
         "attention maps": f"of {', '.join(seen)}" if seen else "none",
     }
+
+
+def _runs_again(methods: list[str]) -> str:
+    """Return the cited methods that a model runs again, each with its other names."""
+    figures = published.load()
+    return "; ".join(" = ".join(dict.fromkeys((method, *figures.names_of(method)))) for method in methods)
 
 
 def _epochs_in_words(epochs: Mapping[str, Any]) -> str:

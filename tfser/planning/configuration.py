@@ -33,6 +33,8 @@ class OwnModel:
     """Each ablation, and the parts that it has or lacks."""
     defaults: str
     """Its default settings and epochs, as a JSON object."""
+    reruns: tuple[str, ...] = ()
+    """Cited methods that it runs again, by the names that stand in the tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,8 @@ class Configuration:
 def to_dict(configuration: Configuration) -> dict[str, Any]:
     """Return a configuration as JSON values, without those that are younger than stored rows where they are empty."""
     values = asdict(configuration).items()
+    if (own := dict(values).get("own")) and not own["reruns"]:
+        del own["reruns"]
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in values
@@ -132,5 +136,5 @@ def from_dict(values: Mapping[str, Any]) -> Configuration:
     }
     if own := fields.get("own"):
         parts = tuple((ablation, tuple((part, bool(has)) for part, has in each)) for ablation, each in own["parts"])
-        fields["own"] = OwnModel(**{**own, "parts": parts})
+        fields["own"] = OwnModel(**{**own, "parts": parts, "reruns": tuple(own.get("reruns", ()))})
     return Configuration(**fields)

@@ -129,6 +129,7 @@ def _take(source: Source, model: Model) -> None:
         kind="network" if isinstance(model, Network) else "estimator",
         parts=tuple((ablation, tuple(model.parts.get(ablation, {}).items())) for ablation in model.ablations),
         defaults=json.dumps(defaults, sort_keys=True, ensure_ascii=False),
+        reruns=tuple(model.reruns),
     )
 
 
@@ -158,6 +159,9 @@ def _shape_problems(model: Model) -> list[str]:
         f"hyperparameters: {clipped(model.hyperparameters)} is not a mapping of names to Hyperparameter(...)": (
             not isinstance(model.hyperparameters, Mapping)
             or not all(isinstance(h, Hyperparameter) for h in model.hyperparameters.values())
+        ),
+        f"reruns: {clipped(model.reruns)} is not a tuple of names, such as ('LLDs+SVM',)": (
+            not isinstance(model.reruns, (tuple, list)) or not all(isinstance(name, str) for name in model.reruns)
         ),
         f"build: {clipped(model.build)} cannot be called": (  # type: ignore[attr-defined]  # both kinds have it
             not callable(model.build)  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tfser.databases import published_counts
@@ -197,9 +197,10 @@ def make(
                 if not missing_here(MODELS[model], settings):
                     wanted[extractor(MODELS[model], settings)] = None
             searched = space if request.trials else None
-            for row in _configurations(request, database, digest(database), model, searched):
+            mine = request if searched else replace(request, trials=0)  # nothing is searched where no space is
+            for row in _configurations(mine, database, digest(database), model, searched):
                 configurations.append(row)
-                studies += _studies(request, database, row, base, searched)
+                studies += _studies(mine, database, row, base, searched)
         features[database.name] = tuple(wanted)
     return Plan(
         configurations=tuple(sorted(configurations, key=lambda c: c.key)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import PurePath
@@ -22,8 +22,9 @@ from tfser.record import Record
 from tfser.report import published
 from tfser.report.figures.confusion import shares
 from tfser.report.summary import Summary, summarise
+from tfser.report.tables import best
 from tfser.report.tables.comparison import MEAN, MEAN_ZEROS, POOLED
-from tfser.report.tables.paired import Rows
+from tfser.report.tables.paired import Pair, Rows
 from tfser.report.tables.table import TRANSDUCTIVE, known, percent, points, probability
 from tfser.storage.places import slug
 from tfser.trial import NUMERICS_VERSION, TrialSpec
@@ -34,7 +35,8 @@ class Traced:
     """One printed number."""
 
     where: str
-    """Table or figure that prints it: ``comparison and ablation``, ``folds``, ``confusion`` or ``paired``."""
+    """Table or figure that prints it: ``comparison and ablation``, ``folds``, ``confusion``, ``paired`` or ``against
+    the best``."""
     row: tuple[str, ...]
     """Database, protocol, model, ablation, and selection, as in tables."""
     what: str
@@ -63,7 +65,11 @@ def entries(results: Results) -> Iterator[Traced]:
         yield from _of_row(results, summary, rows)
         yield from _of_folds(results, summary)
         yield from _of_confusion(results, summary)
-    yield from _of_pairs(results, rows)
+    yield from _of_pairs(results, rows.pairs(), "paired and ablation")
+    for members in best.groups(summaries):
+        if (first := best.best_of(members)) is not None:
+            pairs = rows.against(first.configuration, [s.configuration for s in members], best.FIGURE)
+            yield from _of_pairs(results, pairs.values(), "against the best")
 
 
 def trace(results: Results, asked: Sequence[str]) -> list[Traced]:
@@ -322,9 +328,9 @@ def _of_confusion(results: Results, summary: Summary) -> Iterator[Traced]:
                 )
 
 
-def _of_pairs(results: Results, rows: Rows) -> Iterator[Traced]:
+def _of_pairs(results: Results, pairs: Iterable[Pair], where: str) -> Iterator[Traced]:
     selections = labels(results.configurations)
-    for pair in rows.pairs():
+    for pair in pairs:
         first, second, made = pair.first, pair.second, pair.comparison
         shown_row, names = _row_words(first, selections[first.key])
         other = f"{second.model} {second.ablation} ({selections[second.key]})"
@@ -344,7 +350,7 @@ def _of_pairs(results: Results, rows: Rows) -> Iterator[Traced]:
             printed = text or (probability(value) if what.startswith("p ") else points(value))
             said = f"{measure.upper()}, mean of folds, minus that of {other}, {what}"
             yield Traced(
-                where="paired and ablation",
+                where=where,
                 row=shown_row,
                 what=said,
                 words=(*names, measure, "difference", second.model, second.ablation, what),

@@ -33,7 +33,7 @@ from tfser.report.page import page
 from tfser.report.provenance import Provenance
 from tfser.report.published import Published
 from tfser.report.summary import Summary, summarise
-from tfser.report.tables import ablation, comparison, formats, paired, titles
+from tfser.report.tables import ablation, best, comparison, formats, paired, titles
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import DAGGER, Table, Value, exact
 from tfser.search.history import History
@@ -78,6 +78,7 @@ def write(
     *,
     pictures: bool = True,
     made: Provenance | None = None,
+    more: Sequence[Place] = (),
 ) -> list[Place]:
     """Write tables, figures and the page.
 
@@ -86,6 +87,7 @@ def write(
         folder: made if missing; files of the same names are replaced, others stay.
         pictures: whether to draw figures too, which takes longer than all the rest.
         made: what differs from run to run; only report.html shows it.
+        more: files of published figures beside those that come with tfser.
 
     Returns:
         The written files, sorted.
@@ -96,7 +98,7 @@ def write(
         OSError: the folder cannot be written.
     """
     summaries = summarise(results)
-    figures = published.load().of_rows(s.configuration for s in summaries)
+    figures = published.load(*more).of_rows(s.configuration for s in summaries)
     if lost := lacking(folder, {s.configuration: len(s.done) for s in summaries}):
         raise LessError(
             f"the tables in {folder} are left as they are, because they hold folds that these would lack:\n  - "
@@ -108,6 +110,7 @@ def write(
     rows = Rows(summaries, figures)
     pairs = rows.pairs()
     compared = comparison.tables(summaries, figures, rows)
+    bests = best.tables(summaries, figures, rows)
     ablated = ablation.tables(summaries, figures, rows)
     drawn = _pictures(summaries, figures, results.histories) if pictures else {}
 
@@ -121,9 +124,11 @@ def write(
             (*_PREDICTIONS_BEFORE, *(f"p_{e}" for e in emotions)), _prediction_rows(finals, emotions)
         ),
         "paired.csv": paired.to_csv(pairs),
-        **_written("comparison", "Comparison with the published figures", comparison.CSV_COLUMNS, compared, []),
         **_written(
-            "ablation", "Ablations", ablation.csv_columns(figures), ablated, ablation.overviews(summaries, figures)
+            "comparison", "Comparison with the published figures", comparison.CSV_COLUMNS, compared, after=bests
+        ),
+        **_written(
+            "ablation", "Ablations", ablation.csv_columns(figures), ablated, over=ablation.overviews(summaries, figures)
         ),
     }
     names = row_names(s.configuration.key for s in summaries)
@@ -136,7 +141,7 @@ def write(
         summaries=summaries,
         published=figures,
         rows=rows,
-        compared=compared,
+        compared=[*compared, *bests],
         ablated=[*ablation.overviews(summaries, figures), *ablated],
         paired=paired.tables(pairs, figures),
         pictures=drawn,
@@ -199,19 +204,38 @@ def _superseded(row: Mapping[str, str], done: Iterable[Configuration]) -> bool:
 
 
 def _written(
-    name: str, heading: str, columns: Sequence[str], tables: Sequence[Table], overviews: Sequence[Table]
+    name: str,
+    heading: str,
+    columns: Sequence[str],
+    tables: Sequence[Table],
+    *,
+    over: Sequence[Table] = (),
+    after: Sequence[Table] = (),
 ) -> dict[str, str | bytes]:
-    """Make the files of some tables: one over all databases, and one for each."""
+    """Make the files of some tables: one over all databases, and one for each.
+
+    Args:
+        name: the beginning of the files' names.
+        heading: of the Markdown files.
+        columns: of the CSV files.
+        tables: the tables.
+        over: tables over several databases, for the first file alone; not in CSV.
+        after: further tables of one database each; not in CSV.
+    """
     databases = list(dict.fromkeys(table.database for table in tables))
     parts = file_names((database,) for database in databases)
     made: dict[str, str | bytes] = {}
-    for stem, wanted, over in [
-        (name, tables, overviews),
-        *((f"{name}_{parts[database,]}", [t for t in tables if t.database == database], []) for database in databases),
+    for stem, wanted, shown in [
+        (name, tables, [*over, *tables, *after]),
+        *(
+            (f"{name}_{parts[database,]}", own, [*own, *(t for t in after if t.database == database)])
+            for database in databases
+            for own in [[t for t in tables if t.database == database]]
+        ),
     ]:
         made[f"{stem}.csv"] = formats.to_csv(columns, wanted)
-        made[f"{stem}.md"] = formats.to_markdown(heading, [*over, *wanted])
-        made[f"{stem}.tex"] = formats.to_latex([*over, *wanted])
+        made[f"{stem}.md"] = formats.to_markdown(heading, shown)
+        made[f"{stem}.tex"] = formats.to_latex(shown)
     return made
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tfser.errors import RequestError, TfserError, counted
 from tfser.models import MODELS, Network, of
-from tfser.models.sources import described
 from tfser.planning import request as planning_request
 from tfser.planning.configuration import Configuration
 from tfser.storage import leftovers
 from tfser.storage.ledger import Ledger
 from tfser.storage.sweep_lock import lease
+from tfser.sweep import comparison
 from tfser.sweep import hours as sweep_hours
+from tfser.sweep.hours import Estimate
 from tfser.sweep.options import Options, parse
 from tfser.sweep.printer import Printer
 from tfser.sweep.progress import duration
@@ -59,22 +60,40 @@ def describe(sweep: Sweep) -> list[str]:
     lines += _own_models(sweep)
     read = [(of(c).feature_set, planning_request.base_settings(c.model, sweep.request)) for c in plan.configurations]
     lines += dict.fromkeys(said for features, settings in read if (said := features.remark(settings)))
+    lines += comparison.in_words(sweep.left_out)
+    if sweep.costs:
+        lines += _each(sweep.costs)
     lines.append(f"{plan.search_trials} search and {counted(plan.final_trials, 'final trial')} in all")
     return lines
 
 
+def _each(costs: Mapping[str, Estimate]) -> list[str]:
+    """Return what each model costs, in words."""
+    lines = ["rough costs in time of one CPU core of this machine, if nothing is there yet:"]
+    for model, cost in costs.items():
+        about = "not known" if cost.hours is None else f"about {_rough(cost.hours)}"
+        lines.append(f"  {MODELS[model].title} ({model}): {about} ({cost.how})")
+    return lines
+
+
+def _rough(hours: float) -> str:
+    return duration(max(3600 * hours, 1))
+
+
 def _cost(sweep: Sweep) -> list[str]:
-    """Return what a plan costs, in words."""
+    """Return what a plan costs, in words: of each model, where there are several, and in all."""
     if sweep.lacking:
         return ["Every trial is finished, so that nothing is trained"]
-    unknown = sweep_hours.unknown(sweep.plan)
-    said = []
-    if len(unknown) < len({c.model for c in sweep.plan.configurations}):
-        said.append(_hours(sweep))
-    if unknown:
-        beside = "; beside that, " if said else ""
-        said.append(f"{beside}how long {', '.join(unknown)} takes is known only once it was fitted")
-    return ["".join(said)]
+    costs = sweep.costs or sweep_hours.by_model(sweep.plan, sweep.databases)
+    guessed = any(cost.guess for cost in costs.values())
+    each = _each(costs) if (len(costs) > 1 or guessed) and not sweep.costs else []
+    known = [cost.hours for cost in costs.values() if cost.hours is not None]
+    failed = [cost.failed for cost in costs.values() if cost.failed]
+    unknown = [model for model, cost in costs.items() if cost.hours is None and not cost.failed]
+    said = [f"about {_rough(sum(known))} of one CPU core of this machine, if nothing is there yet"] * bool(known)
+    said += [f"how long {'the rest' if known else 'it'} takes is not known, because {why}" for why in failed]
+    said += [f"how long {', '.join(unknown)} takes is known only once it was fitted"] * bool(unknown)
+    return [*each, "; beside that, ".join(said)]
 
 
 def _own_models(sweep: Sweep) -> list[str]:
@@ -132,17 +151,6 @@ def start(prepare: Callable[[Printer], Start]) -> int:
         advice = "Free space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend what it names"
         print(f"{error}\nWhat was trained is kept. {advice}, and type the same command again.", file=sys.stderr)
         return 1
-
-
-def _hours(sweep: Sweep) -> str:
-    """Say how long a plan takes."""
-    try:
-        hours = sweep_hours.core_hours(sweep.plan, sweep.databases)
-    except Exception as error:
-        if not sweep.sources:
-            raise
-        return f"how long it takes is not known, because a step of training failed: {described(error)}"
-    return f"about {duration(3600 * hours)} of one CPU core of this machine, if nothing is there yet"
 
 
 def _begun(prepared: Start, printer: Printer) -> int:

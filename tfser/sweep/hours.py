@@ -1,22 +1,28 @@
 """Estimates the cost of a plan on this machine: a few training steps are timed, the rest is arithmetic.
 
-The cost of an estimator is not estimated: it depends on how hard its data are to fit, and it has no steps to time.
+An estimator has no steps to time, and its cost depends on how hard its data are to fit. It is guessed from the cost
+that the model declares; without one it is not known.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import soundfile
 import torch
 
 from tfser.databases.base import Database, Utterance
-from tfser.models import Network, of
+from tfser.execution.trial_work import cost
+from tfser.models import PROPOSED, Network, of
+from tfser.models.sources import described
 from tfser.planning.plan import Plan, Study
-from tfser.planning.settings import build_settings, extractor
+from tfser.planning.settings import build_settings, extractor, published_settings
 from tfser.training.training import Training, TrialData
+from tfser.trial import Value
 
 
 def seconds(database: Database, utterance: Utterance) -> float:
@@ -30,6 +36,24 @@ def seconds(database: Database, utterance: Utterance) -> float:
         return 0.0
 
 
+SLOW_S = 0.5
+"""Seconds of an epoch of two segments from which a larger batch would only take longer to say the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a model costs, roughly."""
+
+    hours: float | None
+    """Of one CPU core of this machine; ``None`` where it is not known."""
+    how: str
+    """How that was estimated, or why not."""
+    guess: bool = False
+    """Whether nothing was timed but the model's own word was taken."""
+    failed: str = ""
+    """What went wrong where it could not be estimated."""
+
+
 def segment_seconds(study: Study) -> float:
     """Return the seconds that one CPU core trains on one segment: the better of two timed epochs of a batch of noise.
 
@@ -38,31 +62,50 @@ def segment_seconds(study: Study) -> float:
     c, settings = study.configuration, study.base if study.space is None else {**study.base, **study.space.fixed}
     model = of(c)
     assert isinstance(model, Network)
-    built, reads = build_settings(model, settings), extractor(model, settings)
+    return _timed(model, c.ablation, settings, c.emotions)
+
+
+def _timed(model: Network, ablation: str, settings: Mapping[str, Value], emotions: tuple[str, ...]) -> float:
+    """Return the seconds of a segment, from a batch of two where a larger one would take long."""
+    small = _epoch_seconds(model, ablation, settings, emotions, 2, 1)
+    if small > SLOW_S:
+        return small / 2
     batch = min(int(settings["batch_size"]), 32)
+    return _epoch_seconds(model, ablation, settings, emotions, batch, 2) / batch
+
+
+def _epoch_seconds(
+    model: Network, ablation: str, settings: Mapping[str, Value], emotions: tuple[str, ...], batch: int, times: int
+) -> float:
+    """Return the seconds of the fastest of some epochs of one batch of noise, after one that is not timed."""
+    built, reads = build_settings(model, settings), extractor(model, settings)
     length = int(settings["segment_frames"])
     frames = np.random.default_rng(0).normal(size=(batch * length, reads.channels * reads.bands)).astype(np.float32)
-    segments = tuple((i * length, length, i % len(c.emotions)) for i in range(batch))
-    data = TrialData(frames=frames, emotions=c.emotions, train=segments, scored=segments[:1])
+    segments = tuple((i * length, length, i % len(emotions)) for i in range(batch))
+    data = TrialData(frames=frames, emotions=emotions, train=segments, scored=segments[:1])
     # A step costs the same.
     usual = {"segment_hop": 0, "segment_share": 1.0, "standardisation": "training", "utterance_rule": "mean"}
 
     def build() -> torch.nn.Module:
-        return model.build(c.ablation, built, len(c.emotions))
+        return model.build(ablation, built, len(emotions))
 
-    training = Training(build, data, {**built, **usual}, 0, 3, torch.device("cpu"))
+    training = Training(build, data, {**built, **usual}, 0, 1 + times, torch.device("cpu"))
     training.run_epoch()
-    times = []
-    for _ in range(2):
+    took = []
+    for _ in range(times):
         started = time.perf_counter()
         training.run_epoch()
-        times.append(time.perf_counter() - started)
-    return min(times) / batch
+        took.append(time.perf_counter() - started)
+    return min(took)
 
 
-def unknown(plan: Plan) -> list[str]:
-    """Return the models of a plan whose cost is not estimated."""
-    return list(dict.fromkeys(c.model for c in plan.configurations if not isinstance(of(c), Network)))
+@cache
+def _frame_seconds() -> float:
+    """Return the seconds of a frame of training of a model that declares a cost of 1."""
+    model = next(iter(PROPOSED.values()))
+    ablation, settings = model.ablations[0], published_settings(model.name)
+    per_segment = _timed(model, ablation, settings, ("a", "b", "c", "d"))
+    return per_segment / int(settings["segment_frames"]) / cost(model, ablation)
 
 
 def core_hours(plan: Plan, databases: Mapping[str, Database]) -> float:
@@ -70,10 +113,57 @@ def core_hours(plan: Plan, databases: Mapping[str, Database]) -> float:
 
     The estimate is rough: every trial is taken to train on all but one fold's share of the segments.
     """
-    lengths = {name: np.array([seconds(d, u) for u in d.utterances]) for name, d in databases.items()}
+    return _core_hours(plan.studies, {name: _lengths(database) for name, database in databases.items()})
+
+
+def by_model(plan: Plan, databases: Mapping[str, Database]) -> dict[str, Estimate]:
+    """Return what each model of a plan costs, as ``core_hours`` and, for estimators, from what they declare."""
+    hours: dict[str, float] = {}
+    lengths = {name: _lengths(database) for name, database in databases.items()}
+    found: dict[str, Estimate] = {}
+    for c in plan.configurations:
+        model, studies = of(c), tuple(s for s in plan.studies if s.configuration == c)
+        if not isinstance(model, Network) and c.ablation not in model.cost:
+            found[c.model] = Estimate(hours=None, how="it declares no cost; known only once it was fitted")
+            continue
+        if isinstance(model, Network):
+            try:
+                of_row = _core_hours(studies, lengths)
+            except Exception as error:  # a step with settings that a person typed
+                why = f"a step of training failed: {described(error)}"
+                found[c.model] = Estimate(hours=None, how=why, failed=why)
+                continue
+            how = "steps on noise were timed"
+        else:
+            frames = sum(_trials(s) * _frames(s, lengths[c.database]) for s in studies)
+            of_row = frames * cost(model, c.ablation) * _frame_seconds() / 3600
+            how = "from the cost per frame that it declares, a guess"
+        hours[c.model] = hours.get(c.model, 0.0) + of_row
+        found[c.model] = Estimate(hours=hours[c.model], how=how, guess=not isinstance(model, Network))
+    return found
+
+
+def _trials(study: Study) -> int:
+    """Return how many trials a study trains at most."""
+    return len(study.folds) * (study.trials * study.validation_folds + len(study.configuration.seeds))
+
+
+def _lengths(database: Database) -> np.ndarray:
+    return np.array([seconds(database, u) for u in database.utterances])
+
+
+def _frames(study: Study, lengths: np.ndarray) -> float:
+    """Return about how many training frames a trial of an estimator has; an utterance that is a vector is one."""
+    c = study.configuration
+    hop_s = extractor(of(c), study.base).hop_s
+    frames = (lengths / hop_s).sum() if hop_s else len(lengths)
+    return float(frames * (1 - 1 / c.folds_total))
+
+
+def _core_hours(studies: Sequence[Study], lengths: Mapping[str, np.ndarray]) -> float:
     probed: dict[tuple[str, str, str], float] = {}
     total = 0.0
-    for study in plan.studies:
+    for study in studies:
         c = study.configuration
         key = (c.database, c.model, c.ablation)
         if not isinstance(of(c), Network):
@@ -84,6 +174,5 @@ def core_hours(plan: Plan, databases: Mapping[str, Database]) -> float:
             segments = np.ceil(np.maximum(lengths[c.database] / hop_s, 1)).sum() if hop_s else len(lengths[c.database])
             share = float(study.base.get("segment_share", 1.0))
             probed[key] = segment_seconds(study) * segments * share * (1 - 1 / c.folds_total)
-        trials = len(study.folds) * (study.trials * study.validation_folds + len(c.seeds))
-        total += probed[key] * study.epochs * trials
+        total += probed[key] * study.epochs * _trials(study)
     return total / 3600

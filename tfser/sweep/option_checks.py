@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from tfser.errors import RequestError
 from tfser.execution.on_ray import open_doors
+from tfser.report import published
 from tfser.storage import default_places
 from tfser.storage.passwords import redacted
 from tfser.storage.places import NAME, RESERVED, Place, is_remote
@@ -12,7 +16,12 @@ from tfser.tracking import uri as tracking_uri
 
 def problems(options: Options) -> list[str]:
     """Return what is wrong with them, in words."""
-    return [*_running_problems(options), *_place_problems(options), *_name_problems(options.name)]
+    return [
+        *_running_problems(options),
+        *_place_problems(options),
+        *_name_problems(options.name),
+        *_published_problems(options.published),
+    ]
 
 
 def _running_problems(options: Options) -> list[str]:
@@ -45,6 +54,15 @@ def _place_problems(options: Options) -> list[str]:
         what_to_do = "name an MLflow server, or sqlite:////a/local/file.db"
         found.append(f"--tracking-uri: an SQLite database cannot lie in {storage}; {what_to_do}")
     return found
+
+
+def _published_problems(files: Sequence[Place]) -> list[str]:
+    """Return what is wrong with files of published figures."""
+    try:
+        published.load(*files)
+    except RequestError as error:
+        return error.named
+    return []
 
 
 def _name_problems(name: str | None) -> list[str]:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from tfser.models import DEFAULT
+from tfser.models import COMPARISON, DEFAULT
 from tfser.planning import request as planning
+from tfser.report.published_file import PUBLISHED_HELP
 from tfser.storage.passwords import redacted
 from tfser.storage.places import Place, typed_place
 from tfser.text.typed import number, typed_number, typed_whole, typed_words
@@ -60,6 +61,8 @@ class Options:
     mlflow: bool
     """Whether the command logs to MLflow."""
     tracking_uri: str | None
+    published: list[Place]
+    """Files of published figures beside those that come with tfser."""
     address: str | None
     in_process: bool
     trial_cpus: float | None
@@ -120,7 +123,8 @@ def add_training(p: argparse.ArgumentParser) -> None:
     data = os.environ.get("TFSER_DATA") or None
     add("--data", type=typed_place, default=data, help="folder or URI that holds the corpora (default: TFSER_DATA)")
     add("--allow-incomplete", action="store_true", help="accept a database that is not as published; tables say so")
-    own = "or FILE.py:NAME, or one of an installed package"
+    every = f"or {COMPARISON} for every built-in one that can run here"
+    own = f"or FILE.py:NAME, or one of an installed package, {every}"
     models = f"{own} (default: {' '.join(DEFAULT)})"
     add("--model", nargs="+", action="extend", metavar="M", help=models)
     add("--ablation", nargs="+", action="extend", default=[], metavar="A", help="default: the full model; or all")
@@ -166,6 +170,9 @@ def add_places(p: argparse.ArgumentParser, *, mlflow: bool = True) -> None:
     if mlflow:
         uri = "MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)"
         add("--tracking-uri", type=typed_words, help=uri)
+        add(
+            "--published", type=typed_place, nargs="+", action="extend", default=[], metavar="FILE", help=PUBLISHED_HELP
+        )
     cluster = "Ray cluster (default: RAY_ADDRESS, else a local Ray)"
     add("--address", type=typed_words, default=env("RAY_ADDRESS") or None, help=cluster)
     add("--in-process", action="store_true", help="train one trial after another in this process, without Ray")

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,7 @@ from tfser.databases import KNOWN, load
 from tfser.databases.base import Database
 from tfser.errors import RequestError, unknown
 from tfser.features.store import audio_digests
-from tfser.models import DEFAULT, MODELS, built_in
+from tfser.models import COMPARISON, DEFAULT, MODELS, built_in
 from tfser.models import sources as sources_of
 from tfser.models.sources import Source, installed, is_file
 from tfser.planning import own_models, search_space, search_space_file, settings
@@ -23,7 +23,8 @@ from tfser.planning import plan as planning_plan
 from tfser.planning import request as planning_request
 from tfser.storage import packaged_files
 from tfser.storage.places import Place, commit_text, make_folder, remove, slug
-from tfser.sweep import option_checks, remembered
+from tfser.sweep import comparison, hours, option_checks, remembered
+from tfser.sweep.hours import Estimate
 from tfser.sweep.options import Options
 from tfser.text.typed import clipped
 from tfser.tracking import connection
@@ -55,6 +56,10 @@ class Sweep:
     """Of the models that are not built in."""
     lacking: tuple[str, ...] = ()
     """What this machine lacks to train it, in words; finished trials do not need it."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Models for which the word ``comparison`` does not stand here, and why."""
+    costs: Mapping[str, Estimate] = field(default_factory=dict)
+    """What each model costs, roughly, where that word was typed."""
 
 
 class _Problems(list[str]):
@@ -143,8 +148,11 @@ def checked(options: Options) -> Sweep:
     sources, gone, refused = own_sources(options)
     for error in refused:
         problems.take(error)
-    request = replace(_request(options, sources, problems), gone=gone)
-    spaces = {} if refused else _spaces(options, request, problems)
+    asked = replace(_request(options, sources, problems), gone=gone)
+    request, left_out = comparison.expanded(asked)
+    if not request.models and left_out:
+        problems.append(f"--model {COMPARISON}: it stands for no model here: {comparison.reasons(left_out)}")
+    spaces = {} if refused else _spaces(options, request, problems, asked.models)
     wrong = planning_request.problems(request, spaces, models_known=not refused)
     lacking = [] if problems or wrong else planning_plan.lacking(request, spaces)
     problems.extend(wrong)
@@ -162,10 +170,19 @@ def checked(options: Options) -> Sweep:
             problems.take(error, named=False)
     if problems or plan is None:
         raise RequestError("tfser sweep", [*problems, *lacking], problems.more)
+    costs: dict[str, Estimate] = {}
+    if COMPARISON in asked.models:
+        costs = hours.by_model(plan, databases)
+        left_out |= (days := comparison.too_long(costs, asked.models, options))
+        request = replace(request, models=tuple(model for model in request.models if model not in days))
+        if not request.models:
+            why = f"--model {COMPARISON}: it stands for no model here: {comparison.reasons(left_out)}"
+            raise RequestError("tfser sweep", [why])
+        plan = planning_plan.make(request, list(databases.values()), lambda d: digests[d.name], spaces)
     out, storage = option_checks.places(options)
     uri = tracking_uri.given(options.tracking_uri, []) if options.mlflow else None
     return Sweep(
-        name=_default_name(options, request, digests) if options.name is None else options.name,
+        name=_default_name(options, asked, digests) if options.name is None else options.name,
         options=options,
         request=request,
         plan=plan,
@@ -177,12 +194,14 @@ def checked(options: Options) -> Sweep:
         tracking_uri=uri or connection.default_uri(Path(str(storage))),
         sources=tuple(sources),
         lacking=tuple(lacking),
+        left_out=left_out,
+        costs=costs,
     )
 
 
 def is_own(typed: str) -> bool:
     """Return whether a word of --model names a model that is not built in."""
-    return is_file(typed) or (typed not in built_in() and typed in installed())
+    return is_file(typed) or (typed not in (COMPARISON, *built_in()) and typed in installed())
 
 
 def _request(options: Options, sources: Sequence[Source], problems: list[str]) -> planning_request.Request:
@@ -261,8 +280,17 @@ def _databases(options: Options, problems: _Problems) -> tuple[dict[str, Databas
     return databases, audio
 
 
-def _spaces(options: Options, request: planning_request.Request, problems: _Problems) -> dict[str, search_space.Space]:
-    """Return the search spaces by model, without what --set fixes."""
+def _spaces(
+    options: Options, request: planning_request.Request, problems: _Problems, named: Sequence[str]
+) -> dict[str, search_space.Space]:
+    """Return the search spaces by model, without what --set fixes.
+
+    Args:
+        options: the command line.
+        request: what it asks for.
+        problems: what is wrong is added.
+        named: the words of --model; a model that is not among them has no search where no file searches it.
+    """
     if not request.trials:
         if options.space:
             problems.append("--space: without --trials nothing is drawn from it; add --trials N")
@@ -271,7 +299,8 @@ def _spaces(options: Options, request: planning_request.Request, problems: _Prob
     known = _settings_by_model(request.sources)
     found: dict[str, search_space.Space] = {}
     packaged = packaged_files.data_folder("search_spaces")
-    for path in options.space or [packaged / f"{model}.yaml" for model in models if model not in request.sources]:
+    files = {model: packaged / f"{model}.yaml" for model in models if model not in request.sources}
+    for path in options.space or [file for model, file in files.items() if model in named or file.exists()]:
         try:
             read = search_space_file.read(path, known)
         except RequestError as error:
@@ -284,7 +313,7 @@ def _spaces(options: Options, request: planning_request.Request, problems: _Prob
         else:
             found[read.model] = read.without(_typed(request, read.model, known[read.model]))
     for model in models:
-        if model in found or problems:
+        if model in found or problems or model not in (*named, *request.sources):
             continue
         declared = own_models.declared_space(MODELS[model]) if model in request.sources else None
         if declared is not None:

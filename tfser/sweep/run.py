@@ -70,10 +70,11 @@ class Run:
         kept = keeper.rows(_finals(schedule), histories)
         keeper.keep(kept)
         results, runs = mlflow.finish(self._results(entries, kept))
-        report_write.write(results, self._folder, made=Provenance(tracking_uri=self._uri))
+        more = sweep.options.published
+        report_write.write(results, self._folder, made=Provenance(tracking_uri=self._uri), more=more)
         self._write_json(schedule, trainer, runs, time.time() - started)
         printer.console.print()
-        terminal.show(results, printer.console)
+        terminal.show(results, printer.console, more)
         wrap_up.say_chosen(printer, histories)
         wrap_up.say_trials(printer, schedule, trainer.usage, time.time() - started)
         self._say_places()

@@ -93,7 +93,7 @@ class Gerda(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
                 values = layer(values).sigmoid()
             loss = -separation(layers[-1](values), labels, self.ridge)
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         return layers
 
@@ -117,4 +117,5 @@ def separation(outputs: Tensor, labels: Tensor, ridge: float) -> Tensor:
     within = outputs - means[labels]
     within = within.T @ (within * shares.sum(dim=1, keepdim=True)) / len(means)
     total = between + within + ridge * torch.eye(outputs.shape[1], dtype=outputs.dtype)
-    return torch.linalg.solve(total, between).trace()
+    criterion: Tensor = torch.linalg.solve(total, between).trace()
+    return criterion

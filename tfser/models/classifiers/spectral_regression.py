@@ -133,7 +133,8 @@ def squared_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the squared Euclidean distance of each row of ``one`` to each of ``other``."""
     products = one @ other.T
     found = np.square(one).sum(axis=1)[:, None] - 2 * products + np.square(other).sum(axis=1)
-    return np.maximum(found, 0.0)
+    distances: np.ndarray = np.maximum(found, 0.0)
+    return distances
 
 
 def coordinates(distances: np.ndarray, labels: np.ndarray, penalty: float, neighbours: int) -> np.ndarray:

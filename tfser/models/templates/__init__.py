@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from tfser.errors import RequestError
-from tfser.models import BUILT_IN
+from tfser.models import BUILT_IN, COMPARISON
 
 _FOLDER = Path(__file__).parent
 
@@ -53,6 +53,6 @@ def model_name(stem: str, text: str) -> str:
     if name[0].isdigit():
         name = f"Model{name}"
     taken = {*re.findall(r"\w+", re.sub(r"\bMine\b", "", text)), *keyword.kwlist, "all"}
-    if name in taken or name.casefold() in {model.name.casefold() for model in BUILT_IN}:
+    if name in taken or name.casefold() in {COMPARISON, *(model.name.casefold() for model in BUILT_IN)}:
         name += "Model"
     return name

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from tfser.execution.results import KEY_COLUMNS
-from tfser.report.published import Published, PublishedAblation
+from tfser.report.published import Published, PublishedAblation, Shares
 from tfser.report.summary import Summary
-from tfser.report.tables import notes
+from tfser.report.tables import notes, printed_figures
 from tfser.report.tables.comparison import beneath, comparable, label
 from tfser.report.tables.paired import Rows
-from tfser.report.tables.table import DAGGER, TRANSDUCTIVE_NOTE, Beneath, Column, Row, Table, Value, with_best
+from tfser.report.tables.printed_figures import Printed
+from tfser.report.tables.table import DAGGER, NO_SHARE, TRANSDUCTIVE_NOTE, Beneath, Column, Row, Table, Value, with_best
 from tfser.report.tables.table import TRANSDUCTIVE as MARK
 
 _BEFORE_PARTS = KEY_COLUMNS
@@ -113,7 +114,11 @@ def _overview(summaries: list[Summary], published: Published) -> Table:
                 for d, pair in printed.items()
                 for measure, value in zip(("war", "uar"), pair, strict=True)
             }
-            rows.append(Row(ours=False, values={**shared, "whose": "published", **figures}, comparable=False))
+            marks = {
+                k: v for d in printed for k, v in printed_figures.marks(_shares(known[name], d), f"{{}}@{d}").items()
+            }
+            values = {**shared, "whose": "published", **figures}
+            rows.append(Row(ours=False, values=values, marks=marks, comparable=False))
         mark = MARK if first.transductive else ""
         for kind, words in (("pooled", f"ours{mark}, pooled"), ("mean", f"ours{mark}, mean of folds")):
             numbers: dict[str, Value] = {}
@@ -142,6 +147,8 @@ def _overview(summaries: list[Summary], published: Published) -> Table:
     said = [f"Of each database: its own table says what stands behind its figures. {notes.AVERAGING}"]
     if any(row.marked_keys for row in rows):
         said.append(f"{DAGGER} Folds are missing; that database's own table names them.")
+    if any(row.marks for row in rows):
+        said.append(f"{NO_SHARE} No share of that database's utterances; its own table has the arithmetic.")
     if first.transductive:
         said.append(TRANSDUCTIVE_NOTE)
     return Table(
@@ -253,13 +260,15 @@ def _row(name: str, summary: Summary | None, known: PublishedAblation | None, si
         "printed_ablation": name,
         "folds": "not run",
     }
+    marks: dict[str, str] = {}
     if known is not None:
         values |= known.parts
         war, uar = known.figures.get(configuration.database, (None, None))
         if (war, uar) != (None, None):
             values |= {"paper": known.paper, "war_published": war, "uar_published": uar}
+            marks = printed_figures.marks(_shares(known, configuration.database), "{}_published")
     if summary is None:
-        return Row(ours=True, values=values, comparable=False)
+        return Row(ours=True, values=values, marks=marks, comparable=False)
     values |= {
         "printed_ablation": f"{name}{MARK}" if summary.configuration.transductive else name,
         "database_state": "complete" if summary.configuration.complete else "incomplete",
@@ -303,8 +312,13 @@ def _row(name: str, summary: Summary | None, known: PublishedAblation | None, si
         about=summary.configuration.key,
         values=values,
         marked=summary.incomplete,
+        marks=marks,
         comparable=comparable(summary),
     )
+
+
+def _shares(known: PublishedAblation, database: str) -> Shares:
+    return known.shares.get(database, {})
 
 
 def _notes(
@@ -323,6 +337,8 @@ def _notes(
             f"Published: {paper}, {published.papers[paper]}; leave-one-speaker-out, as printed; "
             "how it averages over folds is not stated."
         )
+        printed = [Printed(a.ablation, _shares(a, database)) for a in known.values()]
+        said += [*printed_figures.notes(printed), *printed_figures.pooled(printed)]
     else:
         said.append(f"No ablation figure is published for {database}: the rows are ours only.")
     said += notes.of_measurement(summaries, published, uncertain)

@@ -16,7 +16,7 @@ from itertools import groupby
 
 from rich.cells import cell_len
 
-from tfser.report.tables.table import Column, Row, Table, Value, beneath, exact, known, shown
+from tfser.report.tables.table import Column, Row, Table, Value, beneath, exact, known, parted, shown
 from tfser.text.streams import one_line
 
 
@@ -77,6 +77,7 @@ _LATEX = {
     "±": r"$\pm$",
     "†": r"$^{\dagger}$",
     "‡": r"$^{\ddagger}$",
+    "¶": r"\textsuperscript{\P}",
     "✓": r"$\checkmark$",
     "✗": r"$\times$",
     "–": "--",
@@ -173,7 +174,7 @@ def _latex(table: Table) -> str:
         lines += _latex_groups(columns)
     lines += [" & ".join(escape_latex(c.title) for c in columns) + r" \\", r"\midrule"]
     for previous, row in zip([None, *table.rows], table.rows, strict=False):
-        if table.ruled and previous is not None and previous.ours != row.ours:
+        if table.ruled and previous is not None and parted(previous, row):
             lines.append(r"\midrule")
         cells = [_latex_cell(c, row) for c in columns]
         lines.append(" & ".join(cells) + (r" \\\addlinespace" if any(r"\\" in cell for cell in cells) else r" \\"))

@@ -4,7 +4,8 @@ No random number is drawn here. Two rows are compared if they were measured on t
 database and protocol, on the folds and seeds that both have.
 
 An ablation is compared with the whole model of its own table, and those comparisons are one family for Holm's
-correction. Other pairs are written uncorrected, because a reader may look at any of them.
+correction. So are those of every row with the best one, where there are several models. Other pairs are written
+uncorrected, because a reader may look at any of them.
 """
 
 from __future__ import annotations
@@ -133,6 +134,21 @@ class Rows:
                 for pair, p in zip(pairs, adjusted, strict=True)
             }
         return self._tables[whole.key, figure].get(configuration.key)
+
+    def against(self, best: Configuration, others: Sequence[Configuration], figure: str) -> dict[tuple[str, ...], Pair]:
+        """Compare rows with one of them, as one family for Holm's correction; by the key of the other row.
+
+        Args:
+            best: the row that is subtracted.
+            others: rows; it may be among them.
+            figure: one of ``COMPARED``.
+        """
+        found = [p for c in others if c.key != best.key for p in self._compare(c, best) if p.figure == figure]
+        adjusted = significance.holm([pair.comparison.p for pair in found])
+        return {
+            pair.first.key: replace(pair, comparisons=len(found), p_holm=float(p))
+            for pair, p in zip(found, adjusted, strict=True)
+        }
 
     def pairs(self) -> list[Pair]:
         """Compare every two rows of one state of a database and one protocol, sorted, ablations before whole models."""

@@ -17,6 +17,8 @@ DAGGER = "†"
 """Mark of numbers that leave out folds."""
 OTHER_PROTOCOL = "‡"
 """Mark of a published row under another protocol than ours."""
+NO_SHARE = "¶"
+"""Mark of a published figure that cannot be a share of the utterances that it is said to be of."""
 TRANSDUCTIVE = "§"
 """Mark of a row whose scores may depend on what is scored beside an utterance."""
 TRANSDUCTIVE_NOTE = (
@@ -80,6 +82,10 @@ class Row:
     """Whether the numbers leave out folds."""
     marked_keys: frozenset[str] = frozenset()
     """Columns whose numbers leave out folds, if not the whole row does."""
+    marks: Mapping[str, str] = field(default_factory=dict)
+    """Column to a further mark behind its number."""
+    block: str = ""
+    """Word for the rows that stand together; without one, published rows and ours do."""
     comparable: bool = True
     """Whether the row may hold the best figure of a column."""
     nothing: str = ""
@@ -103,7 +109,7 @@ class Table:
     terminal_notes: tuple[str, ...] | None = None
     """Notes for a terminal, if another table there has the others already; ``None`` for all."""
     ruled: bool = True
-    """Whether a line separates published rows from ours."""
+    """Whether a line separates blocks of rows: published ones from ours, where they have no other."""
     best_note: str = ""
     """Meaning of bold figures; printed if there are any, but not in a terminal, which prints ours bold."""
 
@@ -186,7 +192,12 @@ def shown(column: Column, row: Row) -> str:
         assert isinstance(spread, (int, float))
         text += f" ± {percent(spread)}"
     marked = column.key in row.marked_keys or (row.marked and not column.published)
-    return f"{text}{DAGGER}" if marked else text
+    return f"{text}{DAGGER if marked else ''}{row.marks.get(column.key, '')}"
+
+
+def parted(row: Row, following: Row) -> bool:
+    """Tell whether two neighbouring rows stand in two blocks."""
+    return (row.block or row.ours) != (following.block or following.ours)
 
 
 def with_best(rows: Sequence[Row], columns: Sequence[Column], thing: str) -> tuple[Row, ...]:

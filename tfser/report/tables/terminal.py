@@ -16,34 +16,48 @@ from rich.text import Text
 from tfser.execution.results import Results
 from tfser.report import published
 from tfser.report.summary import summarise
-from tfser.report.tables import ablation, comparison
+from tfser.report.tables import ablation, best, comparison
 from tfser.report.tables.paired import Rows
-from tfser.report.tables.table import Column, Row, Table, beneath, shown
+from tfser.report.tables.table import Column, Row, Table, beneath, parted, shown
+from tfser.storage.places import Place
 from tfser.text.streams import one_line
 
 _ASCII = str.maketrans(
-    {"±": "+-", "−": "-", "†": "*", "‡": "**", "§": "(t)", "✓": "yes", "✗": "no", "–": "-", "’": "'", "…": "..."}
+    {
+        "±": "+-",
+        "−": "-",
+        "†": "*",
+        "‡": "**",
+        "§": "(t)",
+        "¶": "(k)",
+        "✓": "yes",
+        "✗": "no",
+        "–": "-",
+        "’": "'",
+        "…": "...",
+    }
 )
 
 
-def show(results: Results, console: Console) -> None:
+def show(results: Results, console: Console, more: Sequence[Place] = ()) -> None:
     """Print one table per database, ours in bold, with missing folds marked and named below.
 
     Args:
         results: the sweep's rows and records.
         console: the target; without colour, and with ASCII lines and marks if it cannot show others.
+        more: files of published figures beside those that come with tfser.
 
     Raises:
         RecordError: a record contradicts itself or its row.
     """
     summaries = summarise(results)
-    figures = published.load().of_rows(s.configuration for s in summaries)
+    figures = published.load(*more).of_rows(s.configuration for s in summaries)
     rows = Rows(summaries, figures)
     tables = comparison.tables(summaries, figures, rows)
     several = [
         table for table in ablation.tables(summaries, figures, rows) if sum(bool(row.about) for row in table.rows) > 1
     ]
-    show_tables([*tables, *several], console)
+    show_tables([*tables, *best.tables(summaries, figures, rows), *several], console)
     if not tables:
         console.print("No rows to show.")
 
@@ -83,8 +97,8 @@ def _rich(table: Table, console: Console) -> RichTable:
         title = "\n".join(_text(line, console) for line in _broken(column.title, column.width))
         grid.add_column(title, justify="right" if column.numeric else "left", no_wrap=column.numeric, overflow="fold")
     for index, row in enumerate(table.rows):
-        end_of_theirs = index + 1 < len(table.rows) and table.rows[index + 1].ours != row.ours
-        grid.add_row(*(_cell(column, row, console) for column in columns), end_section=end_of_theirs)
+        ends = table.ruled and index + 1 < len(table.rows) and parted(row, table.rows[index + 1])
+        grid.add_row(*(_cell(column, row, console) for column in columns), end_section=ends)
     return grid
 
 
