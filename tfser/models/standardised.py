@@ -35,4 +35,5 @@ class Standardised(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def transform(self, X: Any) -> np.ndarray:
         """Return float64, shape (utterances, columns that move)."""
         centred = np.asarray(X)[:, self.columns_].astype(np.float64) - self.mean_
-        return np.clip(centred / self.deviation_, -CLIP, CLIP)
+        clipped: np.ndarray = np.clip(centred / self.deviation_, -CLIP, CLIP)
+        return clipped
