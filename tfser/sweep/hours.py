@@ -36,8 +36,11 @@ def seconds(database: Database, utterance: Utterance) -> float:
         return 0.0
 
 
-SLOW_S = 0.5
-"""Seconds of an epoch of two segments from which a larger batch would only take longer to say the same."""
+FEW = 8
+"""Segments of a batch that says what a slow network costs; of fewer, one segment can take many times as long."""
+
+SLOW_S = 2.0
+"""Seconds of an epoch of ``FEW`` segments from which a larger batch would only take longer to say the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +69,12 @@ def segment_seconds(study: Study) -> float:
 
 
 def _timed(model: Network, ablation: str, settings: Mapping[str, Value], emotions: tuple[str, ...]) -> float:
-    """Return the seconds of a segment, from a batch of two where a larger one would take long."""
-    small = _epoch_seconds(model, ablation, settings, emotions, 2, 1)
-    if small > SLOW_S:
-        return small / 2
+    """Return the seconds of a segment, from a small batch where a larger one would take long."""
     batch = min(int(settings["batch_size"]), 32)
+    few = min(batch, FEW)
+    small = _epoch_seconds(model, ablation, settings, emotions, few, 1)
+    if small > SLOW_S:
+        return small / few
     return _epoch_seconds(model, ablation, settings, emotions, batch, 2) / batch
 
 
