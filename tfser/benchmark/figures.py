@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -38,6 +39,10 @@ class Scale:
     """Repeats of value and baseline in turn, without warm-up rounds."""
     quick: bool
     """Whether a little of everything only shows that it runs, without measuring anything."""
+    database: str = "synthetic"
+    """The database of what is measured on one."""
+    data: Path | None = None
+    """The folder that holds the corpora."""
 
 
 FULL = Scale(repeats=5, quick=False)

@@ -1,16 +1,17 @@
 """On one GPU: a training alone, many trainings, the share of its peak, and how long both papers' tables take.
 
-Times are wall-clock, because a GPU waits for its host. Without a GPU nothing is measured, and a message says so.
+Times are wall-clock, because a GPU waits for its host. Without a GPU nothing is measured, and a message says so. How
+many trainings are fused, and how many processes train side by side, follows from the memory that fused trainings took.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import multiprocessing
+import gc
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,8 +22,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tfser.benchmark.figures import Figure, Scale, figure
+from tfser.benchmark.processes import Child
 from tfser.benchmark.reference import reference
 from tfser.benchmark.training import Trainer
+from tfser.errors import TfserError, in_a_line
 from tfser.models import PROPOSED
 from tfser.planning import settings as planning_settings
 from tfser.training.determinism import settled
@@ -32,10 +35,16 @@ from tfser.training.training import Training, TrialData, batches
 EMOTIONS = 4
 
 MEMBERS = 14
-"""Trainings fused into one: the folds of the first paper's table."""
+"""Most trainings fused into one: the folds of the first paper's table."""
 
 PROCESSES = 4
-"""Processes side by side, each with ``MEMBERS`` fused trainings."""
+"""Most processes side by side, each with so many fused trainings."""
+
+ROOM = 0.85
+"""Ours: share of the card's free memory that is planned with. What a process caches is not all of use to it."""
+
+CONTEXT_BYTES = 1 << 30
+"""Ours: what a process holds on a card before its first tensor, generously."""
 
 ABLATIONS = 4
 
@@ -68,60 +77,159 @@ TABLES = (
 )
 
 
-def measure(scale: Scale) -> list[Figure]:
+def measure(scale: Scale) -> Iterator[Figure]:
     """Measure, per model, each way of training beside a simpler one, and the share of the peak; then both tables."""
     if not torch.cuda.is_available():
         print("gpu: PyTorch sees no GPU here, so nothing was measured", file=sys.stderr)
-        return []
-    return figures(scale, torch.device("cuda"))
+        return
+    yield from figures(scale, torch.device("cuda"))
 
 
-def figures(scale: Scale, device: torch.device) -> list[Figure]:
-    """Measure the same on a given device; a CPU only shows that it runs, without captured steps."""
-    found: list[Figure] = []
+def figures(scale: Scale, device: torch.device) -> Iterator[Figure]:
+    """Measure the same on a given device; a CPU only shows that it runs, without captured steps.
+
+    What fails costs its own figures, and a line on stderr says why.
+    """
     hours: list[list[float]] = []
     for model in PROPOSED:
-        settings = _settings(model, scale)
-        members, steps = (2, 1) if scale.quick else (MEMBERS, 20)
-        runs: dict[str, Callable[[], float]] = {
-            "plain": _plain(model, settings, steps, device),
-            "alone": _alone(model, settings, steps, device, captured=False),
-            "fused": _fused(model, settings, steps, device, members),
-            "peak": functools.partial(_peak, device, 256 if scale.quick else 8192),
-        }
-        if device.type == "cuda":
-            runs["captured"] = _alone(model, settings, steps, device, captured=True)
-        with _side_by_side(model, settings, steps, device, members, 2 if scale.quick else PROCESSES) as side_by_side:
-            rates: dict[str, list[float]] = {name: [] for name in (*runs, "side by side")}
-            for repeat in range(scale.repeats + 1):  # the first round warms up, stacks and captures
-                now = {**{name: run() for name, run in runs.items()}, "side by side": side_by_side()}
-                if repeat:
-                    for name, rate in now.items():
-                        rates[name].append(rate)
-        title, per_s = f"{PROPOSED[model].title} on {device.type}", "segment/s"
-        found.append(figure(f"{title}, one training beside the plain loop", per_s, rates["alone"], rates["plain"]))
-        if device.type == "cuda":
-            found.append(
-                figure(
-                    f"{title}, one training captured, beside the plain loop", per_s, rates["captured"], rates["plain"]
-                )
-            )
-        found.append(figure(f"{title}, {members} trainings in one beside one", per_s, rates["fused"], rates["alone"]))
-        found.append(
-            figure(f"{title}, processes of such side by side, beside one", per_s, rates["side by side"], rates["fused"])
-        )
-        products = Trainer(model, "ours", quick=True).products()
-        best = [max(pair) for pair in zip(rates["fused"], rates["side by side"], strict=True)]
-        found.append(
-            figure(f"{title}, of the product peak", "GMAC/s", [products * rate / 1e9 for rate in best], rates["peak"])
-        )
-        segments = sum(table.segments(int(settings["segment_frames"])) for table in TABLES if table.model == model)
+        try:
+            best = yield from _of_model(model, scale, device)
+        except (TfserError, torch.OutOfMemoryError) as error:
+            _left_out(PROPOSED[model].title, error)
+            continue
+        segment = int(_settings(model, scale)["segment_frames"])
+        segments = sum(table.segments(segment) for table in TABLES if table.model == model)
         hours.append([segments / rate / 3600 for rate in best])
+    if len(hours) < len(PROPOSED):
+        _left_out("both papers' tables", TfserError("the rate of a model is missing"))
+        return
     total = [sum(of_models) for of_models in zip(*hours, strict=True)]
-    found.append(
-        figure(f"both papers' tables on {device.type}, projected, beside an hour", "h", total, [1.0] * len(total))
-    )
-    return found
+    yield figure(f"both papers' tables on {device.type}, projected, beside an hour", "h", total, [1.0] * len(total))
+
+
+def _left_out(what: str, error: Exception) -> None:
+    print(f"gpu: {what} is left out: {in_a_line(error)}", file=sys.stderr)
+
+
+def _of_model(model: str, scale: Scale, device: torch.device) -> Generator[Figure, None, list[float]]:
+    """Measure one model, and return the best segments per second of each repeat.
+
+    Raises:
+        TfserError, OutOfMemoryError: one training, or two that are fused, find no room.
+    """
+    settings, steps = _settings(model, scale), 1 if scale.quick else 20
+    title, per_s = f"{PROPOSED[model].title} on {device.type}", "segment/s"
+    one = per_member(model, settings, steps, device)
+    # Beside the fused ones: the plain loop, one training alone, one captured, and the product.
+    members = 2 if scale.quick else max(1, fitting(_room(device) - 4 * one, one, 1))
+    rates = _here(model, settings, steps, device, members, scale)
+    yield figure(f"{title}, one training beside the plain loop", per_s, rates["alone"], rates["plain"])
+    if "captured" in rates:
+        yield figure(f"{title}, one training captured, beside the plain loop", per_s, rates["captured"], rates["plain"])
+    yield figure(f"{title}, {members} trainings in one beside one", per_s, rates["fused"], rates["alone"])
+    best = rates["fused"]
+    try:
+        many, each = (2, 2) if scale.quick else side_by_side(_room(device), one)
+        serve = functools.partial(_serve, model=model, settings=settings, steps=steps, device=device.type, members=each)
+        alone, together = in_processes(serve, many, scale.repeats)
+    except TfserError as error:
+        _left_out(f"{title}, processes side by side", error)
+    else:
+        what = f"{title}, {many} processes of {each} trainings side by side, beside one"
+        yield figure(what, per_s, together, alone)
+        best = [max(pair) for pair in zip(best, together, strict=True)]
+    products = Trainer(model, "ours", quick=True).products()
+    yield figure(f"{title}, of the product peak", "GMAC/s", [products * rate / 1e9 for rate in best], rates["peak"])
+    return best
+
+
+def fitting(room: float, one: float, processes: int) -> int:
+    """Return how many trainings each of some processes can fuse: 0 where there is no room for one.
+
+    Args:
+        room: bytes.
+        one: bytes of one of several fused trainings; 0 where they are not known.
+        processes: the number of processes that share the room.
+
+    >>> fitting(60e9, 2e9, 1), fitting(60e9, 2e9, 4), fitting(60e9, 0, 4), fitting(1e9, 2e9, 4)
+    (14, 6, 14, 0)
+    """
+    left = room / processes - CONTEXT_BYTES
+    return max(0, min(MEMBERS, int(left // one) if one else MEMBERS))
+
+
+def side_by_side(room: float, one: float) -> tuple[int, int]:
+    """Return how many processes find room, and how many trainings each fuses.
+
+    As many processes as have room for ``MEMBERS`` trainings, but at least two, with fewer trainings where need be.
+
+    Args:
+        room: see ``fitting``.
+        one: see ``fitting``.
+
+    Raises:
+        TfserError: there is no room for two processes.
+
+    >>> side_by_side(60e9, 1e9), side_by_side(60e9, 1.5e9), side_by_side(60e9, 4e9)
+    ((3, 14), (2, 14), (2, 7))
+    """
+    most = next((n for n in range(PROCESSES, 2, -1) if fitting(room, one, n) == MEMBERS), 2)
+    if (members := fitting(room, one, most)) == 0:
+        raise TfserError(
+            f"two processes need {2 * (one + CONTEXT_BYTES) / 2**30:.3g} GiB, and {room / 2**30:.3g} are free"
+        )
+    return most, members
+
+
+def per_member(model: str, settings: Mapping[str, Any], steps: int, device: torch.device) -> float:
+    """Return the bytes that one of two fused trainings made PyTorch reserve on a GPU; 0 on a CPU."""
+    if device.type != "cuda":
+        return 0.0
+    _free(device)
+    before = torch.cuda.memory_reserved(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    _fused(model, settings, steps, device, 2)()
+    return (torch.cuda.max_memory_reserved(device) - before) / 2
+
+
+def _room(device: torch.device) -> float:
+    """Return how many bytes of a GPU may be planned with, after freeing what this process no longer needs."""
+    if device.type != "cuda":
+        return float("inf")
+    _free(device)
+    return ROOM * torch.cuda.mem_get_info(device)[0]
+
+
+def _free(device: torch.device) -> None:
+    """Give a GPU's memory back that no tensor uses, with that of trainings that hold each other in a circle."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _here(
+    model: str, settings: Mapping[str, Any], steps: int, device: torch.device, members: int, scale: Scale
+) -> dict[str, list[float]]:
+    """Measure in turn what trains in this process; nothing of it stays in memory.
+
+    Returns:
+        Segments per second by way of training, and the product peak, by repeat.
+    """
+    runs: dict[str, Callable[[], float]] = {
+        "plain": _plain(model, settings, steps, device),
+        "alone": _alone(model, settings, steps, device, captured=False),
+        "fused": _fused(model, settings, steps, device, members),
+        "peak": functools.partial(_peak, device, 256 if scale.quick else 8192),
+    }
+    if device.type == "cuda":
+        runs["captured"] = _alone(model, settings, steps, device, captured=True)
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(scale.repeats + 1):  # the first round warms up, stacks and captures
+        for name, run in runs.items():
+            rate = run()
+            if repeat:
+                rates[name].append(rate)
+    return rates
 
 
 def _settings(model: str, scale: Scale) -> dict[str, Any]:
@@ -210,39 +318,41 @@ def _peak(device: torch.device, edge: int) -> float:
         return float(5 * edge**3 / 1e9 / (time.perf_counter() - begin))
 
 
-@contextlib.contextmanager
-def _side_by_side(
-    model: str, settings: Mapping[str, Any], steps: int, device: torch.device, members: int, processes: int
-) -> Iterator[Callable[[], float]]:
-    """Start processes that train ``members`` each at the same time on one device; yield their summed rate."""
-    context = multiprocessing.get_context("spawn")
-    ends = []
-    for _ in range(processes):
-        ours, theirs = context.Pipe()
-        context.Process(
-            target=_serve, args=(theirs, model, dict(settings), steps, device.type, members), daemon=True
-        ).start()
-        theirs.close()
-        ends.append(ours)
+def in_processes(serve: Callable[[Connection], None], processes: int, repeats: int) -> tuple[list[float], list[float]]:
+    """Measure one process while the others wait, and all at the same time, in turn.
 
-    def rate() -> float:
-        for end in ends:
-            end.send(None)
-        return float(sum(end.recv() for end in ends))
+    Args:
+        serve: answers each word with its rate.
+        processes: how many.
+        repeats: rounds that count.
 
-    try:
-        rate()  # waits until each is up, with its model on the device
-        yield rate
-    finally:
-        for end in ends:
-            end.close()
+    Returns:
+        Rates of the one, and summed rates of all.
+
+    Raises:
+        EndedError: one of them ended; the text says how.
+    """
+    alone: list[float] = []
+    together: list[float] = []
+    with contextlib.ExitStack() as stack:
+        children = [stack.enter_context(Child(serve)) for _ in range(processes)]
+        _rate_of(children)  # waits until each is up, with its model on the device
+        for _ in range(repeats):
+            alone.append(_rate_of(children[:1]))
+            together.append(_rate_of(children))
+    return alone, together
+
+
+def _rate_of(children: Sequence[Child]) -> float:
+    for child in children:
+        child.send(None)
+    return float(sum(child.receive() for child in children))
 
 
 def _serve(
-    connection: Connection, model: str, settings: Mapping[str, Any], steps: int, device: str, members: int
+    connection: Connection, *, model: str, settings: Mapping[str, Any], steps: int, device: str, members: int
 ) -> None:
     run = _fused(model, settings, steps, torch.device(device), members)
-    with contextlib.suppress(EOFError, KeyboardInterrupt):
-        while True:
-            connection.recv()
-            connection.send(run())
+    while True:
+        connection.recv()
+        connection.send(run())

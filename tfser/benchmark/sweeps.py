@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
@@ -17,6 +16,7 @@ import torch
 
 from tfser.benchmark import made_up
 from tfser.benchmark.figures import Figure, Scale, figure
+from tfser.benchmark.processes import Child
 from tfser.databases import load
 from tfser.errors import TfserError
 from tfser.execution.in_process import InProcessRunner
@@ -137,34 +137,23 @@ def _cpu_seconds(corpus: _Corpus, epochs: int) -> float:
 
 def _side_by_side(epochs: int, repeats: int) -> Figure:
     """Measure trainings of published size in two processes at once, beside one while the other waits."""
-    context = multiprocessing.get_context("spawn")  # a process with threads must not be forked
-    pipes = [context.Pipe() for _ in range(2)]
-    processes = [context.Process(target=_train_when_told, args=(theirs, epochs), daemon=True) for _, theirs in pipes]
     both: list[float] = []
     alone: list[float] = []
-    try:
-        for process, (_, theirs) in zip(processes, pipes, strict=True):
-            process.start()
-            theirs.close()  # so that the process's death is an end of file here
+    with Child(_train_when_told, epochs) as first, Child(_train_when_told, epochs) as second:
         for repeat in range(repeats + 1):  # the first round warms up and is not counted
-            one, two = _seconds_of(pipes[:1]), _seconds_of(pipes)
+            one, two = _seconds_of(first), _seconds_of(first, second)
             if repeat:
                 alone.append(60 / one)
                 both.append(2 * 60 / two)
-    finally:
-        for process in processes:
-            if process.pid is not None:
-                process.terminate()
-                process.join()
     return figure("two trials side by side (to one alone)", "1/min", both, alone)
 
 
-def _seconds_of(pipes: Sequence[tuple[Any, Any]]) -> float:
+def _seconds_of(*children: Child) -> float:
     begin = time.perf_counter()
-    for ours, _ in pipes:
-        ours.send("train")
-    for ours, _ in pipes:
-        ours.recv()
+    for child in children:
+        child.send("train")
+    for child in children:
+        child.receive()
     return time.perf_counter() - begin
 
 
@@ -178,10 +167,7 @@ def _train_when_told(pipe: Connection, epochs: int) -> None:
     data = TrialData(frames=frames, emotions=("a", "b", "c", "d"), train=rows, scored=rows[:1])
     training = Training(lambda: model.build(model.ablations[0], settings, 4), data, settings, 0, 1, torch.device("cpu"))
     while True:
-        try:
-            pipe.recv()
-        except EOFError:
-            return
+        pipe.recv()
         for _ in range(epochs):
             training.run_epoch()
         pipe.send("done")

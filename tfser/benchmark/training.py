@@ -8,7 +8,6 @@ Processes on one core take turns, and CPU time counts, so that other work on the
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import re
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from tfser.benchmark.figures import Figure, Scale, figure, one_core
+from tfser.benchmark.processes import Child
 from tfser.benchmark.reference import reference
 from tfser.models import PROPOSED
 from tfser.planning import settings as planning_settings
@@ -103,26 +103,17 @@ def _here(name: str, kind: str) -> Iterator[Ask]:
 @contextlib.contextmanager
 def _elsewhere(name: str, kind: str) -> Iterator[Ask]:
     """Run a trainer in its own process on the same core, because memory handling belongs to a whole process."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, name, kind), daemon=True)
-    process.start()
-    theirs.close()
+    with Child(_serve, name, kind) as child:
 
-    def ask(word: str) -> Any:
-        ours.send(word)
-        return ours.recv()
+        def ask(word: str) -> Any:
+            child.send(word)
+            return child.receive()
 
-    try:
         yield ask
-    finally:
-        ours.close()
-        process.join(10)
-        process.kill()
 
 
 def _serve(connection: Connection, name: str, kind: str) -> None:
-    with contextlib.suppress(EOFError, KeyboardInterrupt), one_core():
+    with one_core():
         trainer = Trainer(name, kind, quick=False)
         while True:
             connection.send(getattr(trainer, connection.recv())())
