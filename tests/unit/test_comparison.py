@@ -67,6 +67,7 @@ def test_each_model_has_a_rough_cost_before_anything_starts_and_how_it_was_estim
         assert command.main(words(tiny_manifest, tmp_path, "--model", "comparison", "--plan", *few)) == 0
         out = capsys.readouterr().out
         sweep = check(parse(words(tiny_manifest, tmp_path, "--model", "comparison", *few)))
+        described = "\n".join(command.describe(sweep))
     costs = out.split("rough costs in time of one CPU core")[1].split("final trial")[0]
     assert "  Time-Frequency Transformer (time_frequency_transformer): about " in costs
     assert "(steps on noise were timed)" in costs
@@ -75,7 +76,7 @@ def test_each_model_has_a_rough_cost_before_anything_starts_and_how_it_was_estim
     utterances = len(sweep.databases["tiny"].utterances)
     wanted = utterances * 3 / 4 * 2.0 * 0.00001 / 3600  # one trial of four folds; an utterance is one vector
     assert sweep.costs["tiny_svm"].hours == pytest.approx(wanted, rel=1e-12)
-    assert "rough costs" in "\n".join(command.describe(sweep)), "a sweep that trains prints the same lines first"
+    assert "rough costs" in described, "a sweep that trains prints the same lines first"
 
 
 def test_a_model_that_would_take_days_without_a_gpu_is_left_out_unless_it_is_named(

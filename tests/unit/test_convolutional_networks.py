@@ -19,7 +19,7 @@ from tfser.models.alexnet import AlexNetConvolutions, ResponseNormalisation, pos
 from tfser.models.fcn_attention import FullyConvolutionalNetwork, nearest
 from tfser.models.stacked import StackedModel
 from tfser.planning import own_models
-from tfser.planning.settings import feature_problems, published_settings, setting_problems
+from tfser.planning.settings import missing_here, published_settings, setting_problems
 from tfser.training.utterance_rules import UtteranceRule
 
 SMALL = {
@@ -317,9 +317,9 @@ def test_the_head_on_self_supervised_features_says_which_file_it_needs_and_downl
     tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    (problem,) = feature_problems(MODELS["ssl_head"], published_settings("ssl_head"))
-    assert "WAV2VEC2_BASE needs its weights" in problem
-    assert str(tmp_path) in problem
+    (lacking,) = missing_here(MODELS["ssl_head"], published_settings("ssl_head"))
+    assert "WAV2VEC2_BASE needs its weights" in lacking
+    assert str(tmp_path) in lacking
 
 
 # ------------------------------------------------------------------ what they learn
