@@ -343,7 +343,7 @@ def test_a_name_of_two_scripts_is_drawn_with_the_fonts_of_both(only_these_fonts)
 def test_an_attention_figure_names_an_utterance_in_any_script(only_these_fonts):
     def drawn(heading):
         made = attention_figure.Attention(
-            log_mel=np.zeros((4, 8)), time_s=np.arange(8) / 100, frequency_hz=np.array([100.0, 300.0, 700.0, 1500.0]),
+            features=np.zeros((4, 8)), time_s=np.arange(8) / 100, frequency_hz=np.array([100.0, 300.0, 700.0, 1500.0]),
             hop_s=0.01, maps=(), weights={}, taken=np.zeros((1, 8), dtype=np.int64), line_hz=None, heading=heading,
             name="x",
         )  # fmt: skip
