@@ -124,6 +124,19 @@ def _laid_out(
     )
 
 
+def fewer(material: Material, train: int) -> Material:
+    """Return ``train`` of the training utterances, of as many speakers as there are, and two of those scored."""
+    every = len(material.train)
+    kept = range(0, every, every // train)[:train]
+    scored = material.scored[:2]
+    return replace(
+        material,
+        train=tuple(material.train[i] for i in kept),
+        scored=scored,
+        speakers=(*(material.speakers[i] for i in kept), *material.speakers[every : every + len(scored)]),
+    )
+
+
 def extremes(case: Case) -> list[tuple[str, Case]]:
     """Return the case with each of the model's own settings at each end of its range, in turn, and their words."""
     found = []

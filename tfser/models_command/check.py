@@ -268,7 +268,7 @@ class _Child:
         """Return where the model's code was, from what the process wrote at the end of its time or of its life."""
         text = self._stuck.read_text(encoding="utf-8", errors="replace") if self._stuck.exists() else ""
         for file, line, function in re.findall(r'File "(.+?)", line (\d+) in (\S+)', text):
-            if not any(Path(file).is_relative_to(folder) for folder in _of_others()):
+            if not file.startswith("<frozen ") and not any(Path(file).is_relative_to(each) for each in _of_others()):
                 return f" at {Path(file).name}, line {line} in {function}"
         return ""
 
@@ -277,4 +277,3 @@ def _of_others() -> Iterator[str]:
     """Return the folders of code that is not the model's."""
     yield str(Path(tfser.__file__).parent)
     yield from {sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")}
-    yield "<frozen importlib._bootstrap>"
