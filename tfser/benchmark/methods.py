@@ -212,7 +212,7 @@ def _trained(task: Task) -> float:
         TfserError: it failed.
     """
     outcomes = []
-    with tempfile.TemporaryDirectory(dir=task.storage) as storage:
+    with tempfile.TemporaryDirectory(dir=str(task.storage)) as storage:
         spent = _cpu_seconds(lambda: outcomes.append(run(replace(task, storage=Path(storage)))))
     (outcome,) = outcomes
     if isinstance(outcome, Failure):
