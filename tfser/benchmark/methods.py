@@ -30,7 +30,7 @@ from tfser.models import MODELS, Network, built_in
 from tfser.planning import own_models, plan
 from tfser.planning import request as planning_request
 from tfser.planning.settings import extractor, feature_problems, missing_here, published_settings
-from tfser.record import Failure
+from tfser.record import Failure, Outcome
 from tfser.storage import temporary
 from tfser.storage.places import Place, absolute
 
@@ -197,7 +197,8 @@ def fold_cost(task: Task, baseline: Task, scale: Scale) -> Cost:
     first, peak = _trained(task), peak_mib()
     _trained(baseline)  # loads the baseline's code
     once = first > LONG_S and not scale.quick
-    values, baselines = [first] if once else [], []
+    values: list[float] = [first] if once else []
+    baselines: list[float] = []
     for _ in range(1 if once else scale.repeats):
         if not once:
             values.append(_trained(task))
@@ -211,7 +212,7 @@ def _trained(task: Task) -> float:
     Raises:
         TfserError: it failed.
     """
-    outcomes = []
+    outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory(dir=str(task.storage)) as storage:
         spent = _cpu_seconds(lambda: outcomes.append(run(replace(task, storage=Path(storage)))))
     (outcome,) = outcomes
