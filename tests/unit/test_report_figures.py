@@ -345,7 +345,7 @@ def test_an_attention_figure_names_an_utterance_in_any_script(only_these_fonts):
         made = attention_figure.Attention(
             features=np.zeros((4, 8)), time_s=np.arange(8) / 100, frequency_hz=np.array([100.0, 300.0, 700.0, 1500.0]),
             hop_s=0.01, maps=(), weights={}, taken=np.zeros((1, 8), dtype=np.int64), line_hz=None, heading=heading,
-            name="x",
+            name="x", features_name="log-mel", column="log_mel", unit="dB",
         )  # fmt: skip
         return attention_figure.to_png(made)
 
