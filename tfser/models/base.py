@@ -44,6 +44,8 @@ class Model:
     cost: Mapping[str, float] = field(default_factory=dict)
     """Of each ablation: seconds of training per frame beside those of the other models; 1.0 where it is not given.
 
+    For an estimator they are those of the whole fit, per frame or, where its features are one vector, per utterance.
+
     It is the cost at the published sizes on one CPU core, relative to the full Time-Frequency Transformer and rounded.
     It sets the order in which trials begin and changes no number, so that a guess will do.
     """

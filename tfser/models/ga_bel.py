@@ -77,6 +77,6 @@ MODEL = Estimator(
         "mutation": "the paper's operators are not known",
         "mutation_step": "see mutation",
     },
-    cost={"full": 0.005},
+    cost={"full": 5.0},
     build=build,
 )

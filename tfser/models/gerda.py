@@ -81,6 +81,6 @@ MODEL = Estimator(
         "noise": "stands for the pretraining",
         "scatter_ridge": "keeps S_T invertible",
     },
-    cost={"full": 0.05},
+    cost={"full": 100.0},
     build=build,
 )

@@ -46,6 +46,6 @@ MODEL = Estimator(
     reruns=("LLDs+HMM/GMM",),
     features="mfcc",
     ours={"mean_normalisation": "two seconds of EmoDB are told better without"},
-    cost={"full": 0.05},
+    cost={"full": 1.5},
     build=build,
 )

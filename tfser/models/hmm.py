@@ -57,7 +57,7 @@ MODEL = Estimator(
         "states": "the paper could not be read",
         "gaussians": "the paper could not be read",
     },
-    cost={"full": 0.05},
+    cost={"full": 1.0},
     build=build,
     problems=problems,
 )

@@ -43,6 +43,6 @@ MODEL = Estimator(
         "coefficients": "not known; as many as MFCC usually have",
         "n_mels": "not known",
     },
-    cost={"full": 0.005},
+    cost={"full": 4.0},
     build=build,
 )

@@ -48,6 +48,6 @@ MODEL = Estimator(
     reruns=("LLD+DR",),
     features="functionals",
     ours={"set": "the paper's IS09 needs opensmile; own functionals need no licence"},
-    cost={"full": 0.01},
+    cost={"full": 8.0},
     build=build,
 )

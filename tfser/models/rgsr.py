@@ -70,6 +70,6 @@ MODEL = Estimator(
         "penalty": "the paper's graph is not known; the plain one",
         "neighbours": "not known; without a penalty it changes nothing",
     },
-    cost={"full": 0.005},
+    cost={"full": 5.0},
     build=build,
 )

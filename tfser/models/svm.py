@@ -45,6 +45,6 @@ MODEL = Estimator(
     reruns=("LLDs+SVM",),
     features="functionals",
     ours={"set": "the paper's set is not in opensmile's package, and own functionals need no licence"},
-    cost={"full": 0.01},
+    cost={"full": 5.0},
     build=build,
 )
