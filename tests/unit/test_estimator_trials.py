@@ -320,6 +320,7 @@ def test_tables_have_no_epochs_for_an_estimator_and_its_notes(searched):
     assert "epochs" not in json.loads(tables.summary.settings[0])
     text = (searched / "s" / "comparison.md").read_text()
     assert "it has no predict_proba; probabilities are the softmax of its decision_function" in text
+    assert "an estimator may choose settings of its own inside its fit, which sees training utterances alone" in text
     page = (searched / "s" / "report.html").read_text()
     assert '<td class="n">–</td>' in page
     assert "Learning curves" not in page

@@ -68,9 +68,9 @@ def test_predictions_hold_every_digit_of_every_score_of_every_finished_trial(tmp
     ]
     results = sweep(*rows)
     write(results, tmp_path)
-    written = pd.read_csv(
-        tmp_path / "predictions.csv", dtype={"trial_id": str, "utterance": str}, float_precision="round_trip"
-    ).set_index(["trial_id", "utterance"])
+    written = pd.read_csv(tmp_path / "predictions.csv", dtype={"trial_id": str, "utterance": str}).set_index(
+        ["trial_id", "utterance"]
+    )
     assert len(written) == sum(len(entry.scores.utterances) for entry in results.entries.values())
     for (row, _, _), entry in results.entries.items():
         for utterance in entry.scores.utterances:

@@ -30,6 +30,11 @@ AVERAGING = (
     "Mean of folds: mean ± sample standard deviation over the held-out folds, each over the emotions that occur in it."
 )
 
+INSIDE_FITS = (
+    "Whatever the selection is called, an estimator may choose settings of its own inside its fit, which sees training "
+    "utterances alone."
+)
+
 ZEROS = (
     "Absent as 0: the same mean of folds where an emotion that a fold never shows counts as a recall of 0. "
     "It is not ours, and stands here because some of the literature counts so."
@@ -90,6 +95,8 @@ def of_measurement(summaries: Sequence[Summary], published: Published, uncertain
         notes.append(
             f"Selection {selection}: {SELECTIONS[selection]}." if selection in SELECTIONS else f"Selection {selection}."
         )
+    if any(record.fitted for s in summaries for record in s.records.values()):
+        notes.append(INSIDE_FITS)
     if any(s.configuration.transductive for s in summaries):
         notes.append(TRANSDUCTIVE_NOTE)
     notes += _once(note for s in summaries for note in (*_settings(s, published), *_of_fits(s, published)))
