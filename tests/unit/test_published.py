@@ -227,6 +227,7 @@ def test_figures_of_ones_own_stand_behind_the_papers_with_their_paper_and_their_
     assert "smith2030" not in "".join(path.read_text() for path in before)
 
 
+@pytest.mark.full
 def test_sweep_and_collect_take_the_file(mine, tmp_path, capsys, few_draws):
     manifest = write_tiny(tmp_path / "tiny")
     out = tmp_path / "out"
