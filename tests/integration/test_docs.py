@@ -102,7 +102,7 @@ def test_the_commands_that_check_a_model_find_nothing_wrong_with_the_templates(t
     part = page.partition("## Check it\n")[2].partition("\n## ")[0]
     commands = re.findall(r"^\$ tfser (.*)$", part, re.MULTILINE)
     assert len(commands) == 2
-    for command in ("models new mine.py", "models new svm.py --estimator", *commands):
+    for command in ("models new mine.py", "models new baseline.py --estimator", *commands):
         call = [sys.executable, "-m", "tfser", *shlex.split(command)]
         done = subprocess.run(call, cwd=tmp_path, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"

@@ -299,11 +299,12 @@ def check_pairs(folder: Path, results: Results, reference: Reference) -> int:
 
 def check_page(folder: Path, reference: Reference) -> None:
     """Check that the page's tables are those of Markdown, cell by cell, and its folds those of the records."""
+    of_file = {"comparison": ("comparison-", "best-"), "ablation": ("ablation-",)}
     page = (folder / "report.html").read_text(encoding="utf-8")
     parser = Tables()
     parser.feed(page)
-    for kind in ("comparison", "ablation"):
-        of_kind = [line for name, rows in parser.tables.items() if name.startswith(f"{kind}-") for line in rows]
+    for kind, tables in of_file.items():
+        of_kind = [line for name, rows in parser.tables.items() if name.startswith(tables) for line in rows]
         in_page = [line for line in of_kind if any(is_number(c) for c in line)]
         in_markdown = [
             [cell.replace("\\", "").replace("**", "") for cell in line]

@@ -1,5 +1,7 @@
 """A tracking URI behind which MLflow would lose its runs is refused by every command, before anything starts."""
 
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from tfser.doctor import command as doctor
 from tfser.sweep import command as sweep
 from tfser.tracking import connection as tracking_connection
 from tfser.tracking import uri as tracking_uri
+from tfser.tracking.uri import sqlite_path
 
 REFUSED = {
     "mlruns": "names a folder or file, and MLflow keeps no runs in folders any more (did you mean 'sqlite:////",
@@ -145,3 +148,12 @@ def test_the_database_of_a_folder_of_any_name_lies_in_it_and_nothing_lies_beside
     engine.dispose()
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert Path(tracking_uri.sqlite_path(uri.replace("sqlite+pysqlite", "sqlite"))) == storage / "mlflow.db"
+
+
+def test_two_threads_make_a_database_each(tmp_path):
+    uris = [tracking_connection.default_uri(tmp_path / name) for name in ("first", "second")]
+    with ThreadPoolExecutor(len(uris)) as threads:
+        list(threads.map(tracking_connection.prepare, uris))
+    for uri in uris:
+        with sqlite3.connect(sqlite_path(uri)) as database:
+            assert database.execute("SELECT count(*) FROM experiments").fetchone() == (1,)

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from filelock import FileLock
 from tfser.storage import temporary
 from tfser.storage.places import Place
 from tfser.tracking.uri import sqlite_path, sqlite_uri
+
+
+_MIGRATION = threading.Lock()
+"""Alembic, which makes MLflow's tables, keeps the database at hand in module globals: one thread at a time."""
 
 
 def quiet_environment() -> None:
@@ -54,7 +59,7 @@ def prepare(uri: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f"{path.name}.lock")):
+    with FileLock(path.with_name(f"{path.name}.lock")), _MIGRATION:
         if has_content(path):
             return
         partial = path.with_name(f".{path.name}.partial")
