@@ -19,7 +19,6 @@ from tfser.storage import temporary
 from tfser.storage.places import Place
 from tfser.tracking.uri import sqlite_path, sqlite_uri
 
-
 _MIGRATION = threading.Lock()
 """Alembic, which makes MLflow's tables, keeps the database at hand in module globals: one thread at a time."""
 
