@@ -1,11 +1,13 @@
-"""What is finished needs neither a model's file nor what its features need: the same command, and --plan, work."""
+"""What is finished needs neither a model's file or package nor what its features need: the same command works."""
 
+import importlib
 import json
 import shutil
+import sys
 
 import pytest
 
-from tests.helpers.own_models import NETWORK, write
+from tests.helpers.own_models import NETWORK, install, write
 from tests.helpers.sweeps import tables_of
 from tfser import models
 from tfser.leaks import command as leaks
@@ -103,6 +105,32 @@ def test_what_is_left_to_train_is_refused_without_the_file_before_anything_start
     for typed in (f"{tmp_path}/mime.py:Mine", f"{tmp_path}/other/mine.py:Mine", f"{tmp_path}/mine.py:Other"):
         assert sweep_command.main([*own[:-1], typed, "--name", "s"]) == 2, "another file was never trained"
         assert "tfser models new FILE.py" in capsys.readouterr().err
+
+
+def test_what_an_installed_model_has_finished_is_shown_after_its_package_is_gone(
+    tiny_manifest, tmp_path, monkeypatch, capsys
+):
+    site = install(tmp_path / "site")
+    words = [str(tiny_manifest), "--out", str(tmp_path / "out"), "--in-process", "--fold", "anna", "--name", "s"]
+    words += ["--model", "Mine"]
+    with monkeypatch.context() as there:
+        there.syspath_prepend(str(site))
+        assert sweep_command.main(words) == 0
+    tables = tables_of(tmp_path / "out" / "s")
+    for module in ("their_models", "their_models.net"):
+        sys.modules.pop(module, None)
+    importlib.invalidate_caches()
+    forget()
+    capsys.readouterr()
+    assert sweep_command.main([*words, "--plan"]) == 0
+    assert "(it is not installed)" in capsys.readouterr().out
+    assert sweep_command.main(words) == 0
+    assert "Trained 0 trials" in capsys.readouterr().out
+    assert tables_of(tmp_path / "out" / "s") == tables
+    assert sweep_command.main([*words, "--seeds", "2"]) == 2
+    assert "Mine: it is not installed; install its package again" in capsys.readouterr().err
+    assert sweep_command.main([*words[:-1], "Mien"]) == 2
+    assert "--model: no 'Mien'" in capsys.readouterr().err
 
 
 @pytest.mark.full

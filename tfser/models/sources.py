@@ -109,11 +109,13 @@ def is_file(typed: str) -> bool:
 
 
 def gone(typed: str) -> str | None:
-    """Return the sentence about a file of a model that is not there; ``None`` where it is, or no file is named."""
+    """Return the sentence about a model whose file or installed package is not there; ``None`` where it is."""
     match = _TYPED.fullmatch(typed)
-    if match is None or _URI.match(typed) or (path := Path(match["file"]).expanduser()).is_file():
+    if match is None:
+        return None if typed in names() else "it is not installed; install its package again"
+    if _URI.match(typed) or (path := Path(match["file"]).expanduser()).is_file():
         return None
-    return f"there is no file {_where(path)}"
+    return f"there is no file {_where(path)}; put it back"
 
 
 def whereabouts(typed: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tfser.errors import RequestError, TfserError, counted
 from tfser.models import MODELS, Network, of
+from tfser.models.sources import is_file
 from tfser.planning import request as planning_request
 from tfser.planning.configuration import Configuration
 from tfser.storage import leftovers
@@ -105,7 +106,8 @@ def _own_models(sweep: Sweep) -> list[str]:
         lines += [f"{MODELS[s.model].title}: the small search of the built-in database: {s}" for s in small]
     for source in sweep.sources:
         if source.name in sweep.request.gone:
-            lines.append(f"{source.name} is {source.typed}, source {source.digest} (its file is not there)")
+            why = "its file is not there" if is_file(source.typed) else "it is not installed"
+            lines.append(f"{source.name} is {source.typed}, source {source.digest} ({why})")
             continue
         beside = ", ".join(path for path, _ in source.files[1:])
         package = f"{source.package.distribution} {source.package.version}" if source.package else ""

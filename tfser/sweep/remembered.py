@@ -1,6 +1,6 @@
 """What a storage remembers: of models that are not built in, and of the trials that a plan has finished.
 
-So what is finished needs no model's file.
+So what is finished needs neither a model's file nor its package.
 
 A file of ``models/`` holds what a model of one source declared. It is data alone: no code is kept, and none is run.
 """
@@ -22,13 +22,13 @@ from tfser.storage.places import Place, commit_text, listed, make_folder, read_t
 
 
 def keep(storage: Place, sources: Iterable[Source]) -> None:
-    """Remember models whose files are there, each with the words by which it was named."""
+    """Remember models whose source is here, each with the words by which it was named."""
     for source in sources:
         model = find(source.name, source.digest)
-        if model is None or not source.files:
+        if model is None or not (source.files or source.package):
             continue
         values = {
-            "words": [source.word, whereabouts(source.word)],
+            "words": [source.word, whereabouts(source.word)] if source.files else [source.typed],
             "typed": source.typed,
             "attribute": source.attribute,
             "digest": source.digest,
@@ -41,7 +41,7 @@ def keep(storage: Place, sources: Iterable[Source]) -> None:
 
 
 def recalled(storage: Place, typed: Iterable[str]) -> Mapping[str, tuple[Source, Model]]:
-    """Return what is remembered of models whose file is not there: the last source of each, by what was typed.
+    """Return what is remembered of models whose source is not here: the last one of each, by what was typed.
 
     Args:
         storage: where it is kept.

@@ -126,14 +126,14 @@ def refuse_lacking(sweep: Sweep) -> None:
 def own_sources(options: Options) -> tuple[list[Source], dict[str, str], list[RequestError]]:
     """Return the sources of the models that are not built in, those whose file is gone, and why others cannot be.
 
-    A model whose file is gone is known by what the storage remembers of it; the second value holds, by its name, the
-    sentence that says so.
+    A model whose file or package is gone is known by what the storage remembers of it; the second value holds, by its
+    name, the sentence that says so.
     """
-    words = [word for word in dict.fromkeys(options.model or ()) if is_own(word)]
+    typed = [word for word in dict.fromkeys(options.model or ()) if word not in (COMPARISON, *built_in())]
     _, storage = option_checks.places(options)
-    lost = remembered.recalled(storage, words)
-    sources, refused = own_models.named(words, lost)
-    gone = {source.name: f"{word}: {sources_of.gone(word)}; put it back" for word, (source, _) in lost.items()}
+    lost = remembered.recalled(storage, typed)
+    sources, refused = own_models.named([word for word in typed if word in lost or is_own(word)], lost)
+    gone = {source.name: f"{word}: {sources_of.gone(word)}" for word, (source, _) in lost.items()}
     return sources, gone, refused
 
 
@@ -213,7 +213,8 @@ def _request(options: Options, sources: Sequence[Source], problems: list[str]) -
         problems: what is wrong is added.
     """
     legal = partial(_legal, problems)
-    known = [typed for typed in dict.fromkeys(options.model or ()) if not is_own(typed)]
+    own = {source.typed for source in sources}
+    known = [typed for typed in dict.fromkeys(options.model or ()) if not (typed in own or is_own(typed))]
     return planning_request.Request(
         models=(*known, *(source.name for source in sources)),
         sources={source.name: source.digest for source in sources},
