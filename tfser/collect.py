@@ -19,6 +19,7 @@ from tfser.report import published, trace, write
 from tfser.report.provenance import Provenance
 from tfser.report.published_file import PUBLISHED_HELP
 from tfser.report.tables import terminal
+from tfser.report.tables.printed_notes import AVERAGING_HELP, averaging_problems
 from tfser.storage import passwords
 from tfser.storage.default_places import default_out
 from tfser.storage.places import exists, typed_place
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--published", type=typed_place, nargs="+", action="extend", default=[], metavar="FILE", help=PUBLISHED_HELP
     )
+    parser.add_argument("--averaging", type=typed_words, default="pooled", metavar="A", help=AVERAGING_HELP)
     ask = parser.add_mutually_exclusive_group()
     behind = "print the trials and runs behind a printed number, and write nothing"
     ask.add_argument("--trace", nargs="+", action="extend", metavar="WORD", help=behind)
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise RequestError("--json", ["it prints what --trace finds; add --trace WORD, or leave it out"])
         out = default_out() if arguments.out is None else arguments.out
         storage = out / ".tfser" if arguments.storage is None else arguments.storage
-        problems: list[str] = []
+        problems = averaging_problems(arguments.averaging)
         uri = tracking_uri.given(arguments.tracking_uri, problems)
         try:
             published.load(*arguments.published)
@@ -102,11 +104,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             folder = out / results.sweep  # names of sweeps and databases are legal names of folders
             try:
                 made = Provenance(tracking_uri=passwords.redacted(uri or ""))
-                write.write(results, folder, made=made, more=arguments.published)
+                write.write(results, folder, made=made, more=arguments.published, averaging=arguments.averaging)
             except write.LessError as error:
                 missing.append(str(error))
                 continue
-            terminal.show(results, console, arguments.published)
+            terminal.show(results, console, arguments.published, arguments.averaging)
             console.print(f"Tables and figures: {folder}", soft_wrap=True, markup=False, highlight=False)
         for text in missing:
             warn(text)

@@ -33,9 +33,9 @@ from tfser.report.page import page
 from tfser.report.provenance import Provenance
 from tfser.report.published import Published
 from tfser.report.summary import Summary, summarise
-from tfser.report.tables import ablation, best, comparison, formats, paired, titles
+from tfser.report.tables import ablation, best, comparison, formats, paired, print_latex, printed, titles
 from tfser.report.tables.paired import Rows
-from tfser.report.tables.table import DAGGER, Table, Value, exact
+from tfser.report.tables.table import DAGGER, Value, exact
 from tfser.search.history import History
 from tfser.storage import places
 from tfser.storage.places import Place
@@ -79,6 +79,7 @@ def write(
     pictures: bool = True,
     made: Provenance | None = None,
     more: Sequence[Place] = (),
+    averaging: str = "pooled",
 ) -> list[Place]:
     """Write tables, figures and the page.
 
@@ -88,6 +89,7 @@ def write(
         pictures: whether to draw figures too, which takes longer than all the rest.
         made: what differs from run to run; only report.html shows it.
         more: files of published figures beside those that come with tfser.
+        averaging: of the printed tables, ``pooled`` or ``mean``; every other file has both.
 
     Returns:
         The written files, sorted.
@@ -111,9 +113,11 @@ def write(
     pairs = rows.pairs()
     compared = comparison.tables(summaries, figures, rows)
     bests = best.tables(summaries, figures, rows)
-    ablated = ablation.tables(summaries, figures, rows)
+    ablated = [*ablation.overviews(summaries, figures), *ablation.tables(summaries, figures, rows)]
+    in_pairs = paired.tables(pairs, figures)
     drawn = _pictures(summaries, figures, results.histories) if pictures else {}
 
+    details = [*compared, *bests, *ablated, *in_pairs]
     contents: dict[str, str | bytes] = {
         "summary.csv": _summary_csv(summaries),
         "folds.csv": formats.csv_text(
@@ -124,12 +128,11 @@ def write(
             (*_PREDICTIONS_BEFORE, *(f"p_{e}" for e in emotions)), _prediction_rows(finals, emotions)
         ),
         "paired.csv": paired.to_csv(pairs),
-        **_written(
-            "comparison", "Comparison with the published figures", comparison.CSV_COLUMNS, compared, after=bests
-        ),
-        **_written(
-            "ablation", "Ablations", ablation.csv_columns(figures), ablated, over=ablation.overviews(summaries, figures)
-        ),
+        "details.csv": formats.details_csv(details),
+        "details.md": formats.to_markdown("Details", details),
+        "comparison.csv": formats.to_csv(comparison.CSV_COLUMNS, compared),
+        "ablation.csv": formats.to_csv(ablation.csv_columns(figures), ablated),
+        **_printed_files(summaries, figures, rows, averaging),
     }
     names = row_names(s.configuration.key for s in summaries)
     contents |= {f"confusion_{names[s.configuration.key]}.csv": confusion.to_csv(s) for s in summaries if s.done}
@@ -141,9 +144,10 @@ def write(
         summaries=summaries,
         published=figures,
         rows=rows,
+        printed=printed.make(summaries, figures, rows, averaging),
         compared=[*compared, *bests],
-        ablated=[*ablation.overviews(summaries, figures), *ablated],
-        paired=paired.tables(pairs, figures),
+        ablated=ablated,
+        paired=in_pairs,
         pictures=drawn,
     )
     contents["report.html"] = page.page(content, made, folder)
@@ -203,39 +207,32 @@ def _superseded(row: Mapping[str, str], done: Iterable[Configuration]) -> bool:
     return bool(source) and bool(now) and source not in now
 
 
-def _written(
-    name: str,
-    heading: str,
-    columns: Sequence[str],
-    tables: Sequence[Table],
-    *,
-    over: Sequence[Table] = (),
-    after: Sequence[Table] = (),
-) -> dict[str, str | bytes]:
-    """Make the files of some tables: one over all databases, and one for each.
+_NO_ABLATIONS = "No model was run with more than one of its ablations; details.md has every row."
 
-    Args:
-        name: the beginning of the files' names.
-        heading: of the Markdown files.
-        columns: of the CSV files.
-        tables: the tables.
-        over: tables over several databases, for the first file alone; not in CSV.
-        after: further tables of one database each; not in CSV.
-    """
-    databases = list(dict.fromkeys(table.database for table in tables))
+
+def _printed_files(
+    summaries: Sequence[Summary], figures: Published, rows: Rows, averaging: str
+) -> dict[str, str | bytes]:
+    """Make the files of the printed tables: over all databases and, where there are several, for each."""
+    databases = list(dict.fromkeys(s.configuration.database for s in summaries))
     parts = file_names((database,) for database in databases)
     made: dict[str, str | bytes] = {}
-    for stem, wanted, shown in [
-        (name, tables, [*over, *tables, *after]),
+    for ending, wanted in [
+        ("", list(summaries)),
         *(
-            (f"{name}_{parts[database,]}", own, [*own, *(t for t in after if t.database == database)])
-            for database in databases
-            for own in [[t for t in tables if t.database == database]]
+            (f"_{parts[database,]}", [s for s in summaries if s.configuration.database == database])
+            for database in (databases if len(databases) > 1 else [])
         ),
     ]:
-        made[f"{stem}.csv"] = formats.to_csv(columns, wanted)
-        made[f"{stem}.md"] = formats.to_markdown(heading, shown)
-        made[f"{stem}.tex"] = formats.to_latex(shown)
+        values = printed.make(wanted, figures, rows, averaging)
+        for stem, heading, tables, sentences, nothing in (
+            ("comparison", "Comparison with the published figures", values.comparison, values.sentences, "No rows."),
+            ("ablation", "Ablations", values.ablation, (), _NO_ABLATIONS if wanted else "No rows."),
+        ):
+            made[f"{stem}{ending}.md"] = formats.to_markdown(heading, tables, sentences, nothing)
+            made[f"{stem}{ending}.tex"] = print_latex.to_latex(tables, sentences)
+            narrow = print_latex.to_latex(tables, sentences, millimetres=print_latex.COLUMN)
+            made[f"{stem}{ending}-column.tex"] = narrow
     return made
 
 

@@ -1,0 +1,309 @@
+r"""Printed tables in LaTeX, each laid out for the width of a page or a column.
+
+Needs only ``booktabs``; grey needs ``xcolor`` and check marks ``amssymb`` to look as they should. The body is in
+\footnotesize throughout. Where a table is too wide, the layout changes and never the size: columns move together, the
+titles of parts break, a column that groups the rows becomes lines of its own, databases stand below each other, and at
+last names break. Widths are those of ``tex_width``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import NamedTuple
+
+from tfser.report.tables.formats import beyond_pdflatex, escape_latex
+from tfser.report.tables.table import Column, Row, Table, parted, text_and_marks
+from tfser.report.tables.tex_width import marks_width, width, wrapped
+from tfser.text.streams import one_line
+
+PAGE, COLUMN = 122.0, 88.0
+"""Width of a text of LNCS and of a column of IEEE, in millimetres."""
+
+_POINTS = 72.27 / 25.4
+_LINES = 48
+"""Most rows of one float, so that it fits the height of a page of LNCS."""
+
+_MARKS = {"†": r"\dagger", "‡": r"\ddagger", "§": r"\S", "¶": r"\P"}
+
+
+class _Cell(NamedTuple):
+    """What stands in a cell, before any escaping."""
+
+    text: str
+    marks: str = ""
+    bold: bool = False
+    small: bool = False
+    grey: bool = False
+
+    @property
+    def width(self) -> float:
+        return width(self.text, bold=self.bold, small=self.small or self.grey) + marks_width(self.marks)
+
+    def latex(self) -> str:
+        text = escape_latex(self.text)
+        text = rf"\textbf{{{text}}}" if self.bold and text else text
+        if self.marks:
+            text += f"$^{{{''.join(_MARKS.get(mark, mark) for mark in self.marks)}}}$"
+        if not text or not (self.small or self.grey):
+            return text
+        return rf"{{\scriptsize \textcolor{{gray}}{{{text}}}}}" if self.grey else rf"{{\scriptsize {text}}}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layout:
+    """How a table is set."""
+
+    columns: tuple[Column, ...]
+    gap: float
+    """\\tabcolsep in points."""
+    broken: bool = False
+    """Whether titles without a group above them break at their last hyphen, into the line of the groups."""
+    stub: str = ""
+    """Key of the column whose values stand in lines of their own."""
+    limits: tuple[tuple[str, float], ...] = ()
+    """Keys of columns and the width at which their texts break, in points."""
+
+
+def to_latex(tables: Sequence[Table], sentences: Sequence[str] = (), *, millimetres: float = PAGE) -> str:
+    r"""Write the tables for a text of that width; the file also compiles by itself.
+
+    Args:
+        tables: printed tables, of two rows or more.
+        sentences: what stands in place of a table with one row.
+        millimetres: width of the text, or of the column.
+    """
+    limit = millimetres * _POINTS
+    parts = [_float(part, limit) for table in tables for part in _pages(table)]
+    parts += [escape_latex(sentence) + "\n" for sentence in sentences]
+    body = "\n".join(parts) or "% no rows\n"
+    page = rf"\usepackage[a4paper,textwidth={millimetres:g}mm,textheight=235mm]{{geometry}}"
+    head = [
+        rf"% {millimetres:g} mm wide. \input this into a document that loads booktabs, or compile it as it is",
+        r"\makeatletter\ifx\@nodocument\relax\else",
+        rf"\documentclass[10pt]{{article}}\usepackage{{booktabs,amssymb,xcolor}}{page}"
+        r"\begin{document}\def\tfseralone{\end{document}}\fi\makeatother",
+    ]
+    if r"\checkmark" in body:
+        head.append("% with \\usepackage{amssymb} the check marks are check marks, without it root signs")
+        head.append(r"\providecommand{\checkmark}{\surd}")
+    if r"\textcolor" in body:
+        head.append("% with \\usepackage{xcolor} printed figures are grey")
+        head.append(r"\providecommand{\textcolor}[2]{#2}")
+    if beyond_pdflatex(body):
+        head.append(
+            "% holds characters that pdfLaTeX has no glyph for: "
+            "compile with XeLaTeX or LuaLaTeX and a font that has them"
+        )
+    return "\n".join([*head, "", body, r"\ifdefined\tfseralone\expandafter\tfseralone\fi", ""])
+
+
+def _pages(table: Table) -> Iterator[Table]:
+    """Divide a table that is too long for a page, between blocks of rows where it can be."""
+    parts: list[list[Row]] = [[]]
+    for _, block in groupby(table.rows, key=lambda row: row.block):
+        rows = list(block)
+        if parts[-1] and len(parts[-1]) + len(rows) > _LINES:
+            parts.append([])
+        for row in rows:
+            if len(parts[-1]) == _LINES:
+                parts.append([])
+            parts[-1].append(row)
+    for number, rows in enumerate(parts, start=1):
+        if number == 1:
+            yield replace(table, rows=tuple(rows), notes=table.notes if len(parts) == 1 else ())
+            continue
+        head, dot, rest = table.caption.partition(". ")
+        first = replace(rows[0], values={**rows[0].values, table.stub: rows[0].block}) if table.stub else rows[0]
+        yield replace(
+            table,
+            rows=(first, *rows[1:]),
+            name=f"{table.name}-{number}",
+            caption=f"{head.rstrip('.')}, continued{dot or '.'}{rest}",
+            notes=table.notes if number == len(parts) else (),
+        )
+
+
+def _float(table: Table, limit: float) -> str:
+    """Write one ``table`` environment."""
+    layouts = _fitting(table, limit)
+    lines = [
+        r"\begin{table}",
+        rf"\centering\footnotesize\setlength{{\tabcolsep}}{{{layouts[0].gap:g}pt}}",
+        rf"\caption{{{escape_latex(table.caption or table.title)}}}",
+        rf"\label{{tab:{table.name}}}",
+    ]
+    for number, layout in enumerate(layouts):
+        lines += [r"\par\medskip"] if number else []
+        lines += _tabular(table, layout)
+    if table.paper_notes:
+        lines += [
+            r"\par\smallskip",
+            r"\begin{minipage}{\linewidth}\raggedright\footnotesize",
+            *(_note(note) + r"\par" for note in table.paper_notes),
+            r"\end{minipage}",
+        ]
+    lines += [r"\end{table}", ""]
+    return "\n".join(lines)
+
+
+def _note(note: str) -> str:
+    """Escape a note, with the asterisks that it explains raised."""
+    parts = re.split(r"(?:^|(?<=; ))(\*+)(?= )", note)
+    return "".join(f"$^{{{part}}}$" if number % 2 else escape_latex(part) for number, part in enumerate(parts))
+
+
+def _fitting(table: Table, limit: float) -> list[_Layout]:
+    """Return the first layout that fits, or those of several tables below each other."""
+    columns = tuple(c for c in table.columns if c.paper)
+    rest = tuple(c for c in columns if c.key != table.stub)
+    tried = [
+        _Layout(columns=columns, gap=gap, broken=broken) for gap, broken in ((4.0, False), (3.0, False), (3.0, True))
+    ]
+    if table.stub:
+        tried += [_Layout(columns=rest, gap=gap, stub=table.stub) for gap in (4.0, 3.0)]
+    for layout in tried:
+        if _total(table, layout) <= limit:
+            return [layout]
+    last = replace(tried[-1], gap=2.0)
+    if _total(table, last) <= limit:
+        return [last]
+    panels = list(_panels(table, last, limit)) if any(c.group for c in columns) else [last]
+    return [_narrowed(table, panel, limit) for panel in panels]
+
+
+def _panels(table: Table, layout: _Layout, limit: float) -> Iterator[_Layout]:
+    """Divide the groups of columns over tables that fit, each with the columns that are in no group."""
+    fixed = tuple(c for c in layout.columns if not c.group)
+    taken: tuple[Column, ...] = ()
+    for _, members in groupby((c for c in layout.columns if c.group), key=lambda c: c.group):
+        group = tuple(members)
+        wider = replace(layout, columns=(*fixed, *taken, *group))
+        if taken and _total(table, wider) > limit:
+            yield replace(layout, columns=(*fixed, *taken))
+            taken = ()
+        taken += group
+    yield replace(layout, columns=(*fixed, *taken))
+
+
+def _narrowed(table: Table, layout: _Layout, limit: float) -> _Layout:
+    """Let the widest texts break until the table fits."""
+    texts = [c for c in layout.columns if not c.numeric and not c.small and not _marked(table, c)]
+    limits: dict[str, float] = {}
+    for _ in range(len(texts) + 1):
+        over = _total(table, replace(layout, limits=tuple(limits.items()))) - limit
+        if over <= 0 or not texts:
+            break
+        widest = max(texts, key=lambda c: _width(table, c, layout, limits.get(c.key)))
+        limits[widest.key] = max(40.0, _width(table, widest, layout, limits.get(widest.key)) - over - 0.01)
+        texts = [c for c in texts if c is not widest]
+    return replace(layout, limits=tuple(limits.items()))
+
+
+def _marked(table: Table, column: Column) -> bool:
+    """Tell whether a column holds check marks."""
+    return any(isinstance(row.values.get(column.key), bool) for row in table.rows)
+
+
+def _cell(column: Column, row: Row) -> _Cell:
+    text, marks = text_and_marks(column, row)
+    return _Cell(one_line(text), marks, column.key in row.best, column.small, row.grey)
+
+
+def _lines(column: Column, row: Row, limit: float | None) -> list[_Cell]:
+    """Return the cell, as several where its text breaks."""
+    cell = _cell(column, row)
+    if limit is None or cell.width <= limit:
+        return [cell]
+    parts = wrapped(cell.text, limit - marks_width(cell.marks) - _INDENT, small=cell.small or cell.grey)
+    return [cell._replace(text=part, marks=cell.marks if part is parts[-1] else "") for part in parts]
+
+
+_INDENT = 4.0
+"""Points by which the further lines of a text that breaks are indented: \\enspace of 8 pt."""
+
+
+_SYLLABLES = {"Architecture": "Archi-tecture"}
+"""Titles that break elsewhere than at a hyphen of their own."""
+
+
+def _title(column: Column, layout: _Layout) -> tuple[str, str]:
+    """Return what stands in the line of the groups, and the title below."""
+    if layout.broken and not column.group:
+        above, hyphen, below = _SYLLABLES.get(column.title, column.title).rpartition("-")
+        return f"{above}{hyphen}", below
+    return "", column.title
+
+
+def _width(table: Table, column: Column, layout: _Layout, limit: float | None) -> float:
+    heads = [width(part, small=column.small) for part in _title(column, layout)]
+    cells = [cell.width for row in table.rows for cell in _lines(column, row, limit)]
+    broken = _INDENT if limit is not None else 0.0
+    return max([*heads, *(w + broken if w + broken <= (limit or 0) else w for w in cells)], default=0.0)
+
+
+def _total(table: Table, layout: _Layout) -> float:
+    """Return the table's width in points."""
+    limits = dict(layout.limits)
+    total = 0.0
+    for group, members in groupby(layout.columns, key=lambda c: c.group):
+        columns = list(members)
+        own = sum(_width(table, c, layout, limits.get(c.key)) for c in columns)
+        own += 2 * layout.gap * (len(columns) - 1)
+        total += max(own, width(group)) if group else own
+        total += 2 * layout.gap
+    return total - 2 * layout.gap
+
+
+def _tabular(table: Table, layout: _Layout) -> list[str]:
+    columns, limits = layout.columns, dict(layout.limits)
+    marks = [_marked(table, c) for c in columns]
+    alignment = "".join("c" if mark else "r" if c.numeric else "l" for c, mark in zip(columns, marks, strict=True))
+    lines = [rf"\begin{{tabular}}{{@{{}}{alignment}@{{}}}}", r"\toprule"]
+    above = [_title(c, layout)[0] for c in columns]
+    if any(c.group for c in columns) or any(above):
+        lines += _groups(columns, above)
+    heads = (_Cell(_title(c, layout)[1], small=c.small).latex() for c in columns)
+    lines += [" & ".join(heads) + r" \\", r"\midrule"]
+    for previous, row in zip([None, *table.rows], table.rows, strict=False):
+        starts = previous is None or parted_by_block(previous, row)
+        if table.ruled and previous is not None and starts:
+            lines.append(r"\midrule")
+        if layout.stub and starts:
+            stub = wrapped(row.block, 240.0)
+            lines += [rf"\multicolumn{{{len(columns)}}}{{@{{}}l@{{}}}}{{\emph{{{escape_latex(s)}}}}} \\" for s in stub]
+        lines += _row(columns, row, limits.get)
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
+
+
+def parted_by_block(row: Row, following: Row) -> bool:
+    """Tell whether two neighbouring rows stand in two blocks; without blocks none do."""
+    return bool(row.block or following.block) and parted(row, following)
+
+
+def _row(columns: Sequence[Column], row: Row, limit: Callable[[str], float | None]) -> list[str]:
+    """Write a row, in several lines where a text breaks."""
+    cells = [_lines(column, row, limit(column.key)) for column in columns]
+    made = []
+    for number in range(max(len(lines) for lines in cells)):
+        texts = [lines[number].latex() if number < len(lines) else "" for lines in cells]
+        if number:
+            texts = [rf"\enspace {text}" if text else "" for text in texts]
+        made.append(" & ".join(texts) + r" \\")
+    return made
+
+
+def _groups(columns: Sequence[Column], above: Sequence[str]) -> list[str]:
+    heads, rules, start = [], [], 1
+    for group, members in groupby(zip(columns, above, strict=True), key=lambda pair: pair[0].group):
+        pairs = list(members)
+        span = len(pairs)
+        if group:
+            heads.append(rf"\multicolumn{{{span}}}{{c}}{{{escape_latex(group)}}}")
+            rules.append(rf"\cmidrule(lr){{{start}-{start + span - 1}}}")
+        else:
+            heads.extend(escape_latex(text) for _, text in pairs)
+        start += span
+    return [" & ".join(heads) + r" \\", *(["".join(rules)] if rules else [])]
