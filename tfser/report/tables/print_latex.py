@@ -22,6 +22,9 @@ from tfser.text.streams import one_line
 PAGE, COLUMN = 122.0, 88.0
 """Width of a text of LNCS and of a column of IEEE, in millimetres."""
 
+_SCALES = {PAGE: 1.1}
+"""Size of \\footnotesize, beside 8 pt: LNCS makes it \\small, 9 pt, whose letters are up to 1.09 times as wide."""
+
 _POINTS = 72.27 / 25.4
 _LINES = 48
 """Most rows of one float, so that it fits the height of a page of LNCS."""
@@ -38,9 +41,9 @@ class _Cell(NamedTuple):
     small: bool = False
     grey: bool = False
 
-    @property
-    def width(self) -> float:
-        return width(self.text, bold=self.bold, small=self.small or self.grey) + marks_width(self.marks)
+    def width(self, scale: float) -> float:
+        small = self.small or self.grey
+        return (width(self.text, bold=self.bold, small=small) + marks_width(self.marks)) * (1 if small else scale)
 
     def latex(self) -> str:
         text = escape_latex(self.text)
@@ -59,8 +62,10 @@ class _Layout:
     columns: tuple[Column, ...]
     gap: float
     """\\tabcolsep in points."""
-    broken: bool = False
-    """Whether titles without a group above them break at their last hyphen, into the line of the groups."""
+    scale: float
+    """Size of the body, beside 8 pt."""
+    broken: int = 0
+    """How titles without a group above them break into the line of the groups: 1 at a hyphen, 2 within words too."""
     stub: str = ""
     """Key of the column whose values stand in lines of their own."""
     limits: tuple[tuple[str, float], ...] = ()
@@ -75,11 +80,12 @@ def to_latex(tables: Sequence[Table], sentences: Sequence[str] = (), *, millimet
         sentences: what stands in place of a table with one row.
         millimetres: width of the text, or of the column.
     """
-    limit = millimetres * _POINTS
-    parts = [_float(part, limit) for table in tables for part in _pages(table)]
+    limit, scale = millimetres * _POINTS, _SCALES.get(millimetres, 1.0)
+    parts = [_float(part, limit, scale) for table in tables for part in _pages(table)]
     parts += [escape_latex(sentence) + "\n" for sentence in sentences]
     body = "\n".join(parts) or "% no rows\n"
     page = rf"\usepackage[a4paper,textwidth={millimetres:g}mm,textheight=235mm]{{geometry}}"
+    page += r"\let\footnotesize\small" if scale > 1 else ""
     head = [
         rf"% {millimetres:g} mm wide. \input this into a document that loads booktabs, or compile it as it is",
         r"\makeatletter\ifx\@nodocument\relax\else",
@@ -126,9 +132,9 @@ def _pages(table: Table) -> Iterator[Table]:
         )
 
 
-def _float(table: Table, limit: float) -> str:
+def _float(table: Table, limit: float, scale: float) -> str:
     """Write one ``table`` environment."""
-    layouts = _fitting(table, limit)
+    layouts = _fitting(table, limit, scale)
     lines = [
         r"\begin{table}",
         rf"\centering\footnotesize\setlength{{\tabcolsep}}{{{layouts[0].gap:g}pt}}",
@@ -151,19 +157,20 @@ def _float(table: Table, limit: float) -> str:
 
 def _note(note: str) -> str:
     """Escape a note, with the asterisks that it explains raised."""
-    parts = re.split(r"(?:^|(?<=; ))(\*+)(?= )", note)
-    return "".join(f"$^{{{part}}}$" if number % 2 else escape_latex(part) for number, part in enumerate(parts))
+    parts = re.split(r"(?:^|(?<=; ))(\*+) ", note)
+    return "".join(f"$^{{{part}}}$ " if number % 2 else escape_latex(part) for number, part in enumerate(parts))
 
 
-def _fitting(table: Table, limit: float) -> list[_Layout]:
+def _fitting(table: Table, limit: float, scale: float) -> list[_Layout]:
     """Return the first layout that fits, or those of several tables below each other."""
     columns = tuple(c for c in table.columns if c.paper)
     rest = tuple(c for c in columns if c.key != table.stub)
     tried = [
-        _Layout(columns=columns, gap=gap, broken=broken) for gap, broken in ((4.0, False), (3.0, False), (3.0, True))
+        _Layout(columns=columns, gap=gap, scale=scale, broken=broken)
+        for gap, broken in ((4.0, 0), (3.0, 0), (3.0, 1), (3.0, 2))
     ]
     if table.stub:
-        tried += [_Layout(columns=rest, gap=gap, stub=table.stub) for gap in (4.0, 3.0)]
+        tried += [_Layout(columns=rest, gap=gap, scale=scale, stub=table.stub) for gap in (4.0, 3.0)]
     for layout in tried:
         if _total(table, layout) <= limit:
             return [layout]
@@ -212,12 +219,14 @@ def _cell(column: Column, row: Row) -> _Cell:
     return _Cell(one_line(text), marks, column.key in row.best, column.small, row.grey)
 
 
-def _lines(column: Column, row: Row, limit: float | None) -> list[_Cell]:
+def _lines(column: Column, row: Row, scale: float, limit: float | None) -> list[_Cell]:
     """Return the cell, as several where its text breaks."""
     cell = _cell(column, row)
-    if limit is None or cell.width <= limit:
+    if limit is None or cell.width(scale) <= limit:
         return [cell]
-    parts = wrapped(cell.text, limit - marks_width(cell.marks) - _INDENT, small=cell.small or cell.grey)
+    small = cell.small or cell.grey
+    left = limit / (1 if small else scale) - marks_width(cell.marks) - _INDENT
+    parts = wrapped(cell.text, left, small=small)
     return [cell._replace(text=part, marks=cell.marks if part is parts[-1] else "") for part in parts]
 
 
@@ -225,23 +234,24 @@ _INDENT = 4.0
 """Points by which the further lines of a text that breaks are indented: \\enspace of 8 pt."""
 
 
-_SYLLABLES = {"Architecture": "Archi-tecture"}
+_SYLLABLES = {"Architecture": "Archi-tecture", "Attention": "Atten-tion"}
 """Titles that break elsewhere than at a hyphen of their own."""
 
 
 def _title(column: Column, layout: _Layout) -> tuple[str, str]:
     """Return what stands in the line of the groups, and the title below."""
     if layout.broken and not column.group:
-        above, hyphen, below = _SYLLABLES.get(column.title, column.title).rpartition("-")
+        title = _SYLLABLES.get(column.title, column.title) if layout.broken > 1 else column.title
+        above, hyphen, below = title.rpartition("-")
         return f"{above}{hyphen}", below
     return "", column.title
 
 
 def _width(table: Table, column: Column, layout: _Layout, limit: float | None) -> float:
-    heads = [width(part, small=column.small) for part in _title(column, layout)]
-    cells = [cell.width for row in table.rows for cell in _lines(column, row, limit)]
-    broken = _INDENT if limit is not None else 0.0
-    return max([*heads, *(w + broken if w + broken <= (limit or 0) else w for w in cells)], default=0.0)
+    heads = [_Cell(part, small=column.small).width(layout.scale) for part in _title(column, layout)]
+    cells = [_lines(column, row, layout.scale, limit) for row in table.rows]
+    widths = [cell.width(layout.scale) + (_INDENT if number else 0.0) for c in cells for number, cell in enumerate(c)]
+    return max([*heads, *widths])
 
 
 def _total(table: Table, layout: _Layout) -> float:
@@ -252,7 +262,7 @@ def _total(table: Table, layout: _Layout) -> float:
         columns = list(members)
         own = sum(_width(table, c, layout, limits.get(c.key)) for c in columns)
         own += 2 * layout.gap * (len(columns) - 1)
-        total += max(own, width(group)) if group else own
+        total += max(own, width(group) * layout.scale) if group else own
         total += 2 * layout.gap
     return total - 2 * layout.gap
 
@@ -272,9 +282,9 @@ def _tabular(table: Table, layout: _Layout) -> list[str]:
         if table.ruled and previous is not None and starts:
             lines.append(r"\midrule")
         if layout.stub and starts:
-            stub = wrapped(row.block, 240.0)
+            stub = wrapped(row.block, COLUMN * _POINTS - 10.0)
             lines += [rf"\multicolumn{{{len(columns)}}}{{@{{}}l@{{}}}}{{\emph{{{escape_latex(s)}}}}} \\" for s in stub]
-        lines += _row(columns, row, limits.get)
+        lines += _row(columns, row, layout.scale, limits.get)
     return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
@@ -283,9 +293,9 @@ def parted_by_block(row: Row, following: Row) -> bool:
     return bool(row.block or following.block) and parted(row, following)
 
 
-def _row(columns: Sequence[Column], row: Row, limit: Callable[[str], float | None]) -> list[str]:
+def _row(columns: Sequence[Column], row: Row, scale: float, limit: Callable[[str], float | None]) -> list[str]:
     """Write a row, in several lines where a text breaks."""
-    cells = [_lines(column, row, limit(column.key)) for column in columns]
+    cells = [_lines(column, row, scale, limit(column.key)) for column in columns]
     made = []
     for number in range(max(len(lines) for lines in cells)):
         texts = [lines[number].latex() if number < len(lines) else "" for lines in cells]
