@@ -113,11 +113,12 @@ def write(
     pairs = rows.pairs()
     compared = comparison.tables(summaries, figures, rows)
     bests = best.tables(summaries, figures, rows)
-    ablated = [*ablation.overviews(summaries, figures), *ablation.tables(summaries, figures, rows)]
+    ablated = ablation.tables(summaries, figures, rows)
+    overviews = ablation.overviews(summaries, figures)
     in_pairs = paired.tables(pairs, figures)
     drawn = _pictures(summaries, figures, results.histories) if pictures else {}
 
-    details = [*compared, *bests, *ablated, *in_pairs]
+    details = [*compared, *bests, *overviews, *ablated, *in_pairs]
     contents: dict[str, str | bytes] = {
         "summary.csv": _summary_csv(summaries),
         "folds.csv": formats.csv_text(
@@ -146,7 +147,7 @@ def write(
         rows=rows,
         printed=printed.make(summaries, figures, rows, averaging),
         compared=[*compared, *bests],
-        ablated=ablated,
+        ablated=[*overviews, *ablated],
         paired=in_pairs,
         pictures=drawn,
     )

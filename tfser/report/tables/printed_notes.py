@@ -70,11 +70,10 @@ def of_rows(summaries: Sequence[Summary], names: Mapping[Key, str], published: P
         rows: tells states of a database apart.
     """
     notes = []
-    gaps = [
-        f"{names[s.configuration.key]} on {place(s.configuration, rows)} {s.folds}" for s in summaries if s.incomplete
-    ]
-    if gaps:
-        notes.append(f"{DAGGER} Folds are missing: {'; '.join(gaps)}.")
+    for s in summaries:
+        if s.incomplete:
+            where = f"{names[s.configuration.key]} on {place(s.configuration, rows)}"
+            notes.append(f"{DAGGER} {where}: {s.folds} folds; {_missing(s)}.")
     if any(s.configuration.selection == "oracle" for s in summaries):
         notes.append(f"{UPPER_BOUND} Chosen on the test speakers themselves: an upper bound, not a result.")
     if any(s.configuration.transductive for s in summaries):
@@ -89,6 +88,20 @@ def of_rows(summaries: Sequence[Summary], names: Mapping[Key, str], published: P
         notes.append(f"Means over seeds: {'; '.join(said)}; all others have one seed.")
     notes += dict.fromkeys(note for s in summaries for note in _of_database(s.configuration, published, rows))
     return notes
+
+
+NAMED = 3
+"""Most missing folds of a row that a note names."""
+
+
+def _missing(summary: Summary) -> str:
+    """Say which folds a row lacks and why, as far as there is room for them."""
+    lacks = sorted(summary.missing.items())
+    said = [f"{fold} ({why})" for fold, why in lacks[:NAMED]]
+    said += [f"and {len(lacks) - NAMED} more"] if len(lacks) > NAMED else []
+    parts = [f"missing {', '.join(said)}"] if said else []
+    unasked = summary.configuration.folds_total - len(summary.configuration.folds)
+    return "; ".join([*parts, *([f"{unasked} not asked for"] if unasked > 0 else [])])
 
 
 def _of_database(c: Configuration, published: Published, rows: Rows) -> list[str]:
