@@ -79,7 +79,7 @@ def printed_figures(folder: Path, ending: str = "") -> Iterator[tuple[str, str, 
             yield place, war, uar, interval
     head: list[str] = []
     rows = markdown_rows((folder / f"ablation{ending}.md").read_text(encoding="utf-8"))
-    for line, following in zip(rows, [*rows[1:], [""]], strict=True):
+    for line, following in zip(rows, [*rows[1:], [""]], strict=False):
         head = line if set(following[0]) == {"-"} else head
         if line in (head, []) or set(line[0]) <= {"-"} or line[0] == "as printed":
             continue
