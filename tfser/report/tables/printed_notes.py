@@ -12,7 +12,7 @@ from tfser.evaluation.uncertainty import Interval
 from tfser.planning.configuration import Configuration
 from tfser.report.published import Published
 from tfser.report.summary import Summary
-from tfser.report.tables import titles
+from tfser.report.tables import notes, titles
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import DAGGER, TRANSDUCTIVE_NOTE
 
@@ -69,25 +69,25 @@ def of_rows(summaries: Sequence[Summary], names: Mapping[Key, str], published: P
         published: the papers' figures, to compare the emotions with theirs.
         rows: tells states of a database apart.
     """
-    notes = []
+    said = []
     for s in summaries:
         if s.incomplete:
             where = f"{names[s.configuration.key]} on {place(s.configuration, rows)}"
-            notes.append(f"{DAGGER} {where}: {s.folds} folds; {_missing(s)}.")
+            said.append(f"{DAGGER} {where}: {s.folds} folds; {_missing(s)}.")
     if any(s.configuration.selection == "oracle" for s in summaries):
-        notes.append(f"{UPPER_BOUND} Chosen on the test speakers themselves: an upper bound, not a result.")
+        said.append(f"{UPPER_BOUND} Selection oracle: {notes.SELECTIONS['oracle']}.")
     if any(s.configuration.transductive for s in summaries):
-        notes.append(TRANSDUCTIVE_NOTE)
+        said.append(TRANSDUCTIVE_NOTE)
     counts = {len(s.configuration.seeds) for s in summaries}
     if len(counts) > 1:
         several = [s for s in summaries if len(s.configuration.seeds) > 1]
-        said = [
+        each = [
             f"{names[s.configuration.key]} on {place(s.configuration, rows)} {len(s.configuration.seeds)}"
             for s in several
         ]
-        notes.append(f"Means over seeds: {'; '.join(said)}; all others have one seed.")
-    notes += dict.fromkeys(note for s in summaries for note in _of_database(s.configuration, published, rows))
-    return notes
+        said.append(f"Means over seeds: {'; '.join(each)}; all others have one seed.")
+    said += dict.fromkeys(note for s in summaries for note in _of_database(s.configuration, published, rows))
+    return said
 
 
 NAMED = 3
