@@ -161,13 +161,13 @@ def gather_together(
     for name in wanted:
         own, of_name = _of_name(name, kept, parents)
         try:
-            found, *behind = _read(own, of_name, ledger, reader)
+            found, finals, of_finals = _read(own, of_name, ledger, reader)
         except _MissingError as error:
             missing.append(_left(name, error))
             continue
         made |= {(row.sweep, row.configuration.key): row for row in found}
-        entries |= behind[0]
-        runs |= behind[1]
+        entries |= finals
+        runs |= of_finals
     if missing:
         return None, [], missing
     chosen, left = newest([*made.values()], entries)
