@@ -53,6 +53,7 @@ class SweepOptions(TypedDict, total=False):
     storage: str | PathLike[str] | None
     tracking_uri: str | None
     published: str | PathLike[str] | Sequence[str | PathLike[str]]
+    averaging: str
     address: str | None
     in_process: bool
     trial_cpus: float | None

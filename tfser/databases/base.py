@@ -81,6 +81,8 @@ class DatabaseInfo:
     name: str
     """The word for the command line, in lower case."""
     title: str
+    printed: str = ""
+    """Its short name in printed tables, as papers write it; empty for the name itself."""
     language: str
     licence: str
     citation: str

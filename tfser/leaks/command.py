@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
         deterministic=False,
         tracking_uri=None,
         published=[],
+        averaging="pooled",
     )
     return p
 

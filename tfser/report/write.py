@@ -25,17 +25,17 @@ from tfser.execution.results import KEY_COLUMNS, Results
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import recorded
 from tfser.record import Record
-from tfser.report import published
+from tfser.report import printed_files, published
 from tfser.report.figures import confusion, curves, fold_recalls, search
 from tfser.report.figures.drawing import Picture
-from tfser.report.file_names import file_names, row_names
+from tfser.report.file_names import row_names
 from tfser.report.page import page
 from tfser.report.provenance import Provenance
 from tfser.report.published import Published
 from tfser.report.summary import Summary, summarise
-from tfser.report.tables import ablation, best, comparison, formats, paired, titles
+from tfser.report.tables import ablation, best, comparison, formats, paired, printed, titles
 from tfser.report.tables.paired import Rows
-from tfser.report.tables.table import DAGGER, Table, Value, exact
+from tfser.report.tables.table import DAGGER, Value, exact
 from tfser.search.history import History
 from tfser.storage import places
 from tfser.storage.places import Place
@@ -79,6 +79,7 @@ def write(
     pictures: bool = True,
     made: Provenance | None = None,
     more: Sequence[Place] = (),
+    averaging: str = "pooled",
 ) -> list[Place]:
     """Write tables, figures and the page.
 
@@ -88,6 +89,7 @@ def write(
         pictures: whether to draw figures too, which takes longer than all the rest.
         made: what differs from run to run; only report.html shows it.
         more: files of published figures beside those that come with tfser.
+        averaging: of the printed tables, ``pooled`` or ``mean``; every other file has both.
 
     Returns:
         The written files, sorted.
@@ -112,8 +114,11 @@ def write(
     compared = comparison.tables(summaries, figures, rows)
     bests = best.tables(summaries, figures, rows)
     ablated = ablation.tables(summaries, figures, rows)
+    overviews = ablation.overviews(summaries, figures)
+    in_pairs = paired.tables(pairs, figures)
     drawn = _pictures(summaries, figures, results.histories) if pictures else {}
 
+    details = [*compared, *bests, *overviews, *ablated, *in_pairs]
     contents: dict[str, str | bytes] = {
         "summary.csv": _summary_csv(summaries),
         "folds.csv": formats.csv_text(
@@ -124,12 +129,11 @@ def write(
             (*_PREDICTIONS_BEFORE, *(f"p_{e}" for e in emotions)), _prediction_rows(finals, emotions)
         ),
         "paired.csv": paired.to_csv(pairs),
-        **_written(
-            "comparison", "Comparison with the published figures", comparison.CSV_COLUMNS, compared, after=bests
-        ),
-        **_written(
-            "ablation", "Ablations", ablation.csv_columns(figures), ablated, over=ablation.overviews(summaries, figures)
-        ),
+        "details.csv": formats.details_csv(details),
+        "details.md": formats.to_markdown("Details", details),
+        "comparison.csv": formats.to_csv(comparison.CSV_COLUMNS, compared),
+        "ablation.csv": formats.to_csv(ablation.csv_columns(figures), ablated),
+        **printed_files.contents(summaries, figures, rows, averaging),
     }
     names = row_names(s.configuration.key for s in summaries)
     contents |= {f"confusion_{names[s.configuration.key]}.csv": confusion.to_csv(s) for s in summaries if s.done}
@@ -141,9 +145,10 @@ def write(
         summaries=summaries,
         published=figures,
         rows=rows,
+        printed=printed.make(summaries, figures, rows, averaging),
         compared=[*compared, *bests],
-        ablated=[*ablation.overviews(summaries, figures), *ablated],
-        paired=paired.tables(pairs, figures),
+        ablated=[*overviews, *ablated],
+        paired=in_pairs,
         pictures=drawn,
     )
     contents["report.html"] = page.page(content, made, folder)
@@ -201,42 +206,6 @@ def _superseded(row: Mapping[str, str], done: Iterable[Configuration]) -> bool:
         return False
     now = {c.source for c in done if c.model == row.get("model") and c.source}
     return bool(source) and bool(now) and source not in now
-
-
-def _written(
-    name: str,
-    heading: str,
-    columns: Sequence[str],
-    tables: Sequence[Table],
-    *,
-    over: Sequence[Table] = (),
-    after: Sequence[Table] = (),
-) -> dict[str, str | bytes]:
-    """Make the files of some tables: one over all databases, and one for each.
-
-    Args:
-        name: the beginning of the files' names.
-        heading: of the Markdown files.
-        columns: of the CSV files.
-        tables: the tables.
-        over: tables over several databases, for the first file alone; not in CSV.
-        after: further tables of one database each; not in CSV.
-    """
-    databases = list(dict.fromkeys(table.database for table in tables))
-    parts = file_names((database,) for database in databases)
-    made: dict[str, str | bytes] = {}
-    for stem, wanted, shown in [
-        (name, tables, [*over, *tables, *after]),
-        *(
-            (f"{name}_{parts[database,]}", own, [*own, *(t for t in after if t.database == database)])
-            for database in databases
-            for own in [[t for t in tables if t.database == database]]
-        ),
-    ]:
-        made[f"{stem}.csv"] = formats.to_csv(columns, wanted)
-        made[f"{stem}.md"] = formats.to_markdown(heading, shown)
-        made[f"{stem}.tex"] = formats.to_latex(shown)
-    return made
 
 
 def _pictures(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tfser.errors import RequestError
 from tfser.execution.on_ray import open_doors
 from tfser.report import published
+from tfser.report.tables.printed_notes import averaging_problems
 from tfser.storage import default_places
 from tfser.storage.passwords import redacted
 from tfser.storage.places import NAME, RESERVED, Place, is_remote
@@ -21,6 +22,7 @@ def problems(options: Options) -> list[str]:
         *_place_problems(options),
         *_name_problems(options.name),
         *_published_problems(options.published),
+        *averaging_problems(options.averaging),
     ]
 
 

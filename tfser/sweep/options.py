@@ -13,6 +13,7 @@ from typing import ClassVar, TypeVar
 from tfser.models import COMPARISON, DEFAULT
 from tfser.planning import request as planning
 from tfser.report.published_file import PUBLISHED_HELP
+from tfser.report.tables.printed_notes import AVERAGING_HELP
 from tfser.storage.passwords import redacted
 from tfser.storage.places import Place, typed_place
 from tfser.text.typed import number, typed_number, typed_whole, typed_words
@@ -63,6 +64,8 @@ class Options:
     tracking_uri: str | None
     published: list[Place]
     """Files of published figures beside those that come with tfser."""
+    averaging: str
+    """How the printed tables average over folds."""
     address: str | None
     in_process: bool
     trial_cpus: float | None
@@ -173,6 +176,7 @@ def add_places(p: argparse.ArgumentParser, *, mlflow: bool = True) -> None:
         add(
             "--published", type=typed_place, nargs="+", action="extend", default=[], metavar="FILE", help=PUBLISHED_HELP
         )
+        add("--averaging", type=typed_words, default="pooled", metavar="A", help=AVERAGING_HELP)
     cluster = "Ray cluster (default: RAY_ADDRESS, else a local Ray)"
     add("--address", type=typed_words, default=env("RAY_ADDRESS") or None, help=cluster)
     add("--in-process", action="store_true", help="train one trial after another in this process, without Ray")

@@ -70,11 +70,12 @@ class Run:
         kept = keeper.rows(_finals(schedule), histories)
         keeper.keep(kept)
         results, runs = mlflow.finish(self._results(entries, kept))
-        more = sweep.options.published
-        report_write.write(results, self._folder, made=Provenance(tracking_uri=self._uri), more=more)
+        more, averaging = sweep.options.published, sweep.options.averaging
+        made = Provenance(tracking_uri=self._uri)
+        report_write.write(results, self._folder, made=made, more=more, averaging=averaging)
         self._write_json(schedule, trainer, runs, time.time() - started)
         printer.console.print()
-        terminal.show(results, printer.console, more)
+        terminal.show(results, printer.console, more, averaging)
         wrap_up.say_chosen(printer, histories)
         wrap_up.say_trials(printer, schedule, trainer.usage, time.time() - started)
         self._say_places()

@@ -32,6 +32,7 @@ SPELLINGS = {
 INFO = DatabaseInfo(
     name="abc",
     title="Airplane Behaviour Corpus (ABC)",
+    printed="ABC",
     language="German",
     licence="on request from its authors",
     citation="B. Schuller, M. Wimmer, D. Arsic, G. Rigoll and B. Radig, "

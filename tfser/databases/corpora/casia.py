@@ -23,6 +23,7 @@ TEXTS = range(201, 251)
 INFO = DatabaseInfo(
     name="casia",
     title="CASIA Chinese emotional speech corpus (public same-text part)",
+    printed="CASIA",
     language="Mandarin",
     licence="by the Institute of Automation, Chinese Academy of Sciences; ask there",
     citation="CASIA Chinese emotional speech corpus, Institute of Automation, Chinese Academy of Sciences, 2005",

@@ -51,6 +51,7 @@ def _table() -> dict[str, dict[str, int]]:
 INFO = DatabaseInfo(
     name="cremad",
     title="Crowd-sourced Emotional Multimodal Actors Dataset (CREMA-D)",
+    printed="CREMA-D",
     language="English",
     licence="Open Database License 1.0 (contents: Database Contents License 1.0)",
     citation="H. Cao, D. G. Cooper, M. K. Keutmann, R. C. Gur, A. Nenkova and R. Verma, "

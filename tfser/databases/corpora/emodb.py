@@ -43,6 +43,7 @@ _TABLE = {
 INFO = DatabaseInfo(
     name="emodb",
     title="Berlin Database of Emotional Speech (EmoDB)",
+    printed="EmoDB",
     language="German",
     licence="CC0 1.0",
     citation="F. Burkhardt, A. Paeschke, M. Rolfes, W. Sendlmeier and B. Weiss, "

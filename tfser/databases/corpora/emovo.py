@@ -26,6 +26,7 @@ SENTENCES = ("b1", "b2", "b3", "d1", "d2", "l1", "l2", "l3", "l4", "n1", "n2", "
 INFO = DatabaseInfo(
     name="emovo",
     title="EMOVO",
+    printed="EMOVO",
     language="Italian",
     licence="free for research (stated by its authors; no standard licence)",
     citation="G. Costantini, I. Iadarola, A. Paoloni and M. Todisco, "

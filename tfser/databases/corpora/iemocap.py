@@ -41,6 +41,7 @@ _TABLE = {
 INFO = DatabaseInfo(
     name="iemocap",
     title="Interactive Emotional Dyadic Motion Capture Database (IEMOCAP), improvised, four emotions",
+    printed="IEMOCAP",
     language="English",
     licence="by the University of Southern California; signed release form",
     citation="C. Busso, M. Bulut, C.-C. Lee, A. Kazemzadeh, E. Mower, S. Kim, J. N. Chang, S. Lee and S. S. Narayanan, "

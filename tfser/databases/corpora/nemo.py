@@ -26,6 +26,7 @@ _TABLE = {
 INFO = DatabaseInfo(
     name="nemo",
     title="nEMO",
+    printed="nEMO",
     language="Polish",
     licence="CC BY-NC-SA 4.0",
     citation="I. Christop, nEMO: dataset of emotional speech in Polish, LREC-COLING 2024",

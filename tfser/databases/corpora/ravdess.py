@@ -29,6 +29,7 @@ ACTORS = tuple(f"{n:02d}" for n in range(1, 25))
 INFO = DatabaseInfo(
     name="ravdess",
     title="Ryerson Audio-Visual Database of Emotional Speech and Song (RAVDESS), speech",
+    printed="RAVDESS",
     language="English (North American)",
     licence="CC BY-NC-SA 4.0",
     citation="S. R. Livingstone and F. A. Russo, "

@@ -28,6 +28,7 @@ SPEAKERS = ("DC", "JE", "JK", "KL")
 INFO = DatabaseInfo(
     name="savee",
     title="Surrey Audio-Visual Expressed Emotion (SAVEE)",
+    printed="SAVEE",
     language="English (British)",
     licence="free for research, after registration",
     citation="S. Haq and P. J. B. Jackson, Speaker-dependent audio-visual emotion recognition, AVSP 2009",

@@ -30,6 +30,7 @@ MISNAMED = {"OA_bite_neutral": "OAF_bite_neutral"}
 INFO = DatabaseInfo(
     name="tess",
     title="Toronto Emotional Speech Set (TESS)",
+    printed="TESS",
     language="English (Canadian)",
     licence="CC BY-NC-ND 4.0",
     citation="M. K. Pichora-Fuller and K. Dupuis, Toronto emotional speech set (TESS), University of Toronto, 2010",

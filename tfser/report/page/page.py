@@ -28,6 +28,7 @@ from tfser.report.published import Published
 from tfser.report.summary import Summary
 from tfser.report.tables import titles
 from tfser.report.tables.paired import Rows
+from tfser.report.tables.printed import Printed
 from tfser.report.tables.table import Column, Row, Table, beneath, known, percent, shown
 from tfser.storage.places import Place
 from tfser.text.streams import one_line
@@ -56,6 +57,8 @@ class Content:
     summaries: Sequence[Summary]
     published: Published
     rows: Rows
+    printed: Printed
+    """What goes into a paper; the tables below are its details."""
     compared: Sequence[Table]
     ablated: Sequence[Table]
     paired: Sequence[Table]

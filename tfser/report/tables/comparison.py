@@ -190,7 +190,7 @@ def _published_row(row: PublishedRow, protocols: set[str], published: Published)
     )
 
 
-_EITHER = re.compile(r"leave-one-(\w+)-or-(\w+)-out")
+EITHER = re.compile(r"leave-one-(\w+)-or-(\w+)-out")
 """How a protocol is written where a paper names two, and not which of them a row used."""
 
 
@@ -198,7 +198,7 @@ def _other_protocol(row: PublishedRow, protocols: set[str]) -> bool:
     """Tell whether a published row is known to be under another protocol than ours."""
     if row.protocol is None:
         return False
-    either = _EITHER.fullmatch(row.protocol)
+    either = EITHER.fullmatch(row.protocol)
     return not ({f"leave-one-{unit}-out" for unit in either.groups()} if either else {row.protocol}) & protocols
 
 
@@ -286,7 +286,7 @@ def _notes(
             "How they average over folds and how their settings were chosen is not stated; "
             "a protocol is given where the paper names it."
         )
-        either = dict.fromkeys(row.protocol for row in theirs if row.protocol and _EITHER.fullmatch(row.protocol))
+        either = dict.fromkeys(row.protocol for row in theirs if row.protocol and EITHER.fullmatch(row.protocol))
         said += [f"{protocol}: the paper names both, and not which of them the row used." for protocol in either]
         if any(_other_protocol(row, protocols) for row in theirs):
             said.append(f"{OTHER_PROTOCOL} Another protocol than ours here ({', '.join(sorted(protocols))}).")

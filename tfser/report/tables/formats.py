@@ -11,12 +11,23 @@ import io
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from rich.cells import cell_len
 
-from tfser.report.tables.table import Column, Row, Table, Value, beneath, exact, known, parted, shown
+from tfser.report.tables.table import (
+    Column,
+    Row,
+    Table,
+    Value,
+    beneath,
+    beneath_line,
+    exact,
+    known,
+    parted,
+    shown,
+)
 from tfser.text.streams import one_line
 
 
@@ -47,6 +58,37 @@ def to_csv(keys: Sequence[str], tables: Sequence[Table]) -> str:
     rows = (row for table in tables for row in table.rows)
     values = ([row.values.get(key) for key in keys] for row in rows)
     return csv_text(keys, ([exact(v) if isinstance(v, float) and known(v) else v for v in row] for row in values))
+
+
+DETAILS_COLUMNS = ("table", "title", "database", "row", "name", "key", "column", "value", "text")
+"""Columns of details.csv, a line per printed cell, or per value of a cell that prints several, and per note.
+
+``row`` counts the rows of ``table`` from 1 and ``name`` is what it says of itself first; ``value`` is the exact number,
+a fraction; ``text`` is what is printed. A note has the key ``note`` and no row.
+"""
+
+
+def details_csv(tables: Sequence[Table]) -> str:
+    """Write every cell and every note of full tables, as values and as they are printed."""
+    return csv_text(DETAILS_COLUMNS, (line for table in tables for line in _details(table)))
+
+
+def _details(table: Table) -> Iterator[list[Value]]:
+    place = (table.name, table.title, table.database)
+    columns = [c for c in table.columns if c.paper]
+    for number, row in enumerate(table.rows, start=1):
+        name = shown(columns[0], row)
+        for c in columns:
+            title = f"{c.group}: {c.title}" if c.group else c.title
+            lines = [((c.key, *([c.spread] if c.spread else [])), shown(c, row))]
+            lines += [(line.keys, beneath_line(line, row)) for line in c.beneath]
+            for keys, text in lines:
+                for key in keys if text else ():
+                    value = row.values.get(key)
+                    there = exact(value) if isinstance(value, float) and known(value) else value
+                    yield [*place, number, name, key, title, there, text]
+    for note in table.paper_notes:
+        yield [*place, None, None, "note", None, None, one_line(note)]
 
 
 def escape_markdown(text: str) -> str:
@@ -91,19 +133,27 @@ def escape_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in one_line(text))
 
 
-def _beyond_pdflatex(text: str) -> bool:
+def beyond_pdflatex(text: str) -> bool:
     """Tell whether pdfLaTeX has no glyph for a character: neither ASCII nor an accented Latin letter."""
     return any(
         ord(c) > 127 and ord(unicodedata.normalize("NFD", c)[0]) > 127 for c in text if c not in "ßæøåœÆØÅŒ§©®°·"
     )
 
 
-def to_markdown(heading: str, tables: Sequence[Table]) -> str:
-    """Write a heading, then each table with its notes; columns are aligned in the source too."""
+def to_markdown(heading: str, tables: Sequence[Table], sentences: Sequence[str] = (), nothing: str = "No rows.") -> str:
+    """Write a heading, then each table with its notes; columns are aligned in the source too.
+
+    Args:
+        heading: of the file.
+        tables: a printed table has its caption above it, any other its title.
+        sentences: what stands in place of tables with one row.
+        nothing: what the file says where there is neither.
+    """
     parts = [f"# {escape_markdown(heading)}\n"]
     parts += [_markdown(table) for table in tables]
-    if not tables:
-        parts.append("No rows.\n")
+    parts += [f"{escape_markdown(sentence)}\n" for sentence in sentences]
+    if not tables and not sentences:
+        parts.append(f"{nothing}\n")
     return "\n".join(parts)
 
 
@@ -124,7 +174,8 @@ def _markdown(table: Table) -> str:
         return f"| {' | '.join(padded)} |"
 
     rule = [("-" * (w - 1) + ":") if c.numeric else "-" * w for c, w in zip(columns, widths, strict=True)]
-    lines = [f"## {escape_markdown(table.title)}", "", line(header), line(rule), *map(line, body)]
+    above = escape_markdown(table.caption) if table.caption else f"## {escape_markdown(table.title)}"
+    lines = [above, "", line(header), line(rule), *map(line, body)]
     if table.paper_notes:
         lines += ["", *(f"- {escape_markdown(note)}" for note in table.paper_notes)]
     return "\n".join(lines) + "\n"
@@ -149,7 +200,7 @@ def to_latex(tables: Sequence[Table]) -> str:
     if r"\checkmark" in body:
         head.append("% with \\usepackage{amssymb} the check marks are check marks, without it root signs")
         head.append(r"\providecommand{\checkmark}{\surd}")
-    if _beyond_pdflatex(body):
+    if beyond_pdflatex(body):
         head.append(
             "% holds characters that pdfLaTeX has no glyph for: "
             "compile with XeLaTeX or LuaLaTeX and a font that has them"

@@ -65,6 +65,8 @@ class Column:
     """Whether Markdown and LaTeX print it."""
     width: int = 0
     """Characters at which a terminal and LaTeX wrap it; 0 for no wrapping."""
+    small: bool = False
+    """Whether a printed table sets it small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,11 @@ class Row:
     marked_keys: frozenset[str] = frozenset()
     """Columns whose numbers leave out folds, if not the whole row does."""
     marks: Mapping[str, str] = field(default_factory=dict)
-    """Column to a further mark behind its number."""
+    """Column to a further mark behind its number or word."""
+    never_best: frozenset[str] = frozenset()
+    """Columns in which it cannot hold the best figure, if it can in others."""
+    grey: bool = False
+    """Whether a printed table sets it small and grey."""
     block: str = ""
     """Word for the rows that stand together; without one, published rows and ours do."""
     comparable: bool = True
@@ -112,6 +118,10 @@ class Table:
     """Whether a line separates blocks of rows: published ones from ours, where they have no other."""
     best_note: str = ""
     """Meaning of bold figures; printed if there are any, but not in a terminal, which prints ours bold."""
+    caption: str = ""
+    """What a printed table says of itself, in place of the title."""
+    stub: str = ""
+    """Key of a column that a narrow page turns into lines of their own above the rows that share its value."""
 
     @property
     def paper_notes(self) -> tuple[str, ...]:
@@ -142,6 +152,15 @@ def percent(fraction: float) -> str:
     return str((Decimal(repr(exact(fraction))) * 100).quantize(Decimal("0.01"), rounding=ROUND_HALF_EVEN))
 
 
+def tenths(fraction: float) -> str:
+    """Write a fraction in percent, with one decimal, as the ends of an interval are printed.
+
+    >>> tenths(0.1968), tenths(0.0)
+    ('19.7', '0.0')
+    """
+    return str((Decimal(repr(exact(fraction))) * 100).quantize(Decimal("0.1"), rounding=ROUND_HALF_EVEN))
+
+
 def points(fraction: float) -> str:
     """Write a difference in percentage points, always with its sign.
 
@@ -161,30 +180,42 @@ def probability(p: float) -> str:
     return "< 0.001" if p < 0.001 else str(Decimal(repr(exact(p))).quantize(Decimal("0.001"), rounding=ROUND_HALF_EVEN))
 
 
-FORMS: Mapping[str, Callable[[float], str]] = {"percent": percent, "points": points, "probability": probability}
+FORMS: Mapping[str, Callable[[float], str]] = {
+    "percent": percent,
+    "points": points,
+    "probability": probability,
+    "whole": lambda number: str(int(number)),
+}
 """Forms in which a number is printed."""
 
 
 def beneath(column: Column, row: Row) -> list[str]:
     """Return the further lines of the cell, before any escaping."""
-    lines = []
-    for line in column.beneath:
-        values = [row.values.get(key) for key in line.keys]
-        if all(known(value) for value in values):
-            form = FORMS[line.form]
-            lines.append(line.text.format(*(form(float(value)) for value in values)))  # type: ignore[arg-type]
-    return lines
+    return [text for line in column.beneath if (text := beneath_line(line, row))]
+
+
+def beneath_line(line: Beneath, row: Row) -> str:
+    """Return one further line of a cell; empty if one of its values does not exist."""
+    values = [row.values.get(key) for key in line.keys]
+    if not all(known(value) for value in values):
+        return ""
+    return line.text.format(*(FORMS[line.form](float(value)) for value in values))  # type: ignore[arg-type]
 
 
 def shown(column: Column, row: Row) -> str:
     """Return the first line of the cell, before any escaping."""
-    value = row.values.get(column.key)
+    return "".join(text_and_marks(column, row))
+
+
+def text_and_marks(column: Column, row: Row) -> tuple[str, str]:
+    """Return the first line of the cell in two parts, before any escaping: what it says, and the marks behind it."""
+    value, marks = row.values.get(column.key), row.marks.get(column.key, "")
     if not known(value):
-        return row.nothing if column.numeric else ""
+        return (row.nothing if column.numeric else ""), ""
     if isinstance(value, bool):
-        return "✓" if value else "✗"
+        return "✓" if value else "✗", ""
     if not column.numeric:
-        return str(value)
+        return str(value), marks
     assert isinstance(value, (int, float))
     text = FORMS[column.form](value)
     spread = row.values.get(column.spread) if column.spread else None
@@ -192,7 +223,7 @@ def shown(column: Column, row: Row) -> str:
         assert isinstance(spread, (int, float))
         text += f" ± {percent(spread)}"
     marked = column.key in row.marked_keys or (row.marked and not column.published)
-    return f"{text}{DAGGER if marked else ''}{row.marks.get(column.key, '')}"
+    return text, f"{DAGGER if marked else ''}{marks}"
 
 
 def parted(row: Row, following: Row) -> bool:
@@ -215,7 +246,9 @@ def with_best(rows: Sequence[Row], columns: Sequence[Column], thing: str) -> tup
         able = [
             i
             for i, row in enumerate(rows)
-            if (row.comparable or column.published) and known(row.values.get(column.key))
+            if (row.comparable or column.published)
+            and column.key not in row.never_best
+            and known(row.values.get(column.key))
         ]
         if len({rows[i].values[thing] for i in able}) < 2:
             continue

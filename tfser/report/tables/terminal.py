@@ -1,12 +1,13 @@
-"""The tables in a terminal of 80 columns, and as plain text if the output is no terminal.
+"""The printed tables in a terminal of 80 columns, and as plain text if the output is no terminal.
 
-This module only prints. The tables come from ``comparison``, and from ``ablation`` if several ablations were run.
+This module only prints. The tables come from ``printed``.
 """
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich import box
 from rich.console import Console
@@ -16,7 +17,7 @@ from rich.text import Text
 from tfser.execution.results import Results
 from tfser.report import published
 from tfser.report.summary import summarise
-from tfser.report.tables import ablation, best, comparison
+from tfser.report.tables import printed
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import Column, Row, Table, beneath, parted, shown
 from tfser.storage.places import Place
@@ -26,8 +27,8 @@ _ASCII = str.maketrans(
     {
         "±": "+-",
         "−": "-",
-        "†": "*",
-        "‡": "**",
+        "†": "+",
+        "‡": "++",
         "§": "(t)",
         "¶": "(k)",
         "✓": "yes",
@@ -39,13 +40,14 @@ _ASCII = str.maketrans(
 )
 
 
-def show(results: Results, console: Console, more: Sequence[Place] = ()) -> None:
-    """Print one table per database, ours in bold, with missing folds marked and named below.
+def show(results: Results, console: Console, more: Sequence[Place] = (), averaging: str = "pooled") -> None:
+    """Print the comparison and the ablations, ours in bold, with missing folds marked and counted below.
 
     Args:
         results: the sweep's rows and records.
         console: the target; without colour, and with ASCII lines and marks if it cannot show others.
         more: files of published figures beside those that come with tfser.
+        averaging: ``pooled`` or ``mean``.
 
     Raises:
         RecordError: a record contradicts itself or its row.
@@ -53,13 +55,31 @@ def show(results: Results, console: Console, more: Sequence[Place] = ()) -> None
     summaries = summarise(results)
     figures = published.load(*more).of_rows(s.configuration for s in summaries)
     rows = Rows(summaries, figures)
-    tables = comparison.tables(summaries, figures, rows)
-    several = [
-        table for table in ablation.tables(summaries, figures, rows) if sum(bool(row.about) for row in table.rows) > 1
-    ]
-    show_tables([*tables, *best.tables(summaries, figures, rows), *several], console)
-    if not tables:
+    made = printed.make(summaries, figures, rows, averaging)
+    for sentence in made.sentences:
+        console.print(Text(_text(sentence, console)), soft_wrap=not console.is_terminal)
+        console.print()
+    show_tables([part for table in (*made.comparison, *made.ablation) for part in panels(table)], console)
+    if not summaries:
         console.print("No rows to show.")
+
+
+GROUPS = 3
+"""Most databases side by side in 80 columns."""
+
+
+def panels(table: Table) -> list[Table]:
+    """Divide a table with more databases side by side than 80 columns hold; the notes stand below the last part."""
+    groups = list(dict.fromkeys(c.group for c in table.columns if c.group))
+    parts = [groups[i : i + GROUPS] for i in range(0, len(groups), GROUPS)] or [[]]
+    return [
+        replace(
+            table,
+            columns=tuple(c for c in table.columns if not c.group or c.group in part),
+            notes=table.notes if part is parts[-1] else (),
+        )
+        for part in parts
+    ]
 
 
 def show_tables(tables: Sequence[Table], console: Console) -> None:
@@ -86,20 +106,26 @@ def _text(text: str, console: Console) -> str:
 def _rich(table: Table, console: Console) -> RichTable:
     columns = [c for c in table.columns if c.terminal]
     grid = RichTable(
-        title=_text(table.title, console),
+        title=_text(table.caption or table.title, console),
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,  # rich uses an ASCII box if the console has no other characters
         show_edge=False,
         padding=0,
     )
-    for column in columns:
-        title = "\n".join(_text(line, console) for line in _broken(column.title, column.width))
+    for before, column in zip([None, *columns], columns, strict=False):
+        over = _over(column) if before is None or before.group != column.group else []
+        title = "\n".join(_text(line, console) for line in (*over, *_broken(column.title, column.width)))
         grid.add_column(title, justify="right" if column.numeric else "left", no_wrap=column.numeric, overflow="fold")
     for index, row in enumerate(table.rows):
         ends = table.ruled and index + 1 < len(table.rows) and parted(row, table.rows[index + 1])
         grid.add_row(*(_cell(column, row, console) for column in columns), end_section=ends)
     return grid
+
+
+def _over(column: Column) -> list[str]:
+    """Return the lines above a column's title: the name of its group, which stands above the first column of it."""
+    return textwrap.wrap(column.group, 8) if column.group else []
 
 
 def _broken(title: str, width: int) -> list[str]:
@@ -114,4 +140,4 @@ def _cell(column: Column, row: Row, console: Console) -> Text:
     if column.width and not column.numeric:
         # textwrap breaks a long word at its hyphens, rich anywhere: leave-one- / speaker-out.
         lines = [part for line in lines for part in textwrap.wrap(line, column.width)]
-    return Text("\n".join(lines), style="bold" if row.ours else "")
+    return Text("\n".join(lines), style="bold" if row.ours else "dim" if row.grey else "")
