@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pickle
+import re
 import socket
 import time
 from collections.abc import Sequence
@@ -105,6 +106,9 @@ class BrokenWorkerError(Exception):
     """A worker whose GPU does not work, or no longer; the text is for ``breakage``."""
 
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""Ray's, in tracebacks."""
+
 _BROKEN = f"{BrokenWorkerError.__name__}: "
 
 
@@ -127,10 +131,8 @@ def breakage(said: str) -> Breakage | None:
         return None
     if facts is None:
         return None
-    where = Where(node=facts["node"], gpu=facts["gpu"])
-    return Breakage(
-        where=where, host=facts["host"], reason=facts["reason"], said=before.strip(), blames=facts["blames"]
-    )
+    where, traceback = Where(node=facts["node"], gpu=facts["gpu"]), _COLOURS.sub("", before.rpartition("\n")[0])
+    return Breakage(where=where, host=facts["host"], reason=facts["reason"], said=traceback, blames=facts["blames"])
 
 
 def pack_task(task: run_trial.Task) -> str:
