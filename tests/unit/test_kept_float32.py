@@ -8,8 +8,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.helpers.models import segments, small
 from tests.helpers.tasks import SPEC
+from tfser import trial
+from tfser.databases import load
 from tfser.models import PROPOSED, rank_one
 from tfser.models.layers import Recurrence
+from tfser.planning import plan
+from tfser.planning import request as planning_request
 from tfser.training.kept_float32 import KeptFloat32
 from tfser.training.training import Forward
 from tfser.trial import BFLOAT16_NUMERICS_VERSION, NUMERICS_VERSION, TrialSpec, numerics_of
@@ -129,3 +133,15 @@ def test_trials_of_bfloat16_have_a_numerics_version_of_their_own_and_the_others_
     before = {**spec("bfloat16").to_dict(), "numerics": 2}
     assert TrialSpec.from_dict(before).numerics == 2, "an older entry stays what it was"
     assert TrialSpec.from_dict(before).trial_id != spec("bfloat16").trial_id
+
+
+@pytest.mark.parametrize(("precision", "changes"), [("float32", False), ("tf32", False), ("bfloat16", True)])
+def test_studies_of_bfloat16_alone_are_begun_anew_with_its_numerics_version(monkeypatch, precision, changes):
+    def names():
+        request = planning_request.Request(models=("atfnn",), epochs=1, fixed=(("precision", precision),))
+        return [study.name for study in plan.make(request, [load("synthetic", None)], lambda d: "0" * 16, {}).studies]
+
+    before = names()
+    monkeypatch.setattr(trial, "BFLOAT16_NUMERICS_VERSION", 99)
+    assert before
+    assert (names() != before) == changes
