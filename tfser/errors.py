@@ -98,6 +98,22 @@ class MachineError(OSError):
     """
 
 
+class DeviceError(MachineError):
+    """A fault of a GPU or of its software that is not about memory; the process that met it trains nothing more.
+
+    Args:
+        reason: what happened.
+    """
+
+
+class NoDeviceError(DeviceError):
+    """A process that was promised a GPU and sees none; that is never the trial's fault.
+
+    Args:
+        reason: what is missing.
+    """
+
+
 def of_the_system(error: BaseException) -> bool:
     """Return whether an error is about a disk, files or memory that are used up or broken, whoever ran into it.
 

@@ -19,6 +19,15 @@ from tfser.text.typed import clipped, number, whole
 NUMERICS_VERSION = 2
 """Raised whenever a change of the code changes results, so that an old trial is never taken for a new one."""
 
+BFLOAT16_NUMERICS_VERSION = 3
+"""The same of trials whose ``precision`` is bfloat16. The next raise of either takes a number that neither has had."""
+
+
+def numerics_of(settings: Mapping[str, Any]) -> int:
+    """Return the numerics version that this code computes of trials with some settings."""
+    return BFLOAT16_NUMERICS_VERSION if settings.get("precision") == "bfloat16" else NUMERICS_VERSION
+
+
 SHORTEST_PREFIX = 6
 """Fewest digits of a trial id that name it, where no other begins with them."""
 
@@ -145,12 +154,15 @@ class TrialSpec:
 
     Only a setting at its ``implied`` value is left out; ``tfser.planning.settings.complete`` adds it.
     """
-    numerics: int = NUMERICS_VERSION
+    numerics: int = -1
+    """The version of the code's numbers; by default this code's (``numerics_of``)."""
     leaks: tuple[Leak, ...] = ()
     """The trial's leaks, sorted; an honest trial has none."""
     _id: str = field(default="", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.numerics == -1:
+            object.__setattr__(self, "numerics", numerics_of(dict(self.hyperparameters)))
         searches = self.purpose == "search"
         names = [name for name, _ in self.hyperparameters]
         infinite = [n for n, v in self.hyperparameters if isinstance(v, float) and not math.isfinite(v)]

@@ -10,7 +10,7 @@ import torch
 
 from tests.helpers import small_trainings
 from tests.helpers.models import SMALL
-from tfser.execution import faults
+from tfser.execution import faults, run_trial
 from tfser.execution.on_ray import gpu_share
 from tfser.execution.this_machine import device
 from tfser.features.base import loudness_of
@@ -168,11 +168,31 @@ def test_the_attention_maps_of_a_gpu_are_the_cpus_but_for_rounding(model, ablati
         np.testing.assert_allclose(made.cells, theirs[name].cells, atol=1e-5)
 
 
+@every_model
+def test_under_bfloat16_recurrences_and_norms_of_a_gpu_give_float32(model, ablation):
+    one, given = training(model, ablation, GPU, precision="bfloat16", epochs=1), []
+    for module in one.model.modules():
+        if isinstance(module, (torch.nn.RNNBase, torch.nn.LayerNorm)):
+            module.register_forward_hook(lambda m, i, o: given.append((o[0] if isinstance(o, tuple) else o).dtype))
+    one.run_epoch()
+    assert set(given) == {torch.float32}
+
+
+def test_what_a_captured_training_leaves_in_a_circle_is_given_back_between_trials():
+    trained("time_frequency_transformer", "T+F+TF", GPU, captured=True)  # the context, and cuBLAS's workspaces
+    run_trial.give_back_memory()
+    before = torch.cuda.memory_reserved()
+    trained("time_frequency_transformer", "T+F+TF", GPU, captured=True)
+    run_trial.give_back_memory()
+    assert torch.cuda.memory_reserved() <= before
+
+
 def test_too_little_memory_is_known_as_that_and_as_no_fault_of_the_machine():
     total = torch.cuda.get_device_properties(0).total_memory
     with pytest.raises(RuntimeError) as error:
         torch.empty(2 * total, dtype=torch.uint8, device=GPU)
     assert faults.out_of_memory(error.value)
+    assert not faults.of_the_device(error.value)
 
 
 def test_the_device_of_a_trial_is_the_gpu_and_its_memory_is_measured():

@@ -16,11 +16,11 @@ from dataclasses import replace
 
 import torch
 
-from tfser.errors import MachineError, TrialError, in_a_line
-from tfser.execution.faults import of_the_machine, out_of_memory
+from tfser.errors import DeviceError, MachineError, TrialError, in_a_line
+from tfser.execution.faults import of_the_device, of_the_machine, out_of_memory
 from tfser.execution.forked import end_copy_of
 from tfser.execution.task import Task, committed
-from tfser.execution.this_machine import device_name, versions
+from tfser.execution.this_machine import cpu_name, device_name, versions
 from tfser.models import isolated
 from tfser.record import Failure, Machine, Outcome, Pruned, Record, to_dict
 from tfser.storage.places import Place, commit_text, make_folder
@@ -34,7 +34,7 @@ class Attempt:
 
     Args:
         task: the trial.
-        device: name of the device that it is trained on; by default the GPU where there is one.
+        device: name of the device that it is trained on; by default that of the task's ``device``.
         packages: packages that can change its numbers, beside those of every trial.
         circumstances: other facts for its entry's ``machine``.
     """
@@ -54,7 +54,7 @@ class Attempt:
         self.versions = versions(*packages)
         self.machine = Machine(
             host=socket.gethostname(),
-            device=device_name() if device is None else device,
+            device=device or (cpu_name() if task.device == "cpu" else device_name()),
             system=platform.platform(),
             circumstances={**(circumstances or {}), **task.machine},
         )
@@ -78,6 +78,10 @@ class Attempt:
                 raise
             if out_of_memory(error):
                 raise MemoryError(str(error)) from error
+            if isinstance(error, DeviceError):
+                raise
+            if of_the_device(error):
+                raise DeviceError(in_a_line(error)) from error
             if of_the_machine(error):
                 if isinstance(error, OSError):
                     raise

@@ -1,25 +1,63 @@
-"""Whose fault an error is: a trial's, this machine's, or that of too little memory.
+"""Whose fault an error is: a trial's, this machine's, its GPU's, or that of too little memory.
 
-PyTorch and Python give no types for most of these; the words of their errors are read here and nowhere else. Knows
-nothing of trials.
+Types and CUDA's numbers count where PyTorch gives them. For the rest, the words of errors are read here and nowhere
+else. Knows nothing of trials.
 """
 
 from __future__ import annotations
 
 import sysconfig
 import traceback
+from collections.abc import Iterator
 
 import torch
 
-from tfser.errors import TrialError, of_the_system
+from tfser.errors import DeviceError, TrialError, of_the_system
 from tfser.models import isolated
+
+_MEMORY_ALLOCATION = 2
+"""CUDA's number of an allocation that failed, ``cudaErrorMemoryAllocation``; a driver's number is the same."""
+
+_NO_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "cudaErrorMemoryAllocation",
+    "ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+    "CUSPARSE_STATUS_INSUFFICIENT_RESOURCES",
+    # No algorithm of cuDNN was left whose workspace had room.
+    "was unable to find an engine to execute this computation",
+    "Unable to find a valid cuDNN algorithm",
+)
+"""Words in PyTorch's errors where the CPU's memory, or that of a GPU or of one of its libraries, is used up."""
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that a process or its GPU has too little memory."""
-    # PyTorch raises a plain RuntimeError where the CPU's memory, or that of a GPU library, is used up.
-    said = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in said)
+    """Return whether an error, or one that it was raised from, says that a process or its GPU has too little memory."""
+    return any(map(_says_no_memory, _causes(error)))
+
+
+def _says_no_memory(error: BaseException) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    if isinstance(error, torch.AcceleratorError) and (code := getattr(error, "error_code", None)) is not None:
+        return bool(code == _MEMORY_ALLOCATION)
+    if not isinstance(error, RuntimeError):
+        return False
+    said = str(error)
+    unsupported = "CUDNN_STATUS_NOT_SUPPORTED" in said and "workspace" in said.lower()
+    return unsupported or any(words in said for words in _NO_MEMORY)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, and the errors that it was raised from."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__
 
 
 _DEVICE_FAULTS = (
@@ -27,12 +65,33 @@ _DEVICE_FAULTS = (
     "CUDA driver",
     "CUDA-capable",
     "CUDA GPU",
+    "CUDA_ERROR_",
     "CUBLAS_STATUS",
     "CUDNN_STATUS",
+    "CUSOLVER_STATUS",
+    "CUSPARSE_STATUS",
+    "CUFFT_",
+    "cuBLAS error",
     "cuDNN error",
+    "cuFFT error",
+    "cusolver error",
+    "NCCL error",
     "HIP error",
 )
 """Words in PyTorch's errors about a GPU that does not work, or whose context is broken for every later trial."""
+
+
+def of_the_device(error: BaseException) -> bool:
+    """Return whether an error is a GPU's, and not about memory: every later trial of this process may meet it too."""
+    return not isinstance(error, TrialError) and not out_of_memory(error) and any(map(_of_a_gpu, _causes(error)))
+
+
+def _of_a_gpu(error: BaseException) -> bool:
+    if isinstance(error, (DeviceError, torch.AcceleratorError)):
+        return True
+    # PyTorch's are RuntimeErrors; another error that holds these words is about something else.
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _DEVICE_FAULTS)
+
 
 _ACCOUNT_FAULTS = ("getpwuid()", "home directory")
 """Words in Python's errors about an account that the system does not know."""
@@ -50,7 +109,7 @@ def of_the_machine(error: BaseException) -> bool:
     """
     if isinstance(error, TrialError):
         return False
-    if any(words in str(error) for words in (*_DEVICE_FAULTS, *_ACCOUNT_FAULTS)):
+    if of_the_device(error) or any(words in str(error) for words in _ACCOUNT_FAULTS):
         return True
     if isolated.said(error) is not None:
         return of_the_system(error)

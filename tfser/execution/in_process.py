@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from tfser.execution import run_trial, time_limit
 from tfser.execution.runner import RETRIES
 from tfser.execution.schedule import Schedule
+from tfser.execution.task import DeviceKind
 from tfser.execution.worker_usage import Usage
 from tfser.features.store import Mapper
 from tfser.record import Failure, Outcome
@@ -20,13 +21,14 @@ class InProcessRunner:
 
     Args:
         together: most trials of one shape that are trained as one.
+        device: what networks are trained on.
     """
 
     workers = 1
     mapper: Mapper = staticmethod(map)
 
-    def __init__(self, together: int = 1) -> None:
-        self.usage = Usage()
+    def __init__(self, together: int = 1, device: DeviceKind = "any") -> None:
+        self.usage, self.device = Usage(), device
         self._together = together
 
     def choose_share(self, tasks: Sequence[run_trial.Task]) -> None:

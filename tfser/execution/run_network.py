@@ -18,7 +18,7 @@ from tfser.evaluation.scores import scores
 from tfser.execution import known_sound
 from tfser.execution import task as task_module
 from tfser.execution.attempt import Attempt, Ended
-from tfser.execution.faults import of_the_machine, out_of_memory
+from tfser.execution.faults import of_the_device, of_the_machine, out_of_memory
 from tfser.execution.task import Task, committed, open_pack, rows
 from tfser.execution.this_machine import device
 from tfser.features.base import loudness_of
@@ -99,7 +99,7 @@ def run_together(tasks: Sequence[Task]) -> list[Outcome]:
             raise
         if out_of_memory(error):
             raise MemoryError(str(error)) from error
-        if isinstance(error, OSError) and of_the_machine(error):
+        if of_the_device(error) or (isinstance(error, OSError) and of_the_machine(error)):
             raise
         for trial in trials.values():
             if trial.task.spec.trial_id not in outcomes:
@@ -173,15 +173,15 @@ class _Trial(Attempt):
         self._pack, frames = open_pack(self.task.pack, spec.database_digest)
         model = of(spec)
         assert isinstance(model, Network)
-        settings = build_settings(model, spec.settings)
+        settings, on = build_settings(model, spec.settings), device(self.task.device)
         self.training = Training(
             lambda: model.build(spec.ablation, settings, len(self._pack.emotions)),
             trial_data(self._pack, frames, spec),
             settings,
             spec.seed,
             spec.epochs,
-            device(),
-            captured=self.task.captured and device().type == "cuda",
+            on,
+            captured=self.task.captured and on.type == "cuda",
         )
         earlier = self._checkpoint.load()
         if earlier is not None:

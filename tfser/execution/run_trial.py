@@ -6,10 +6,15 @@ MLflow.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import torch
+
+from tfser.errors import DeviceError, in_a_line
 from tfser.execution import run_estimator, run_network
+from tfser.execution.faults import of_the_device, out_of_memory
 from tfser.execution.run_network import run_together, trial_data
 from tfser.execution.task import FeaturesError, Task, committed
 from tfser.models import Estimator, find
@@ -51,11 +56,35 @@ def run_pack(tasks: Sequence[Task], limit: Limit = _unlimited) -> list[Outcome]:
         limit: ends trials that take longer than their task says.
 
     Raises:
+        DeviceError: a GPU's fault, after which this process can train nothing; no trial is committed as failed.
         OSError: see ``run``.
         MemoryError: see ``run``.
     """
-    with limit(tasks):
-        return [run(tasks[0])] if len(tasks) == 1 else run_together(tasks)
+    try:
+        give_back_memory()  # also that of a trial that was interrupted, whose error held it until now
+        with limit(tasks):
+            outcomes = [run(tasks[0])] if len(tasks) == 1 else run_together(tasks)
+        give_back_memory()
+        return outcomes
+    except (MemoryError, DeviceError):
+        raise
+    except Exception as error:
+        # What PyTorch raises outside an attempt, while it looks for the GPU for example, is told apart here.
+        if out_of_memory(error):
+            raise MemoryError(str(error)) from error
+        if of_the_device(error):
+            raise DeviceError(in_a_line(error)) from error
+        raise
+
+
+def give_back_memory() -> None:
+    """Give back the memory of earlier trials on a GPU, for the processes that share it.
+
+    A captured graph and its model are a circle of references, which only the collector frees.
+    """
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def pack_key(spec: TrialSpec) -> Hashable:

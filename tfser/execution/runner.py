@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:  # only for types: a machine that only trains lacks some of what these import
     from tfser.execution.run_trial import Task
     from tfser.execution.schedule import Schedule
+    from tfser.execution.task import DeviceKind
     from tfser.execution.worker_usage import Usage
     from tfser.features.store import Mapper
     from tfser.trial import TrialSpec
@@ -24,6 +25,11 @@ class Runner(Protocol):
     """Trials at once, as known at the start and again after ``choose_share``."""
     usage: Usage
     """How the workers spent their time."""
+
+    @property
+    def device(self) -> DeviceKind:
+        """What networks are trained on."""
+        ...
 
     @property
     def mapper(self) -> Mapper:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from tfser.record import Record
 from tfser.storage.ledger import Ledger
 from tfser.storage.places import Place
 from tfser.trial import TrialSpec
+
+DeviceKind = Literal["cpu", "gpu", "any"]
+"""What a trial is trained on; ``any`` is the GPU where one is visible, else the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,8 @@ class Task:
 
     It decides whether the trial finishes and never changes its numbers: a pruned trial leaves no entry.
     """
+    device: DeviceKind = "any"
+    """A network's device. What a worker sees is no answer: Ray shows all GPUs to one that has no share of any."""
     captured: bool = False
     """Whether a trial that trains alone on a GPU replays full batches as a CUDA graph, which runs the same kernels."""
     limit_s: float | None = None

@@ -9,11 +9,27 @@ from importlib.metadata import version
 import torch
 
 from tfser import __version__
+from tfser.errors import NoDeviceError
+from tfser.execution.task import DeviceKind
 
 
-def device() -> torch.device:
-    """Return the GPU where Ray or the user left one visible, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def device(wanted: DeviceKind = "any") -> torch.device:
+    """Return the device of a trial.
+
+    Args:
+        wanted: ``cpu``, ``gpu``, or ``any`` for the GPU where Ray or the user left one visible, else the CPU.
+
+    Raises:
+        NoDeviceError: a GPU is wanted and none is visible; training on a CPU instead would take days in silence.
+    """
+    if wanted == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if wanted == "gpu":
+        built = f"PyTorch {torch.__version__}" + ("" if torch.version.cuda else ", which was built without CUDA,")
+        raise NoDeviceError(f"its share of a GPU is of no use: {built} sees none here (tfser doctor says why)")
+    return torch.device("cpu")
 
 
 def versions(*more: str) -> dict[str, str]:

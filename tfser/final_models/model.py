@@ -30,7 +30,7 @@ from tfser.storage.places import Place
 from tfser.training.determinism import settled, weights_digest
 from tfser.training.scoring import Scorer, UtteranceScorer
 from tfser.training.utterance_rules import UtteranceRule
-from tfser.trial import NUMERICS_VERSION, TrialSpec
+from tfser.trial import TrialSpec, numerics_of
 
 CPU = torch.device("cpu")
 
@@ -300,9 +300,9 @@ def read(paths: Sequence[Path], extractor: Extractor) -> list[np.ndarray]:
 def other_numerics(blueprint: Blueprint) -> str:
     """Return why a trial of another numerics version cannot be scored; empty for one of this version."""
     spec, version = blueprint.spec, in_words(blueprint.versions, "tfser")
-    if spec.numerics == NUMERICS_VERSION:
+    if spec.numerics == (now := numerics_of(spec.settings)):
         return ""
-    ours = f"{version} trained it with numerics {spec.numerics}, this one computes numerics {NUMERICS_VERSION}"
+    ours = f"{version} trained it with numerics {spec.numerics}, this one computes numerics {now}"
     return f"{ours}: its scores would differ; use {version}, or type its sweep's command again to train it anew"
 
 

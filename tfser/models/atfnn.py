@@ -216,9 +216,10 @@ class FEncoder(nn.Module):
         """
         attention, w_C, b_C = self.layer.attention, self.lift.weight[:, 0], self.lift.bias
         heads = (attention.heads, len(w_C) // attention.heads)
-        key_HD = (attention.key.weight @ w_C).view(heads) * (attention.heads / len(w_C)) ** 0.5
-        slope_H = ((attention.query.weight @ w_C).view(heads) * key_HD).sum(1)
-        offset_H = (attention.query(b_C).view(heads) * key_HD).sum(1)
+        with torch.autocast(x_NF.device.type, enabled=False):  # a few products, which the softmax depends on
+            key_HD = (attention.key.weight @ w_C).view(heads) * (attention.heads / len(w_C)) ** 0.5
+            slope_H = ((attention.query.weight @ w_C).view(heads) * key_HD).sum(1)
+            offset_H = (attention.query(b_C).view(heads) * key_HD).sum(1)
         m_NHF = softmax_means(x_NF, slope_H, offset_H)
         value_CHD = attention.out.weight.view(-1, *heads) * (attention.value.weight @ w_C).view(heads)
         # In (N, F, H), as the rows of one matrix: transposing F x H numbers is cheap, F x C is not.
@@ -329,7 +330,11 @@ class StackedRecurrence(StackedLayer):
         return torch.stack(both).view(len(self._lstms), 2, *both[0].shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Read all frames in both directions and return the last states of the last layer."""
+        """Read all frames in both directions and return the last states of the last layer, in float32 as alone."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self._read(x.to(torch.promote_types(x.dtype, torch.float32)))
+
+    def _read(self, x: Tensor) -> Tensor:
         members, hidden = self.whole.members, self.hidden
         x_MBTE = x.view(members, -1, *x.shape[1:])
         segments, frames = x_MBTE.shape[1:3]

@@ -39,14 +39,17 @@ DEVICE_CHUNK = 2**28
 def softmax_means(x_NF: Tensor, slope_H: Tensor, offset_H: Tensor) -> Tensor:
     """Return m, the mean of a sequence's scalars as every token and head weights it, (N, H, F).
 
-    It is differentiable once and works under ``torch.func``.
+    It is differentiable once and works under ``torch.func``. Under autocast it stays in float32: the sums of a softmax
+    in bfloat16 would lose what all but the largest weights add.
 
     Args:
         x_NF: the scalars.
         slope_H: A.
         offset_H: C.
     """
-    m_NHF: Tensor = _SoftmaxMeans.apply(x_NF, slope_H, offset_H)[0]  # type: ignore[no-untyped-call]
+    with torch.autocast(x_NF.device.type, enabled=False):
+        inputs = (tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in (x_NF, slope_H, offset_H))
+        m_NHF: Tensor = _SoftmaxMeans.apply(*inputs)[0]  # type: ignore[no-untyped-call]
     return m_NHF
 
 

@@ -33,7 +33,7 @@ from tfser.planning.request import (
 )
 from tfser.planning.search_space import Space
 from tfser.planning.settings import extractor, feature_problems, hashed, missing_here
-from tfser.trial import NUMERICS_VERSION, ProtocolName, Purpose, TrialSpec, Value
+from tfser.trial import ProtocolName, Purpose, TrialSpec, Value, numerics_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +67,19 @@ class Study:
     def name(self) -> str:
         """Name in Optuna's storage: readable, and different wherever something differs that could change the choice."""
         c = self.configuration
-        asked = f"{self.database_digest} {NUMERICS_VERSION} {self.question}{c.source and f' {c.source}'}"
+        asked = f"{self.database_digest} {self._numerics} {self.question}{c.source and f' {c.source}'}"
         digest = hashlib.sha256(asked.encode()).hexdigest()[:10]
         label = self.folds[0] if len(self.folds) == 1 else "all folds"
         return f"{c.database} {c.protocol} {c.model} {c.ablation} {label} {digest}"
+
+    @property
+    def _numerics(self) -> int:
+        """The latest numerics version of the trials that it may try."""
+        if self.space is None:
+            return numerics_of(self.base)
+        fixed = {**self.base, **self.space.fixed}
+        searched = [value for d in self.space.dimensions if d.name == "precision" for value in d.values]
+        return max(numerics_of({"precision": value}) for value in (*searched, fixed.get("precision")))
 
     @property
     def question(self) -> str:

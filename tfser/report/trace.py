@@ -27,7 +27,7 @@ from tfser.report.tables.comparison import MEAN, MEAN_ZEROS, POOLED
 from tfser.report.tables.paired import Pair, Rows
 from tfser.report.tables.table import TRANSDUCTIVE, known, percent, points, probability, tenths
 from tfser.storage.places import slug
-from tfser.trial import NUMERICS_VERSION, TrialSpec, is_beginning
+from tfser.trial import TrialSpec, is_beginning, numerics_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,10 +158,9 @@ def repeat(
         problems.append("it is a search trial; the command of its sweep repeats it")
     if spec.leaks:
         problems.append("it leaks on purpose; the command in the leaks.json of its table repeats it")
-    if spec.numerics != NUMERICS_VERSION:
+    if spec.numerics != (ours := numerics_of(spec.settings)):
         problems.append(
-            f"it is of numerics version {spec.numerics}, this tfser is of {NUMERICS_VERSION}; "
-            "install the one it was made with"
+            f"it is of numerics version {spec.numerics}, this tfser is of {ours}; install the one it was made with"
         )
     if spec.model not in MODELS and not spec.source:
         raise RequestError(f"trial {spec.trial_id}", [*problems, unknown("model", spec.model, MODELS)])

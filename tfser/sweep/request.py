@@ -23,7 +23,7 @@ from tfser.planning import plan as planning_plan
 from tfser.planning import request as planning_request
 from tfser.storage import packaged_files
 from tfser.storage.places import Place, commit_text, make_folder, remove, slug
-from tfser.sweep import comparison, hours, option_checks, remembered
+from tfser.sweep import comparison, hours, lstm_dropout, option_checks, remembered
 from tfser.sweep.hours import Estimate
 from tfser.sweep.options import Options
 from tfser.text.typed import clipped
@@ -168,6 +168,8 @@ def checked(options: Options) -> Sweep:
             plan = planning_plan.make(request, list(databases.values()), lambda d: digests[d.name], spaces)
         except RequestError as error:
             problems.take(error, named=False)
+    if plan is not None:
+        problems.extend(lstm_dropout.problems(options, plan.studies))
     if problems or plan is None:
         raise RequestError("tfser sweep", [*problems, *lacking], problems.more)
     costs: dict[str, Estimate] = {}

@@ -12,6 +12,7 @@ from tfser.execution.in_process import InProcessRunner
 from tfser.execution.run_trial import Task
 from tfser.execution.runner import Runner
 from tfser.execution.schedule import Done, Key, Schedule
+from tfser.execution.task import DeviceKind
 from tfser.execution.worker_usage import Usage
 from tfser.models import Network, of
 from tfser.record import Entry
@@ -53,6 +54,7 @@ class Trainer:
         """What the workers' time went into."""
         self._sweep, self._view, self._printer, self._begin, self._stopped = sweep, view, printer, begin, stopped
         self._features = Features(sweep, printer)
+        self._device: DeviceKind = "any"
 
     def finish(self) -> tuple[dict[Key, Entry], list[History]]:
         """Train what is missing, and again what is gone by the end.
@@ -96,7 +98,7 @@ class Trainer:
             raise RequestError("tfser sweep", list(self._sweep.lacking))
         schedule, studies = self.schedule, self._sweep.plan.studies
         runner = self._runner()
-        runner.usage = self.usage
+        runner.usage, self._device = self.usage, runner.device
         self._begin()
         # Ray replaces a SIGTERM handler that was there before it; this one ends the sweep as Ctrl-C does.
         signal.signal(signal.SIGTERM, _interrupt)
@@ -122,7 +124,7 @@ class Trainer:
     def _runner(self) -> Runner:
         o, say = self._sweep.options, self._printer.warn
         if o.in_process:
-            return InProcessRunner(o.together)
+            return InProcessRunner(o.together, "cpu" if o.trial_gpus == 0 else "any")
         from tfser.execution.on_ray.tune_runner import RayTuneRunner
 
         networks = any(isinstance(of(c), Network) for c in self._sweep.plan.configurations)
@@ -151,6 +153,7 @@ class Trainer:
             pack=absolute(self._features.of(spec).path),
             storage=absolute(self._sweep.storage),
             checkpoint_s=self._sweep.options.checkpoint,
+            device=self._device,
             captured=self._sweep.options.captured,
             limit_s=self._sweep.options.trial_timeout,
             bar=bar,

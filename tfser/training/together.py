@@ -36,6 +36,7 @@ from torch.optim.adamw import adamw
 from tfser.errors import TrialError
 from tfser.models.stacked import StackedModel
 from tfser.training.determinism import precision_of, settled
+from tfser.training.recurrent_dropout import WHY, has_it
 from tfser.training.scoring import by_channel, checked_logits
 from tfser.training.training import Forward, Training, batches
 from tfser.trial import TrialSpec
@@ -155,6 +156,8 @@ class FusedTraining:
     """
 
     def __init__(self, members: Sequence[Training]) -> None:
+        if members[0].device.type == "cuda" and has_it(members[0].model):
+            raise ValueError(f"these trainings cannot be fused: their network {WHY}")
         for member in members[1:]:
             if problem := _difference(members[0], member):
                 raise ValueError(f"these trainings cannot be fused: {problem}")

@@ -14,6 +14,7 @@ points of UAR without it; ATFNN lost nothing.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,9 @@ from tfser.evaluation import metrics
 from tfser.features.segments import Cut, Loudness, as_tensor
 from tfser.features.standardise import KINDS, OWN, statistics
 from tfser.training.determinism import Precision, derived_seed, precision_of, seed_all, settled
+from tfser.training.kept_float32 import KeptFloat32
 from tfser.training.optimisers import optimiser
+from tfser.training.recurrent_dropout import WHY, has_it
 from tfser.training.scoring import OwnStatistics, Scorer, Scores, checked_logits
 from tfser.training.segments import Segments, WholeUtterances
 from tfser.training.utterance_rules import UtteranceRule
@@ -83,8 +86,10 @@ class Forward(nn.Module):
     def forward(self, *inputs: Any) -> Tensor:
         """Compute the model's logits, shape (segments, emotions): float32, or float64 for a float64 model."""
         # Without autocast's cache of rounded weights: a pass uses each once, and a captured graph must not keep them.
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False
+        narrow = self.precision == "bfloat16"
+        with (
+            torch.autocast(self.device.type, torch.bfloat16, enabled=narrow, cache_enabled=False),
+            KeptFloat32(self.device.type) if narrow else contextlib.nullcontext(),
         ):
             logits: Tensor = self.model(*inputs)
         if not isinstance(logits, Tensor) or not logits.is_floating_point():
@@ -117,6 +122,9 @@ class Training:
         epochs: total number of epochs.
         device: the device to train on.
         captured: whether full batches go through a captured CUDA graph: the same result with fewer launches.
+
+    Raises:
+        ValueError: it is to be captured and has dropout between the layers of an LSTM.
     """
 
     def __init__(
@@ -162,6 +170,8 @@ class Training:
             seed_all(derived_seed(seed, "initialisation"))
             self.scorer = Scorer(build(), self.mean, self.std, device, int(settings.get("input_channels", 1)))
         self.model = self.scorer.model
+        if captured and has_it(self.model):
+            raise ValueError(f"the network {WHY}; train it without capturing")
         self._forward = Forward(self.model, device, self._precision)
         self._captured: nn.Module | None = None
         self._capture = captured

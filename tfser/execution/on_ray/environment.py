@@ -15,6 +15,7 @@ from tfser.execution.on_ray import open_doors
 ENVIRONMENT = {
     "RAY_enable_metrics_collection": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -23,7 +24,8 @@ ENVIRONMENT = {
 }
 """Variables that Ray reads when it is imported or started: no output, no usage reports, Ctrl-C left to the sweep.
 
-The agents' metrics endpoints are off, because they listen on every interface and ask for no token.
+The agents' metrics endpoints are off, because they listen on every interface and ask for no token. A worker that has
+no share of a GPU sees none, where Ray itself would show it all of them.
 """
 
 ENVIRONMENT_OF_A_LOCAL_RAY = {

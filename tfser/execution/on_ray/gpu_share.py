@@ -104,7 +104,9 @@ def probe(task: run_trial.Task, cuda: Any = torch.cuda) -> Probe:
         train=_some(data.train, hop, STEPS * int(settings["batch_size"])),
         scored=_some(data.train, hop, SCORING_SEGMENTS),
     )
+    run_trial.give_back_memory()  # what an earlier probe of this process left would count as this one's
     cuda.reset_peak_memory_stats()
+    on = device(task.device)
     try:
         training = Training(
             lambda: model.build(spec.ablation, settings, len(data.emotions)),
@@ -112,7 +114,8 @@ def probe(task: run_trial.Task, cuda: Any = torch.cuda) -> Probe:
             settings,
             0,
             1,
-            device(),
+            on,
+            captured=task.captured and on.type == "cuda",  # a graph keeps the memory of its own pool
         )
         training.run_epoch()
         training.score(at_once=SCORING_SEGMENTS)

@@ -10,26 +10,28 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tfser.errors import RequestError, TfserError, in_a_line
 from tfser.execution import run_trial
+from tfser.execution.breakages import Breakages, Where
 from tfser.execution.on_ray import environment, gpu_share, open_doors, worker
-from tfser.execution.on_ray.feed import Feed, NotCopied, searcher
-from tfser.execution.runner import RETRIES
+from tfser.execution.on_ray.feed import searcher
+from tfser.execution.on_ray.growth import may_get
+from tfser.execution.on_ray.held_back import HeldBack
+from tfser.execution.on_ray.losses import LOW_ON_MEMORY as LOW_ON_MEMORY
+from tfser.execution.on_ray.losses import Losses, no_more
 from tfser.execution.schedule import Schedule
+from tfser.execution.task import DeviceKind
 from tfser.execution.worker_usage import Usage
 from tfser.models.sources import Source
 from tfser.record import Failure
 from tfser.storage import temporary
 from tfser.trial import TrialSpec
-
-LOW_ON_MEMORY = "running low on memory"
-"""Words in the error of a trial whose worker Ray ended before the system would have ended the whole node."""
 
 TRIALS_AT_MOST = 2_000
 """Trials of one Tuner, or 20 per worker where that is more.
@@ -39,9 +41,6 @@ begins a new Tuner now and then, and waits for the trials that still run."""
 
 PROBE_S = 300.0
 """How long the probe of a GPU may take, a worker's start included; after that the share follows from the CPUs alone."""
-
-LOOK_S = 5.0
-"""Time between two looks at how many workers there are."""
 
 
 class RayTuneRunner:
@@ -95,11 +94,8 @@ class RayTuneRunner:
         self._connect(address, workers)
         resources = ray.cluster_resources()
         cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-        if address is not None and not cpus and trial_gpus is None:
-            ray.shutdown()
-            why = "it has no worker yet, so that nothing tells which share of a GPU fits a trial"
-            detail = f"{why}; say --trial-gpus X (0 trains on CPUs)"
-            raise RequestError(f"{open_doors.option(address)} {address}", [detail])
+        if address is not None and not gpus:
+            self._without_gpus(address, cpus, trial_gpus)
         self.trial_cpus = trial_cpus or 1.0
         self._cpus_per_gpu = cpus / gpus if gpus and trial_gpus is None else None
         """Where the share of a GPU is still to be chosen."""
@@ -113,6 +109,31 @@ class RayTuneRunner:
         self.workers = max(1, self.workers)  # a cluster may still grow
         self._at_once = max(16, 2 * self.workers)
         """Pieces of work that may wait for a place: an autoscaler rents machines for them."""
+
+    def _without_gpus(self, address: str, cpus: float, trial_gpus: float | None) -> None:
+        """Say what happens on a cluster that has no GPU yet: it never goes over to CPUs in silence.
+
+        Raises:
+            RequestError: a GPU may come, and nobody said whether to wait for it.
+        """
+        waits = may_get(self._ray, "GPU")
+        if trial_gpus is None and (waits or not cpus):
+            self._ray.shutdown()
+            has = "its GPU nodes are not up yet" if waits else "it has no worker yet"
+            why = f"{has}, so that nothing tells which share of a GPU fits a trial"
+            detail = f"{why}; say --trial-gpus X to wait for them (0 trains on CPUs)"
+            raise RequestError(f"{open_doors.option(address)} {address}", [detail])
+        if trial_gpus is None:
+            what_to_do = "if GPU nodes are still to join, stop and say --trial-gpus X; --trial-gpus 0 ends this line"
+            self._say(f"The cluster has no GPU, so that trials train on its CPUs; {what_to_do}")
+        elif trial_gpus:
+            waiting = f"No node with a GPU is up, and trials wait for one (--trial-gpus {trial_gpus:g})"
+            self._say(f"{waiting}; --trial-gpus 0 trains on CPUs")
+
+    @property
+    def device(self) -> DeviceKind:
+        """What networks are trained on: a GPU where each trial has a share of one."""
+        return "gpu" if self.trial_gpus else "cpu"
 
     def _connect(self, address: str | None, workers: int | None) -> None:
         """Join a cluster, or start a local one where there is no address."""
@@ -135,9 +156,11 @@ class RayTuneRunner:
         """Return how many trials find room at once on the nodes that are there."""
         free = 0
         for node in self._ray.nodes():
-            if node["Alive"]:
+            there = node.get("NodeID", "")
+            if node["Alive"] and Where(node=there) not in self._held_back:
+                gpus = node["Resources"].get("GPU", 0.0) - self._held_back.gpus(there)
                 by_cpu = int(node["Resources"].get("CPU", 0.0) / self.trial_cpus + 1e-6)
-                by_gpu = int(node["Resources"].get("GPU", 0.0) / self.trial_gpus + 1e-6) if self.trial_gpus else by_cpu
+                by_gpu = int(gpus / self.trial_gpus + 1e-6) if self.trial_gpus else by_cpu
                 free += min(by_cpu, by_gpu)
         return free
 
@@ -201,6 +224,7 @@ class RayTuneRunner:
         then with twice the share of a node and of a GPU, until they have one for themselves.
         """
         while not schedule.finished:
+            self._hold_back()
             search = searcher(schedule, task, self.usage, self._pack_size, max(TRIALS_AT_MOST, 20 * self.workers))
             self._fit(search, self._watch_losses(schedule, search))
             if search.error is not None:
@@ -217,6 +241,32 @@ class RayTuneRunner:
                     alone = f"alone on a node{' and its GPU' if self.trial_gpus else ''}"
                     why = f"{reason} ({alone})"
                     schedule.ended(spec, Failure(trial_id=spec.trial_id, spec=spec, reason=why, status="lost"))
+
+    @cached_property
+    def breakages(self) -> Breakages:
+        """The errors that ended workers."""
+        return Breakages()
+
+    @cached_property
+    def _held_back(self) -> HeldBack:
+        return HeldBack(self._ray)
+
+    def _hold_back(self) -> None:
+        """Keep trials from GPUs and nodes that broke too many, while none runs.
+
+        Raises:
+            TfserError: no place is left.
+        """
+        unfit = self.breakages.unfit()
+        nodes = {node.get("NodeID"): node for node in self._ray.nodes() if node["Alive"]} if unfit else {}
+        for where in unfit:
+            if where not in self._held_back and where.node in nodes:
+                self._held_back.hold(where, nodes[where.node]["Resources"])
+        if unfit and not self._places() and not may_get(self._ray, "GPU" if self.trial_gpus else "CPU"):
+            lines = [no_more(where, broke) for where, broke in unfit.items()]
+            advice = "mend what they name and run the same command again"
+            cpus = "; --trial-gpus 0 trains on CPUs" if self.trial_gpus else ""
+            raise TfserError("\n  - ".join(["No worker is left that trials can be given:", *lines, advice + cpus]))
 
     def _pack_size(self, waiting: int) -> int:
         """Return the most trials that the next worker gets, so that no worker is idle while another has too many."""
@@ -235,13 +285,13 @@ class RayTuneRunner:
         return before != (self.trial_cpus, self.trial_gpus)
 
     def _watch_losses(self, schedule: Schedule, search: Any) -> Any:
-        """Return a ``_Losses`` that Tune takes for a callback."""
+        """Return a ``Losses`` that Tune takes for a callback."""
         from ray import tune
 
-        class Losses(_Losses, tune.Callback):  # type: ignore[misc]  # Ray is not typed
+        class Callback(Losses, tune.Callback):  # type: ignore[misc]  # Ray is not typed
             pass
 
-        return Losses(self, schedule, search)
+        return Callback(self, schedule, search)
 
     def _fit(self, search: Any, losses: Any) -> None:
         """Let Tune run what the searcher suggests until it says that there is nothing left."""
@@ -296,18 +346,6 @@ def _mark_session(folder: Path) -> BinaryIO | None:
     return mark
 
 
-def _error_of(trial: Any) -> str:
-    """Return what Ray said of the loss of a trial, without Tune's heading; "" where it said nothing.
-
-    It is read from the driver's own file, because Tune's ``get_error`` reads a copy that is made later.
-    """
-    try:
-        text = Path(trial.error_file or "").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return text.rpartition("Failure # ")[2].partition("\n")[2].strip()
-
-
 @contextlib.contextmanager
 def _said_plainly(search: Any) -> Iterator[None]:
     """Say in a sentence why Tune ended; pass over an error of our callbacks, which the runner raises itself."""
@@ -322,63 +360,3 @@ def _said_plainly(search: Any) -> Iterator[None]:
             raise TfserError(f"Ray Tune ended before the sweep did ({reason}); {again}") from error
         if search.error is None:
             raise
-
-
-class _Losses(NotCopied):
-    """Counts how often each trial was lost, looks at the workers, and sets aside trials that want more memory.
-
-    Tune itself gives up at once a trial whose actor dies before it has begun. It tells its callbacks why, after it has
-    told the searcher.
-
-    Args:
-        runner: whose trials these are.
-        schedule: takes back a trial that is tried again.
-        search: knows which trials were lost.
-    """
-
-    def __init__(self, runner: RayTuneRunner, schedule: Schedule, search: Feed) -> None:
-        self._runner, self._schedule, self._search = runner, schedule, search
-        self._looked = 0.0
-
-    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Raise what went wrong in the searcher, and look at the workers now and then."""
-        if self._search.error is not None:
-            # Here it ends Tune at once; a trial that runs goes on from its checkpoint at the next start.
-            raise self._search.error
-        if time.monotonic() - self._looked >= LOOK_S:
-            self._looked = time.monotonic()
-            self._runner.usage.workers(time.time(), self._runner._places())
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Take back the trials of a worker that was lost."""
-        with self._search.noted():
-            self._take_back(trial, "its worker or node is gone")
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Take back the trials that left no entry."""
-        with self._search.noted():
-            self._take_back(trial, "it left no ledger entry that can be read")
-
-    def _take_back(self, trial: Any, unsaid: str) -> None:
-        """Put the lost trials of a pack back, or set them aside.
-
-        Args:
-            trial: the pack, as Tune calls it.
-            unsaid: the reason where Ray gave none.
-        """
-        specs = self._search.lost.pop(trial.trial_id, [])
-        said = _error_of(trial)
-        if LOW_ON_MEMORY in said:  # dozens of lines, of which the last one is advice
-            reason = "out of memory: Ray ended its worker, because the node was running low on memory"
-            self._search.set_aside += [(spec, reason) for spec in specs]
-            return
-        reason = (said.splitlines() or [unsaid])[-1].strip()[:200]
-        for spec in specs:
-            self._runner._losses[spec.trial_id] += 1
-            times = self._runner._losses[spec.trial_id]
-            if times <= RETRIES:
-                what = f"{spec.purpose} {spec.fold} seed {spec.seed}"
-                self._runner._say(f"lost: {what} ({reason}); it is tried again")
-                self._schedule.put_back(spec)
-            else:
-                self._search.set_aside.append((spec, f"lost {times} times, the last time: {reason}"))

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pickle
+import re
 import socket
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from tfser import __version__
-from tfser.errors import TfserError
+from tfser.errors import DeviceError, NoDeviceError, TfserError
 from tfser.execution import forked, run_trial, time_limit
+from tfser.execution.breakages import Breakage, Where
+from tfser.execution.on_ray.held_back import own_gpus
 from tfser.models.sources import OtherSourceError, Source, described
 from tfser.planning import own_models
 from tfser.storage import temporary
@@ -38,6 +42,7 @@ def trial_actor(sources: Sequence[Source] = ()) -> type:
     class Trials(tune.Trainable):  # type: ignore[misc]  # Ray is not typed
         def setup(self, config: dict[str, Any]) -> None:
             forked.end_by_sigterm()
+            hide_gpus()
             with contextlib.suppress(OSError):
                 temporary.clear()  # of workers that were killed on this machine
             self.refusal = _unusable(sources)
@@ -61,6 +66,12 @@ def trial_actor(sources: Sequence[Source] = ()) -> type:
             """Do nothing: a trial that is started again starts from its spec."""
 
     return Trials
+
+
+def hide_gpus() -> None:
+    """Hide the machine's GPUs from a worker that has no share of one: Ray leaves all of them visible."""
+    if not own_gpus():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def _unusable(sources: Sequence[Source]) -> str:
@@ -91,10 +102,44 @@ def call(sources: Sequence[Source], pickled: bytes) -> Any:
     return function(argument)
 
 
+class BrokenWorkerError(Exception):
+    """A worker whose GPU does not work, or no longer; the text is for ``breakage``."""
+
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""Ray's, in tracebacks."""
+
+_BROKEN = f"{BrokenWorkerError.__name__}: "
+
+
+def _breakage(error: DeviceError) -> str:
+    """Return an error of this worker's GPU as text."""
+    import ray
+
+    node, gpus = ray.get_runtime_context().get_node_id(), own_gpus()
+    gpu, reason = gpus[0] if len(gpus) == 1 else "", " ".join(str(error).split())[:300]
+    facts = {"node": node, "gpu": gpu, "host": socket.gethostname(), "reason": reason}
+    return json.dumps({**facts, "blames": not isinstance(error, NoDeviceError)})
+
+
+def breakage(said: str) -> Breakage | None:
+    """Return the breakage in what Ray said of a lost worker; ``None`` where it lost it otherwise."""
+    before, mark, text = said.rpartition(_BROKEN)
+    try:
+        facts = json.loads(text.splitlines()[0]) if mark else None
+    except (ValueError, IndexError):
+        return None
+    if facts is None:
+        return None
+    where, traceback = Where(node=facts["node"], gpu=facts["gpu"]), _COLOURS.sub("", before.rpartition("\n")[0])
+    return Breakage(where=where, host=facts["host"], reason=facts["reason"], said=traceback, blames=facts["blames"])
+
+
 def pack_task(task: run_trial.Task) -> str:
     """Return a task as text, for Tune's configuration."""
     values = {"spec": task.spec.to_dict(), "pack": str(task.pack), "storage": str(task.storage)}
     how = {"checkpoint_s": task.checkpoint_s, "bar": task.bar, "captured": task.captured, "limit_s": task.limit_s}
+    how["device"] = task.device
     return json.dumps({**_version(), **values, **how})
 
 
@@ -105,10 +150,14 @@ def _version() -> dict[str, str]:
 def run_packed(texts: Sequence[str]) -> list[dict[str, Any]]:
     """Run tasks inside a Ray worker, several of them together.
 
-    Return failures that would recur on any worker; raise only those worth retrying, such as a failing disk.
+    Return failures that would recur on any worker; raise only those worth retrying, such as a failing disk. Tune ends a
+    worker that raises, and its GPU's context with it.
 
     Returns:
         For each task its ``status``, with a ``reason`` where it left no entry.
+
+    Raises:
+        BrokenWorkerError: an error of the GPU, after which this process can train nothing.
     """
     import ray
 
@@ -125,6 +174,7 @@ def run_packed(texts: Sequence[str]) -> list[dict[str, Any]]:
             storage=place(values["storage"]),
             checkpoint_s=values["checkpoint_s"],
             bar=tuple(values["bar"]),
+            device=values["device"],
             captured=values["captured"],
             limit_s=values["limit_s"],
             machine={"node": ray.get_runtime_context().get_node_id()},
@@ -132,6 +182,8 @@ def run_packed(texts: Sequence[str]) -> list[dict[str, Any]]:
         tasks.append(task)
     try:
         outcomes = run_trial.run_pack(tasks, _WATCHDOG)
+    except DeviceError as error:
+        raise BrokenWorkerError(_breakage(error)) from error
     except MemoryError as error:
         return [{"status": "memory", "reason": f"out of memory: {' '.join(str(error).split())[:300]}"}] * len(texts)
     return [
