@@ -173,7 +173,8 @@ def test_mlflow_shows_one_run_per_configuration_and_one_child_per_trial(done):
 
 def test_a_configurations_run_has_the_uar_of_each_fold_and_the_recall_of_each_emotion(done):
     """So MLflow's Compare shows folds and emotions side by side; scikit-learn computes them from the predictions."""
-    predictions = read(done / "done", "predictions.csv")
+    folds = read(done / "done", "folds.csv")[["trial_id", "ablation", "fold", "seed"]]
+    predictions = read(done / "done", "predictions.csv").merge(folds, on="trial_id")
     for run in runs_of(done)[1]:
         if run.data.tags["tfser.kind"] != "configuration":
             continue
