@@ -52,6 +52,7 @@ class SweepOptions(TypedDict, total=False):
     out: str | PathLike[str] | None
     storage: str | PathLike[str] | None
     tracking_uri: str | None
+    log_models: bool
     published: str | PathLike[str] | Sequence[str | PathLike[str]]
     averaging: str
     address: str | None

@@ -7,6 +7,7 @@ from pathlib import Path
 from tfser.benchmark import made_up
 from tfser.planning.configuration import Configuration
 from tfser.record import Failure
+from tfser.tracking.content import thinned
 from tfser.trial import TrialSpec
 
 EMOTIONS = ("angry", "calm", "glad", "sad")
@@ -71,7 +72,7 @@ def points(record):
         ("validation/uar", curves.validation_uar),
         ("validation/war", curves.validation_war),
     ):
-        wanted |= {(f"{name}_curve", epoch): value for epoch, value in enumerate(curve, 1)}
+        wanted |= {(f"{name}_curve", epoch): curve[epoch - 1] for epoch in thinned(curve)}
     return wanted
 
 

@@ -2,20 +2,13 @@
 
 import json
 import multiprocessing
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.ports import free_port
+from tests.helpers.mlflow_server import Server
 from tests.helpers.runs import DIGEST, Held, points, record, row
 from tfser.record import from_dict
 from tfser.tracking import connection, outbox
@@ -152,80 +145,6 @@ def test_a_driver_that_is_killed_again_and_again_leaves_each_run_once(processes,
     assert kills > 0
     held = Held(tmp_path / "mlflow.db")
     assert_all_there(held, ["s"], on_disk(held))
-
-
-class Server:
-    """An MLflow server on a free port of this machine, with SQLite below ``folder``."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.process = None
-
-    def start(self):
-        command = [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(self.port),
-            "--workers",
-            "1",
-        ]
-        command += [
-            "--backend-store-uri",
-            f"sqlite:///{self.folder}/server.db",
-            "--artifacts-destination",
-            str(self.folder / "artifacts"),
-        ]
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        with open(self.folder / "server.log", "ab") as log_file:
-            self.process = subprocess.Popen(
-                command, env=environment, stdout=log_file, stderr=log_file, start_new_session=True
-            )
-        until = time.monotonic() + 240
-        while not self.answers():
-            assert self.process.poll() is None, (self.folder / "server.log").read_text()
-            assert time.monotonic() < until, (self.folder / "server.log").read_text()
-            time.sleep(0.2)
-
-    def answers(self):
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
-                return answer.status == 200
-        except (urllib.error.URLError, OSError):
-            return False
-
-    def signal(self, number):
-        """Send a signal to the started process and its children."""
-        os.killpg(self.process.pid, number)
-
-    def kill(self):
-        if self.process is not None and self.process.poll() is None:
-            self.signal(signal.SIGKILL)
-            self.process.wait()
-
-    @contextmanager
-    def stopped(self):
-        """Accept connections and answer nothing."""
-        self.signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.signal(signal.SIGCONT)
-
-    def held(self):
-        return Held(self.folder / "server.db")
-
-    def content(self, held):
-        """Return a reader of artifacts that the server keeps."""
-        return lambda run, name: (
-            self.folder / "artifacts" / held.runs[run][2].removeprefix("mlflow-artifacts:/") / name
-        ).read_text()
 
 
 @pytest.fixture(scope="module")

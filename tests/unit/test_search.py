@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 
+import optuna
 import pytest
 
 from tests.helpers.studies import MODEL, KilledError, failed, known, make_plan, outcome, run, train
@@ -16,7 +17,7 @@ from tfser.planning.request import Request
 from tfser.planning.settings import hashed, published_settings
 from tfser.record import Pruned
 from tfser.search import journal
-from tfser.search.study import best_epoch, open_storage
+from tfser.search.study import StudyRun, best_epoch, open_storage
 from tfser.storage import patience, places
 from tfser.storage.ledger import Ledger
 
@@ -373,3 +374,31 @@ def test_a_store_that_does_not_answer_for_a_while_keeps_the_journal_waiting(tmp_
     ]
     assert "the network is down" in said[0]
     assert len(said) == 2
+
+
+def test_a_study_says_that_its_value_is_the_validation_uar(tiny, tmp_path):
+    """Optuna's dashboard names its axes after it."""
+    run(make_plan(tiny, trials=1), tmp_path)
+    storage = open_storage(tmp_path / "studies.journal")
+    found = optuna.get_all_study_names(storage)
+    assert found
+    assert all(optuna.load_study(study_name=name, storage=storage).metric_names == ["validation UAR"] for name in found)
+
+
+def test_a_study_of_an_earlier_version_gets_the_name_and_keeps_its_results(tiny, tmp_path, monkeypatch):
+    """One that is whole, and one that was stopped: both go on as if they had been named from the beginning."""
+    made = make_plan(tiny)
+    expected = outcome(run(made, tmp_path / "now"))
+    with monkeypatch.context() as before:
+        before.setattr(StudyRun, "_name_metric", lambda self: None)
+        run(made, tmp_path / "whole")
+        with pytest.raises(KilledError):
+            run(made, tmp_path / "stopped", die_after=9)
+    for folder in ("whole", "stopped"):
+        path = tmp_path / folder / "studies.journal"
+        old = path.read_text()
+        assert "validation UAR" not in old
+        assert outcome(run(made, tmp_path / folder)) == expected
+        assert path.read_text().startswith(old), "lines of the journal were changed"
+        assert outcome(run(made, tmp_path / folder)) == expected
+        assert path.read_text().count("validation UAR") == len(made.studies), "a study was named twice"

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import sqlalchemy
 import torch
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from mlflow import MlflowClient
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
 
 from tests.helpers.own_models import NETWORK, write
 from tests.helpers.sweeps import SPACE, arguments, read, runs_of, tables_of
@@ -127,7 +128,11 @@ def test_collect_writes_no_table_for_an_option_that_is_empty(done, tmp_path, cap
 def test_the_end_of_a_sweep_says_how_much_of_the_time_its_worker_was_at_trials(tiny_manifest, tmp_path, capsys):
     call = arguments(tiny_manifest, tmp_path, "--name", "u", epochs="1")
     assert sweep_command.main(call) == 0
-    assert re.search(r"Workers busy [\d.]+ % of the time", capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert re.search(r"Workers busy [\d.]+ % of the time", said)
+    ((experiment,), _) = runs_of(tmp_path)
+    link = rf"http://127\.0\.0\.1:5000/#/experiments/{experiment.experiment_id}/runs\?workflowType=machine_learning&"
+    assert re.search(link, said), "the printed link does not lead to the sweep's runs"
     workers = json.loads((tmp_path / "u" / "sweep.json").read_text())["workers"]
     assert 0 < workers["busy_share"] <= 1
     assert workers["busy_share"] == pytest.approx(workers["busy_s"] / workers["available_s"])
@@ -157,8 +162,48 @@ def test_mlflow_shows_one_run_per_configuration_and_one_child_per_trial(done):
             } <= run.data.metrics.keys()
             assert run.data.params["learning_rate"] == "0.001"
             assert run.info.status == "FINISHED"
+            assert run.data.params["selection"] == "fixed"
+            assert run.data.params["epochs"] == "2"
+            parent = parents[run.data.tags["mlflow.parentRunId"]]
+            assert run.data.params["settings_digest"] == parent.data.params["settings_digest"]
         else:
             assert {"test/uar_pooled", "test/uar_mean", "folds_done"} <= run.data.metrics.keys()
+    assert len({run.info.run_name for run in runs}) == 4 + 32
+
+
+def test_a_configurations_run_has_the_uar_of_each_fold_and_the_recall_of_each_emotion(done):
+    """So MLflow's Compare shows folds and emotions side by side; scikit-learn computes them from the predictions."""
+    folds = read(done / "done", "folds.csv")[["trial_id", "ablation", "fold", "seed"]]
+    predictions = read(done / "done", "predictions.csv").merge(folds, on="trial_id")
+    for run in runs_of(done)[1]:
+        if run.data.tags["tfser.kind"] != "configuration":
+            continue
+        own = predictions[predictions.ablation == run.data.tags["tfser.ablation"]]
+        uars = own.groupby(["fold", "trial_id"]).apply(lambda t: balanced_accuracy_score(t.truth, t.predicted))
+        emotions = sorted(own.truth.unique())
+        recalls = recall_score(own.truth, own.predicted, labels=emotions, average=None, zero_division=0)
+        by_seed = [balanced_accuracy_score(t.truth, t.predicted) for _, t in own.groupby("seed")]
+        wanted = {f"test/uar by fold/{fold}": value for fold, value in uars.groupby("fold").mean().items()}
+        wanted |= {f"test/recall/{emotion}": value for emotion, value in zip(emotions, recalls, strict=True)}
+        shown = {
+            name: run.data.metrics[name] for name in run.data.metrics if name.startswith(("test/uar by", "test/r"))
+        }
+        assert shown == pytest.approx(wanted)
+        assert len(shown) == 4 + 3
+        assert run.data.metrics["test/uar_pooled"] == pytest.approx(np.mean(by_seed))
+
+
+@pytest.mark.full
+def test_models_are_logged_to_mlflow_only_where_they_are_asked_for(tiny_manifest, tmp_path):
+    call = arguments(tiny_manifest, tmp_path, "--name", "m", "--fold", "anna", epochs="1")
+    found = []
+    for more in ([], ["--log-models"], ["--log-models"]):
+        assert sweep_command.main([*call, *more]) == 0
+        experiments, runs = runs_of(tmp_path)
+        client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / '.tfser' / 'mlflow.db'}")
+        found.append(len(client.search_logged_models([e.experiment_id for e in experiments])))
+        assert len(runs) == 2
+    assert found == [0, 1, 1]
 
 
 @pytest.mark.full

@@ -1,12 +1,14 @@
 """Writing to MLflow: what is there afterwards, and what happens while it is not."""
 
 import dataclasses
+import hashlib
 import io
 import json
 import sqlite3
 import threading
 import time
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from PIL import Image
 from tests.helpers.runs import DIGEST, EMOTIONS, Held, failure, points, record, row
 from tfser.record import from_dict
 from tfser.storage.passwords import redacted
-from tfser.tracking import confusion_thumbnail, outbox
+from tfser.tracking import confusion_thumbnail, content, names, outbox, pages
 from tfser.tracking import connection as tracking_connection
 from tfser.tracking.connection import prepare
 from tfser.tracking.names import configuration_key, recall
@@ -109,13 +111,14 @@ def test_runs_say_which_part_of_which_database_was_used_for_what(place):
 def test_names_parameters_and_tags_tell_runs_apart_without_opening_them(place):
     c = log_all(place)
     held = Held(place[1] / "mlflow.db")
-    names = {held.tags[run]["mlflow.runName"] for run in held.runs}
-    assert names == {
-        "T+F · tiny · published · s",
-        "T+F · speaker anna · seed 0",
-        "T+F · speaker bert · seed 0",
-        "T+F · speaker anna · seed 9",
-        "search · T+F · speaker anna · validated on dora · seed 3",
+    anna, bert, failed = (record(c, fold, seed).trial_id[:6] for fold, seed in (("anna", 0), ("bert", 0), ("anna", 9)))
+    search, model = record(c, "anna", 3, "search").trial_id[:6], "time_frequency_transformer"
+    assert {held.tags[run]["mlflow.runName"] for run in held.runs} == {
+        f"TFT T+F published · tiny · s · {model}",
+        f"TFT T+F published anna · seed 0 · s · {anna} · {model}",
+        f"TFT T+F published bert · seed 0 · s · {bert} · {model}",
+        f"TFT T+F published anna · seed 9 · s · {failed} · {model}",
+        f"TFT T+F published anna · search, validated on dora · seed 3 · s · {search} · {model}",
     }
     (run,) = held.of("s", configuration_key(c))
     assert (
@@ -124,6 +127,90 @@ def test_names_parameters_and_tags_tell_runs_apart_without_opening_them(place):
     )
     assert held.tags[run]["tfser.command"] == "python -m tfser.sweep tiny"
     assert held.tags[run]["tfser.folds"] == "anna bert"
+
+
+def test_the_beginning_of_a_name_tells_model_ablation_selection_and_fold_apart():
+    """MLflow's charts show some 20 characters of it."""
+    rows = [
+        dataclasses.replace(row(ablation), model=model, selection=selection)
+        for model, ablation in (("time_frequency_transformer", "T+F+TF"), ("atfnn", "ATFNN"), ("svm", "full"))
+        for selection in ("fixed", "nested")
+    ]
+    rows += [dataclasses.replace(row(ablation), selection="nested") for ablation in ("T+F", "T+TF", "F+TF")]
+    assert len({names.configuration_run(c, "s")[:20] for c in rows}) == len(rows)
+    folds = [names.trial_run(c, record(c, fold, 0).spec, "s")[:24] for c in rows for fold in ("03", "08")]
+    assert len(set(folds)) == 2 * len(rows)
+
+
+def test_no_two_runs_have_one_name():
+    """Nor where settings, data, seed or sweep differ alone, or where names are longer than databases take."""
+    c = row()
+    long = [dataclasses.replace(c, database=240 * "d" + end) for end in "xy"]
+    others = [{"settings": '{"epochs": 1}'}, {"settings": '{"epochs": 2}'}, {"database_digest": DIGEST}]
+    rows = [c, *long, row("T+TF"), *(dataclasses.replace(c, **other) for other in others)]
+    specs = [record(c, fold, seed).spec for fold in ("anna", 240 * "f" + "x", 240 * "f" + "y") for seed in (0, 1)]
+    specs += [record(c, "anna", 0, "search").spec, record(c, "anna", 0, epochs=9).spec]
+    made = [names.configuration_run(each, sweep) for each in rows for sweep in ("s", "r")]
+    made += [names.trial_run(c, spec, sweep) for spec in specs for sweep in ("s", "r")]
+    assert len(set(made)) == len(made) == 2 * (7 + 8)
+    assert max(map(len, made)) <= 250
+
+
+@pytest.mark.parametrize(
+    ("model", "beginning"),
+    [
+        ("svm", "svm"),
+        ("fcn_attention", "fcn_attention"),
+        ("time_frequency_transformer", "TFT"),
+        ("MyOwnTransformerModel", "MOTM"),
+        ("averylongsinglename", "averylongsinglename"),
+    ],
+)
+def test_a_long_name_of_several_words_begins_with_their_initials_and_stands_at_the_end(model, beginning):
+    name = names.configuration_run(dataclasses.replace(row(), model=model), "s")
+    assert name.startswith(f"{beginning} T+F published")
+    assert model in name
+
+
+def test_runs_of_trials_have_the_choice_the_settings_digest_and_the_epochs_as_parameters(place):
+    c = dataclasses.replace(row(selection="nested"), settings='{"trials": 3}')
+    trial = record(c, "anna", 0, epochs=20)
+    tracker(place).trial(c, trial)
+    tracker(place).configuration(c, {}, {}, 0)
+    held = Held(place[1] / "mlflow.db")
+    digest = hashlib.sha256(b'{"trials": 3}').hexdigest()[:12]
+    (fold,), (parent,) = held.of("s", trial.trial_id), held.of("s", configuration_key(c))
+    assert held.params[fold] == {**held.params[fold], "selection": "nested", "settings_digest": digest, "epochs": "20"}
+    assert held.params[parent]["settings_digest"] == digest
+    assert f"settings {digest[:6]}" in held.tags[parent]["mlflow.runName"]
+
+
+@pytest.mark.parametrize("best", [0, 123, 698, 699])
+def test_of_a_long_curve_the_first_the_last_and_the_highest_point_are_among_those_shown(best):
+    curve = [0.5 + 0.1 * (epoch == best) for epoch in range(700)]
+    shown = content.thinned(curve)
+    assert len(shown) <= 100
+    assert {1, 700, best + 1} <= set(shown)
+    assert max(np.diff(shown)) <= 8  # evenly: 700 epochs in 98 steps
+    assert shown == sorted(set(shown))
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 2, 99, 100])
+def test_of_a_curve_that_a_chart_can_show_every_point_is_shown(epochs):
+    assert content.thinned(epochs * [0.5]) == list(range(1, epochs + 1))
+
+
+def test_a_curve_is_thinned_in_mlflow_and_whole_in_the_record_beside_it(place):
+    c, trial = row(), record(row(), "anna", 0, "search", epochs=700)
+    tracker(place).trial(c, trial)
+    held = Held(place[1] / "mlflow.db")
+    (run,) = held.of("s", trial.trial_id)
+    shown = {step: value for (name, step), value in held.metrics[run].items() if name == "validation/uar_curve"}
+    assert 90 < len(shown) <= 100
+    assert all(value == trial.curves.validation_uar[step - 1] for step, value in shown.items())
+    assert max(shown.values()) == max(trial.curves.validation_uar)
+    (path,) = (place[1] / "mlartifacts").rglob("trial.json")
+    assert len(json.loads(path.read_text())["curves"]["validation_uar"]) == 700
 
 
 EMOTION = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64)
@@ -138,10 +225,10 @@ EMOTION = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size
 @example(["..", "./."])
 @example(["é", "e\u0301"])
 @example([64 * "\u0301", 63 * "\u0301" + "\u0302"])
-def test_emotions_of_any_script_have_metrics_of_their_own_that_mlflow_takes(emotions):
-    names = [recall("validation", emotion) for emotion in emotions]
-    assert len(set(names)) == 2
-    for name in names:
+def test_emotions_and_folds_of_any_script_have_metrics_of_their_own_that_mlflow_takes(emotions):
+    made = [name("test", emotion) for emotion in emotions for name in (recall, names.by_fold)]
+    assert len(set(made)) == 4
+    for name in made:
         _validate_metric_name(name)
         assert len(name) <= 250
 
@@ -216,13 +303,11 @@ def test_the_last_number_of_a_row_is_the_one_that_shows_even_where_it_is_smaller
 
 
 def test_more_than_mlflow_takes_at_once_goes_in_parts(place):
-    c = row()
-    trial = record(c, "anna", 0, "search", epochs=700)
-    tracker(place).trial(c, trial)
+    c, numbers = row(), {names.by_fold("test", f"{fold:04d}"): fold / 2100 for fold in range(2100)}
+    tracker(place).configuration(c, {}, numbers, 0)
     held = Held(place[1] / "mlflow.db")
-    (run,) = held.of("s", trial.trial_id)
-    assert held.metrics[run] == points(trial)
-    assert len(held.metrics[run]) > 2000
+    (run,) = held.of("s", configuration_key(c))
+    assert held.metrics[run] == {(name, 0): value for name, value in numbers.items()}
 
 
 def test_a_write_that_was_cut_off_is_made_whole_by_the_next_start(place, monkeypatch):
@@ -325,7 +410,7 @@ def test_sweeps_do_not_see_each_others_runs(place):
 
 
 def test_an_experiment_that_somebody_makes_at_the_same_time_is_used(place, monkeypatch):
-    tracker(place)._index._experiment(row())
+    tracker(place).experiment(row())
     t = tracker(place)
     found = t._client.get_experiment_by_name
     monkeypatch.setattr(t._client, "get_experiment_by_name", lambda name: None)
@@ -335,7 +420,7 @@ def test_an_experiment_that_somebody_makes_at_the_same_time_is_used(place, monke
         return create(*arguments, **named)
 
     monkeypatch.setattr(t._client, "create_experiment", make)
-    assert t._index._experiment(row()) == found("tfser/tiny/speaker").experiment_id
+    assert t.experiment(row()) == found("tfser/tiny/speaker").experiment_id
 
 
 def test_a_run_whose_parent_was_deleted_gets_the_new_one(place):
@@ -385,6 +470,72 @@ def test_the_run_that_an_earlier_version_made_of_a_row_is_taken_over_where_it_is
     run = tracker(place).configuration(c, {}, {}, 0)
     assert (run == before) == adopted
     assert Held(place[1] / "mlflow.db").of("s", configuration_key(c)) == [run]
+
+
+def as_before(place, held):
+    """Give the runs the names and parameters that earlier versions gave them."""
+    client = tracker(place)._client
+    for run in held.runs:
+        tags = held.tags[run]
+        words = [tags["tfser.ablation"], f"speaker {tags.get('tfser.fold')}", f"seed {tags.get('tfser.seed')}"]
+        name = {
+            "configuration": f"{words[0]} · tiny · {tags['tfser.selection']} · s",
+            "fold": " · ".join(words),
+            "search": " · ".join(["search", *words[:2], "validated on dora", words[2]]),
+        }[tags["tfser.kind"]]
+        client.update_run(run, name=name)
+    with sqlite3.connect(place[1] / "mlflow.db") as connection:
+        trials = "SELECT run_uuid FROM tags WHERE key = 'tfser.trial_id'"
+        younger = "('selection', 'settings_digest')"
+        connection.execute(f"DELETE FROM params WHERE key IN {younger} AND run_uuid IN ({trials})")
+    connection.close()
+
+
+def test_runs_of_an_earlier_version_are_kept_and_get_the_names_and_parameters_of_this_one(place):
+    c = log_all(place)
+    now = Held(place[1] / "mlflow.db")
+    as_before(place, now)
+    before = Held(place[1] / "mlflow.db")
+    assert {before.tags[run]["mlflow.runName"] for run in before.runs}.isdisjoint(
+        {now.tags[run]["mlflow.runName"] for run in now.runs}
+    )
+    (own,) = before.of("s", record(c, "bert", 0).trial_id)
+    tracker(place)._client.update_run(own, name="mine")
+    assert not tracker(place).holds(c, record(c, "anna", 0).trial_id, "done")
+    log_all(place)
+    after = Held(place[1] / "mlflow.db")
+    assert after.runs == now.runs
+    assert after.params == now.params
+    assert after.metrics == now.metrics
+    assert after.tags[own].pop("mlflow.runName") == "mine", "a person's own name was taken away"
+    now.tags[own].pop("mlflow.runName")
+    assert after.tags == now.tags
+    assert tracker(place).holds(c, record(c, "anna", 0).trial_id, "done")
+
+
+def test_a_run_that_was_begun_for_another_choice_keeps_its_parameters_and_is_finished(place):
+    """A parameter cannot change, and a failed trial may be trained again for another row of the sweep."""
+    trial = record(row(), "anna", 0)
+    tracker(place).trial(row(), failure(trial, "out of memory"))
+    tracker(place).trial(row(selection="nested"), trial)
+    held = Held(place[1] / "mlflow.db")
+    (run,) = held.of("s", trial.trial_id)
+    assert held.runs[run][1] == "FINISHED"
+    assert held.params[run]["selection"] == "published"
+
+
+def test_models_are_logged_where_they_are_asked_for_and_nowhere_else(place):
+    c = row()
+    final, search, failed = record(c, "anna", 0), record(c, "anna", 3, "search"), failure(record(c, "bert", 0), "nan")
+    logged = []
+    for log_model in (None, lambda client, run, entry: logged.append((run, entry.trial_id))):
+        t = tracker(place, log_model=log_model)
+        for entry in (final, search, failed):
+            t.trial(c, entry)
+        assert t.holds(c, final.trial_id, "done") == (log_model is None)
+        assert bool(logged) == (log_model is not None)
+    (run,) = Held(place[1] / "mlflow.db").of("s", final.trial_id)
+    assert logged == [(run, final.trial_id)], "the run was there before models were asked for"
 
 
 @pytest.mark.full
@@ -696,6 +847,32 @@ def HttpError(status):  # noqa: N802
     response = requests.Response()
     response.status_code = status
     return requests.HTTPError("x", response=response)
+
+
+@pytest.mark.parametrize(
+    ("uri", "base"),
+    [
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("https://me:secret@host/mlflow/", "https://host/mlflow"),
+        ("sqlite:////a/mlflow.db", ""),
+        ("postgresql://me:secret@host/runs", ""),
+    ],
+)
+def test_a_link_begins_with_the_server_and_names_no_user(uri, base):
+    assert pages.server(uri) == base
+
+
+def test_a_link_names_the_pages_for_training_and_the_runs_of_configurations():
+    """MLflow takes everything behind ``#`` as its own address."""
+
+    def parts(experiments):
+        address = urlsplit(urlsplit(pages.runs(pages.LOCAL, experiments)).fragment)
+        return address.path, {name: values for name, values in parse_qs(address.query).items()}
+
+    both = {"workflowType": ["machine_learning"], "searchFilter": ["tags.tfser.kind='configuration'"]}
+    assert parts({"7"}) == ("/experiments/7/runs", both)
+    assert parts({"7", "12"}) == ("/compare-experiments/s", {**both, "experiments": ['["12", "7"]']})
+    assert parts(()) == ("/experiments", {"workflowType": ["machine_learning"]})
 
 
 def test_passwords_in_uris_are_hidden():

@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         optuna_storage=None,
         deterministic=False,
         tracking_uri=None,
+        log_models=False,
         published=[],
         averaging="pooled",
     )

@@ -11,11 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 from tfser.execution.results import Results
 from tfser.record import Record
 from tfser.storage.places import Place
+from tfser.tracking import pages
 from tfser.tracking.uri import sqlite_path, sqlite_uri
 
 
@@ -31,10 +32,7 @@ class Provenance:
     @property
     def ui(self) -> str:
         """Base address of the MLflow server that shows the runs, without a user's name; empty without a server."""
-        parts = urlsplit(self.tracking_uri)
-        if parts.scheme not in ("http", "https"):
-            return ""
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+        return pages.server(self.tracking_uri)
 
     def run_link(self, run_id: str | None) -> str:
         """Return the address of a run's page; empty without a run or a server."""

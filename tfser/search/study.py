@@ -35,6 +35,9 @@ from tfser.storage.places import Place, make_folder
 from tfser.training.determinism import derived_seed
 from tfser.trial import TrialSpec, Value
 
+METRIC = "validation UAR"
+"""Name of a study's objective in Optuna's dashboard."""
+
 STARTUP_TRIALS = 4
 """Settings that are tried, the published one among them, before the sampler models scores and trials can be pruned."""
 
@@ -160,6 +163,7 @@ class StudyRun:
         self._optuna = optuna.create_study(
             study_name=study.name + owner, storage=storage, direction="maximize", load_if_exists=True
         )
+        self._name_metric()
         self.open: dict[int, OpenTrial] = {}
         self.lost = 0
         """Settings whose trials were lost with a worker, a disk or a memory; the next start takes them up."""
@@ -168,6 +172,13 @@ class StudyRun:
         self.ended = len(self._ended_trials())
         """Settings that have a score, were pruned or failed. Counted here: Optuna goes through all of them to count."""
         self._go_on()
+
+    def _name_metric(self) -> None:
+        """Name what the trials' values are, for dashboards; an earlier version's study gets the name too."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            if self._optuna.metric_names != [METRIC]:
+                self._optuna.set_metric_names([METRIC])
 
     def _go_on(self) -> None:
         """Take up what a killed driver left running; begin a new study with the published setting."""

@@ -62,6 +62,8 @@ class Options:
     mlflow: bool
     """Whether the command logs to MLflow."""
     tracking_uri: str | None
+    log_models: bool
+    """Whether the models of final trials are logged to MLflow."""
     published: list[Place]
     """Files of published figures beside those that come with tfser."""
     averaging: str
@@ -173,6 +175,10 @@ def add_places(p: argparse.ArgumentParser, *, mlflow: bool = True) -> None:
     if mlflow:
         uri = "MLflow (default: MLFLOW_TRACKING_URI, else SQLite in the storage folder)"
         add("--tracking-uri", type=typed_words, help=uri)
+        models = (
+            "log the models of final trials to MLflow, those of built-in models (default: only predict --log-model)"
+        )
+        add("--log-models", action="store_true", help=models)
         add(
             "--published", type=typed_place, nargs="+", action="extend", default=[], metavar="FILE", help=PUBLISHED_HELP
         )

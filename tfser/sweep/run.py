@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 
@@ -34,8 +34,7 @@ from tfser.sweep.progress import View
 from tfser.sweep.request import Sweep, memory_place, probe_out
 from tfser.sweep.to_mlflow import ToMlflow
 from tfser.sweep.trainer import Trainer
-from tfser.tracking import reading
-from tfser.tracking.uri import sqlite_path
+from tfser.tracking import pages, reading
 
 
 class Run:
@@ -78,7 +77,7 @@ class Run:
         terminal.show(results, printer.console, more, averaging)
         wrap_up.say_chosen(printer, histories)
         wrap_up.say_trials(printer, schedule, trainer.usage, time.time() - started)
-        self._say_places()
+        self._say_places(mlflow.experiments)
         return 0 if wrap_up.is_whole(schedule) else 1
 
     def _keeper(self) -> Keeper:
@@ -149,12 +148,15 @@ class Run:
         }
         wrap_up.write_json(self._folder / "sweep.json", values)
 
-    def _say_places(self) -> None:
+    def _say_places(self, experiments: Collection[str]) -> None:
         self._printer.say_place("Tables and figures", self._folder)
         self._printer.say_place("Ledger, features, studies", self._sweep.storage)
+        if (base := pages.server(self._uri)) or self._uri.startswith("databricks"):
+            self._printer.say(f"Compare runs: {pages.runs(base, experiments) if base else self._uri}")
+            return
         server = f"mlflow server --workers 1 --backend-store-uri {shlex.quote(self._uri)}"
-        local = sqlite_path(self._uri) is not None
-        self._printer.say(f"Compare runs on http://127.0.0.1:5000: {server}" if local else f"Compare runs: {self._uri}")
+        self._printer.say(f"Compare runs: {server}")
+        self._printer.say(f"  then open {pages.runs(pages.LOCAL, experiments)}")
 
 
 def _finals(schedule: Schedule) -> dict[Key, str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfser.errors import RequestError, counted
+from tfser.evaluation import metrics
 from tfser.execution.results import Results
 from tfser.execution.schedule import Ended
 from tfser.final_models import mlflow_model
@@ -36,6 +40,8 @@ class ToMlflow:
     def __init__(self, sweep: Sweep, ledger: Ledger, printer: Printer) -> None:
         self._sweep, self._ledger, self._printer = sweep, ledger, printer
         self._outbox = outbox.Outbox(self._tracker, printer.warn, printer.say)
+        self.experiments: set[str] = set()
+        """Ids of the experiments that hold the runs of the rows asked for, as far as MLflow answered."""
 
     def trial(self, ended: Ended[Outcome]) -> None:
         """Hand over a trial that ended, unless it leaves no entry."""
@@ -67,7 +73,8 @@ class ToMlflow:
     def _tracker(self) -> Tracker:
         sweep = self._sweep
         artifacts = _artifacts_folder(sweep.storage, sweep.tracking_uri)
-        return Tracker(sweep.tracking_uri, sweep.name, artifacts, sweep.options.command, self._log_model)
+        log_model = self._log_model if sweep.options.log_models else None
+        return Tracker(sweep.tracking_uri, sweep.name, artifacts, sweep.options.command, log_model)
 
     def _write_trial(self, configuration: Configuration, trial_id: str, status: Status, tracker: Tracker) -> None:
         """Write a trial. Its entry is read only when its turn comes, so that those that wait fill no memory."""
@@ -75,7 +82,7 @@ class ToMlflow:
             tracker.trial(configuration, entry)
 
     def _write_row(self, results: Results, summary: Summary, runs: dict[str, str], tracker: Tracker) -> None:
-        """Write a row, and add the id of its run to ``runs``."""
+        """Write a row; note its experiment, and the id of its run in ``runs``."""
         c, plan = summary.configuration, self._sweep.plan
         own = {(fold, seed): entry for (row, fold, seed), entry in results.entries.items() if row == c}
         finals: dict[str, dict[str, str]] = {}
@@ -85,6 +92,7 @@ class ToMlflow:
         own_settings = [(s.configuration, s.base) for s in plan.studies if s.space is None]
         fixed = {row.key: {**base, **settings_in_words.values(row)} for row, base in own_settings}
         tried = [each for each in results.histories if each.configuration == c]
+        self.experiments.add(tracker.experiment(c))
         runs[names.configuration_key(c)] = tracker.configuration(
             c,
             finals,
@@ -113,14 +121,21 @@ class ToMlflow:
 
 
 def _numbers(summary: Summary) -> dict[str, float]:
-    """Return the figures of a row as metrics, without those that do not exist."""
+    """Return the figures of a row as metrics: pooled, mean of folds, by fold and by emotion, as far as they exist.
+
+    A fold's UAR is a mean over its seeds. An emotion's recall is over all done folds and seeds.
+    """
     numbers = {"folds_done": float(len(summary.done)), "folds_total": float(summary.configuration.folds_total)}
     if summary.figures is not None:
         for name in ("war_pooled", "uar_pooled", "war_mean", "war_sd", "uar_mean", "uar_sd"):
-            value = getattr(summary.figures, name)
-            if value == value:
-                numbers[f"test/{name}"] = value
-    return numbers
+            numbers[f"test/{name}"] = getattr(summary.figures, name)
+    for fold in summary.done:
+        each = [metrics.uar(summary.matrices[fold, seed]) for seed in summary.configuration.seeds]
+        numbers[names.by_fold("test", fold)] = float(np.mean(each))
+    recalls = metrics.recalls(summary.confusion).tolist()
+    for emotion, value in zip(summary.configuration.emotions, recalls, strict=True):
+        numbers[names.recall("test", emotion)] = value
+    return {name: value for name, value in numbers.items() if not math.isnan(value)}
 
 
 def _artifacts_folder(storage: Place, uri: str) -> Path:

@@ -25,7 +25,10 @@ TAG = 8000
 """Characters that MLflow takes of a tag's value."""
 
 _PARAMS = ("database", "protocol", "fold", "model", "ablation", "seed", "epochs", "database_digest", "numerics")
-"""Parameters of a trial's run beside its hyperparameters."""
+"""Parameters of a trial's run beside its hyperparameters and how they were chosen."""
+
+POINTS = 100
+"""Most points of a curve. A chart in MLflow's page is some 400 pixels wide; the ledger keeps every epoch."""
 
 
 def _shared_tags(kind: str, key: str, configuration: Configuration, sweep: str) -> dict[str, str]:
@@ -97,10 +100,21 @@ def trial_tags(configuration: Configuration, spec: TrialSpec, sweep: str) -> dic
     }
 
 
-def trial_params(spec: TrialSpec) -> dict[str, Value]:
-    """Return the parameters of a trial's run."""
-    names = [n for n in _PARAMS if n != "epochs" or not isinstance(find(spec.model, spec.source), Estimator)]
-    return {**{name: getattr(spec, name) for name in names}, **spec.settings}
+def trial_params(configuration: Configuration, spec: TrialSpec) -> dict[str, Value]:
+    """Return the parameters of a trial's run.
+
+    Args:
+        configuration: says how the settings were chosen, and stands behind the digest of what was asked for.
+        spec: the trial's.
+    """
+    own = [n for n in _PARAMS if n != "epochs" or not isinstance(find(spec.model, spec.source), Estimator)]
+    return {**{name: getattr(spec, name) for name in own}, **choice_params(configuration), **spec.settings}
+
+
+def choice_params(configuration: Configuration) -> dict[str, str]:
+    """Return how settings were chosen and the digest of what was asked for, where it is known."""
+    digest = names.settings_digest(configuration)
+    return {"selection": configuration.selection, **({"settings_digest": digest} if digest else {})}
 
 
 def trial_points(record: Record) -> list[Point]:
@@ -117,8 +131,23 @@ def trial_points(record: Record) -> list[Point]:
     if record.fitted is None:
         numbers["parameters"] = record.parameters
     curves = {f"{name.replace('_', '/', 1)}_curve": values for name, values in asdict(record.curves).items()}
-    steps = [(name, value, step) for name, values in curves.items() for step, value in enumerate(values, 1)]
+    steps = [(name, values[epoch - 1], epoch) for name, values in curves.items() for epoch in thinned(values)]
     return [(name, value, 0) for name, value in numbers.items()] + steps
+
+
+def thinned(curve: Sequence[float]) -> list[int]:
+    """Return which epochs of a curve to show, counted from 1.
+
+    Of more than ``POINTS`` these are evenly spaced ones, the first and the last among them, and the one with the
+    highest value, the first on ties: a search chooses by that.
+
+    Args:
+        curve: a value per epoch.
+    """
+    if len(curve) <= POINTS:
+        return list(range(1, len(curve) + 1))
+    even = {1 + i * (len(curve) - 1) // (POINTS - 2) for i in range(POINTS - 1)}
+    return sorted(even | {1 + max(range(len(curve)), key=curve.__getitem__)})
 
 
 def trial_artifacts(configuration: Configuration, record: Record) -> Artifacts:

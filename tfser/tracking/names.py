@@ -8,8 +8,17 @@ import re
 from tfser.planning.configuration import Configuration
 from tfser.trial import TrialSpec
 
-_EMOTION = 200
-"""Characters of an emotion in a metric's name, of which MLflow takes 250."""
+_PART = 200
+"""Characters of an emotion or a fold in a metric's name, of which MLflow takes 250."""
+
+_RUN = 250
+"""Characters of a run's name that every database of MLflow's takes."""
+
+_MODEL = 14
+"""Longest model name that begins the names of runs. MLflow's charts show some 20 characters of those."""
+
+_DIGITS = 6
+"""Digits of an id or digest in the name of a run: as many as commands ask for at least."""
 
 
 def experiment(configuration: Configuration) -> str:
@@ -18,18 +27,50 @@ def experiment(configuration: Configuration) -> str:
 
 
 def configuration_run(configuration: Configuration, sweep: str) -> str:
-    """Return the name of a configuration's run."""
+    """Return the name of a configuration's run; no other configuration's run in the experiment has it."""
     c = configuration
-    return f"{c.ablation} · {c.database} · {c.selection} · {sweep}"
+    beginning, *end = _model_and_choice(c)
+    data = f"{c.database} {c.database_digest[:_DIGITS]}".strip()
+    settings = [f"settings {digest[:_DIGITS]}"] if (digest := settings_digest(c)) else []
+    return shortened(" · ".join([beginning, data, sweep, *settings, *end]), _RUN)
 
 
-def trial_run(configuration: Configuration, spec: TrialSpec) -> str:
-    """Return the name of a trial's run."""
+def trial_run(configuration: Configuration, spec: TrialSpec, sweep: str) -> str:
+    """Return the name of a trial's run; no other trial's run in the experiment has it."""
+    beginning, *end = _model_and_choice(configuration)
+    search = [f"search, validated on {', '.join(spec.validation)}"] if spec.purpose == "search" else []
+    words = [f"{beginning} {spec.fold}", *search, f"seed {spec.seed}", sweep, spec.trial_id[:_DIGITS], *end]
+    return shortened(" · ".join(words), _RUN)
+
+
+def _model_and_choice(configuration: Configuration) -> list[str]:
+    """Return how a run's name begins: model, ablation and selection; and the model's whole name where it is cut there.
+
+    A long name of several words begins with their initials: the ablation after it would be cut off in charts.
+    """
+    c, words = configuration, re.findall(r"[A-Z]?[a-z\d]+|[A-Z\d]+(?![a-z])", configuration.model)
+    if len(c.model) <= _MODEL or len(words) < 2:
+        return [f"{c.model} {c.ablation} {c.selection}"]
+    initials = "".join(word[0] for word in words).upper()
+    return [f"{initials} {c.ablation} {c.selection}", c.model]
+
+
+def earlier_runs(configuration: Configuration, spec: TrialSpec | None, sweep: str) -> list[str]:
+    """Return the names that earlier versions gave the run of a configuration, or of one of its trials."""
     c = configuration
+    selections = ("published", "fixed") if c.selection in ("published", "fixed") else (c.selection,)
+    if spec is None:
+        return [f"{c.ablation} · {c.database} · {selection} · {sweep}" for selection in selections]
     words = [c.ablation, f"{c.protocol} {spec.fold}", f"seed {spec.seed}"]
     if spec.purpose == "search":
         words = ["search", *words[:2], f"validated on {', '.join(spec.validation)}", words[2]]
-    return " · ".join(words)
+    return [" · ".join(words)]
+
+
+def settings_digest(configuration: Configuration) -> str:
+    """Return 12 digits that stand for what was asked for; empty where that is not known."""
+    settings = configuration.settings
+    return hashlib.sha256(settings.encode()).hexdigest()[:12] if settings else ""
 
 
 def configuration_key(configuration: Configuration) -> str:
@@ -53,6 +94,11 @@ def every_key(configuration: Configuration) -> list[str]:
     return [configuration_key(configuration), *earlier_keys(configuration)]
 
 
+def by_fold(scored: str, fold: str) -> str:
+    """Return the metric of a fold's UAR in the run of its configuration; no two folds share one (see ``recall``)."""
+    return f"{scored}/uar by fold/{_encoded(fold)}"
+
+
 def recall(scored: str, emotion: str) -> str:
     """Return the metric of an emotion's recall; no two emotions share one.
 
@@ -66,12 +112,17 @@ def recall(scored: str, emotion: str) -> str:
     >>> recall("test", "愤怒"), recall("test", "joy + fear")
     ('test/recall/愤怒', 'test/recall/joy :2b: fear')
     """
+    return f"{scored}/recall/{_encoded(emotion)}"
+
+
+def _encoded(text: str) -> str:
+    """Return a text with no sign that MLflow refuses in the name of a metric."""
     # A dot at the beginning could make a path of it, which MLflow refuses.
-    parts = re.split(r"(^\.+|[^\w\-. ]+)", emotion)
+    parts = re.split(r"(^\.+|[^\w\-. ]+)", text)
     encoded = "".join(
         f":{'.'.join(f'{ord(sign):x}' for sign in part)}:" if i % 2 else part for i, part in enumerate(parts)
     )
-    return f"{scored}/recall/{shortened(encoded, _EMOTION, '::')}"
+    return shortened(encoded, _PART, "::")
 
 
 def shortened(text: str, most: int, before: str = " ") -> str:

@@ -19,7 +19,7 @@ from tfser.tracking.client import Client
 from tfser.tracking.connection import search_runs
 from tfser.trial import TrialSpec
 
-_PARENT = "mlflow.parentRunId"
+_PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
 
 _TAGS_KEPT = ("tfser.key", _PARENT, "tfser.reason")
 """Tags of a trial's run that stay in memory: there are thousands of such runs."""
@@ -40,6 +40,8 @@ class Run:
     """Parameters of a configuration's run; of a trial's run none."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Last values of a configuration's run; of a trial's run none."""
+    current: bool = False
+    """Whether a trial's run has every parameter that this version logs."""
 
     @classmethod
     def of(cls, run: Any) -> Run:
@@ -48,7 +50,8 @@ class Run:
         about = (info.run_id, info.start_time, info.status, info.artifact_uri)
         if data.tags["tfser.kind"] == "configuration":
             return cls(*about, data.tags, data.params, data.metrics)
-        return cls(*about, {name: sys.intern(data.tags[name]) for name in _TAGS_KEPT if name in data.tags})
+        tags = {name: sys.intern(data.tags[name]) for name in _TAGS_KEPT if name in data.tags}
+        return cls(*about, tags, current="selection" in data.params)
 
     @property
     def parent(self) -> str:
@@ -79,10 +82,13 @@ class RunIndex:
         runs = self._of_experiment(c)
         if key not in runs and (adopted := self._adopted(runs, c)):
             runs[key] = adopted
+        name = names.configuration_run(c, self._sweep)
         if key not in runs:
             tags = {**content.configuration_tags(c, self._sweep), "mlflow.note.content": content.configuration_note(c)}
-            name = names.configuration_run(c, self._sweep)
-            runs[key] = Run.of(self._client.create_run(self._experiment(c), tags=tags, run_name=name))
+            runs[key] = Run.of(self._client.create_run(self.experiment(c), tags=tags, run_name=name))
+        elif runs[key].tags.get(_NAME) in names.earlier_runs(c, None, self._sweep):
+            self._client.update_run(runs[key].id, name=name)
+            runs[key].tags = {**runs[key].tags, _NAME: name}
         self._parents.add(runs[key].id)
         return runs[key]
 
@@ -93,8 +99,9 @@ class RunIndex:
     def make_trial(self, configuration: Configuration, spec: TrialSpec, start_ms: int) -> Run:
         """Make the run of a trial, a child of its configuration's."""
         c, parent = configuration, self.of_configuration(configuration).id
-        tags, name = {**content.trial_tags(c, spec, self._sweep), _PARENT: parent}, names.trial_run(c, spec)
-        run = Run.of(self._client.create_run(self._experiment(c), start_time=start_ms, tags=tags, run_name=name))
+        tags = {**content.trial_tags(c, spec, self._sweep), _PARENT: parent}
+        name = names.trial_run(c, spec, self._sweep)
+        run = Run.of(self._client.create_run(self.experiment(c), start_time=start_ms, tags=tags, run_name=name))
         self._of_experiment(c)[spec.trial_id] = run
         return run
 
@@ -117,7 +124,7 @@ class RunIndex:
 
     def _of_experiment(self, configuration: Configuration) -> dict[str, Run]:
         """Return the sweep's runs in the configuration's experiment, by key; read them the first time."""
-        experiment = self._experiment(configuration)
+        experiment = self.experiment(configuration)
         if experiment not in self._runs:
             runs = self._runs[experiment] = self._single([experiment])
             self._parents |= {run.id for run in runs.values() if run.tags.get("tfser.kind") == "configuration"}
@@ -156,7 +163,7 @@ class RunIndex:
                 return runs.pop(key)
         return None
 
-    def _experiment(self, configuration: Configuration) -> str:
+    def experiment(self, configuration: Configuration) -> str:
         """Return the id of a configuration's experiment; make it where there is none."""
         name = names.experiment(configuration)
         if name not in self._experiments:

@@ -17,11 +17,12 @@ from typing import Any
 from tfser.planning.configuration import Configuration
 from tfser.record import Entry, Record, Status, refuse_leaks
 from tfser.storage.places import Place, absolute
-from tfser.tracking import content
+from tfser.tracking import content, names
 from tfser.tracking.client import Client
 from tfser.tracking.connection import follow_artifacts, has_content, local_file, prepare, quiet_environment
 from tfser.tracking.run_index import Run, RunIndex
 from tfser.tracking.uri import sqlite_path
+from tfser.trial import TrialSpec
 
 
 class Tracker:
@@ -32,7 +33,8 @@ class Tracker:
         sweep: the sweep's name, in the tags of every run.
         artifacts: where artifacts go when the tracking store is a local database; a server decides itself.
         command: what a person types to get these runs again; a tag of every configuration's run.
-        log_model: logs the model of a final trial, given MLflow's client, the id of the trial's run and its record.
+        log_model: logs the model of a final trial, given MLflow's client, the id of the trial's run and its record;
+            ``None`` logs none.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class Tracker:
         folder = absolute(artifacts) if self._local else None
         if folder is not None:
             follow_artifacts(uri, folder)
-        self._command, self._log_model = command, log_model
+        self._sweep, self._command, self._log_model = sweep, command, log_model
         self._client = Client(uri)
         self._index = RunIndex(self._client, sweep, folder)
 
@@ -62,6 +64,10 @@ class Tracker:
     def remove_doubles(self) -> None:
         """Delete duplicate runs, so that each configuration and trial of this sweep has exactly one."""
         self._index.remove_doubles()
+
+    def experiment(self, configuration: Configuration) -> str:
+        """Return the id of the experiment that holds a configuration's run; make it where there is none."""
+        return self._index.experiment(configuration)
 
     def configuration(
         self,
@@ -91,7 +97,7 @@ class Tracker:
         run = self._index.of_configuration(c)
         done = numbers.get("folds_done", 0)
         client.log_files(run.id, content.configuration_artifacts(c, finals, done, confusion, histories))
-        params = {**content.configuration_params(c), **(settings or {})}
+        params = {**content.configuration_params(c), **content.choice_params(c), **(settings or {})}
         if digest := digest or c.database_digest:
             params["database_digest"] = digest
             client.log_parts(run.id, c, digest, {c.protocol_name: c.database})
@@ -112,12 +118,17 @@ class Tracker:
         return run.id
 
     def holds(self, configuration: Configuration, trial_id: str, status: Status) -> bool:
-        """Return whether MLflow has the whole run of a trial that ended with this status."""
+        """Return whether nothing is left to write of a trial that ended with this status.
+
+        Where models are asked for, one may be missing: a look would cost a request per trial.
+        """
         run = self._index.of_trial(configuration, trial_id)
-        return run is not None and self._is_whole(run, _ended(status))
+        return run is not None and run.current and not self._log_model and self._is_whole(run, _ended(status))
 
     def trial(self, configuration: Configuration, entry: Entry) -> None:
         """Write a trial as a child of its configuration's run, unless it is there and whole.
+
+        The run that an earlier version made keeps what it has, and gets the parameters and the name that it lacks.
 
         Raises:
             TfserError: the trial leaks on purpose, and has no place among runs that tables are made from.
@@ -125,12 +136,22 @@ class Tracker:
         refuse_leaks(entry)
         spec, status, index = entry.spec, _ended(entry.status), self._index
         run = index.of_trial(configuration, entry.trial_id)
-        if spec is None or (run is not None and self._is_whole(run, status)):
-            return  # a failure without a spec was read from MLflow
+        if spec is None:
+            return  # a failure that was read from MLflow
+        if run is not None and self._is_whole(run, status):
+            if not run.current:
+                self._client.log(run.id, self._lacking(run, configuration, spec), [], {}, 0)
+                run.current = True
+            if isinstance(entry, Record):
+                self._model(run, entry)
+            return
         if run is None:
             run = index.make_trial(configuration, spec, int(1000 * entry.started_unix))
-        elif not index.has_parent(run):  # it was deleted in MLflow's page
-            index.set_parent(run, index.of_configuration(configuration).id)
+            params: Mapping[str, Any] = content.trial_params(configuration, spec)
+        else:
+            params = self._lacking(run, configuration, spec)
+            if not index.has_parent(run):  # it was deleted in MLflow's page
+                index.set_parent(run, index.of_configuration(configuration).id)
         if status == "FINISHED" and "tfser.reason" in run.tags:
             self._client.delete_tag(run.id, "tfser.reason")
         points: list[content.Point] = []
@@ -145,9 +166,17 @@ class Tracker:
         else:
             tags = {"tfser.reason": entry.reason}
         end_ms = int(1000 * (entry.started_unix + entry.seconds))
-        self._client.log(run.id, content.trial_params(spec), points, tags, end_ms)
+        self._client.log(run.id, params, points, tags, end_ms)
         self._client.set_terminated(run.id, status, end_time=end_ms)
-        run.status = status
+        run.status, run.current = status, True
+
+    def _lacking(self, run: Run, configuration: Configuration, spec: TrialSpec) -> dict[str, Any]:
+        """Return the parameters that a trial's run lacks: one that is there cannot change. Renew an earlier name."""
+        found = self._client.get_run(run.id)
+        if found.info.run_name in names.earlier_runs(configuration, spec, self._sweep):
+            self._client.update_run(run.id, name=names.trial_run(configuration, spec, self._sweep))
+        wanted = content.trial_params(configuration, spec)
+        return {name: value for name, value in wanted.items() if name not in found.data.params}
 
     def _is_whole(self, run: Run, status: str) -> bool:
         """Return whether a trial's run ended with this status of MLflow's and lacks neither its parent nor its record.
