@@ -11,8 +11,8 @@ from tfser.features import check
 from tfser.features.base import Extractor, loudness_of
 from tfser.features.standardise import KINDS, TRANSDUCTIVE
 from tfser.models import MODELS, Estimator, Model, Network
+from tfser.training import ingredients
 from tfser.training.determinism import PRECISIONS
-from tfser.training.optimisers import OPTIMIZERS
 from tfser.training.utterance_rules import RULES
 from tfser.trial import Hyperparameter, Value
 
@@ -98,6 +98,8 @@ def setting_problems(model: Model, ablation: str, settings: Mapping[str, Value])
             f"utterance_rule: whole needs a network that takes any number of frames, and {model.name} does not declare "
             f"any_length; legal: {others}"
         )
+    if isinstance(model, Network):
+        found += ingredients.problems(settings)
     if isinstance(model, Network) and float(settings.get("segment_share", 1.0)) < 1:
         found += _share_problems(model, settings)
     if settings.get("standardisation") == "utterance" and _one_row(model, settings):
@@ -166,12 +168,6 @@ def fixed_settings(settings: Mapping[str, Value], epochs: int | None) -> str:
 
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "learning_rate": Hyperparameter(default=0.001, low=1e-7, high=10.0, help="the optimiser's initial learning rate"),
-    "optimizer": Hyperparameter(
-        default="adam",
-        implied="adam",
-        choices=OPTIMIZERS,
-        help="adam, or nadam: Adam with Nesterov momentum, whose trials are never trained together as one",
-    ),
     "batch_size": Hyperparameter(default=64, low=2, high=65536, help="segments per step"),
     "weight_decay": Hyperparameter(default=0.0, low=0.0, high=10.0, help="decoupled weight decay"),
     "precision": Hyperparameter(
@@ -236,6 +232,7 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "pyramid_c": Hyperparameter(
         default=1.0, implied=1.0, low=1e-9, high=1e9, help="utterance_rule pyramid: cost of the SVM's errors"
     ),
+    **ingredients.SETTINGS,
 }
 """Settings of every network's training; features and the model add theirs, and the model its published values."""
 

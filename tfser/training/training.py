@@ -14,22 +14,26 @@ points of UAR without it; ATFNN lost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-import torchaudio
 from torch import Tensor, nn
 
 from tfser.errors import TrialError
 from tfser.evaluation import metrics
 from tfser.features.segments import Cut, Loudness, as_tensor
 from tfser.features.standardise import KINDS, OWN, statistics
-from tfser.training.determinism import Precision, derived_seed, precision_of, seed_all, settled
+from tfser.training.averaging import Averaging
+from tfser.training.determinism import derived_seed, precision_of, seed_all, settled
+from tfser.training.forward import Forward
+from tfser.training.masking import masks
+from tfser.training.mixing import Mix
 from tfser.training.optimisers import optimiser
+from tfser.training.sampling import Sampling
+from tfser.training.schedules import Schedule
 from tfser.training.scoring import OwnStatistics, Scorer, Scores, checked_logits
 from tfser.training.segments import Segments, WholeUtterances
 from tfser.training.utterance_rules import UtteranceRule
@@ -68,42 +72,9 @@ class Curves:
     """Values after each epoch, in order."""
 
     train_loss: list[float] = field(default_factory=list)
-    """Mean cross-entropy per training segment, nats."""
+    """Mean loss per training segment, nats: the cross-entropy with the targets that it was trained on."""
     validation_uar: list[float] = field(default_factory=list)
     validation_war: list[float] = field(default_factory=list)
-
-
-class Forward(nn.Module):
-    """A model under a precision: its input to logits of float32 or wider. A captured graph holds both."""
-
-    def __init__(self, model: nn.Module, device: torch.device, precision: Precision) -> None:
-        super().__init__()
-        self.model, self.device, self.precision = model, device, precision
-
-    def forward(self, *inputs: Any) -> Tensor:
-        """Compute the model's logits, shape (segments, emotions): float32, or float64 for a float64 model."""
-        # Without autocast's cache of rounded weights: a pass uses each once, and a captured graph must not keep them.
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False
-        ):
-            logits: Tensor = self.model(*inputs)
-        if not isinstance(logits, Tensor) or not logits.is_floating_point():
-            return logits  # for ``checked_logits``, which says why it cannot be trained
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-    def captured(self, like: Tensor) -> nn.Module:
-        """Capture a CUDA graph, in training, for inputs shaped as ``like`` only: one launch instead of hundreds.
-
-        Capturing needs warm-up passes; their effect on the running statistics is undone.
-        """
-        # The graph's gradients come from a stream of its own, for which PyTorch waits, and of which it warns.
-        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
-        buffers = [buffer.clone() for buffer in self.model.buffers()]
-        graphed = torch.cuda.make_graphed_callables(Forward(self.model, self.device, self.precision).train(), (like,))
-        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
-            buffer.copy_(before)  # in place: the graph reads and writes these tensors
-        assert isinstance(graphed, nn.Module)
-        return graphed
 
 
 class Training:
@@ -134,10 +105,12 @@ class Training:
         self._precision = precision_of(settings)
         self.epoch = 0
         self.curves = Curves()
-        cut = Cut.of(settings, data.loudness)
+        cut, trained = Cut.of(settings, data.loudness), Cut.of(settings, data.loudness, "training")
         self.rule = UtteranceRule.of(settings)
         """The utterance rule; one that is a classifier is fitted before each scoring."""
-        self._train = Segments(data.frames, data.train, cut, device)
+        self._train = Segments(data.frames, data.train, trained, device)
+        self._fitted = self._train if cut == trained else Segments(data.frames, data.train, cut, device)
+        """The training utterances, cut as those that are scored; an utterance rule is fitted on them."""
         self._scored: Segments | WholeUtterances = (
             WholeUtterances(data.scored, cut.length, device)
             if self.rule.name == "whole"
@@ -167,14 +140,13 @@ class Training:
         self._capture = captured
         self.optimizer = optimiser(self.model.parameters(), settings)
         self._weights = self._class_weights()
-        self._masks = [
-            mask(width)
-            for mask, width in (
-                (torchaudio.transforms.FrequencyMasking, int(settings["frequency_mask"])),
-                (torchaudio.transforms.TimeMasking, int(settings["time_mask"])),
-            )
-            if width
-        ]
+        self._masks = masks(settings)
+        self._sampling = Sampling(
+            settings, self._train.of_utterance, self._train.emotion.numpy(), data.speakers[: len(data.train)]
+        )
+        steps = len(batches(torch.arange(len(self._train.frames)), int(settings["batch_size"])))
+        self._schedule = Schedule(self.optimizer, settings, epochs, steps)
+        self._averaging = Averaging(self.model, settings)
 
     def _class_weights(self) -> Tensor | None:
         if self.settings["class_weights"] == "none":
@@ -215,18 +187,34 @@ class Training:
             order = self.begin_epoch()
             total = torch.zeros((), dtype=torch.float64, device=self.device)
             for chosen in batches(order, size):
-                x = self._batch(self._train.frames[chosen], self._train.utterances[chosen])
-                for mask in self._masks:
-                    x = mask(x)
-                forward = self._captured if self._captured is not None and len(chosen) == size else self._forward
-                logits = checked_logits(forward(x), len(chosen), len(self.data.emotions))
-                loss = F.cross_entropy(logits, self._train.labels[chosen], weight=self._weights)
-                self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                self.optimizer.step()
-                total += loss.detach() * len(chosen)
+                total += self._step(chosen) * len(chosen)
             mean_loss = float(total) / len(order)
         self.end_epoch(mean_loss)
+
+    def _step(self, chosen: Tensor) -> Tensor:
+        """Train on one batch, given by the numbers of its segments; return its mean loss."""
+        x = self._batch(self._train.frames[chosen], self._train.utterances[chosen])
+        for mask in self._masks:
+            x = mask(x)
+        mix = Mix.drawn(self.settings, len(chosen), self.device)
+        full = self._captured is not None and len(chosen) == int(self.settings["batch_size"])
+        forward = self._captured if self._captured is not None and full else self._forward
+        logits = checked_logits(forward(mix.inputs(x)), len(chosen), len(self.data.emotions))
+        smoothing = float(self.settings.get("label_smoothing", 0.0))
+        loss = mix.cross_entropy(logits, self._train.labels[chosen], self._weights, smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if longest := float(self.settings.get("clip_norm", 0.0)):
+            nn.utils.clip_grad_norm_(self.model.parameters(), longest)
+        self.optimizer.step()
+        self._schedule.after_step()
+        self._averaging.after_step()
+        return loss.detach()
+
+    def _inputs(self) -> Iterator[Tensor]:
+        """Return the network's inputs of all training segments in order, without masks."""
+        for chosen in batches(torch.arange(len(self._train.frames)), int(self.settings["batch_size"])):
+            yield self._batch(self._train.frames[chosen], self._train.utterances[chosen])
 
     def share_frames(self, other: Training) -> None:
         """Read the frames in another training of the same data, so that a GPU holds them once."""
@@ -240,7 +228,7 @@ class Training:
     def begin_epoch(self) -> Tensor:
         """Seed the random states for the next epoch and return its segments in training order."""
         seed_all(derived_seed(self.seed, "epoch", self.epoch))
-        return torch.randperm(len(self._train.frames)).to(self.device)
+        return self._sampling.order().to(self.device)
 
     def end_epoch(self, mean_loss: float) -> None:
         """Count an epoch that was trained.
@@ -255,6 +243,10 @@ class Training:
                 f"the loss was {mean_loss} in epoch {self.epoch} of {self.epochs}; a smaller learning_rate may help"
             )
         self.curves.train_loss.append(mean_loss)
+        with settled(self.device, self._precision):
+            seed_all(derived_seed(self.seed, "average", self.epoch))
+            self._averaging.after_epoch(self.epoch, self._inputs)
+        self.scorer.model = self._averaging.model
 
     def validate(self) -> None:
         """Score the scored utterances after this epoch and append to the curves (search trials)."""
@@ -305,13 +297,16 @@ class Training:
         That costs about a third of an epoch; it is done once per epoch that is scored.
         """
         if not self.rule.is_fitted:
-            segments = self._outputs(self._train, SCORING_SEGMENTS, first=0)
-            emotion, seed = self._train.emotion.numpy(), derived_seed(self.seed, "utterance rule")
-            self.rule = self.rule.fit(segments, self._train.of_utterance, emotion, len(self.data.emotions), seed)
+            segments = self._outputs(self._fitted, SCORING_SEGMENTS, first=0)
+            emotion, seed = self._fitted.emotion.numpy(), derived_seed(self.seed, "utterance rule")
+            self.rule = self.rule.fit(segments, self._fitted.of_utterance, emotion, len(self.data.emotions), seed)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the trained state: the network's and, after a scoring, that of an utterance rule with a classifier."""
-        return {**self.model.state_dict(), **self.rule.tensors()}
+        """Return the trained state: the network's and, after a scoring, that of an utterance rule with a classifier.
+
+        Where weights are averaged, the network is their average.
+        """
+        return {**self.scorer.model.state_dict(), **self.rule.tensors()}
 
     def state(self) -> dict[str, Any]:
         """Return all that a later process needs to go on from this epoch, as tensors and plain values."""
@@ -320,6 +315,8 @@ class Training:
             "model": copied(self.model.state_dict()),
             "optimizer": copied(self.optimizer.state_dict()),
             "curves": {name: list(getattr(self.curves, name)) for name in Curves.__slots__},
+            "schedule": copied(self._schedule.state()),
+            "average": copied(self._averaging.state()),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -329,6 +326,9 @@ class Training:
         self.curves = Curves(**state["curves"])
         self.epoch = state["epoch"]
         self.rule = UtteranceRule.of(self.settings)
+        self._schedule.restore(state.get("schedule", {}))  # a checkpoint may be older than this
+        self._averaging.restore(state.get("average", {}))
+        self.scorer.model = self._averaging.model
 
 
 def copied(value: Any) -> Any:
