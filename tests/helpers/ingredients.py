@@ -19,6 +19,19 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "overlap": {"training_hop": 8},
     "shifted segments": {"scoring_hop": 5},
     "stripes per segment": {"frequency_mask": 4, "time_mask": 4, "mask_per": "segment", "mask_count": 2},
+    "vocal tract": {"vtlp": 0.2},
+    "adversary": {"adversary_weight": 0.5, "adversary_units": 8},
+    "plateau": {"schedule": "plateau", "plateau_patience": 0, "plateau_factor": 0.3, "inner_speakers": 1},
+    "early end": {"inner_speakers": 1, "early_end_patience": 2},
+    "copies": {
+        "augmented_copies": 2,
+        "speed": 0.1,
+        "pitch_semitones": 1.0,
+        "reverberation_s": 0.2,
+        "noise": "pink",
+        "noise_snr_db": 15.0,
+        "gain_db": 6.0,
+    },
 }
 """Settings by the name of what they switch on."""
 

@@ -243,10 +243,26 @@ def fold_problems(request: Request, database: Database) -> list[str]:
     except RequestError as error:
         return [f"{database.name}: {problem}" for problem in error.problems]
     found = [f"{database.name}: {unknown('--fold', fold, every)}" for fold in request.folds if fold not in every]
+    found += [f"{database.name}: {problem}" for problem in _inner_problems(request, len(every))]
     if request.trials > 0 and len(every) < 2 + request.validation_folds:
         needed = f"a search needs {request.validation_folds} to validate, one to test and one to train on"
         advice = "Use --trials 0 or fewer --validation-folds"
         found.append(f"{database.name}: it has {len(every)} {request.protocol}s; {needed}. {advice}")
+    return found
+
+
+def _inner_problems(request: Request, speakers: int) -> list[str]:
+    """Return which models would have no speaker left to train on beside their inner speakers."""
+    held_out = 1 + (request.validation_folds if request.trials else 0)
+    found = []
+    for model in request.models:
+        inner = int(base_settings(model, request).get("inner_speakers", 0)) if model in MODELS else 0
+        most = max(speakers - held_out - 1, 0)
+        if inner > most:
+            found.append(
+                f"{model}: inner_speakers {inner} leave none of {speakers} {request.protocol}s to train on, beside "
+                f"{held_out} held out; legal: at most {most}"
+            )
     return found
 
 

@@ -52,7 +52,8 @@ class Averaging:
         self._from = int(settings.get("swa_from", 0))
         self._average: AveragedModel | None = None
         if self._decay:
-            self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self._decay), use_buffers=True)
+            moving = get_ema_multi_avg_fn(self._decay)  # type: ignore[no-untyped-call]
+            self._average = AveragedModel(model, multi_avg_fn=moving, use_buffers=True)
         elif self._from:
             self._average = AveragedModel(model)
 

@@ -49,4 +49,5 @@ def _own_stripe(width: int, axis: int, x: Tensor) -> Tensor:
     """
     moved = x.movedim(axis, 1)
     flat = moved.flatten(2)
-    return torchaudio.functional.mask_along_axis_iid(flat, width, 0.0, 1).reshape(moved.shape).movedim(1, axis)
+    masked: Tensor = torchaudio.functional.mask_along_axis_iid(flat, width, 0.0, 1)
+    return masked.reshape(moved.shape).movedim(1, axis)

@@ -15,7 +15,7 @@ points of UAR without it; ATFNN lost nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,57 +24,28 @@ from torch import Tensor, nn
 
 from tfser.errors import TrialError
 from tfser.evaluation import metrics
-from tfser.features.segments import Cut, Loudness, as_tensor
-from tfser.features.standardise import KINDS, OWN, statistics
+from tfser.features.segments import Cut, as_tensor
+from tfser.features.standardise import KINDS, OWN, Kind, statistics
+from tfser.training.adversary import Adversary
 from tfser.training.averaging import Averaging
+from tfser.training.data import Curves, TrialData, batches, copied
 from tfser.training.determinism import derived_seed, precision_of, seed_all, settled
 from tfser.training.forward import Forward
+from tfser.training.inner import EarlyEnd
 from tfser.training.masking import masks
 from tfser.training.mixing import Mix
 from tfser.training.optimisers import optimiser
 from tfser.training.sampling import Sampling
-from tfser.training.schedules import Schedule
+from tfser.training.schedules import Schedule, steps_of
 from tfser.training.scoring import OwnStatistics, Scorer, Scores, checked_logits
-from tfser.training.segments import Segments, WholeUtterances
+from tfser.training.segments import Segments, WholeUtterances, to_score
 from tfser.training.utterance_rules import UtteranceRule
+from tfser.training.variation import Variation
+
+__all__ = ["SCORING_SEGMENTS", "Curves", "Training", "TrialData", "batches", "copied"]
 
 SCORING_SEGMENTS = 256
 """Segments per forward pass when validation curves are scored."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialData:
-    """The data that one trial may see: frames, and the utterances to train on and to score on.
-
-    A search trial's value holds no test utterance at all.
-    """
-
-    frames: np.ndarray
-    """float32, shape (frames, values): the features of a whole database, memory-mapped, never written to."""
-    emotions: tuple[str, ...]
-    train: tuple[tuple[int, int, int], ...]
-    """(first frame, frames, emotion index) of each training utterance."""
-    scored: tuple[tuple[int, int, int], ...]
-    """The same for each utterance that is scored."""
-    speakers: tuple[str, ...] = ()
-    """The speaker of each utterance of ``train``, then of each of ``scored``; for standardisation per speaker only."""
-    loudness: Loudness | None = None
-    """The energy of frames; for the setting ``segment_share`` only."""
-    beyond: tuple[tuple[int, int, int], ...] = ()
-    """As ``train``, for untrained utterances whose frames enter the standardisation.
-
-    This is a leak, absent from every honest trial (``tfser.evaluation.leaky_protocols``).
-    """
-
-
-@dataclass(slots=True)
-class Curves:
-    """Values after each epoch, in order."""
-
-    train_loss: list[float] = field(default_factory=list)
-    """Mean loss per training segment, nats: the cross-entropy with the targets that it was trained on."""
-    validation_uar: list[float] = field(default_factory=list)
-    validation_war: list[float] = field(default_factory=list)
 
 
 class Training:
@@ -111,15 +82,13 @@ class Training:
         self._train = Segments(data.frames, data.train, trained, device)
         self._fitted = self._train if cut == trained else Segments(data.frames, data.train, cut, device)
         """The training utterances, cut as those that are scored; an utterance rule is fitted on them."""
-        self._scored: Segments | WholeUtterances = (
-            WholeUtterances(data.scored, cut.length, device)
-            if self.rule.name == "whole"
-            else Segments(data.frames, data.scored, cut, device)
-        )
+        scored = partial(to_score, data.frames, cut, device, whole=self.rule.name == "whole")
+        self._scored = scored(data.scored)
+        self._inner = scored(data.inner) if data.inner else None
         kind = KINDS[KINDS.index(settings.get("standardisation", "training"))]
         made = statistics(
             data.frames,
-            (*data.train, *data.scored),
+            (*data.train, *data.scored, *data.inner),
             kind,
             training=(*data.train, *data.beyond),
             speakers=data.speakers,
@@ -138,15 +107,50 @@ class Training:
         self._forward = Forward(self.model, device, self._precision)
         self._captured: nn.Module | None = None
         self._capture = captured
-        self.optimizer = optimiser(self.model.parameters(), settings)
+        steps = len(batches(torch.arange(len(self._train.frames)), int(settings["batch_size"])))
+        self._adversary = self._made_adversary(steps_of(settings, epochs, steps))
+        self._capture &= self._adversary is None  # a captured graph hands out nothing but its logits
+        head = [] if self._adversary is None else [*self._adversary.head.parameters()]
+        self.optimizer = optimiser([*self.model.parameters(), *head], settings)
         self._weights = self._class_weights()
         self._masks = masks(settings)
         self._sampling = Sampling(
             settings, self._train.of_utterance, self._train.emotion.numpy(), data.speakers[: len(data.train)]
         )
-        steps = len(batches(torch.arange(len(self._train.frames)), int(settings["batch_size"])))
+        self._variation, self._own_of_copies = self._made_variation(kind)
+        self._early = EarlyEnd(settings)
         self._schedule = Schedule(self.optimizer, settings, epochs, steps)
         self._averaging = Averaging(self.model, settings)
+
+    def _made_adversary(self, steps: int) -> Adversary | None:
+        """Make the head that tells speakers, if one is asked for; its weights have a seed of their own."""
+        if not float(self.settings.get("adversary_weight", 0.0)):
+            return None
+        speakers = self.data.speakers[: len(self.data.train)]
+        with settled(self.device):
+            seed_all(derived_seed(self.seed, "adversary"))
+            return Adversary(self.model, self.settings, speakers, len(self.data.emotions), steps, self.device)
+
+    def _made_variation(self, kind: Kind) -> tuple[Variation | None, list[OwnStatistics]]:
+        """Make what varies the training utterances from epoch to epoch, and the statistics of their copies."""
+        data, settings = self.data, self.settings
+        if not data.copies and not float(settings.get("vtlp", 0.0)):
+            return None, []
+        variation = Variation(
+            settings,
+            self.seed,
+            self._frames,
+            data.train,
+            self._train.frames,
+            self._train.utterances,
+            data.copies,
+            data.centres_hz,
+        )
+        if self.own is None:
+            return variation, []
+        speakers = data.speakers[: len(data.train)]
+        made = (statistics(copy.frames, copy.rows, kind, speakers=speakers) for copy in data.copies)
+        return variation, [self.own, *(OwnStatistics(each, self.device) for each in made)]
 
     def _class_weights(self) -> Tensor | None:
         if self.settings["class_weights"] == "none":
@@ -171,6 +175,17 @@ class Training:
             x = self.own.applied(x, utterances)
         return self.scorer.prepared(x)
 
+    def _training_batch(self, chosen: Tensor) -> Tensor:
+        """Return the input of training segments by their numbers, as this epoch varies them."""
+        if self._variation is None:
+            return self._batch(self._train.frames[chosen], self._train.utterances[chosen])
+        x = self._variation.gathered(chosen)
+        if self._own_of_copies:
+            x, read, utterances = x.float(), self._variation.read(chosen), self._train.utterances[chosen]
+            for number, own in enumerate(self._own_of_copies):
+                x[read == number] = own.applied(x[read == number], utterances[read == number])
+        return self.scorer.prepared(x)
+
     def run_epoch(self) -> None:
         """Train one epoch.
 
@@ -193,7 +208,7 @@ class Training:
 
     def _step(self, chosen: Tensor) -> Tensor:
         """Train on one batch, given by the numbers of its segments; return its mean loss."""
-        x = self._batch(self._train.frames[chosen], self._train.utterances[chosen])
+        x = self._training_batch(chosen)
         for mask in self._masks:
             x = mask(x)
         mix = Mix.drawn(self.settings, len(chosen), self.device)
@@ -202,8 +217,12 @@ class Training:
         logits = checked_logits(forward(mix.inputs(x)), len(chosen), len(self.data.emotions))
         smoothing = float(self.settings.get("label_smoothing", 0.0))
         loss = mix.cross_entropy(logits, self._train.labels[chosen], self._weights, smoothing)
+        both = loss
+        if self._adversary is not None:
+            speakers = self._adversary.speaker[self._train.utterances[chosen]]
+            both = loss + mix.cross_entropy(self._adversary.logits(), speakers)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        both.backward()  # type: ignore[no-untyped-call]
         if longest := float(self.settings.get("clip_norm", 0.0)):
             nn.utils.clip_grad_norm_(self.model.parameters(), longest)
         self.optimizer.step()
@@ -227,6 +246,8 @@ class Training:
 
     def begin_epoch(self) -> Tensor:
         """Seed the random states for the next epoch and return its segments in training order."""
+        if self._variation is not None:
+            self._variation.begin(self.epoch)
         seed_all(derived_seed(self.seed, "epoch", self.epoch))
         return self._sampling.order().to(self.device)
 
@@ -247,6 +268,24 @@ class Training:
             seed_all(derived_seed(self.seed, "average", self.epoch))
             self._averaging.after_epoch(self.epoch, self._inputs)
         self.scorer.model = self._averaging.model
+        if self._inner is not None:
+            first = len(self.data.train) + len(self.data.scored)
+            uar = metrics.uar(self._scores_of(self._inner, SCORING_SEGMENTS, first).confusion)
+            self.curves.inner_uar.append(uar)
+            self._early.after_epoch(self.epoch, uar, lambda: copied(self.weights()))
+        self._schedule.after_epoch(self.curves.inner_uar[-1] if self.curves.inner_uar else None)
+
+    @property
+    def is_past_its_best(self) -> bool:
+        """Whether the setting ``early_end_patience`` ends the training now."""
+        return self._early.is_due(self.epoch)
+
+    def take_best(self) -> None:
+        """Go back to the best epoch on the inner speakers, where it is kept; the training cannot go on after it."""
+        if self._early.best is not None:
+            self.epoch, weights = self._early.best
+            self.rule, own = UtteranceRule.of(self.settings).restored(weights)
+            self.scorer.model.load_state_dict(own)
 
     def validate(self) -> None:
         """Score the scored utterances after this epoch and append to the curves (search trials)."""
@@ -264,9 +303,13 @@ class Training:
         Raises:
             TrialError: a probability is not finite.
         """
-        segments = self._outputs(self._scored, at_once, first=len(self.data.train))
+        return self._scores_of(self._scored, at_once, first=len(self.data.train))
+
+    def _scores_of(self, of: Segments | WholeUtterances, at_once: int | None, first: int) -> Scores:
+        """Return class probabilities of utterances; see ``score`` and ``_outputs``."""
+        segments = self._outputs(of, at_once, first)
         self._fit_rule()
-        truth, of_utterance = self._scored.emotion.numpy(), self._scored.of_utterance
+        truth, of_utterance = of.emotion.numpy(), of.of_utterance
         return Scores(
             self.rule(segments, of_utterance),
             truth,
@@ -279,7 +322,7 @@ class Training:
         Args:
             of: the segments.
             at_once: segments per forward pass; ``None`` for one utterance per pass.
-            first: number of their first utterance among those to train on and then those to score.
+            first: number of their first utterance among those to train on, to score, and the inner speakers'.
         """
 
         def gathered(frames: Tensor, utterances: Tensor) -> Tensor:
@@ -317,6 +360,8 @@ class Training:
             "curves": {name: list(getattr(self.curves, name)) for name in Curves.__slots__},
             "schedule": copied(self._schedule.state()),
             "average": copied(self._averaging.state()),
+            "adversary": copied({} if self._adversary is None else self._adversary.state()),
+            "early": copied(self._early.state()),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -328,28 +373,7 @@ class Training:
         self.rule = UtteranceRule.of(self.settings)
         self._schedule.restore(state.get("schedule", {}))  # a checkpoint may be older than this
         self._averaging.restore(state.get("average", {}))
+        self._early.restore(state.get("early", {}))
+        if self._adversary is not None:
+            self._adversary.restore(state["adversary"])
         self.scorer.model = self._averaging.model
-
-
-def copied(value: Any) -> Any:
-    """Copy mappings and lists of tensors and plain values, each tensor alone.
-
-    A deep copy would take all the memory that a tensor is a view of, which for fused trainings is that of many.
-    """
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, Mapping):
-        return {key: copied(part) for key, part in value.items()}
-    return [copied(part) for part in value] if isinstance(value, list) else value
-
-
-def batches(order: Tensor, size: int) -> list[Tensor]:
-    """Split ``order`` into pieces of ``size``; a last piece of one joins the piece before it.
-
-    >>> [len(piece) for piece in batches(torch.arange(9), 4)]
-    [4, 5]
-    """
-    pieces = list(torch.split(order, size))
-    if len(pieces) > 1 and len(pieces[-1]) == 1:
-        pieces[-2:] = [torch.cat(pieces[-2:])]
-    return pieces
