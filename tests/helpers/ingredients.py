@@ -41,5 +41,24 @@ ALL: dict[str, Any] = {
     "schedule_epochs": 8,
     "sampling": "emotions_and_speakers",
     "swa_from": 0,
+    "early_end_patience": 3,
 }
 """All of it at once; of two averages the moving one."""
+
+
+SPACE = """\
+model: time_frequency_transformer
+search:
+  learning_rate: {float: [1.0e-3, 3.0e-2], scale: log}
+  label_smoothing: {choice: [0.0, 0.1]}
+  mixup_alpha: {float: [0.1, 0.4]}
+  ema_decay: {choice: [0.5, 0.9]}
+  augmented_copies: {choice: [1, 2]}
+  adversary_weight: {float: [0.01, 1.0], scale: log}
+"""
+"""A search space among some of them."""
+
+
+def set_words(settings: dict[str, Any]) -> list[str]:
+    """What stands behind --set."""
+    return [f"{name}={value}" for name, value in settings.items()]

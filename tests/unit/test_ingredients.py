@@ -13,7 +13,7 @@ from torch.optim import lr_scheduler
 
 from tests.helpers.ingredients import ALL, INGREDIENTS
 from tfser.models import MODELS, PROPOSED, Network
-from tfser.planning.request import Request, problems
+from tfser.planning.request import Request, never_together, problems
 from tfser.planning.settings import HYPERPARAMETERS, extractor, hashed, published_settings, setting_problems
 from tfser.training import ingredients
 from tfser.training.masking import masks
@@ -216,6 +216,22 @@ def test_settings_that_do_not_go_together_are_refused_in_words(settings, said):
 def test_a_value_that_is_not_legal_is_refused_with_what_is(typed, said):
     found = problems(Request(fixed=(typed,)), {})
     assert any(said in problem for problem in found), found
+
+
+def test_several_at_once_are_refused_in_words_where_a_typed_setting_trains_alone():
+    typed = (("label_smoothing", "0.1"), ("scoring_hop", "8"), ("clip_norm", "0"))
+    assert never_together(Request(models=("atfnn", "svm"), fixed=typed)) == [
+        "--together: atfnn is trained one at a time with label_smoothing 0.1; leave out --together, or that"
+    ]
+    assert never_together(Request(models=("acrnn",), fixed=(("scoring_hop", "8"),))) == []
+
+
+def test_an_estimator_has_none_and_says_why():
+    found = problems(Request(models=("svm",), fixed=(("label_smoothing", "0.1"),)), {})
+    assert found == [
+        "--set label_smoothing: it is a setting of networks, which are trained in epochs; svm is an estimator and is "
+        "fitted once"
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name != "shifted segments"])

@@ -15,6 +15,7 @@ from tfser.models.sources import installed
 from tfser.planning.configuration import AskedSelection, Selection
 from tfser.planning.own_models import asked, build_problems, near
 from tfser.planning.search_space import Space, refusals
+from tfser.planning.settings import HYPERPARAMETERS as NETWORK_SETTINGS
 from tfser.planning.settings import (
     feature_problems,
     fixed_settings,
@@ -24,6 +25,7 @@ from tfser.planning.settings import (
     is_transductive,
     published_settings,
 )
+from tfser.training import ingredients
 from tfser.trial import ProtocolName, Value
 
 MOST_SEEDS, MOST_TRIALS, MOST_EPOCHS = 10_000, 1_000_000, 10_000_000
@@ -167,8 +169,18 @@ def _unknown_settings(request: Request, models: list[str]) -> list[str]:
         if dot and model not in known:
             found.append(f"--set {typed}: {unknown('model', model, known)}; before the dot stands one of --model")
         elif name not in (known[model] if dot else every):
-            found.append(near("--set", name, known[model] if dot else every, tell))
+            legal = known[model] if dot else every
+            fits = name in NETWORK_SETTINGS
+            found.append(_only_of_networks(name, models) if fits and not dot else near("--set", name, legal, tell))
     return found
+
+
+def _only_of_networks(name: str, models: list[str]) -> str:
+    """Return the sentence for a setting of training where no model is trained in epochs."""
+    are = "is an estimator and is" if len(models) == 1 else "are estimators and are each"
+    return (
+        f"--set {name}: it is a setting of networks, which are trained in epochs; {', '.join(models)} {are} fitted once"
+    )
 
 
 def _unreadable_settings(request: Request, model: str) -> list[str]:
@@ -263,6 +275,23 @@ def _inner_problems(request: Request, speakers: int) -> list[str]:
                 f"{model}: inner_speakers {inner} leave none of {speakers} {request.protocol}s to train on, beside "
                 f"{held_out} held out; legal: at most {most}"
             )
+    return found
+
+
+def never_together(request: Request) -> list[str]:
+    """Return which settings of --set keep a model's trials from being trained several at once, in words.
+
+    Args:
+        request: checked with ``problems``. What a model has by default or a search samples only leaves --together idle.
+    """
+    found = []
+    for model in request.models:
+        if isinstance(MODELS.get(model), Network):
+            typed, base = fixed_of(request, model), base_settings(model, request)
+            alone = ingredients.alone({name: base[name] for name in typed if name in base})
+            if alone:
+                why = f"{model} is trained one at a time with {', '.join(alone)}"
+                found.append(f"--together: {why}; leave out --together, or that")
     return found
 
 

@@ -7,8 +7,8 @@ Utterances that are scored never come through here.
                       segment, at the same share of its length (``tfser.features.augmentation`` says what a copy is)
     vtlp              vocal-tract-length perturbation (Jaitly and Hinton 2013): band b is read at the frequency G(f_b),
                       straight between neighbouring bands; G is a line of slope a, drawn within 1 +- vtlp, up to
-                      4800 min(a, 1) / a Hz (0.6 of the last band's centre, where that is less), then a line to the centre of
-                      the last band, which stays; nothing is read below the first band
+                      4800 min(a, 1) / a Hz (0.6 of the last band's centre, where that is less), then a line to the
+                      centre of the last band, which stays; nothing is read below the first band
 
 Knows nothing of networks, folds or files.
 """
