@@ -73,6 +73,8 @@ class Curves:
     """Mean cross-entropy per training segment, nats."""
     validation_uar: tuple[float, ...] = ()
     validation_war: tuple[float, ...] = ()
+    inner_uar: tuple[float, ...] = ()
+    """UAR on the inner speakers, of a trial that has some (``tfser.training.inner``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +137,8 @@ class Record:
     """The final model's probabilities for ``tfser.execution.known_sound``; empty in a record older than that."""
     fitted: Fitted | None = None
     """Of an estimator; ``None`` for a network."""
+    inner_speakers: tuple[str, ...] = ()
+    """Training speakers, or sessions, that were not trained on but scored after each epoch."""
     status: Literal["done"] = field(default="done", init=False)
 
     @property
@@ -209,7 +213,10 @@ def to_dict(entry: Entry) -> dict[str, Any]:
         about["known_sound"] = entry.known_sound
     if entry.fitted:
         about["fitted"] = asdict(entry.fitted)
+    if entry.inner_speakers:
+        about["inner_speakers"] = entry.inner_speakers
     scores = entry.scores
+    curves = {name: curve for name, curve in asdict(entry.curves).items() if curve or name != "inner_uar"}
     return {
         **about,
         "emotions": scores.emotions,
@@ -219,7 +226,7 @@ def to_dict(entry: Entry) -> dict[str, Any]:
         "uar": scores.uar,
         "recalls": dict(scores.recalls),
         "segments": asdict(scores.segments) if scores.segments else None,
-        "curves": asdict(entry.curves),
+        "curves": curves,
         "epochs": entry.epochs,
         "resumed_at_epoch": entry.resumed_at_epoch,
         "parameters": entry.parameters,
@@ -269,6 +276,7 @@ def from_dict(values: Mapping[str, Any]) -> Entry:
         weights_sha256=values.get("weights_sha256", ""),
         known_sound=tuple(values.get("known_sound", ())),
         fitted=_fitted(values.get("fitted")),
+        inner_speakers=tuple(values.get("inner_speakers", ())),
     )
 
 

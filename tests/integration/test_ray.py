@@ -12,8 +12,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.helpers.ingredients import ALL, SPACE, set_words
 from tests.helpers.sweeps import runs_of, tables_of
 from tests.helpers.sweeps import search_arguments as arguments
+from tests.helpers.tiny import SMALL
 from tfser.errors import counted
 from tfser.sweep import command as sweep_command
 
@@ -105,6 +107,36 @@ def test_a_killed_driver_loses_nothing_and_the_table_is_the_undisturbed_one(tiny
     assert tables_of(out / "s") == tables_of(tmp_path / "undisturbed" / "s")
     ids = [r.data.tags["tfser.trial_id"] for r in runs_of(out)[1] if r.data.tags["tfser.kind"] != "configuration"]
     assert len(ids) == len(set(ids)) == 2 * len(folds) * 3
+
+
+@pytest.mark.full
+def test_a_search_with_all_that_helps_on_small_corpora_is_the_same_after_kills_and_on_one_and_two_workers(
+    tiny_manifest, tmp_path
+):
+    space = tmp_path / "space.yaml"
+    space.write_text(SPACE)
+    searched = {line.split(":")[0].strip() for line in SPACE.splitlines() if line.startswith("  ")}
+    fixed = set_words({name: value for name, value in {**SMALL, **ALL}.items() if name not in searched})
+    search = ["--trials", "2", "--epochs", "4", "--name", "s", "--fold", "anna", "bert", "--deterministic"]
+
+    def words(out):
+        model = ["--model", "time_frequency_transformer", "--space", str(space), "--checkpoint", "0.01"]
+        return [str(tiny_manifest), "--out", str(out), *model, *search, "--set", *fixed]
+
+    assert sweep_command.main([*words(tmp_path / "here"), "--in-process"]) == 0
+    wanted = tables_of(tmp_path / "here" / "s")
+    for _ in range(2):
+        with started(*words(tmp_path / "killed"), "--in-process") as driver:
+            wait_for_a_trial(driver)
+            time.sleep(0.3)
+            driver.send_signal(signal.SIGKILL)
+    assert sweep_command.main([*words(tmp_path / "killed"), "--in-process"]) == 0
+    assert tables_of(tmp_path / "killed" / "s") == wanted
+    cores = len(os.sched_getaffinity(0))
+    for workers in (1, 2):
+        done = command(*words(tmp_path / f"on{workers}"), "--trial-cpus", str(cores / workers))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert tables_of(tmp_path / f"on{workers}" / "s") == wanted
 
 
 @pytest.mark.full

@@ -77,6 +77,28 @@ def validation_group(names: Sequence[str], fold: str, rotation: int = 0) -> str:
     return names[(list(names).index(fold) + 1 + rotation) % len(names)]
 
 
+def inner_groups(names: Sequence[str], fold: str, validation: Sequence[str], count: int) -> tuple[str, ...]:
+    """Return the training groups that are scored while training and not trained on: the next ones in the circle.
+
+    Args:
+        names: every fold, sorted.
+        fold: the group held out for the test, never returned.
+        validation: groups held out for the validation, never returned.
+        count: their number.
+
+    Raises:
+        ValueError: no group would be left to train on.
+    """
+    at = list(names).index(fold) + 1 if fold in names else 0
+    left = [name for name in (*names[at:], *names[:at]) if name not in (fold, *validation)]
+    if count >= len(left):
+        raise ValueError(
+            f"inner_speakers: {count} of the {len(left)} that fold {fold} trains on leave none; legal: at most "
+            f"{len(left) - 1}"
+        )
+    return tuple(left[:count])
+
+
 def split(
     utterances: Sequence[Labelled], protocol: ProtocolName, fold: str, validation: Sequence[str] = ()
 ) -> tuple[list[int], list[int]]:

@@ -21,15 +21,18 @@ from tfser.execution.attempt import Attempt, Ended
 from tfser.execution.faults import of_the_device, of_the_machine, out_of_memory
 from tfser.execution.task import Task, committed, open_pack, rows
 from tfser.execution.this_machine import device
+from tfser.features.augmentation import copies
 from tfser.features.base import loudness_of
 from tfser.features.pack import Pack
 from tfser.models import Network, isolated, of
 from tfser.planning.settings import build_settings, extractor
 from tfser.record import Curves, Outcome, Pruned, Record, ScoredUtterance, Scores, Standardisation, from_dict, to_dict
 from tfser.storage.checkpoints import Checkpoint
+from tfser.storage.places import Place
 from tfser.training.determinism import weights_digest
 from tfser.training.together import OWN_SETTINGS, FusedTraining, fusion_key
 from tfser.training.training import Training, TrialData, copied
+from tfser.training.variation import Copy
 from tfser.trial import TrialSpec
 
 _LAYOUT = "2"
@@ -43,15 +46,38 @@ def trial_data(pack: Pack, frames: np.ndarray, spec: TrialSpec) -> TrialData:
         ValueError: the pack is another database's.
     """
     train, scored = task_module.sides(pack, spec)
+    inner = task_module.inner_names(pack, spec)
+    kept, apart = task_module.without(pack, spec, train, inner)
+    settings = spec.settings
+    asked = {"segment_share", "augmented_copies", "vtlp"} & settings.keys()
+    reads = extractor(of(spec), settings) if asked else None
     return TrialData(
         frames=frames,
         emotions=pack.emotions,
-        train=rows(pack, train),
+        train=rows(pack, kept),
         scored=rows(pack, scored),
-        speakers=tuple(pack.utterances[i].speaker for i in (*train, *scored)),
-        loudness=loudness_of(extractor(of(spec), spec.settings)) if "segment_share" in spec.settings else None,
+        speakers=tuple(pack.utterances[i].speaker for i in (*kept, *scored, *apart)),
+        loudness=loudness_of(reads) if reads and "segment_share" in settings else None,
+        copies=tuple(
+            _copy(task_module.beside(pack, each), spec, pack, kept)
+            for each in (copies(reads, settings) if reads else ())
+        ),
+        centres_hz=reads.band_centres_hz if reads else None,
+        inner=rows(pack, apart),
         beyond=rows(pack, leaky_protocols.beyond(spec, scored)),
     )
+
+
+def _copy(path: Place, spec: TrialSpec, pack: Pack, train: list[int]) -> Copy:
+    """Return an augmented copy of training utterances alone.
+
+    Raises:
+        FeaturesError: it cannot be read, or is not one of the database's utterances.
+    """
+    copy, frames = open_pack(path, spec.database_digest)
+    if [u.id for u in copy.utterances] != [u.id for u in pack.utterances]:
+        raise task_module.FeaturesError(f"{path} holds other utterances than {pack.path}")
+    return Copy(frames, rows(copy, train))
 
 
 def run(task: Task) -> Outcome:
@@ -203,6 +229,8 @@ class _Trial(Attempt):
             reached = max(training.curves.validation_uar)
             if bar and training.epoch < spec.epochs and reached < bar[training.epoch - 1]:
                 return Pruned(trial_id=spec.trial_id, epochs=training.epoch), None
+        elif spec.purpose == "final" and training.is_past_its_best:
+            return self._ended()
         elif spec.purpose == "oracle":
             record = self._record()
             if self._best is None or record.scores.uar > self._best[0].scores.uar:
@@ -211,6 +239,13 @@ class _Trial(Attempt):
             if time.monotonic() - self._saved >= self.task.checkpoint_s:
                 self._save()
             return None
+        return self._ended()
+
+    def _ended(self) -> Ended:
+        """Return the record and weights of a training that is over."""
+        training = self.training
+        if self.task.spec.purpose == "final":
+            training.take_best()
         record = self._record()
         weights: Mapping[str, torch.Tensor] = training.weights()
         if self._best is not None:
@@ -237,6 +272,7 @@ class _Trial(Attempt):
                 train_loss=tuple(curves.train_loss),
                 validation_uar=tuple(curves.validation_uar),
                 validation_war=tuple(curves.validation_war),
+                inner_uar=tuple(curves.inner_uar),
             ),
             started_unix=self.started_unix,
             seconds=self.seconds(),
@@ -247,6 +283,7 @@ class _Trial(Attempt):
             parameters=sum(p.numel() for p in training.model.parameters()),
             weights_sha256=weights_digest(training.weights()),
             known_sound=_known_sound(training, spec),
+            inner_speakers=task_module.inner_names(self._pack, spec),
         )
 
     def _save(self) -> None:

@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from tfser.errors import in_a_line
+from tfser.errors import TrialError, in_a_line
 from tfser.evaluation import folds, leaky_protocols
+from tfser.features.base import Extractor
 from tfser.features.pack import DAMAGED, Pack
 from tfser.record import Record
 from tfser.storage.ledger import Ledger
@@ -102,6 +103,34 @@ def sides(pack: Pack, spec: TrialSpec) -> tuple[list[int], list[int]]:
     if "random_split" in spec.leaks:
         return leaky_protocols.random_split(pack.utterances, spec.protocol, spec.fold)
     return folds.split(pack.utterances, spec.protocol, spec.fold, spec.validation)
+
+
+def inner_names(pack: Pack, spec: TrialSpec) -> tuple[str, ...]:
+    """Return the inner speakers, or sessions, of a trial: training ones that it does not train on.
+
+    Raises:
+        TrialError: it asks for so many that none is left.
+    """
+    count = int(spec.settings.get("inner_speakers", 0))
+    if not count:
+        return ()
+    names = sorted({folds.group(u, spec.protocol) for u in pack.utterances})
+    try:
+        return folds.inner_groups(names, spec.fold, spec.validation, count)
+    except ValueError as error:
+        raise TrialError(str(error)) from None
+
+
+def without(pack: Pack, spec: TrialSpec, train: list[int], inner: tuple[str, ...]) -> tuple[list[int], list[int]]:
+    """Part the utterances of a trial's training side into those that it trains on and its inner speakers'."""
+    named = [folds.group(pack.utterances[i], spec.protocol) in inner for i in train]
+    kept, apart = ([i for i, inside in zip(train, named, strict=True) if inside == side] for side in (False, True))
+    return kept, apart
+
+
+def beside(pack: Pack, extractor: Extractor) -> Place:
+    """Return the path, without suffix, at which a feature store keeps another extractor's features of a database."""
+    return pack.path.parent.parent / extractor.id / pack.path.name
 
 
 def rows(pack: Pack, chosen: list[int]) -> Rows:

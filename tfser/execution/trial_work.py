@@ -13,6 +13,7 @@ from typing import Any
 from tfser.evaluation import folds
 from tfser.features.base import Extractor
 from tfser.features.pack import Pack
+from tfser.features.segments import hop_of
 from tfser.models import Model, Network, of
 from tfser.planning.plan import Study
 from tfser.planning.settings import complete, extractor
@@ -42,7 +43,8 @@ class Work:
         model = of(spec)
         settings, wanted = complete(model, spec.settings), extractor(model, spec.settings)
         length = int(settings.get("segment_frames", 1))
-        key = (spec.database, wanted, spec.protocol, length, int(settings.get("segment_hop", 1)) or length)
+        hop = hop_of(settings, "training") if isinstance(model, Network) else 1
+        key = (spec.database, wanted, spec.protocol, length, hop)
         if (spec.database, wanted) not in self._packs:
             return 0.0
         if key not in self._segments:

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -57,6 +57,12 @@ def loudest(taken: np.ndarray, energy: np.ndarray, share: float) -> np.ndarray:
     return taken[np.sort(order[:count])]
 
 
+def hop_of(settings: Mapping[str, Any], purpose: Literal["training", "scoring"]) -> int:
+    """Return the frames between the starts of segments that are trained on, or scored."""
+    own = int(settings.get(f"{purpose}_hop", 0))
+    return own or int(settings["segment_hop"]) or int(settings["segment_frames"])
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
     """How utterances are cut into segments."""
@@ -71,8 +77,18 @@ class Cut:
     """The energy of frames; needed for a share below 1."""
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], loudness: Loudness | None = None) -> Cut:
+    def of(
+        cls,
+        settings: Mapping[str, Any],
+        loudness: Loudness | None = None,
+        purpose: Literal["training", "scoring"] = "scoring",
+    ) -> Cut:
         """Return the cut that a trial's settings describe.
+
+        Args:
+            settings: the trial's.
+            loudness: the energy of frames; needed for a share of the segments.
+            purpose: whether the segments are trained on or scored; each may have a hop of its own.
 
         Raises:
             ValueError: a share of the segments is asked of features that do not tell their energy.
@@ -80,7 +96,7 @@ class Cut:
         length, share = int(settings["segment_frames"]), float(settings.get("segment_share", 1.0))
         if share < 1 and loudness is None:
             raise ValueError(f"segment_share: {share:g} of the segments, and nothing tells their energy")
-        return cls(length, int(settings["segment_hop"]) or length, share, loudness)
+        return cls(length, hop_of(settings, purpose), share, loudness)
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """Return the frames of an utterance's segments, counted from its first: int64, shape (segments, length).

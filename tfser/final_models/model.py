@@ -19,7 +19,7 @@ from tfser.databases.folders import show
 from tfser.errors import RequestError, TrialError, unknown
 from tfser.execution import known_sound
 from tfser.features.base import Extractor, loudness_of
-from tfser.features.segments import as_tensor
+from tfser.features.segments import as_tensor, hop_of
 from tfser.features.standardise import TRANSDUCTIVE
 from tfser.features.store import extract
 from tfser.features.threads import one_thread
@@ -225,8 +225,7 @@ class FinalModel:
     @property
     def segment(self) -> tuple[int, int]:
         """Frames in a segment, and frames between the starts of two segments."""
-        length = int(self.settings["segment_frames"])
-        return length, int(self.settings["segment_hop"]) or length
+        return int(self.settings["segment_frames"]), hop_of(self.settings, "scoring")
 
     @property
     def per_speaker(self) -> bool:

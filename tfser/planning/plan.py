@@ -16,6 +16,7 @@ from tfser.databases import published_counts
 from tfser.databases.base import Database
 from tfser.errors import RequestError
 from tfser.evaluation import folds
+from tfser.features import augmentation
 from tfser.features.base import Extractor
 from tfser.models import MODELS, of
 from tfser.planning import own_models
@@ -32,7 +33,7 @@ from tfser.planning.request import (
     transductive,
 )
 from tfser.planning.search_space import Space
-from tfser.planning.settings import extractor, feature_problems, hashed, missing_here
+from tfser.planning.settings import extracted, extractors, feature_problems, hashed, missing_here
 from tfser.trial import ProtocolName, Purpose, TrialSpec, Value, numerics_of
 
 
@@ -204,7 +205,7 @@ def make(
             space, base = spaces.get(model), base_settings(model, request)
             for settings in _feature_settings(request, model, space):
                 if not missing_here(MODELS[model], settings):
-                    wanted[extractor(MODELS[model], settings)] = None
+                    wanted.update(dict.fromkeys(extractors(MODELS[model], settings)))
             searched = space if request.trials else None
             mine = request if searched else replace(request, trials=0)  # nothing is searched where no space is
             for row in _configurations(mine, database, digest(database), model, searched):
@@ -305,7 +306,7 @@ def _feature_settings(request: Request, model: str, space: Space | None) -> list
         space: what is searched, if anything is.
     """
     declared, base = MODELS[model], base_settings(model, request)
-    names = declared.feature_set.hyperparameters
+    names = extracted(declared)
     combinations: list[dict[str, Any]] = [{**base, **(space.fixed if space else {})}]
     for dimension in space.dimensions if space else ():
         if dimension.name in names:
@@ -313,4 +314,5 @@ def _feature_settings(request: Request, model: str, space: Space | None) -> list
             combinations = [
                 {**c, dimension.name: value} for c in combinations for value in (*values, c[dimension.name])
             ]
-    return [c for c in combinations if not feature_problems(declared, c)]  # no trial has others: when: sees to that
+    # No trial has others: when: sees to that.
+    return [c for c in combinations if not feature_problems(declared, c) and not augmentation.problems(c)]

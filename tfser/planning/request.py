@@ -15,6 +15,7 @@ from tfser.models.sources import installed
 from tfser.planning.configuration import AskedSelection, Selection
 from tfser.planning.own_models import asked, build_problems, near
 from tfser.planning.search_space import Space, refusals
+from tfser.planning.settings import HYPERPARAMETERS as NETWORK_SETTINGS
 from tfser.planning.settings import (
     feature_problems,
     fixed_settings,
@@ -24,6 +25,7 @@ from tfser.planning.settings import (
     is_transductive,
     published_settings,
 )
+from tfser.training import ingredients
 from tfser.trial import ProtocolName, Value
 
 MOST_SEEDS, MOST_TRIALS, MOST_EPOCHS = 10_000, 1_000_000, 10_000_000
@@ -167,8 +169,18 @@ def _unknown_settings(request: Request, models: list[str]) -> list[str]:
         if dot and model not in known:
             found.append(f"--set {typed}: {unknown('model', model, known)}; before the dot stands one of --model")
         elif name not in (known[model] if dot else every):
-            found.append(near("--set", name, known[model] if dot else every, tell))
+            legal = known[model] if dot else every
+            fits = name in NETWORK_SETTINGS
+            found.append(_only_of_networks(name, models) if fits and not dot else near("--set", name, legal, tell))
     return found
+
+
+def _only_of_networks(name: str, models: list[str]) -> str:
+    """Return the sentence for a setting of training where no model is trained in epochs."""
+    are = "is an estimator and is" if len(models) == 1 else "are estimators and are each"
+    return (
+        f"--set {name}: it is a setting of networks, which are trained in epochs; {', '.join(models)} {are} fitted once"
+    )
 
 
 def _unreadable_settings(request: Request, model: str) -> list[str]:
@@ -243,10 +255,43 @@ def fold_problems(request: Request, database: Database) -> list[str]:
     except RequestError as error:
         return [f"{database.name}: {problem}" for problem in error.problems]
     found = [f"{database.name}: {unknown('--fold', fold, every)}" for fold in request.folds if fold not in every]
+    found += [f"{database.name}: {problem}" for problem in _inner_problems(request, len(every))]
     if request.trials > 0 and len(every) < 2 + request.validation_folds:
         needed = f"a search needs {request.validation_folds} to validate, one to test and one to train on"
         advice = "Use --trials 0 or fewer --validation-folds"
         found.append(f"{database.name}: it has {len(every)} {request.protocol}s; {needed}. {advice}")
+    return found
+
+
+def _inner_problems(request: Request, speakers: int) -> list[str]:
+    """Return which models would have no speaker left to train on beside their inner speakers."""
+    held_out = 1 + (request.validation_folds if request.trials else 0)
+    found = []
+    for model in request.models:
+        inner = int(base_settings(model, request).get("inner_speakers", 0)) if model in MODELS else 0
+        most = max(speakers - held_out - 1, 0)
+        if inner > most:
+            found.append(
+                f"{model}: inner_speakers {inner} leave none of {speakers} {request.protocol}s to train on, beside "
+                f"{held_out} held out; legal: at most {most}"
+            )
+    return found
+
+
+def never_together(request: Request) -> list[str]:
+    """Return which settings of --set keep a model's trials from being trained several at once, in words.
+
+    Args:
+        request: checked with ``problems``. What a model has by default or a search samples only leaves --together idle.
+    """
+    found = []
+    for model in request.models:
+        if isinstance(MODELS.get(model), Network):
+            typed, base = fixed_of(request, model), base_settings(model, request)
+            alone = ingredients.alone({name: base[name] for name in typed if name in base})
+            if alone:
+                why = f"{model} is trained one at a time with {', '.join(alone)}"
+                found.append(f"--together: {why}; leave out --together, or that")
     return found
 
 

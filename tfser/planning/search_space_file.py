@@ -12,6 +12,7 @@ import yaml
 from tfser.errors import RequestError, unknown
 from tfser.models import MODELS
 from tfser.planning.search_space import KINDS, MOST_STEPS, Dimension, Space
+from tfser.planning.settings import extracted
 from tfser.storage import yaml_text
 from tfser.storage.places import Place
 from tfser.text.typed import clipped
@@ -92,7 +93,7 @@ class _Reader:
             self.say(("model",), unknown("model", model, hyperparameters))
             return None
         known = hyperparameters[model]
-        extracted = MODELS[model].feature_set.hyperparameters if model in MODELS else {}
+        costly = extracted(MODELS[model]) if model in MODELS else {}
         fixed = {
             n: self.value(("fixed", str(n)), n, value, known) for n, value in self._mapping(values, "fixed").items()
         }
@@ -104,7 +105,7 @@ class _Reader:
                 self.say(("search", name), "it is fixed above; remove one of the two")
             else:
                 earlier = [d.name for d in dimensions]
-                dimension = _Searched(self, name, entry, known, earlier, extracted).dimension()
+                dimension = _Searched(self, name, entry, known, earlier, costly).dimension()
                 if dimension:
                     dimensions.append(dimension)
         if not dimensions and not self.problems:

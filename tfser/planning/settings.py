@@ -6,13 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
+
 from tfser.errors import in_a_line
-from tfser.features import check
+from tfser.features import augmentation, check
 from tfser.features.base import Extractor, loudness_of
 from tfser.features.standardise import KINDS, TRANSDUCTIVE
 from tfser.models import MODELS, Estimator, Model, Network
+from tfser.training import ingredients
+from tfser.training.adversary import last_linear
 from tfser.training.determinism import PRECISIONS
-from tfser.training.optimisers import OPTIMIZERS
 from tfser.training.utterance_rules import RULES
 from tfser.trial import Hyperparameter, Value
 
@@ -54,6 +57,18 @@ def hashed(model: Model, settings: Mapping[str, Value]) -> dict[str, Value]:
 def extractor(model: Model, settings: Mapping[str, Value]) -> Extractor:
     """Return the features that a model reads with these settings."""
     return model.feature_set.extractor(complete(model, settings))
+
+
+def extractors(model: Model, settings: Mapping[str, Value]) -> tuple[Extractor, ...]:
+    """Return all features that a trial with these settings reads: the model's, then those of augmented copies."""
+    reads = extractor(model, settings)
+    return (reads, *(augmentation.copies(reads, settings) if isinstance(model, Network) else ()))
+
+
+def extracted(model: Model) -> dict[str, Hyperparameter]:
+    """Return the settings of a model that decide what is extracted, so that each of their values costs features."""
+    copies = augmentation.SETTINGS if isinstance(model, Network) else {}
+    return {**model.feature_set.hyperparameters, **copies}
 
 
 def feature_problems(model: Model, settings: Mapping[str, Value]) -> list[str]:
@@ -98,6 +113,9 @@ def setting_problems(model: Model, ablation: str, settings: Mapping[str, Value])
             f"utterance_rule: whole needs a network that takes any number of frames, and {model.name} does not declare "
             f"any_length; legal: {others}"
         )
+    if isinstance(model, Network):
+        found += [*ingredients.problems(settings), *_warp_problems(model, settings)]
+        found += _adversary_problems(model, ablation, settings)
     if isinstance(model, Network) and float(settings.get("segment_share", 1.0)) < 1:
         found += _share_problems(model, settings)
     if settings.get("standardisation") == "utterance" and _one_row(model, settings):
@@ -107,6 +125,40 @@ def setting_problems(model: Model, ablation: str, settings: Mapping[str, Value])
             f"its own mean would make every value 0; legal: {others}"
         )
     return found
+
+
+def _warp_problems(model: Model, settings: Mapping[str, Value]) -> list[str]:
+    """Say why a vocal tract cannot be made longer or shorter."""
+    if not float(settings.get("vtlp", 0.0)):
+        return []
+    try:
+        if extractor(model, settings).band_centres_hz is not None:
+            return []
+    except Exception:  # a model's own file may bring the features; ``feature_problems`` says what is wrong
+        return []
+    name = model.feature_set.name
+    return [f"vtlp: {float(settings['vtlp']):g} moves frequencies, and the bands of {name} are none; legal: 0"]
+
+
+_READ_AT: dict[tuple[object, str], bool] = {}
+"""How a network is built, and an ablation, to whether it has a layer that an adversary can read at."""
+
+
+def _adversary_problems(model: Network, ablation: str, settings: Mapping[str, Value]) -> list[str]:
+    """Say why no head can tell speakers by what a network makes of a segment."""
+    if not float(settings.get("adversary_weight", 0.0)):
+        return []
+    key, emotions = (model.build, ablation), 97  # no layer within a network is as wide by chance
+    if key not in _READ_AT:
+        try:
+            with torch.device("meta"):  # no memory is taken, and no random number drawn
+                module = model.build(ablation, build_settings(model, settings), emotions)
+        except Exception:  # the model's own problems say what is wrong
+            return []
+        _READ_AT[key] = last_linear(module, emotions) is not None
+    if _READ_AT[key]:
+        return []
+    return [f"adversary_weight: {model.name} has no linear layer onto its emotions, where a head would read; legal: 0"]
 
 
 def _share_problems(model: Model, settings: Mapping[str, Value]) -> list[str]:
@@ -166,12 +218,6 @@ def fixed_settings(settings: Mapping[str, Value], epochs: int | None) -> str:
 
 HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "learning_rate": Hyperparameter(default=0.001, low=1e-7, high=10.0, help="the optimiser's initial learning rate"),
-    "optimizer": Hyperparameter(
-        default="adam",
-        implied="adam",
-        choices=OPTIMIZERS,
-        help="adam, or nadam: Adam with Nesterov momentum, whose trials are never trained together as one",
-    ),
     "batch_size": Hyperparameter(default=64, low=2, high=65536, help="segments per step"),
     "weight_decay": Hyperparameter(default=0.0, low=0.0, high=10.0, help="decoupled weight decay"),
     "precision": Hyperparameter(
@@ -236,6 +282,7 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
     "pyramid_c": Hyperparameter(
         default=1.0, implied=1.0, low=1e-9, high=1e9, help="utterance_rule pyramid: cost of the SVM's errors"
     ),
+    **ingredients.SETTINGS,
 }
 """Settings of every network's training; features and the model add theirs, and the model its published values."""
 

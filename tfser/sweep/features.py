@@ -7,7 +7,7 @@ from tfser.features.base import Extractor
 from tfser.features.pack import DAMAGED, Pack
 from tfser.features.store import FeatureStore, Mapper, audio_digests
 from tfser.models import of
-from tfser.planning.settings import extractor
+from tfser.planning.settings import extractor, extractors
 from tfser.sweep.printer import Printer
 from tfser.sweep.request import Sweep
 from tfser.trial import TrialSpec
@@ -43,12 +43,15 @@ class Features:
         return self.packs[spec.database, extractor(of(spec), spec.settings)]
 
     def repair(self, spec: TrialSpec) -> None:
-        """Make a trial's features again if they were deleted or damaged since they were made.
+        """Make a trial's features again, those of its copies too, if they were deleted or damaged since they were made.
 
         Raises:
             TfserError: their audio has changed too, or they cannot be made.
         """
-        pack = self.of(spec)
+        for wanted in extractors(of(spec), spec.settings):
+            self._repair(wanted, self.packs[spec.database, wanted])
+
+    def _repair(self, wanted: Extractor, pack: Pack) -> None:
         try:
             Pack.open(pack.path, pack.database_digest)
             return
@@ -60,7 +63,7 @@ class Features:
             if audio_digests(database) != digests:
                 raise RequestError(f"database {database.name}", ["its audio is not what it was when this sweep began"])
             # In this process: workers have trials.
-            self._store.ensure(database, digests, extractor(of(spec), spec.settings))
+            self._store.ensure(database, digests, wanted)
         except RequestError as error:
             reason = "; ".join(error.problems)
             raise TfserError(

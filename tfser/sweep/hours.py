@@ -17,10 +17,12 @@ import torch
 
 from tfser.databases.base import Database, Utterance
 from tfser.execution.trial_work import cost
+from tfser.features.segments import hop_of
 from tfser.models import PROPOSED, Network, of
 from tfser.models.sources import described
 from tfser.planning.plan import Plan, Study
 from tfser.planning.settings import build_settings, extractor, published_settings
+from tfser.training.ingredients import without_data
 from tfser.training.training import Training, TrialData
 from tfser.trial import Value
 
@@ -88,12 +90,18 @@ def _epoch_seconds(
     segments = tuple((i * length, length, i % len(emotions)) for i in range(batch))
     data = TrialData(frames=frames, emotions=emotions, train=segments, scored=segments[:1])
     # A step costs the same.
-    usual = {"segment_hop": 0, "segment_share": 1.0, "standardisation": "training", "utterance_rule": "mean"}
+    usual: dict[str, Value] = {
+        "segment_hop": 0,
+        "training_hop": 0,
+        "segment_share": 1.0,
+        "standardisation": "training",
+        "utterance_rule": "mean",
+    }
 
     def build() -> torch.nn.Module:
         return model.build(ablation, built, len(emotions))
 
-    training = Training(build, data, {**built, **usual}, 0, 1 + times, torch.device("cpu"))
+    training = Training(build, data, without_data({**built, **usual}), 0, 1 + times, torch.device("cpu"))
     training.run_epoch()
     took = []
     for _ in range(times):
@@ -173,8 +181,7 @@ def _core_hours(studies: Sequence[Study], lengths: Mapping[str, np.ndarray]) -> 
         if not isinstance(of(c), Network):
             continue
         if key not in probed:
-            rows = int(study.base["segment_hop"] or study.base["segment_frames"])
-            hop_s = rows * extractor(of(c), study.base).hop_s
+            hop_s = hop_of(study.base, "training") * extractor(of(c), study.base).hop_s
             segments = np.ceil(np.maximum(lengths[c.database] / hop_s, 1)).sum() if hop_s else len(lengths[c.database])
             share = float(study.base.get("segment_share", 1.0))
             probed[key] = segment_seconds(study) * segments * share * (1 - 1 / c.folds_total)

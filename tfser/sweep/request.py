@@ -157,6 +157,8 @@ def checked(options: Options) -> Sweep:
     lacking = [] if problems or wrong else planning_plan.lacking(request, spaces)
     problems.extend(wrong)
     problems.extend(option_checks.problems(options))
+    if options.together > 1 and not wrong and not refused:
+        problems.extend(planning_request.never_together(request))
     databases, audio = _databases(options, problems)
     digests = {name: database.digest(audio[name]) for name, database in databases.items()}
     if options.protocol in PROTOCOLS:  # else the folds of another protocol would be named

@@ -1,4 +1,4 @@
-"""The optimisers of a training; knows nothing of networks or data."""
+"""The optimisers of a training, and the clipping of gradients; knows nothing of networks or data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,26 @@ from typing import Any
 import torch
 from torch import nn
 
+from tfser.trial import Hyperparameter
+
 OPTIMIZERS = ("adam", "nadam")
+
+SETTINGS: Mapping[str, Hyperparameter] = {
+    "optimizer": Hyperparameter(
+        default="adam",
+        implied="adam",
+        choices=OPTIMIZERS,
+        help="adam, or nadam: Adam with Nesterov momentum, whose trials are never trained together as one",
+    ),
+    "clip_norm": Hyperparameter(
+        default=0.0,
+        implied=0.0,
+        low=0.0,
+        high=1e9,
+        help="largest Euclidean norm of all gradients together, to which longer ones are scaled; 0 is none (Pascanu et "
+        "al. 2013)",
+    ),
+}
 
 
 def optimiser(parameters: Iterable[nn.Parameter], settings: Mapping[str, Any]) -> torch.optim.Optimizer:

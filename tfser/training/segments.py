@@ -57,3 +57,12 @@ class WholeUtterances:
         """Return the frames and number of each utterance: one per pass, because their lengths differ."""
         for number, frames in enumerate(self._pieces):
             yield torch.from_numpy(frames).to(self._device), torch.tensor([number], device=self._device)
+
+
+def to_score(
+    frames: np.ndarray, cut: Cut, device: torch.device, utterances: Sequence[tuple[int, int, int]], *, whole: bool
+) -> Segments | WholeUtterances:
+    """Return utterances to score: their segments, or each of them whole."""
+    if whole:
+        return WholeUtterances(utterances, cut.length, device)
+    return Segments(frames, utterances, cut, device)

@@ -35,10 +35,12 @@ from torch.optim.adamw import adamw
 
 from tfser.errors import TrialError
 from tfser.models.stacked import StackedModel
+from tfser.training import ingredients
 from tfser.training.determinism import precision_of, settled
+from tfser.training.forward import Forward
 from tfser.training.recurrent_dropout import WHY, has_it
 from tfser.training.scoring import by_channel, checked_logits
-from tfser.training.training import Forward, Training, batches
+from tfser.training.training import Training, batches
 from tfser.trial import TrialSpec
 
 OWN_SETTINGS = ("learning_rate", "weight_decay", "class_weights", "frequency_mask", "time_mask")
@@ -49,10 +51,11 @@ def fusion_key(spec: TrialSpec) -> tuple[object, ...]:
     """Return a key that is equal for trials that can be trained together.
 
     Those have one database, model and ablation, and equal settings except ``OWN_SETTINGS``. Fold, seed, purpose,
-    validation speakers and epochs may differ. A trial of another optimiser than Adam has a key of its own.
+    validation speakers and epochs may differ. A trial whose settings are for one network at a time, such as another
+    optimiser than Adam (``tfser.training.ingredients.alone``), has a key of its own.
     """
     shared = tuple((name, value) for name, value in spec.hyperparameters if name not in OWN_SETTINGS)
-    alone = spec.trial_id if spec.settings.get("optimizer", "adam") != "adam" else ""
+    alone = spec.trial_id if ingredients.alone(spec.settings) else ""
     return (spec.database, spec.database_digest, spec.model, spec.source, spec.ablation, spec.numerics, shared, alone)
 
 
@@ -365,6 +368,8 @@ def _difference(one: Training, other: Training) -> str | None:
     """Say in what two trainings differ that must be equal for fusion."""
     if {type(training.optimizer) for training in (one, other)} != {torch.optim.AdamW}:
         return "their optimiser is not Adam, the only one that is stepped for several at once"
+    if said := ingredients.alone(one.settings) or ingredients.alone(other.settings):
+        return f"a training with {', '.join(said)} is done alone"
     if one.data.frames is not other.data.frames:
         return "they read different features"
     if (one.device, one.data.emotions) != (other.device, other.data.emotions):

@@ -14,101 +14,39 @@ points of UAR without it; ATFNN lost nothing.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-import torchaudio
 from torch import Tensor, nn
 
 from tfser.errors import TrialError
 from tfser.evaluation import metrics
-from tfser.features.segments import Cut, Loudness, as_tensor
-from tfser.features.standardise import KINDS, OWN, statistics
-from tfser.training.determinism import Precision, derived_seed, precision_of, seed_all, settled
-from tfser.training.kept_float32 import KeptFloat32
+from tfser.features.segments import Cut, as_tensor
+from tfser.features.standardise import KINDS, OWN, Kind, statistics
+from tfser.training.adversary import Adversary
+from tfser.training.averaging import Averaging
+from tfser.training.data import Curves, TrialData, batches, copied
+from tfser.training.determinism import derived_seed, precision_of, seed_all, settled
+from tfser.training.forward import Forward
+from tfser.training.inner import EarlyEnd
+from tfser.training.masking import masks
+from tfser.training.mixing import Mix
 from tfser.training.optimisers import optimiser
 from tfser.training.recurrent_dropout import WHY, has_it
+from tfser.training.sampling import Sampling
+from tfser.training.schedules import Schedule, steps_of
 from tfser.training.scoring import OwnStatistics, Scorer, Scores, checked_logits
-from tfser.training.segments import Segments, WholeUtterances
+from tfser.training.segments import Segments, WholeUtterances, to_score
 from tfser.training.utterance_rules import UtteranceRule
+from tfser.training.variation import Variation
+
+__all__ = ["SCORING_SEGMENTS", "Curves", "Training", "TrialData", "batches", "copied"]
 
 SCORING_SEGMENTS = 256
 """Segments per forward pass when validation curves are scored."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialData:
-    """The data that one trial may see: frames, and the utterances to train on and to score on.
-
-    A search trial's value holds no test utterance at all.
-    """
-
-    frames: np.ndarray
-    """float32, shape (frames, values): the features of a whole database, memory-mapped, never written to."""
-    emotions: tuple[str, ...]
-    train: tuple[tuple[int, int, int], ...]
-    """(first frame, frames, emotion index) of each training utterance."""
-    scored: tuple[tuple[int, int, int], ...]
-    """The same for each utterance that is scored."""
-    speakers: tuple[str, ...] = ()
-    """The speaker of each utterance of ``train``, then of each of ``scored``; for standardisation per speaker only."""
-    loudness: Loudness | None = None
-    """The energy of frames; for the setting ``segment_share`` only."""
-    beyond: tuple[tuple[int, int, int], ...] = ()
-    """As ``train``, for untrained utterances whose frames enter the standardisation.
-
-    This is a leak, absent from every honest trial (``tfser.evaluation.leaky_protocols``).
-    """
-
-
-@dataclass(slots=True)
-class Curves:
-    """Values after each epoch, in order."""
-
-    train_loss: list[float] = field(default_factory=list)
-    """Mean cross-entropy per training segment, nats."""
-    validation_uar: list[float] = field(default_factory=list)
-    validation_war: list[float] = field(default_factory=list)
-
-
-class Forward(nn.Module):
-    """A model under a precision: its input to logits of float32 or wider. A captured graph holds both."""
-
-    def __init__(self, model: nn.Module, device: torch.device, precision: Precision) -> None:
-        super().__init__()
-        self.model, self.device, self.precision = model, device, precision
-
-    def forward(self, *inputs: Any) -> Tensor:
-        """Compute the model's logits, shape (segments, emotions): float32, or float64 for a float64 model."""
-        # Without autocast's cache of rounded weights: a pass uses each once, and a captured graph must not keep them.
-        narrow = self.precision == "bfloat16"
-        with (
-            torch.autocast(self.device.type, torch.bfloat16, enabled=narrow, cache_enabled=False),
-            KeptFloat32(self.device.type) if narrow else contextlib.nullcontext(),
-        ):
-            logits: Tensor = self.model(*inputs)
-        if not isinstance(logits, Tensor) or not logits.is_floating_point():
-            return logits  # for ``checked_logits``, which says why it cannot be trained
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-    def captured(self, like: Tensor) -> nn.Module:
-        """Capture a CUDA graph, in training, for inputs shaped as ``like`` only: one launch instead of hundreds.
-
-        Capturing needs warm-up passes; their effect on the running statistics is undone.
-        """
-        # The graph's gradients come from a stream of its own, for which PyTorch waits, and of which it warns.
-        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
-        buffers = [buffer.clone() for buffer in self.model.buffers()]
-        graphed = torch.cuda.make_graphed_callables(Forward(self.model, self.device, self.precision).train(), (like,))
-        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
-            buffer.copy_(before)  # in place: the graph reads and writes these tensors
-        assert isinstance(graphed, nn.Module)
-        return graphed
 
 
 class Training:
@@ -142,19 +80,19 @@ class Training:
         self._precision = precision_of(settings)
         self.epoch = 0
         self.curves = Curves()
-        cut = Cut.of(settings, data.loudness)
+        cut, trained = Cut.of(settings, data.loudness), Cut.of(settings, data.loudness, "training")
         self.rule = UtteranceRule.of(settings)
         """The utterance rule; one that is a classifier is fitted before each scoring."""
-        self._train = Segments(data.frames, data.train, cut, device)
-        self._scored: Segments | WholeUtterances = (
-            WholeUtterances(data.scored, cut.length, device)
-            if self.rule.name == "whole"
-            else Segments(data.frames, data.scored, cut, device)
-        )
+        self._train = Segments(data.frames, data.train, trained, device)
+        self._fitted = self._train if cut == trained else Segments(data.frames, data.train, cut, device)
+        """The training utterances, cut as those that are scored; an utterance rule is fitted on them."""
+        scored = partial(to_score, data.frames, cut, device, whole=self.rule.name == "whole")
+        self._scored = scored(data.scored)
+        self._inner = scored(data.inner) if data.inner else None
         kind = KINDS[KINDS.index(settings.get("standardisation", "training"))]
         made = statistics(
             data.frames,
-            (*data.train, *data.scored),
+            (*data.train, *data.scored, *data.inner),
             kind,
             training=(*data.train, *data.beyond),
             speakers=data.speakers,
@@ -175,16 +113,50 @@ class Training:
         self._forward = Forward(self.model, device, self._precision)
         self._captured: nn.Module | None = None
         self._capture = captured
-        self.optimizer = optimiser(self.model.parameters(), settings)
+        steps = len(batches(torch.arange(len(self._train.frames)), int(settings["batch_size"])))
+        self._adversary = self._made_adversary(steps_of(settings, epochs, steps))
+        self._capture &= self._adversary is None  # a captured graph hands out nothing but its logits
+        head = [] if self._adversary is None else [*self._adversary.head.parameters()]
+        self.optimizer = optimiser([*self.model.parameters(), *head], settings)
         self._weights = self._class_weights()
-        self._masks = [
-            mask(width)
-            for mask, width in (
-                (torchaudio.transforms.FrequencyMasking, int(settings["frequency_mask"])),
-                (torchaudio.transforms.TimeMasking, int(settings["time_mask"])),
-            )
-            if width
-        ]
+        self._masks = masks(settings)
+        self._sampling = Sampling(
+            settings, self._train.of_utterance, self._train.emotion.numpy(), data.speakers[: len(data.train)]
+        )
+        self._variation, self._own_of_copies = self._made_variation(kind)
+        self._early = EarlyEnd(settings)
+        self._schedule = Schedule(self.optimizer, settings, epochs, steps)
+        self._averaging = Averaging(self.model, settings)
+
+    def _made_adversary(self, steps: int) -> Adversary | None:
+        """Make the head that tells speakers, if one is asked for; its weights have a seed of their own."""
+        if not float(self.settings.get("adversary_weight", 0.0)):
+            return None
+        speakers = self.data.speakers[: len(self.data.train)]
+        with settled(self.device):
+            seed_all(derived_seed(self.seed, "adversary"))
+            return Adversary(self.model, self.settings, speakers, len(self.data.emotions), steps, self.device)
+
+    def _made_variation(self, kind: Kind) -> tuple[Variation | None, list[OwnStatistics]]:
+        """Make what varies the training utterances from epoch to epoch, and the statistics of their copies."""
+        data, settings = self.data, self.settings
+        if not data.copies and not float(settings.get("vtlp", 0.0)):
+            return None, []
+        variation = Variation(
+            settings,
+            self.seed,
+            self._frames,
+            data.train,
+            self._train.frames,
+            self._train.utterances,
+            data.copies,
+            data.centres_hz,
+        )
+        if self.own is None:
+            return variation, []
+        speakers = data.speakers[: len(data.train)]
+        made = (statistics(copy.frames, copy.rows, kind, speakers=speakers) for copy in data.copies)
+        return variation, [self.own, *(OwnStatistics(each, self.device) for each in made)]
 
     def _class_weights(self) -> Tensor | None:
         if self.settings["class_weights"] == "none":
@@ -209,6 +181,17 @@ class Training:
             x = self.own.applied(x, utterances)
         return self.scorer.prepared(x)
 
+    def _training_batch(self, chosen: Tensor) -> Tensor:
+        """Return the input of training segments by their numbers, as this epoch varies them."""
+        if self._variation is None:
+            return self._batch(self._train.frames[chosen], self._train.utterances[chosen])
+        x = self._variation.gathered(chosen)
+        if self._own_of_copies:
+            x, read, utterances = x.float(), self._variation.read(chosen), self._train.utterances[chosen]
+            for number, own in enumerate(self._own_of_copies):
+                x[read == number] = own.applied(x[read == number], utterances[read == number])
+        return self.scorer.prepared(x)
+
     def run_epoch(self) -> None:
         """Train one epoch.
 
@@ -225,18 +208,38 @@ class Training:
             order = self.begin_epoch()
             total = torch.zeros((), dtype=torch.float64, device=self.device)
             for chosen in batches(order, size):
-                x = self._batch(self._train.frames[chosen], self._train.utterances[chosen])
-                for mask in self._masks:
-                    x = mask(x)
-                forward = self._captured if self._captured is not None and len(chosen) == size else self._forward
-                logits = checked_logits(forward(x), len(chosen), len(self.data.emotions))
-                loss = F.cross_entropy(logits, self._train.labels[chosen], weight=self._weights)
-                self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                self.optimizer.step()
-                total += loss.detach() * len(chosen)
+                total += self._step(chosen) * len(chosen)
             mean_loss = float(total) / len(order)
         self.end_epoch(mean_loss)
+
+    def _step(self, chosen: Tensor) -> Tensor:
+        """Train on one batch, given by the numbers of its segments; return its mean loss."""
+        x = self._training_batch(chosen)
+        for mask in self._masks:
+            x = mask(x)
+        mix = Mix.drawn(self.settings, len(chosen), self.device)
+        full = self._captured is not None and len(chosen) == int(self.settings["batch_size"])
+        forward = self._captured if self._captured is not None and full else self._forward
+        logits = checked_logits(forward(mix.inputs(x)), len(chosen), len(self.data.emotions))
+        smoothing = float(self.settings.get("label_smoothing", 0.0))
+        loss = mix.cross_entropy(logits, self._train.labels[chosen], self._weights, smoothing)
+        both = loss
+        if self._adversary is not None:
+            speakers = self._adversary.speaker[self._train.utterances[chosen]]
+            both = loss + mix.cross_entropy(self._adversary.logits(), speakers)
+        self.optimizer.zero_grad(set_to_none=True)
+        both.backward()  # type: ignore[no-untyped-call]
+        if longest := float(self.settings.get("clip_norm", 0.0)):
+            nn.utils.clip_grad_norm_(self.model.parameters(), longest)
+        self.optimizer.step()
+        self._schedule.after_step()
+        self._averaging.after_step()
+        return loss.detach()
+
+    def _inputs(self) -> Iterator[Tensor]:
+        """Return the network's inputs of all training segments in order, without masks."""
+        for chosen in batches(torch.arange(len(self._train.frames)), int(self.settings["batch_size"])):
+            yield self._batch(self._train.frames[chosen], self._train.utterances[chosen])
 
     def share_frames(self, other: Training) -> None:
         """Read the frames in another training of the same data, so that a GPU holds them once."""
@@ -249,8 +252,10 @@ class Training:
 
     def begin_epoch(self) -> Tensor:
         """Seed the random states for the next epoch and return its segments in training order."""
+        if self._variation is not None:
+            self._variation.begin(self.epoch)
         seed_all(derived_seed(self.seed, "epoch", self.epoch))
-        return torch.randperm(len(self._train.frames)).to(self.device)
+        return self._sampling.order().to(self.device)
 
     def end_epoch(self, mean_loss: float) -> None:
         """Count an epoch that was trained.
@@ -265,6 +270,28 @@ class Training:
                 f"the loss was {mean_loss} in epoch {self.epoch} of {self.epochs}; a smaller learning_rate may help"
             )
         self.curves.train_loss.append(mean_loss)
+        with settled(self.device, self._precision):
+            seed_all(derived_seed(self.seed, "average", self.epoch))
+            self._averaging.after_epoch(self.epoch, self._inputs)
+        self.scorer.model = self._averaging.model
+        if self._inner is not None:
+            first = len(self.data.train) + len(self.data.scored)
+            uar = metrics.uar(self._scores_of(self._inner, SCORING_SEGMENTS, first).confusion)
+            self.curves.inner_uar.append(uar)
+            self._early.after_epoch(self.epoch, uar, lambda: copied(self.weights()))
+        self._schedule.after_epoch(self.curves.inner_uar[-1] if self.curves.inner_uar else None)
+
+    @property
+    def is_past_its_best(self) -> bool:
+        """Whether the setting ``early_end_patience`` ends the training now."""
+        return self._early.is_due(self.epoch)
+
+    def take_best(self) -> None:
+        """Go back to the best epoch on the inner speakers, where it is kept; the training cannot go on after it."""
+        if self._early.best is not None:
+            self.epoch, weights = self._early.best
+            self.rule, own = UtteranceRule.of(self.settings).restored(weights)
+            self.scorer.model.load_state_dict(own)
 
     def validate(self) -> None:
         """Score the scored utterances after this epoch and append to the curves (search trials)."""
@@ -282,9 +309,13 @@ class Training:
         Raises:
             TrialError: a probability is not finite.
         """
-        segments = self._outputs(self._scored, at_once, first=len(self.data.train))
+        return self._scores_of(self._scored, at_once, first=len(self.data.train))
+
+    def _scores_of(self, of: Segments | WholeUtterances, at_once: int | None, first: int) -> Scores:
+        """Return class probabilities of utterances; see ``score`` and ``_outputs``."""
+        segments = self._outputs(of, at_once, first)
         self._fit_rule()
-        truth, of_utterance = self._scored.emotion.numpy(), self._scored.of_utterance
+        truth, of_utterance = of.emotion.numpy(), of.of_utterance
         return Scores(
             self.rule(segments, of_utterance),
             truth,
@@ -297,7 +328,7 @@ class Training:
         Args:
             of: the segments.
             at_once: segments per forward pass; ``None`` for one utterance per pass.
-            first: number of their first utterance among those to train on and then those to score.
+            first: number of their first utterance among those to train on, to score, and the inner speakers'.
         """
 
         def gathered(frames: Tensor, utterances: Tensor) -> Tensor:
@@ -315,13 +346,16 @@ class Training:
         That costs about a third of an epoch; it is done once per epoch that is scored.
         """
         if not self.rule.is_fitted:
-            segments = self._outputs(self._train, SCORING_SEGMENTS, first=0)
-            emotion, seed = self._train.emotion.numpy(), derived_seed(self.seed, "utterance rule")
-            self.rule = self.rule.fit(segments, self._train.of_utterance, emotion, len(self.data.emotions), seed)
+            segments = self._outputs(self._fitted, SCORING_SEGMENTS, first=0)
+            emotion, seed = self._fitted.emotion.numpy(), derived_seed(self.seed, "utterance rule")
+            self.rule = self.rule.fit(segments, self._fitted.of_utterance, emotion, len(self.data.emotions), seed)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the trained state: the network's and, after a scoring, that of an utterance rule with a classifier."""
-        return {**self.model.state_dict(), **self.rule.tensors()}
+        """Return the trained state: the network's and, after a scoring, that of an utterance rule with a classifier.
+
+        Where weights are averaged, the network is their average.
+        """
+        return {**self.scorer.model.state_dict(), **self.rule.tensors()}
 
     def state(self) -> dict[str, Any]:
         """Return all that a later process needs to go on from this epoch, as tensors and plain values."""
@@ -330,6 +364,10 @@ class Training:
             "model": copied(self.model.state_dict()),
             "optimizer": copied(self.optimizer.state_dict()),
             "curves": {name: list(getattr(self.curves, name)) for name in Curves.__slots__},
+            "schedule": copied(self._schedule.state()),
+            "average": copied(self._averaging.state()),
+            "adversary": copied({} if self._adversary is None else self._adversary.state()),
+            "early": copied(self._early.state()),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -339,27 +377,9 @@ class Training:
         self.curves = Curves(**state["curves"])
         self.epoch = state["epoch"]
         self.rule = UtteranceRule.of(self.settings)
-
-
-def copied(value: Any) -> Any:
-    """Copy mappings and lists of tensors and plain values, each tensor alone.
-
-    A deep copy would take all the memory that a tensor is a view of, which for fused trainings is that of many.
-    """
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, Mapping):
-        return {key: copied(part) for key, part in value.items()}
-    return [copied(part) for part in value] if isinstance(value, list) else value
-
-
-def batches(order: Tensor, size: int) -> list[Tensor]:
-    """Split ``order`` into pieces of ``size``; a last piece of one joins the piece before it.
-
-    >>> [len(piece) for piece in batches(torch.arange(9), 4)]
-    [4, 5]
-    """
-    pieces = list(torch.split(order, size))
-    if len(pieces) > 1 and len(pieces[-1]) == 1:
-        pieces[-2:] = [torch.cat(pieces[-2:])]
-    return pieces
+        self._schedule.restore(state.get("schedule", {}))  # a checkpoint may be older than this
+        self._averaging.restore(state.get("average", {}))
+        self._early.restore(state.get("early", {}))
+        if self._adversary is not None:
+            self._adversary.restore(state["adversary"])
+        self.scorer.model = self._averaging.model

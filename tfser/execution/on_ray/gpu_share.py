@@ -19,8 +19,10 @@ from tfser.execution import run_trial
 from tfser.execution.faults import out_of_memory
 from tfser.execution.this_machine import device
 from tfser.features.pack import Pack
+from tfser.features.segments import hop_of
 from tfser.models import Network, of
 from tfser.planning.settings import build_settings
+from tfser.training.ingredients import without_data
 from tfser.training.training import SCORING_SEGMENTS, Training, TrialData
 from tfser.trial import Value
 
@@ -96,8 +98,8 @@ def probe(task: run_trial.Task, cuda: Any = torch.cuda) -> Probe:
     assert isinstance(model, Network)
     # None of these changes the memory of a step, and this data lacks the speakers.
     usual: dict[str, Value] = {"segment_share": 1.0, "standardisation": "training", "utterance_rule": "mean"}
-    settings = build_settings(model, spec.settings) | usual
-    hop = int(settings["segment_hop"]) or int(settings["segment_frames"])
+    settings = without_data(build_settings(model, spec.settings) | usual)
+    hop = max(hop_of(settings, "training"), hop_of(settings, "scoring"))
     data = TrialData(
         frames=data.frames,
         emotions=data.emotions,
