@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tfser.report.figures.drawing import SMALL, TALLEST, TEXT, Rendered, drawn_names, render
+from tfser.report.figures.drawing import POINTS, SMALL, TALLEST, TEXT, Rendered, drawn_names, render
 from tfser.report.tables.formats import csv_text
 from tfser.storage.places import Place, commit, make_folder
 from tfser.text.streams import one_line
@@ -171,7 +172,7 @@ def draw(utterances: Sequence[Attention]) -> Rendered:
     lines = rows if rows > 1 else -(-parts // columns)
     labels = drawn_names([a.label or a.heading.partition(":")[0] for a in utterances], 24)
     scales = _scales(utterances) if rows > 1 else {}
-    height = min(lines * (1.3 if columns < 4 else 1.15) + (0.45 if rows > 1 else 0.1), TALLEST)
+    height = min(lines * (1.15 if columns > 3 else 1.35) + (0.45 if rows > 1 else 0.1), TALLEST)
 
     def onto(canvas: Any) -> None:
         grid = canvas.subplots(lines, columns, squeeze=False)
@@ -184,7 +185,8 @@ def draw(utterances: Sequence[Attention]) -> Rendered:
                     canvas, axes, rows == 1, attention, f"({letter}) {title}", unit, values, colours, scales.get(unit)
                 )
                 if place[1] == 0:
-                    axes.set_ylabel(f"{name}\n{_bands(attention)}" if part == 0 else _bands(attention))
+                    said = f"{name}\n{_bands(attention)}" if part == 0 else _bands(attention)
+                    axes.set_ylabel(said, linespacing=0.95)
         for axes in grid.ravel()[rows * parts :]:
             axes.set_visible(False)
         if rows > 1:
@@ -221,7 +223,7 @@ def _shared_bars(canvas: Any, grid: Any, attention: Attention, images: Mapping[s
 
 
 def _scale(bar: Any, unit: str) -> None:
-    bar.set_label(unit, fontsize=SMALL)
+    bar.set_label(unit, fontsize=SMALL, linespacing=0.95)
     bar.ax.tick_params(labelsize=SMALL)
     bar.outline.set_visible(False)
 
@@ -258,7 +260,8 @@ def _panel(
     image = axes.imshow(
         values, origin="lower", aspect="auto", extent=extent, cmap=colours, interpolation="nearest", vmin=low, vmax=high
     )
-    axes.set_xlabel(f"frame\n{title}")
+    small = axes.get_gridspec().ncols > 3  # titles of neighbours would run into each other
+    axes.set_xlabel(f"frame\n{title}", linespacing=0.95, fontsize=SMALL if small else POINTS)
     for axis in (axes.xaxis, axes.yaxis):
         axis.get_major_locator().set_params(integer=True, nbins=5)
     axes.tick_params(labelsize=SMALL)
@@ -267,7 +270,7 @@ def _panel(
         line = axes.axhline(place, color="black", linestyle=(0, (4, 3)), linewidth=0.8)
         line.set_path_effects([effects.Stroke(linewidth=2.0, foreground="white"), effects.Normal()])
     if bar:
-        _scale(canvas.colorbar(image, ax=axes, aspect=12, pad=0.02), unit)
+        _scale(canvas.colorbar(image, ax=axes, aspect=12, pad=0.02), textwrap.fill(unit, 20))
     return image
 
 

@@ -105,7 +105,9 @@ class Field:
 
 def fields(summaries: Sequence[Summary], published: Published, rows: Rows) -> list[Field]:
     """Make the field of each database, state of it and protocol with a contest, in the order of the rows."""
-    every = {(pair.first.key, pair.second.key): pair for pair in rows.pairs() if pair.figure == FIGURE}
+    every: dict[tuple[tuple[str, ...], tuple[str, ...]], Pair] = {
+        (pair.first.key, pair.second.key): pair for pair in rows.pairs() if pair.figure == FIGURE
+    }
 
     def place(s: Summary) -> tuple[str, str, str]:
         return s.configuration.database, s.configuration.database_digest, s.configuration.protocol

@@ -125,7 +125,8 @@ def render(size: tuple[float, float], draw: Callable[[Any], None], texts: Sequen
     from matplotlib.text import Text
 
     fonts = families(texts)
-    with matplotlib.style.context("default"), matplotlib.rc_context({**_STYLE, "font.family": fonts}):
+    settings: Any = {**_STYLE, "font.family": fonts}
+    with matplotlib.style.context("default"), matplotlib.rc_context(settings):
         figure = Figure(figsize=size, dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         draw(figure)

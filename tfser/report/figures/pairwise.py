@@ -109,8 +109,8 @@ def describe(field: Field) -> str:
     said = (
         f"Above the diagonal: the {unit}s on which the row's UAR is higher and lower, and the p of the exact sign-flip "
         f"test over {unit}s, Holm-corrected for all {count} comparisons; below it: the mean difference of the UAR, row "
-        f"minus column, in percentage points; on it: the row's UAR, mean of folds. {sure} of {count} corrected p are at "
-        f"most 0.05. "
+        f"minus column, in percentage points; on it: the row's UAR, mean of folds. {sure} of {count} corrected p are "
+        "at most 0.05. "
     )
     if len(field.members) > MOST:
         said += f"The {MOST} best of {len(field.members)} methods are drawn; pairwise.csv has all. "
