@@ -64,6 +64,8 @@ class Content:
     paired: Sequence[Table]
     pictures: Mapping[tuple[str, ...], Sequence[Picture]] = field(default_factory=dict)
     """Key of a configuration to its figures."""
+    figures: Sequence[Picture] = ()
+    """Figures over several configurations."""
 
 
 def page(content: Content, made: Provenance | None, folder: Place) -> str:
