@@ -16,6 +16,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import BinaryIO
 
@@ -36,7 +37,7 @@ from tfser.report.summary import Summary, summarise
 from tfser.report.tables import ablation, best, comparison, formats, paired, print_latex, printed, titles
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import DAGGER, Value, exact
-from tfser.search.history import History
+from tfser.search.history import History, with_told_importances
 from tfser.storage import places
 from tfser.storage.places import Place
 from tfser.text.streams import one_line
@@ -99,6 +100,7 @@ def write(
         LessError: existing tables hold folds that these lack; they stay as they are.
         OSError: the folder cannot be written.
     """
+    results = replace(results, histories=with_told_importances(results.histories))
     summaries = summarise(results)
     figures = published.load(*more).of_rows(s.configuration for s in summaries)
     if lost := lacking(folder, {s.configuration: len(s.done) for s in summaries}):
@@ -148,7 +150,9 @@ def write(
         compared=[*compared, *bests],
         ablated=ablated,
         paired=in_pairs,
+        averaging=averaging,
         pictures=drawn,
+        files=sorted(contents),
     )
     contents["report.html"] = page.page(content, made, folder)
 
