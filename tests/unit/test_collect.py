@@ -86,7 +86,7 @@ def test_two_states_of_a_database_have_tables_of_their_own_and_no_row_takes_the_
     pairs = read(folders[0], "paired.csv")
     assert len(pairs) == 3 * 2
     assert (folders[1] / "paired.csv").read_text().count("\n") == 1
-    text = (folders[0] / "comparison.md").read_text()
+    text = (folders[0] / "details.md").read_text()
     assert "fixed, epochs 1 |" in text
     assert "fixed, epochs 2 |" in text
     assert "fixed, epochs 1: 1 epochs (published: 1000), batch_size 8 (published: 64)" in text

@@ -25,7 +25,7 @@ from tfser.report.summary import Summary, summarise
 from tfser.report.tables import best
 from tfser.report.tables.comparison import MEAN, MEAN_ZEROS, POOLED
 from tfser.report.tables.paired import Pair, Rows
-from tfser.report.tables.table import TRANSDUCTIVE, known, percent, points, probability
+from tfser.report.tables.table import TRANSDUCTIVE, known, percent, points, probability, tenths
 from tfser.storage.places import slug
 from tfser.trial import NUMERICS_VERSION, TrialSpec
 
@@ -224,7 +224,8 @@ def _of_row(results: Results, summary: Summary, rows: Rows) -> Iterator[Traced]:
     shown_row, names = _row_words(c, summary.selection)
 
     def entry(measure: str, averaging: str, value: float, what: str = "") -> Traced:
-        words = (*names, measure.lower(), averaging, averaging.split()[0], *([what] if what else []))
+        short = (tenths(value),) if what.endswith(" interval") else ()  # so a printed table has the ends of intervals
+        words = (*names, measure.lower(), averaging, averaging.split()[0], *([what] if what else []), *short)
         said = f"{measure}, {averaging}" + (f", {what}" if what else "")
         where = "comparison and ablation"
         return Traced(

@@ -157,8 +157,11 @@ def _float(table: Table, limit: float, scale: float) -> str:
 
 def _note(note: str) -> str:
     """Escape a note, with the asterisks that it explains raised."""
-    parts = re.split(r"(?:^|(?<=; ))(\*+) ", note)
-    return "".join(f"$^{{{part}}}$ " if number % 2 else escape_latex(part) for number, part in enumerate(parts))
+
+    def raised(found: re.Match[str]) -> str:
+        return f"{found[1]}$^{{{'*' * found[2].count('*')}}}$ "
+
+    return re.sub(r"(^|; )((?:\{\*\})+) ", raised, escape_latex(note))
 
 
 def _fitting(table: Table, limit: float, scale: float) -> list[_Layout]:
