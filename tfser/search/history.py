@@ -11,7 +11,6 @@ import numpy as np
 
 from tfser.planning.configuration import Configuration, from_dict, to_dict
 
-
 ENOUGH = 30
 """Ours: fewest finished settings from which importances are told.
 
