@@ -27,7 +27,7 @@ from tfser.report.tables.comparison import MEAN, MEAN_ZEROS, POOLED
 from tfser.report.tables.paired import Pair, Rows
 from tfser.report.tables.table import TRANSDUCTIVE, known, percent, points, probability, tenths
 from tfser.storage.places import slug
-from tfser.trial import NUMERICS_VERSION, TrialSpec
+from tfser.trial import NUMERICS_VERSION, TrialSpec, is_beginning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,8 @@ def trace(results: Results, asked: Sequence[str]) -> list[Traced]:
     Args:
         results: the results to search.
         asked: words, each a printed number (``37.77``, ``0.413``), a database, model, ablation, fold, seed (``seed0``),
-            emotion, averaging (``pooled``, ``mean``), measure (``uar``, ``war``, ``recall``), or a trial or run id.
+            emotion, averaging (``pooled``, ``mean``), measure (``uar``, ``war``, ``recall``), a trial id or its first
+            ``SHORTEST_PREFIX`` digits or more, or a run id.
 
     Raises:
         RequestError: a word that matches no number at all.
@@ -212,6 +213,8 @@ def _typed(value: object) -> str:
 
 
 def _fits(entry: Traced, word: str) -> bool:
+    if is_beginning(word) and any(trial.startswith(word.casefold()) for trial in entry.trials):
+        return True
     names = (*entry.words, *entry.trials, *entry.runs)
     return entry.printed in (word, word.replace("-", "−")) or word.casefold() in (name.casefold() for name in names)
 
