@@ -15,7 +15,18 @@ import pytest
 from scipy.stats import permutation_test
 from sklearn.metrics import recall_score
 
-from tests.helpers.results import ATFNN, TFT, configuration, failure, read, record, rescored, searched, sweep
+from tests.helpers.results import (
+    ATFNN,
+    TFT,
+    configuration,
+    failure,
+    read,
+    record,
+    rescored,
+    searched,
+    sweep,
+    trained,
+)
 from tfser.evaluation.scores import scores
 from tfser.execution.results import Results
 from tfser.planning.configuration import Configuration
@@ -369,3 +380,15 @@ def test_a_failed_fold_is_not_in_the_answer_but_in_what_is_missing(tmp_path):
     assert "speaker c: failed: the loss was not finite in epoch 3" in words(page)
     assert record(row, "a", 0).scores.utterances
     assert "Only 7 of 8 folds are in" in words(page)
+
+
+@pytest.mark.full
+def test_a_page_of_twelve_methods_on_ten_folds_weighs_less_than_five_megabytes(tmp_path):
+    models = (TFT, ATFNN, "svm", "lda", "gmm", "hmm", "rgsr", "hu_svm", "ga_bel", "dnn_elm", "dtpm", "cnn_lstm")
+    emotions = tuple("abcdefg")
+    made = rows(*models, folds=tuple(f"{n:02d}" for n in range(10)), emotions=emotions)
+    write.write(trained(sweep(*made, size=60)), tmp_path)
+    assert (tmp_path / "report.html").stat().st_size < 5e6
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") >= 3 * 12
+    assert "Of 12 methods on EmoDB" in words(page)
