@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tfser.errors import RequestError, TfserError
+from tfser.errors import RequestError, TfserError, counted
 from tfser.execution.results import Results
 from tfser.planning.configuration import Configuration
 from tfser.record import Entry
@@ -24,7 +24,7 @@ from tfser.report.tables import terminal
 from tfser.report.tables.printed_notes import AVERAGING_HELP, averaging_problems
 from tfser.storage import passwords
 from tfser.storage.default_places import default_out
-from tfser.storage.places import exists, typed_place
+from tfser.storage.places import Place, exists, typed_place
 from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_words
 from tfser.tracking import connection
@@ -119,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     end="",
                 )
             return 0 if collected else 1
+        written: list[Place] = []
         for results in collected:
             folder = out / results.sweep  # names of sweeps and databases are legal names of folders
             try:
@@ -128,11 +129,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 missing.append(str(error))
                 continue
             terminal.show(results, console, arguments.published, arguments.averaging)
-            console.print(f"Tables and figures: {folder}", soft_wrap=True, markup=False, highlight=False)
+            written.append(folder)
         for text in left:
             console.print(f"Left out: {text}", soft_wrap=True, markup=False, highlight=False)
         for text in missing:
             warn(text)
+        _say_places(console, written)
     except TfserError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, RequestError) else 1
@@ -140,6 +142,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{error}: the tables could not be written; name another folder with --out", file=sys.stderr)
         return 1
     return 1 if missing else 0
+
+
+MOST_REPORTS = 8
+"""Most reports that are named one by one."""
+
+
+def _say_places(console: Console, folders: Sequence[Place]) -> None:
+    """Print where the reports are, and with them the tables and figures, as the last lines."""
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    for folder in folders[:MOST_REPORTS]:
+        say(f"Report: {folder / 'report.html'}")
+    if left := len(folders[MOST_REPORTS:]):
+        say(f"and {counted(left, 'more report')} in the folders beside them")
+    if folders:
+        say(f"Tables and figures: {folders[0] if len(folders) == 1 else 'beside each report'}")
 
 
 def _traced(collected: Sequence[Results], arguments: argparse.Namespace) -> str:

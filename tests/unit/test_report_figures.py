@@ -59,7 +59,7 @@ from tfser.report.summary import summarise
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import percent
 from tfser.search import history as search_history
-from tfser.search.history import History
+from tfser.search.history import History, with_told_importances
 from tfser.text import fonts
 from tfser.tracking import confusion_thumbnail
 
@@ -539,7 +539,7 @@ def test_a_report_with_a_search_has_its_csv_its_figure_and_both_in_the_page(tmp_
     tried = pd.read_csv(written["search.csv"], dtype={"folds": str})
     assert tried.chosen.sum() == 3
     assert tried[tried.chosen].validation_uar.tolist() == [0.6] * 3
-    separately = search.write(histories(results), tmp_path / "alone")
+    separately = search.write(with_told_importances(histories(results)), tmp_path / "alone")
     assert {path.name: path.read_bytes() for path in separately} == {
         n: written[n].read_bytes() for n in ("search.csv", name, name.replace(".png", ".pdf"))
     }

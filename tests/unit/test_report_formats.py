@@ -78,23 +78,6 @@ def test_the_pages_paired_comparisons_are_those_of_paired_csv(folders):
     assert count > 60
 
 
-def test_the_pages_answer_is_the_whole_models_row_of_the_files(folders):
-    page = (folders[0] / "report.html").read_text(encoding="utf-8")
-    answer = re.search(r'<h2 id="answer">.*?</ul>', page, flags=re.DOTALL)[0]
-    items = [re.sub(r"<[^>]*>", "", item) for item in re.findall(r"<li>(.*?)</li>", answer, flags=re.DOTALL)]
-    written = read(folders[0], "comparison.csv")
-    ours = written[(written.source == "ours") & written.ablation.isin(("T+F+TF", "ATFNN"))]
-    assert len(items) == 4
-    for item, (_, rows) in zip(items, ours.groupby(["database", "model"]), strict=False):
-        by = rows.set_index("averaging").uar
-        ends = rows.set_index("averaging").loc["pooled", ["uar_low", "uar_high"]]
-        spread = rows.set_index("averaging").uar_sd["mean of folds"]
-        wanted = [by["pooled"], *ends, by["mean of folds"], spread]
-        numbers = [number for number in cell_numbers(item) if number != 95.0]
-        assert numbers[: len(wanted)] == pytest.approx([100 * v for v in wanted], abs=0.005 + 1e-9)
-        assert numbers[len(wanted)] == pytest.approx(100 / 3, abs=0.005 + 1e-9)
-
-
 def test_a_terminal_prints_no_number_that_is_not_in_the_files(sweeps, folders):
     count = 0
     for results, folder in zip(sweeps, folders, strict=True):

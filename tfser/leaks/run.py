@@ -48,6 +48,7 @@ def run(sweep: Sweep, leaks: Leaks, printer: Printer) -> int:
     table = _write(sweep, leaks, schedule, entries, started)
     printer.console.print()
     terminal.show_tables([table], printer.console)
+    wrap_up.say_damaged(printer, schedule)
     wrap_up.say_trials(printer, schedule, trainer.usage, time.time() - started)
     printer.say_place("Table", sweep.out / sweep.name)
     printer.say_place("Ledger, features", sweep.storage)

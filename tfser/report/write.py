@@ -16,6 +16,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import BinaryIO
 
@@ -30,11 +31,11 @@ from tfser.report.figures import confusion, contests, every, search
 from tfser.report.file_names import row_names
 from tfser.report.page import page
 from tfser.report.provenance import Provenance
-from tfser.report.published import Published
 from tfser.report.summary import Summary, summarise
 from tfser.report.tables import ablation, best, comparison, formats, paired, printed
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import Value, exact
+from tfser.search.history import with_told_importances
 from tfser.storage import places
 from tfser.storage.places import Place
 
@@ -96,6 +97,7 @@ def write(
         LessError: existing tables hold folds that these lack; they stay as they are.
         OSError: the folder cannot be written.
     """
+    results = replace(results, histories=with_told_importances(results.histories))
     summaries = summarise(results)
     figures = published.load(*more).of_rows(s.configuration for s in summaries)
     if lost := lacking(folder, {s.configuration: len(s.done) for s in summaries}):
@@ -149,8 +151,10 @@ def write(
         compared=[*compared, *bests],
         ablated=[*overviews, *ablated],
         paired=in_pairs,
+        averaging=averaging,
         pictures=drawn,
         figures=over,
+        files=sorted(contents),
     )
     contents["report.html"] = page.page(content, made, folder)
 

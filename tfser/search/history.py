@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tfser.planning.configuration import Configuration, from_dict, to_dict
+
+ENOUGH = 30
+"""Ours: fewest finished settings from which importances are told.
+
+They compare the best tenth of the settings with the rest, and below that the tenth is one or two.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,3 +95,13 @@ def from_json(text: str) -> list[History]:
 
 def in_order(histories: Sequence[History]) -> list[History]:
     return sorted(histories, key=lambda h: (h.configuration.key, h.folds))
+
+
+def finished(history: History) -> int:
+    """Return how many settings a study trained to their end."""
+    return sum(tried.state == "finished" for tried in history.tried)
+
+
+def with_told_importances(histories: Sequence[History]) -> tuple[History, ...]:
+    """Return the histories, without the importances of those that finished too few settings to tell any."""
+    return tuple(h if finished(h) >= ENOUGH else replace(h, importances={}) for h in histories)

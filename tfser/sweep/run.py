@@ -76,6 +76,8 @@ class Run:
         printer.console.print()
         terminal.show(results, printer.console, more, averaging)
         wrap_up.say_chosen(printer, histories)
+        wrap_up.say_damaged(printer, schedule)
+        printer.say_place("Report", self._folder / "report.html")
         wrap_up.say_trials(printer, schedule, trainer.usage, time.time() - started)
         self._say_places(mlflow.experiments)
         return 0 if wrap_up.is_whole(schedule) else 1

@@ -19,6 +19,7 @@ from tfser.sweep.options import Options
 from tfser.sweep.printer import Printer
 from tfser.sweep.progress import duration
 from tfser.sweep.request import Sweep
+from tfser.text.streams import one_line
 from tfser.trial import NUMERICS_VERSION
 
 
@@ -27,21 +28,39 @@ def is_whole(schedule: Schedule) -> bool:
     return schedule.finished and not schedule.failures and not schedule.undecided
 
 
+MOST_CHOSEN = 4
+"""Most studies whose choice is printed; the report has those of all."""
+
+MOST_PROBLEMS = 3
+"""Most lines about trials that are missing, so that with all others at most ten follow the name of the report."""
+
+
 def say_chosen(printer: Printer, histories: Sequence[History]) -> None:
-    """Print the setting that each study chose."""
-    for history in histories:
-        if history.chosen is not None:
-            best, c = history.tried[history.chosen], history.configuration
-            values = best.hyperparameters.items()
-            settings = ", ".join(f"{name} {f'{v:.3g}' if isinstance(v, float) else v}" for name, v in values)
-            folds = history.folds[0] if len(history.folds) == 1 else "all folds"
-            epoch = "" if best.epochs is None else f" at epoch {best.epochs}"
-            score = f"validation UAR {100 * (best.validation_uar or 0):.2f} %{epoch}"
-            printer.say(f"chosen for {c.database} {folds} {c.ablation}: {settings} ({score})")
+    """Print the setting that each of the first studies chose."""
+    decided = [history for history in histories if history.chosen is not None]
+    for history in decided[:MOST_CHOSEN]:
+        best, c = history.tried[history.chosen or 0], history.configuration
+        values = best.hyperparameters.items()
+        settings = ", ".join(f"{name} {f'{v:.3g}' if isinstance(v, float) else v}" for name, v in values)
+        folds = history.folds[0] if len(history.folds) == 1 else "all folds"
+        epoch = "" if best.epochs is None else f" at epoch {best.epochs}"
+        score = f"validation UAR {100 * (best.validation_uar or 0):.2f} %{epoch}"
+        printer.say(f"chosen for {c.database} {folds} {c.ablation}: {settings} ({score})")
+    if (left := len(decided) - MOST_CHOSEN) > 0:
+        searches = counted(left, "more search", "more searches")
+        printer.say(f"and {searches}: report.html has a table of what each chose")
+
+
+def say_damaged(printer: Printer, schedule: Schedule) -> None:
+    """Print which ledger entries were set aside."""
+    for path in tuple(schedule.ledger.damaged):
+        there = schedule.ledger.get(path.stem) is not None
+        again = "was trained again" if there else "is trained again by the next start that needs it"
+        printer.warn(f"A damaged ledger entry was set aside as {path}; its trial {again}")
 
 
 def say_trials(printer: Printer, schedule: Schedule, usage: Usage, seconds: float) -> None:
-    """Print what became of the trials.
+    """Print what became of the trials, in at most six lines.
 
     Args:
         printer: prints it.
@@ -49,30 +68,39 @@ def say_trials(printer: Printer, schedule: Schedule, usage: Usage, seconds: floa
         usage: what the workers' time went into.
         seconds: how long this start took.
     """
-    for path in tuple(schedule.ledger.damaged):
-        there = schedule.ledger.get(path.stem) is not None
-        again = "was trained again" if there else "is trained again by the next start that needs it"
-        printer.warn(f"A damaged ledger entry was set aside as {path}; its trial {again}")
+    problems = _problems(schedule)
+    shown = problems if len(problems) <= MOST_PROBLEMS else problems[: MOST_PROBLEMS - 1]
+    for text in shown:
+        printer.say(one_line(text), "red")
+    if left := len(problems) - len(shown):
+        printer.say(f"and {left} more; the JSON file beside the tables has every failed trial with its reason", "red")
+    if schedule.failures:
+        which = "failed final trials" if schedule.studies else "failed trials"
+        printer.say(f"--retry-failed trains {which} again; lost ones are tried again by the same command.")
+    printer.say(tally(schedule, seconds))
+    spent = [str(usage)] if usage.share is not None else []
+    if schedule.epochs_saved:
+        spared = counted(schedule.epochs_saved, "epoch")
+        spent.append(f"Pruning ended search trials that fell behind and spared {spared}.")
+    if spent:
+        printer.say(" ".join(spent))
+
+
+def _problems(schedule: Schedule) -> list[str]:
+    """Return what is missing and why, a line each."""
+    found = []
     if not schedule.finished:
         left = f"The tables lack {counted(schedule.waiting, 'trial')}, because the ledger lost it again"
-        printer.say(f"{left}; the same command trains what is missing", "red")
+        found.append(f"{left}; the same command trains what is missing")
     for ended in schedule.failures:
         s, failure = ended.spec, ended.outcome
         which = f"{s.purpose}, {ended.configuration.label}, trial {s.trial_id}"
         log = f"; log: {failure.log}" if failure.log else ""
         what = f"{s.database} {s.fold} {s.ablation} seed {s.seed} ({which})"
-        printer.say(f"{failure.status}: {what}: {failure.reason}{log}", "red")
+        found.append(f"{failure.status}: {what}: {failure.reason}{log}")
     for study in schedule.undecided:
-        printer.say(f"no setting of {study.name} could be trained, so its folds have no final trial", "red")
-    if schedule.failures:
-        which = "failed final trials" if schedule.studies else "failed trials"
-        printer.say(f"--retry-failed trains {which} again; lost ones are tried again by the same command.")
-    printer.say(tally(schedule, seconds))
-    if usage.share is not None:
-        printer.say(str(usage))
-    if schedule.epochs_saved:
-        spared = counted(schedule.epochs_saved, "epoch")
-        printer.say(f"Pruning ended search trials that fell behind and spared {spared}.")
+        found.append(f"no setting of {study.name} could be trained, so its folds have no final trial")
+    return found
 
 
 def tally(schedule: Schedule, seconds: float) -> str:

@@ -7,46 +7,42 @@ made", in the lists of trials and behind links. Without a ``Provenance``, equal 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from tfser.errors import RequestError
-from tfser.evaluation import metrics
 from tfser.execution.results import Results
-from tfser.planning.configuration import Configuration
-from tfser.record import Entry, Record
-from tfser.report import provenance, trace
+from tfser.report import provenance
 from tfser.report.figures.drawing import Picture
+from tfser.report.page import chosen, gaps, trials
+from tfser.report.page.answer import Answer, Sentence, answers, listed
+from tfser.report.page.cells import prepared
+from tfser.report.page.links import Links
 from tfser.report.provenance import Provenance
 from tfser.report.published import Published
 from tfser.report.summary import Summary
-from tfser.report.tables import titles
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.printed import Printed
-from tfser.report.tables.table import Column, Row, Table, beneath, known, percent, shown
+from tfser.report.tables.printed_notes import place
+from tfser.report.tables.table import Table
 from tfser.storage.places import Place
 from tfser.text.streams import one_line
 
-_META = frozenset(
-    {
-        "reference",
-        "printed_protocol",
-        "printed_selection",
-        "averaging",
-        "printed_seeds",
-        "seeds",
-        "folds",
-        "whose",
-        "second",
-    }
-)
-"""Columns that a narrow page shows below the row's name; check marks are shown there too."""
+_NAMED = 4
+"""Most methods or databases that the question names."""
+
+_OPEN = 2
+"""Most rows whose own figures are all shown unfolded."""
+
+
+_ENDINGS = {"Numbers": ".csv", "Tables": ".md", "Tables for LaTeX": ".tex"}
+"""What a file is for, and how its name ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +58,14 @@ class Content:
     compared: Sequence[Table]
     ablated: Sequence[Table]
     paired: Sequence[Table]
+    averaging: str = "pooled"
+    """That of the printed tables: ``pooled`` or ``mean``."""
+    figures: Sequence[Picture] = ()
+    """Figures over several rows."""
     pictures: Mapping[tuple[str, ...], Sequence[Picture]] = field(default_factory=dict)
     """Key of a configuration to its figures."""
-    figures: Sequence[Picture] = ()
-    """Figures over several configurations."""
+    files: Sequence[str] = ()
+    """Names of the files beside the page."""
 
 
 def page(content: Content, made: Provenance | None, folder: Place) -> str:
@@ -76,19 +76,34 @@ def page(content: Content, made: Provenance | None, folder: Place) -> str:
         made: what differs from run to run; ``None`` leaves it out.
         folder: the folder of the page, in which its commands are to be typed.
     """
-    links = _Links(content, made)
+    results, summaries, published = content.results, content.summaries, content.published
+    links = Links(results, summaries, made)
+    said = answers(summaries, published, content.rows, content.averaging)
+    printed = [*content.printed.comparison, *content.printed.ablation]
+    in_order = [s for s in summaries if not _is_first(s, said)]
+    in_order = [*(s for s in summaries if _is_first(s, said)), *in_order]
+    drawn = [figures for summary in in_order if (figures := _figures(summary, content, said))["pictures"]]
     return _template().render(
-        title=f"Sweep {content.results.sweep}",
+        title=f"Sweep {results.sweep}",
+        sweep=shlex.quote(results.sweep),
         question=_question(content),
-        answers=[_answer(summary, content, links) for summary in _whole(content)],
-        missing=_missing(content),
-        compared=[_table(table, links) for table in content.compared],
-        ablated=[_table(table, links) for table in content.ablated],
-        paired=[_table(table, links) for table in content.paired],
-        figures=[figures for summary in content.summaries if (figures := _figures(summary, content))["pictures"]],
-        trials=[_trials(summary, content, links, made) for summary in content.summaries],
-        made=_made(content, made, folder) if made else None,
-        digests=provenance.digests(content.results),
+        answers=[_spoken(answer, links) for answer in said],
+        gaps=gaps.gaps(summaries, published),
+        caveats=gaps.caveats(summaries),
+        sentences=content.printed.sentences,
+        printed=[prepared(table, links.of_row, f"printed-{table.name}") for table in printed],
+        printed_files=[_file(name) for name in content.files if name.startswith(tuple(_tabled(content.printed)))],
+        detail_files=[_file(name) for name in content.files if name.startswith("details.")],
+        figures=[_picture(p, content) for p in content.figures],
+        drawn=drawn,
+        compared=[prepared(table, links.of_row) for table in content.compared],
+        ablated=[prepared(table, links.of_row) for table in content.ablated],
+        paired=[prepared(table, links.of_row) for table in content.paired],
+        chosen=[prepared(t, links.of_row) for t in chosen.tables(summaries, results.histories, published)],
+        trials=[trials.of_row(summary, results, published, links, made) for summary in summaries],
+        made=trials.how_made(results, made, folder) if made else None,
+        digests=provenance.digests(results),
+        files=_kinds(content.files),
     )
 
 
@@ -106,34 +121,23 @@ def _template() -> jinja2.Template:
     return environment.get_template("page.html.jinja")
 
 
-class _Links:
-    """Targets of the numbers' links: the MLflow run if a server shows it, else the trials in the page."""
+def _spoken(answer: Answer, links: Links) -> dict[str, Any]:
+    """Prepare an answer for the template: its sentences as parts with their links."""
 
-    def __init__(self, content: Content, made: Provenance | None) -> None:
-        self._results, self._made = content.results, made
-        self._numbers: dict[tuple[str, ...], tuple[int, Configuration]] = {
-            s.configuration.key: (i, s.configuration) for i, s in enumerate(content.summaries, start=1)
-        }
+    def parts(sentence: Sentence) -> list[dict[str, str]]:
+        return [{"text": _kept(p.text), "link": links.of_row(p.about) if p.about else ""} for p in sentence]
 
-    def anchor(self, key: tuple[str, ...]) -> str:
-        return f"trials-{self._numbers[key][0]}"
-
-    def of_row(self, key: tuple[str, ...]) -> str:
-        run = self._results.row_runs.get(self._numbers[key][1])
-        return (self._made.run_link(run) if self._made else "") or f"#{self.anchor(key)}"
-
-    def of_trial(self, configuration: Configuration, fold: str, seed: int) -> str:
-        return self._made.run_link(self._results.runs.get((configuration, fold, seed))) if self._made else ""
+    return {
+        "heading": answer.heading,
+        "lead": [parts(sentence) for sentence in answer.lead],
+        "rest": [parts(sentence) for sentence in answer.rest],
+    }
 
 
-def _heading(summary: Summary, published: Published) -> str:
-    c = summary.configuration
-    return f"{titles.marked(c, published)} on {c.database}, {c.protocol_name}, selection {summary.selection}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    once = list(dict.fromkeys(names))
-    return once[0] if len(once) == 1 else f"{', '.join(once[:-1])} and {once[-1]}"
+def _kept(text: str) -> Markup:
+    """Return a part of a sentence on one line, with the spaces at its ends."""
+    before, after = (" " if text[place:][:1] == " " else "" for place in (0, -1))
+    return Markup(f"{before}{escape(one_line(text))}{after}")
 
 
 def _question(content: Content) -> str:
@@ -141,223 +145,53 @@ def _question(content: Content) -> str:
     configurations = [s.configuration for s in content.summaries]
     if not configurations:
         return "Nothing was asked: this sweep has no rows."
-    models = _listed([content.published.model_title(c.model) for c in configurations])
-    units = _listed([f"a {c.unit}" for c in configurations]).replace(" and ", " or ")
-    do = "does" if len({c.model for c in configurations}) == 1 else "do"
-    databases = _listed([c.database for c in configurations])
+    names = list(dict.fromkeys(content.published.model_title(c.model) for c in configurations))
+    models = listed(names) if len(names) <= _NAMED else f"{len(names)} methods"
+    units = listed([f"a {c.unit}" for c in configurations]).replace(" and ", " or ")
+    do = "does" if len(names) == 1 else "do"
+    corpora = list(dict.fromkeys(place(c, content.rows) for c in configurations))
+    databases = listed(corpora) if len(corpora) <= _NAMED else f"{len(corpora)} databases"
     text = f"How well {do} {models} recognise emotion on {databases} from {units} never heard in training"
     if len({(c.model, c.ablation) for c in configurations}) > len({c.model for c in configurations}):
         text += ", and what does each part of the model contribute"
     return f"{text}?"
 
 
-def _whole(content: Content) -> list[Summary]:
-    """Return the rows that the answer names: the whole models if there are any, else every row."""
-    whole = [s for s in content.summaries if content.published.is_full(s.configuration.model, s.configuration.ablation)]
-    return whole or list(content.summaries)
+def _tabled(printed: Printed) -> list[str]:
+    """Return the beginnings of the names of the printed tables' files."""
+    return ["comparison", *(["ablation"] if printed.ablation else [])]
 
 
-def _answer(summary: Summary, content: Content, links: _Links) -> dict[str, str]:
-    """Write one row in a sentence: its UAR, its uncertainty, and what guessing would give."""
-    c, figures = summary.configuration, summary.figures
-    said = {
-        "name": _heading(summary, content.published),
-        "link": links.of_row(c.key),
-        "pooled": "",
-        "about": "",
-        "mean": "",
-    }
-    if figures is None:
-        return said | {"rest": "No fold is done yet."}
-    interval = content.rows.intervals[c.key]["uar_pooled"]
-    guess = percent(1 / int((summary.confusion.sum(axis=1) > 0).sum()))
-    rest = f"Guessing reaches {guess} %."
-    if summary.incomplete:
-        rest += f" Only {summary.folds} folds are in: this is not the whole result."
-    if not c.complete:
-        rest += " The database is incomplete."
-    if c.transductive:
-        rest += " Its scores may depend on what is scored beside an utterance."
-    if c.selection == "oracle":
-        rest += " The epoch was chosen on the test speakers: an upper bound, not a result."
-    return said | {
-        "pooled": f"{percent(figures.uar_pooled)} %",
-        "about": f"95 % interval {percent(interval.low)} to {percent(interval.high)} %" if known(interval.low) else "",
-        "mean": f"{percent(figures.uar_mean)}{f' ± {percent(figures.uar_sd)}' if known(figures.uar_sd) else ''} %",
-        "rest": rest,
-    }
+def _is_first(summary: Summary, said: Sequence[Answer]) -> bool:
+    """Tell whether a row is ahead on its database."""
+    return any(answer.first is summary for answer in said)
 
 
-def _missing(content: Content) -> list[dict[str, Any]]:
-    """List what a reader might overlook: missing folds with their reasons, and incomplete databases."""
-    found: list[dict[str, Any]] = []
-    for summary in content.summaries:
-        c = summary.configuration
-        reasons = [f"{c.unit} {fold}: {why}" for fold, why in summary.missing.items()]
-        unasked = c.folds_total - len(c.folds)
-        if unasked > 0:
-            reasons.append(f"{unasked} of {c.folds_total} folds were not asked for")
-        if reasons:
-            found.append({"name": f"{_heading(summary, content.published)}: {summary.folds} folds", "reasons": reasons})
-    for database in dict.fromkeys(s.configuration.database for s in content.summaries):
-        members = [s.configuration for s in content.summaries if s.configuration.database == database]
-        reasons = (
-            [] if all(c.complete for c in members) else ["this copy of the database does not have the published counts"]
-        )
-        reasons += dict.fromkeys(c.remark for c in members if c.remark)
-        if reasons:
-            found.append({"name": f"Database {database}", "reasons": reasons})
-    return found
-
-
-def _table(table: Table, links: _Links) -> dict[str, Any]:
-    """Prepare a table for the template."""
-    head, *rest = [c for c in table.columns if c.paper]
-    meta = {c.key: c.key in _META or any(isinstance(row.values.get(c.key), bool) for row in table.rows) for c in rest}
-    groups: list[dict[str, Any]] = []
-    for column in rest:
-        if groups and (groups[-1]["name"], groups[-1]["meta"]) == (column.group, meta[column.key]):
-            groups[-1]["span"] += 1
-        else:
-            groups.append({"name": column.group, "meta": meta[column.key], "span": 1})
-    rows = []
-    for row in table.rows:
-        about = {c.key: row.about_keys.get(c.key, row.about) for c in rest}
-        rows.append(
-            {
-                "ours": row.ours,
-                "name": shown(head, row),
-                "meta": " · ".join(said for c in rest if meta[c.key] and (said := _said(c, row))),
-                "cells": [_cell(c, row, links.of_row(about[c.key]) if about[c.key] else "", meta[c.key]) for c in rest],
-            }
-        )
+def _figures(summary: Summary, content: Content, said: Sequence[Answer]) -> dict[str, Any]:
+    """Prepare the figures of one row; those of many rows are folded, but for those that are ahead."""
+    few = len(content.pictures) <= _OPEN
     return {
-        "id": table.name,
-        "title": table.title,
-        "groups": groups if any(group["name"] for group in groups) else [],
-        "head": head.title,
-        "columns": [{"title": c.title, "kind": _kind(c, meta[c.key])} for c in rest],
-        "rows": rows,
-        "notes": table.paper_notes,
+        "name": gaps.heading(summary, content.published),
+        "open": few or (not content.figures and _is_first(summary, said)),
+        "pictures": [_picture(p, content) for p in content.pictures.get(summary.configuration.key, ())],
     }
 
 
-def _kind(column: Column, meta: bool, mark: bool = False) -> str:
-    """Return the names of the cell's classes."""
-    return " ".join(name for name, is_so in (("n", column.numeric), ("meta", meta), ("mark", mark)) if is_so)
-
-
-def _cell(column: Column, row: Row, link: str, meta: bool) -> dict[str, Any]:
-    value = row.values.get(column.key)
+def _picture(picture: Picture, content: Content) -> dict[str, Any]:
+    names = [name for name in content.files if name.rpartition(".")[0] == picture.name]
     return {
-        "text": shown(column, row),
-        "beneath": beneath(column, row),
-        "best": column.key in row.best,
-        "link": link if column.numeric and not column.published and known(value) else "",
-        "kind": _kind(column, meta, isinstance(value, bool)),
-        "mark": {True: "with", False: "without"}[value] if isinstance(value, bool) else "",
+        "kind": picture.kind,
+        "description": picture.description,
+        "svg": Markup(picture.svg),  # drawn here, with every name escaped by matplotlib
+        "files": [_file(name) for name in names or [f"{picture.name}.png"]],
     }
 
 
-def _said(column: Column, row: Row) -> str:
-    """Write a cell in words that need no column title; empty for an empty one."""
-    text, value = shown(column, row), row.values.get(column.key)
-    if isinstance(value, bool):
-        return f"{column.title} {text}"
-    if column.key in ("printed_seeds", "seeds") and text:
-        return f"{text} seed" if text == "1" else f"{text} seeds"
-    if column.key == "folds" and text[:1].isdigit():
-        return f"{text} folds"
-    if column.key == "second":
-        return f"minus {text}"
-    return f"{column.title.lower()} not stated" if text == "not stated" else text
+def _file(name: str) -> dict[str, str]:
+    return {"name": name, "link": quote(name)}
 
 
-def _figures(summary: Summary, content: Content) -> dict[str, Any]:
-    pictures = content.pictures.get(summary.configuration.key, ())
-    return {
-        "name": _heading(summary, content.published),
-        # Drawn here, with every name escaped by matplotlib.
-        "pictures": [
-            {"kind": p.kind, "description": p.description, "svg": Markup(p.svg), "file": f"{p.name}.png"}
-            for p in pictures
-        ],
-    }
-
-
-def _trials(summary: Summary, content: Content, links: _Links, made: Provenance | None) -> dict[str, Any]:
-    """List every final trial of a row: recalls, and with a provenance its run, minutes and the command to repeat it."""
-    c, results = summary.configuration, content.results
-    rows, commands = [], []
-    for fold in c.folds:
-        for seed in c.seeds:
-            entry = results.entries.get((c, fold, seed))
-            nothing = dict.fromkeys(("war", "uar", "utterances", "epochs", "reason", "minutes", "run", "trial"), "")
-            row: dict[str, Any] = {
-                **nothing,
-                "fold": fold,
-                "seed": seed,
-                "link": links.of_trial(c, fold, seed),
-                "recalls": [],
-            }
-            row["trial"] = entry.trial_id if entry else ""
-            if isinstance(entry, Record):
-                counts = entry.scores.matrix
-                recalls = [percent(float(r)) if known(float(r)) else "absent" for r in metrics.recalls(counts)]
-                row |= {"war": percent(metrics.war(counts)), "uar": percent(metrics.uar(counts)), "recalls": recalls}
-                row |= {"utterances": len(entry.scores.utterances), "epochs": "–" if entry.fitted else entry.epochs}
-            else:
-                row["reason"] = "not finished" if entry is None else f"failed: {entry.reason}"
-            if made:
-                row["run"] = results.runs.get((c, fold, seed), "")
-                row["minutes"] = f"{entry.seconds / 60:.1f}" if entry and entry.seconds else ""
-                command = _repeat(entry, c, results.command)
-                commands += [command] if command else []
-            rows.append(row)
-    return {
-        "name": _heading(summary, content.published),
-        "id": links.anchor(c.key),
-        "emotions": c.emotions,
-        "unit": c.unit,
-        "rows": rows,
-        "commands": commands,
-        "run": results.row_runs.get(c, "") if made else "",
-    }
-
-
-def _repeat(entry: Entry | None, c: Configuration, command: str) -> str:
-    """Return the command that repeats the trial; empty for a trial that cannot be repeated alone."""
-    if entry is None or entry.spec is None:
-        return ""
-    try:
-        return trace.repeat(entry.spec, command=command, incomplete=not c.complete)
-    except RequestError as error:
-        return f"# trial {entry.trial_id}: {'; '.join(error.problems)}"
-
-
-def _made(content: Content, made: Provenance, folder: Place) -> dict[str, Any]:
-    """Collect how the results were made, as far as known."""
-    results = content.results
-    entries = [entry for entry in results.entries.values() if entry.started_unix]
-    starts = [entry.started_unix for entry in entries]
-    ends = [entry.started_unix + entry.seconds for entry in entries]
-    cost = provenance.cost(results)
-    versions = {name: ", ".join(values) for name, values in provenance.versions(results).items()}
-    systems = sorted({entry.machine.system for entry in results.entries.values()} - {""})
-    return {
-        "command": results.command,
-        "server": made.server_command(folder),
-        "ui": made.ui,
-        "tracking_uri": made.tracking_uri if made.ui else "",
-        "first": _day(min(starts)) if starts else "",
-        "last": _day(max(ends)) if ends else "",
-        "versions": {**versions, **made.versions},
-        "systems": systems,
-        "costs": [{"device": d, "trials": cost.trials[d], "hours": f"{cost.hours[d]:.2f}"} for d in sorted(cost.hours)],
-        "hours": f"{sum(cost.hours.values()):.2f}",
-        "unrecorded": cost.unrecorded,
-    }
-
-
-def _day(unix: float) -> str:
-    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M UTC")
+def _kinds(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Sort the files beside the page by what they are for; those of figures stand below the figures."""
+    found = {what: [name for name in names if name.endswith(ending)] for what, ending in _ENDINGS.items()}
+    return [{"what": what, "files": [_file(name) for name in files]} for what, files in found.items() if files]
