@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from tfser.errors import RequestError, TfserError
 from tfser.execution.results import Results
+from tfser.planning.configuration import Configuration
+from tfser.record import Entry
 from tfser.report import published, trace, write
 from tfser.report.provenance import Provenance
 from tfser.report.published_file import PUBLISHED_HELP
@@ -27,18 +29,22 @@ from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_words
 from tfser.tracking import connection
 from tfser.tracking import uri as tracking_uri
-from tfser.tracking.reading import gather
+from tfser.tracking.reading import gather, gather_together
+from tfser.trial import SHORTEST_PREFIX, is_beginning
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    take_any_text()
+def _parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         allow_abbrev=False, prog="tfser collect", description="Make tables and figures of what was trained."
     )
-    parser.add_argument("names", nargs="*", metavar="SWEEP or DATABASE", help="default: every sweep")
+    names = "default: every sweep, each by itself; several names make one set of tables"
+    parser.add_argument("names", nargs="*", metavar="SWEEP or DATABASE", help=names)
     parser.add_argument(
-        "--out", type=typed_place, default=None, help="where tables go, in a folder per name (default: ./results)"
+        "--out",
+        type=typed_place,
+        default=None,
+        help="where tables go, in a folder of the name, or of all names (default: ./results)",
     )
     parser.add_argument(
         "--storage", type=typed_place, default=None, help="the sweep's storage folder (default: OUT/.tfser)"
@@ -54,15 +60,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--averaging", type=typed_words, default="pooled", metavar="A", help=AVERAGING_HELP)
     ask = parser.add_mutually_exclusive_group()
-    behind = "print the trials and runs behind a printed number, and write nothing"
+    behind = "print the trials and runs behind a printed number, or the numbers of a trial, and write nothing"
     ask.add_argument("--trace", nargs="+", action="extend", metavar="WORD", help=behind)
     ask.add_argument(
         "--repeat",
         metavar="TRIAL",
-        help="print the command that trains a final trial again, by its id or run; write nothing",
+        help=f"print the command that trains a final trial again, by its id (or its first {SHORTEST_PREFIX} digits or "
+        "more) or run; write nothing",
     )
     parser.add_argument("--json", action="store_true", help="with --trace: as JSON")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    take_any_text()
+    arguments = _parser().parse_args(argv)
     console = Console()
     try:
         if arguments.json and arguments.trace is None:
@@ -88,8 +101,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         def warn(text: str) -> None:
             print(text, file=sys.stderr)
 
-        collected, missing = gather(storage if has_ledger else None, uri, list(dict.fromkeys(arguments.names)), warn)
-        if arguments.trace is not None or arguments.repeat is not None:
+        names, asked = list(dict.fromkeys(arguments.names)), arguments.trace is not None or arguments.repeat is not None
+        place = storage if has_ledger else None
+        if len(names) > 1 and not asked:
+            joined, left, missing = gather_together(place, uri, names, warn)
+            collected = [joined] if joined is not None else []
+        else:
+            (collected, missing), left = gather(place, uri, names, warn), []
+        if asked:
             for text in missing:
                 warn(text)
             if collected:
@@ -110,6 +129,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 continue
             terminal.show(results, console, arguments.published, arguments.averaging)
             console.print(f"Tables and figures: {folder}", soft_wrap=True, markup=False, highlight=False)
+        for text in left:
+            console.print(f"Left out: {text}", soft_wrap=True, markup=False, highlight=False)
         for text in missing:
             warn(text)
     except TfserError as error:
@@ -137,10 +158,28 @@ def _traced(collected: Sequence[Results], arguments: argparse.Namespace) -> str:
     return "".join(texts)
 
 
+SHOWN = 6
+"""Most trials that a message lists."""
+
+
+def _listed(places: Iterable[tuple[Results, tuple[Configuration, str, int], Entry]]) -> str:
+    """List trials with what tells them apart."""
+    lines = [f"{e.trial_id} ({c.database} {c.ablation} fold {fold} seed {seed})" for _, (c, fold, seed), e in places]
+    more = f", and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    return ", ".join(sorted(lines)[:SHOWN]) + more
+
+
 def _repeated(collected: Sequence[Results], word: str) -> str:
     """Return the command that repeats a trial of any sweep; ``word`` is its id or that of its MLflow run."""
     places = [(results, key, entry) for results in collected for key, entry in results.entries.items()]
     found = next((p for p in places if word in (p[2].trial_id, p[0].runs.get(p[1]))), None)
+    if found is None and is_beginning(word):
+        begun = {p[2].trial_id: p for p in places if p[2].trial_id.startswith(word.lower())}
+        if len(begun) > 1:
+            raise RequestError(
+                "--repeat", [f"{word} begins {len(begun)} trial ids; name one: {_listed(begun.values())}"]
+            )
+        found = next(iter(begun.values()), None)
     if found is None:
         given = word or "without a name"
         where = "the column trial_id of folds.csv has the trials, --trace prints their runs"

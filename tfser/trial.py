@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -17,6 +18,15 @@ from tfser.text.typed import clipped, number, whole
 
 NUMERICS_VERSION = 2
 """Raised whenever a change of the code changes results, so that an old trial is never taken for a new one."""
+
+SHORTEST_PREFIX = 6
+"""Fewest digits of a trial id that name it, where no other begins with them."""
+
+
+def is_beginning(word: str) -> bool:
+    """Tell whether a word can be a trial id, or enough of its first digits to name it."""
+    return re.fullmatch(f"[0-9a-f]{{{SHORTEST_PREFIX},16}}", word.lower()) is not None
+
 
 ProtocolName = Literal["speaker", "session"]
 """The group that a fold holds out."""

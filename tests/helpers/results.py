@@ -116,6 +116,23 @@ def markdown_cells(text: str) -> list[list[str]]:
     return [[cell.strip().strip("*") for cell in line.strip("|").split("|")] for line in lines]
 
 
+DETAILS = {
+    "comparison": "WAR and UAR on ",
+    "best": "Every row against",
+    "ablation": "Ablations of ",
+    "paired": "Paired comparisons on ",
+}
+"""Beginnings of the titles of the full tables, by kind."""
+
+
+def details(folder: Path, *kinds: str, about: str = "") -> str:
+    """The full tables of some kinds, by default the comparison, as details.md has them."""
+    text = (folder / "details.md").read_text(encoding="utf-8")
+    parts = [f"## {part}" for part in f"\n{text}".split("\n## ")[1:]]
+    heads = tuple(f"## {DETAILS[kind]}" for kind in kinds or ("comparison",))
+    return "\n".join(part for part in parts if part.startswith(heads) and about in part.splitlines()[0])
+
+
 HOSTILE = configuration(
     database="my_data",
     model="n|e*t",
@@ -127,11 +144,19 @@ HOSTILE = configuration(
 )
 
 
-def printed(results: Results, *, width: int = 80, is_terminal: bool = False, encoding: str = "utf-8") -> str:
+def printed(
+    results: Results,
+    *,
+    width: int = 80,
+    is_terminal: bool = False,
+    encoding: str = "utf-8",
+    averaging: str = "pooled",
+) -> str:
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
     terminal.show(
         results,
         Console(file=out, width=width, force_terminal=is_terminal, color_system="standard" if is_terminal else None),
+        averaging=averaging,
     )
     out.flush()
     return out.buffer.getvalue().decode(encoding)

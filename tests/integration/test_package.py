@@ -64,7 +64,7 @@ def test_a_stranger_comes_from_an_empty_folder_to_one_table_of_a_network_and_an_
     asked = ["synthetic", "--model", "mine.py:Mine", "svm.py:Svm", "--trials", "1", "--epochs", "1", "--fold", "ada"]
     ended = run(installed, tmp_path, "tfser", "sweep", *asked, "--set", "Mine.width=8", "--name", "s")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    table = (tmp_path / "results" / "s" / "comparison.md").read_text(encoding="utf-8")
+    table = (tmp_path / "results" / "s" / "details.md").read_text(encoding="utf-8")
     for model in ("Mine is mine.py:Mine", "Svm is svm.py:Svm"):
         assert re.search(rf"{model}, source [0-9a-f]{{16}}\.", table), table
 

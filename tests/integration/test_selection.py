@@ -149,7 +149,7 @@ def test_the_oracle_does_look_and_says_so_everywhere(tiny_manifest, tmp_path, ca
     assert (folds.uar.to_numpy() >= last.uar.to_numpy()).all()
     assert set(folds.trial_id).isdisjoint(last.trial_id)
     assert "oracle" in capsys.readouterr().out
-    for name in ("comparison.md", "ablation.md", "comparison.tex"):
+    for name in ("comparison.md", "details.md", "comparison.tex"):
         assert "oracle" in (tmp_path / "o" / name).read_text()
     tags = [r.data.tags for r in runs_of(tmp_path)[1] if r.data.tags["tfser.sweep"] == "o"]
     assert {t["tfser.selection"] for t in tags} == {"oracle"}

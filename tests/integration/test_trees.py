@@ -20,6 +20,7 @@ import soundfile
 
 from tests.helpers import trees
 from tests.helpers.estimators import SVM, known
+from tests.helpers.results import details
 from tests.helpers.tiny import SMALL
 from tfser.databases import KNOWN, load
 from tfser.databases import command as databases_command
@@ -69,7 +70,7 @@ def test_every_cited_row_has_a_row_that_runs_it_again_beside_it_or_a_stated_reas
         call = words(database, data, tmp_path, "--in-process", "--fold", *folds, "--storage", str(tmp_path / "storage"))
         assert command.main([*call, "--model", *(model.name for model in run_again)]) == 0
     rows = list(csv.DictReader((tmp_path / "s" / "comparison.csv").read_text(encoding="utf-8").splitlines()))
-    said = (tmp_path / "s" / "comparison.md").read_text(encoding="utf-8").replace("\\", "")
+    said = details(tmp_path / "s").replace("\\", "")
     beside = _beside(rows)
     cited = [row["method"] for row in rows if row["source"] != "ours"]
     assert sorted(cited) == sorted(row.method for row in theirs)
@@ -176,7 +177,7 @@ def test_the_speaker_of_an_iemocap_turn_is_the_letter_of_the_turn_and_not_of_the
 def test_published_rows_and_ablations_stand_beside_ours(database, protocol, finished):
     folder = finished(database, protocol)
     figures = published_figures()
-    comparison = (folder / "comparison.md").read_text(encoding="utf-8")
+    comparison = details(folder)
     rows = [line for line in comparison.splitlines() if line.startswith("|")]
     theirs = [row for row in figures.comparison if row.database == database]
     assert len(theirs) > 4
@@ -186,7 +187,7 @@ def test_published_rows_and_ablations_stand_beside_ours(database, protocol, fini
     assert sum("(ours)" in line for line in rows) == 2  # pooled, and mean of folds
     assert f"{RUNS[database, protocol]} of {RUNS[database, protocol]}" in comparison
     assert all(f"leave-one-{protocol}-out" in line for line in rows if "(ours)" in line)
-    ablation = (folder / "ablation.md").read_text(encoding="utf-8")
+    ablation = details(folder, "ablation")
     printed = [a for a in figures.ablations_of(MODEL) if database in a.figures]
     for row in printed:
         war, uar = row.figures[database]
@@ -253,7 +254,7 @@ def test_a_database_that_deviates_is_refused_and_stated_where_it_is_accepted(tmp
     assert not (tmp_path / "out").exists()
     assert command.main([*call, "--allow-incomplete"]) == 0
     assert "incomplete: 1199 of 1200 utterances" in capsys.readouterr().out
-    for name in ("comparison.md", "comparison.tex", "ablation.md", "ablation.tex"):
+    for name in ("comparison.md", "comparison.tex", "details.md", "details.csv"):
         text = (tmp_path / "out" / "s" / name).read_text(encoding="utf-8")
         assert "incomplete: 1199 of 1200 utterances" in text, name
     assert len(table(tmp_path / "out" / "s", "predictions.csv")) == 299
@@ -331,5 +332,5 @@ def test_the_real_emodb_in_place_trains_a_fold(real_speech, tmp_path, capsys):
     predictions = table(tmp_path / "s", "predictions.csv")
     assert set(predictions.speaker) == {"08"}
     assert len(predictions) == 58
-    text = (tmp_path / "s" / "comparison.md").read_text(encoding="utf-8")
+    text = (tmp_path / "s" / "details.md").read_text(encoding="utf-8")
     assert "disgust" in text  # speaker 08 has none, and a note says so

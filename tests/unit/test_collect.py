@@ -1,5 +1,6 @@
 """Tables from the ledger and from MLflow: nothing that is finished is mixed, replaced or lost."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -13,10 +14,13 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from tests.helpers.sweeps import SPACE, arguments, read, runs_of, tables_of
+from tests.helpers.results import configuration, sweep
+from tests.helpers.sweeps import MODEL, SPACE, arguments, read, runs_of, tables_of
 from tests.helpers.tiny import write_tiny
 from tfser import collect
+from tfser.errors import RequestError
 from tfser.execution import rows, run_trial
+from tfser.record import Failure
 from tfser.storage.ledger import Ledger
 from tfser.sweep import command
 from tfser.trial import NUMERICS_VERSION
@@ -86,11 +90,77 @@ def test_two_states_of_a_database_have_tables_of_their_own_and_no_row_takes_the_
     pairs = read(folders[0], "paired.csv")
     assert len(pairs) == 3 * 2
     assert (folders[1] / "paired.csv").read_text().count("\n") == 1
-    text = (folders[0] / "comparison.md").read_text()
+    text = (folders[0] / "details.md").read_text()
     assert "fixed, epochs 1 |" in text
     assert "fixed, epochs 2 |" in text
     assert "fixed, epochs 1: 1 epochs (published: 1000), batch_size 8 (published: 64)" in text
     capsys.readouterr()
+
+
+def test_several_names_make_one_set_of_tables_in_one_folder(copied, capsys):
+    assert run("long", "short", "other", "--out", copied) == 0
+    folder = copied / "long+short+other"
+    assert f"Tables and figures: {folder}" in capsys.readouterr().out
+    summary = read(folder, "summary.csv")
+    apart = pd.concat([read(copied / name, "summary.csv") for name in ("long", "short", "other")])
+    order = ["database_digest", "ablation", "settings"]
+    assert summary.sort_values(order).reset_index(drop=True).equals(apart.sort_values(order).reset_index(drop=True))
+    assert len(list(copied.glob("*+*"))) == 1
+    states = set(re.findall(r"labels \\\(([0-9a-f]+)\)|labels \(([0-9a-f]+)\)", (folder / "comparison.md").read_text()))
+    assert {a or b for a, b in states} == set(summary.database_digest)
+
+
+def test_the_newest_whole_row_of_a_key_stands_in_the_set_and_the_others_are_named(copied, made, capsys):
+    again = arguments(made / "a" / "labels.csv", copied, "--name", "again", "--fold", "anna", epochs="1")
+    assert command.main(again) == 0
+    capsys.readouterr()
+    assert run("again", "short", "--out", copied) == 0
+    said = capsys.readouterr().out
+    row = f"labels / speaker / {MODEL[1]} / T+F+TF / fixed of sweep again (1 of 4 folds, 1 seed)"
+    assert f"Left out: {row}: sweep short has the newest whole row of it" in said
+    folder = copied / "again+short"
+    assert read(folder, "summary.csv").equals(read(copied / "short", "summary.csv"))
+    assert read(folder, "predictions.csv").equals(read(copied / "short", "predictions.csv"))
+
+
+def test_a_name_that_cannot_be_read_keeps_the_set_from_being_written(copied, made, capsys):
+    only_mlflow(copied)
+    shutil.move(copied / ".tfser" / "mlartifacts", copied / "elsewhere")
+    hidden = made / "out" / ".tfser" / "mlartifacts"
+    hidden.rename(hidden.with_name("hidden"))
+    try:
+        assert run("long", "short", "--out", copied) == 1
+    finally:
+        hidden.with_name("hidden").rename(hidden)
+    error = capsys.readouterr().err
+    assert all(f"{name}: its tables are left as they are" in error for name in ("long", "short"))
+    assert not (copied / "long+short").exists()
+
+
+def test_six_digits_of_a_trial_id_repeat_and_trace_it(copied, capsys):
+    trial = read(copied / "short", "folds.csv").trial_id[0]
+    assert run("short", "--out", copied, "--repeat", trial) == 0
+    wanted = capsys.readouterr().out
+    for word in (trial[:6], trial[:9].upper()):
+        assert run("short", "--out", copied, "--repeat", word) == 0
+        assert capsys.readouterr().out == wanted
+    assert run("short", "--out", copied, "--repeat", trial[:5]) == 2
+    assert f"no final trial or run {trial[:5]}" in capsys.readouterr().err
+    assert run("short", "--out", copied, "--trace", trial) == 0
+    whole = capsys.readouterr().out
+    assert trial in whole
+    assert run("short", "--out", copied, "--trace", trial[:6]) == 0
+    assert capsys.readouterr().out == whole
+
+
+def test_digits_that_begin_several_trial_ids_are_refused_with_what_tells_those_apart():
+    results = sweep(configuration())
+    for number, (key, entry) in enumerate(list(results.entries.items())):
+        spec = dataclasses.replace(entry.spec, hyperparameters=())
+        results.entries[key] = Failure(trial_id=f"abcdef{number:010d}", spec=spec, reason="no")
+    with pytest.raises(RequestError, match=r"abcdef begins 3 trial ids; name one: abcdef0000000000 \(emodb T\+F\+TF"):
+        collect._repeated([results], "abcdef")
+    assert collect._repeated([results], "abcdef0000000001").startswith("python -m tfser.sweep emodb")
 
 
 @pytest.mark.full

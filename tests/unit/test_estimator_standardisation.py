@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
 from tests.helpers.estimators import COST, FRAMES, MOMENTS, known, own, task
+from tests.helpers.results import details
 from tests.helpers.sweeps import read, runs_of
 from tests.helpers.tiny import write_tiny
 from tfser import predict
@@ -360,11 +361,11 @@ def test_the_known_sound_tells_an_estimator_that_now_scores_otherwise(done, name
 
 @pytest.mark.full
 def test_a_row_standardised_per_speaker_has_one_mark_in_every_table_is_never_bold_and_tagged(done):
-    for name in ("comparison.md", "comparison.tex", "ablation.md", "ablation.tex", "report.html"):
+    for name in ("comparison.md", "comparison.tex", "details.md", "details.csv", "report.html"):
         text = (done / "both" / name).read_text(encoding="utf-8")
         assert "§" in text, name
         assert "fixed, transductive" not in text, name
-    lines = (done / "both" / "comparison.md").read_text(encoding="utf-8").splitlines()
+    lines = details(done / "both").splitlines()
     rows = [line for line in lines if line.startswith("| Plain SVM§ (ours)")]
     assert len(rows) == 2
     assert not any("**" in line for line in rows)

@@ -318,7 +318,7 @@ def test_tables_have_no_epochs_for_an_estimator_and_its_notes(searched):
     tables = tfser.results(searched / "s")
     assert tables.folds.epochs.isna().all()
     assert "epochs" not in json.loads(tables.summary.settings[0])
-    text = (searched / "s" / "comparison.md").read_text()
+    text = (searched / "s" / "details.md").read_text()
     assert "it has no predict_proba; probabilities are the softmax of its decision_function" in text
     assert "an estimator may choose settings of its own inside its fit, which sees training utterances alone" in text
     page = (searched / "s" / "report.html").read_text()
@@ -328,11 +328,11 @@ def test_tables_have_no_epochs_for_an_estimator_and_its_notes(searched):
 
 @pytest.mark.full
 def test_a_transductive_row_is_marked_in_every_table_and_never_bold(searched):
-    for name in ("comparison.md", "ablation.md", "comparison.tex", "ablation.tex", "report.html"):
+    for name in ("comparison.md", "comparison.tex", "details.md", "details.csv", "report.html"):
         assert "§" in (searched / "t" / name).read_text(), name
         assert ", transductive" not in (searched / "t" / name).read_text(), name
         assert "§" not in (searched / "s" / name).read_text(), name
-    rows = [line for line in (searched / "t" / "comparison.md").read_text().splitlines() if "Beside" in line]
+    rows = [line for line in (searched / "t" / "details.md").read_text().splitlines() if "beside" in line]
     assert rows
     assert all("**" not in row for row in rows if row.startswith("|"))
     again = searched / "collected"

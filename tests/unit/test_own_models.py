@@ -413,10 +413,10 @@ def digest_of(done):
 
 def test_the_tables_name_the_model_its_file_and_its_digest(done):
     folder, digest = done / "out" / "s", digest_of(done)
-    text = (folder / "comparison.md").read_text()
-    assert "My method (ours)" in text
+    assert "My method (ours)" in (folder / "comparison.md").read_text()
+    text = (folder / "details.md").read_text()
     assert f"My method is mine.py:Mine, source {digest}." in text
-    assert "Large-Part" in (folder / "ablation.md").read_text()
+    assert "Large-Part" in text
     assert digest in (folder / "report.html").read_text()
     assert json.loads((folder / "sweep.json").read_text())["sources"] == {
         "Mine": {"model": "mine.py:Mine", "digest": digest}

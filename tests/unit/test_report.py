@@ -21,6 +21,7 @@ from tests.helpers.results import (
     HOSTILE,
     TFT,
     configuration,
+    details,
     failure,
     markdown_cells,
     paper_rows,
@@ -149,16 +150,22 @@ def test_a_missing_fold_is_marked_counted_and_named_everywhere(tmp_path):
     summary = read(tmp_path, "summary.csv").set_index("ablation")
     assert summary.loc["T+F", ["folds_done", "folds_total"]].tolist() == [2, 3]
     assert summary.loc["T+F+TF", ["folds_done", "folds_total"]].tolist() == [3, 3]
-    for name in ("comparison.md", "ablation.md"):
-        text = (tmp_path / name).read_text(encoding="utf-8")
-        lines = [line for line in text.splitlines() if "2 of 3†" in line]
-        assert lines, name
-        assert all(line.count("†") >= 3 for line in lines)  # the count and both numbers
-        assert not any("**" in line for line in lines)  # cannot be the best
-        assert "missing 08 (not finished)" in text
-    assert r"2 of 3$^{\dagger}$" in (tmp_path / "comparison.tex").read_text(encoding="utf-8")
-    assert "2 of 3†" in printed(results)
-    assert "missing 08 (not finished)" in printed(results)
+    full = (tmp_path / "details.md").read_text(encoding="utf-8")
+    lines = [line for line in full.splitlines() if "2 of 3†" in line]
+    assert len(lines) == 3  # both averagings, and the ablation
+    assert all(line.count("†") >= 3 for line in lines)  # the count and both numbers
+    assert not any("**" in line for line in lines)  # cannot be the best
+    assert "missing 08 (not finished)" in full
+    text = (tmp_path / "ablation.md").read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if line.startswith("| T+F ")]
+    assert line.count("†") == 2
+    assert "**" not in line
+    latex = (tmp_path / "ablation.tex").read_text(encoding="utf-8")
+    (line,) = [line for line in latex.splitlines() if line.startswith("T+F ")]
+    assert line.count(r"$^{\dagger}$") == 2
+    for said in (full, text, latex, " ".join(printed(results).split())):
+        assert "2 of 3 folds" in said
+        assert "missing 08 (not finished)" in said
 
 
 def test_a_fold_with_one_of_two_seeds_is_not_done():
@@ -179,26 +186,29 @@ def test_a_failed_trial_is_a_missing_fold_with_its_reason():
 
 def test_folds_that_were_not_asked_for_are_marked_too(tmp_path):
     write(sweep(configuration(folds_total=10)), tmp_path)
-    text = (tmp_path / "comparison.md").read_text(encoding="utf-8")
-    assert "3 of 10†" in text
-    assert "7 not asked for" in text
+    assert "3 of 10†" in details(tmp_path)
+    assert "7 not asked for" in details(tmp_path)
+    assert "3 of 10 folds; 7 not asked for." in (tmp_path / "comparison.md").read_text(encoding="utf-8")
 
 
 def test_a_row_without_any_finished_fold_has_empty_cells(tmp_path):
     row = configuration()
-    write(sweep(row, without=tuple((f, 0) for f in row.folds)), tmp_path)
-    ours = [
-        cells
-        for cells in markdown_cells((tmp_path / "comparison.md").read_text(encoding="utf-8"))
-        if "(ours)" in cells[0]
-    ]
+    results = sweep(row, configuration(model="mine"))
+    for fold in row.folds:
+        del results.entries[row, fold, 0]
+    write(results, tmp_path)
+    ours = [cells for cells in markdown_cells(details(tmp_path)) if cells[0] == "Time-Frequency Transformer (ours)"]
     assert [cells[-3:] for cells in ours] == [["0 of 3†", "", ""]] * 2
-    assert not list(tmp_path.glob("confusion_*"))
+    text = (tmp_path / "comparison.md").read_text(encoding="utf-8")
+    (line,) = [cells for cells in markdown_cells(text) if cells[1].startswith("Time-Frequency Transformer")]
+    assert line[2:] == ["–", "–", ""]
+    assert "0 of 3 folds; missing 03 (not finished), 08 (not finished), 09 (not finished)." in text
+    assert not list(tmp_path.glob(f"confusion_*{TFT}*"))
 
 
 def test_a_sweep_without_rows_still_writes_every_file(tmp_path):
     written = write(Results(sweep="none", configurations=(), entries={}), tmp_path)
-    assert len(written) == 11
+    assert len(written) == 22
     assert "No rows." in (tmp_path / "ablation.md").read_text(encoding="utf-8")
     assert "No rows." in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert read(tmp_path, "summary.csv").empty
@@ -211,16 +221,21 @@ def test_an_emotion_that_a_speaker_never_shows_is_empty_and_named(tmp_path):
     write(results, tmp_path)
     folds = read(tmp_path, "folds.csv").set_index("fold")
     assert pd.isna(folds.loc["08", "recall_sad"])
-    text = (tmp_path / "comparison.md").read_text(encoding="utf-8")
-    assert "08 (sad)" in text
+    assert "08 (sad)" in (tmp_path / "details.md").read_text(encoding="utf-8")
     results = sweep(row, lacks=("sad",))  # nobody shows it
     write(results, tmp_path)
     cells = read(tmp_path, f"confusion_emodb_speaker_{TFT}_t+f+tf_nested.csv")
     assert cells[cells.truth == "sad"]["share"].isna().all()
 
 
-def test_several_seeds_are_said_to_be_a_mean():
-    assert "3 seeds: means over the seeds" in " ".join(printed(sweep(configuration(seeds=(0, 1, 2)))).split())
+def test_several_seeds_are_said_to_be_a_mean(tmp_path):
+    results = sweep(configuration(seeds=(0, 1, 2)))
+    write(results, tmp_path)
+    assert "3 seeds: means over the seeds" in (tmp_path / "details.md").read_text(encoding="utf-8")
+    assert "Pooled over folds, 3 seeds" in " ".join(printed(results).split())
+    mixed = sweep(configuration(seeds=(0, 1, 2)), configuration(model="mine"))
+    said = "Means over seeds: Time-Frequency Transformer (ours) on EmoDB 3; all others have one seed."
+    assert said in " ".join(printed(mixed).split())
 
 
 def test_a_record_that_contradicts_itself_enters_no_table(tmp_path):
@@ -244,7 +259,8 @@ def test_a_record_that_contradicts_itself_enters_no_table(tmp_path):
 def test_every_published_row_stands_in_the_comparison_with_its_figures_and_protocol(tmp_path):
     write(sweep(*paper_rows("iemocap", "abc", "casia")), tmp_path)
     written = read(tmp_path, "comparison.csv")
-    printed_cells = markdown_cells((tmp_path / "comparison.md").read_text(encoding="utf-8"))
+    full = markdown_cells(details(tmp_path))
+    cells = markdown_cells((tmp_path / "comparison.md").read_text(encoding="utf-8"))
     latex = (tmp_path / "comparison.tex").read_text(encoding="utf-8")
     rows = published.load().comparison
     assert len(rows) == 30
@@ -258,17 +274,23 @@ def test_every_published_row_stands_in_the_comparison_with_its_figures_and_proto
         war = "N/A" if row.war is None else f"{100 * row.war:.2f}"
         assert [
             c
-            for c in printed_cells
+            for c in full
             if c[0].replace("\\", "") == row.method
             and [cell.rstrip("¶") for cell in c[-2:]] == [war, f"{100 * row.uar:.2f}"]
         ], row
-        assert formats.escape_latex(row.method) in latex
+        # In print a method has one name, and what is not given is a dash.
+        name = published.load().names_of(row.method)[0]
+        shown = ["–" if row.war is None else war, f"{100 * row.uar:.2f}"]
+        assert [c for c in cells if c[1].replace("\\", "").rstrip("*") == name and c[2:4] == shown], row
+        assert formats.escape_latex(name) in latex
+    names = {(row.database, published.load().names_of(row.method)[0]) for row in rows}
+    assert len([c for c in cells[2:] if "(ours)" not in c[1]]) == len(names) == 21
     assert (written.source == "ours").sum() == 12
-    other = [c for c in printed_cells if c[2].endswith("‡")]
+    other = [c for c in full if c[2].endswith("‡")]
     assert {c[2] for c in other} == {"leave-one-session-out‡", "4 training and 2 test speakers‡"}
     assert len(other) == 5
     for key, title in published.load().papers.items():
-        assert f"{key}: {title}" in (tmp_path / "comparison.md").read_text(encoding="utf-8")
+        assert f"{key}: {title}" in details(tmp_path)
 
 
 def test_a_session_sweep_is_the_one_that_the_speaker_rows_differ_from(tmp_path):
@@ -277,22 +299,45 @@ def test_a_session_sweep_is_the_one_that_the_speaker_rows_differ_from(tmp_path):
         sweep(configuration(database="iemocap", emotions=row.emotions, protocol="session", folds=("Ses01", "Ses02"))),
         tmp_path,
     )
-    cells = markdown_cells((tmp_path / "comparison.md").read_text(encoding="utf-8"))
-    assert {c[2] for c in cells if c[2].endswith("‡")} == {"leave-one-speaker-out‡"}
-    assert {c[2] for c in cells if "(ours)" in c[0]} == {"leave-one-session-out"}
+    full = markdown_cells(details(tmp_path))
+    assert {c[2] for c in full if c[2].endswith("‡")} == {"leave-one-speaker-out‡"}
+    assert {c[2] for c in full if "(ours)" in c[0]} == {"leave-one-session-out"}
+    text = (tmp_path / "comparison.md").read_text(encoding="utf-8")
+    assert re.findall(r"\| (\S[^|]*\\\*) +\|", text) == [r"Time-Frequency Transformer\*", r"ATFNN\*"]
+    assert r"- \* leave-one-speaker-out." in text
+    assert "under leave-one-session-out" in text
+
+
+def test_cited_rows_of_another_protocol_have_an_asterisk_for_each_kind_with_one_footnote(tmp_path):
+    write(sweep(*paper_rows("iemocap", "abc", "casia")), tmp_path)
+    text = (tmp_path / "comparison.md").read_text(encoding="utf-8")
+    marked = [name.replace("\\", "") for name in re.findall(r"\| (\S[^|]*\\\*) +\|", text)]
+    assert marked == ["MSA-AL*", "CNN-LSTM*", "GRU-CNN-SeqCap*", "FCN+Attention Model*", "RGSR-LPDA**"]
+    assert text.replace("\\", "").count("* leave-one-session-out; ** 4 training and 2 test speakers.") == 1
+    latex = (tmp_path / "comparison.tex").read_text(encoding="utf-8")
+    assert "GRU-CNN-SeqCap$^{*}$ & 72.73 & 59.71" in latex
+    assert r"$^{*}$ leave-one-session-out; $^{**}$ 4 training and 2 test speakers.\par" in latex
 
 
 def test_the_ablation_table_has_the_papers_check_marks_and_figures(tmp_path):
-    write(sweep(*paper_rows("casia")), tmp_path)
-    cells = markdown_cells((tmp_path / "ablation.md").read_text(encoding="utf-8"))
+    write(sweep(*paper_rows("casia"), configuration(database="casia", ablation="T+F")), tmp_path)
+    cells = markdown_cells(details(tmp_path, "ablation"))
     assert cells[0][:4] == ["Architecture", "Attention", "F-Encoder", "T-Encoder"]
     assert [c[1:6] for c in cells if c[0] == "AFNN"] == [["✓", "✓", "✗", "32.50", "32.50"]]
     assert [c[1:6] for c in cells if c[0] == "T+TF"] == [["✓", "✗", "✓", "48.91", "48.91"]]
     assert [c[-1] for c in cells if c[0] in ("T+TF", "T+F+TF")] == ["not run", "3 of 3"]
     ordered = [c[0] for c in cells if c[0] in ("T+F", "T+TF", "F+TF", "T+F+TF")]
     assert ordered == ["T+F", "T+TF", "F+TF", "T+F+TF"]
+    text = (tmp_path / "ablation.md").read_text(encoding="utf-8")
+    rows = markdown_cells(text)
+    assert rows[0] == ["Architecture", "T-Trans", "F-Trans", "TF-Trans", "CASIA: WAR", "CASIA: UAR"]
+    assert [row[0] for row in rows[2:]] == ["T+F", "as printed", "T+F+TF", "as printed"]  # what was run, and no more
+    assert [row[1:4] for row in rows[2::2]] == [["✓", "✓", "✗"], ["✓", "✓", "✓"]]
+    assert [row[4:] for row in rows[3::2]] == [["40.32", "40.32"], ["53.17", "53.17"]]
+    assert "ATFNN" not in text  # a table of one row would repeat the comparison
     latex = (tmp_path / "ablation.tex").read_text(encoding="utf-8")
-    assert r"T+F & $\checkmark$ & $\checkmark$ & $\times$ & 40.32" in latex
+    assert r"T+F & $\checkmark$ & $\checkmark$ & $\times$ & " in latex
+    assert r"{\scriptsize \textcolor{gray}{40.32}} & {\scriptsize \textcolor{gray}{40.32}} \\" in latex
     written = read(tmp_path, "ablation.csv").set_index("ablation")
     assert written.loc["TFNN", ["war_published", "uar_published"]].tolist() == [0.4667, 0.4667]
     assert pd.isna(written.loc["TFNN", "t_trans"])
@@ -341,16 +386,17 @@ def test_what_has_to_be_said_of_a_database_is_said_in_every_format(tmp_path):
     row = configuration(remark="first 2 s of each utterance", complete=False, same_texts=True)
     results = sweep(row)
     write(results, tmp_path)
-    texts = [
-        (tmp_path / n).read_text(encoding="utf-8")
-        for n in ("comparison.md", "comparison.tex", "ablation.md", "ablation.tex")
-    ]
-    for text in [*texts, printed(results)]:
-        text = " ".join(text.split())
+    for kind in ("comparison", "ablation"):
+        text = details(tmp_path, kind)
         assert "first 2 s of each utterance" in text
         assert "speaker-independent, not text-independent" in text
         assert "incomplete; this copy does not have the published counts" in text
-    assert "Neither paper gives a figure for emodb" in texts[0]
+    assert "Neither paper gives a figure for emodb" in details(tmp_path)
+    texts = [(tmp_path / name).read_text(encoding="utf-8") for name in ("comparison.md", "comparison.tex")]
+    for text in [*texts, printed(results)]:
+        text = " ".join(text.split())
+        assert "EmoDB: first 2 s of each utterance." in text
+        assert "EmoDB: an incomplete copy, without the published counts." in text
     other = configuration(database="casia", emotions=("angry", "happy"))
     assert "another task than the published one" in " ".join(printed(sweep(other)).split())
 
@@ -362,12 +408,18 @@ def test_the_best_is_bold_but_never_an_incomplete_or_oracle_row(tmp_path):
         configuration(ablation="T+F", selection="oracle"),
     ]
     write(sweep(*rows, configuration()), tmp_path)
-    text = (tmp_path / "comparison.md").read_text(encoding="utf-8")
-    assert "**" not in text  # one comparable method is no comparison
-    assert "Bold" not in text
-    assert "upper bound, not a result" in text
+    shown = [(tmp_path / name).read_text(encoding="utf-8") for name in ("comparison.md", "ablation.md")]
+    for text in [details(tmp_path), *shown]:
+        assert "**" not in text  # one comparable method is no comparison
+        assert "Bold" not in text
+    assert "upper bound, not a result" in details(tmp_path)
+    assert "upper bound, not a result" in shown[0]
+    assert "Time-Frequency Transformer, T+F (ours)‡" in shown[0]
     write(sweep(*rows, configuration(), configuration(ablation="T+F")), tmp_path)
-    bold = [line for line in (tmp_path / "comparison.md").read_text(encoding="utf-8").splitlines() if "**" in line]
+    (bold,) = [part for part in (tmp_path / "ablation.md").read_text(encoding="utf-8").split("\n\n") if "**" in part]
+    assert [line.split()[1] for line in bold.splitlines() if "**" in line][0] in ("T+F", "T+F+TF")
+    assert not any(line.startswith(("| T+TF", "| F+TF")) and "**" in line for line in bold.splitlines())
+    bold = [line for line in details(tmp_path).splitlines() if "**" in line]
     assert bold
     assert not any("T+TF" in line or "F+TF (ours" in line or "oracle" in line for line in bold)
     figures = read(tmp_path, "comparison.csv")
@@ -385,6 +437,8 @@ def test_hostile_names_survive_in_every_format(tmp_path):
     hostile = replace(first, id='an "id", with\nall')
     results.entries[HOSTILE, "[2]", 0] = rescored(entry, utterances=(hostile, *rest))
     write(results, tmp_path, pictures=True)
+    for name in ("details.md", "comparison.md"):
+        assert r"n\|e\*t, \<b\>\\x{y} (ours)" in (tmp_path / name).read_text(encoding="utf-8")
     markdown = (tmp_path / "comparison.md").read_text(encoding="utf-8")
     assert r"n\|e\*t, \<b\>\\x{y} (ours)" in markdown
     assert r"and \&amp; \`code\` \[link\](x)" in markdown
@@ -408,11 +462,11 @@ def test_names_that_clean_to_one_file_name_keep_a_file_each(tmp_path):
 
 
 def test_markdown_columns_stand_below_each_other_in_the_source(tmp_path):
-    write(sweep(HOSTILE, *paper_rows("abc", "casia")), tmp_path)
-    for name in ("comparison.md", "ablation.md"):
+    write(sweep(HOSTILE, *paper_rows("abc", "casia"), configuration(database="abc", ablation="T+F")), tmp_path)
+    for name, least in (("comparison.md", 1), ("ablation.md", 1), ("details.md", 6)):
         blocks = (tmp_path / name).read_text(encoding="utf-8").split("\n\n")
         grids = [block.splitlines() for block in blocks if block.startswith("|")]
-        assert len(grids) >= 3
+        assert len(grids) >= least
         for lines in grids:
             assert len({cell_len(line) for line in lines}) == 1
             assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
@@ -420,19 +474,21 @@ def test_markdown_columns_stand_below_each_other_in_the_source(tmp_path):
 
 
 def test_a_latex_environment_is_closed_and_every_row_has_every_cell(tmp_path):
-    write(sweep(*paper_rows("iemocap", "casia"), configuration()), tmp_path)
-    for name in ("comparison.tex", "ablation.tex"):
-        text = (tmp_path / name).read_text(encoding="utf-8")
+    write(sweep(*paper_rows("iemocap", "casia"), configuration(), configuration(ablation="T+F")), tmp_path)
+    tables = {f"comparison{d}{c}.tex" for d in ("", "_iemocap", "_casia", "_emodb") for c in ("", "-column")}
+    tables |= {f"ablation{d}{c}.tex" for d in ("", "_emodb") for c in ("", "-column")}
+    tables -= {"comparison_emodb.tex", "comparison_emodb-column.tex"}  # one row, which a sentence tells
+    assert tables <= {path.name for path in tmp_path.glob("*.tex")}
+    for path in tmp_path.glob("*.tex"):
+        text = path.read_text(encoding="utf-8")
         for environment in ("table", "tabular", "minipage"):
-            assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}") > 0
-        assert "%" not in re.sub(r"(?m)^%.*", "", text.replace(r"\%", "").replace("{%  centred", ""))
+            assert text.count(rf"\begin{{{environment}}}") == text.count(rf"\end{{{environment}}}")
+        assert (r"\begin{tabular}" in text) == (path.name in tables)
+        assert "%" not in re.sub(r"(?m)^%.*", "", text.replace(r"\%", ""))
         for part in text.split(r"\midrule")[1:]:
-            rows = [
-                line
-                for line in part.split(r"\bottomrule")[0].splitlines()
-                if line.endswith((r"\\", r"\\\addlinespace"))
-            ]
-            assert len({line.replace(r"\&", "").count("&") for line in rows}) == 1
+            rows = [line for line in part.split(r"\bottomrule")[0].splitlines() if line.endswith(r"\\")]
+            whole = [line for line in rows if not line.startswith(r"\multicolumn")]
+            assert len({line.replace(r"\&", "").count("&") for line in whole}) == 1
 
 
 @pytest.mark.latex
@@ -443,9 +499,11 @@ def test_latex_compiles(tmp_path):
     latin = Configuration(
         **{f: getattr(HOSTILE, f) for f in HOSTILE.__dataclass_fields__} | {"emotions": ("a&b_%", "$x^2$ #~", "ä")}
     )
-    results = sweep(latin, *paper_rows("iemocap", "abc", "casia"), lacks=("a&b_%",), without=(("[2]", 0),))
+    papers = paper_rows("iemocap", "abc", "casia")
+    parts = [replace(row, ablation="T+F") for row in papers if row.model == TFT]
+    results = sweep(latin, *papers, *parts, lacks=("a&b_%",), without=(("[2]", 0),))
     write(results, tmp_path)
-    assert r"(a\&b\_\%)" in (tmp_path / "comparison.tex").read_text(encoding="utf-8")
+    assert r"x\{y\}" in (tmp_path / "comparison.tex").read_text(encoding="utf-8")
     flags = ["-interaction=nonstopmode", "-halt-on-error"] if engine.endswith("pdflatex") else []
 
     def compile_(name: str) -> None:
@@ -457,7 +515,7 @@ def test_latex_compiles(tmp_path):
         assert "Overfull" not in done.stdout
         assert (tmp_path / name).with_suffix(".pdf").stat().st_size > 10_000
 
-    for packages in ("booktabs", "booktabs,amssymb"):  # as part of a paper
+    for packages in ("booktabs", "booktabs,amssymb,xcolor"):  # as part of a paper
         (tmp_path / "paper.tex").write_text(
             rf"\documentclass{{article}}\usepackage{{{packages}}}\begin{{document}}\input{{comparison}}\input{{ablation}}\end{{document}}",
             encoding="utf-8",
@@ -465,7 +523,7 @@ def test_latex_compiles(tmp_path):
         compile_("paper.tex")
     for path in sorted(tmp_path.glob("*.tex")):  # as it is
         compile_(path.name)
-    assert len(list(tmp_path.glob("*.pdf"))) == 1 + 2 * 5
+    assert len(list(tmp_path.glob("*.pdf"))) == 1 + 4 * 5
 
 
 # --- terminal ---------------------------------------------------------------------------------------------------------
@@ -474,22 +532,28 @@ def test_latex_compiles(tmp_path):
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_the_terminal_shows_whole_numbers_within_80_columns(is_terminal):
     results = sweep(*paper_rows("iemocap", "casia"), without=(("08", 0),))
+    rows = [row for row in results.configurations if row.model == TFT]
+    results.entries.update(sweep(*(parts := [replace(row, ablation="T+F") for row in rows])).entries)
+    results = replace(results, configurations=(*results.configurations, *parts))
     text = printed(results, is_terminal=is_terminal)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    grids = [part.split("\nPooled:")[0] for part in plain.split("WAR and UAR on ")[1:]]
+    grids = [re.split(r"\n(?:\*|†|[A-Z]+: )", part)[0] for part in re.split(r"WAR and UAR|Ablations of", plain)[1:]]
     assert len(grids) == 2
-    assert all("(ours, nested, mean)" in grid for grid in grids)
     assert max(cell_len(line) for grid in grids for line in grid.splitlines()) <= 80
-    (summary, *_) = summarise(results)
-    assert f"{table.percent(summary.figures.war_mean)} ± {table.percent(summary.figures.war_sd)}†" in text
-    assert "72.34" in text
-    assert "2 of 3†" in text
+    for summary in summarise(results):
+        grid = grids[0] if summary.configuration.ablation != "T+F" else grids[1]
+        mark = "" if summary.configuration.ablation == "T+F" else "†"
+        for figure in (summary.figures.war_pooled, summary.figures.uar_pooled):
+            assert f"{table.percent(figure)}{mark}" in grid
+    assert "72.34" in grids[0]
+    assert re.search(r"Time-Frequency Transformer \(ours\) on IEMOCAP:\s+2\s+of 3\s+folds", " ".join(plain.split()))
     assert ("\x1b" in text) == is_terminal
 
 
 def test_a_terminal_without_unicode_gets_ascii():
     printed(sweep(HOSTILE), encoding="ascii").encode("ascii")
-    assert "+-" in printed(sweep(configuration()), encoding="ascii")
+    gap = printed(sweep(*paper_rows("casia"), without=(("08", 0),)), encoding="ascii")
+    assert "+ Time-Frequency Transformer (ours) on CASIA: 2 of 3 folds" in " ".join(gap.split())
 
 
 def test_no_rows_is_said():
@@ -548,19 +612,20 @@ def test_a_transductive_row_is_marked_in_every_table_explained_and_never_bold(tm
         perfect = scores(row.emotions, right, np.eye(len(row.emotions), dtype=np.int64))
         better[key] = replace(entry, scores=perfect) if row.transductive else entry
     write(replace(results, entries=better), tmp_path)
-    cells = markdown_cells((tmp_path / "comparison_emodb.md").read_text(encoding="utf-8"))
+    cells = markdown_cells(details(tmp_path, about="emodb"))
     mine, theirs = ([line for line in cells if line[0].startswith(name)] for name in ("mine", "theirs"))
     assert {line[0] for line in mine} == {"mine, full§ (ours)"}
     assert {line[0] for line in theirs} == {"theirs, full (ours)"}
-    text = (tmp_path / "comparison_emodb.md").read_text(encoding="utf-8")
-    assert all("**" not in line for line in text.splitlines() if line.startswith("| mine"))
-    assert "§ Transductive: the scores of an utterance may depend on the unlabelled utterances" in text
+    for text in (details(tmp_path), (tmp_path / "comparison.md").read_text(encoding="utf-8")):
+        assert "| mine, full§ (ours)" in text
+        assert all("**" not in line for line in text.splitlines() if "mine, full" in line)
+        assert "§ Transductive: the scores of an utterance may depend on the unlabelled utterances" in text
     assert "fixed, transductive" not in text  # one mark is enough
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "mine, full§ on emodb" in page
     (paired,) = (part for part in page.split("<table")[1:] if "mine, full§, fixed" in part)
     assert "§ Transductive: the scores" in paired
-    ablations = (tmp_path / "ablation.md").read_text(encoding="utf-8")
+    ablations = details(tmp_path, "ablation")
     assert "| full§ " in ablations
     assert "ours§, pooled" in ablations
     assert r"mine, full§ (ours)" in (tmp_path / "comparison.tex").read_text(encoding="utf-8")
@@ -576,7 +641,7 @@ def test_a_transductive_row_is_marked_in_every_table_explained_and_never_bold(tm
 @pytest.mark.parametrize(("settings", "said"), [('{"epochs": 5}', True), ('{"standardisation": "none"}', False)])
 def test_only_rows_that_are_standardised_over_the_training_are_said_to_be(tmp_path, settings, said):
     write(sweep(configuration(settings=settings)), tmp_path)
-    text = (tmp_path / "comparison.md").read_text(encoding="utf-8")
+    text = details(tmp_path)
     assert ("features are standardised per mel band with the statistics of the training speakers" in text) is said
 
 
@@ -588,5 +653,5 @@ def test_a_row_that_is_not_transductive_is_written_as_before(tmp_path):
     assert to_dict(marked)["transductive"] is True
     assert from_dict(to_dict(marked)) == marked
     write(sweep(configuration()), tmp_path)
-    assert "§" not in (tmp_path / "comparison.md").read_text(encoding="utf-8")
+    assert "§" not in (tmp_path / "comparison.md").read_text(encoding="utf-8") + details(tmp_path)
     assert "transductive" not in read(tmp_path, "summary.csv")

@@ -15,12 +15,14 @@ import pytest
 from sklearn import config_context
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
+from tests.helpers.printed import PLACES, printed_figures
 from tests.helpers.results import (
     ATFNN,
     TFT,
     Tables,
     cell_numbers,
     configuration,
+    details,
     is_number,
     markdown_cells,
     papers_sweep,
@@ -170,16 +172,14 @@ def check_folds(folder: Path, reference: Reference) -> None:
             assert same(line[name], recalls.get(name.removeprefix("recall_"), np.nan))
 
 
-def check_comparison(folder: Path, results: Results, wanted: dict[tuple, Expected], name: str = "comparison") -> None:
+def check_comparison(folder: Path, results: Results, wanted: dict[tuple, Expected]) -> None:
     """Typed values in CSV, the same in Markdown, and nothing missing but what does not exist."""
-    written = read(folder, f"{name}.csv")
+    written = read(folder, "comparison.csv")
     names = {c.key: c for c in results.configurations}
     ours = written[written.source == "ours"]
     databases = set(ours.database)
     protocol = {c.protocol_name: c.protocol for c in results.configurations}
-    cells = [
-        line for line in markdown_cells((folder / f"{name}.md").read_text(encoding="utf-8")) if "(ours)" in line[0]
-    ]
+    cells = [line for line in markdown_cells(details(folder)) if "(ours)" in line[0]]
     assert len(cells) == len(ours)
     seen = set()
     for line, cell in zip(ours.to_dict("records"), cells, strict=True):
@@ -218,8 +218,8 @@ def check_comparison(folder: Path, results: Results, wanted: dict[tuple, Expecte
             assert averagings <= {averaging for other, averaging in seen if other == key}
 
 
-def check_ablation(folder: Path, results: Results, wanted: dict[tuple, Expected], name: str = "ablation") -> None:
-    written = read(folder, f"{name}.csv")
+def check_ablation(folder: Path, results: Results, wanted: dict[tuple, Expected]) -> None:
+    written = read(folder, "ablation.csv")
     protocol = {c.protocol_name: c.protocol for c in results.configurations}
     known = {(a.model, a.ablation): a for a in published.load().ablations}
     for line in written.to_dict("records"):
@@ -240,9 +240,27 @@ def check_ablation(folder: Path, results: Results, wanted: dict[tuple, Expected]
         tuple(protocol[line[n]] if n == "protocol" else line[n] for n in KEY_COLUMNS)
         for line in written.to_dict("records")
     }
-    assert {
-        c.key for c in results.configurations if f"{name}" == "ablation" or c.database in set(written.database)
-    } <= rows
+    assert {c.key for c in results.configurations} <= rows
+
+
+def check_printed(folder: Path, wanted: dict[tuple, Expected], averaging: str = "pooled", ending: str = "") -> None:
+    """Every figure of ours in the printed tables is that of a row of its database, and no row is missing."""
+    seen = set()
+    for place, war, uar, interval in printed_figures(folder, ending):
+        found = []
+        for key, row in wanted.items():
+            numbers = [row.numbers.get(f"{m}_{averaging}", np.nan) for m in ("war", "uar")]
+            if PLACES.get(key[0], key[0]) == place and _shows(war, numbers[0]) and _shows(uar, numbers[1]):
+                found.append(key)
+                ends = [100 * row.numbers[f"uar_{averaging}_{end}"] for end in ("low", "high")]
+                if interval == "–":
+                    assert all(pd.isna(end) for end in ends)
+                elif interval:
+                    shown = [float(text) for text in re.findall(r"\d+\.\d", interval)]
+                    assert np.allclose(shown, ends, atol=0.05 + 1e-9, rtol=0), (key, interval, ends)
+        assert found, (place, war, uar)
+        seen |= set(found)
+    assert seen == {key for key, row in wanted.items() if row.done}
 
 
 def check_pairs(folder: Path, results: Results, reference: Reference) -> int:
@@ -299,16 +317,16 @@ def check_pairs(folder: Path, results: Results, reference: Reference) -> int:
 
 def check_page(folder: Path, reference: Reference) -> None:
     """Check that the page's tables are those of Markdown, cell by cell, and its folds those of the records."""
-    of_file = {"comparison": ("comparison-", "best-"), "ablation": ("ablation-",)}
+    of_file = {("comparison", "best"): ("comparison-", "best-"), ("ablation",): ("ablation-",)}
     page = (folder / "report.html").read_text(encoding="utf-8")
     parser = Tables()
     parser.feed(page)
-    for kind, tables in of_file.items():
+    for kinds, tables in of_file.items():
         of_kind = [line for name, rows in parser.tables.items() if name.startswith(tables) for line in rows]
         in_page = [line for line in of_kind if any(is_number(c) for c in line)]
         in_markdown = [
             [cell.replace("\\", "").replace("**", "") for cell in line]
-            for line in markdown_cells((folder / f"{kind}.md").read_text(encoding="utf-8"))
+            for line in markdown_cells(details(folder, *kinds))
             if any(is_number(cell.replace("**", "")) for cell in line)
         ]
         assert in_page == in_markdown
@@ -325,12 +343,16 @@ def check_page(folder: Path, reference: Reference) -> None:
 
 
 def _shows(text: str, value: float) -> bool:
-    return pd.isna(value) if text == "absent" else is_number(text) and abs(float(text) - 100 * value) <= 0.005 + 1e-9
+    return (
+        pd.isna(value)
+        if text == "absent"
+        else not pd.isna(value) and is_number(text) and abs(float(text) - 100 * value) <= 0.005 + 1e-9
+    )
 
 
 def check_gaps(folder: Path, results: Results, wanted: dict[tuple, Expected]) -> None:
     """Every fold that is not in a number is named with its reason wherever the number stands."""
-    comparison = (folder / "comparison.md").read_text(encoding="utf-8").replace("\\", "")
+    comparison = details(folder).replace("\\", "")
     page = (folder / "report.html").read_text(encoding="utf-8")
     for c in results.configurations:
         for fold in set(c.folds) - set(wanted[c.key].done):
@@ -374,10 +396,9 @@ def check(results: Results, folder: Path) -> int:
     check_confusions(folder, results, reference)
     check_page(folder, reference)
     check_gaps(folder, results, reference.rows)
-    for path in folder.glob("comparison*.csv"):
-        check_comparison(folder, results, reference.rows, path.stem)
-    for path in folder.glob("ablation*.csv"):
-        check_ablation(folder, results, reference.rows, path.stem)
+    check_comparison(folder, results, reference.rows)
+    check_ablation(folder, results, reference.rows)
+    check_printed(folder, reference.rows)
     return check_pairs(folder, results, reference)
 
 
@@ -388,17 +409,35 @@ def test_every_number_of_two_corpora_with_all_ablations_is_that_of_pandas_and_sc
     assert check(papers_sweep(), tmp_path) == 2 * 2 * 28
 
 
-def test_the_terminal_prints_the_figures_of_the_files(tmp_path):
+@pytest.mark.parametrize("averaging", ["pooled", "mean"])
+def test_the_terminal_prints_the_figures_of_the_files_in_one_averaging(tmp_path, averaging):
     results = papers_sweep()
     write.write(results, tmp_path, pictures=False)
-    text = printed(results)
-    for name, column in (("comparison.csv", "uar"), ("comparison.csv", "war"), ("ablation.csv", "uar_mean")):
-        values = read(tmp_path, name)[column].dropna()
-        assert len(values) > 10
-        for value in values:
-            assert any(f"{100 * value + nudge:.2f}" in text for nudge in (0, 1e-9, -1e-9)), (name, value)
-    assert "−" in text
-    assert "to whole" in text
+    text, other = printed(results, averaging=averaging), "mean" if averaging == "pooled" else "pooled"
+    values, others = (
+        {f"{100 * v:.2f}" for m in ("war", "uar") for v in read(tmp_path, "ablation.csv")[f"{m}_{a}"].dropna()}
+        for a in (averaging, other)
+    )
+    assert len(values) > 20
+    assert all(value in text for value in values)
+    assert len([value for value in others - values if value in text]) < 3  # by chance alone
+    assert ("pooled over folds" in " ".join(text.split())) == (averaging == "pooled")
+
+
+@pytest.mark.parametrize("averaging", ["pooled", "mean"])
+def test_the_printed_tables_have_the_averaging_that_was_asked_for_and_no_other_file_changes(tmp_path, averaging):
+    results = papers_sweep()
+    write.write(results, tmp_path, pictures=False, averaging=averaging)
+    check_printed(tmp_path, Reference(results).rows, averaging)
+    write.write(results, tmp_path / "default", pictures=False)
+    changed = {
+        path.name
+        for path in tmp_path.iterdir()
+        if path.is_file() and path.read_bytes() != (tmp_path / "default" / path.name).read_bytes()
+    }
+    page = {"report.html"}  # it shows the printed table
+    assert all(name.startswith(("comparison", "ablation")) and not name.endswith(".csv") for name in changed - page)
+    assert bool(changed - page) == (averaging == "mean")
 
 
 def test_three_ways_to_average_are_named_and_differ_as_they_should(tmp_path):
@@ -413,7 +452,7 @@ def test_three_ways_to_average_are_named_and_differ_as_they_should(tmp_path):
     # One of three emotions is absent in one of four folds.
     lost = Reference(results).trials[row.key, "08", 0].uar * (1 - 2 / 3) / 4
     assert uar["mean of folds"] - uar["mean of folds, absent as 0"] == pytest.approx(lost, abs=1e-9)
-    for name in ("comparison.md", "comparison.tex", "report.html"):
+    for name in ("details.md", "report.html"):
         assert "some of the literature counts so" in " ".join((tmp_path / name).read_text(encoding="utf-8").split())
 
 
@@ -421,14 +460,12 @@ def test_with_few_speakers_the_table_says_that_nothing_can_be_claimed(tmp_path):
     for folds, claimable in ((("a", "b", "c", "d"), False), (tuple("abcdefgh"), True)):
         rows = [configuration(folds=folds), configuration(folds=folds, ablation="T+F")]
         write.write(sweep(*rows), tmp_path, pictures=False)
-        for name in ("ablation.md", "ablation.tex", "report.html"):
+        for name in ("details.md", "ablation.md", "ablation.tex", "report.html"):
             text = " ".join((tmp_path / name).read_text(encoding="utf-8").split())
             assert ("No significance over 4 folds is claimable at 0.05: the smallest two-sided p is 0.125" in text) == (
                 not claimable
             )
-        (line,) = [
-            line for line in markdown_cells((tmp_path / "ablation.md").read_text(encoding="utf-8")) if line[0] == "T+F"
-        ]
+        (line,) = [line for line in markdown_cells(details(tmp_path, "ablation")) if line[0] == "T+F"]
         assert any(re.search(r" p (0\.\d{3}|1\.000|< 0\.001)$", cell) for cell in line)
         assert "*" not in "".join(line).replace("**", "")  # bold, and no star
 
@@ -445,20 +482,18 @@ def test_rows_of_other_utterances_are_not_paired(tmp_path):
     assert read(tmp_path, "ablation.csv").uar_difference.isna().all()
 
 
-def test_files_of_each_database_hold_its_rows_and_the_one_over_all_holds_every_one(tmp_path):
+def test_files_of_each_database_hold_its_rows_and_the_ones_over_all_hold_every_one(tmp_path):
     results = papers_sweep()
     write.write(results, tmp_path, pictures=False)
-    for kind in ("comparison", "ablation"):
-        whole = (tmp_path / f"{kind}.csv").read_text(encoding="utf-8").splitlines()
-        parts = [
-            (tmp_path / f"{kind}_{database}.csv").read_text(encoding="utf-8").splitlines()
-            for database in ("casia", "emodb")
-        ]
-        assert [parts[0][0], *parts[0][1:], *parts[1][1:]] == whole
-        assert parts[0][0] == parts[1][0]
-        for database in ("casia", "emodb"):
-            assert f"on {database}" in (tmp_path / f"{kind}_{database}.tex").read_text(encoding="utf-8")
-    over_all = (tmp_path / "ablation.md").read_text(encoding="utf-8")
+    reference = Reference(results)
+    for database in ("casia", "emodb"):
+        own = {key: row for key, row in reference.rows.items() if key[0] == database}
+        check_printed(tmp_path, own, ending=f"_{database}")
+        other = {"casia": "EmoDB", "emodb": "CASIA"}[database]
+        for kind in ("comparison", "ablation"):
+            for end in (".md", ".tex", "-column.tex"):
+                assert other not in (tmp_path / f"{kind}_{database}{end}").read_text(encoding="utf-8")
+    over_all = details(tmp_path, "ablation")
     assert "## Ablations of ATFNN, leave-one-speaker-out, selection nested, in percent" in over_all
     cells = markdown_cells(over_all)
     head = next(line for line in cells if "casia: WAR" in line)
@@ -468,7 +503,35 @@ def test_files_of_each_database_hold_its_rows_and_the_one_over_all_holds_every_o
     shown = [float(cell.rstrip("†")) for cell in line[5:]]
     exact = [100 * written.loc[(d, "AFNN"), f"{m}_pooled"] for d in ("casia", "emodb") for m in ("war", "uar")]
     assert np.allclose(shown, exact, atol=0.005 + 1e-9, rtol=0)
-    assert "Ablations of ATFNN, leave" not in (tmp_path / "ablation_casia.md").read_text(encoding="utf-8")
+
+
+def test_one_database_has_one_copy_of_every_table_and_one_row_is_told_in_a_sentence(tmp_path):
+    row = configuration()
+    write.write(sweep(row), tmp_path, pictures=False)
+    assert not list(tmp_path.glob("*_emodb.*"))
+    reference = Reference(sweep(row))
+    check_printed(tmp_path, reference.rows)
+    for name in ("comparison.md", "ablation.md", "comparison.tex", "ablation.tex"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "|" not in text
+        assert r"\begin{tabular}" not in text
+    write.write(sweep(row, configuration(ablation="T+F")), tmp_path / "two", pictures=False)
+    assert "|" not in (tmp_path / "two" / "comparison.md").read_text(encoding="utf-8")
+    assert "| T+F " in (tmp_path / "two" / "ablation.md").read_text(encoding="utf-8")
+
+
+def test_the_details_hold_every_cell_and_every_note_as_values_too(tmp_path):
+    write.write(papers_sweep(), tmp_path, pictures=False)
+    written = pd.read_csv(tmp_path / "details.csv", keep_default_na=False)
+    text = (tmp_path / "details.md").read_text(encoding="utf-8").replace("\\", "").replace("**", "")
+    assert all(note in text for note in written[written.key == "note"].text)
+    assert text.count("\n- ") == len(written[written.key == "note"])
+    cells = [cell for line in markdown_cells(text) if not set(line[0]) <= {"-"} for cell in line]
+    shown = sum(len(re.findall(r"(?<![\d.])\d+\.\d\d(?!\d)", cell)) for cell in cells if is_number(cell))
+    numbers = written[written.value.str.fullmatch(r"-?\d\.\d+(e-\d+)?") & (written.key != "interval")]
+    assert len(numbers) >= shown > 500
+    plain = written[written.key.isin(("war", "uar", "uar_pooled", "war_mean")) & (written.value != "")]
+    assert all(line.text.startswith(f"{100 * float(line.value) + 1e-9:.2f}"[:4]) for line in plain.itertuples())
 
 
 def test_columns_have_types_and_no_stray_text(tmp_path):

@@ -11,7 +11,18 @@ import numpy as np
 import optuna
 import pytest
 
-from tests.helpers.results import TFT, configuration, is_number, markdown_cells, papers_sweep, read, sweep, with_runs
+from tests.helpers.printed import printed_figures
+from tests.helpers.results import (
+    TFT,
+    configuration,
+    details,
+    is_number,
+    markdown_cells,
+    papers_sweep,
+    read,
+    sweep,
+    with_runs,
+)
 from tfser.errors import RequestError
 from tfser.models import MODELS, Estimator
 from tfser.planning import search_space_file
@@ -32,20 +43,27 @@ def test_every_number_that_a_table_prints_can_be_asked_for_and_names_its_trials(
     every = list(trace.entries(results))
     texts = {entry.printed for entry in every}
     asked = 0
-    for name in ("comparison.md", "ablation.md"):
+    for kind in ("comparison", "ablation"):
         head: list[str] = []
-        cells = markdown_cells((tmp_path / name).read_text(encoding="utf-8"))
+        cells = markdown_cells(details(tmp_path, kind))
         for line, following in zip(cells, [*cells[1:], [""]], strict=True):
             if set(following[0]) == {"-"}:
                 head = line
-            if "published" in line or (name == "comparison.md" and line[1] != "ours"):
+            if "published" in line or (kind == "comparison" and line[1] != "ours"):
                 continue
             for title, cell in zip(head, line, strict=True):
                 for text in re.sub(r"[][*†,]", " ", cell).split():
                     if is_number(text) and not title.startswith("Published"):
-                        assert text in texts, (name, line, text)
+                        assert text in texts, (kind, line, text)
                         asked += 1
     assert asked > 500
+    printed = list(printed_figures(tmp_path))
+    assert len(printed) > 15
+    for _, war, uar, interval in printed:
+        assert {war, uar} <= texts
+        for end in re.findall(r"\d+\.\d", interval or ""):
+            found = trace.trace(results, ["pooled", "uar", end])
+            assert all("95 % interval" in entry.what for entry in found)
     folds = read(tmp_path, "folds.csv")
     for entry in every:
         assert len(entry.trials) == len(entry.runs) > 0

@@ -246,7 +246,7 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
     folds, summary = read(tmp_path / "f", "folds.csv"), read(tmp_path / "f", "summary.csv")
     assert sorted(folds.fold) == ["anna", "bert", "dora"]
     assert (summary.folds_done[0], summary.folds_total[0]) == (3, 4)
-    assert "3 of 4" in (tmp_path / "f" / "comparison.md").read_text()
+    assert "3 of 4 folds; missing carl (failed: the loss was nan" in (tmp_path / "f" / "comparison.md").read_text()
     assert sweep_command.main(call) == 1
     assert re.search(
         r"^Trained 0 trials in \d+ s; 1 had failed before; 3 were there already\.$",

@@ -157,7 +157,12 @@ def identified(row: Row, entries: Mapping[str, Entry], digest: str = "") -> Row:
 
 
 def assembled(
-    name: str, rows: Sequence[Row], entries: Mapping[str, Entry], runs: Mapping[str, str] | None = None
+    name: str,
+    rows: Sequence[Row],
+    entries: Mapping[str, Entry],
+    runs: Mapping[str, str] | None = None,
+    *,
+    apart: bool = True,
 ) -> list[Results]:
     """Join rows and entries into results: one value, or one per digest where databases of one name differ.
 
@@ -169,6 +174,7 @@ def assembled(
         rows: the rows, from one sweep or several.
         entries: trial id to its ledger entry.
         runs: trial id to its MLflow run.
+        apart: whether databases of one name that differ have a value each.
     """
     by_key: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: (row.written_unix, row.sweep)):
@@ -178,7 +184,7 @@ def assembled(
     for database, digest, *_ in by_key:
         digests[database].add(digest)
     for (database, digest, *_), alike in sorted(by_key.items()):
-        groups[f"{name}-{digest[:8] or 'unknown'}" if len(digests[database]) > 1 else name].append(alike)
+        groups[f"{name}-{digest[:8] or 'unknown'}" if apart and len(digests[database]) > 1 else name].append(alike)
     return [_results(title, group, entries, runs or {}) for title, group in sorted(groups.items())]
 
 

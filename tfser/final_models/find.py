@@ -31,15 +31,13 @@ from tfser.storage.places import NAME, Place, listed, read_text, typed_place
 from tfser.text.typed import typed_words
 from tfser.tracking import connection
 from tfser.tracking import uri as tracking_uri
+from tfser.trial import SHORTEST_PREFIX, is_beginning
 
 SHOWN = 12
 """Most choices that a message lists; of further ones it gives the number."""
 
 COMPARED = 4
 """Test utterances that are scored again where a record of an earlier version holds no scores of the known sound."""
-
-SHORTEST_PREFIX = 6
-"""Fewest digits of a trial id that name it, where no other begins with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +223,7 @@ def find(run: str, place: Source, only: Mapping[str, str]) -> Record:
 def _meant(run: str, place: Source) -> Iterable[Choice]:
     """Yield every final trial that RUN can mean."""
     word = run.lower()
-    if re.fullmatch(f"[0-9a-f]{{{SHORTEST_PREFIX},16}}", word):
+    if is_beginning(word):
         yield from _by_id(word, place.ledger)
     if re.fullmatch("[0-9a-f]{32}", word):
         yield from _of_mlflow_run(word, place.mlflow_uri)

@@ -25,9 +25,9 @@ from tfser.report.summary import Summary, summarise
 from tfser.report.tables import best
 from tfser.report.tables.comparison import MEAN, MEAN_ZEROS, POOLED
 from tfser.report.tables.paired import Pair, Rows
-from tfser.report.tables.table import TRANSDUCTIVE, known, percent, points, probability
+from tfser.report.tables.table import TRANSDUCTIVE, known, percent, points, probability, tenths
 from tfser.storage.places import slug
-from tfser.trial import NUMERICS_VERSION, TrialSpec
+from tfser.trial import NUMERICS_VERSION, TrialSpec, is_beginning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,8 @@ def trace(results: Results, asked: Sequence[str]) -> list[Traced]:
     Args:
         results: the results to search.
         asked: words, each a printed number (``37.77``, ``0.413``), a database, model, ablation, fold, seed (``seed0``),
-            emotion, averaging (``pooled``, ``mean``), measure (``uar``, ``war``, ``recall``), or a trial or run id.
+            emotion, averaging (``pooled``, ``mean``), measure (``uar``, ``war``, ``recall``), a trial id or its first
+            ``SHORTEST_PREFIX`` digits or more, or a run id.
 
     Raises:
         RequestError: a word that matches no number at all.
@@ -212,6 +213,8 @@ def _typed(value: object) -> str:
 
 
 def _fits(entry: Traced, word: str) -> bool:
+    if is_beginning(word) and any(trial.startswith(word.casefold()) for trial in entry.trials):
+        return True
     names = (*entry.words, *entry.trials, *entry.runs)
     return entry.printed in (word, word.replace("-", "−")) or word.casefold() in (name.casefold() for name in names)
 
@@ -224,7 +227,8 @@ def _of_row(results: Results, summary: Summary, rows: Rows) -> Iterator[Traced]:
     shown_row, names = _row_words(c, summary.selection)
 
     def entry(measure: str, averaging: str, value: float, what: str = "") -> Traced:
-        words = (*names, measure.lower(), averaging, averaging.split()[0], *([what] if what else []))
+        short = (tenths(value),) if what.endswith(" interval") else ()  # so a printed table has the ends of intervals
+        words = (*names, measure.lower(), averaging, averaging.split()[0], *([what] if what else []), *short)
         said = f"{measure}, {averaging}" + (f", {what}" if what else "")
         where = "comparison and ablation"
         return Traced(

@@ -25,14 +25,13 @@ from tfser.execution.results import KEY_COLUMNS, Results
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import recorded
 from tfser.record import Record
-from tfser.report import published
+from tfser.report import printed_files, published
 from tfser.report.figures import confusion, contests, every, search
-from tfser.report.file_names import file_names, row_names
+from tfser.report.file_names import row_names
 from tfser.report.page import page
 from tfser.report.provenance import Provenance
-from tfser.report.published import Published
 from tfser.report.summary import Summary, summarise
-from tfser.report.tables import ablation, best, comparison, formats, paired, print_latex, printed
+from tfser.report.tables import ablation, best, comparison, formats, paired, printed
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import Value, exact
 from tfser.storage import places
@@ -110,13 +109,14 @@ def write(
     pairs = rows.pairs()
     compared = comparison.tables(summaries, figures, rows)
     bests = best.tables(summaries, figures, rows)
-    ablated = [*ablation.overviews(summaries, figures), *ablation.tables(summaries, figures, rows)]
+    ablated = ablation.tables(summaries, figures, rows)
+    overviews = ablation.overviews(summaries, figures)
     in_pairs = paired.tables(pairs, figures)
     fields = contests.fields(summaries, figures, rows)
     drawn = every.of_rows(summaries, figures, results.histories) if pictures else {}
     over = every.over_rows(summaries, figures, fields, rows) if pictures else []
 
-    details = [*compared, *bests, *ablated, *in_pairs]
+    details = [*compared, *bests, *overviews, *ablated, *in_pairs]
     contents: dict[str, str | bytes] = {
         "summary.csv": _summary_csv(summaries),
         "folds.csv": formats.csv_text(
@@ -132,7 +132,7 @@ def write(
         "details.md": formats.to_markdown("Details", details),
         "comparison.csv": formats.to_csv(comparison.CSV_COLUMNS, compared),
         "ablation.csv": formats.to_csv(ablation.csv_columns(figures), ablated),
-        **_printed_files(summaries, figures, rows, averaging),
+        **printed_files.contents(summaries, figures, rows, averaging),
     }
     names = row_names(s.configuration.key for s in summaries)
     contents |= {f"confusion_{names[s.configuration.key]}.csv": confusion.to_csv(s) for s in summaries if s.done}
@@ -146,7 +146,7 @@ def write(
         rows=rows,
         printed=printed.make(summaries, figures, rows, averaging),
         compared=[*compared, *bests],
-        ablated=ablated,
+        ablated=[*overviews, *ablated],
         paired=in_pairs,
         pictures=drawn,
         figures=over,
@@ -206,35 +206,6 @@ def _superseded(row: Mapping[str, str], done: Iterable[Configuration]) -> bool:
         return False
     now = {c.source for c in done if c.model == row.get("model") and c.source}
     return bool(source) and bool(now) and source not in now
-
-
-_NO_ABLATIONS = "No model was run with more than one of its ablations; details.md has every row."
-
-
-def _printed_files(
-    summaries: Sequence[Summary], figures: Published, rows: Rows, averaging: str
-) -> dict[str, str | bytes]:
-    """Make the files of the printed tables: over all databases and, where there are several, for each."""
-    databases = list(dict.fromkeys(s.configuration.database for s in summaries))
-    parts = file_names((database,) for database in databases)
-    made: dict[str, str | bytes] = {}
-    for ending, wanted in [
-        ("", list(summaries)),
-        *(
-            (f"_{parts[database,]}", [s for s in summaries if s.configuration.database == database])
-            for database in (databases if len(databases) > 1 else [])
-        ),
-    ]:
-        values = printed.make(wanted, figures, rows, averaging)
-        for stem, heading, tables, sentences, nothing in (
-            ("comparison", "Comparison with the published figures", values.comparison, values.sentences, "No rows."),
-            ("ablation", "Ablations", values.ablation, (), _NO_ABLATIONS if wanted else "No rows."),
-        ):
-            made[f"{stem}{ending}.md"] = formats.to_markdown(heading, tables, sentences, nothing)
-            made[f"{stem}{ending}.tex"] = print_latex.to_latex(tables, sentences)
-            narrow = print_latex.to_latex(tables, sentences, millimetres=print_latex.COLUMN)
-            made[f"{stem}{ending}-column.tex"] = narrow
-    return made
 
 
 def _put(content: bytes, file: BinaryIO) -> None:

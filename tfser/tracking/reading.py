@@ -10,6 +10,7 @@ from typing import Any
 
 from tfser.errors import RequestError, TfserError, unknown
 from tfser.execution import rows
+from tfser.execution.newest import newest
 from tfser.execution.results import Results
 from tfser.execution.rows import Row
 from tfser.record import Entry
@@ -61,6 +62,14 @@ def gather(
     Raises:
         RequestError: an unknown name, or an MLflow that cannot be read and holds what the ledger lacks.
     """
+    kept, reader = _sources(storage, uri, wanted, warn)
+    return _gathered(storage, reader, kept, wanted)
+
+
+def _sources(
+    storage: Place | None, uri: str | None, wanted: Sequence[str], warn: Callable[[str], None]
+) -> tuple[list[Row], RunReader | None]:
+    """Return the rows beside the ledger, and the reader of MLflow where that can be read."""
     kept = rows.every(storage) if storage is not None else []
     names = {name for row in kept for name in (row.sweep, row.configuration.database)}
     try:
@@ -70,12 +79,17 @@ def gather(
             raise
         warn(f"The tables are made from the ledger, because MLflow cannot be read: {'; '.join(error.problems)}")
         reader = None
-    return _gathered(storage, reader, kept, wanted)
+    return kept, reader
 
 
-def _gathered(
+def _places(
     storage: Place | None, reader: RunReader | None, kept: Sequence[Row], wanted: Sequence[str]
-) -> tuple[list[Results], list[str]]:
+) -> tuple[list[Any], Ledger | None]:
+    """Return the runs of rows in MLflow, and the ledger.
+
+    Raises:
+        RequestError: a name that neither knows.
+    """
     parents = reader.parents if reader is not None else []
     sweeps = {row.sweep for row in kept} | {run.data.tags["tfser.sweep"] for run in parents}
     databases = {row.configuration.database for row in kept} | {run.data.tags["tfser.database"] for run in parents}
@@ -85,22 +99,84 @@ def _gathered(
         problems = ["it holds no tfser run; run a sweep first, or name another store with --tracking-uri"]
     if problems:
         raise RequestError(reader.source if reader is not None else f"storage {storage}", problems)
-    ledger = Ledger(storage / "ledger") if storage is not None else None
+    return list(parents), Ledger(storage / "ledger") if storage is not None else None
+
+
+def _of_name(name: str, kept: Sequence[Row], parents: Sequence[Any]) -> tuple[list[Row], list[Any]]:
+    """Return the rows and the runs of a sweep or, where no sweep has that name, of a database."""
+    sweeps = {row.sweep for row in kept} | {run.data.tags["tfser.sweep"] for run in parents}
+    own = [row for row in kept if name == (row.sweep if name in sweeps else row.configuration.database)]
+    tag = "tfser.sweep" if name in sweeps else "tfser.database"
+    return own, [run for run in parents if run.data.tags[tag] == name]
+
+
+def _left(name: str, error: _MissingError) -> str:
+    return f"{name}: its tables are left as they are, because finished trials cannot be read:\n  - {error}"
+
+
+def _gathered(
+    storage: Place | None, reader: RunReader | None, kept: Sequence[Row], wanted: Sequence[str]
+) -> tuple[list[Results], list[str]]:
+    parents, ledger = _places(storage, reader, kept, wanted)
+    sweeps = {row.sweep for row in kept} | {run.data.tags["tfser.sweep"] for run in parents}
     found: list[Results] = []
     missing: list[str] = []
     for name in wanted or sorted(sweeps):
-        own = [row for row in kept if name == (row.sweep if name in sweeps else row.configuration.database)]
-        tag = "tfser.sweep" if name in sweeps else "tfser.database"
+        own, of_name = _of_name(name, kept, parents)
         try:
-            made = rows.assembled(name, *_read(own, [r for r in parents if r.data.tags[tag] == name], ledger, reader))
+            made = rows.assembled(name, *_read(own, of_name, ledger, reader))
         except _MissingError as error:
-            why = f"finished trials cannot be read:\n  - {error}"
-            missing.append(f"{name}: its tables are left as they are, because {why}")
+            missing.append(_left(name, error))
             continue
         found += made
         if not made and wanted:
             missing.append(f"{name}: it was stopped before it had a trial; the command of its sweep goes on")
     return found, missing if found or missing else ["nothing has been trained yet; the command of a sweep goes on"]
+
+
+def gather_together(
+    storage: Place | None, uri: str | None, wanted: Sequence[str], warn: Callable[[str], None] = lambda text: None
+) -> tuple[Results | None, list[str], list[str]]:
+    """Read results of several sweeps and databases as one set, with the newest whole row of each key.
+
+    Args:
+        storage: as for ``gather``.
+        uri: as for ``gather``.
+        wanted: the names; rows that belong to two of them count once.
+        warn: as for ``gather``.
+
+    Returns:
+        The results under all names joined by ``+``; the rows that were left out; and why there is no value, which is
+        so where a name's finished trials cannot be read.
+
+    Raises:
+        RequestError: as for ``gather``.
+    """
+    kept, reader = _sources(storage, uri, wanted, warn)
+    parents, ledger = _places(storage, reader, kept, wanted)
+    made: dict[tuple[str, tuple[str, ...]], Row] = {}
+    entries: dict[str, Entry] = {}
+    runs: dict[str, str] = {}
+    missing: list[str] = []
+    for name in wanted:
+        own, of_name = _of_name(name, kept, parents)
+        try:
+            found, finals, of_finals = _read(own, of_name, ledger, reader)
+        except _MissingError as error:
+            missing.append(_left(name, error))
+            continue
+        made |= {(row.sweep, row.configuration.key): row for row in found}
+        entries |= finals
+        runs |= of_finals
+    if missing:
+        return None, [], missing
+    chosen, left = newest([*made.values()], entries)
+    joined = rows.assembled("+".join(wanted)[:LONGEST], chosen, entries, runs, apart=False)
+    return (joined[0], left, []) if joined else (None, left, ["nothing has been trained yet"])
+
+
+LONGEST = 120
+"""Most characters of the name of a set of several."""
 
 
 def older_rows(storage: Place, uri: str, sweep: str) -> list[Row]:

@@ -65,7 +65,7 @@ class _Layout:
     scale: float
     """Size of the body, beside 8 pt."""
     broken: int = 0
-    """How titles without a group above them break into the line of the groups: 1 at a hyphen, 2 within words too."""
+    """How titles break into lines: 1 at the last hyphen, 2 within words too, 3 as often as it takes, groups too."""
     stub: str = ""
     """Key of the column whose values stand in lines of their own."""
     limits: tuple[tuple[str, float], ...] = ()
@@ -157,8 +157,11 @@ def _float(table: Table, limit: float, scale: float) -> str:
 
 def _note(note: str) -> str:
     """Escape a note, with the asterisks that it explains raised."""
-    parts = re.split(r"(?:^|(?<=; ))(\*+) ", note)
-    return "".join(f"$^{{{part}}}$ " if number % 2 else escape_latex(part) for number, part in enumerate(parts))
+
+    def raised(found: re.Match[str]) -> str:
+        return f"{found[1]}$^{{{'*' * found[2].count('*')}}}$ "
+
+    return re.sub(r"(^|; )((?:\{\*\})+) ", raised, escape_latex(note))
 
 
 def _fitting(table: Table, limit: float, scale: float) -> list[_Layout]:
@@ -196,7 +199,10 @@ def _panels(table: Table, layout: _Layout, limit: float) -> Iterator[_Layout]:
 
 
 def _narrowed(table: Table, layout: _Layout, limit: float) -> _Layout:
-    """Let the widest texts break until the table fits."""
+    """Let titles and then the widest texts break until the table fits."""
+    if _total(table, layout) <= limit:
+        return layout
+    layout = replace(layout, broken=3)
     texts = [c for c in layout.columns if not c.numeric and not c.small and not _marked(table, c)]
     limits: dict[str, float] = {}
     for _ in range(len(texts) + 1):
@@ -238,13 +244,24 @@ _SYLLABLES = {"Architecture": "Archi-tecture", "Attention": "Atten-tion"}
 """Titles that break elsewhere than at a hyphen of their own."""
 
 
-def _title(column: Column, layout: _Layout) -> tuple[str, str]:
-    """Return what stands in the line of the groups, and the title below."""
-    if layout.broken and not column.group:
-        title = _SYLLABLES.get(column.title, column.title) if layout.broken > 1 else column.title
-        above, hyphen, below = title.rpartition("-")
-        return f"{above}{hyphen}", below
-    return "", column.title
+_NARROW = 34.0
+"""Points at which every title breaks where nothing else helps."""
+
+
+def _title(column: Column, layout: _Layout) -> list[str]:
+    """Return the lines of a column's title; all but the last stand beside the titles of groups."""
+    if layout.broken > 2:
+        return wrapped(column.title, _NARROW)
+    if not layout.broken or column.group:
+        return [column.title]
+    title = _SYLLABLES.get(column.title, column.title) if layout.broken > 1 else column.title
+    above, hyphen, below = title.rpartition("-")
+    return [f"{above}{hyphen}", below] if hyphen else [column.title]
+
+
+def _over(group: str, layout: _Layout, points: float) -> list[str]:
+    """Return the lines of a group's title over columns that are so wide together."""
+    return wrapped(group, max(points / layout.scale, _NARROW)) if layout.broken > 2 else [group]
 
 
 def _width(table: Table, column: Column, layout: _Layout, limit: float | None) -> float:
@@ -262,7 +279,8 @@ def _total(table: Table, layout: _Layout) -> float:
         columns = list(members)
         own = sum(_width(table, c, layout, limits.get(c.key)) for c in columns)
         own += 2 * layout.gap * (len(columns) - 1)
-        total += max(own, width(group) * layout.scale) if group else own
+        over = max(width(line) for line in _over(group, layout, own)) * layout.scale if group else 0.0
+        total += max(own, over)
         total += 2 * layout.gap
     return total - 2 * layout.gap
 
@@ -272,11 +290,7 @@ def _tabular(table: Table, layout: _Layout) -> list[str]:
     marks = [_marked(table, c) for c in columns]
     alignment = "".join("c" if mark else "r" if c.numeric else "l" for c, mark in zip(columns, marks, strict=True))
     lines = [rf"\begin{{tabular}}{{@{{}}{alignment}@{{}}}}", r"\toprule"]
-    above = [_title(c, layout)[0] for c in columns]
-    if any(c.group for c in columns) or any(above):
-        lines += _groups(columns, above)
-    heads = (_Cell(_title(c, layout)[1], small=c.small).latex() for c in columns)
-    lines += [" & ".join(heads) + r" \\", r"\midrule"]
+    lines += [*_head(table, layout), r"\midrule"]
     for previous, row in zip([None, *table.rows], table.rows, strict=False):
         starts = previous is None or parted_by_block(previous, row)
         if table.ruled and previous is not None and starts:
@@ -305,15 +319,30 @@ def _row(columns: Sequence[Column], row: Row, scale: float, limit: Callable[[str
     return made
 
 
-def _groups(columns: Sequence[Column], above: Sequence[str]) -> list[str]:
-    heads, rules, start = [], [], 1
-    for group, members in groupby(zip(columns, above, strict=True), key=lambda pair: pair[0].group):
-        pairs = list(members)
-        span = len(pairs)
-        if group:
-            heads.append(rf"\multicolumn{{{span}}}{{c}}{{{escape_latex(group)}}}")
-            rules.append(rf"\cmidrule(lr){{{start}-{start + span - 1}}}")
-        else:
-            heads.extend(escape_latex(text) for _, text in pairs)
+def _head(table: Table, layout: _Layout) -> list[str]:
+    """Write the titles: those of groups over a rule, and those of columns, whose first lines stand beside them."""
+    titles = [_title(c, layout) for c in layout.columns]
+    groups: list[tuple[str, int, list[str]]] = []
+    for group, members in groupby(layout.columns, key=lambda c: c.group):
+        columns = list(members)
+        own = sum(_width(table, c, layout, None) for c in columns) + 2 * layout.gap * (len(columns) - 1)
+        groups.append((group, len(columns), _over(group, layout, own) if group else []))
+    count = max([*(len(lines) - 1 for lines in titles), *(len(lines) for _, _, lines in groups)])
+    made = []
+    for level in range(count, 0, -1):
+        cells, start = [], 0
+        for group, span, lines in groups:
+            text = lines[-level] if level <= len(lines) else ""
+            if group:
+                cells.append(rf"\multicolumn{{{span}}}{{c}}{{{escape_latex(text)}}}")
+            else:
+                own_titles = titles[start : start + span]
+                cells += [escape_latex(t[-level - 1]) if level < len(t) else "" for t in own_titles]
+            start += span
+        made.append(" & ".join(cells) + r" \\")
+    rules, start = [], 1
+    for group, span, _ in groups:
+        rules += [rf"\cmidrule(lr){{{start}-{start + span - 1}}}"] if group else []
         start += span
-    return [" & ".join(heads) + r" \\", *(["".join(rules)] if rules else [])]
+    last = (_Cell(lines[-1], small=c.small).latex() for c, lines in zip(layout.columns, titles, strict=True))
+    return [*made, *(["".join(rules)] if rules else []), " & ".join(last) + r" \\"]

@@ -127,7 +127,7 @@ def _table(group: list[Summary], published: Published, rows: Rows, averaging: st
     )
     if not any(row.grey or row.best for row in marked):
         caption = caption.rpartition(". ")[0] + "."
-    spoken = {s.configuration.key: s.configuration.ablation for s in ordered}
+    spoken: dict[Key, str] = {s.configuration.key: s.configuration.ablation for s in ordered}
     return Table(
         name=model if first.protocol == "speaker" else f"{model}-{first.protocol}",
         title=f"Ablations of {title}{apart}, {first.protocol_name}",

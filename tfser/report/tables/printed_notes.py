@@ -12,7 +12,7 @@ from tfser.evaluation.uncertainty import Interval
 from tfser.planning.configuration import Configuration
 from tfser.report.published import Published
 from tfser.report.summary import Summary
-from tfser.report.tables import titles
+from tfser.report.tables import notes, titles
 from tfser.report.tables.paired import Rows
 from tfser.report.tables.table import DAGGER, TRANSDUCTIVE_NOTE
 
@@ -69,26 +69,39 @@ def of_rows(summaries: Sequence[Summary], names: Mapping[Key, str], published: P
         published: the papers' figures, to compare the emotions with theirs.
         rows: tells states of a database apart.
     """
-    notes = []
-    gaps = [
-        f"{names[s.configuration.key]} on {place(s.configuration, rows)} {s.folds}" for s in summaries if s.incomplete
-    ]
-    if gaps:
-        notes.append(f"{DAGGER} Folds are missing: {'; '.join(gaps)}.")
+    said = []
+    for s in summaries:
+        if s.incomplete:
+            where = f"{names[s.configuration.key]} on {place(s.configuration, rows)}"
+            said.append(f"{DAGGER} {where}: {s.folds} folds; {_missing(s)}.")
     if any(s.configuration.selection == "oracle" for s in summaries):
-        notes.append(f"{UPPER_BOUND} Chosen on the test speakers themselves: an upper bound, not a result.")
+        said.append(f"{UPPER_BOUND} Selection oracle: {notes.SELECTIONS['oracle']}.")
     if any(s.configuration.transductive for s in summaries):
-        notes.append(TRANSDUCTIVE_NOTE)
+        said.append(TRANSDUCTIVE_NOTE)
     counts = {len(s.configuration.seeds) for s in summaries}
     if len(counts) > 1:
         several = [s for s in summaries if len(s.configuration.seeds) > 1]
-        said = [
+        each = [
             f"{names[s.configuration.key]} on {place(s.configuration, rows)} {len(s.configuration.seeds)}"
             for s in several
         ]
-        notes.append(f"Means over seeds: {'; '.join(said)}; all others have one seed.")
-    notes += dict.fromkeys(note for s in summaries for note in _of_database(s.configuration, published, rows))
-    return notes
+        said.append(f"Means over seeds: {'; '.join(each)}; all others have one seed.")
+    said += dict.fromkeys(note for s in summaries for note in _of_database(s.configuration, published, rows))
+    return said
+
+
+NAMED = 3
+"""Most missing folds of a row that a note names."""
+
+
+def _missing(summary: Summary) -> str:
+    """Say which folds a row lacks and why, as far as there is room for them."""
+    lacks = sorted(summary.missing.items())
+    said = [f"{fold} ({why})" for fold, why in lacks[:NAMED]]
+    said += [f"and {len(lacks) - NAMED} more"] if len(lacks) > NAMED else []
+    parts = [f"missing {', '.join(said)}"] if said else []
+    unasked = summary.configuration.folds_total - len(summary.configuration.folds)
+    return "; ".join([*parts, *([f"{unasked} not asked for"] if unasked > 0 else [])])
 
 
 def _of_database(c: Configuration, published: Published, rows: Rows) -> list[str]:
