@@ -382,6 +382,27 @@ def test_the_matrices_of_one_method_on_all_databases_stand_side_by_side_in_perce
             assert axes.yaxis_inverted(), "rows are the truth, the first on top"
 
 
+def test_side_by_side_cells_are_percent_alone_and_an_emotion_without_utterances_has_a_dash():
+    (summary,) = summarise(sweep(configuration(), lacks=("sad",)))
+    with axes_of(confusion) as drawn:
+        confusion.side_by_side([summary, summary], ["EmoDB", "another"], "x", "y")
+    for axes in drawn[0]:
+        printed = [text.get_text() for text in axes.texts]
+        assert printed[6:] == ["–"] * 3
+        assert printed[:6] == [percent(share) for share in confusion.shares(summary.confusion)[:2].ravel()]
+
+
+def test_a_hundred_speakers_keep_a_line_each_on_one_page():
+    rows = [configuration(ablation=a, folds=tuple(f"{i:04d}" for i in range(91))) for a in ABLATIONS[TFT]]
+    *_, (field,) = fields_of(sweep(*rows, size=3))
+    with axes_of(differences) as drawn:
+        made = differences.to_picture(field, "x", "y")
+    assert media_box(made.pdf)[3] <= 190.01
+    panels = [axes for axes in drawn[0] if axes.get_visible()]
+    assert len(panels) == 3, "the pairs of three methods, in one line"
+    assert all(text.get_fontsize() >= 4.5 for axes in panels for text in axes.get_yticklabels())
+
+
 def test_one_database_has_no_figure_side_by_side_and_one_row_none_against_others(compared):
     assert sorted(p.name for p in compared[2]) == ["differences_emodb_speaker", "pairwise_emodb_speaker"]
     summaries, figures, rows, fields = fields_of(sweep(configuration()))

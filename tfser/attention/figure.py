@@ -270,7 +270,7 @@ def _panel(
         line = axes.axhline(place, color="black", linestyle=(0, (4, 3)), linewidth=0.8)
         line.set_path_effects([effects.Stroke(linewidth=2.0, foreground="white"), effects.Normal()])
     if bar:
-        _scale(canvas.colorbar(image, ax=axes, aspect=12, pad=0.02), textwrap.fill(unit, 20))
+        _scale(canvas.colorbar(image, ax=axes, aspect=12, pad=0.02), textwrap.fill(unit, 24))
     return image
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfser.report.figures.drawing import COLUMN, INK, POINTS, SMALL, TEXT, Picture, in_percent, picture, short
+from tfser.report.figures.drawing import COLUMN, INK, POINTS, SMALL, TEXT, Picture, breadth, in_percent, picture, short
 from tfser.report.summary import Summary
 from tfser.report.tables.formats import csv_text
 from tfser.report.tables.table import Value, exact, percent
@@ -72,7 +72,7 @@ def side_by_side(summaries: Sequence[Summary], titles: Sequence[str], name: str,
     columns = min(len(summaries), ABREAST)
     lines = -(-len(summaries) // columns)
     width = COLUMN if len(summaries) == 1 else TEXT
-    lengths = [0.05 * max(len(emotion) for emotion in each) for each in shown]  # inches
+    lengths = [0.05 * max(breadth(emotion) for emotion in each) for each in shown]  # inches
     beside = sum(max(lengths[i::columns]) for i in range(columns)) + 0.15 + 0.08 * columns
     across, longest = (width - beside) / columns, max(lengths)
     cell = 72 * across / max(len(each) for each in shown)  # points
@@ -87,7 +87,7 @@ def side_by_side(summaries: Sequence[Summary], titles: Sequence[str], name: str,
                 axes.set_visible(False)
                 continue
             matrix = summaries[index].confusion
-            _matrix(axes, matrix, shown[index], upright, cell)
+            _matrix(axes, matrix, shown[index], upright, cell, counts=len(summaries) == 1)
             axes.set_xlabel("recognised")
             if index % columns == 0:
                 axes.set_ylabel("true")
@@ -131,7 +131,9 @@ def describe(summary: Summary) -> str:
     return "Rows are the true emotion. " + "; ".join(said) + "."
 
 
-def _matrix(axes: Any, matrix: np.ndarray, emotions: Sequence[str], upright: bool, cell: float) -> None:
+def _matrix(
+    axes: Any, matrix: np.ndarray, emotions: Sequence[str], upright: bool, cell: float, *, counts: bool
+) -> None:
     """Draw one matrix; ``cell`` is the width of a cell, points."""
     parts, places = shares(matrix), np.arange(len(emotions)) + 0.5
     axes.pcolormesh(np.nan_to_num(parts) * 100, cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=0.8)
@@ -140,7 +142,7 @@ def _matrix(axes: Any, matrix: np.ndarray, emotions: Sequence[str], upright: boo
     for i in range(len(emotions)):
         for j in range(len(emotions)):
             colour = "white" if parts[i, j] > 0.55 else INK
-            text = _cell(float(parts[i, j]), int(matrix[i, j]), cell)
+            text = _cell(float(parts[i, j]), int(matrix[i, j]) if counts else None, cell)
             axes.text(places[j], places[i], text, ha="center", va="center", fontsize=size, color=colour)
     slant: dict[str, Any] = {"rotation": 90} if upright else {}
     axes.set_xticks(places, emotions, **slant)
@@ -150,11 +152,11 @@ def _matrix(axes: Any, matrix: np.ndarray, emotions: Sequence[str], upright: boo
         spine.set_visible(False)
 
 
-def _cell(share: float, count: int, width: float) -> str:
+def _cell(share: float, count: int | None, width: float) -> str:
     """Write a cell as exactly as its width, points, allows."""
     if np.isnan(share):
         return "–"
-    if width >= 22:
+    if width >= 22 and count is not None:
         return f"{percent(share)}\n({count})"
     if width >= 20:
         return percent(share)

@@ -29,7 +29,10 @@ from tfser.report.tables.table import percent, points, probability
 from tfser.text.fonts import Labels
 
 BEST = 4
-"""Most methods whose pairs are drawn."""
+"""Most methods whose pairs are drawn; one less where their panels would hold many speakers."""
+
+_MANY = 40
+"""Most speakers of which two lines of panels are readable on a page."""
 
 _ABREAST = 3
 _LABEL = 14
@@ -44,7 +47,8 @@ def to_picture(field: Field, name: str, heading: str) -> Picture:
         name: name of the files, without ending.
         heading: all that its numbers depend on, in words.
     """
-    best = range(min(len(field.members), BEST))
+    most = BEST if len(field.members[0].configuration.folds) <= _MANY else BEST - 1
+    best = range(min(len(field.members), most))
     pairs = [(i, j, c) for i, j in combinations(best, 2) if (c := field.between(i, j)) is not None]
     pairs = pairs or [(i, j, c) for (i, j), c in list(field.contests.items())[:1]]
     columns = min(len(pairs), _ABREAST)

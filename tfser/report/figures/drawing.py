@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -221,6 +222,16 @@ def short(names: Sequence[str], most: int) -> list[str]:
         return cut
     end = most // 2 - 1
     return [name if len(name) <= most else f"{name[: most - 1 - end]}…{name[-end:]}" for name in names]
+
+
+def breadth(text: str) -> int:
+    """Return how many Latin letters a text is about as wide as.
+
+    >>> breadth("anger"), breadth("生气")
+    (5, 4)
+    """
+    marks = sum(unicodedata.category(letter) in ("Mn", "Me") for letter in text)
+    return len(text) - marks + sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
 
 
 def drawn_names(names: Sequence[str], most: int) -> list[str]:

@@ -25,6 +25,7 @@ from tfser.report.figures.drawing import (
     TALLEST,
     TEXT,
     Picture,
+    breadth,
     drawn_names,
     in_percent,
     picture,
@@ -37,7 +38,7 @@ _WIDE = 5
 """Most methods in a figure of one column."""
 
 _KEY = (
-    "above the diagonal: {unit}s on which the row is better\u2013worse, and Holm-corrected p (bold: at most 0.05); "
+    "above the diagonal: {unit}s on which the row is better–worse, and Holm-corrected p (bold: at most 0.05); "
     "below: UAR of row minus column, points; diagonal: UAR (%)"
 )
 
@@ -56,7 +57,7 @@ def to_picture(field: Field, name: str, heading: str) -> Picture:
     names = [f"{each}  {i}" for i, each in enumerate(drawn_names(field.brief[:size], most), start=1)]
     unit = field.members[0].configuration.unit
     key = textwrap.wrap(_KEY.format(unit=unit), int(width * 24))
-    cell = 72 * (width - 0.05 * max(len(each) for each in names) - 0.1) / size  # points
+    cell = 72 * (width - 0.05 * max(breadth(each) for each in names) - 0.1) / size  # points
     tall = min(cell, 26.0)
     height = min(0.25 + 0.13 * len(key) + tall * size / 72, TALLEST)
     font = SMALL if min(cell, tall) >= 22 else max(4.5, min(6.0, 0.36 * cell))
