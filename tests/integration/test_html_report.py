@@ -40,6 +40,7 @@ function measure(name) {
   const rows = page.querySelectorAll("#comparison-emodb tbody tr");
   const cells = [...rows].at(-1).children;
   const region = page.querySelector("#comparison-emodb").closest(".scroll");
+  const printed = page.querySelector("#printed-comparison").closest(".scroll");
   const small = [...page.querySelectorAll("svg text")].filter(seen).map(e => e.getBoundingClientRect().height);
   const colour = e => { const s = view.getComputedStyle(e); return [s.color, s.backgroundColor]; };
   return {
@@ -48,7 +49,7 @@ function measure(name) {
     hidden_columns: [...cells].filter(e => !seen(e)).length,
     narrow_words: seen(page.querySelector("#comparison-emodb tbody .narrow")),
     table_overflow: region.scrollWidth - region.clientWidth,
-    printed_overflow: (r => r.scrollWidth - r.clientWidth)(page.querySelector("#printed-comparison").closest(".scroll")),
+    printed_overflow: printed.scrollWidth - printed.clientWidth,
     clipped: [...page.querySelectorAll("table")].filter(e => {
       const box = e.closest(".scroll").getBoundingClientRect();
       return box.right > page.documentElement.clientWidth || !["auto", "scroll"].includes(
