@@ -328,7 +328,7 @@ def test_a_figure_names_the_features_that_the_model_reads(tmp_path, monkeypatch)
     for name, column in (("log_mel", "log_mel"), ("spectrogram", "spectrogram"), ("time_s", "features")):
         monkeypatch.setitem(MODELS, TFT, replace(MODELS[TFT], features=replace(LOG_MEL, name=name)))
         shown = look(model, Chosen(name="x", frames=frames_of(model, 30), about=""), None)
-        _, table, arrays = figure.write(shown, tmp_path / name)
+        *_, table, arrays = figure.write(shown, tmp_path / name)
         assert list(pd.read_csv(table).columns[:3]) == ["time_s", "frequency_hz", column]
         with np.load(arrays, allow_pickle=False) as kept:
             np.testing.assert_array_equal(kept[column], shown.features)
@@ -374,7 +374,7 @@ def test_equal_values_give_equal_bytes_whatever_a_persons_settings_are(shown, tm
         first = figure.write(one, tmp_path / "a")
         with mpl.rc_context({"font.size": 30, "image.cmap": "jet", "savefig.dpi": 20, "text.parse_math": True}):
             second = figure.write(one, tmp_path / "b")
-        assert [p.suffix for p in first] == [".png", ".csv", ".npz"]
+        assert [p.suffix for p in first] == [".png", ".pdf", ".csv", ".npz"]
         assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
         with Image.open(first[0]) as image:
             assert set(image.info) <= {"dpi"}, "no date, no version"
@@ -385,7 +385,7 @@ def test_equal_values_give_equal_bytes_whatever_a_persons_settings_are(shown, tm
 @pytest.mark.full
 def test_csv_and_npz_hold_what_is_drawn(shown, tmp_path):
     for one in shown:
-        _, table, arrays = figure.write(one, tmp_path)
+        *_, table, arrays = figure.write(one, tmp_path)
         with np.load(arrays, allow_pickle=False) as kept:
             np.testing.assert_array_equal(kept["log_mel"], one.features)
             about = json.loads(str(kept["about"]))
@@ -416,6 +416,71 @@ def test_the_line_at_2700_hz_lies_between_the_bands_around_it_and_only_in_atfnns
     assert ((with_line != without).sum(axis=1) > 200).any(), "a line across the panels"
 
 
+class Panels:
+    """Keeps every axes and image that a figure has."""
+
+    def __init__(self, monkeypatch):
+        self.axes, self.images = [], []
+        own = figure._panel
+
+        def kept(*given):
+            self.images.append(own(*given))
+            self.axes.append(given[1])
+            return self.images[-1]
+
+        monkeypatch.setattr(figure, "_panel", kept)
+
+
+def of_two_emotions():
+    model, _ = final(ATFNN, "ATFNN", {**SIZES[ATFNN][0], "n_mels": 80})
+    return [
+        look(model, Chosen(name=name, frames=frames_of(model, frames), about="", label=name), None)
+        for name, frames in (("happy", 120), ("sad", 30))
+    ]
+
+
+def test_two_emotions_share_one_colour_scale_per_unit_on_axes_of_frames_and_mel_bands(monkeypatch):
+    both = of_two_emotions()
+    panels = Panels(monkeypatch)
+    drawn = figure.draw(both)
+    assert len(panels.axes) == 6, "log-mel, F- and T-attention of both, as in figure 6"
+    for unit in ([0, 3], [1, 2, 4, 5]):
+        values = [panels.images[i].get_array() for i in unit]
+        limits = (min(v.min() for v in values), max(v.max() for v in values))
+        assert {panels.images[i].get_clim() for i in unit} == {limits}
+    for index, (axes, image) in enumerate(zip(panels.axes, panels.images, strict=True)):
+        one, part = both[index // 3], index % 3
+        wanted = one.features if part == 0 else one.maps[part - 1].values
+        np.testing.assert_array_equal(image.get_array(), wanted)
+        assert list(image.get_extent()) == [0.5, wanted.shape[1] + 0.5, 0.5, 80.5], "frames and bands count from 1"
+        assert axes.get_xlabel().startswith(f"frame\n({'abcdef'[index]}) ")
+        assert axes.get_ylabel() == (f"{one.label}\nmel band" if part == 0 else "")
+        assert axes.get_title() == ""
+        (line,) = axes.lines
+        low, high = np.searchsorted(one.frequency_hz, SPLIT_HZ) + np.array([0, 1])  # counted from 1
+        assert low <= line.get_ydata()[0] <= high
+    box = re.search(rb"/MediaBox \[ ?0 0 ([0-9.]+) ([0-9.]+)", drawn.pdf)
+    assert float(box[1]) / 72 * 25.4 == pytest.approx(122, abs=0.01)
+    assert b"/Type3" not in drawn.pdf
+    assert b"CreationDate" not in drawn.pdf
+    assert figure.draw(both) == drawn
+
+
+def test_one_utterance_has_a_colour_scale_for_each_panel(shown, monkeypatch):
+    panels = Panels(monkeypatch)
+    figure.draw([shown[0]])
+    for image in panels.images:
+        assert image.get_clim() == (image.get_array().min(), image.get_array().max())
+
+
+def test_frames_of_a_later_segment_keep_their_numbers(monkeypatch):
+    model, _ = final(TFT, "T+F+TF", SIZES[TFT][0])
+    chosen = Chosen(name="x", frames=frames_of(model, 50), about="")
+    panels = Panels(monkeypatch)
+    figure.draw([look(model, chosen, 3)])
+    assert {tuple(image.get_extent()) for image in panels.images} == {(30.5, 50.5, 0.5, 16.5)}
+
+
 # ------------------------------------------------------------------ the command
 
 
@@ -439,15 +504,38 @@ def test_an_utterance_and_its_file_show_the_same(done, tiny_manifest, tmp_path, 
     code, out, err = asked(capsys, *words, "--utterance", "anna/calm0.wav", "bert/glad1.wav", "--file", file)
     assert code == 0, err
     paths = out.split()
-    assert len(paths) == 9
+    assert len(paths) == 3 * 4 + 2
     assert all((tmp_path / p).is_file() for p in paths)
-    known, other, anonymous = (np.load(p, allow_pickle=False) for p in paths[2::3])
+    known, other, anonymous = (np.load(p, allow_pickle=False) for p in paths[3::4])
     for name in ("log_mel", "t_attention", "f_attention", "tf_attention", "time_s"):
         np.testing.assert_array_equal(known[name], anonymous[name])
     headings = [json.loads(str(kept["about"]))["heading"] for kept in (known, other, anonymous)]
     assert headings[0].startswith("anna/calm0.wav: calm, speaker anna (held out), recognised as ")
     assert headings[1].startswith("bert/glad1.wav: glad, speaker bert (among the training speakers), recognised as ")
     assert headings[2].startswith("calm0.wav: a file, recognised as ")
+
+
+def test_each_emotion_is_shown_by_its_surest_utterance_and_all_in_one_figure(done, tmp_path, capsys):
+    record = find("looked", Source(storage=done / ".tfser", results=done), {})
+    sure = {}
+    for u in record.scores.utterances:
+        said = dict(zip(record.scores.emotions, u.p, strict=True))
+        if max(said, key=said.get) == u.truth:
+            sure[u.truth] = max(sure.get(u.truth, (0.0, "")), (said[u.truth], u.id))
+    words = ["looked", "--results", done, "--out", tmp_path, "--emotion"]
+    code, out, err = asked(capsys, *words, *sure)
+    assert code == 0, err
+    endings = [path.rpartition(".")[2] for path in out.split()]
+    together = ["png", "pdf"] if len(sure) > 1 else []
+    assert endings == ["png", "pdf", "csv", "npz"] * len(sure) + together
+    headings = [json.loads(str(np.load(p)["about"]))["heading"] for p in out.split() if p.endswith(".npz")]
+    assert [heading.partition(": ")[0] for heading in headings] == [name for _, name in sure.values()]
+    missing = [emotion for emotion in record.scores.emotions if emotion not in sure]
+    code, _, err = asked(capsys, *words, "joy", *missing)
+    assert code == 2
+    assert "tiny has no emotion joy; it has calm, glad, tense" in err
+    for emotion in missing:
+        assert f"no test utterance with {emotion} was recognised; name one with --utterance ID" in err
 
 
 def test_figures_go_beside_the_results_by_default(done, capsys):
@@ -528,7 +616,7 @@ def test_a_wav_of_another_rate_has_the_same_axes(done, tmp_path, capsys):
     soundfile.write(tmp_path / "fast.wav", np.sin(np.arange(48000) / 30) * 0.3, 48000)
     code, out, err = asked(capsys, "looked", "--results", done, "--file", tmp_path / "fast.wav", "--out", tmp_path)
     assert code == 0, err
-    kept = np.load(out.split()[2], allow_pickle=False)
+    kept = np.load(out.split()[3], allow_pickle=False)
     assert kept["time_s"][-1] == pytest.approx((96 * 160 + 256) / 16000)
     loudest = kept["log_mel"].mean(axis=1).argmax()
     assert abs(kept["frequency_hz"][loudest] - 48000 / 30 / 2 / np.pi) < 200

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tfser.attention import figure
-from tfser.attention.maps import SAME, Chosen, look
+from tfser.attention.maps import SAME, Chosen, look, together
 from tfser.databases import KNOWN
 from tfser.databases import load as load_database
 from tfser.databases.folders import show
@@ -56,7 +56,9 @@ def utterances(
         own, speaker, session, emotion = found[name]
         held_out = model.spec.fold == (session if model.spec.protocol == "session" else speaker)
         seen = "held out" if held_out else "among the training speakers"
-        chosen.append(Chosen(name=name, frames=np.array(own), about=f"{emotion}, speaker {speaker} ({seen})"))
+        chosen.append(
+            Chosen(name=name, frames=np.array(own), about=f"{emotion}, speaker {speaker} ({seen})", label=emotion)
+        )
     recorded = {u.id: np.array(u.p) for u in record.scores.utterances}
     other = [
         c
@@ -93,14 +95,38 @@ def _from_corpus(model: FinalModel, wanted: Sequence[str], data: Place | None, w
     return found
 
 
-def _suggested(record: Record) -> str:
-    """Name, for every emotion, the recognised test utterance with the highest probability."""
+def _surest(record: Record) -> dict[str, str]:
+    """Return, for every emotion, the recognised test utterance with the highest probability, where there is one."""
     best: dict[str, tuple[float, str]] = {}
     for u in record.scores.utterances:
         p = u.p[record.scores.emotions.index(u.truth)]
         if p == max(u.p):
             best[u.truth] = max(best.get(u.truth, (0.0, "")), (p, u.id))
-    words = ", ".join(f"{show(name)} ({emotion})" for emotion, (_, name) in sorted(best.items()))
+    return {emotion: name for emotion, (_, name) in sorted(best.items())}
+
+
+def of_emotions(record: Record, emotions: Sequence[str]) -> list[str]:
+    """Return the utterance that the trial is surest of, for each of some emotions.
+
+    Raises:
+        RequestError: the database has no such emotion, or the trial recognised no test utterance of it.
+    """
+    known, surest = record.scores.emotions, _surest(record)
+    problems = [
+        f"{record.spec.database} has no emotion {show(emotion)}; it has {', '.join(known)}"
+        if emotion not in known
+        else f"no test utterance with {show(emotion)} was recognised; name one with --utterance ID"
+        for emotion in emotions
+        if emotion not in surest
+    ]
+    if problems:
+        raise RequestError("--emotion", problems)
+    return [surest[emotion] for emotion in emotions]
+
+
+def _suggested(record: Record) -> str:
+    """Name, for every emotion, the recognised test utterance with the highest probability."""
+    words = ", ".join(f"{show(name)} ({emotion})" for emotion, name in _surest(record).items())
     return (
         f"of the test utterances it is surest of {words}"
         if words
@@ -114,13 +140,22 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         prog="tfser attention",
         description="Draw an utterance's features beside the attention maps of a final trial's model.",
-        epilog="Writes a PNG, a CSV and an NPZ per utterance. "
+        epilog="Writes a PNG, a PDF, a CSV and an NPZ per utterance; for two to "
+        f"{figure.MOST_ROWS} utterances also one PNG and PDF of all, with one colour scale. "
         "Exit codes: 0 done, 2 the request is wrong and nothing was written.",
     )
     find.add_options(p)
     what = p.add_argument_group("what to look at")
     what.add_argument(
         "--utterance", nargs="+", action="extend", default=[], metavar="ID", help="of the trial's database"
+    )
+    what.add_argument(
+        "--emotion",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="EMOTION",
+        help="the test utterance of each emotion that the model is surest of",
     )
     what.add_argument(
         "--file", nargs="+", action="extend", type=typed_path, default=[], metavar="FILE", help="any audio file"
@@ -175,16 +210,20 @@ def _run(arguments: argparse.Namespace) -> int:
     find.check_source(record, own)
     model = find.load(record, place.ledger)
     assert isinstance(model, FinalModel)
-    if not arguments.utterance and not arguments.file:
+    if not arguments.utterance and not arguments.file and not arguments.emotion:
         raise RequestError(
             "tfser attention", [f"nothing to look at; name --utterance ID or --file FILE ({_suggested(record)})"]
         )
-    chosen = utterances(model, record, arguments.utterance, place, arguments.data) if arguments.utterance else []
+    named = list(dict.fromkeys([*of_emotions(record, arguments.emotion), *arguments.utterance]))
+    chosen = utterances(model, record, named, place, arguments.data) if named else []
     for path, frames in zip(arguments.file, read(arguments.file, model.extractor), strict=True):
         chosen.append(Chosen(name=path.name, frames=frames, about="a file"))
     looked = [look(model, one, arguments.segment) for one in chosen]
     out = place.results / "attention" if arguments.out is None else arguments.out
     for attention in looked:
         for path in figure.write(attention, out):
+            print(path)
+    if 2 <= len(looked) <= figure.MOST_ROWS:
+        for path in figure.write_together(looked, together(model, chosen, arguments.segment), out):
             print(path)
     return 0

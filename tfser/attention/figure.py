@@ -1,6 +1,7 @@
-"""Files that show a model's attention beside an utterance's features: a picture, and the same as numbers.
+"""Files that show a model's attention beside an utterance's features: pictures for a paper, and the same as numbers.
 
-This module knows no model and computes no attention. Equal values give equal bytes in all three files.
+This module knows no model and computes no attention. Equal values give equal bytes in all files. Pictures count frames
+and bands; the numbers beside them have seconds and hertz.
 """
 
 from __future__ import annotations
@@ -10,21 +11,20 @@ import io
 import json
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from tfser.report.figures.drawing import families
+from tfser.report.figures.drawing import POINTS, SMALL, TALLEST, TEXT, Rendered, drawn_names, render
 from tfser.report.tables.formats import csv_text
 from tfser.storage.places import Place, commit, make_folder
-from tfser.text.fonts import drawable
 from tfser.text.streams import one_line
 
-ROW_UP_TO = 100
-"""Most frames for panels side by side; those of longer utterances stand one below the other, on one time axis."""
+MOST_ROWS = 6
+"""Most utterances in one figure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +67,11 @@ class Attention:
     line_hz: float | None
     """Frequency of a dashed line that divides high from middle and low frequencies."""
     heading: str
-    """Title of the figure; its lines are wrapped."""
+    """What the figure shows, for a caption; no picture holds it."""
     name: str
     """Name of the files, without ending."""
+    label: str = ""
+    """Word beside the utterance's panels, such as its emotion; by default what the heading begins with."""
 
 
 def file_name(text: str) -> str:
@@ -81,16 +83,31 @@ def file_name(text: str) -> str:
 
 
 def write(attention: Attention, folder: Place) -> list[Place]:
-    """Write PNG, CSV and NPZ, and return their places.
+    """Write PNG, PDF, CSV and NPZ, and return their places.
 
     Raises:
         OSError: the files cannot be written.
     """
-    contents = {".png": to_png(attention), ".csv": to_csv(attention).encode("utf-8"), ".npz": to_npz(attention)}
+    drawn, table = draw([attention]), to_csv(attention).encode("utf-8")
+    contents = {".png": drawn.png, ".pdf": drawn.pdf, ".csv": table, ".npz": to_npz(attention)}
+    return _written(contents, attention.name, folder)
+
+
+def write_together(utterances: Sequence[Attention], name: str, folder: Place) -> list[Place]:
+    """Write PNG and PDF of several utterances in one figure, and return their places.
+
+    Raises:
+        OSError: the files cannot be written.
+    """
+    drawn = draw(utterances)
+    return _written({".png": drawn.png, ".pdf": drawn.pdf}, name, folder)
+
+
+def _written(contents: Mapping[str, bytes], name: str, folder: Place) -> list[Place]:
     make_folder(folder)
     for ending, content in contents.items():
-        commit(folder / f"{attention.name}{ending}", partial(_put, content))
-    return [folder / f"{attention.name}{ending}" for ending in contents]
+        commit(folder / f"{name}{ending}", partial(_put, content))
+    return [folder / f"{name}{ending}" for ending in contents]
 
 
 def _put(content: bytes, file: BinaryIO) -> None:
@@ -137,92 +154,124 @@ def to_npz(attention: Attention) -> bytes:
 
 
 def to_png(attention: Attention) -> bytes:
-    """Draw the picture: grey for the features, viridis for attention; lightness alone tells values apart.
+    """Draw the picture of one utterance, each panel with a colour scale of its own."""
+    return draw([attention]).png
 
-    It uses matplotlib's own defaults and font, whatever the user's settings, and holds no date and no version.
+
+def draw(utterances: Sequence[Attention]) -> Rendered:
+    """Draw features and attention: grey for the features, viridis for attention; lightness alone tells values apart.
+
+    One utterance is drawn as in figure 3 of the Time-Frequency Transformer's paper. Several are drawn as in figure 6 of
+    ATFNN's: a row each, and one colour scale for all panels that show the same unit, so that rows can be compared.
+
+    Args:
+        utterances: of one model, so that all have the same maps.
     """
-    # Late: matplotlib takes a second to import, and the numbers do not need it.
-    import matplotlib
-    import matplotlib.style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    rows, parts = len(utterances), 1 + len(utterances[0].maps)
+    columns = 2 if rows == 1 and parts > 3 else parts
+    lines = rows if rows > 1 else -(-parts // columns)
+    labels = drawn_names([a.label or a.heading.partition(":")[0] for a in utterances], 24)
+    scales = _scales(utterances) if rows > 1 else {}
+    height = min(lines * (1.15 if columns > 3 else 1.35) + (0.45 if rows > 1 else 0.1), TALLEST)
 
-    frames, panels = len(attention.time_s), 1 + len(attention.maps)
-    side_by_side = frames <= ROW_UP_TO
-    across, up = (2.3, 2.6) if side_by_side else (min(0.018 * frames + 2.0, 14.0), 1.7)
-    left, right, above, below, wide, high = 0.85, 0.9, 0.3, 0.55, 1.35, 0.25  # inches
-    columns, rows = (panels, 1) if side_by_side else (1, panels)
-    width = left + columns * across + (columns - 1) * wide + right
-    lines = [
-        part
-        for line in attention.heading.split("\n")
-        for part in textwrap.wrap(drawable(one_line(line)), int(width * 13))
-    ]
-    top = 0.2 * len(lines) + 0.12
-    height = top + rows * (above + up) + (rows - 1) * high + below
+    def onto(canvas: Any) -> None:
+        grid = canvas.subplots(lines, columns, squeeze=False)
+        images: dict[str, Any] = {}
+        for row, (attention, name) in enumerate(zip(utterances, labels, strict=True)):
+            for part, (title, unit, values, colours) in enumerate(_parts(attention)):
+                place = divmod(part, columns) if rows == 1 else (row, part)
+                axes, letter = grid[place], chr(ord("a") + (row * parts + part) % 26)
+                images[unit] = _panel(
+                    canvas, axes, rows == 1, attention, f"({letter}) {title}", unit, values, colours, scales.get(unit)
+                )
+                if place[1] == 0:
+                    said = f"{name}\n{_bands(attention)}" if part == 0 else _bands(attention)
+                    axes.set_ylabel(said, linespacing=0.95)
+        for axes in grid.ravel()[rows * parts :]:
+            axes.set_visible(False)
+        if rows > 1:
+            _shared_bars(canvas, grid, utterances[0], images)
 
-    settings: Any = {"text.parse_math": False, "font.family": families(lines)}
-    with matplotlib.style.context("default"), matplotlib.rc_context(settings):
-        figure = Figure(figsize=(width, height), dpi=150)
-        FigureCanvasAgg(figure)
-        figure.text(0.5, 1 - 0.08 / height, "\n".join(lines), ha="center", va="top", fontsize=9, linespacing=1.3)
-        shown = [
-            (attention.features_name.replace("_", "-"), attention.unit, attention.features, "Greys"),
-            *((m.title, m.unit, m.values, "viridis") for m in attention.maps),
-        ]
-        for i, (title, unit, values, colours) in enumerate(shown):
-            x = left + i * (across + wide) if side_by_side else left
-            y = height - top - above - up - (0 if side_by_side else i * (above + up + high))
-            axes = figure.add_axes((x / width, y / height, across / width, up / height))
-            bar = figure.add_axes(((x + across + 0.08) / width, y / height, 0.1 / width, up / height))
-            _panel(figure, axes, bar, attention, f"({'abcd'[i]}) {title}", unit, values, colours)
-            if i == 0 or not side_by_side:
-                axes.set_ylabel("frequency (Hz)", fontsize=8)
-            if side_by_side or i == panels - 1:
-                axes.set_xlabel("time (s)", fontsize=8)
-        out = io.BytesIO()
-        figure.savefig(out, format="png", metadata={"Software": None})
-    return out.getvalue()
+    return render((TEXT, height), onto, labels, one_line("; ".join(a.heading for a in utterances)))
+
+
+def _parts(attention: Attention) -> list[tuple[str, str, np.ndarray, str]]:
+    """Return title, unit, values and colours of each panel."""
+    features = (attention.features_name.replace("_", "-"), attention.unit, attention.features, "Greys")
+    return [features, *((m.title, m.unit, m.values, "viridis") for m in attention.maps)]
+
+
+def _bands(attention: Attention) -> str:
+    return "mel band" if "mel" in attention.features_name else "frequency band"
+
+
+def _scales(utterances: Sequence[Attention]) -> dict[str, tuple[float, float]]:
+    """Return the smallest and the largest value of each unit, over every panel that shows it."""
+    values: dict[str, list[np.ndarray]] = {}
+    for attention in utterances:
+        for _, unit, cells, _ in _parts(attention):
+            values.setdefault(unit, []).append(cells)
+    return {unit: (min(c.min() for c in cells), max(c.max() for c in cells)) for unit, cells in values.items()}
+
+
+def _shared_bars(canvas: Any, grid: Any, attention: Attention, images: Mapping[str, Any]) -> None:
+    """Draw a colour scale for each unit, below the columns that show it."""
+    units = [unit for _, unit, *_ in _parts(attention)]
+    for unit, image in images.items():
+        columns = [i for i, other in enumerate(units) if other == unit]
+        _scale(canvas.colorbar(image, ax=grid[:, columns], location="bottom", aspect=15 * len(columns), pad=0.01), unit)
+
+
+def _scale(bar: Any, unit: str) -> None:
+    bar.set_label(unit, fontsize=SMALL, linespacing=0.95)
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.outline.set_visible(False)
 
 
 def _panel(
-    figure: Any, axes: Any, bar: Any, attention: Attention, title: str, unit: str, values: np.ndarray, colours: str
-) -> None:
+    canvas: Any,
+    axes: Any,
+    bar: bool,
+    attention: Attention,
+    title: str,
+    unit: str,
+    values: np.ndarray,
+    colours: str,
+    scale: tuple[float, float] | None = None,
+) -> Any:
+    """Draw one panel over frames and bands, both counted from 1, and return its image.
+
+    Args:
+        canvas: the matplotlib figure.
+        axes: of the panel.
+        bar: whether the panel has a colour scale of its own.
+        attention: gives the frames and the dashed line.
+        title: stands below the panel, as in a paper.
+        unit: meaning of the values.
+        values: shape (bands, frames).
+        colours: name of a colour map.
+        scale: smallest and largest value of the colour map; by default those of the values.
+    """
     import matplotlib.patheffects as effects
 
-    bands, half = len(attention.frequency_hz), attention.hop_s / 2
-    extent = (attention.time_s[0] - half, attention.time_s[-1] + half, -0.5, bands - 0.5)
-    picture = axes.imshow(values, origin="lower", aspect="auto", extent=extent, cmap=colours, interpolation="nearest")
-    axes.set_title(title, fontsize=9)
-    ticks = [
-        hz
-        for hz in (100, 300, 700, 1500, 3000, 5000, 7000)
-        if attention.frequency_hz[0] <= hz <= attention.frequency_hz[-1]
-    ]
-    axes.set_yticks(_band(attention.frequency_hz, ticks), [str(hz) for hz in ticks])
-    axes.tick_params(labelsize=7, length=2)
+    bands, first = len(attention.frequency_hz), int(attention.taken.min()) + 1
+    extent = (first - 0.5, first - 0.5 + values.shape[1], 0.5, bands + 0.5)
+    low, high = scale or (None, None)
+    image = axes.imshow(
+        values, origin="lower", aspect="auto", extent=extent, cmap=colours, interpolation="nearest", vmin=low, vmax=high
+    )
+    small = axes.get_gridspec().ncols > 3  # titles of neighbours would run into each other
+    axes.set_xlabel(f"frame\n{title}", linespacing=0.95, fontsize=SMALL if small else POINTS)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True, nbins=5)
+    axes.tick_params(labelsize=SMALL)
     if attention.line_hz is not None:
-        line = axes.axhline(
-            _band(attention.frequency_hz, [attention.line_hz])[0], color="black", linestyle=(0, (4, 3)), linewidth=1.1
-        )
-        line.set_path_effects([effects.Stroke(linewidth=2.6, foreground="white"), effects.Normal()])
-        place = {
-            "xy": (1, _band(attention.frequency_hz, [attention.line_hz])[0]),
-            "xycoords": ("axes fraction", "data"),
-        }
-        text = axes.annotate(
-            f"{attention.line_hz / 1000:g} kHz",
-            **place,
-            xytext=(-3, 2),
-            textcoords="offset points",
-            ha="right",
-            fontsize=7,
-        )
-        text.set_path_effects([effects.Stroke(linewidth=2, foreground="white"), effects.Normal()])
-    scale = figure.colorbar(picture, cax=bar)
-    scale.set_label(unit, fontsize=7)
-    scale.ax.tick_params(labelsize=6, length=2)
-    scale.outline.set_visible(False)
+        place = _band(attention.frequency_hz, [attention.line_hz])[0] + 1
+        line = axes.axhline(place, color="black", linestyle=(0, (4, 3)), linewidth=0.8)
+        line.set_path_effects([effects.Stroke(linewidth=2.0, foreground="white"), effects.Normal()])
+    if bar:
+        _scale(canvas.colorbar(image, ax=axes, aspect=12, pad=0.02), textwrap.fill(unit, 24))
+    return image
 
 
 def _band(frequency_hz: np.ndarray, hz: list[Any]) -> list[float]:

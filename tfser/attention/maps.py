@@ -11,7 +11,7 @@ Nothing is trained and no score changes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +73,8 @@ class Chosen:
     """float32, shape (frames, values)."""
     about: str
     """Its emotion, and whether the model was trained on its speaker, in words."""
+    label: str = ""
+    """Word beside its panels: its emotion; empty for its name."""
 
 
 def look(model: FinalModel, chosen: Chosen, segment: int | None) -> Attention:
@@ -118,8 +120,14 @@ def look(model: FinalModel, chosen: Chosen, segment: int | None) -> Attention:
         taken=taken,
         line_hz=model.attention.line_hz if model.attention else None,
         heading=_heading(model, chosen, scored, segment),
-        name=_file_name(model, chosen, segment),
+        name=_file_name(model, chosen.name, segment),
+        label=chosen.label or chosen.name,
     )
+
+
+def together(model: FinalModel, chosen: Sequence[Chosen], segment: int | None) -> str:
+    """Return the name of the files, without ending, that show several utterances in one figure."""
+    return _file_name(model, "+".join(one.name for one in chosen), segment)
 
 
 def _nothing_to_show(model: FinalModel) -> str:
@@ -141,6 +149,6 @@ def _heading(model: FinalModel, chosen: Chosen, scored: Scored, segment: int | N
     return f"{show(chosen.name)}{which}: {chosen.about}, {recognised}\n{trial}{oracle}"
 
 
-def _file_name(model: FinalModel, chosen: Chosen, segment: int | None) -> str:
+def _file_name(model: FinalModel, utterances: str, segment: int | None) -> str:
     which = "" if segment is None else f"_segment{segment}"
-    return figure.file_name(f"attention_{model.trial_id}_{chosen.name}{which}")
+    return figure.file_name(f"attention_{model.trial_id}_{utterances}{which}")

@@ -27,20 +27,18 @@ from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import recorded
 from tfser.record import Record
 from tfser.report import printed_files, published
-from tfser.report.figures import confusion, curves, fold_recalls, search
-from tfser.report.figures.drawing import Picture
+from tfser.report.figures import confusion, contests, every, search
 from tfser.report.file_names import row_names
 from tfser.report.page import page
 from tfser.report.provenance import Provenance
 from tfser.report.published import Published
 from tfser.report.summary import Summary, summarise
-from tfser.report.tables import ablation, best, comparison, formats, paired, printed, titles
+from tfser.report.tables import ablation, best, comparison, formats, paired, printed
 from tfser.report.tables.paired import Rows
-from tfser.report.tables.table import DAGGER, Value, exact
-from tfser.search.history import History, with_told_importances
+from tfser.report.tables.table import Value, exact
+from tfser.search.history import with_told_importances
 from tfser.storage import places
 from tfser.storage.places import Place
-from tfser.text.streams import one_line
 
 SUMMARY_COLUMNS = (
     *KEY_COLUMNS,
@@ -118,7 +116,9 @@ def write(
     ablated = ablation.tables(summaries, figures, rows)
     overviews = ablation.overviews(summaries, figures)
     in_pairs = paired.tables(pairs, figures)
-    drawn = _pictures(summaries, figures, results.histories) if pictures else {}
+    fields = contests.fields(summaries, figures, rows)
+    drawn = every.of_rows(summaries, figures, results.histories) if pictures else {}
+    over = every.over_rows(summaries, figures, fields, rows) if pictures else []
 
     details = [*compared, *bests, *overviews, *ablated, *in_pairs]
     contents: dict[str, str | bytes] = {
@@ -131,6 +131,7 @@ def write(
             (*_PREDICTIONS_BEFORE, *(f"p_{e}" for e in emotions)), _prediction_rows(finals, emotions)
         ),
         "paired.csv": paired.to_csv(pairs),
+        "pairwise.csv": contests.to_csv(fields),
         "details.csv": formats.details_csv(details),
         "details.md": formats.to_markdown("Details", details),
         "comparison.csv": formats.to_csv(comparison.CSV_COLUMNS, compared),
@@ -139,7 +140,7 @@ def write(
     }
     names = row_names(s.configuration.key for s in summaries)
     contents |= {f"confusion_{names[s.configuration.key]}.csv": confusion.to_csv(s) for s in summaries if s.done}
-    contents |= {f"{picture.name}.png": picture.png for several in drawn.values() for picture in several}
+    contents |= every.files(drawn, over)
     if results.histories:
         contents["search.csv"] = search.to_csv(results.histories)
     content = page.Content(
@@ -153,6 +154,7 @@ def write(
         paired=in_pairs,
         averaging=averaging,
         pictures=drawn,
+        figures=over,
         files=sorted(contents),
     )
     contents["report.html"] = page.page(content, made, folder)
@@ -210,40 +212,6 @@ def _superseded(row: Mapping[str, str], done: Iterable[Configuration]) -> bool:
         return False
     now = {c.source for c in done if c.model == row.get("model") and c.source}
     return bool(source) and bool(now) and source not in now
-
-
-def _pictures(
-    summaries: Sequence[Summary], figures: Published, histories: Sequence[History]
-) -> dict[tuple[str, ...], list[Picture]]:
-    """Draw the figures, by the key of their configuration."""
-    names = row_names(s.configuration.key for s in summaries)
-    searched = {c.key: picture for c, picture in search.pictures(histories).items()}
-    drawn: dict[tuple[str, ...], list[Picture]] = {}
-    for summary in summaries:
-        c, made = summary.configuration, drawn.setdefault(summary.configuration.key, [])
-        name, heading = names[c.key], _heading(summary, figures)
-        if summary.done:
-            made.append(confusion.to_picture(summary, f"confusion_{name}", heading))
-            made.append(fold_recalls.to_picture(summary, f"recalls_{name}", heading))
-        if curves.available(summary):
-            chosen = {h.label: h.curve for h in histories if h.configuration.key == c.key and h.curve}
-            made.append(curves.to_picture(summary, chosen, f"curves_{name}", heading))
-        if c.key in searched:
-            made.append(searched[c.key])
-    return drawn
-
-
-def _heading(summary: Summary, figures: Published) -> str:
-    """Write the heading of a picture: all that its numbers depend on, and what is missing."""
-    c = summary.configuration
-    words = [c.database, c.protocol_name, titles.marked(c, figures), f"selection {summary.selection}"]
-    if len(c.seeds) > 1:
-        words.append(f"{len(c.seeds)} seeds")
-    if summary.incomplete:
-        words.append(f"{DAGGER} {summary.folds} folds")
-    if not c.complete:
-        words.append("incomplete database")
-    return ", ".join(words) + (f"\n{one_line(c.remark)}" if c.remark else "")
 
 
 def _put(content: bytes, file: BinaryIO) -> None:

@@ -1,16 +1,17 @@
-"""Confusion matrices, pooled over folds, as CSV and as a picture in the papers' style.
+"""Confusion matrices, pooled over folds, as CSV and as pictures: one database alone, or a model's side by side.
 
-With several seeds a cell counts every seed, so that its share of the row is the mean over the seeds. No recall is
-computed here, except as a share.
+Side by side they look as the papers' figures do: percent alone, rows are the truth. With several seeds a cell counts
+every seed, so that its share of the row is the mean over the seeds. No recall is computed here, except as a share.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tfser.report.figures.drawing import INK, Picture, picture
+from tfser.report.figures.drawing import COLUMN, INK, POINTS, SMALL, TEXT, Picture, breadth, in_percent, picture, short
 from tfser.report.summary import Summary
 from tfser.report.tables.formats import csv_text
 from tfser.report.tables.table import Value, exact, percent
@@ -19,7 +20,10 @@ from tfser.text.fonts import Labels
 CSV_COLUMNS = ("truth", "predicted", "count", "share")
 """``share`` is the cell's fraction of its row; empty in the row of an emotion that never occurs."""
 
-_LABEL = 24
+ABREAST = 3
+"""Most matrices in one line of a figure."""
+
+_LABEL = 20
 """Most characters of an emotion's name in a picture."""
 
 
@@ -42,54 +46,74 @@ def to_csv(summary: Summary) -> str:
 
 
 def to_picture(summary: Summary, name: str, heading: str) -> Picture:
-    """Draw the picture: row percent, with the counts below, darker for more.
+    """Draw one row's matrix: row percent, with the counts below where there is room, darker for more.
 
     Args:
         summary: a row with at least one done fold.
-        name: name of the file, without ending.
-        heading: the title, in words.
+        name: name of the files, without ending.
+        heading: all that its numbers depend on, in words.
     """
-    names = Labels(summary.configuration.emotions, "emotion")
-    emotions = names.shown
-    parts, size = shares(summary.confusion), len(emotions)
-    longest = max(len(e) for e in emotions)
-    steep = longest > 10  # longer names would run into each other
-    cell = 0.66  # inches: room for "100.00" and a count
-    left = 0.55 + 0.085 * min(longest, _LABEL)
-    below = 0.6 if not steep else 0.55 + 0.06 * min(longest, _LABEL)
-    across = max(cell * size, 2.4 if size < 3 else 0.0)  # a heading must fit above two emotions too
-    width = left + across + 0.9
-    height = below + across + 0.1
-    labels = [e if len(e) <= _LABEL else f"{e[: _LABEL - 1]}…" for e in emotions]
+    return side_by_side([summary], [""], name, heading)
+
+
+def side_by_side(summaries: Sequence[Summary], titles: Sequence[str], name: str, heading: str) -> Picture:
+    """Draw the matrices of one method on several databases.
+
+    Args:
+        summaries: rows with at least one done fold.
+        titles: name of each row's database, for ``(a) IEMOCAP`` below its matrix.
+        name: name of the files, without ending.
+        heading: all that the numbers depend on, in words.
+    """
+    names = [Labels(s.configuration.emotions, "emotion") for s in summaries]
+    texts = Labels(titles, "database")
+    shown = [short(each.shown, _LABEL) for each in names]
+    below = short(texts.shown, 30)
+    columns = min(len(summaries), ABREAST)
+    lines = -(-len(summaries) // columns)
+    width = COLUMN if len(summaries) == 1 else TEXT
+    lengths = [0.05 * max(breadth(emotion) for emotion in each) for each in shown]  # inches
+    beside = sum(max(lengths[i::columns]) for i in range(columns)) + 0.15 + 0.08 * columns
+    across, longest = (width - beside) / columns, max(lengths)
+    cell = 72 * across / max(len(each) for each in shown)  # points
+    upright = longest > 0.9 * cell / 72  # names would run into each other
+    under = 0.25 + (longest if upright else 0.12) + (0.15 if len(summaries) > 1 else 0)
+    height = lines * (min(across, 2.4) + under)
 
     def draw(figure: Any) -> None:
-        axes = figure.add_axes((left / width, below / height, across / width, across / height))
-        axes.pcolormesh(np.nan_to_num(parts) * 100, cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=1.5)
-        axes.invert_yaxis()
-        for i in range(size):
-            for j in range(size):
-                _cell(axes, i, j, parts[i, j], int(summary.confusion[i, j]))
-        slant: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if steep else {}
-        axes.set_xticks(np.arange(size) + 0.5, labels, **slant)
-        axes.set_yticks(np.arange(size) + 0.5, labels)
-        axes.tick_params(length=0, labelsize=9)
-        axes.set_xlabel("recognised", fontsize=10)
-        axes.set_ylabel("true", fontsize=10)
-        bar = figure.add_axes(((left + across + 0.15) / width, below / height, 0.13 / width, across / height))
-        bar.imshow(
-            np.linspace(100, 0, 64)[:, None], cmap="Blues", vmin=0, vmax=100, aspect="auto", extent=(0, 1, 0, 100)
-        )
-        bar.set_xticks([])
-        bar.yaxis.tick_right()
-        bar.yaxis.set_label_position("right")
-        bar.set_ylabel("% of the true emotion's utterances", fontsize=8)
-        bar.tick_params(labelsize=8, length=2)
-        for spine in (*axes.spines.values(), *bar.spines.values()):
-            spine.set_visible(False)
+        panels = figure.subplots(lines, columns, squeeze=False).ravel()
+        for index, axes in enumerate(panels):
+            if index >= len(summaries):
+                axes.set_visible(False)
+                continue
+            matrix = summaries[index].confusion
+            _matrix(axes, matrix, shown[index], upright, cell, counts=len(summaries) == 1)
+            axes.set_xlabel("recognised")
+            if index % columns == 0:
+                axes.set_ylabel("true")
+            if len(summaries) > 1:
+                axes.set_xlabel(f"recognised\n({_letter(index)}) {below[index]}", linespacing=1.4)
+        figure.align_xlabels()
 
-    return picture(
-        name, "Confusion matrix, pooled over folds", heading, describe(summary), (width, height), draw, labels=(names,)
+    several = "" if len(summaries) == 1 else f", on {len(summaries)} databases"
+    said = " ".join(
+        f"{f'({_letter(i)}) {title}: ' if title else ''}{describe(s)}"
+        for i, (s, title) in enumerate(zip(summaries, texts.names, strict=True))
     )
+    return picture(
+        name,
+        f"Confusion matrix, pooled over folds{several}",
+        heading,
+        said,
+        (width, height),
+        draw,
+        labels=names,
+        texts=texts.shown,
+    )
+
+
+def _letter(index: int) -> str:
+    return chr(ord("a") + index)
 
 
 def describe(summary: Summary) -> str:
@@ -107,7 +131,33 @@ def describe(summary: Summary) -> str:
     return "Rows are the true emotion. " + "; ".join(said) + "."
 
 
-def _cell(axes: Any, row: int, column: int, share: float, count: int) -> None:
-    text = "–" if np.isnan(share) else f"{percent(share)}\n({count})"
-    dark = not np.isnan(share) and share > 0.55
-    axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=8.5, color="white" if dark else INK)
+def _matrix(
+    axes: Any, matrix: np.ndarray, emotions: Sequence[str], upright: bool, cell: float, *, counts: bool
+) -> None:
+    """Draw one matrix; ``cell`` is the width of a cell, points."""
+    parts, places = shares(matrix), np.arange(len(emotions)) + 0.5
+    axes.pcolormesh(np.nan_to_num(parts) * 100, cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=0.8)
+    axes.invert_yaxis()
+    size = SMALL if cell >= 20 else max(5.0, min(6.0, 0.42 * cell))
+    for i in range(len(emotions)):
+        for j in range(len(emotions)):
+            colour = "white" if parts[i, j] > 0.55 else INK
+            text = _cell(float(parts[i, j]), int(matrix[i, j]) if counts else None, cell)
+            axes.text(places[j], places[i], text, ha="center", va="center", fontsize=size, color=colour)
+    slant: dict[str, Any] = {"rotation": 90} if upright else {}
+    axes.set_xticks(places, emotions, **slant)
+    axes.set_yticks(places, emotions)
+    axes.tick_params(length=0, labelsize=min(POINTS, cell))
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _cell(share: float, count: int | None, width: float) -> str:
+    """Write a cell as exactly as its width, points, allows."""
+    if np.isnan(share):
+        return "–"
+    if width >= 22 and count is not None:
+        return f"{percent(share)}\n({count})"
+    if width >= 20:
+        return percent(share)
+    return in_percent(share, 1 if width >= 11 else 0)

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfser.report.figures.drawing import COLOURS, Picture, picture, thin
+from tfser.report.figures.drawing import COLOURS, COLUMN, Picture, picture, short, thin
 from tfser.report.summary import Summary
 from tfser.report.tables.table import percent
 from tfser.text.fonts import Labels
 
 _NAMED = 12
 """Most folds that have a colour and a name each."""
+
+_LABEL = 12
+"""Most characters of a fold's name."""
 
 
 def available(summary: Summary) -> bool:
@@ -30,15 +33,15 @@ def to_picture(summary: Summary, validation: Mapping[str, Sequence[float]], name
         summary: a row with ``available`` curves.
         validation: for each study, by its test fold (or a word for all), the mean validation UAR of the chosen setting
             after each epoch, in [0, 1]; empty without a search.
-        name: name of the file, without ending.
-        heading: the title, in words.
+        name: name of the files, without ending.
+        heading: all that its numbers depend on, in words.
     """
     folds = summary.configuration.folds
     colours = {fold: COLOURS[i % len(COLOURS)] if len(folds) <= _NAMED else COLOURS[0] for i, fold in enumerate(folds)}
     names = Labels(folds, summary.configuration.unit)
-    shown = dict(zip(folds, names.shown, strict=True))
+    shown = dict(zip(folds, short(names.shown, _LABEL), strict=True))
     panels = 2 if validation else 1
-    width, height = 4.8, 0.2 + 2.3 * panels + (0.2 * -(-len(folds) // 4) if len(folds) <= _NAMED else 0.0)
+    height = 0.1 + 1.5 * panels + (0.15 * -(-len(folds) // 4) if len(folds) <= _NAMED else 0.0)
     losses = {key: record.curves.train_loss for key, record in summary.records.items() if record.curves.train_loss}
     most = 200 if len(losses) <= 30 else 60
 
@@ -48,34 +51,30 @@ def to_picture(summary: Summary, validation: Mapping[str, Sequence[float]], name
         for (fold, _), values in sorted(losses.items()):
             label = shown[fold] if fold not in named else None
             named.add(fold)
-            panes[0].plot(*thin(values, most), color=colours[fold], linewidth=1.0, alpha=0.85, label=label)
-        panes[0].set_ylabel("training loss, nats", fontsize=9)
+            panes[0].plot(*thin(values, most), color=colours[fold], alpha=0.85, label=label)
+        panes[0].set_ylabel("training loss (nats)")
         for study, scores in sorted(validation.items()):
             epochs, percents = thin([100 * score for score in scores], most)
             colour = colours.get(study, COLOURS[0])
-            panes[-1].plot(epochs, percents, color=colour, linewidth=1.0, alpha=0.85)
+            panes[-1].plot(epochs, percents, color=colour, alpha=0.85)
             best = max(range(len(scores)), key=lambda i: scores[i])
-            panes[-1].plot([best + 1], [100 * scores[best]], "o", color=colour, markersize=4)
+            panes[-1].plot([best + 1], [100 * scores[best]], "o", color=colour)
         if validation:
-            panes[-1].set_ylabel("validation UAR, %\n(dot: chosen epoch)", fontsize=9)
+            panes[-1].set_ylabel("validation UAR (%)\n(dot: chosen epoch)")
         for pane in panes:
-            pane.set_xlabel("epoch", fontsize=9)
             pane.xaxis.get_major_locator().set_params(integer=True)
-            pane.tick_params(labelsize=8.5)
-            pane.grid(color="#888888", alpha=0.3, linewidth=0.6)
-            for side in ("top", "right"):
-                pane.spines[side].set_visible(False)
+            pane.grid()
+        panes[-1].set_xlabel("epoch")
         if len(folds) <= _NAMED:
-            figure.legend(loc="outside upper center", ncols=4, fontsize=8, frameon=False, handlelength=1.4)
+            figure.legend(loc="outside upper center", ncols=4, handlelength=1.2, columnspacing=1.2, borderpad=0)
 
     return picture(
         name,
         "Learning curves",
         heading,
         describe(summary, validation),
-        (width, height),
+        (COLUMN, height),
         draw,
-        constrained=True,
         labels=(names,),
     )
 

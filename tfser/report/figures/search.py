@@ -15,7 +15,7 @@ import numpy as np
 from tfser.execution.results import KEY_COLUMNS
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import labels
-from tfser.report.figures.drawing import COLOURS, Picture, picture
+from tfser.report.figures.drawing import COLOURS, COLUMN, INK, Picture, picture, short, spread
 from tfser.report.file_names import row_names
 from tfser.report.tables.formats import csv_text
 from tfser.report.tables.table import TRANSDUCTIVE, Value, exact, percent
@@ -41,12 +41,13 @@ COLUMNS = (
 
 
 def write(histories: Sequence[History], folder: Place) -> list[Place]:
-    """Write ``search.csv`` and a figure per configuration below ``folder``; equal histories give equal bytes."""
+    """Write ``search.csv`` and each configuration's figure below ``folder``; equal histories give equal bytes."""
     if not histories:
         return []
     places.make_folder(folder)
     contents: dict[str, bytes] = {"search.csv": to_csv(histories).encode("utf-8")}
-    contents |= {f"{drawn.name}.png": drawn.png for drawn in pictures(histories).values()}
+    for drawn in pictures(histories).values():
+        contents |= drawn.files
     for name, content in contents.items():
         places.commit(folder / name, lambda file, content=content: file.write(content))  # type: ignore[misc]
     return [folder / name for name in contents]
@@ -85,44 +86,43 @@ def to_picture(histories: Sequence[History], name: str, heading: str) -> Picture
     settings = sorted({setting for h in histories for setting in h.importances})
     legend = -(-len(histories) // 4) if len(histories) <= _NAMED else 0
     names = Labels([history.label for history in histories], histories[0].configuration.unit)
-    below = 0.65 + 0.22 * len(settings) if settings else 0.0
-    size = (4.8, 0.5 + 0.2 * legend + 2.4 + below)
+    below = 0.4 + 0.17 * len(settings) if settings else 0.0
+    size = (COLUMN, 0.1 + 0.15 * (legend + 1) + 1.7 + below)
+
+    shown = short(names.shown, 12)
 
     def draw(figure: Any) -> None:
         panes = figure.subplots(
-            2 if settings else 1, 1, squeeze=False, height_ratios=(2.4, below) if settings else (1,)
+            2 if settings else 1, 1, squeeze=False, height_ratios=(1.7, below) if settings else (1,)
         )[:, 0]
         top = panes[0]
+        # Studies that found the same stand side by side.
+        beside = spread([0.0] * len(histories), near=1.0, step=0.08, most=0.3)
         for index, history in enumerate(histories):
             scores = [np.nan if t.validation_uar is None else 100 * t.validation_uar for t in history.tried]
             colour = COLOURS[index % len(COLOURS)] if legend else COLOURS[0]
             tried = np.arange(1, len(scores) + 1)
-            top.step(
-                tried, np.fmax.accumulate(scores), where="post", color=colour, linewidth=1.2, label=names.shown[index]
-            )
-            top.plot(tried, scores, ".", color=colour, alpha=0.6, markersize=5)
-        top.set_xlabel("settings tried, in order", fontsize=9)
-        top.set_ylabel("validation UAR, %\n(line: best so far)", fontsize=9)
+            top.step(tried, np.fmax.accumulate(scores), where="post", color=colour, label=shown[index])
+            top.plot(tried + beside[index], scores, ".", color=colour, alpha=0.7, markersize=4)
+        top.set_xlabel("settings tried, in order")
+        top.set_ylabel("validation UAR (%)\n(line: best so far)")
         top.xaxis.get_major_locator().set_params(integer=True)
         if legend:
-            small = {"fontsize": 8, "title_fontsize": 8, "handlelength": 1.4}
-            figure.legend(title="test fold", loc="outside upper center", ncols=4, frameon=False, **small)
+            small = {"handlelength": 1.2, "columnspacing": 1.2, "borderpad": 0}
+            figure.legend(title="test fold", loc="outside upper center", ncols=4, **small)
         if settings:
             shares = np.array(
                 [[100 * h.importances.get(setting, 0.0) for setting in settings] for h in histories if h.importances]
             )
             order = np.argsort(shares.mean(axis=0), kind="stable")
             panes[1].barh(range(len(settings)), shares.mean(axis=0)[order], color="#8fb3d9", height=0.7)
-            for row in shares:
-                panes[1].plot(row[order], range(len(settings)), ".", color="black", alpha=0.5, markersize=4)
-            panes[1].set_yticks(range(len(settings)), [settings[i] for i in order], fontsize=8)
-            panes[1].set_xlabel("PED-ANOVA importance, % (dots: studies)", fontsize=9)
+            for place, index in enumerate(order):
+                offsets = spread([float(share) for share in shares[:, index]], near=2.0, step=0.15, most=0.35)
+                panes[1].plot(shares[:, index], place + np.array(offsets), ".", color=INK, alpha=0.6, markersize=4)
+            panes[1].set_yticks(range(len(settings)), [settings[i] for i in order])
+            panes[1].set_xlabel("PED-ANOVA importance (%; dots: studies)")
         for pane in panes:
-            pane.tick_params(labelsize=8.5)
-            pane.grid(color="#888888", alpha=0.3, linewidth=0.6)
-            pane.set_axisbelow(True)
-            for side in ("top", "right"):
-                pane.spines[side].set_visible(False)
+            pane.grid()
 
     return picture(
         name,
@@ -131,7 +131,6 @@ def to_picture(histories: Sequence[History], name: str, heading: str) -> Picture
         describe(histories),
         size,
         draw,
-        constrained=True,
         labels=(names,),
     )
 
