@@ -31,7 +31,6 @@ from tfser.report.figures import confusion, contests, every, search
 from tfser.report.file_names import row_names
 from tfser.report.page import page
 from tfser.report.provenance import Provenance
-from tfser.report.published import Published
 from tfser.report.summary import Summary, summarise
 from tfser.report.tables import ablation, best, comparison, formats, paired, printed
 from tfser.report.tables.paired import Rows
