@@ -36,9 +36,11 @@ PROBE = """<!DOCTYPE html><meta charset="utf-8"><body>
 function measure(name) {
   const page = document.getElementById(name).contentDocument, view = page.defaultView;
   const seen = e => e.checkVisibility({visibilityProperty: true}) && e.getClientRects().length > 0;
+  page.querySelectorAll("details").forEach(e => { e.open = true; });
   const rows = page.querySelectorAll("#comparison-emodb tbody tr");
   const cells = [...rows].at(-1).children;
   const region = page.querySelector("#comparison-emodb").closest(".scroll");
+  const printed = page.querySelector("#printed-comparison").closest(".scroll");
   const small = [...page.querySelectorAll("svg text")].filter(seen).map(e => e.getBoundingClientRect().height);
   const colour = e => { const s = view.getComputedStyle(e); return [s.color, s.backgroundColor]; };
   return {
@@ -47,6 +49,13 @@ function measure(name) {
     hidden_columns: [...cells].filter(e => !seen(e)).length,
     narrow_words: seen(page.querySelector("#comparison-emodb tbody .narrow")),
     table_overflow: region.scrollWidth - region.clientWidth,
+    printed_overflow: printed.scrollWidth - printed.clientWidth,
+    clipped: [...page.querySelectorAll("table")].filter(e => {
+      const box = e.closest(".scroll").getBoundingClientRect();
+      return box.right > page.documentElement.clientWidth || !["auto", "scroll"].includes(
+        view.getComputedStyle(e.closest(".scroll")).overflowX);
+    }).length,
+    sticky: [...page.querySelectorAll("tbody th")].every(e => view.getComputedStyle(e).position === "sticky"),
     font: parseFloat(view.getComputedStyle(page.querySelector("p")).fontSize),
     smallest_label: Math.min(...small), labels: small.length,
     plots: [...page.querySelectorAll("svg")].map(e => e.getBoundingClientRect()).map(r => [r.width, r.height]),
@@ -136,6 +145,9 @@ def test_the_page_fits_and_can_be_read(measured, device):
     page = measured["light"][device]
     assert page["width"] == {"phone": 390, "desktop": 1200}[device]
     assert page["overflow"] <= 0
+    assert page["clipped"] == 0  # a table that is wider scrolls in a box of its own
+    assert page["sticky"]
+    assert page["printed_overflow"] <= 0
     assert page["font"] >= 16
     assert page["labels"] > 100
     assert page["smallest_label"] >= 9  # pixels, of the labels within figures

@@ -204,7 +204,10 @@ def test_the_best_simple_method_is_named_with_its_distance(tmp_path):
     ahead = skilled(dict(zip(rows(TFT, "svm"), (0.4, 0.9), strict=True)))
     said, (pooled, _) = answer(ahead, tmp_path / "b"), measured(tmp_path / "b")
     network = f"the best network, {TITLES[TFT]}, reaches {pooled[TFT]:.2f} %"
-    assert f"It is itself a simple method (fitted once, not a network); {network}" in said
+    assert (
+        f"{TITLES['svm']} (re-run, one-vs-one) is itself a simple method (fitted once, not a network); {network}"
+        in said
+    )
     alone = answer(sweep(*rows(TFT)), tmp_path / "c")
     assert "No simple method (fitted once, not a network) was run beside it; --model comparison runs those" in alone
 

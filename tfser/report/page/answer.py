@@ -276,7 +276,7 @@ class _Group:
             more = "; --model comparison runs those that are built in"
             return [_words(f"No simple method ({_SIMPLE}) was run beside it{more}.")]
         if simple is first:
-            itself = f"It is itself a simple method ({_SIMPLE})"
+            itself = f"{self._name(first)} is itself a simple method ({_SIMPLE})"
             if network is None:
                 return [_words(f"{itself}.")]
             return [self._less(f"{itself}; the best network, {self._name(network)}, reaches ", network)]
