@@ -28,7 +28,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
         "speed": 0.1,
         "pitch_semitones": 1.0,
         "reverberation_s": 0.2,
-        "noise": "pink",
+        "added_noise": "pink",
         "noise_snr_db": 15.0,
         "gain_db": 6.0,
     },

@@ -27,7 +27,7 @@ from tfser.planning.settings import extractors, hyperparameters, published_setti
 from tfser.training.variation import Copy, Variation, bands_read, places_in
 
 MODEL = "time_frequency_transformer"
-COPIES = {"augmented_copies": 2, "speed": 0.1, "noise": "white", "noise_snr_db": 10.0, "gain_db": 6.0}
+COPIES = {"augmented_copies": 2, "speed": 0.1, "added_noise": "white", "noise_snr_db": 10.0, "gain_db": 6.0}
 
 
 def tone(hz: float, seconds: float = 1.0, rate: int = 16000) -> torch.Tensor:

@@ -50,7 +50,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "speed": {"speed": 0.1},
     "pitch_semitones": {"pitch_semitones": 2.0},
     "reverberation_s": {"reverberation_s": 0.5},
-    "noise": {"noise": "pink"},
+    "added_noise": {"added_noise": "pink"},
     "gain_db": {"gain_db": 6.0},
 }
 """What changes the audio of a copy."""

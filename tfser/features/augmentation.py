@@ -11,7 +11,7 @@ number alone. It draws each of these that is asked for, in this order:
     reverberation_s  convolution with a synthetic impulse response: the direct sound, then noise that decays by 60 dB in
                      a time within [r / 4, r], with a quarter of the direct sound's energy (after Moorer 1979); the
                      energy of the utterance stays
-    noise            white or pink noise at exactly noise_snr_db over the whole utterance
+    added_noise      white or pink noise at exactly noise_snr_db over the whole utterance
     gain_db          a gain within +-g dB
 
 Nothing but the last one's range is a matter of loudness: samples are never clipped. Knows nothing of models or files.
@@ -65,7 +65,7 @@ SETTINGS: Mapping[str, Hyperparameter] = {
         high=10.0,
         help="augmented_copies: longest time in which a made-up room's sound decays by 60 dB; 0 is none",
     ),
-    "noise": Hyperparameter(
+    "added_noise": Hyperparameter(
         default="none", implied="none", choices=NOISES, help="augmented_copies: noise that is added"
     ),
     "noise_snr_db": Hyperparameter(
@@ -91,7 +91,7 @@ class Change:
     speed: float = 0.0
     pitch_semitones: float = 0.0
     reverberation_s: float = 0.0
-    noise: str = "none"
+    added_noise: str = "none"
     noise_snr_db: float = 20.0
     gain_db: float = 0.0
 
@@ -99,7 +99,7 @@ class Change:
     def of(cls, settings: Mapping[str, Value]) -> Change:
         """Return the change that a trial's settings describe; settings that it lacks are at their defaults."""
         values: dict[str, Any] = {name: settings.get(name, SETTINGS[name].default) for name in cls.__slots__}
-        if values["noise"] == "none":
+        if values["added_noise"] == "none":
             values["noise_snr_db"] = SETTINGS["noise_snr_db"].default
         return cls(**values)
 
@@ -117,8 +117,8 @@ class Change:
             samples = shifted(samples, random.integers(-most, most + 1) / 2)
         if self.reverberation_s:
             samples = reverberated(samples, self.reverberation_s * random.uniform(0.25, 1.0), random)
-        if self.noise != "none":
-            samples = noisy(samples, self.noise, self.noise_snr_db, random)
+        if self.added_noise != "none":
+            samples = noisy(samples, self.added_noise, self.noise_snr_db, random)
         if self.gain_db:
             samples = samples * 10 ** (random.uniform(-self.gain_db, self.gain_db) / 20)
         return samples
@@ -243,7 +243,7 @@ def problems(settings: Mapping[str, Value]) -> list[str]:
     """Return why these settings of copies do not fit each other, in words."""
     change = Change.of(settings)
     if int(settings.get("augmented_copies", 0)) and change.is_none:
-        changes = "speed, pitch_semitones, reverberation_s, noise, gain_db"
+        changes = "speed, pitch_semitones, reverberation_s, added_noise, gain_db"
         return [f"augmented_copies: {settings['augmented_copies']} copies would be the original; set one of {changes}"]
     if not int(settings.get("augmented_copies", 0)) and not change.is_none:
         named = [n for n in Change.__slots__ if getattr(change, n) != SETTINGS[n].default and n != "noise_snr_db"]
