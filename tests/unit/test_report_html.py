@@ -273,10 +273,10 @@ def test_headings_captions_and_figures_can_be_read_without_seeing(drawn):
     assert headers
     assert all("scope" in given for given in headers)
     plots = [given for _, given in parsed.attributes if given.get("class") == "plot"]
-    assert len(plots) == parsed.tags.count("svg") == parsed.tags.count("figure") == 7
+    assert len(plots) == parsed.tags.count("svg") == parsed.tags.count("figure") >= 7
     assert all(given["role"] == "img" and len(given["aria-label"]) > 40 for given in plots)
     named = [re.findall(r"<code>([^<]*)</code>", text) for text in re.findall(r"Files?: (.*?)</figcaption>", page)]
-    assert len(named) == 7
+    assert len(named) == len(plots)
     for names in named:
         (image,) = [name for name in names if name.endswith(".png")]
         assert (folder / image).read_bytes().startswith(b"\x89PNG")
