@@ -394,4 +394,4 @@ def test_the_averaging_is_one_of_tables_and_changes_neither_a_trial_nor_the_name
     for command in (sweep_command.main, collect.main):
         words = [*call, "--averaging", "median"] if command is sweep_command.main else ["--averaging", "median"]
         assert command(words) == 2
-        assert "--averaging: no 'median'; there are pooled, mean" in capsys.readouterr().err
+        assert "--averaging: no 'median'; there are mean, pooled" in capsys.readouterr().err
