@@ -21,7 +21,7 @@ from tfser.trial import TrialSpec
 
 MODEL = "time_frequency_transformer"
 EVERY = {**INGREDIENTS, "all at once": ALL}
-EPOCHS = 4
+EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,8 @@ def specs(stored, settings) -> tuple[TrialSpec, TrialSpec, Pack]:
     """The final trial of fold carl, a search trial of it, and the features, extracted with their copies."""
     tiny, digests, store = stored
     words = {**SMALL, "learning_rate": 0.02, **settings}
-    asked = Request(models=(MODEL,), epochs=EPOCHS, folds=("carl",), fixed=tuple((k, str(v)) for k, v in words.items()))
+    fixed = tuple((name, str(value)) for name, value in words.items())
+    asked = Request(models=(MODEL,), ablations=("T+F",), epochs=EPOCHS, folds=("carl",), fixed=fixed)
     made = plan.make(asked, [tiny], lambda database: database.digest(digests), {})
     pack, *_ = [store.ensure(tiny, digests, each) for each in made.features["tiny"]]
     (study,) = made.studies
