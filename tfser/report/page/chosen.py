@@ -31,7 +31,7 @@ def tables(summaries: Sequence[Summary], histories: Sequence[History], published
         histories: what the studies tried, as far as it was kept.
         published: the titles of methods.
     """
-    made = []
+    made: list[Table] = []
     for summary in summaries:
         own = in_order([h for h in histories if h.configuration.key == summary.configuration.key])
         lines = _of_studies(own, summary) if own else _of_records(summary)
