@@ -481,7 +481,7 @@ def test_two_sources_of_one_model_in_two_sweeps_are_two_rows_that_their_names_te
     digests = sorted(json.loads(settings)["source"] for settings in summary.settings)
     assert len(set(digests)) == 2
     text = (tmp_path / "out" / "tiny" / "comparison.md").read_text()
-    assert all(f"fixed, source {digest}" in text for digest in digests)
+    assert all(f"(ours, source {digest})" in text for digest in digests)
 
 
 @pytest.mark.full

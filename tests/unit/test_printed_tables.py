@@ -28,12 +28,17 @@ from tests.helpers.results import (
     with_runs,
 )
 from tests.helpers.tex_widths import tabular_widths
+from tests.helpers.tiny import SET_SMALL
+from tfser import collect
 from tfser.evaluation.scores import scores
 from tfser.execution.results import Results
 from tfser.models import MODELS
 from tfser.planning import settings as planning_settings
 from tfser.planning.configuration import Configuration, OwnModel
 from tfser.report import published, write
+from tfser.sweep import command as sweep_command
+from tfser.sweep.options import parse
+from tfser.sweep.request import check
 
 pytestmark = pytest.mark.usefixtures("few_draws")
 
@@ -375,3 +380,18 @@ def test_the_table_of_databases_counts_what_was_scored(tmp_path):
     text = (tmp_path / "one" / "databases.md").read_text(encoding="utf-8")
     assert re.search(r"EmoDB \(German\): \d+ utterances of 2 speakers were scored†, 16000 Hz; mad \(\d+\)", text)
     assert "† Of the folds that are done." in text
+
+
+# --- the option ------------------------------------------------------------------------------------------------------
+
+
+def test_the_averaging_is_one_of_tables_and_changes_neither_a_trial_nor_the_name_of_a_sweep(tiny_manifest, capsys):
+    call = [str(tiny_manifest), "--model", TFT, "--set", *SET_SMALL, "--epochs", "1"]
+    pooled, mean = (check(parse([*call, "--averaging", word])) for word in ("pooled", "mean"))
+    assert pooled.plan == mean.plan == check(parse(call)).plan
+    assert pooled.name == mean.name
+    assert pooled.request == mean.request
+    for command in (sweep_command.main, collect.main):
+        words = [*call, "--averaging", "median"] if command is sweep_command.main else ["--averaging", "median"]
+        assert command(words) == 2
+        assert "--averaging: no 'median'; there are mean, pooled" in capsys.readouterr().err

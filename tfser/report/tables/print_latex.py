@@ -251,7 +251,7 @@ _NARROW = 34.0
 def _title(column: Column, layout: _Layout) -> list[str]:
     """Return the lines of a column's title; all but the last stand beside the titles of groups."""
     if layout.broken > 2:
-        return wrapped(column.title, _NARROW)
+        return wrapped(_SYLLABLES.get(column.title, column.title), _NARROW)
     if not layout.broken or column.group:
         return [column.title]
     title = _SYLLABLES.get(column.title, column.title) if layout.broken > 1 else column.title
@@ -337,7 +337,9 @@ def _head(table: Table, layout: _Layout) -> list[str]:
                 cells.append(rf"\multicolumn{{{span}}}{{c}}{{{escape_latex(text)}}}")
             else:
                 own_titles = titles[start : start + span]
-                cells += [escape_latex(t[-level - 1]) if level < len(t) else "" for t in own_titles]
+                small = [c.small for c in layout.columns[start : start + span]]
+                texts = [t[-level - 1] if level < len(t) else "" for t in own_titles]
+                cells += [_Cell(t, small=s).latex() for t, s in zip(texts, small, strict=True)]
             start += span
         made.append(" & ".join(cells) + r" \\")
     rules, start = [], 1

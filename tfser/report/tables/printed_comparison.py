@@ -5,7 +5,6 @@ Cited rows stand as printed, then ours, in one averaging. This module only build
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -115,8 +114,19 @@ def _names(summaries: Sequence[Summary], published: Published) -> dict[Key, str]
     def where(s: Summary) -> tuple[str, str, str]:
         return s.configuration.database, s.configuration.database_digest, name(s)
 
-    times = Counter(where(s) for s in summaries)
-    return {s.configuration.key: name(s, s.selection if times[where(s)] > 1 else "") for s in summaries}
+    alike: dict[tuple[str, str, str], list[Summary]] = {}
+    for s in summaries:
+        alike.setdefault(where(s), []).append(s)
+    return {s.configuration.key: name(s, _apart(s, alike[where(s)])) for s in summaries}
+
+
+def _apart(summary: Summary, alike: Sequence[Summary]) -> str:
+    """Say what tells a row from those of the same name: its selection, its settings, or both."""
+    if len(alike) == 1:
+        return ""
+    selections = {s.configuration.selection for s in alike}
+    words = summary.selection
+    return words if len(selections) > 1 else words.removeprefix(f"{summary.configuration.selection}, ")
 
 
 def _ours(summary: Summary, name: str, rows: Rows, averaging: str) -> Row:
