@@ -208,7 +208,7 @@ def test_a_row_without_any_finished_fold_has_empty_cells(tmp_path):
 
 def test_a_sweep_without_rows_still_writes_every_file(tmp_path):
     written = write(Results(sweep="none", configurations=(), entries={}), tmp_path)
-    assert len(written) == 15
+    assert len(written) == 22
     assert "No rows." in (tmp_path / "ablation.md").read_text(encoding="utf-8")
     assert "No rows." in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert read(tmp_path, "summary.csv").empty
