@@ -477,6 +477,7 @@ def test_a_latex_environment_is_closed_and_every_row_has_every_cell(tmp_path):
     write(sweep(*paper_rows("iemocap", "casia"), configuration(), configuration(ablation="T+F")), tmp_path)
     tables = {f"comparison{d}{c}.tex" for d in ("", "_iemocap", "_casia", "_emodb") for c in ("", "-column")}
     tables |= {f"ablation{d}{c}.tex" for d in ("", "_emodb") for c in ("", "-column")}
+    tables |= {f"{stem}{c}.tex" for stem in ("databases", "settings") for c in ("", "-column")}
     tables -= {"comparison_emodb.tex", "comparison_emodb-column.tex"}  # one row, which a sentence tells
     assert tables <= {path.name for path in tmp_path.glob("*.tex")}
     for path in tmp_path.glob("*.tex"):

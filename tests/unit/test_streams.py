@@ -47,7 +47,8 @@ def manifest(tmp_path_factory):
 
 @pytest.mark.parametrize("encoding", ["ascii", pytest.param("utf-8", marks=pytest.mark.full)])
 def test_a_sweep_its_tables_and_its_models_are_shown_on_any_output(manifest, tmp_path, monkeypatch, encoding):
-    monkeypatch.setattr("tfser.report.write._pictures", lambda *arguments: {})
+    monkeypatch.setattr("tfser.report.figures.every.of_rows", lambda *arguments: {})
+    monkeypatch.setattr("tfser.report.figures.every.over_rows", lambda *arguments: [])
     fixed = ["--in-process", "--fold", "anna", "--epochs", "1", "--set", *SET_SMALL, "--name", "x"]
     model = ["--model", "time_frequency_transformer"]
     code, out, err = said(monkeypatch, encoding, "sweep", manifest, "--out", tmp_path, *fixed, *model)

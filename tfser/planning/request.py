@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -268,7 +269,9 @@ def _inner_problems(request: Request, speakers: int) -> list[str]:
     held_out = 1 + (request.validation_folds if request.trials else 0)
     found = []
     for model in request.models:
-        inner = int(base_settings(model, request).get("inner_speakers", 0)) if model in MODELS else 0
+        inner = 0
+        with contextlib.suppress(ValueError):  # what cannot be read is said elsewhere
+            inner = int(base_settings(model, request).get("inner_speakers", 0)) if model in MODELS else 0
         most = max(speakers - held_out - 1, 0)
         if inner > most:
             found.append(

@@ -11,6 +11,7 @@ import yaml
 
 from tfser.errors import RequestError, unknown
 from tfser.models import MODELS
+from tfser.planning.own_models import near
 from tfser.planning.search_space import KINDS, MOST_STEPS, Dimension, Space
 from tfser.planning.settings import extracted
 from tfser.storage import yaml_text
@@ -59,6 +60,7 @@ class _Reader:
         self.problems: list[str] = []
         self.lines: dict[tuple[str, ...], int] = {}
         """The line of every key, by its path from the top of the file."""
+        self._model = "MODEL"
         self._walk(node, ())
 
     def _walk(self, node: yaml.MappingNode, path: tuple[str, ...]) -> None:
@@ -92,7 +94,7 @@ class _Reader:
         if not isinstance(model, str) or model not in hyperparameters:
             self.say(("model",), unknown("model", model, hyperparameters))
             return None
-        known = hyperparameters[model]
+        self._model, known = model, hyperparameters[model]
         costly = extracted(MODELS[model]) if model in MODELS else {}
         fixed = {
             n: self.value(("fixed", str(n)), n, value, known) for n, value in self._mapping(values, "fixed").items()
@@ -100,7 +102,7 @@ class _Reader:
         dimensions: list[Dimension] = []
         for name, entry in self._mapping(values, "search").items():
             if name not in known:
-                self.say(("search", str(name)), unknown("setting", name, known))
+                self.say(("search", str(name)), self._no_setting(name, known))
             elif name in fixed:
                 self.say(("search", name), "it is fixed above; remove one of the two")
             else:
@@ -112,6 +114,9 @@ class _Reader:
             self.say(("search",), "nothing is searched; name at least one setting, or run with --trials 0")
         return Space(source=source, model=model, fixed=fixed, dimensions=tuple(dimensions))
 
+    def _no_setting(self, name: str, known: Mapping[str, Hyperparameter]) -> str:
+        return near("setting", name, known, f"; tfser models describe {self._model} lists them all")
+
     def _mapping(self, values: dict[str, Any], key: str) -> dict[str, Any]:
         found = values.get(key) or {}
         if not isinstance(found, dict):
@@ -122,7 +127,7 @@ class _Reader:
     def value(self, place: tuple[str, ...], name: str, value: Any, known: Mapping[str, Hyperparameter]) -> Any:
         """Return the value of a setting as it is meant, and say what is wrong with it."""
         if name not in known:
-            self.say(place, unknown("setting", name, known))
+            self.say(place, self._no_setting(name, known))
             return value
         if isinstance(known[name].default, bool) and str(value).lower() in _TRUTH:
             value = _TRUTH[str(value).lower()]

@@ -40,6 +40,9 @@ POINTS = 8.0
 SMALL = 7.0
 """Size of numbers in cells and of legends."""
 
+AS_WIDE = 0.84
+"""Size in ``DejaVu Sans`` at which letters are as high and wide as the Times-like ones of a size of 1."""
+
 DPI = 300
 """Dots per inch of a PNG."""
 
@@ -136,7 +139,7 @@ def render(size: tuple[float, float], draw: Callable[[Any], None], texts: Sequen
         nothing = dict.fromkeys(("Creator", "Producer", "CreationDate"))
         figure.savefig(pdf, format="pdf", metadata={**nothing, **({"Title": title} if title else {})})
         for text in figure.findobj(Text):
-            text.set_fontfamily(fonts[1:])
+            text.set(fontfamily=fonts[1:], fontsize=AS_WIDE * text.get_fontsize())
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
     return Rendered(png.getvalue(), pdf.getvalue(), svg.getvalue())

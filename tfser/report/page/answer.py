@@ -120,8 +120,8 @@ def verdict(pair: Pair | None) -> str:
         return f"{said}{people} cannot show it: the smallest possible p is {smallest:.3g}{more}."
     adjusted = made.p if pair.p_holm is None else pair.p_holm
     shows = "show it" if adjusted < LEVEL else "do not show it"
-    after = f" ({_p(adjusted, '')} {family})" if several else ""
-    return f"{said}{people} {shows}: p {_p(made.p)}{after}."
+    beside = f" ({_p(adjusted, '')} {family})" if several else ""
+    return f"{said}{people} {shows}: p {_p(made.p)}{beside}."
 
 
 def _p(p: float, equals: str = "= ") -> str:
