@@ -107,6 +107,7 @@ def test_what_is_left_to_train_is_refused_without_the_file_before_anything_start
         assert "tfser models new FILE.py" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_what_an_installed_model_has_finished_is_shown_after_its_package_is_gone(
     tiny_manifest, tmp_path, monkeypatch, capsys
 ):

@@ -151,6 +151,7 @@ def test_every_table_compiles_and_fits_as_latex_measures_it(folders, case, tmp_p
     assert count > 3
 
 
+@pytest.mark.full
 def test_a_table_longer_than_a_page_goes_on_in_a_second_float(tmp_path):
     rows = [
         configuration(database=d, model=f"m{n:02d}", ablation="full", folds=("a", "b", "c"))

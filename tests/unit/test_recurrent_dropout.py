@@ -48,7 +48,7 @@ def test_a_captured_training_refuses_it_and_so_do_trainings_in_one_on_a_gpu():
         FusedTraining(members)
 
 
-@pytest.mark.parametrize("how", [["--captured"], ["--together", "2"]])
+@pytest.mark.parametrize("how", [["--captured"], pytest.param(["--together", "2"], marks=pytest.mark.full)])
 def test_a_sweep_refuses_it_before_anything_starts_and_says_what_to_do(tiny_manifest, tmp_path, capsys, how):
     def swept(*more):
         small = [f"{name}={value}" for name, value in SMALL["atfnn"].items()]

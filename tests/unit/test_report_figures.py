@@ -508,6 +508,7 @@ def test_the_wins_and_corrected_p_of_every_pair_are_in_pairwise_csv(compared, tm
         assert (row.difference, row.p_holm, row.comparisons) == pytest.approx((found.difference, found.p_holm, 6))
 
 
+@pytest.mark.full
 def test_many_methods_with_long_names_stay_inside_the_page_and_are_told_apart():
     rows = [configuration(model=f"a method with quite a long name, number {i:02d}", ablation="x") for i in range(22)]
     *_, (field,) = fields_of(sweep(*rows, size=6))

@@ -176,6 +176,7 @@ def swept(folder, *settings: str, epochs: str = "12") -> list[Record]:
     return [r for r in (ledger.get(i) for i in ledger.ids()) if isinstance(r, Record)]
 
 
+@pytest.mark.full
 def test_a_final_trial_ends_early_by_named_training_speakers_and_keeps_its_best_epoch(tmp_path):
     (record,) = swept(tmp_path, "inner_speakers=1", "early_end_patience=2", "learning_rate=0.02", epochs="40")
     assert record.inner_speakers == ("dora",)
