@@ -15,7 +15,6 @@ from tfser.report.figures.contests import Contest, Field
 from tfser.report.figures.drawing import (
     COLOURS,
     COLUMN,
-    INK,
     POINTS,
     SMALL,
     TALLEST,
@@ -108,7 +107,7 @@ def _head(first: str, second: str, width: float) -> str:
 
 def _panel(axes: Any, contest: Contest, folds: list[str]) -> None:
     """Draw one pair: a dot per fold, the mean with its interval below, and the score in the corners."""
-    axes.axvline(0, color=INK, linewidth=0.6)
+    axes.axvline(0, color="black", linewidth=0.6)
     places = {fold: i for i, fold in enumerate(folds)}
     won, lost, _ = contest.score
     sides = {
@@ -123,8 +122,8 @@ def _panel(axes: Any, contest: Contest, folds: list[str]) -> None:
             axes.plot(values, [places[f] for f in members], mark, color=colour, label=side)
     low, high = 100 * contest.low, 100 * contest.high
     if not np.isnan(low):
-        axes.plot([low, high], [len(folds)] * 2, "-", color=INK, linewidth=1.0, label="interval")
-    axes.plot([100 * contest.difference], [len(folds)], "d", color=INK, markersize=4.5, label="mean")
+        axes.plot([low, high], [len(folds)] * 2, "-", color="black", linewidth=1.0, label="interval")
+    axes.plot([100 * contest.difference], [len(folds)], "d", color="black", markersize=4.5, label="mean")
     axes.axhline(len(folds) - 0.5, color="#888888", linewidth=0.4)
     for place, side, text, colour in (
         (0.0, "left", f"second better: {lost}", COLOURS[1]),

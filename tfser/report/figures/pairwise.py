@@ -75,7 +75,8 @@ def to_picture(field: Field, name: str, heading: str) -> Picture:
                 sure = contest is not None and contest.p_holm <= 0.05
                 style = {"fontsize": font, "fontweight": "bold" if sure else "normal", "linespacing": 0.95}
                 dark = contest is not None and abs(values[i, j]) > 0.62 * limit
-                colour = "white" if dark else INK
+                on_cell = "white" if dark else INK
+                colour = "black" if contest is None else on_cell  # on the ground of the page, which may be dark
                 axes.text(j + 0.5, i + 0.5, said, ha="center", va="center", color=colour, **style)
         axes.set_ylim(size, 0)
         axes.set_xticks(np.arange(size) + 0.5, [str(i) for i in range(1, size + 1)])

@@ -15,7 +15,7 @@ import numpy as np
 from tfser.execution.results import KEY_COLUMNS
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import labels
-from tfser.report.figures.drawing import COLOURS, COLUMN, INK, Picture, picture, short, spread
+from tfser.report.figures.drawing import COLOURS, COLUMN, Picture, picture, short, spread
 from tfser.report.file_names import row_names
 from tfser.report.tables.formats import csv_text
 from tfser.report.tables.table import TRANSDUCTIVE, Value, exact, percent
@@ -118,7 +118,7 @@ def to_picture(histories: Sequence[History], name: str, heading: str) -> Picture
             panes[1].barh(range(len(settings)), shares.mean(axis=0)[order], color="#8fb3d9", height=0.7)
             for place, index in enumerate(order):
                 offsets = spread([float(share) for share in shares[:, index]], near=2.0, step=0.15, most=0.35)
-                panes[1].plot(shares[:, index], place + np.array(offsets), ".", color=INK, alpha=0.6, markersize=4)
+                panes[1].plot(shares[:, index], place + np.array(offsets), ".", color="black", alpha=0.6, markersize=4)
             panes[1].set_yticks(range(len(settings)), [settings[i] for i in order])
             panes[1].set_xlabel("PED-ANOVA importance (%; dots: studies)")
         for pane in panes:
