@@ -139,7 +139,7 @@ def render(size: tuple[float, float], draw: Callable[[Any], None], texts: Sequen
         nothing = dict.fromkeys(("Creator", "Producer", "CreationDate"))
         figure.savefig(pdf, format="pdf", metadata={**nothing, **({"Title": title} if title else {})})
         for text in figure.findobj(Text):
-            text.set(fontfamily=fonts[1:], fontsize=AS_WIDE * text.get_fontsize())
+            text.set(fontfamily=fonts[1:], fontsize=AS_WIDE * float(text.get_fontsize()))
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(svg, format="svg", transparent=True, metadata=nothing)
     return Rendered(png.getvalue(), pdf.getvalue(), svg.getvalue())
