@@ -7,7 +7,6 @@ made", in the lists of trials and behind links. Without a ``Provenance``, equal 
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -85,7 +84,6 @@ def page(content: Content, made: Provenance | None, folder: Place) -> str:
     drawn = [figures for summary in in_order if (figures := _figures(summary, content, said))["pictures"]]
     return _template().render(
         title=f"Sweep {results.sweep}",
-        sweep=shlex.quote(results.sweep),
         question=_question(content),
         answers=[_spoken(answer, links) for answer in said],
         gaps=gaps.gaps(summaries, published),
