@@ -209,8 +209,8 @@ def _embedded(svg: str, name: str, size: tuple[float, float]) -> str:
     body = re.sub(r"font: ([0-9.]+)px [^;\"]*", r"font-size: \1px", body)
     body = re.sub(r"\n\s*", "\n", body).strip()
     width, height = (72 * inches for inches in size)
-    # At 1.4 pixels per point a label of 8 points is readable; below 1 it is not, so a narrow page scrolls instead.
-    style = f"max-width:{1.4 * width:.0f}px;min-width:{width:.0f}px"
+    # Labels of SMALL points then have 9 pixels or more; where a page is narrower, the figure scrolls instead.
+    style = f"max-width:{1.8 * width:.0f}px;min-width:{1.55 * width:.0f}px"
     return f'<svg viewBox="0 0 {width:.2f} {height:.2f}" style="{style}">\n{body}'
 
 
