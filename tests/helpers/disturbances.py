@@ -45,7 +45,7 @@ def words(out: Path, *more: str, ablations: Sequence[str] = ("T+F",)) -> list[st
 @cache
 def undisturbed(ablations: tuple[str, ...] = ("T+F",)) -> Path:
     """Run the same sweep in one process, once per test run; return its folder, which is the reference."""
-    out = Path(tempfile.mkdtemp(prefix="tfser-undisturbed-"))
+    out = Path(tempfile.mkdtemp(prefix="undisturbed-"))
     atexit.register(shutil.rmtree, out, ignore_errors=True)
     call = [sys.executable, "-m", "tfser.sweep", *words(out, "--in-process", ablations=ablations)]
     done = subprocess.run(call, env=environment(), capture_output=True, text=True, check=False)

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -27,6 +26,7 @@ import tfser
 from tfser.errors import RequestError, counted
 from tfser.models_command.conformance import Asked
 from tfser.models_command.finding import Finding
+from tfser.storage import temporary
 from tfser.text.typed import typed_number
 
 LIMIT_S = 300.0
@@ -148,8 +148,8 @@ def _checked(request: Request, ablation: str | None) -> _Heard:
     """
     asked = Asked(typed=request.typed, ablation=ablation, limit_s=request.limit_s)
     second = Asked(typed=request.typed, ablation=ablation, limit_s=request.limit_s, is_second=True)
-    with tempfile.TemporaryDirectory(prefix="tfser-check-") as folder:
-        with _Child(asked, Path(folder, "1"), 1) as one, _Child(second, Path(folder, "2"), 2) as other:
+    with temporary.Folder("check") as folder:
+        with _Child(asked, folder / "1", 1) as one, _Child(second, folder / "2", 2) as other:
             ended = one.wait()
             heard = one.heard()
             if "refused" in heard.facts:

@@ -172,11 +172,14 @@ def _order(value: object) -> tuple[bool, float, str]:
 
 
 def _defaults(model: str) -> dict[str, str]:
-    """Return the defaults of a model that is known here, in words; the published ones where its paper states them."""
-    from tfser.models import MODELS, Network  # here, because it imports torch
+    """Return a built-in model's defaults in words, the published ones where its paper states them.
+
+    Another model's file may be gone when tables are made again, which shall not change them.
+    """
+    from tfser.models import MODELS, Network, built_in  # here, because it imports torch
     from tfser.planning.settings import published_settings
 
-    if model not in MODELS:
+    if model not in built_in():
         return {}
     known, declared = published_settings(model), MODELS[model]
     epochs = {"epochs": str(declared.epochs)} if isinstance(declared, Network) else {}
