@@ -57,15 +57,26 @@ def test_the_wheel_holds_no_tests_and_no_results(installed):
 def test_a_stranger_comes_from_an_empty_folder_to_one_table_of_a_network_and_an_estimator_of_their_own(
     installed, tmp_path
 ):
-    for words in (["mine.py"], ["svm.py", "--estimator"]):
+    for words in (["mine.py"], ["forest.py", "--estimator"]):
         wrote = run(installed, tmp_path, "tfser", "models", "new", *words)
         assert wrote.returncode == 0, wrote.stderr
         assert f"tfser sweep synthetic --model {words[0]}:{words[0].removesuffix('.py').title()}" in wrote.stdout
-    asked = ["synthetic", "--model", "mine.py:Mine", "svm.py:Svm", "--trials", "1", "--epochs", "1", "--fold", "ada"]
+    asked = [
+        "synthetic",
+        "--model",
+        "mine.py:Mine",
+        "forest.py:Forest",
+        "--trials",
+        "1",
+        "--epochs",
+        "1",
+        "--fold",
+        "ada",
+    ]
     ended = run(installed, tmp_path, "tfser", "sweep", *asked, "--set", "Mine.width=8", "--name", "s")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     table = (tmp_path / "results" / "s" / "details.md").read_text(encoding="utf-8")
-    for model in ("Mine is mine.py:Mine", "Svm is svm.py:Svm"):
+    for model in ("Mine is mine.py:Mine", "Forest is forest.py:Forest"):
         assert re.search(rf"{model}, source [0-9a-f]{{16}}\.", table), table
 
 
