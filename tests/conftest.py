@@ -17,6 +17,7 @@ from tfser.features.segments import as_tensor
 from tfser.features.store import FeatureStore, audio_digests
 from tfser.final_models import model
 from tfser.models import MODELS, built_in
+from tfser.report.figures import drawing
 from tfser.training import training
 
 pytest_plugins = ["tests.helpers.s3", "tests.helpers.tiers"]
@@ -50,6 +51,15 @@ def few_draws():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(uncertainty, "intervals", functools.partial(uncertainty.intervals, draws=200))
         patch.setattr(significance, "compare", functools.partial(significance.compare, draws=200))
+        yield
+
+
+@pytest.fixture(scope="module")
+def blank_figures():
+    """Make every figure an empty one: tables are written with them, and what they show is tested elsewhere."""
+    blank = drawing.render((1.0, 1.0), lambda figure: None, [])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "render", lambda *size_and_content: blank)
         yield
 
 

@@ -10,6 +10,8 @@ from tfser.execution import task
 from tfser.storage.ledger import Ledger
 from tfser.sweep import command
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SEARCH = ("--trials", "7", "--space", str(SPACE), "--fold", "carl", "--name", "s", "--ablation", "T+F")
 
 

@@ -25,6 +25,8 @@ from tfser.sweep import command, trainer
 from tfser.training.together import FusedTraining
 from tfser.training.training import Training
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 def numbered(code, text="CUDA error"):
     """An error as PyTorch raises it, with CUDA's number."""

@@ -25,6 +25,8 @@ from tfser.storage.ledger import Ledger
 from tfser.sweep import command
 from tfser.trial import NUMERICS_VERSION
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 OLD_STORE = Path(__file__).parents[1] / "helpers" / "old_store.tar.xz"
 """What a version whose rows had neither digest nor settings left of two sweeps, ``fixed`` and ``search``.
 

@@ -19,6 +19,8 @@ from tfser.sweep.hours import Estimate
 from tfser.sweep.options import parse
 from tfser.sweep.request import check
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 EXTRA = "hmmlearn is not installed; the extra hmm adds it"
 
 AGAIN = replace(SVM, title="LLDs+SVM (re-run)", reruns=("LLDs+SVM",), cost={"full": 2.0})

@@ -15,6 +15,8 @@ from tfser.models import BUILT_IN, templates
 from tfser.models_command import conformance
 from tfser.models_command.conformance import Asked, examine
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 def checked(typed, ablation=None):
     """What the suite finds in this process: (check, status, words) of each finding that is not ok, and all it told."""

@@ -30,6 +30,8 @@ from tfser.sweep import command
 from tfser.sweep.options import parse
 from tfser.sweep.request import check
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 PLAIN = Estimator(
     name="plain_svm",
     title="Plain SVM",

@@ -32,6 +32,8 @@ from tfser.sweep import command, hours
 from tfser.sweep.options import parse
 from tfser.sweep.request import check
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 FOLDS = ("anna", "bert", "carl", "dora")
 ROOT = Path(__file__).parents[2]
 

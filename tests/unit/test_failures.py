@@ -27,6 +27,8 @@ from tfser.sweep import command
 from tfser.training.together import FusedTraining
 from tfser.training.training import Training
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 def fails(error):
     def run_epoch(self):

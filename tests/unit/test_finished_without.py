@@ -16,7 +16,7 @@ from tfser.planning import declarations, own_models
 from tfser.planning.settings import settings_of
 from tfser.sweep import command as sweep_command
 
-pytestmark = pytest.mark.usefixtures("few_draws")
+pytestmark = pytest.mark.usefixtures("few_draws", "blank_figures")
 
 FEATURES = """
 import dataclasses

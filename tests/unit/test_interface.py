@@ -14,6 +14,8 @@ from tfser.sweep import command as sweep_command
 from tfser.sweep.options import parse, parser
 from tfser.sweep.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 ONE = {"model": "time_frequency_transformer", "epochs": 2, "set": SMALL, "in_process": True}
 """The same as ``arguments``."""
 

@@ -41,6 +41,8 @@ from tfser.tracking import runs
 from tfser.training.training import Training
 from tfser.trial import LEAKS
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 FIGURES = ("war_pooled", "uar_pooled", "war_mean", "uar_mean")
 
 

@@ -21,7 +21,7 @@ from tfser.planning.request import Request
 from tfser.record import Failure, Record, ScoredUtterance
 from tfser.report.tables import formats
 
-pytestmark = pytest.mark.usefixtures("few_draws")
+pytestmark = pytest.mark.usefixtures("few_draws", "blank_figures")
 
 
 def files_of(asked, records):

@@ -29,7 +29,7 @@ from tfser.sweep import command as sweep_command
 from tfser.sweep.options import parse
 from tfser.sweep.request import check
 
-pytestmark = pytest.mark.usefixtures("few_draws")
+pytestmark = pytest.mark.usefixtures("few_draws", "blank_figures")
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,8 @@ from tfser.storage.places import place
 from tfser.sweep import command as sweep_command
 from tfser.tracking import connection
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 ROOT = Path(__file__).parents[2]
 SIZES = ["band_group=4", "frame_group=8", "lstm_hidden=4", "lstm_layers=1", "encoder_channels=4"]
 

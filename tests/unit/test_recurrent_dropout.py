@@ -13,6 +13,8 @@ from tfser.training.recurrent_dropout import has_it
 from tfser.training.together import FusedTraining
 from tfser.training.training import Training
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 DATA = eight("atfnn")
 
 

@@ -13,7 +13,7 @@ from tests.helpers.results import Tables, cell_numbers, papers_sweep, printed, r
 from tfser.execution.results import KEY_COLUMNS, Results
 from tfser.report import write
 
-pytestmark = pytest.mark.usefixtures("few_draws")
+pytestmark = pytest.mark.usefixtures("few_draws", "blank_figures")
 
 
 @pytest.fixture(scope="module")

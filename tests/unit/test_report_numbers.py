@@ -39,7 +39,7 @@ from tfser.planning.configuration import Configuration
 from tfser.record import Record
 from tfser.report import published, write
 
-pytestmark = pytest.mark.usefixtures("few_draws")
+pytestmark = pytest.mark.usefixtures("few_draws", "blank_figures")
 
 # --- the independent path --------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from tfser.sweep.options import parse
 from tfser.sweep.request import check
 from tfser.trial import TrialSpec
 
-pytestmark = pytest.mark.usefixtures("few_draws")
+pytestmark = pytest.mark.usefixtures("few_draws", "blank_figures")
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 

@@ -21,6 +21,8 @@ from tfser.sweep.options import parse
 from tfser.sweep.request import check
 from tfser.tracking import connection
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 SIZES = [f"{name}={value}" for name, value in {**SMALL, "channels": 4}.items()]
 MADE = {
     "statistics": ["utterance_rule=statistics", "statistics_units=10"],

@@ -25,6 +25,8 @@ from tfser.training.adversary import Adversary, last_linear
 from tfser.training.inner import EarlyEnd
 from tfser.training.training import Training, TrialData
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {
     **published_settings("time_frequency_transformer"),

@@ -37,6 +37,8 @@ from tfser.sweep.trainer import Trainer
 from tfser.training.determinism import weights_digest
 from tfser.training.training import Training
 
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
 
 @pytest.fixture(scope="module")
 def done(tiny_manifest, tmp_path_factory):
