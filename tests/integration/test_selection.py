@@ -12,7 +12,7 @@ from tfser.sweep import command
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
-SEARCH = ("--trials", "7", "--space", str(SPACE), "--fold", "carl", "--name", "s", "--ablation", "T+F")
+SEARCH = ("--trials", "4", "--space", str(SPACE), "--fold", "carl", "--name", "s", "--ablation", "T+F")
 
 
 def permute_labels_of(speaker, manifest):
@@ -43,7 +43,7 @@ def decisions_of_an_estimator(folder, *more):
     space = folder / "space.yaml"
     space.write_text("model: tiny_svm\nsearch:\n  c: {float: [1.0e-3, 1.0e+3], scale: log}\n")
     words = [str(folder / "tiny.csv"), "--out", str(folder / "out"), "--in-process", "--model", "tiny_svm"]
-    search = ["--trials", "7", "--space", str(space), "--fold", "carl", "--name", "s"]
+    search = ["--trials", "4", "--space", str(space), "--fold", "carl", "--name", "s"]
     assert command.main([*words, *search, *more]) == 0
     ledger = Ledger(folder / "out" / ".tfser" / "ledger")
     records = sorted((ledger.get(i) for i in ledger.ids()), key=lambda r: r.started_unix)

@@ -320,6 +320,7 @@ def test_an_utterance_shorter_than_a_segment_is_shown_once():
     assert (shown.features.shape, len(shown.time_s)) == ((16, 7), 7)
 
 
+@pytest.mark.full
 def test_a_figure_names_the_features_that_the_model_reads(tmp_path, monkeypatch):
     model, _ = final(TFT, "T+F+TF", SIZES[TFT][0])
     titles = []
@@ -401,6 +402,7 @@ def test_csv_and_npz_hold_what_is_drawn(shown, tmp_path):
                 np.testing.assert_array_equal(rows[name].to_numpy().reshape(frames, bands).T, kept[name])
 
 
+@pytest.mark.full
 def test_the_line_at_2700_hz_lies_between_the_bands_around_it_and_only_in_atfnns_figures(shown):
     long, short = shown
     assert (long.line_hz, short.line_hz) == (2700.0, None)
@@ -439,6 +441,7 @@ def of_two_emotions():
     ]
 
 
+@pytest.mark.full
 def test_two_emotions_share_one_colour_scale_per_unit_on_axes_of_frames_and_mel_bands(monkeypatch):
     both = of_two_emotions()
     panels = Panels(monkeypatch)
@@ -466,6 +469,7 @@ def test_two_emotions_share_one_colour_scale_per_unit_on_axes_of_frames_and_mel_
     assert figure.draw(both) == drawn
 
 
+@pytest.mark.full
 def test_one_utterance_has_a_colour_scale_for_each_panel(shown, monkeypatch):
     panels = Panels(monkeypatch)
     figure.draw([shown[0]])
@@ -473,6 +477,7 @@ def test_one_utterance_has_a_colour_scale_for_each_panel(shown, monkeypatch):
         assert image.get_clim() == (image.get_array().min(), image.get_array().max())
 
 
+@pytest.mark.full
 def test_frames_of_a_later_segment_keep_their_numbers(monkeypatch):
     model, _ = final(TFT, "T+F+TF", SIZES[TFT][0])
     chosen = Chosen(name="x", frames=frames_of(model, 50), about="")
@@ -515,6 +520,7 @@ def test_an_utterance_and_its_file_show_the_same(done, tiny_manifest, tmp_path, 
     assert headings[2].startswith("calm0.wav: a file, recognised as ")
 
 
+@pytest.mark.full
 def test_each_emotion_is_shown_by_its_surest_utterance_and_all_in_one_figure(done, tmp_path, capsys):
     record = find("looked", Source(storage=done / ".tfser", results=done), {})
     sure = {}
@@ -538,6 +544,7 @@ def test_each_emotion_is_shown_by_its_surest_utterance_and_all_in_one_figure(don
         assert f"no test utterance with {emotion} was recognised; name one with --utterance ID" in err
 
 
+@pytest.mark.full
 def test_figures_go_beside_the_results_by_default(done, capsys):
     code, out, _ = asked(capsys, "looked", "--results", done, "--utterance", "anna/calm0.wav", "--segment", "2")
     assert code == 0
@@ -612,6 +619,7 @@ def test_a_folder_that_cannot_be_written_is_said(done, tmp_path, capsys):
     assert "the figures could not be written; name another folder with --out" in err
 
 
+@pytest.mark.full
 def test_a_wav_of_another_rate_has_the_same_axes(done, tmp_path, capsys):
     soundfile.write(tmp_path / "fast.wav", np.sin(np.arange(48000) / 30) * 0.3, 48000)
     code, out, err = asked(capsys, "looked", "--results", done, "--file", tmp_path / "fast.wav", "--out", tmp_path)

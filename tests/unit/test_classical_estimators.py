@@ -216,6 +216,7 @@ def test_states_follow_each_other_and_tell_emotions_that_differ_in_order_alone()
         assert model["transitions"][1, 1] == 1
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", [Mixtures, LeftToRight])
 def test_the_seed_alone_decides_where_gaussians_begin(kind):
     x, y, _ = frames(takes=2)

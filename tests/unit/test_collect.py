@@ -99,6 +99,7 @@ def test_two_states_of_a_database_have_tables_of_their_own_and_no_row_takes_the_
     capsys.readouterr()
 
 
+@pytest.mark.full
 def test_several_names_make_one_set_of_tables_in_one_folder(copied, capsys):
     assert run("long", "short", "other", "--out", copied) == 0
     folder = copied / "long+short+other"
@@ -112,6 +113,7 @@ def test_several_names_make_one_set_of_tables_in_one_folder(copied, capsys):
     assert {a or b for a, b in states} == set(summary.database_digest)
 
 
+@pytest.mark.full
 def test_the_newest_whole_row_of_a_key_stands_in_the_set_and_the_others_are_named(copied, made, capsys):
     again = arguments(made / "a" / "labels.csv", copied, "--name", "again", "--fold", "anna", epochs="1")
     assert command.main(again) == 0

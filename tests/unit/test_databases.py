@@ -45,6 +45,13 @@ def with_extra(path: Path, content: bytes) -> Iterator[None]:
             path.parent.rmdir()
 
 
+EACH = [
+    pytest.param(name, marks=() if name in {"abc", "casia", "emodb", "iemocap"} else pytest.mark.full)
+    for name in sorted(trees.TREES)
+]
+"""Every corpus; those of the papers, and the one that is free, in the fast tests."""
+
+
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     """A corpus by name, made once; tests that change it take a copy."""
@@ -90,13 +97,13 @@ def test_ids_are_unique_sorted_and_hold_no_absolute_path(name: str, tree: Tree) 
     assert not any(i.startswith("/") or str(tree(name)) in i for i in ids)
 
 
-@pytest.mark.parametrize("name", sorted(trees.TREES))
+@pytest.mark.parametrize("name", EACH)
 def test_the_corpus_folder_itself_serves_as_data(name: str, tree: Tree) -> None:
     inside, above = load(name, tree(name)), load(name, tree(name).parent)
     assert [u.id for u in inside.utterances] == [u.id for u in above.utterances]
 
 
-@pytest.mark.parametrize("name", sorted(trees.TREES))
+@pytest.mark.parametrize("name", EACH)
 def test_the_folder_is_found_in_any_case_beside_others(name: str, tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "something_else").mkdir()
     (tmp_path / name.upper()).symlink_to(tree(name))
@@ -104,7 +111,7 @@ def test_the_folder_is_found_in_any_case_beside_others(name: str, tree: Tree, tm
     assert len(database.utterances) == KNOWN[name].info.expected_utterances
 
 
-@pytest.mark.parametrize("name", sorted(trees.TREES))
+@pytest.mark.parametrize("name", EACH)
 def test_one_missing_utterance_is_refused_with_the_difference_and_accepted_on_request(name: str, tree: Tree) -> None:
     root = tree(name)
     victim = load(name, root).utterances[5]
@@ -142,7 +149,9 @@ def test_what_only_decoding_shows_is_left_out_where_that_is_allowed_and_the_coun
     assert load("emovo", whole, allow_incomplete=True, decode=True) == load("emovo", whole)
 
 
-@pytest.mark.parametrize("name", ["casia", "cremad", "emovo", "ravdess", "savee"])
+@pytest.mark.parametrize(
+    "name", [each for each in EACH if each.values[0] in {"casia", "cremad", "emovo", "ravdess", "savee"}]
+)
 def test_where_the_corpus_is_a_grid_the_missing_utterance_is_named(name: str, tree: Tree) -> None:
     root = tree(name)
     victim = load(name, root).utterances[7]
@@ -151,7 +160,7 @@ def test_where_the_corpus_is_a_grid_the_missing_utterance_is_named(name: str, tr
         load(name, root)
 
 
-@pytest.mark.parametrize("name", sorted(set(trees.TREES) - {"iemocap", "abc"}))
+@pytest.mark.parametrize("name", [each for each in EACH if each.values[0] not in {"iemocap", "abc"}])
 def test_audio_with_a_name_outside_the_code_is_refused_not_guessed(name: str, tree: Tree) -> None:
     root = tree(name)
     with with_extra(root / "notes on this.wav", trees.wav_bytes(1)):

@@ -88,6 +88,7 @@ def test_a_finished_sweep_is_repeated_and_planned_without_the_models_file(own, m
     assert first.splitlines()[0] == plan.splitlines()[0], "the sweep has the same name"
 
 
+@pytest.mark.full
 def test_what_is_left_to_train_is_refused_without_the_file_before_anything_starts(own, tmp_path, capsys):
     assert sweep_command.main([*own, "--name", "s"]) == 0
     (tmp_path / "mine.py").unlink()

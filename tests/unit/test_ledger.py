@@ -130,7 +130,14 @@ def holds(ledger):
     return held
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO], ids=["full", "read-only", "broken"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(errno.ENOSPC, id="full"),
+        pytest.param(errno.EROFS, id="read-only", marks=pytest.mark.full),
+        pytest.param(errno.EIO, id="broken", marks=pytest.mark.full),
+    ],
+)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_disk_that_fails_at_any_point_leaves_exactly_the_committed_trials(tmp_path, monkeypatch, operation, code):
     def fails(arguments):

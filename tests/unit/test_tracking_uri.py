@@ -150,6 +150,7 @@ def test_the_database_of_a_folder_of_any_name_lies_in_it_and_nothing_lies_beside
     assert Path(tracking_uri.sqlite_path(uri.replace("sqlite+pysqlite", "sqlite"))) == storage / "mlflow.db"
 
 
+@pytest.mark.full
 def test_two_threads_make_a_database_each(tmp_path):
     uris = [tracking_connection.default_uri(tmp_path / name) for name in ("first", "second")]
     with ThreadPoolExecutor(len(uris)) as threads:
