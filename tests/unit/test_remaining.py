@@ -9,6 +9,7 @@ import re
 import pytest
 import torch
 
+from tests.helpers.own_models import NETWORK, write
 from tests.helpers.sweeps import MODEL, SPACE, arguments
 from tests.helpers.tiny import SMALL
 from tfser.execution import run_trial
@@ -311,6 +312,20 @@ def test_the_memory_of_a_trial_grows_with_its_batch_and_its_width(tiny_manifest,
     small, batch, wide = memory(), memory(batch_size=4096), memory(channels=64)
     assert 2**29 < small < batch
     assert small < wide
+
+
+def test_what_a_model_prints_is_not_among_the_json(tiny_manifest, tmp_path, capsys):
+    loud = NETWORK.replace("def forward(self, x):", 'def forward(self, x):\n        print("hello")')
+    loud = loud.replace(
+        "def build(ablation, settings, emotions):", 'def build(ablation, settings, emotions):\n    print("hello")'
+    )
+    file = write(tmp_path, mine=loud) / "mine.py"
+    words = [str(tiny_manifest), "--out", str(tmp_path / "out"), "--model", f"{file}:Mine", "--plan", "--json"]
+    assert command.main(words) == 0
+    printed = capsys.readouterr()
+    made = json.loads(printed.out)
+    assert "hello" in printed.err
+    assert made["memory"]["of_a_trial"].keys() == made["cost"]["models"].keys() == {"Mine"}
 
 
 def test_little_disk_is_said(tiny_manifest, tmp_path, capsys, monkeypatch):

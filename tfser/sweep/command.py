@@ -129,7 +129,8 @@ def _plan(prepared: Start, printer: Printer) -> int:
     Raises:
         RequestError: this machine lacks something for what is left; the plan was printed.
     """
-    made = planned.plan(prepared.sweep)
+    with contextlib.redirect_stdout(sys.stderr):  # a person's model may print where its steps are timed
+        made = planned.plan(prepared.sweep)
     if prepared.sweep.options.json:
         print(json.dumps(planned.to_json(made, prepared.kind), indent=1, ensure_ascii=False))
     else:
@@ -158,7 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def prepare(printer: Printer) -> Start:
         options: Options = parse(argv)
-        sweep = checked(options) if options.plan else check(options)
+        with contextlib.redirect_stdout(sys.stderr):  # a person's model may print where it is tried
+            sweep = checked(options) if options.plan else check(options)
         if said := saved.write(options):
             print(said, file=sys.stderr, flush=True)
         return Start(kind="Sweep", sweep=sweep, lines=describe(sweep), run=Run(sweep, printer))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -14,6 +15,7 @@ from tfser.databases.base import Database
 from tfser.features.base import Extractor
 from tfser.features.store import FeatureStore
 from tfser.models import Network, of
+from tfser.planning.own_models import built
 from tfser.planning.plan import Study
 from tfser.planning.settings import build_settings, extractor
 from tfser.sweep.hours import seconds
@@ -77,7 +79,7 @@ def measure(sweep: Sweep, left: Remaining) -> Need:
             memory[row.model] = max(memory.get(row.model, 0), used)
         entry = _entry(study, sweep.databases[row.database])
         entries += entry * trials + _A_SETTING * search.to_train
-        mlflow += (_A_RUN + _artifact(study, entry)) * trials * local
+        mlflow += ((_A_RUN + entry + _curves(study)) * trials + _A_FIGURE * final.to_train) * local
     return Need(
         features=_features(sweep),
         weights=weights,
@@ -117,22 +119,14 @@ def _settings(study: Study) -> dict[str, Value]:
     return dict(study.base) if study.space is None else {**study.base, **study.space.fixed}
 
 
-def _built(study: Study) -> torch.nn.Module | None:
-    """Return the network of a study at its base settings; ``None`` for an estimator, or where it cannot be built."""
+def _size(study: Study) -> int | None:
+    """Return the bytes of a model's file; ``None`` where that is not known."""
     model, c = of(study.configuration), study.configuration
     if not isinstance(model, Network):
         return None
     try:
-        with torch.random.fork_rng(devices=[]):
-            return model.build(c.ablation, build_settings(model, _settings(study)), len(c.emotions))
-    except Exception:  # a person's own code; what is wrong is said where it is to train
-        return None
-
-
-def _size(study: Study) -> int | None:
-    """Return the bytes of a model's file; ``None`` where that is not known."""
-    module = _built(study)
-    if module is None:
+        module: Any = built(model, c.ablation, build_settings(model, _settings(study)))
+    except Exception:  # a person's own code, as below
         return None
     return sum(t.numel() * t.element_size() + _A_TENSOR for t in module.state_dict().values())
 
@@ -148,14 +142,14 @@ def _memory(sweep: Sweep, study: Study) -> int | None:
             )
         except Exception:  # an extractor that this machine lacks something for
             return None
-    module = _built(study)
-    if module is None:
+    own, c = build_settings(model, settings), study.configuration
+    try:
+        with torch.random.fork_rng(devices=[]):
+            module = model.build(c.ablation, own, len(c.emotions))
+            a_segment = _saved(module, own) / _A_BATCH
+    except Exception:  # a person's own code; what is wrong with it is said where it is timed
         return None
     parameters = sum(p.numel() * p.element_size() for p in module.parameters())
-    try:
-        a_segment = _saved(module, build_settings(model, settings)) / _A_BATCH
-    except Exception:  # a person's own code, as above
-        return None
     # Weights, gradients and the two moments of Adam; what a step keeps, and as much again for what it computes from it.
     return int(PROCESS + 4 * parameters + 2 * a_segment * int(settings["batch_size"]))
 
@@ -172,7 +166,7 @@ def _saved(module: torch.nn.Module, settings: Mapping[str, Value]) -> int:
         return tensor
 
     shape = (_A_BATCH, *(int(settings[name]) for name in ("input_channels", "input_bands", "segment_frames")))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.random.fork_rng(devices=[]):
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         made = module.train()(torch.zeros(shape))
     del made
     return sum(kept.values())
@@ -184,11 +178,14 @@ _A_LINE = 160
 _A_TENSOR = 300
 """Bytes of a tensor in a file of weights, beside its values."""
 
-_A_SETTING = 3000
+_A_SETTING = 1300
 """Bytes of a setting in the journal of a study."""
 
-_A_RUN = 12_000
+_A_RUN = 17_000
 """Bytes of a run in MLflow's SQLite database, curves apart."""
+
+_A_FIGURE = 6500
+"""Bytes of a final trial's confusion matrix beside its run."""
 
 _A_DATABASE = 900_000
 """Bytes of MLflow's empty SQLite database."""
@@ -199,10 +196,9 @@ def _entry(study: Study, database: Database) -> int:
     c = study.configuration
     scored = len(database.utterances) / c.folds_total
     epochs = study.epochs if isinstance(of(c), Network) else 0
-    return int(4000 + 90 * epochs + scored * (60 + 23 * len(c.emotions)))
+    return int(2400 + 60 * epochs + scored * (60 + 22 * len(c.emotions)))
 
 
-def _artifact(study: Study, entry: int) -> int:
-    """Return the bytes of the files and curves of a run in MLflow."""
-    points = min(study.epochs, 100) if isinstance(of(study.configuration), Network) else 0
-    return entry + 500 * points
+def _curves(study: Study) -> int:
+    """Return the bytes of the curves of a run in MLflow, which has at most 100 points of each."""
+    return 500 * min(study.epochs, 100) if isinstance(of(study.configuration), Network) else 0
