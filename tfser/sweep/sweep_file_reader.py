@@ -102,7 +102,7 @@ def read(path: Path, parser: argparse.ArgumentParser) -> SweepFile:
         raise RequestError(source, [legal])
     reader = _Reader(path, keys_of(parser), options_of(parser))
     reader.read(node)
-    return SweepFile(path=path, values=reader.values, lines=reader.lines, problems=tuple(reader.problems))
+    return SweepFile(path=path, values=reader.values, lines=reader.lines, problems=reader.problems)
 
 
 class _Reader:
@@ -117,11 +117,18 @@ class _Reader:
     def __init__(self, path: Path, keys: Mapping[str, argparse.Action], options: Mapping[str, argparse.Action]) -> None:
         self.values: dict[str, list[str]] = {}
         self.lines: dict[str, int] = {}
-        self.problems: list[str] = []
+        self._problems: list[tuple[int, str]] = []
         self._path, self._keys, self._options = path, keys, options
 
     def _say(self, node: yaml.Node, problem: str) -> None:
-        self.problems.append(f"{self._path} line {node.start_mark.line + 1}: {problem}")
+        self._problems.append((node.start_mark.line + 1, problem))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Everything that is wrong, in the order of the lines."""
+        said = [f"{self._path} line {line}: {problem}" for line, problem in sorted(self._problems)]
+        missing = f"{self._path}: the key {DATABASES} is missing; it names what is trained on, such as synthetic"
+        return (*said, *([] if DATABASES in self.lines else [missing]))
 
     def read(self, node: yaml.MappingNode) -> None:
         """Read the whole file."""
@@ -132,10 +139,6 @@ class _Reader:
                 self._keep(key, self._option(key, value, self._keys[key.value]))
             else:
                 self._say(key, self._no_key(str(key.value)))
-        if DATABASES not in self.lines:
-            self.problems.append(
-                f"{self._path}: the key {DATABASES} is missing; it names what is trained on, such as synthetic"
-            )
 
     def _pairs(self, node: yaml.MappingNode, of: str) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
         """Return the keys and values of a mapping, and say which keys stand twice."""
@@ -161,7 +164,8 @@ class _Reader:
         if name in OF_ONE_START & self._options.keys():
             return f"{name}: it is of one start; type --{name} beside the file"
         hint = " (an audformat database is named audformat:FOLDER)" if name in ("schemes", "tables") else ""
-        return near("key", name, [DATABASES, *self._keys]) + hint
+        legal = f"; legal are {DATABASES} and the long options of tfser sweep --help without their dashes"
+        return near("key", name, [DATABASES, *self._keys], legal) + hint
 
     def _words(self, node: yaml.Node, of: str) -> list[str]:
         """Return the words of a word or a list of words."""
@@ -197,7 +201,7 @@ class _Reader:
                     self._say(each, f"{DATABASES}: {clipped(word)} is no database; {what}")
                 else:
                     words.append(word)
-        if not words and not self.problems:
+        if not words and not self._problems:
             self._say(node, f"{DATABASES}: none is named; name at least one, such as synthetic")
         return words
 
