@@ -275,11 +275,9 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_missing_and_one_that_nobody_ne
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     words = arguments(tiny_manifest, tmp_path / "out")
-    assert plan_of(words, capsys)["missing"]["gpus"] == [
-        "no GPU that torch can use is here, so that networks train on CPUs"
-    ]
+    assert plan_of(words, capsys)["missing"]["gpus"] == ["a GPU that torch can use; networks train on CPUs"]
     assert plan_of([*words, "--trial-gpus", "0.5"], capsys)["missing"]["gpus"] == [
-        "--trial-gpus 0.5: this machine has no GPU that torch can use"
+        "a GPU that torch can use, for --trial-gpus 0.5"
     ]
     assert plan_of([*words, "--trial-gpus", "0"], capsys)["missing"]["gpus"] == []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -52,8 +52,8 @@ class Planned:
         if elsewhere or options.trial_gpus == 0 or not (networks or asked) or torch.cuda.is_available():
             return []
         if asked and self.left.to_train:
-            return [f"--trial-gpus {options.trial_gpus:g}: this machine has no GPU that torch can use"]
-        return ["no GPU that torch can use is here, so that networks train on CPUs"] if networks else []
+            return [f"a GPU that torch can use, for --trial-gpus {options.trial_gpus:g}"]
+        return ["a GPU that torch can use; networks train on CPUs"] if networks else []
 
 
 def plan(sweep: Sweep) -> Planned:

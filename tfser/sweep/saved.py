@@ -44,8 +44,9 @@ def problems(options: Options) -> list[str]:
     if options.file is not None and path.resolve() == options.file.path.resolve() and options.file.replaced:
         return [f"--save {path}: it is the file that is run; name another, or change it by hand"]
     try:
-        same = path.read_text(encoding="utf-8") == text
-    except (OSError, UnicodeDecodeError):
+        words, there = sweep_file.expand([str(path)], parser)
+        same = there is not None and not there.problems and sweep_file.text(words, parser, path.parent) == text
+    except RequestError:
         same = False
     what = "something is there that asks for something else, and it is never overwritten; name another, or remove it"
     return [] if same else [f"--save {path}: {what}"]

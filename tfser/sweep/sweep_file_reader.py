@@ -35,7 +35,7 @@ OF_THE_MACHINE = frozenset(
 )  # fmt: skip
 """Options that say where and how trials run, which differs between the people who share a file."""
 
-OF_ONE_START = frozenset({"help", "json", "plan", "retry-failed", "save"})
+OF_ONE_START = frozenset({"json", "plan", "retry-failed", "save"})
 """Options that say what one start does."""
 
 
@@ -79,7 +79,9 @@ def options_of(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
 
 def keys_of(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
     """Return the options that a sweep file can hold."""
-    return {key: a for key, a in options_of(parser).items() if key not in OF_THE_MACHINE | OF_ONE_START}
+    said = argparse._HelpAction, argparse._VersionAction
+    others = OF_THE_MACHINE | OF_ONE_START
+    return {key: a for key, a in options_of(parser).items() if key not in others and not isinstance(a, said)}
 
 
 def read(path: Path, parser: argparse.ArgumentParser) -> SweepFile:
