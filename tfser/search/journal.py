@@ -134,7 +134,7 @@ class CopiedJournal(BaseJournalBackend):
         whole = content[: content.rfind(b"\n") + 1]  # another process may be writing the last line
         self._logs: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
 
-    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:  # type: ignore[override]  # theirs is a generator
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
         """Return the lines from that number on."""
         return self._logs[log_number_from:]
 

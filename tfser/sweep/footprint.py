@@ -128,7 +128,7 @@ def _size(study: Study) -> int | None:
         module: Any = built(model, c.ablation, build_settings(model, _settings(study)))
     except Exception:  # a person's own code, as below
         return None
-    return sum(t.numel() * t.element_size() + _A_TENSOR for t in module.state_dict().values())
+    return sum(int(t.numel()) * int(t.element_size()) + _A_TENSOR for t in module.state_dict().values())
 
 
 def _memory(sweep: Sweep, study: Study) -> int | None:

@@ -18,7 +18,7 @@ from tfser.report.tables.printed_notes import AVERAGING_HELP
 from tfser.storage.passwords import redacted
 from tfser.storage.places import Place, typed_place
 from tfser.sweep import sweep_file
-from tfser.sweep.sweep_file_reader import SweepFile
+from tfser.sweep.sweep_file_reader import DATABASES, SweepFile
 from tfser.text.typed import number, typed_number, typed_path, typed_whole, typed_words
 from tfser.text.typed import option as as_option
 from tfser.trial import PROTOCOLS
@@ -115,7 +115,7 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     if file is None:
         return options
     named = bool(words) and not words[0].startswith("--")
-    made = read(Options, parser(), words if named else [sweep_file.DATABASES, *words])
+    made = read(Options, parser(), words if named else [DATABASES, *words])
     return replace(made, typed=tuple(words), databases=made.databases if named else [], file=file)
 
 
