@@ -242,11 +242,10 @@ def test_what_is_typed_beside_a_file_takes_the_place_of_the_same_key_and_that_is
         f"databases: corpus/tiny.csv\nmodel: time_frequency_transformer\nepochs: 2\nfold: [anna, bert]\nset:\n{SET}"
     )
     more = ["--fold", "carl", "--seeds", "2", "--set", "channels=3", "--out", "o", "--plan"]
-    assert command.main(["my.yaml", *more]) == 0
-    said = capsys.readouterr().out
+    options = parse(["my.yaml", *more])
+    said = command.describe(check(options))
     assert "asked for in my.yaml" in said
     assert "--fold carl takes the place of fold anna bert in my.yaml" in said
-    options = parse(["my.yaml", *more])
     assert (options.fold, options.seeds, options.epochs, str(options.out)) == (["carl"], 2, 2, "o")
     assert "channels=3" in options.fixed
     assert "channels=2" not in options.fixed
