@@ -16,6 +16,7 @@ import torch
 
 from tfser.errors import counted
 from tfser.models import MODELS, Network, of
+from tfser.planning.configuration import Configuration
 from tfser.storage.passwords import redacted
 from tfser.storage.places import Place, absolute
 from tfser.sweep import footprint, remaining
@@ -239,12 +240,8 @@ def to_json(planned: Planned, kind: str) -> dict[str, Any]:
         planned: the plan.
         kind: ``Sweep`` or ``Leaks``.
     """
-    sweep, left, need = planned.sweep, planned.left, planned.need
+    sweep, left = planned.sweep, planned.left
     known = [cost.hours for cost in planned.costs.values() if cost.hours is not None]
-
-    def count(one: Count) -> dict[str, int]:
-        return {"planned": one.planned, **asdict(one)}
-
     return {
         "kind": kind.lower(),
         "name": sweep.name,
@@ -263,27 +260,41 @@ def to_json(planned: Planned, kind: str) -> dict[str, Any]:
         "done": left.done,
         "to_train": left.to_train,
         "failed": left.search.failed + left.final.failed,
-        "search": count(left.search),
-        "final": count(left.final),
-        "configurations": [
-            {
-                "database": row.database,
-                "protocol": row.protocol,
-                "model": row.model,
-                "ablation": row.ablation,
-                "selection": row.label,
-                "folds": list(row.folds),
-                "seeds": list(row.seeds),
-                "search": count(search),
-                "final": count(final),
-            }
-            for row, (search, final) in left.rows.items()
-        ],
+        "search": _numbers(left.search),
+        "final": _numbers(left.final),
+        "configurations": [_row(row, *each) for row, each in left.rows.items()],
         "left_out": dict(sweep.left_out),
         "cost": {
             "core_hours": sum(known) if known or not left.to_train else None,
             "models": {m: {"core_hours": c.hours, "how": c.how, "guess": c.guess} for m, c in planned.costs.items()},
         },
+        **_needs(planned),
+        "missing": {"needed": planned.lacking, "gpus": planned.gpus},
+    }
+
+
+def _numbers(count: Count) -> dict[str, int]:
+    return {"planned": count.planned, **asdict(count)}
+
+
+def _row(row: Configuration, search: Count, final: Count) -> dict[str, Any]:
+    return {
+        "database": row.database,
+        "protocol": row.protocol,
+        "model": row.model,
+        "ablation": row.ablation,
+        "selection": row.label,
+        "folds": list(row.folds),
+        "seeds": list(row.seeds),
+        "search": _numbers(search),
+        "final": _numbers(final),
+    }
+
+
+def _needs(planned: Planned) -> dict[str, Any]:
+    """Return sizes and places."""
+    sweep, need = planned.sweep, planned.need
+    return {
         "disk": {
             "bytes": need.disk,
             "features": need.features,
@@ -303,5 +314,4 @@ def to_json(planned: Planned, kind: str) -> dict[str, Any]:
             "studies": redacted(sweep.options.optuna_storage or _shown(sweep.storage / "search")),
             "mlflow": redacted(sweep.tracking_uri) if sweep.options.mlflow else None,
         },
-        "missing": {"needed": planned.lacking, "gpus": planned.gpus},
     }
