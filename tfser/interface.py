@@ -64,6 +64,7 @@ class SweepOptions(TypedDict, total=False):
     checkpoint: float
     trial_timeout: float | None
     retry_failed: bool
+    save: str | PathLike[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -120,18 +121,21 @@ def load_database(
 
 
 def describe(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -> Description:
-    """Check a sweep and say what it would train. Nothing is trained or written.
+    """Check a sweep and say what it would train. Nothing is trained, and nothing but the file of ``save`` is written.
 
     Args:
-        databases: as for ``load_database``.
+        databases: as for ``load_database``; or one sweep file, which holds the whole request.
         options: those of ``SweepOptions``.
 
     Raises:
         RequestError: with every problem of the request.
     """
+    from tfser.sweep import saved
     from tfser.sweep.request import check
 
-    return _described(check(_arguments("tfser.describe", databases, options)))
+    sweep = check(_arguments("tfser.describe", databases, options))
+    saved.write(sweep.options)
+    return _described(sweep)
 
 
 def run(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -> Tables:
@@ -141,7 +145,7 @@ def run(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -> Tab
     reported, and its fold is missing in the tables.
 
     Args:
-        databases: as for ``load_database``.
+        databases: as for ``load_database``; or one sweep file, which holds the whole request.
         options: those of ``SweepOptions``.
 
     Raises:
@@ -151,11 +155,13 @@ def run(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -> Tab
     from rich.console import Console
 
     from tfser.storage.sweep_lock import lease
+    from tfser.sweep import saved
     from tfser.sweep.printer import Printer
     from tfser.sweep.request import check
     from tfser.sweep.run import Run
 
     sweep = check(_arguments("tfser.run", databases, options))
+    saved.write(sweep.options)
     printer = Printer(Console(force_jupyter=False))  # plain lines: a notebook would need a package for a live table
     printer.say(_described(sweep).text)
     with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):

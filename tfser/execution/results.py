@@ -34,6 +34,8 @@ class Results:
     """What each study of the sweep tried."""
     command: str = ""
     """The command line that made them, without passwords; empty where it is unknown or there were several."""
+    sweep_file: str = ""
+    """The same request as the content of a sweep file; empty where the command is."""
 
     def __post_init__(self) -> None:
         for entry in self.entries.values():

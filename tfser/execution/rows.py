@@ -36,6 +36,8 @@ class Row:
     """What its studies tried."""
     command: str = ""
     """The command line of the last start."""
+    sweep_file: str = ""
+    """The request of the last start as the content of a sweep file; empty in rows of an earlier version."""
     written_unix: float = 0.0
     """When it was last written."""
     run: str = ""
@@ -89,6 +91,7 @@ def write(storage: Place, sweep: str, rows: Sequence[Row]) -> None:
             "finals": row.finals,
             "histories": histories,
             "command": row.command,
+            **({"sweep_file": row.sweep_file} if row.sweep_file else {}),
         }
 
     values = {"sweep": sweep, "written_unix": time.time(), "rows": [value(row) for row in rows]}
@@ -117,6 +120,7 @@ def _read(path: Place) -> list[Row]:
             c = from_dict(row["configuration"])
             histories = tuple(replace(h, configuration=c) for h in history.from_json(json.dumps(row["histories"])))
             own = {"command": row["command"], "written_unix": values["written_unix"]}
+            own["sweep_file"] = row.get("sweep_file", "")
             made.append(Row(sweep=values["sweep"], configuration=c, finals=row["finals"], histories=histories, **own))
         return made
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -211,6 +215,7 @@ def _results(
         tried = {h.folds: replace(h, configuration=c) for row in alike for h in row.histories}
         histories += tried.values()
     commands = {row.command for alike in rows for row in alike}
+    files = {row.sweep_file for alike in rows for row in alike}
     return Results(
         sweep=name,
         configurations=tuple(sorted(configurations, key=lambda c: c.key)),
@@ -219,6 +224,7 @@ def _results(
         row_runs=row_runs,
         histories=tuple(histories),
         command=commands.pop() if len(commands) == 1 else "",
+        sweep_file=files.pop() if len(files) == 1 else "",
     )
 
 
@@ -274,12 +280,20 @@ class Keeper:
         asked: the rows that this start asks for.
         earlier: rows of earlier starts. Rows of a database that now has other data, or of a model that now has
             another source, are left out.
+        sweep_file: the command line as the content of a sweep file.
     """
 
     def __init__(
-        self, storage: Place, sweep: str, command: str, asked: Sequence[Configuration], earlier: Iterable[Row]
+        self,
+        storage: Place,
+        sweep: str,
+        command: str,
+        asked: Sequence[Configuration],
+        earlier: Iterable[Row],
+        sweep_file: str = "",
     ) -> None:
-        self._storage, self._sweep, self._command, self._asked = storage, sweep, command, asked
+        self._storage, self._sweep, self._asked = storage, sweep, asked
+        self._command, self._sweep_file = command, sweep_file
         states = {c.database: c.database_digest for c in asked}
         sources = {c.model: c.source for c in asked}
         same = [
@@ -310,6 +324,7 @@ class Keeper:
                 finals=trials,
                 histories=tuple(h for h in histories if h.configuration == c),
                 command=self._command,
+                sweep_file=self._sweep_file,
                 written_unix=time.time(),
             )
             for c, trials in made.items()

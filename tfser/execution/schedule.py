@@ -135,6 +135,16 @@ class Schedule:
         return len(self._running)
 
     @property
+    def missing(self) -> list[tuple[TrialSpec, Configuration]]:
+        """Trials that were asked for and have not ended, each with every row that waits for it."""
+        return [(spec, row) for asked in self._waiting.values() for spec, row, _ in asked]
+
+    @property
+    def searching(self) -> tuple[StudyRun, ...]:
+        """Studies that still try settings."""
+        return tuple(self._searching)
+
+    @property
     def settings_at_once(self) -> int:
         """How many settings one study may try at the same time."""
         return self._settings_at_once

@@ -67,14 +67,30 @@ class FeatureStore:
         if wrong := check.declared(extractor):
             raise RequestError(f"features of {type(extractor).__name__}", wrong)
         digest = database.digest(digests)
-        path = self.root / extractor.id / f"{database.name}-{digest}"
-        with contextlib.suppress(*DAMAGED):
-            if _is_of(pack := Pack.open(path, digest), extractor):
-                return pack
+        if (kept := self.kept(database.name, digest, extractor)) is not None:
+            return kept
         try:
-            return self._extract(database, digest, extractor, digests, path, mapper)
+            return self._extract(
+                database, digest, extractor, digests, self._path(database.name, digest, extractor), mapper
+            )
         except OSError as error:
             raise self._not_written(_reason(error)) from None
+
+    def kept(self, database: str, digest: str, extractor: Extractor) -> Pack | None:
+        """Return a database's pack where it is there and whole.
+
+        Args:
+            database: its name.
+            digest: the database's digest.
+            extractor: what made the pack.
+        """
+        with contextlib.suppress(*DAMAGED):
+            if _is_of(pack := Pack.open(self._path(database, digest, extractor), digest), extractor):
+                return pack
+        return None
+
+    def _path(self, database: str, digest: str, extractor: Extractor) -> Place:
+        return self.root / extractor.id / f"{database}-{digest}"
 
     def _not_written(self, reason: str) -> RequestError:
         return RequestError(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
 from tfser.storage import temporary
 from tfser.storage.patience import Patience
@@ -105,7 +105,7 @@ class StoredJournal(Journal):
     @property
     def _place(self) -> Place:
         """The part that is being written."""
-        return self._path if self._part == 0 else self._path.with_name(f"{self._path.name}.{self._part:04d}")
+        return _part_of(self._path, self._part)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write lines to the local file and to the store."""
@@ -117,3 +117,32 @@ class StoredJournal(Journal):
             file.seek(self._begin)
             content = file.read()
         self._patience(lambda again: commit(self._place, lambda stored: stored.write(content)))
+
+
+class CopiedJournal(BaseJournalBackend):
+    """A copy of a journal in memory. What is written to it is gone with the process, and the journal stays as it is.
+
+    Args:
+        path: the journal, which another process may be writing; empty where there is none.
+    """
+
+    def __init__(self, path: Place) -> None:
+        content, part = b"", 0
+        while (place := _part_of(path, part)) and exists(place):
+            content += read_bytes(place)
+            part += 1
+        whole = content[: content.rfind(b"\n") + 1]  # another process may be writing the last line
+        self._logs: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
+
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+        """Return the lines from that number on."""
+        return self._logs[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add lines to the copy."""
+        self._logs += json.loads(json.dumps(logs))
+
+
+def _part_of(path: Place, part: int) -> Place:
+    """Return the place of a part of a journal; a local journal has the first one alone."""
+    return path if part == 0 else path.with_name(f"{path.name}.{part:04d}")

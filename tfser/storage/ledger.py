@@ -81,11 +81,14 @@ class Ledger:
             return None
         except (ValueError, KeyError, TypeError, AttributeError):
             pass
+        self._set_aside(path)
+        return None
+
+    def _set_aside(self, path: Place) -> None:
         aside = path.with_suffix(".damaged")
         with contextlib.suppress(FileNotFoundError):  # another thread, which writes to MLflow, found it too
             move(path, aside)
             self.damaged.append(aside)
-        return None
 
     def weights(self, trial_id: str) -> dict[str, torch.Tensor]:
         """Load the weights of a final trial.
@@ -105,6 +108,13 @@ class Ledger:
             FileNotFoundError: it has none.
         """
         return read_bytes(self.state_path(trial_id))
+
+
+class ReadLedger(Ledger):
+    """A ledger that is only read: a damaged entry counts as none and stays where it is."""
+
+    def _set_aside(self, path: Place) -> None:
+        """Leave it to the next start."""
 
 
 def text_of(entry: Entry) -> str:

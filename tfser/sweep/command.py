@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tfser.errors import RequestError, TfserError, counted
@@ -16,13 +17,11 @@ from tfser.planning.configuration import Configuration
 from tfser.storage import leftovers
 from tfser.storage.ledger import Ledger
 from tfser.storage.sweep_lock import lease
-from tfser.sweep import comparison
+from tfser.sweep import comparison, planned, saved
 from tfser.sweep import hours as sweep_hours
-from tfser.sweep.hours import Estimate
 from tfser.sweep.options import Options, parse
 from tfser.sweep.printer import Printer
-from tfser.sweep.progress import duration
-from tfser.sweep.request import Sweep, check, demo_space
+from tfser.sweep.request import Sweep, check, checked, demo_space, refuse_lacking
 from tfser.sweep.run import Run
 from tfser.text.streams import take_any_text
 
@@ -42,8 +41,8 @@ class Start:
 
 def describe(sweep: Sweep) -> list[str]:
     """Return the plan in words, a line each."""
-    plan = sweep.plan
-    lines = []
+    plan, file = sweep.plan, sweep.options.file
+    lines = [] if file is None else [f"asked for in {file.path}", *file.replaced]
     for database in sweep.databases.values():
         minutes = sum(sweep_hours.seconds(database, u) for u in database.utterances) / 60
         speakers, emotions = counted(len(database.speakers), "speaker"), counted(len(database.emotions), "emotion")
@@ -63,38 +62,9 @@ def describe(sweep: Sweep) -> list[str]:
     lines += dict.fromkeys(said for features, settings in read if (said := features.remark(settings)))
     lines += comparison.in_words(sweep.left_out)
     if sweep.costs:
-        lines += _each(sweep.costs)
+        lines += planned.each_cost(sweep.costs, "if nothing is there yet")
     lines.append(f"{plan.search_trials} search and {counted(plan.final_trials, 'final trial')} in all")
     return lines
-
-
-def _each(costs: Mapping[str, Estimate]) -> list[str]:
-    """Return what each model costs, in words."""
-    lines = ["rough costs in time of one CPU core of this machine, if nothing is there yet:"]
-    for model, cost in costs.items():
-        about = "not known" if cost.hours is None else f"about {_rough(cost.hours)}"
-        lines.append(f"  {MODELS[model].title} ({model}): {about} ({cost.how})")
-    return lines
-
-
-def _rough(hours: float) -> str:
-    return duration(max(3600 * hours, 1))
-
-
-def _cost(sweep: Sweep) -> list[str]:
-    """Return what a plan costs, in words: of each model, where there are several, and in all."""
-    if sweep.lacking:
-        return ["Every trial is finished, so that nothing is trained"]
-    costs = sweep.costs or sweep_hours.by_model(sweep.plan, sweep.databases)
-    guessed = any(cost.guess for cost in costs.values())
-    each = _each(costs) if (len(costs) > 1 or guessed) and not sweep.costs else []
-    known = [cost.hours for cost in costs.values() if cost.hours is not None]
-    failed = [cost.failed for cost in costs.values() if cost.failed]
-    unknown = [model for model, cost in costs.items() if cost.hours is None and not cost.failed]
-    said = [f"about {_rough(sum(known))} of one CPU core of this machine, if nothing is there yet"] * bool(known)
-    said += [f"how long {'the rest' if known else 'it'} takes is not known, because {why}" for why in failed]
-    said += [f"how long {', '.join(unknown)} takes is known only once it was fitted"] * bool(unknown)
-    return [*each, "; beside that, ".join(said)]
 
 
 def _own_models(sweep: Sweep) -> list[str]:
@@ -137,10 +107,8 @@ def start(prepare: Callable[[Printer], Start]) -> int:
         prepared = prepare(printer)
         sweep, lines = prepared.sweep, prepared.lines
         if sweep.options.plan:
-            lines += _cost(sweep)
+            return _plan(prepared, printer)
         printer.say("\n  ".join([f"{prepared.kind} {sweep.name}", *lines]))
-        if sweep.options.plan:
-            return 0
         with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
             return _begun(prepared, printer)
     except KeyboardInterrupt:
@@ -153,6 +121,23 @@ def start(prepare: Callable[[Printer], Start]) -> int:
         advice = "Free space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Mend what it names"
         print(f"{error}\nWhat was trained is kept. {advice}, and type the same command again.", file=sys.stderr)
         return 1
+
+
+def _plan(prepared: Start, printer: Printer) -> int:
+    """Say what is planned and what is left of it, and return the exit code.
+
+    Raises:
+        RequestError: this machine lacks something for what is left; the plan was printed.
+    """
+    with contextlib.redirect_stdout(sys.stderr):  # a person's model may print where its steps are timed
+        made = planned.plan(prepared.sweep)
+    if prepared.sweep.options.json:
+        print(json.dumps(planned.to_json(made, prepared.kind), indent=1, ensure_ascii=False))
+    else:
+        head = f"{prepared.kind} {prepared.sweep.name}"
+        printer.say("\n  ".join([head, *prepared.lines, *planned.in_words(made)]))
+    refuse_lacking(prepared.sweep)
+    return 0
 
 
 def _begun(prepared: Start, printer: Printer) -> int:
@@ -171,10 +156,13 @@ def _begun(prepared: Start, printer: Printer) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit code."""
     take_any_text()
-    options: Options = parse(argv)
 
     def prepare(printer: Printer) -> Start:
-        sweep = check(options)
+        options: Options = parse(argv)
+        with contextlib.redirect_stdout(sys.stderr):  # a person's model may print where it is tried
+            sweep = checked(options) if options.plan else check(options)
+        if said := saved.write(options):
+            print(said, file=sys.stderr, flush=True)
         return Start(kind="Sweep", sweep=sweep, lines=describe(sweep), run=Run(sweep, printer))
 
     return start(prepare)

@@ -7,8 +7,8 @@ that the model declares; without one it is not known.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -20,6 +20,7 @@ from tfser.execution.trial_work import cost
 from tfser.features.segments import hop_of
 from tfser.models import PROPOSED, Network, of
 from tfser.models.sources import described
+from tfser.planning.configuration import Configuration
 from tfser.planning.plan import Plan, Study
 from tfser.planning.settings import build_settings, extractor, published_settings
 from tfser.training.ingredients import without_data
@@ -57,6 +58,18 @@ class Estimate:
     """Whether nothing was timed but the model's own word was taken."""
     failed: str = ""
     """What went wrong where it could not be estimated."""
+    of_a_trial: Mapping[Configuration, float] = field(default_factory=dict)
+    """Hours of a trial of each of its rows; empty where they are not known."""
+
+    def less(self, left: Callable[[Configuration], int]) -> Estimate:
+        """Return the cost of a part of its trials.
+
+        Args:
+            left: returns how many trials of a row are left.
+        """
+        if self.hours is None:
+            return self
+        return replace(self, hours=sum(hours * left(row) for row, hours in self.of_a_trial.items()))
 
 
 def segment_seconds(study: Study) -> float:
@@ -131,6 +144,7 @@ def core_hours(plan: Plan, databases: Mapping[str, Database]) -> float:
 def by_model(plan: Plan, databases: Mapping[str, Database]) -> dict[str, Estimate]:
     """Return what each model of a plan costs, as ``core_hours`` and, for estimators, from what they declare."""
     hours: dict[str, float] = {}
+    rows: dict[str, dict[Configuration, float]] = {}
     lengths = {name: _lengths(database) for name, database in databases.items()}
     found: dict[str, Estimate] = {}
     for c in plan.configurations:
@@ -151,7 +165,10 @@ def by_model(plan: Plan, databases: Mapping[str, Database]) -> dict[str, Estimat
             of_row = frames * cost(model, c.ablation) * _frame_seconds() / 3600
             how = "from the cost per frame that it declares, a guess"
         hours[c.model] = hours.get(c.model, 0.0) + of_row
-        found[c.model] = Estimate(hours=hours[c.model], how=how, guess=not isinstance(model, Network))
+        of_a_trial = rows.setdefault(c.model, {})
+        of_a_trial[c] = of_row / sum(map(_trials, studies))
+        guess = not isinstance(model, Network)
+        found[c.model] = Estimate(hours=hours[c.model], how=how, guess=guess, of_a_trial=of_a_trial)
     return found
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from tfser.errors import RequestError
-from tfser.storage.places import commit_text, read_text
+from tfser.storage.places import Place, absolute, commit_text, read_text
 from tfser.sweep import remembered
 from tfser.sweep.request import Sweep, memory_place
 
@@ -67,3 +68,16 @@ def remember(sweep: Sweep, memory: Mapping[str, Any]) -> None:
     """Keep what ``recall`` returned, once nothing can be wrong with the request any more."""
     commit_text(memory_place(sweep), json.dumps(memory, sort_keys=True, indent=1))
     remembered.keep(sweep.storage, sweep.sources)
+
+
+def journal_place(sweep: Sweep) -> Place:
+    """Return where the sweep's studies are kept unless --optuna-storage names a database."""
+    return sweep.storage / "search" / f"{sweep.name}.journal"
+
+
+def study_owner(sweep: Sweep) -> str:
+    """Return what follows the names of its studies in a database that may hold those of other sweeps."""
+    if not sweep.options.optuna_storage:
+        return ""
+    digest = hashlib.sha256(f"{absolute(sweep.storage)} {sweep.name}".encode()).hexdigest()[:8]
+    return f" of {sweep.name} {digest}"

@@ -11,6 +11,7 @@ from tfser.report.tables.printed_notes import averaging_problems
 from tfser.storage import default_places
 from tfser.storage.passwords import redacted
 from tfser.storage.places import NAME, RESERVED, Place, is_remote
+from tfser.sweep import saved
 from tfser.sweep.options import LEAKS_PREFIX, Options
 from tfser.tracking import uri as tracking_uri
 
@@ -23,6 +24,7 @@ def problems(options: Options) -> list[str]:
         *_name_problems(options.name),
         *_published_problems(options.published),
         *averaging_problems(options.averaging),
+        *saved.problems(options),
     ]
 
 
@@ -30,6 +32,7 @@ def _running_problems(options: Options) -> list[str]:
     """Return what is wrong with the options that say how trials run."""
     cpus, gpus, limit = options.trial_cpus, options.trial_gpus, options.trial_timeout
     wrong = {
+        "--json: it is for --plan; add that, or leave it out": options.json and not options.plan,
         f"--trial-cpus: {cpus} is not above 0": cpus is not None and not 0 < cpus < 1e6,
         f"--together: {options.together} is below 1 (1 trains each trial alone)": options.together < 1,
         "--captured: it is for trials that are trained alone; leave out --together, or --captured": (

@@ -7,7 +7,8 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from tfser.models import COMPARISON, DEFAULT
@@ -16,7 +17,9 @@ from tfser.report.published_file import PUBLISHED_HELP
 from tfser.report.tables.printed_notes import AVERAGING_HELP
 from tfser.storage.passwords import redacted
 from tfser.storage.places import Place, typed_place
-from tfser.text.typed import number, typed_number, typed_whole, typed_words
+from tfser.sweep import sweep_file
+from tfser.sweep.sweep_file_reader import DATABASES, SweepFile
+from tfser.text.typed import number, typed_number, typed_path, typed_whole, typed_words
 from tfser.text.typed import option as as_option
 from tfser.trial import PROTOCOLS
 
@@ -35,7 +38,7 @@ class Options:
     module: ClassVar[str] = "tfser.sweep"
     """What runs it: ``python -m`` this."""
     typed: tuple[str, ...]
-    """The words of the command line."""
+    """The words of the command line, with those of a sweep file in its place."""
     databases: list[str]
     data: Place | None
     allow_incomplete: bool
@@ -79,6 +82,12 @@ class Options:
     trial_timeout: float | None
     retry_failed: bool
     plan: bool
+    json: bool
+    """Whether --plan prints a JSON object."""
+    save: Path | None = None
+    """Where the request is written as a sweep file."""
+    file: SweepFile | None = None
+    """The sweep file that was typed; the other fields hold what it says."""
 
     @property
     def command(self) -> str:
@@ -96,9 +105,18 @@ def parse(argv: Sequence[str] | None = None) -> Options:
     """Return the options of a command line; if argparse refuses it, end the process with exit code 2.
 
     Args:
-        argv: its words; by default those of the process.
+        argv: its words; by default those of the process. One of them may name a sweep file.
+
+    Raises:
+        RequestError: the sweep file cannot be read, or something stands beside it that cannot.
     """
-    return read(Options, parser(), argv)
+    options = read(Options, parser(), argv)
+    words, file = sweep_file.expand(options.typed, parser)
+    if file is None:
+        return options
+    named = bool(words) and not words[0].startswith("--")
+    made = read(Options, parser(), words if named else [DATABASES, *words])
+    return replace(made, typed=tuple(words), databases=made.databases if named else [], file=file)
 
 
 def read(kind: type[Kind], parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> Kind:
@@ -115,10 +133,13 @@ def parser() -> argparse.ArgumentParser:
         description="Train every missing leave-one-out trial (database, fold, model, ablation), then write the tables.",
         epilog=EXIT_CODES,
     )
-    p.add_argument("databases", nargs="+", metavar="DATABASE", help=DATABASE_HELP)
+    what = f"{DATABASE_HELP}; or one sweep file (.yaml), which holds the whole request"
+    p.add_argument("databases", nargs="+", metavar="DATABASE", help=what)
     add_training(p)
     _add_search(p)
     add_places(p)
+    save = "write what was typed as a sweep file, so that tfser sweep FILE asks for the same; then go on"
+    p.add_argument("--save", type=typed_path, metavar="FILE", help=save)
     return p
 
 
@@ -199,7 +220,9 @@ def add_places(p: argparse.ArgumentParser, *, mlflow: bool = True) -> None:
     limit = "seconds after which a trial is ended as failed; with --in-process only in Python code (default: none)"
     add("--trial-timeout", type=typed_number, metavar="S", help=limit)
     p.add_argument("--retry-failed", action="store_true", help="train trials again that failed in an earlier start")
-    p.add_argument("--plan", action="store_true", help="print what would be trained, and train nothing")
+    what = "print what is done and what is left, with costs, sizes and places; train and write nothing"
+    p.add_argument("--plan", action="store_true", help=what)
+    p.add_argument("--json", action="store_true", help="with --plan: print one JSON object and nothing else")
 
 
 def _gpu_share(text: str) -> float | None:

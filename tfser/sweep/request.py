@@ -143,8 +143,8 @@ def checked(options: Options) -> Sweep:
     Raises:
         RequestError: every other problem.
     """
-    options = _filled_in(options)
-    problems = _Problems()
+    options, file = _filled_in(options), options.file
+    problems = _Problems(() if file is None else file.problems)
     sources, gone, refused = own_sources(options)
     for error in refused:
         problems.take(error)
@@ -173,7 +173,8 @@ def checked(options: Options) -> Sweep:
     if plan is not None:
         problems.extend(lstm_dropout.problems(options, plan.studies))
     if problems or plan is None:
-        raise RequestError("tfser sweep", [*problems, *lacking], problems.more)
+        every = [*problems, *lacking]
+        raise RequestError("tfser sweep", every if file is None else [*map(file.located, every)], problems.more)
     costs: dict[str, Estimate] = {}
     if COMPARISON in asked.models:
         costs = hours.by_model(plan, databases)

@@ -7,7 +7,6 @@ that is whole trains nothing.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shlex
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -26,9 +25,9 @@ from tfser.report.tables import terminal
 from tfser.search.study import open_storage
 from tfser.storage.ledger import Ledger
 from tfser.storage.passwords import redacted
-from tfser.storage.places import absolute, exists
-from tfser.sweep import wrap_up
-from tfser.sweep.identity import recall, remember
+from tfser.storage.places import exists
+from tfser.sweep import saved, wrap_up
+from tfser.sweep.identity import journal_place, recall, remember, study_owner
 from tfser.sweep.printer import Printer
 from tfser.sweep.progress import View
 from tfser.sweep.request import Sweep, memory_place, probe_out
@@ -95,7 +94,8 @@ class Run:
                 earlier = reading.older_rows(sweep.storage, sweep.tracking_uri, sweep.name)
             except TfserError as error:  # tables that hold more than is known then are refused below
                 self._printer.warn(str(error))
-        keeper = Keeper(sweep.storage, sweep.name, sweep.options.command, sweep.plan.configurations, earlier)
+        command, asked = sweep.options.command, sweep.plan.configurations
+        keeper = Keeper(sweep.storage, sweep.name, command, asked, earlier, saved.shown(sweep.options))
         planned = {row.configuration: len({*row.configuration.folds, *row.finals}) for row in keeper.rows({})}
         if lost := report_write.lacking(self._folder, planned):
             what_to_do = "name another sweep with --name, another folder with --out, or remove that one"
@@ -106,7 +106,7 @@ class Run:
         """Return what hands out the trials, and tells the view, the keeper and MLflow of each that ended."""
         sweep, url, storage = self._sweep, self._sweep.options.optuna_storage, None
         if sweep.request.trials:
-            storage = open_storage(sweep.storage / "search" / f"{sweep.name}.journal", url, self._printer.warn)
+            storage = open_storage(journal_place(sweep), url, self._printer.warn)
         schedule: Schedule | None = None
 
         def watch(ended: Ended[Outcome]) -> None:
@@ -115,14 +115,13 @@ class Run:
                 _keep_early(keeper, schedule)
             mlflow.trial(ended)
 
-        owner = hashlib.sha256(f"{absolute(sweep.storage)} {sweep.name}".encode()).hexdigest()[:8]
         schedule = Schedule(
             sweep.plan,
             self._ledger,
             storage,
             watch=watch,
             retry_failed=sweep.options.retry_failed,
-            owner=f" of {sweep.name} {owner}" if url else "",
+            owner=study_owner(sweep),
         )
         return schedule
 
@@ -140,6 +139,7 @@ class Run:
         values["versions"] |= {name: version(name) for name in ("ray", "optuna", "mlflow-skinny")}
         values |= {
             "sweep": self._sweep.name,
+            "sweep_file": saved.shown(self._sweep.options),
             "workers": {"busy_s": usage.busy_s, "available_s": usage.available_s, "busy_share": usage.share},
             "epochs_spared_by_pruning": schedule.epochs_saved,
             "tracking_uri": self._uri,

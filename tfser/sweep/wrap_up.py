@@ -151,9 +151,13 @@ def write_json(path: Place, values: dict[str, Any]) -> None:
     commit_text(path, json.dumps(values, indent=1, sort_keys=True, default=str) + "\n")
 
 
+_APART = ("typed", "mlflow", "json", "save", "file")
+"""Fields of the options that are no part of the request."""
+
+
 def request(options: Options) -> dict[str, Any]:
     """Return the options as JSON values."""
-    names = [field.name for field in fields(options) if field.name not in ("typed", "mlflow")]
+    names = [field.name for field in fields(options) if field.name not in _APART]
     return {name: shown(getattr(options, name)) for name in names}
 
 

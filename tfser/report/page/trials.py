@@ -8,6 +8,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from markupsafe import Markup
+
 from tfser.errors import RequestError
 from tfser.evaluation import metrics
 from tfser.execution.results import Results
@@ -86,6 +88,7 @@ def how_made(results: Results, made: Provenance, folder: Place) -> dict[str, Any
     systems = sorted({entry.machine.system for entry in results.entries.values()} - {""})
     return {
         "command": results.command,
+        "sweep_file": Markup.escape(results.sweep_file),  # as it is: its lines and blanks count
         "server": made.server_command(folder),
         "ui": made.ui,
         "tracking_uri": made.tracking_uri if made.ui else "",
