@@ -337,7 +337,8 @@ def _of_pairs(results: Results, pairs: Iterable[Pair], where: str) -> Iterator[T
         first, second, made = pair.first, pair.second, pair.comparison
         shown_row, names = _row_words(first, selections[first.key])
         other = f"{second.model} {second.ablation} ({selections[second.key]})"
-        behind = [_behind(results, c, pair.folds, pair.seeds) for c in (first, second)]
+        folds = first.folds if first.protocol == "corpus" else pair.folds  # there a pair's are the speakers of one
+        behind = [_behind(results, c, folds, pair.seeds) for c in (first, second)]
         trials, runs = behind[0][0] + behind[1][0], behind[0][1] + behind[1][1]
         measure = pair.figure.split("_")[0]
         numbers = {
