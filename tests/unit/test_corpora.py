@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter, namedtuple
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+from mlflow import MlflowClient
+from sklearn.metrics import accuracy_score, recall_score
 from sklearn.model_selection import LeaveOneGroupOut
 
 from tests.helpers.corpora import COMMON, CORPORA, SPEAKERS, write_corpora
-from tests.helpers.estimators import SVM, known
+from tests.helpers.estimators import LOGISTIC, SVM, Moments, known
+from tfser import collect, predict
 from tfser.databases import KNOWN, emotion_map, load
 from tfser.databases.combined import combined, name_of, row_name
 from tfser.errors import RequestError
@@ -19,6 +24,7 @@ from tfser.features.store import FeatureStore, audio_digests
 from tfser.planning import plan
 from tfser.planning.request import Request, fold_problems
 from tfser.planning.search_space import Dimension, Space
+from tfser.sweep import command as sweep_command
 from tfser.sweep import request
 from tfser.sweep.options import parse
 from tfser.trial import TrialSpec
@@ -149,8 +155,6 @@ def test_a_digest_tells_maps_apart_and_does_not_depend_on_the_order(databases, c
 
 
 def test_features_that_one_corpus_has_are_not_made_again(databases, whole, tmp_path, monkeypatch):
-    from tests.helpers.estimators import Moments
-
     store, asked = FeatureStore(tmp_path), Moments(8)
     for database in databases[:2]:
         store.ensure(database, audio_digests(database), asked)
@@ -168,7 +172,7 @@ def test_without_a_file_the_four_shared_emotions_are_common(databases):
     assert found.labels["north"] == {"Anger": "anger", "joy": "happiness", "sad": "sadness"}
     assert found.labels["south"] == {"angry": "anger", "happy": "happiness", "sadness": "sadness", "neutral": "neutral"}
     whole = combined(databases, found)
-    assert "west: anger as anger, happiness as happiness, sadness as sadness, no neutral" in whole.remark_of("west")
+    assert "west: anger, happiness, sadness, no neutral, left out 9 utterances (bored 9)" in whole.remark_of("west")
     assert set(emotion_map.USUAL) <= {e for reader in KNOWN.values() for e in reader.info.emotions}
 
 
@@ -202,7 +206,7 @@ def test_everything_that_is_wrong_with_a_map_is_said_at_once_with_its_line(datab
     ("text", "problem"),
     [
         ("- north", "it has to be a mapping for each database"),
-        ("north: {", "line 1"),
+        ("north: {", "line 2: while parsing"),
         (
             "north: {Anger: hot, joy: hot}\nsouth: {angry: hot, happy: warm}\nwest: {anger: hot, sadness: warm}",
             "north: it",
@@ -241,15 +245,15 @@ def test_what_makes_no_sense_is_refused_in_words(manifests, common, tmp_path):
     assert "no.yaml: no such file; write one: a mapping for each database" in gone
     fold = refused(*words([north, south], tmp_path, "--fold", "nort"))
     assert "--fold: no 'nort'; there are north, south (did you mean 'north'?)" in fold
-    twice = refused(*words([north, f"copy={north}"], tmp_path, "--emotions", common.with_name("twice.yaml")))
-    assert "twice.yaml" in twice
-    common.with_name("twice.yaml").write_text(COMMON + "copy: {Anger: hot, joy: warm, sad: cold}\n", encoding="utf-8")
+    common.with_name("twice.yaml").write_text(
+        f"{COMMON.splitlines()[1]}\ncopy: {{Anger: hot, joy: warm, sad: cold}}\n", encoding="utf-8"
+    )
     twice = refused(*words([north, f"copy={north}"], tmp_path, "--emotions", common.with_name("twice.yaml")))
     assert "are the same audio: it would be trained on and tested on" in twice
 
 
 def space():
-    drawn = Dimension(name="c", kind="float", low=0.001, high=1000.0, log=True)
+    drawn = Dimension(name="c", kind="float", values=(0.001, 1000.0), log=True)
     return Space(source="here", model=SVM.name, fixed={}, dimensions=(drawn,))
 
 
@@ -305,8 +309,6 @@ def test_what_a_search_cannot_do_is_refused_in_words(whole, databases):
         assert said.endswith("where north is held out, 2 corpora can validate, not 3; use fewer")
         (said,) = problems(whole, trials=1, selection="global")
         assert "it would choose on corpora that other rows of the table test on" in said
-        from dataclasses import replace
-
         lonely = combined(
             [replace(d, utterances=tuple(u for u in d.utterances if u.speaker == "anna")) for d in databases[:2]],
             emotion_map.usual(databases[:2]),
@@ -329,8 +331,6 @@ def test_inner_speakers_are_speakers_of_the_training_side(whole):
 
 
 def load_part(whole, name):
-    from dataclasses import replace
-
     part = whole.parts[name]
     own = tuple(replace(whole.originals[u.id], emotion=u.emotion) for u in whole.utterances if u.corpus == name)
     return replace(part, utterances=own)
@@ -349,3 +349,104 @@ def test_leaks_are_not_measured_between_corpora(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "--protocol corpus: the table is about one database" in said
     assert "tfser sweep --protocol corpus" in said
+
+
+@pytest.fixture(scope="module")
+def swept(manifests, tmp_path_factory, no_figures):
+    """The folder of the tables of two estimators over three corpora, without a search."""
+    out = tmp_path_factory.mktemp("swept")
+    (out / "common.yaml").write_text(COMMON, encoding="utf-8")
+    more = ("--emotions", str(out / "common.yaml"), "--model", SVM.name, LOGISTIC.name, "--name", "s")
+    with known(SVM), known(LOGISTIC):
+        assert sweep_command.main(words(manifests, out, *more)) == 0
+    return out / "s"
+
+
+def frame(folder, name):
+    return pd.read_csv(folder / name, dtype={"trial_id": str, "fold": str})
+
+
+def test_the_tables_have_a_row_per_test_corpus_whose_figures_are_those_of_its_utterances(swept):
+    rows, guesses = frame(swept, "summary.csv"), frame(swept, "predictions.csv")
+    trials = frame(swept, "folds.csv").set_index(["model", "fold"]).trial_id
+    assert list(rows.database) == sorted(row_name(tuple(CORPORA), c) for c in CORPORA for _ in range(2))
+    for row in rows.itertuples():
+        mine = guesses[guesses.trial_id == trials[row.model, row.database.split()[0]]]
+        assert set(mine.utterance.str.split("/").str[0]) == {row.database.split()[0]}
+        assert row.uar_pooled == pytest.approx(recall_score(mine.truth, mine.predicted, average="macro"), abs=1e-9)
+        assert row.war_pooled == pytest.approx(accuracy_score(mine.truth, mine.predicted), abs=1e-9)
+        each = [recall_score(o.truth, o.predicted, average="macro") for _, o in mine.groupby("speaker")]
+        assert (row.uar_mean, row.uar_sd) == pytest.approx((np.mean(each), np.std(each, ddof=1)), abs=1e-9)
+    assert set(rows.folds_total) == {1}
+
+
+def test_pairs_are_over_the_speakers_of_one_test_corpus(swept):
+    pairs = frame(swept, "paired.csv")
+    assert set(pairs.folds) == {len(SPEAKERS)}
+    assert set(pairs.database) == {row_name(tuple(CORPORA), c) for c in CORPORA}
+    assert set(pairs.p_smallest) == {0.25}
+
+
+def test_every_table_says_what_was_trained_on_and_what_its_intervals_are_about(swept):
+    for name in ("comparison.md", "details.md", "report.html"):
+        said = " ".join((swept / name).read_text(encoding="utf-8").split())
+        for text in ("trained on north (language: not stated), west", "left out 9 utterances (fear 9)"):
+            assert text in said, (name, text)
+    said = " ".join((swept / "details.md").read_text(encoding="utf-8").split())
+    for text in (
+        "No figure mixes test corpora",
+        "about other corpora no significance is claimable",
+        "the mean ± sample standard deviation over the speakers of the test corpus",
+    ):
+        assert text in said, text
+
+
+@pytest.mark.full
+def test_the_tables_are_made_again_from_the_ledger_by_the_name_of_all_corpora(swept, tmp_path, capsys):
+    storage = ["--storage", str(swept.parent / ".tfser"), "--out", str(tmp_path)]
+    with known(SVM), known(LOGISTIC):
+        assert collect.main(["north+south+west", *storage]) == 0
+        capsys.readouterr()
+        trial = frame(swept, "folds.csv").trial_id[0]
+        assert collect.main(["s", *storage, "--repeat", trial]) == 0
+    again = capsys.readouterr().out
+    assert "--protocol corpus --fold north" in again
+    assert f"--emotions {swept.parent / 'common.yaml'}" in again
+    assert again.count(".csv ") == 3
+    for name in ("summary.csv", "folds.csv", "comparison.md", "details.md"):
+        (made,) = tmp_path.glob(f"*/{name}")
+        assert made.read_bytes() == (swept / name).read_bytes()
+
+
+def test_an_experiment_is_one_of_a_set_of_corpora(swept):
+    client = MlflowClient(tracking_uri=f"sqlite:///{swept.parent / '.tfser' / 'mlflow.db'}")
+    (found,) = client.search_experiments(filter_string="name LIKE 'tfser/%'")
+    assert found.name == "tfser/north+south+west/corpus"
+
+
+@pytest.mark.full
+def test_emodb_and_the_built_in_voice_end_with_a_table_figures_and_predictions(real_speech, tmp_path, capsys):
+    common = tmp_path / "common.yaml"
+    common.write_text(
+        "emodb: {anger: hot, happiness: warm, sadness: cold, boredom: null}\n"
+        "synthetic: {angry: hot, happy: warm, sad: cold}\n",
+        encoding="utf-8",
+    )
+    more = ("--emotions", str(common), "--data", str(real_speech), "--model", "lda", "time_frequency_transformer")
+    assert sweep_command.main(words(["emodb", "synthetic"], tmp_path, *more, "--epochs", "1", "--name", "s")) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "emodb: anger as hot, happiness as warm, sadness as cold, left out 275 utterances (boredom 81," in said
+    rows = frame(tmp_path / "s", "summary.csv")
+    assert Counter(rows.database) == {"emodb from synthetic": 2, "synthetic from emodb": 2}
+    assert rows.uar_pooled.between(0, 1).all()
+    assert list((tmp_path / "s").glob("confusion_emodb-from-synthetic_*.png"))
+    assert "EmoDB (from synthetic)" in (tmp_path / "s" / "comparison.md").read_text(encoding="utf-8")
+    trials = frame(tmp_path / "s", "folds.csv").set_index(["model", "fold"]).trial_id
+    audio = next((real_speech / "emodb").rglob("*.wav"))
+    for model in ("lda", "time_frequency_transformer"):
+        trial = trials[model, "synthetic"]
+        places = ["--results", str(tmp_path), "--storage", str(tmp_path / ".tfser")]
+        assert predict.main([trial, str(audio), *places]) == 0
+        said = capsys.readouterr().out
+        assert "emodb+synthetic without corpus synthetic" in said
+        assert all(emotion in said for emotion in ("hot", "warm", "cold"))

@@ -69,7 +69,7 @@ class Combined(Database):
             by_emotion: dict[str, list[str]] = {}
             for label, emotion in self.labels[name].items():
                 by_emotion.setdefault(emotion, []).append(label)
-            each = [f"{' + '.join(by_emotion[e])} as {e}" for e in self.emotions if e in by_emotion]
+            each = [_as(by_emotion[e], e) for e in self.emotions if e in by_emotion]
             lacks = [e for e in self.emotions if e not in {u.emotion for u in self.utterances if u.corpus == name}]
             text = f"{name}: {', '.join(each)}"
             text += f", no {', '.join(lacks)}" if lacks else ""
@@ -82,6 +82,15 @@ class Combined(Database):
 
     def _described(self, names: Sequence[str]) -> str:
         return ", ".join(f"{name} (language: {self.parts[name].info.language})" for name in names)
+
+
+def _as(labels: Sequence[str], emotion: str) -> str:
+    """Say which labels stand for an emotion; the emotion alone where it is the only label.
+
+    >>> _as(["joy", "excited"], "happiness"), _as(["anger"], "anger")
+    ('joy + excited as happiness', 'anger')
+    """
+    return emotion if list(labels) == [emotion] else f"{' + '.join(labels)} as {emotion}"
 
 
 def combined(databases: Sequence[Database], emotions: EmotionMap) -> Combined:

@@ -171,7 +171,9 @@ def repeat(
             problems.append(f"its setting {name}={text} cannot be typed")
     if problems:
         raise RequestError(f"trial {spec.trial_id}", problems)
-    words = ["python", "-m", "tfser.sweep", *_database(command, spec.database, spec.database in KNOWN)]
+    of_one = spec.protocol != "corpus"
+    requested = _database(command, spec.database, spec.database in KNOWN) if of_one else _corpora(command, spec)
+    words = ["python", "-m", "tfser.sweep", *requested]
     words += ["--allow-incomplete"] if incomplete else []
     words += ["--protocol", spec.protocol] if spec.protocol != "speaker" else []
     model = _own_model(command, own) if own is not None else spec.model
@@ -198,6 +200,23 @@ def _database(command: str, name: str, known_name: bool) -> list[str]:
     chosen = (matching or fallback)[0]
     data = [word for before, word in zip(typed, typed[1:], strict=False) if before == "--data"]
     return [chosen, *(["--data", data[-1]] if data else [])]
+
+
+def _corpora(command: str, spec: TrialSpec) -> list[str]:
+    """Return the words that request all databases of a trial whose fold is a corpus, and the file of their emotions.
+
+    They are those that were typed; without a command line, the names of the databases.
+    """
+    typed = shlex.split(command)[3:]
+    first_option = next((i for i, word in enumerate(typed) if word.startswith("--")), len(typed))
+    told = [
+        word
+        for option in ("--data", "--emotions")
+        for before, after in zip(typed, typed[1:], strict=False)
+        for word in (option, after)
+        if before == option
+    ]
+    return [*(typed[:first_option] or spec.database.split("+")), *told]
 
 
 def _own_model(command: str, own: OwnModel) -> str:

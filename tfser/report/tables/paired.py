@@ -51,8 +51,8 @@ give; ``p_holm`` is the p corrected for the ``comparisons`` of one ablation tabl
 
 SPEAKERS_OF_CORPUS = (
     "Under leave-one-corpus-out a row is one test corpus, and what is drawn and swapped (a fold, in these words) is "
-    "one of its speakers: intervals and p are about other speakers of that corpus, after training on these corpora; about "
-    "other corpora no significance is claimable, because they are too few."
+    "one of its speakers: intervals and p are about other speakers of that corpus, after training on these corpora; "
+    "about other corpora no significance is claimable, because they are too few."
 )
 
 COMPARED = ("uar_mean", "war_mean")
