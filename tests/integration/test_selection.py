@@ -106,7 +106,7 @@ def test_permuting_the_test_speakers_labels_changes_no_setting_and_no_fit_of_an_
 
 
 def across(folder, names, *more):
-    """Search with one corpus held out, and return what was tried, what was chosen, the final fit, and its test UAR."""
+    """Search with one corpus held out; return what was tried, the choice, epochs, the final fit, and what it knew."""
     manifests = corpora.write_corpora(folder, names)
     if folder.name == "permuted":
         corpora.permute_labels_of(manifests[0])
@@ -123,8 +123,9 @@ def across(folder, names, *more):
     searched = [r for r in records if r.spec.purpose == "search"]
     tried = [(r.spec.settings, r.spec.validation, r.curves.validation_uar, r.scores.utterances) for r in searched]
     (final,) = (r for r in records if r.spec.purpose != "search")
-    fit = final.weights_sha256, [(u.id, u.p) for u in final.scores.utterances]
-    return tried, final.spec.settings, final.spec.epochs, fit, final.scores.uar
+    fit = "" if final.fitted else final.weights_sha256, [(u.id, u.p) for u in final.scores.utterances]
+    right = [u.truth == final.scores.emotions[u.predicted] for u in final.scores.utterances]
+    return tried, final.spec.settings, final.spec.epochs, fit, right
 
 
 SMALL_SEARCH = ("--model", "time_frequency_transformer", "--ablation", "T+F", "--epochs", "3", "--trials", "2")

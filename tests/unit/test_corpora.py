@@ -396,7 +396,7 @@ def test_every_table_says_what_was_trained_on_and_what_its_intervals_are_about(s
     for text in (
         "No figure mixes test corpora",
         "about other corpora no significance is claimable",
-        "the mean ± sample standard deviation over the speakers of the test corpus",
+        "mean ± sample standard deviation over the speakers of the test corpus",
     ):
         assert text in said, text
 

@@ -307,8 +307,8 @@ def _across(
         return {}, {}
     try:
         each = list(databases.values())
-        read = options.emotions is not None
-        emotions = emotion_map.read(options.emotions, each, list(KNOWN)) if read else emotion_map.usual(each)
+        file = options.emotions
+        emotions = emotion_map.usual(each) if file is None else emotion_map.read(file, each, list(KNOWN))
         whole = combined(each, emotions)
         of_whole = {u.id: audio[str(u.corpus)][whole.originals[u.id].id] for u in whole.utterances}
         refuse_shared(whole, of_whole)

@@ -31,10 +31,12 @@ NESTED_ACROSS = (
 )
 """The same of ``nested`` where corpora are held out."""
 
-ONE_FOLD = (
-    "Mean of folds: here the mean ± sample standard deviation over the speakers of the test corpus. "
-    "No figure mixes test corpora."
+AVERAGING_ACROSS = (
+    "Pooled: of one confusion matrix that holds every utterance of the test corpus. "
+    "Mean of folds: mean ± sample standard deviation over the speakers of the test corpus, each over the emotions that "
+    "occur in it. No figure mixes test corpora."
 )
+"""The same of ``AVERAGING`` where corpora are held out."""
 
 AVERAGING = (
     "Pooled: of one confusion matrix that holds every test utterance. "
@@ -75,7 +77,8 @@ def of_database(summaries: Sequence[Summary], published: Published) -> list[str]
         if configuration.remark:
             notes.append(f"{name}: {configuration.remark}")
         if configuration.complete:
-            notes.append(f"{name}: the database is complete.")
+            are = "databases are" if configuration.protocol == "corpus" else "database is"
+            notes.append(f"{name}: the {are} complete.")
         else:
             notes.append(f"{name}: incomplete; this copy does not have the published counts.")
         if configuration.same_texts:
@@ -99,7 +102,7 @@ def of_database(summaries: Sequence[Summary], published: Published) -> list[str]
 def of_measurement(summaries: Sequence[Summary], published: Published, uncertain: Rows) -> list[str]:
     """Say how the numbers were made: selection, averaging, seeds, intervals, absent emotions, and all missing folds."""
     across = any(s.configuration.protocol == "corpus" for s in summaries)
-    notes = [AVERAGING, *([ONE_FOLD, SPEAKERS_OF_CORPUS] if across else [])]
+    notes = [AVERAGING_ACROSS, SPEAKERS_OF_CORPUS] if across else [AVERAGING]
     if any(s.zeros_differ for s in summaries):
         notes.append(ZEROS)
     notes += _intervals(summaries, uncertain)
