@@ -11,11 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from tfser.databases import KNOWN, emotion_map, load
+from tfser.databases import KNOWN, load
 from tfser.databases.base import Database
-from tfser.databases.combined import combined
 from tfser.errors import RequestError, unknown
-from tfser.features.store import audio_digests, refuse_shared
+from tfser.features.store import audio_digests
 from tfser.models import COMPARISON, DEFAULT, MODELS, built_in
 from tfser.models import sources as sources_of
 from tfser.models.sources import Source, installed, is_file
@@ -24,7 +23,7 @@ from tfser.planning import plan as planning_plan
 from tfser.planning import request as planning_request
 from tfser.storage import packaged_files
 from tfser.storage.places import Place, commit_text, make_folder, remove, slug
-from tfser.sweep import comparison, hours, lstm_dropout, option_checks, remembered
+from tfser.sweep import across, comparison, hours, lstm_dropout, option_checks, remembered
 from tfser.sweep.hours import Estimate
 from tfser.sweep.options import Options
 from tfser.text.typed import clipped
@@ -161,11 +160,11 @@ def checked(options: Options) -> Sweep:
     if options.together > 1 and not wrong and not refused:
         problems.extend(planning_request.never_together(request))
     databases, audio = _databases(options, problems)
-    if options.protocol == "corpus":
-        databases, audio = _across(options, databases, audio, problems)
-    elif options.emotions is not None:
-        what_to_do = "add --protocol corpus, or leave it out"
-        problems.append(f"--emotions: it gives several databases common emotions for --protocol corpus; {what_to_do}")
+    try:
+        databases, audio = across.one_of_several(options, databases, audio)
+    except RequestError as error:
+        databases, audio = ({}, {}) if options.protocol == "corpus" else (databases, audio)
+        problems.take(error, named=error.source != across.SOURCE)
     digests = {name: database.digest(audio[name]) for name, database in databases.items()}
     if options.protocol in PROTOCOLS:  # else the folds of another protocol would be named
         for database in databases.values():
@@ -289,33 +288,6 @@ def _databases(options: Options, problems: _Problems) -> tuple[dict[str, Databas
         except RequestError as error:
             problems.take(error)
     return databases, audio
-
-
-def _across(
-    options: Options,
-    databases: dict[str, Database],
-    audio: dict[str, Mapping[str, str]],
-    problems: _Problems,
-) -> tuple[dict[str, Database], dict[str, Mapping[str, str]]]:
-    """Make one database of all, with common emotions; return it as ``_databases`` does, or none where it cannot be."""
-    asked = dict.fromkeys(options.databases)
-    if len(asked) < 2:
-        problems.append(
-            "--protocol corpus: it trains on all databases but one, and tests on that one; name two or more"
-        )
-    if len(databases) < max(len(asked), 2):
-        return {}, {}
-    try:
-        each = list(databases.values())
-        file = options.emotions
-        emotions = emotion_map.usual(each) if file is None else emotion_map.read(file, each, list(KNOWN))
-        whole = combined(each, emotions)
-        of_whole = {u.id: audio[str(u.corpus)][whole.originals[u.id].id] for u in whole.utterances}
-        refuse_shared(whole, of_whole)
-    except RequestError as error:
-        problems.take(error)
-        return {}, {}
-    return {whole.name: whole}, {whole.name: of_whole}
 
 
 def _spaces(
