@@ -35,6 +35,7 @@ class SweepOptions(TypedDict, total=False):
     model: str | Sequence[str]
     ablation: str | Sequence[str]
     protocol: str
+    emotions: str | PathLike[str] | None
     fold: str | Sequence[str]
     seeds: int
     epochs: int | None

@@ -37,8 +37,8 @@ def is_beginning(word: str) -> bool:
     return re.fullmatch(f"[0-9a-f]{{{SHORTEST_PREFIX},16}}", word.lower()) is not None
 
 
-ProtocolName = Literal["speaker", "session"]
-"""The group that a fold holds out."""
+ProtocolName = Literal["speaker", "session", "corpus"]
+"""The group that a fold holds out. ``corpus``: one of several corpora, whose labels were mapped to common emotions."""
 
 Purpose = Literal["search", "final", "oracle"]
 """What a trial is for.
@@ -137,10 +137,10 @@ class TrialSpec:
     """Hash of its utterances, labels and audio."""
     protocol: ProtocolName
     fold: str
-    """Name of the held-out speaker or session, or of a share of the utterances (``part01``) with ``random_split``."""
+    """Name of the held-out speaker, session or corpus; with ``random_split``, of a share of the utterances."""
     purpose: Purpose
     validation: tuple[str, ...] = ()
-    """The validation speakers of a search trial: not trained on, scored after every epoch."""
+    """The validation speakers, sessions or corpora of a search trial: not trained on, scored after every epoch."""
     model: str
     """The model's name."""
     source: str = ""

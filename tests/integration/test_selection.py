@@ -2,10 +2,11 @@
 
 import pytest
 
+from tests.helpers import corpora
 from tests.helpers.estimators import SVM, known
 from tests.helpers.ingredients import ALL, set_words
 from tests.helpers.sweeps import SPACE, arguments, read, runs_of
-from tests.helpers.tiny import write_tiny
+from tests.helpers.tiny import SET_SMALL, write_tiny
 from tfser.execution import task
 from tfser.storage.ledger import Ledger
 from tfser.sweep import command
@@ -104,6 +105,73 @@ def test_permuting_the_test_speakers_labels_changes_no_setting_and_no_fit_of_an_
         honest, permuted = pair(tmp_path, *more, decide=decisions_of_an_estimator)
     assert honest[:4] == permuted[:4]
     assert honest[4] != permuted[4], "the permuted labels have to show in the test score, else this test shows nothing"
+
+
+def across(folder, names, *more):
+    """Search with one corpus held out; return what was tried, the choice, epochs, the final fit, and what it knew."""
+    manifests = corpora.write_corpora(folder, names)
+    if folder.name == "permuted":
+        corpora.permute_labels_of(manifests[0])
+    (folder / "common.yaml").write_text(corpora.COMMON)
+    (folder / "svm.yaml").write_text("model: tiny_svm\nsearch:\n  c: {float: [1.0e-3, 1.0e+3], scale: log}\n")
+    words = [*map(str, manifests), "--out", str(folder / "out"), "--in-process", "--protocol", "corpus", "--name", "s"]
+    kept = {"emotions": folder / "common.yaml", "fold": names[0]}
+    if len(names) == 2:
+        (folder / "common.yaml").write_text("\n".join(corpora.COMMON.splitlines()[:3]) + "\n")
+    words += [word for name, value in kept.items() for word in (f"--{name}", str(value))]
+    assert command.main([*words, *(str(folder / w) if w == "svm.yaml" else w for w in more)]) == 0
+    ledger = Ledger(folder / "out" / ".tfser" / "ledger")
+    records = sorted((ledger.get(i) for i in ledger.ids()), key=lambda r: r.started_unix)
+    searched = [r for r in records if r.spec.purpose == "search"]
+    tried = [(r.spec.settings, r.spec.validation, r.curves.validation_uar, r.scores.utterances) for r in searched]
+    (final,) = (r for r in records if r.spec.purpose != "search")
+    fit = "" if final.fitted else final.weights_sha256, [(u.id, u.p) for u in final.scores.utterances]
+    right = [u.truth == final.scores.emotions[u.predicted] for u in final.scores.utterances]
+    return tried, final.spec.settings, final.spec.epochs, fit, right
+
+
+SMALL_SEARCH = ("--model", "time_frequency_transformer", "--ablation", "T+F", "--epochs", "3", "--trials", "2")
+SMALL_SEARCH += ("--space", str(SPACE), "--set", *SET_SMALL)
+SVM_SEARCH = ("--model", "tiny_svm", "--trials", "3", "--space", "svm.yaml")
+
+
+@pytest.mark.parametrize(
+    ("names", "more", "validated"),
+    [
+        (("north", "south"), SMALL_SEARCH, "south/anna"),
+        (("north", "south", "west"), SVM_SEARCH, "south"),
+        pytest.param(("north", "south", "west"), SMALL_SEARCH, "south", marks=pytest.mark.full),
+    ],
+    ids=["a network of two", "an estimator of three", "a network of three"],
+)
+def test_permuting_the_test_corpus_labels_changes_no_setting_no_epoch_and_no_weight(
+    tmp_path, names, more, validated, no_figures
+):
+    with known(SVM):
+        honest, permuted = (across(tmp_path / name, names, *more) for name in ("honest", "permuted"))
+    assert honest[:4] == permuted[:4]
+    assert {name for _, validation, *_ in honest[0] for name in validation} == {validated}
+    assert not any(u.id.startswith(f"{names[0]}/") for *_, scored in honest[0] for u in scored)
+    assert honest[4] != permuted[4], "the permuted labels have to show in the test score, else this test shows nothing"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("leak", ["training", "validation"])
+def test_a_side_that_holds_the_test_corpus_is_caught_by_that_test(tmp_path, monkeypatch, leak, no_figures):
+    def leaky(pack, spec):
+        from tfser.evaluation import folds
+
+        train, scored = folds.split(pack.utterances, spec.protocol, spec.fold, spec.validation)
+        test = [i for i, u in enumerate(pack.utterances) if u.corpus == spec.fold]
+        if leak == "training":
+            return train + test, scored
+        return train, test if spec.purpose == "search" else scored
+
+    monkeypatch.setattr(task, "sides", leaky)
+    three = ("north", "south", "west")
+    with known(SVM):
+        honest, permuted = (across(tmp_path / name, three, *SVM_SEARCH) for name in ("honest", "permuted"))
+    assert honest[:4] != permuted[:4]
 
 
 @pytest.mark.full

@@ -225,7 +225,7 @@ def test_all_problems_are_told_at_once(tmp_path):
         check(parse([*words, *listed]))
     assert sorted(refused.value.problems) == [
         f"--model: no 'xyz'; there are {', '.join(sorted(MODELS))}",
-        "--protocol: no 'sessions'; there are session, speaker (did you mean 'session'?)",
+        "--protocol: no 'sessions'; there are corpus, session, speaker (did you mean 'session'?)",
         "--sampler: no 'grid'; there are random, tpe",
         "--seeds: 0 is below 1",
         "--selection: no 'guess'; there are global, nested, oracle",

@@ -17,6 +17,7 @@ from tfser.databases import load as load_database
 from tfser.databases.folders import show
 from tfser.databases.reader import lines
 from tfser.errors import RequestError, TfserError
+from tfser.evaluation import folds
 from tfser.features.pack import Pack
 from tfser.features.store import extract
 from tfser.features.threads import one_thread
@@ -43,7 +44,7 @@ def utterances(
     try:
         pack = Pack.open(path)
         frames = pack.frames()
-        found = {u.id: (frames[u.start : u.start + u.frames], u.speaker, u.session, u.emotion) for u in pack.utterances}
+        found = {u.id: (frames[u.start : u.start + u.frames], u, u.emotion) for u in pack.utterances}
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         found = _from_corpus(model, wanted, data, f"its features {path} cannot be read ({type(error).__name__})")
     missing = [name for name in wanted if name not in found]
@@ -53,12 +54,11 @@ def utterances(
         )
     chosen = []
     for name in wanted:
-        own, speaker, session, emotion = found[name]
-        held_out = model.spec.fold == (session if model.spec.protocol == "session" else speaker)
+        own, labels, emotion = found[name]
+        held_out = model.spec.fold == folds.group(labels, model.spec.protocol)
         seen = "held out" if held_out else "among the training speakers"
-        chosen.append(
-            Chosen(name=name, frames=np.array(own), about=f"{emotion}, speaker {speaker} ({seen})", label=emotion)
-        )
+        about = f"{emotion}, speaker {labels.speaker} ({seen})"
+        chosen.append(Chosen(name=name, frames=np.array(own), about=about, label=emotion))
     recorded = {u.id: np.array(u.p) for u in record.scores.utterances}
     other = [
         c
@@ -89,7 +89,7 @@ def _from_corpus(model: FinalModel, wanted: Sequence[str], data: Place | None, w
             if u.id in wanted:
                 frames, wrong = extract(database, u, model.extractor)
                 problems += wrong
-                found[u.id] = (frames, u.speaker, u.session, u.emotion)
+                found[u.id] = (frames, u, u.emotion)
     if problems:
         raise RequestError(f"database {name}", lines(problems))
     return found

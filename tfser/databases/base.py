@@ -32,6 +32,8 @@ class Utterance:
     """The recording session; ``None`` if the corpus has none (IEMOCAP has ``Ses01`` to ``Ses05``)."""
     path: Path | None = None
     """The audio file; ``None`` for generated audio."""
+    corpus: str | None = None
+    """The corpus that it is of, where a database is made of several; else ``None``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,10 @@ class Database:
         Args:
             audio_digests: utterance id to ``audio_digest``.
         """
-        rows = [[u.id, u.speaker, u.emotion, u.session, audio_digests[u.id]] for u in self.utterances]
+        rows = [
+            [u.id, u.speaker, u.emotion, u.session, audio_digests[u.id], *([u.corpus] if u.corpus else [])]
+            for u in self.utterances
+        ]
         text = json.dumps([list(self.emotions), rows], separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

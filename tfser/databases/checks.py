@@ -21,7 +21,7 @@ from tfser.databases.reader import harmful
 from tfser.errors import AudioError, RequestError
 from tfser.evaluation import folds
 from tfser.storage.places import Place
-from tfser.trial import PROTOCOLS
+from tfser.trial import ProtocolName
 
 SILENT = 10 ** (-70 / 20)
 """Peak below which nothing is audible: -70 dB of full scale (10 steps of a 16-bit sample)."""
@@ -119,7 +119,8 @@ def _fold_problems(database: Database) -> list[Problem]:
     found = []
     where = show(database.root) if database.root is not None else database.name
     sessions = any(utterance.session is not None for utterance in database.utterances)
-    for protocol in PROTOCOLS if sessions else PROTOCOLS[:1]:
+    protocols: tuple[ProtocolName, ...] = ("speaker", "session") if sessions else ("speaker",)
+    for protocol in protocols:
         try:
             folds.folds(database.utterances, protocol)
         except RequestError as error:

@@ -1,7 +1,7 @@
 """Speakers to folds: the utterances that a fold trains on, validates on and tests on.
 
-A fold is named after the speaker or session that it holds out. This module knows nothing of audio, models or
-settings; it works on anything with a ``speaker`` and a ``session``.
+A fold is named after the speaker, session or corpus that it holds out. This module knows nothing of audio, models or
+settings; it works on anything with a ``speaker``, a ``session`` and a ``corpus``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from typing import Protocol
 from tfser.errors import RequestError
 from tfser.trial import ProtocolName
 
-PRINTED: Mapping[ProtocolName, str] = {"speaker": "leave-one-speaker-out", "session": "leave-one-session-out"}
+PRINTED: Mapping[ProtocolName, str] = {
+    "speaker": "leave-one-speaker-out",
+    "session": "leave-one-session-out",
+    "corpus": "leave-one-corpus-out",
+}
 """Protocols and their names in print."""
 
 
@@ -25,9 +29,14 @@ class Labelled(Protocol):
     @property
     def session(self) -> str | None: ...
 
+    @property
+    def corpus(self) -> str | None: ...
+
 
 def group(utterance: Labelled, protocol: ProtocolName) -> str:
     """Return the fold that holds this utterance out."""
+    if protocol == "corpus":
+        return str(utterance.corpus)
     return str(utterance.speaker if protocol == "speaker" else utterance.session)
 
 
@@ -35,8 +44,11 @@ def folds(utterances: Sequence[Labelled], protocol: ProtocolName, database: str 
     """Return every fold of the protocol, sorted.
 
     Raises:
-        RequestError: no sessions are known, a speaker is in two sessions, or there is a single group.
+        RequestError: no sessions are known, a speaker is in two sessions, it is a single corpus, or there is a single
+            group.
     """
+    if protocol == "corpus" and any(u.corpus is None for u in utterances):
+        raise RequestError(f"database {database}", ["it is a single corpus; --protocol corpus needs two or more"])
     if protocol == "session":
         if any(u.session is None for u in utterances):
             raise RequestError(
@@ -77,6 +89,30 @@ def validation_group(names: Sequence[str], fold: str, rotation: int = 0) -> str:
     return names[(list(names).index(fold) + 1 + rotation) % len(names)]
 
 
+def validators(utterances: Sequence[Labelled], fold: str) -> tuple[str, ...]:
+    """Return what can validate where a corpus is held out, in the order in which it is taken.
+
+    That is a corpus of the training side, which differs from the rest as the test corpus does. Where there is only one
+    to train on, it is a speaker of that one. No speaker who also speaks in the test corpus is among them.
+
+    Args:
+        utterances: of every corpus.
+        fold: the corpus held out for the test.
+    """
+    names = sorted({str(u.corpus) for u in utterances})
+    at = names.index(fold) + 1
+    others = [name for name in (*names[at:], *names[:at]) if name != fold]
+    if len(others) > 1:
+        return tuple(others)
+    train, _ = split(utterances, "corpus", fold)
+    return tuple(sorted({utterances[i].speaker for i in train}))
+
+
+def inner_unit(utterance: Labelled, protocol: ProtocolName) -> str:
+    """Return the group of ``inner_groups`` that an utterance is in: its speaker where corpora are held out."""
+    return group(utterance, "speaker" if protocol == "corpus" else protocol)
+
+
 def inner_groups(names: Sequence[str], fold: str, validation: Sequence[str], count: int) -> tuple[str, ...]:
     """Return the training groups that are scored while training and not trained on: the next ones in the circle.
 
@@ -105,12 +141,15 @@ def split(
     """Return the indices to train on and the indices to score on.
 
     With validation groups, those are scored and the test fold is in neither list. Without, the test fold is scored.
+    Where corpora are held out, speakers can validate too, and nobody who is scored or tested on is trained on, in
+    whatever corpus they speak.
 
     Raises:
         ValueError: the fold validates itself, a name does not exist, or nothing is left to train on.
     """
     names = [group(u, protocol) for u in utterances]
-    unknown = {fold, *validation} - set(names)
+    speakers = {u.speaker for u in utterances} if protocol == "corpus" else set()
+    unknown = {fold, *validation} - set(names) - (speakers - {fold})
     if unknown:
         raise ValueError(f"no {protocol} named {', '.join(sorted(unknown))}")
     if fold in validation:
@@ -118,6 +157,32 @@ def split(
     scored_groups = set(validation) or {fold}
     train = [i for i, name in enumerate(names) if name != fold and name not in scored_groups]
     scored = [i for i, name in enumerate(names) if name in scored_groups]
+    if protocol == "corpus":
+        train, scored = _speakers_apart(utterances, fold, scored_groups)
     if not train:
         raise ValueError(f"fold {fold} with validation {', '.join(validation)} leaves no utterance to train on")
+    return train, scored
+
+
+def _speakers_apart(utterances: Sequence[Labelled], fold: str, scored_groups: set[str]) -> tuple[list[int], list[int]]:
+    """Return the indices to train on and to score on where a corpus is held out; see ``split``.
+
+    Args:
+        utterances: of every corpus.
+        fold: the corpus held out for the test.
+        scored_groups: the fold, or corpora and speakers of the training side.
+    """
+    tested = {u.speaker for u in utterances if u.corpus == fold}
+    scored = [
+        i
+        for i, u in enumerate(utterances)
+        if not scored_groups.isdisjoint((str(u.corpus), u.speaker))
+        and (scored_groups == {fold} or (u.corpus != fold and u.speaker not in tested))
+    ]
+    apart = {utterances[i].speaker for i in scored} | tested
+    train = [
+        i
+        for i, u in enumerate(utterances)
+        if u.corpus != fold and u.corpus not in scored_groups and u.speaker not in apart
+    ]
     return train, scored

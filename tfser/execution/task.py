@@ -106,7 +106,7 @@ def sides(pack: Pack, spec: TrialSpec) -> tuple[list[int], list[int]]:
 
 
 def inner_names(pack: Pack, spec: TrialSpec) -> tuple[str, ...]:
-    """Return the inner speakers, or sessions, of a trial: training ones that it does not train on.
+    """Return the inner speakers of a trial (sessions where those are held out): training ones it does not train on.
 
     Raises:
         TrialError: it asks for so many that none is left.
@@ -114,7 +114,10 @@ def inner_names(pack: Pack, spec: TrialSpec) -> tuple[str, ...]:
     count = int(spec.settings.get("inner_speakers", 0))
     if not count:
         return ()
-    names = sorted({folds.group(u, spec.protocol) for u in pack.utterances})
+    if spec.protocol == "corpus":
+        names = sorted({pack.utterances[i].speaker for i in sides(pack, spec)[0]})
+    else:
+        names = sorted({folds.group(u, spec.protocol) for u in pack.utterances})
     try:
         return folds.inner_groups(names, spec.fold, spec.validation, count)
     except ValueError as error:
@@ -123,7 +126,7 @@ def inner_names(pack: Pack, spec: TrialSpec) -> tuple[str, ...]:
 
 def without(pack: Pack, spec: TrialSpec, train: list[int], inner: tuple[str, ...]) -> tuple[list[int], list[int]]:
     """Part the utterances of a trial's training side into those that it trains on and its inner speakers'."""
-    named = [folds.group(pack.utterances[i], spec.protocol) in inner for i in train]
+    named = [folds.inner_unit(pack.utterances[i], spec.protocol) in inner for i in train]
     kept, apart = ([i for i, inside in zip(train, named, strict=True) if inside == side] for side in (False, True))
     return kept, apart
 

@@ -32,6 +32,8 @@ class PackedUtterance:
     """Its first row."""
     frames: int
     """Its number of rows."""
+    corpus: str | None = None
+    """The corpus that it is of, where the database is made of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,8 @@ class Pack:
         """
         rows, start = [], 0
         for u, digest, frames in entries:
-            rows.append([u.id, u.speaker, u.emotion, u.session, digest, start, len(frames)])
+            of_several = [u.corpus] if u.corpus else []
+            rows.append([u.id, u.speaker, u.emotion, u.session, digest, start, len(frames), *of_several])
             start += len(frames)
 
         def write_frames(file: BinaryIO) -> None:

@@ -163,6 +163,19 @@ def audio_digests(database: Database) -> dict[str, str]:
     return digests
 
 
+def refuse_shared(database: Database, digests: Mapping[str, str]) -> None:
+    """Refuse a database made of several corpora where the same audio is there under two speakers or two emotions.
+
+    Args:
+        database: the database.
+        digests: the content digest of each utterance, by id.
+
+    Raises:
+        RequestError: such audio.
+    """
+    _refuse_shared(database, ((u, digests[u.id]) for u in database.utterances))
+
+
 def _refuse_shared(
     database: Database, contents: Iterable[tuple[Utterance, Hashable]], problems: Sequence[Problem] = ()
 ) -> None:

@@ -108,6 +108,13 @@ def checked(options: LeaksOptions) -> tuple[Sweep, Leaks]:
         problems.append(
             f"--trials: {options.trials} is above {MOST_DRAWN}; each setting drawn is trained on every fold"
         )
+    if options.protocol == "corpus" or options.emotions is not None:
+        option = "--protocol corpus" if options.protocol == "corpus" else "--emotions"
+        problems.append(
+            f"{option}: the table is about one database, whose leaks are among its speakers; several are tested on "
+            "each other by: tfser sweep --protocol corpus"
+        )
+        options = replace(options, protocol="speaker", emotions=None)
     if not 0 <= options.search_seed < 2**32:
         problems.append(f"--search-seed: {options.search_seed} is not within 0 to {2**32 - 1}")
     sweep = None

@@ -42,11 +42,11 @@ class Configuration:
     """One row of a table: a database and protocol, a model and ablation, its settings and how they were chosen."""
 
     database: str
-    """The database's name."""
+    """The database's name; where corpora are held out, that of the test corpus and of those it is trained on."""
     database_digest: str = ""
     """Hash of its utterances, labels and audio; empty where an older store does not tell."""
     protocol: ProtocolName
-    """``speaker`` or ``session``."""
+    """``speaker``, ``session`` or ``corpus``."""
     model: str
     source: str = ""
     """Digest of the model's source; empty for a model that is built in."""
@@ -78,6 +78,13 @@ class Configuration:
 
     It is kept with the row, so that a row is marked where its model is not known.
     """
+    pool: str = ""
+    """Name of the database that its trials read, where that is not ``database``: that of all corpora together."""
+
+    @property
+    def data(self) -> str:
+        """The name of the database that its trials read."""
+        return self.pool or self.database
 
     @property
     def protocol_name(self) -> str:
@@ -94,8 +101,8 @@ class Configuration:
 
     @property
     def unit(self) -> str:
-        """Group that a fold holds out: ``speaker`` or ``session``."""
-        return self.protocol
+        """Group over which a row averages: what a fold holds out, or the speakers of the one corpus that is tested."""
+        return "speaker" if self.protocol == "corpus" else self.protocol
 
     @property
     def key(self) -> tuple[str, str, str, str, str, str, str]:
@@ -124,7 +131,7 @@ def to_dict(configuration: Configuration) -> dict[str, Any]:
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in values
-        if name not in ("source", "own", "transductive") or value
+        if name not in ("source", "own", "transductive", "pool") or value
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from tfser.databases import published_counts
 from tfser.databases.base import Database
+from tfser.databases.combined import Combined, row_name
 from tfser.errors import RequestError
 from tfser.evaluation import folds
 from tfser.features import augmentation
@@ -50,6 +51,8 @@ class Study:
     folds: tuple[str, ...]
     """Test folds whose final trials use the chosen setting."""
     all_folds: tuple[str, ...]
+    validators: tuple[str, ...] = ()
+    """What validates, in this order, where that is not the other folds: corpora or speakers of the training side."""
     base: Mapping[str, Value]
     """Every setting: the published ones, then those of --set."""
     space: Space | None
@@ -107,11 +110,15 @@ class Study:
                 hyperparameters,
                 self.epochs,
                 "search",
-                (folds.validation_group(self.all_folds, fold, rotation),),
+                (self._validation(fold, rotation),),
             )
             for fold in self.folds
             for rotation in range(self.validation_folds)
         ]
+
+    def _validation(self, fold: str, rotation: int) -> str:
+        """Return what validates a search trial; never the test fold."""
+        return self.validators[rotation] if self.validators else folds.validation_group(self.all_folds, fold, rotation)
 
     def final_specs(self, settings: Mapping[str, Value], epochs: int) -> dict[tuple[str, int], TrialSpec]:
         """Return the trials that go into the table, by fold and seed.
@@ -144,7 +151,7 @@ class Study:
     ) -> TrialSpec:
         c = self.configuration
         return TrialSpec(
-            database=c.database,
+            database=c.data,
             database_digest=self.database_digest,
             protocol=c.protocol,
             fold=fold,
@@ -237,10 +244,10 @@ def lacking(request: Request, spaces: Mapping[str, Space]) -> list[str]:
 def _configurations(
     request: Request, database: Database, digest: str, model: str, space: Space | None
 ) -> list[Configuration]:
-    """Return the rows of one model on one database: one per ablation."""
+    """Return the rows of one model on one database: one per ablation, and per test corpus where those are held out."""
     every = folds.folds(database.utterances, request.protocol, database.name)
     remark = "; ".join([database.remark] * bool(database.remark) + _alone(request.protocol, database))
-    return [
+    whole = [
         Configuration(
             database=database.name,
             protocol=request.protocol,
@@ -262,6 +269,22 @@ def _configurations(
         )
         for ablation in ablations_of(request, model)
     ]
+    if not isinstance(database, Combined):
+        return whole
+    return [_of_corpus(row, database, corpus) for row in whole for corpus in row.folds]
+
+
+def _of_corpus(row: Configuration, database: Combined, corpus: str) -> Configuration:
+    """Return the part of a row that tests on one corpus: corpora differ too much for a figure over several of them."""
+    only = [said for said in _alone(row.protocol, database) if said.startswith(f"{corpus} alone ")]
+    return replace(
+        row,
+        database=row_name(database.corpora, corpus),
+        pool=database.name,
+        folds=(corpus,),
+        folds_total=1,
+        remark="; ".join([database.remark_of(corpus), *only]),
+    )
 
 
 def _studies(
@@ -276,6 +299,7 @@ def _studies(
             database_digest=row.database_digest,
             folds=group,
             all_folds=folds.folds(database.utterances, request.protocol, database.name),
+            validators=folds.validators(database.utterances, group[0]) if request.protocol == "corpus" else (),
             base=base,
             space=space,
             trials=request.trials,

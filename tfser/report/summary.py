@@ -5,6 +5,9 @@ This module knows nothing of published figures, files or formats.
 Over seeds: a fold is done when all its seeds are. Pooled values are means over seeds of each seed's pooled value. Mean
 and spread over folds are those of each fold's mean over seeds. The spread over seeds is that of each seed's own value.
 Only done folds enter, and their number stands beside every figure.
+
+Where corpora are held out, a row is one test corpus, thus one fold. Its mean and spread are then over the speakers of
+that corpus, as they are in a row whose folds are speakers.
 """
 
 from __future__ import annotations
@@ -56,6 +59,8 @@ class Summary:
     """Pooled over done folds and seeds: int64, shape (emotions, emotions), rows are the truth."""
     matrices: Mapping[tuple[str, int], np.ndarray]
     """(done fold, seed) to its confusion matrix."""
+    units: Mapping[tuple[str, int], np.ndarray]
+    """The same for what the row's means are over: the done folds or, where corpora are held out, the test speakers."""
     records: Mapping[tuple[str, int], Record]
     """(fold, seed) to the record of every done final trial, even if its fold lacks another seed."""
     absent: Mapping[str, tuple[str, ...]]
@@ -135,7 +140,9 @@ def _summary(results: Results, configuration: Configuration, selection: str) -> 
     done = [fold for fold in configuration.folds if fold not in missing] if configuration.seeds else []
     matrices = {(fold, seed): checked[fold, seed] for fold in done for seed in configuration.seeds}
     _same_truth(configuration, done, records)
-    runs = [[matrices[fold, seed] for fold in done] for seed in configuration.seeds]
+    units = _by_speaker(configuration, done, records) if configuration.protocol == "corpus" else matrices
+    names = sorted({name for name, _ in units}) if configuration.protocol == "corpus" else done
+    runs = [[units[name, seed] for name in names] for seed in configuration.seeds]
     size = len(configuration.emotions)
     absent: dict[str, tuple[str, ...]] = {}
     for fold in done:
@@ -157,9 +164,24 @@ def _summary(results: Results, configuration: Configuration, selection: str) -> 
         uar_sd_zeros=sample_sd(zeros),
         confusion=sum(matrices.values(), start=np.zeros((size, size), dtype=np.int64)),
         matrices=matrices,
+        units=units,
         records=records,
         absent=absent,
     )
+
+
+def _by_speaker(
+    configuration: Configuration, done: list[str], records: Mapping[tuple[str, int], Record]
+) -> dict[tuple[str, int], np.ndarray]:
+    """Return the confusion matrix of each (test speaker, seed)."""
+    index = {emotion: i for i, emotion in enumerate(configuration.emotions)}
+    found: dict[tuple[str, int], np.ndarray] = {}
+    for fold in done:
+        for seed in configuration.seeds:
+            for u in records[fold, seed].scores.utterances:
+                matrix = found.setdefault((u.speaker, seed), np.zeros((len(index), len(index)), dtype=np.int64))
+                matrix[index[u.truth], u.predicted] += 1
+    return found
 
 
 def _why_missing(results: Results, configuration: Configuration, fold: str) -> str | None:

@@ -171,7 +171,9 @@ def repeat(
             problems.append(f"its setting {name}={text} cannot be typed")
     if problems:
         raise RequestError(f"trial {spec.trial_id}", problems)
-    words = ["python", "-m", "tfser.sweep", *_database(command, spec.database, spec.database in KNOWN)]
+    of_one = spec.protocol != "corpus"
+    requested = _database(command, spec.database, spec.database in KNOWN) if of_one else _corpora(command, spec)
+    words = ["python", "-m", "tfser.sweep", *requested]
     words += ["--allow-incomplete"] if incomplete else []
     words += ["--protocol", spec.protocol] if spec.protocol != "speaker" else []
     model = _own_model(command, own) if own is not None else spec.model
@@ -198,6 +200,23 @@ def _database(command: str, name: str, known_name: bool) -> list[str]:
     chosen = (matching or fallback)[0]
     data = [word for before, word in zip(typed, typed[1:], strict=False) if before == "--data"]
     return [chosen, *(["--data", data[-1]] if data else [])]
+
+
+def _corpora(command: str, spec: TrialSpec) -> list[str]:
+    """Return the words that request all databases of a trial whose fold is a corpus, and the file of their emotions.
+
+    They are those that were typed; without a command line, the names of the databases.
+    """
+    typed = shlex.split(command)[3:]
+    first_option = next((i for i, word in enumerate(typed) if word.startswith("--")), len(typed))
+    told = [
+        word
+        for option in ("--data", "--emotions")
+        for before, after in zip(typed, typed[1:], strict=False)
+        for word in (option, after)
+        if before == option
+    ]
+    return [*(typed[:first_option] or spec.database.split("+")), *told]
 
 
 def _own_model(command: str, own: OwnModel) -> str:
@@ -337,7 +356,8 @@ def _of_pairs(results: Results, pairs: Iterable[Pair], where: str) -> Iterator[T
         first, second, made = pair.first, pair.second, pair.comparison
         shown_row, names = _row_words(first, selections[first.key])
         other = f"{second.model} {second.ablation} ({selections[second.key]})"
-        behind = [_behind(results, c, pair.folds, pair.seeds) for c in (first, second)]
+        folds = first.folds if first.protocol == "corpus" else pair.folds  # there a pair's are the speakers of one
+        behind = [_behind(results, c, folds, pair.seeds) for c in (first, second)]
         trials, runs = behind[0][0] + behind[1][0], behind[0][1] + behind[1][1]
         measure = pair.figure.split("_")[0]
         numbers = {

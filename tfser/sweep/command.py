@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tfser.databases.combined import Combined
+from tfser.databases.emotion_map import USUAL
 from tfser.errors import RequestError, TfserError, counted
 from tfser.models import MODELS, Network, of
 from tfser.models.sources import is_file
@@ -48,6 +50,8 @@ def describe(sweep: Sweep) -> list[str]:
         speakers, emotions = counted(len(database.speakers), "speaker"), counted(len(database.emotions), "emotion")
         text = f"{counted(len(database.utterances), 'utterance')} ({minutes:.0f} min), {speakers}, {emotions}"
         lines.append(f"{database.name}: {text}" + (f"; {database.remark}" if database.remark else ""))
+        if isinstance(database, Combined):
+            lines += _corpora(database, sweep.options.emotions is None)
     for c in plan.configurations:
         studies = [s for s in plan.studies if s.configuration == c]
         searched = sum(s.trials * len(s.folds) * s.validation_folds for s in studies)
@@ -65,6 +69,23 @@ def describe(sweep: Sweep) -> list[str]:
         lines += planned.each_cost(sweep.costs, "if nothing is there yet")
     lines.append(f"{plan.search_trials} search and {counted(plan.final_trials, 'final trial')} in all")
     return lines
+
+
+def _corpora(database: Combined, usual: bool) -> list[str]:
+    """Say what a database made of several holds of each, and which label stands for which emotion.
+
+    Args:
+        database: it.
+        usual: whether no file maps the labels.
+    """
+    lines = [] if not usual else [f"without --emotions FILE the common emotions are {', '.join(USUAL)}"]
+    for corpus in database.corpora:
+        own = [u for u in database.utterances if u.corpus == corpus]
+        part = database.parts[corpus]
+        text = f"{counted(len(own), 'utterance')}, {counted(len({u.speaker for u in own}), 'speaker')}"
+        text += f", language: {part.info.language}"
+        lines.append(f"  {corpus}: {text}" + (f"; {part.remark}" if part.remark else ""))
+    return [*lines, *(f"  {said}" for said in database.mapped())]
 
 
 def _own_models(sweep: Sweep) -> list[str]:

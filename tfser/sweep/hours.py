@@ -161,7 +161,7 @@ def by_model(plan: Plan, databases: Mapping[str, Database]) -> dict[str, Estimat
                 continue
             how = "steps on noise were timed"
         else:
-            frames = sum(_trials(s) * _frames(s, lengths[c.database]) for s in studies)
+            frames = sum(_trials(s) * _frames(s, lengths[c.data]) for s in studies)
             of_row = frames * cost(model, c.ablation) * _frame_seconds() / 3600
             how = "from the cost per frame that it declares, a guess"
         hours[c.model] = hours.get(c.model, 0.0) + of_row
@@ -177,6 +177,11 @@ def _trials(study: Study) -> int:
     return len(study.folds) * (study.trials * study.validation_folds + len(study.configuration.seeds))
 
 
+def _trained(study: Study) -> float:
+    """Return the share of the utterances that a trial trains on, if all folds are alike."""
+    return 1 - 1 / max(len(study.all_folds), 2)
+
+
 def _lengths(database: Database) -> np.ndarray:
     return np.array([seconds(database, u) for u in database.utterances])
 
@@ -186,7 +191,7 @@ def _frames(study: Study, lengths: np.ndarray) -> float:
     c = study.configuration
     hop_s = extractor(of(c), study.base).hop_s
     frames = (lengths / hop_s).sum() if hop_s else len(lengths)
-    return float(frames * (1 - 1 / c.folds_total))
+    return float(frames * _trained(study))
 
 
 def _core_hours(studies: Sequence[Study], lengths: Mapping[str, np.ndarray]) -> float:
@@ -194,13 +199,13 @@ def _core_hours(studies: Sequence[Study], lengths: Mapping[str, np.ndarray]) -> 
     total = 0.0
     for study in studies:
         c = study.configuration
-        key = (c.database, c.model, c.ablation)
+        key = (c.data, c.model, c.ablation)
         if not isinstance(of(c), Network):
             continue
         if key not in probed:
             hop_s = hop_of(study.base, "training") * extractor(of(c), study.base).hop_s
-            segments = np.ceil(np.maximum(lengths[c.database] / hop_s, 1)).sum() if hop_s else len(lengths[c.database])
+            segments = np.ceil(np.maximum(lengths[c.data] / hop_s, 1)).sum() if hop_s else len(lengths[c.data])
             share = float(study.base.get("segment_share", 1.0))
-            probed[key] = segment_seconds(study) * segments * share * (1 - 1 / c.folds_total)
+            probed[key] = segment_seconds(study) * segments * share * _trained(study)
         total += probed[key] * study.epochs * _trials(study)
     return total / 3600

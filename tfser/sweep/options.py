@@ -45,6 +45,8 @@ class Options:
     model: list[str] | None
     ablation: list[str]
     protocol: str
+    emotions: Place | None
+    """--emotions: maps the labels of several databases to common ones."""
     fold: list[str]
     seeds: int
     epochs: int | None
@@ -155,6 +157,9 @@ def add_training(p: argparse.ArgumentParser) -> None:
     add("--model", nargs="+", action="extend", metavar="M", help=models)
     add("--ablation", nargs="+", action="extend", default=[], metavar="A", help="default: the full model; or all")
     add("--protocol", default="speaker", metavar="P", help=f"{' or '.join(PROTOCOLS)} (default: speaker)")
+    common = "with --protocol corpus: YAML of each database's labels and the common emotions that they stand for"
+    common += " (default: anger, happiness, sadness and neutral)"
+    add("--emotions", type=typed_place, metavar="FILE", help=common)
     add("--fold", nargs="+", action="extend", default=[], metavar="F", help="default: all")
     add("--seeds", type=typed_whole, default=1, metavar="N", help="final trials per fold, seeds 0 to N-1 (default: 1)")
     most = "default: as published, or 16 in the small search of the built-in database; in a search, the most of a trial"

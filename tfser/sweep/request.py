@@ -23,7 +23,7 @@ from tfser.planning import plan as planning_plan
 from tfser.planning import request as planning_request
 from tfser.storage import packaged_files
 from tfser.storage.places import Place, commit_text, make_folder, remove, slug
-from tfser.sweep import comparison, hours, lstm_dropout, option_checks, remembered
+from tfser.sweep import across, comparison, hours, lstm_dropout, option_checks, remembered
 from tfser.sweep.hours import Estimate
 from tfser.sweep.options import Options
 from tfser.text.typed import clipped
@@ -160,6 +160,11 @@ def checked(options: Options) -> Sweep:
     if options.together > 1 and not wrong and not refused:
         problems.extend(planning_request.never_together(request))
     databases, audio = _databases(options, problems)
+    try:
+        databases, audio = across.one_of_several(options, databases, audio)
+    except RequestError as error:
+        databases, audio = ({}, {}) if options.protocol == "corpus" else (databases, audio)
+        problems.take(error, named=error.source != across.SOURCE)
     digests = {name: database.digest(audio[name]) for name, database in databases.items()}
     if options.protocol in PROTOCOLS:  # else the folds of another protocol would be named
         for database in databases.values():

@@ -100,7 +100,7 @@ class ToMlflow:
             int(1000 * max(ends, default=0)),
             confusion=summary.confusion.tolist(),
             settings=fixed.get(c.key),
-            digest=self._sweep.digests[c.database],
+            digest=self._sweep.digests[c.data],
             histories=history.to_json(tried) if tried else "",
         )
 

@@ -22,8 +22,8 @@ _DIGITS = 6
 
 
 def experiment(configuration: Configuration) -> str:
-    """Return the name of the experiment: one per database and protocol."""
-    return f"tfser/{configuration.database}/{configuration.protocol}"
+    """Return the name of the experiment: one per database (or set of corpora) and protocol."""
+    return f"tfser/{configuration.data}/{configuration.protocol}"
 
 
 def configuration_run(configuration: Configuration, sweep: str) -> str:

@@ -71,7 +71,7 @@ def _sources(
 ) -> tuple[list[Row], RunReader | None]:
     """Return the rows beside the ledger, and the reader of MLflow where that can be read."""
     kept = rows.every(storage) if storage is not None else []
-    names = {name for row in kept for name in (row.sweep, row.configuration.database)}
+    names = {name for row in kept for name in (row.sweep, row.configuration.database, row.configuration.data)}
     try:
         reader = RunReader(uri, storage) if uri is not None else None
     except RequestError as error:
@@ -92,7 +92,8 @@ def _places(
     """
     parents = reader.parents if reader is not None else []
     sweeps = {row.sweep for row in kept} | {run.data.tags["tfser.sweep"] for run in parents}
-    databases = {row.configuration.database for row in kept} | {run.data.tags["tfser.database"] for run in parents}
+    databases = {name for row in kept for name in (row.configuration.database, row.configuration.data)}
+    databases |= {run.data.tags["tfser.database"] for run in parents}
     names = sweeps | databases
     problems = [unknown("SWEEP or DATABASE", name, names) for name in wanted if name not in names]
     if not sweeps:
@@ -105,7 +106,10 @@ def _places(
 def _of_name(name: str, kept: Sequence[Row], parents: Sequence[Any]) -> tuple[list[Row], list[Any]]:
     """Return the rows and the runs of a sweep or, where no sweep has that name, of a database."""
     sweeps = {row.sweep for row in kept} | {run.data.tags["tfser.sweep"] for run in parents}
-    own = [row for row in kept if name == (row.sweep if name in sweeps else row.configuration.database)]
+    if name in sweeps:
+        own = [row for row in kept if name == row.sweep]
+    else:
+        own = [row for row in kept if name in (row.configuration.database, row.configuration.data)]
     tag = "tfser.sweep" if name in sweeps else "tfser.database"
     return own, [run for run in parents if run.data.tags[tag] == name]
 

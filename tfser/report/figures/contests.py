@@ -142,7 +142,7 @@ def _field(
 
 def _contest(first: Summary, second: Summary, pair: Pair, sign: int, p_holm: float) -> Contest:
     def uar(summary: Summary, fold: str) -> float:
-        return float(np.mean([metrics.uar(summary.matrices[fold, seed]) for seed in pair.seeds]))
+        return float(np.mean([metrics.uar(summary.units[fold, seed]) for seed in pair.seeds]))
 
     made, around = pair.comparison, pair.comparison.interval
     return Contest(

@@ -38,7 +38,7 @@ def to_picture(summary: Summary, validation: Mapping[str, Sequence[float]], name
     """
     folds = summary.configuration.folds
     colours = {fold: COLOURS[i % len(COLOURS)] if len(folds) <= _NAMED else COLOURS[0] for i, fold in enumerate(folds)}
-    names = Labels(folds, summary.configuration.unit)
+    names = Labels(folds, summary.configuration.protocol)
     shown = dict(zip(folds, short(names.shown, _LABEL), strict=True))
     panels = 2 if validation else 1
     height = 0.1 + 1.5 * panels + (0.15 * -(-len(folds) // 4) if len(folds) <= _NAMED else 0.0)

@@ -31,7 +31,7 @@ def to_picture(summary: Summary, name: str, heading: str) -> Picture:
         heading: all that its numbers depend on, in words.
     """
     c = summary.configuration
-    emotions, folds = Labels(c.emotions, "emotion"), Labels(c.folds, c.unit)
+    emotions, folds = Labels(c.emotions, "emotion"), Labels(c.folds, c.protocol)
     legend = -(-(len(c.emotions) + 2) // 3)
     height = min(0.45 + 0.14 * legend + 0.22 * max(len(c.folds), 2), TALLEST)
     line = 72 * (height - 0.45 - 0.14 * legend) / max(len(c.folds), 2)  # points
@@ -65,14 +65,14 @@ def to_picture(summary: Summary, name: str, heading: str) -> Picture:
         axes.set_ylim(len(c.folds) - 0.5, -0.5)
         axes.set_xlim(-3, 103)
         axes.set_xlabel("recall (%)")
-        axes.set_ylabel(c.unit)
+        axes.set_ylabel(c.protocol)
         axes.grid()
         axes.spines["left"].set_visible(False)
         figure.legend(loc="outside upper center", ncols=3, handletextpad=0.2, columnspacing=1.2, borderpad=0)
 
     return picture(
         name,
-        f"Recalls per held-out {c.unit}",
+        f"Recalls per held-out {c.protocol}",
         heading,
         describe(summary),
         (COLUMN, height),

@@ -85,7 +85,7 @@ def to_picture(histories: Sequence[History], name: str, heading: str) -> Picture
     """Draw the best validation UAR so far for each study of a configuration, and each searched setting's importance."""
     settings = sorted({setting for h in histories for setting in h.importances})
     legend = -(-len(histories) // 4) if len(histories) <= _NAMED else 0
-    names = Labels([history.label for history in histories], histories[0].configuration.unit)
+    names = Labels([history.label for history in histories], histories[0].configuration.protocol)
     below = 0.4 + 0.17 * len(settings) if settings else 0.0
     size = (COLUMN, 0.1 + 0.15 * (legend + 1) + 1.7 + below)
 

@@ -91,7 +91,7 @@ def _table(
     histories: Sequence[History],
     published: Published,
 ) -> Table:
-    columns = [Column(key="fold", title=f"Test {summary.configuration.unit}")]
+    columns = [Column(key="fold", title=f"Test {summary.configuration.protocol}")]
     columns += [Column(key=f"setting {setting}", title=setting) for setting in names]
     columns += [
         Column(key="validation", title="Validation UAR (%)", numeric=True),

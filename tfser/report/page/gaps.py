@@ -37,7 +37,9 @@ def gaps(summaries: Sequence[Summary], published: Published) -> list[Gap]:
         alike: dict[str, list[str]] = {}
         for fold, why in summary.missing.items():
             alike.setdefault(why, []).append(fold)
-        reasons = [f"{c.unit}{'s' if len(folds) > 1 else ''} {', '.join(folds)}: {why}" for why, folds in alike.items()]
+        reasons = [
+            f"{c.protocol}{'s' if len(folds) > 1 else ''} {', '.join(folds)}: {why}" for why, folds in alike.items()
+        ]
         unasked = c.folds_total - len(c.folds)
         if unasked > 0:
             were = "was" if unasked == 1 else "were"
@@ -69,8 +71,9 @@ def caveats(summaries: Sequence[Summary]) -> list[str]:
     absent = [s for s in summaries if s.absent]
     if absent:
         c = absent[0].configuration
+        units = "corpora" if c.protocol == "corpus" else f"{c.unit}s"
         said.append(
-            f"Some test {c.unit}s never show every emotion: a fold's UAR is the mean recall of those that it has."
+            f"Some test {units} never show every emotion: a fold's UAR is the mean recall of those that it has."
         )
     return said
 

@@ -145,7 +145,7 @@ def _question(content: Content) -> str:
         return "Nothing was asked: this sweep has no rows."
     names = list(dict.fromkeys(content.published.model_title(c.model) for c in configurations))
     models = listed(names) if len(names) <= _NAMED else f"{len(names)} methods"
-    units = listed([f"a {c.unit}" for c in configurations]).replace(" and ", " or ")
+    units = listed([f"a {c.protocol}" for c in configurations]).replace(" and ", " or ")
     do = "does" if len(names) == 1 else "do"
     corpora = list(dict.fromkeys(place(c, content.rows) for c in configurations))
     databases = listed(corpora) if len(corpora) <= _NAMED else f"{len(corpora)} databases"

@@ -60,7 +60,7 @@ def of_row(
         "name": heading(summary, published),
         "id": links.anchor(c.key),
         "emotions": c.emotions,
-        "unit": c.unit,
+        "unit": c.protocol,
         "rows": rows,
         "commands": commands,
         "run": results.row_runs.get(c, "") if made else "",

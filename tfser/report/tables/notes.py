@@ -13,7 +13,7 @@ from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import beside_published, values
 from tfser.report.published import Published
 from tfser.report.summary import Summary
-from tfser.report.tables.paired import Pair, Rows
+from tfser.report.tables.paired import SPEAKERS_OF_CORPUS, Pair, Rows
 from tfser.report.tables.table import DAGGER, TRANSDUCTIVE_NOTE
 
 SELECTIONS = {
@@ -24,6 +24,19 @@ SELECTIONS = {
     "oracle": "chosen on the test speakers themselves: an upper bound, not a result",
 }
 """Ways of choosing settings, and what each means."""
+
+NESTED_ACROSS = (
+    "settings and epochs were chosen for each test corpus on its training side: on another corpus where there are two "
+    "or more, else on speakers of the only one; no utterance of the test corpus was seen"
+)
+"""The same of ``nested`` where corpora are held out."""
+
+AVERAGING_ACROSS = (
+    "Pooled: of one confusion matrix that holds every utterance of the test corpus. "
+    "Mean of folds: mean ± sample standard deviation over the speakers of the test corpus, each over the emotions that "
+    "occur in it. No figure mixes test corpora."
+)
+"""The same of ``AVERAGING`` where corpora are held out."""
 
 AVERAGING = (
     "Pooled: of one confusion matrix that holds every test utterance. "
@@ -64,7 +77,8 @@ def of_database(summaries: Sequence[Summary], published: Published) -> list[str]
         if configuration.remark:
             notes.append(f"{name}: {configuration.remark}")
         if configuration.complete:
-            notes.append(f"{name}: the database is complete.")
+            are = "databases are" if configuration.protocol == "corpus" else "database is"
+            notes.append(f"{name}: the {are} complete.")
         else:
             notes.append(f"{name}: incomplete; this copy does not have the published counts.")
         if configuration.same_texts:
@@ -87,14 +101,14 @@ def of_database(summaries: Sequence[Summary], published: Published) -> list[str]
 
 def of_measurement(summaries: Sequence[Summary], published: Published, uncertain: Rows) -> list[str]:
     """Say how the numbers were made: selection, averaging, seeds, intervals, absent emotions, and all missing folds."""
-    notes = [AVERAGING]
+    across = any(s.configuration.protocol == "corpus" for s in summaries)
+    notes = [AVERAGING_ACROSS, SPEAKERS_OF_CORPUS] if across else [AVERAGING]
     if any(s.zeros_differ for s in summaries):
         notes.append(ZEROS)
     notes += _intervals(summaries, uncertain)
     for selection in _once(s.configuration.selection for s in summaries):
-        notes.append(
-            f"Selection {selection}: {SELECTIONS[selection]}." if selection in SELECTIONS else f"Selection {selection}."
-        )
+        known = {**SELECTIONS, "nested": NESTED_ACROSS} if across else SELECTIONS
+        notes.append(f"Selection {selection}: {known[selection]}." if selection in known else f"Selection {selection}.")
     if any(record.fitted for s in summaries for record in s.records.values()):
         notes.append(INSIDE_FITS)
     if any(s.configuration.transductive for s in summaries):

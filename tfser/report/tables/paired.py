@@ -18,6 +18,7 @@ from tfser.evaluation import significance, uncertainty
 from tfser.execution.results import KEY_COLUMNS
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings_in_words import labels
+from tfser.record import ScoredUtterance
 from tfser.report.published import Published
 from tfser.report.summary import Summary
 from tfser.report.tables import titles
@@ -48,6 +49,12 @@ give; ``p_holm`` is the p corrected for the ``comparisons`` of one ablation tabl
 """
 
 
+SPEAKERS_OF_CORPUS = (
+    "Under leave-one-corpus-out a row is one test corpus, and what is drawn and swapped (a fold, in these words) is "
+    "one of its speakers: intervals and p are about other speakers of that corpus, after training on these corpora; "
+    "about other corpora no significance is claimable, because they are too few."
+)
+
 COMPARED = ("uar_mean", "war_mean")
 """Figures that are compared: pairing is over held-out folds, which pooled figures would weigh by their utterances."""
 
@@ -77,21 +84,29 @@ class Pair:
 
 
 def scores(summary: Summary) -> uncertainty.Row | None:
-    """Return the row's test predictions over its done folds; ``None`` if there are none."""
+    """Return the row's test predictions over its done folds; ``None`` if there are none.
+
+    Where corpora are held out, a row has one fold. The groups that are drawn are then the speakers of its test corpus:
+    an interval is about other speakers of that corpus, and no number of corpora here could tell about others.
+    """
     index = {emotion: i for i, emotion in enumerate(summary.configuration.emotions)}
+    by_speaker = summary.configuration.protocol == "corpus"
     trials = []
     for fold, seed in summary.matrices:
-        utterances = summary.records[fold, seed].scores.utterances
-        trials.append(
+        groups: dict[str, list[ScoredUtterance]] = {}
+        for u in summary.records[fold, seed].scores.utterances:
+            groups.setdefault(u.speaker if by_speaker else fold, []).append(u)
+        trials += [
             uncertainty.FoldScores(
-                fold=fold,
+                fold=name,
                 seed=seed,
                 utterances=[u.id for u in utterances],
                 speakers=[u.speaker for u in utterances],
                 truth=[index[u.truth] for u in utterances],
                 predicted=[u.predicted for u in utterances],
             )
-        )
+            for name, utterances in groups.items()
+        ]
     return uncertainty.row(trials, len(index)) if trials else None
 
 
@@ -237,6 +252,8 @@ def tables(pairs: Sequence[Pair], published: Published) -> list[Table]:
             "Holm: corrected for the comparisons of the ablation table that it stands in."
         ]
         said += dict.fromkeys(pair.no_claim for pair in together if pair.no_claim)
+        if together[0].first.protocol == "corpus":
+            said.append(SPEAKERS_OF_CORPUS)
         if any(c.transductive for pair in together for c in (pair.first, pair.second)):
             said.append(TRANSDUCTIVE_NOTE)
         protocol_name = together[0].first.protocol_name

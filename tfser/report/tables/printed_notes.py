@@ -13,11 +13,17 @@ from tfser.planning.configuration import Configuration
 from tfser.report.published import Published
 from tfser.report.summary import Summary
 from tfser.report.tables import notes, titles
-from tfser.report.tables.paired import Rows
+from tfser.report.tables.paired import SPEAKERS_OF_CORPUS, Rows
 from tfser.report.tables.table import DAGGER, TRANSDUCTIVE_NOTE
 
 AVERAGINGS: Mapping[str, str] = {"pooled": "pooled over folds", "mean": "means of folds"}
 """How a printed table can average over folds, each in words; the first is the default."""
+
+_ACROSS: Mapping[str, str] = {
+    "pooled": "over the utterances of each test corpus",
+    "mean": "means over the speakers of each test corpus",
+}
+"""The same where corpora are held out, whose figures are never averaged over corpora."""
 
 AVERAGING_HELP = "averaging of the printed tables: pooled over folds, or mean of folds (default: pooled)"
 
@@ -57,7 +63,8 @@ def averaged(summaries: Sequence[Summary], averaging: str) -> str:
     """Say how the rows average over folds, and over seeds where all have the same number of several."""
     seeds = {len(s.configuration.seeds) for s in summaries}
     several = f", {counted(max(seeds), 'seed')}" if len(seeds) == 1 and max(seeds) > 1 else ""
-    return AVERAGINGS[averaging] + several
+    across = all(s.configuration.protocol == "corpus" for s in summaries)
+    return (_ACROSS if across else AVERAGINGS)[averaging] + several
 
 
 def of_rows(summaries: Sequence[Summary], names: Mapping[Key, str], published: Published, rows: Rows) -> list[str]:
@@ -78,6 +85,10 @@ def of_rows(summaries: Sequence[Summary], names: Mapping[Key, str], published: P
         said.append(f"{UPPER_BOUND} Selection oracle: {notes.SELECTIONS['oracle']}.")
     if any(s.configuration.transductive for s in summaries):
         said.append(TRANSDUCTIVE_NOTE)
+    across = [s.configuration.selection for s in summaries if s.configuration.protocol == "corpus"]
+    if "nested" in across:
+        said.append(f"Selection nested: {notes.NESTED_ACROSS}.")
+    said += [SPEAKERS_OF_CORPUS] if across else []
     counts = {len(s.configuration.seeds) for s in summaries}
     if len(counts) > 1:
         several = [s for s in summaries if len(s.configuration.seeds) > 1]

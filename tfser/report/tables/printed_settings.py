@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from tfser.databases import KNOWN
+from tfser.databases.combined import named
 from tfser.record import Record
 from tfser.report.published import Published
 from tfser.report.summary import Summary
@@ -37,7 +38,8 @@ def databases(summaries: Sequence[Summary], published: Published, rows: Rows) ->
         if not whole.done:
             continue
         c = whole.configuration
-        info = KNOWN[c.database].info if c.database in KNOWN else None
+        corpus, _ = named(c.database)
+        info = KNOWN[corpus].info if corpus in KNOWN else None
         counts = whole.confusion.sum(axis=1) // len(c.seeds)
         values: dict[str, Value] = {
             "place": name,

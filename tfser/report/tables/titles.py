@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tfser.databases import KNOWN
+from tfser.databases.combined import named
 from tfser.planning.configuration import Configuration
 from tfser.report.published import Published
 from tfser.report.tables.table import TRANSDUCTIVE
@@ -14,5 +15,12 @@ def marked(row: Configuration, published: Published) -> str:
 
 
 def database(name: str) -> str:
-    """Return a database's name as papers print it; a database of a person's own keeps its name."""
+    """Return a database's name as papers print it; a database of a person's own keeps its name.
+
+    >>> database("emodb from casia+mine")
+    'EmoDB (from CASIA, mine)'
+    """
+    test, training = named(name)
+    if training:
+        return f"{database(test)} (from {', '.join(database(other) for other in training)})"
     return (KNOWN[name].info.printed if name in KNOWN else "") or name
