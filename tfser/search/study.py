@@ -28,7 +28,7 @@ from tfser.errors import RequestError, TfserError, in_a_line
 from tfser.planning.plan import Study
 from tfser.record import Entry, Outcome, Record, Status
 from tfser.search.history import History, Tried
-from tfser.search.journal import Journal, StoredJournal
+from tfser.search.journal import BATCH_S, Journal, StoredJournal
 from tfser.storage.passwords import redacted
 from tfser.storage.patience import Patience
 from tfser.storage.places import Place, make_folder
@@ -66,7 +66,19 @@ def open_storage(path: Place, url: str | None = None, say: Callable[[str], None]
             raise RequestError("--optuna-storage", [redacted(reason)]) from None
         return _patient(opened, Patience(what, _passes, say))
     make_folder(path.parent)
-    return JournalStorage(Journal(path) if isinstance(path, Path) else StoredJournal(path, say))
+    return JournalStorage(Journal(path) if isinstance(path, Path) else StoredJournal(path, say, BATCH_S))
+
+
+def close_storage(storage: BaseStorage | None, *, store: bool = True) -> None:
+    """End the use of what ``open_storage`` returned; a journal behind a URI then stores its last lines.
+
+    Args:
+        storage: the storage, if there is one.
+        store: whether to store them. A driver that lost its lease must not: they would replace another's.
+    """
+    journal = getattr(storage, "_backend", None)
+    if isinstance(journal, StoredJournal):
+        journal.close(store=store)
 
 
 def _passes(error: Exception) -> bool:
