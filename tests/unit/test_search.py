@@ -432,7 +432,7 @@ def test_what_a_killed_driver_had_not_stored_of_its_journal_is_made_good_from_th
     expected = outcome(run(made, memory / "undisturbed"))
     for seed in range(6):
         rng, folder, log, deaths, now = random.Random(seed), memory / str(seed), [], 0, itertools.count()
-        monkeypatch.setattr("tfser.search.study.BATCH_S", float(rng.choice((20, 60, 10_000))))
+        monkeypatch.setattr("tfser.search.kept.BATCH_S", float(rng.choice((20, 60, 10_000))))
         monkeypatch.setattr(journal, "_store_late", lambda *late: None)
         with monkeypatch.context() as patch:
             patch.setattr(journal.time, "monotonic", lambda now=now: float(next(now)))

@@ -146,9 +146,10 @@ class Run:
     def _results(self, entries: Mapping[Key, Entry], kept: Sequence[Row]) -> Results:
         """Return what the tables are made from, trials of earlier starts included."""
         known = {entry.trial_id: entry for entry in entries.values()}
-        for trial in (trial for row in kept for seeds in row.finals.values() for trial in seeds.values()):
-            if trial not in known and (entry := self._ledger.get(trial)) is not None:
-                known[trial] = entry
+        finals = (trial for row in kept for seeds in row.finals.values() for trial in seeds.values())
+        earlier = [trial for trial in dict.fromkeys(finals) if trial not in known]
+        read = zip(earlier, self._ledger.each(earlier), strict=True)
+        known |= {trial: entry for trial, entry in read if entry is not None}
         (results,) = rows.assembled(self._sweep.name, kept, known)
         return results
 
