@@ -16,9 +16,11 @@ def read(schedule: Schedule) -> tuple[dict[Key, Entry], list[History], set[str]]
         How the final trials ended, read from the ledger if they are done; what every study tried; and the ids of trials
         without an entry, among them pruned ones, which leave none.
     """
+    done = [end.trial_id for end in schedule.ends.values() if isinstance(end, Done)]
+    own = [(study, study.ended_ids) for study in schedule.studies]
+    entries = schedule.entries(itertools.chain(done, *(trial_ids for _, trial_ids in own)))
     gone: set[str] = set()
     found: dict[Key, Entry] = {}
-    entries = schedule.ledger.each(end.trial_id for end in schedule.ends.values() if isinstance(end, Done))
     for key, end in schedule.ends.items():
         entry = next(entries) if isinstance(end, Done) else end
         if entry is None:
@@ -26,10 +28,8 @@ def read(schedule: Schedule) -> tuple[dict[Key, Entry], list[History], set[str]]
         else:
             found[key] = entry
     histories: list[History] = []
-    ahead, each = itertools.tee((study, study.ended_ids) for study in schedule.studies)
-    entries = schedule.ledger.each(trial_id for _, trial_ids in ahead for trial_id in trial_ids)
-    for study, trial_ids in each:
-        own = {trial_id: next(entries) for trial_id in trial_ids}
-        gone.update(trial_id for trial_id, entry in own.items() if entry is None)
-        histories.append(study.history(own.get))
+    for study, trial_ids in own:
+        left = {trial_id: next(entries) for trial_id in trial_ids}
+        gone.update(trial_id for trial_id, entry in left.items() if entry is None)
+        histories.append(study.history(left.get))
     return found, histories, gone

@@ -101,6 +101,8 @@ class Schedule:
         """Trials that ended in this start, which are never retried."""
         self._retry = retry_failed
         self._ready = Ready(work)
+        self._seen: dict[str, Entry] | None = {}
+        """The entries that this start has read, until the first trial is missing; for ``entries``."""
         self._waiting: dict[str, list[Asked]] = {}
         self._running: dict[str, TrialSpec] = {}
         self.finals: dict[Key, TrialSpec] = {}
@@ -168,15 +170,22 @@ class Schedule:
         """Order the trials by another measure of work, once the features tell how many segments each trains on."""
         self._ready.weigh(work)
 
+    def entries(self, trial_ids: Iterable[str]) -> Iterator[Entry | None]:
+        """Yield the entries of trials that have ended, each ``None`` where there is none.
+
+        A start that finds everything there has them in memory, so that it reads none twice.
+        """
+        seen, self._seen = self._seen, None
+        return self.ledger.each(trial_ids) if seen is None else map(seen.get, trial_ids)
+
     def ask_again(self, gone: Container[str]) -> None:
         """Train trials again that have ended and whose entry is gone: deleted, or damaged and moved away.
 
         Args:
             gone: ids of trials without an entry; trials that need none are skipped.
         """
-        lost = [key for key, end in self.ends.items() if isinstance(end, Done) and end.trial_id in gone]
-        asked = [(self.finals[key], key[0], partial(self._keep, key)) for key in lost]
-        self._want(_Wanted(one, FIRST, again=True) for one in asked)
+        for key in [key for key, end in self.ends.items() if isinstance(end, Done) and end.trial_id in gone]:
+            self._want([_Wanted((self.finals[key], key[0], partial(self._keep, key)), FIRST, again=True)])
         for run in self.studies:
             self._again(run, [spec for spec, left in run.told if left and spec.trial_id in gone])
 
@@ -240,6 +249,7 @@ class Schedule:
     def _ask_for(self, wanted: _Wanted, entry: Entry | None) -> None:
         """Answer from the ledger at once, else queue the trial, only once however often it is asked for."""
         asked, trial_id = wanted.asked, wanted.asked[0].trial_id
+        self._keep_seen(entry)
         if trial_id in self._waiting:
             self._waiting[trial_id].append(asked)
         elif isinstance(entry, Record) or (entry is not None and (trial_id in self._tried or not self._retry)):
@@ -248,8 +258,13 @@ class Schedule:
             else:
                 self._pass_on(asked, entry, False)
         else:
+            self._seen = None
             self._waiting[trial_id] = [asked]
             self._ready.push(asked[0], wanted.urgency, wanted.behind)
+
+    def _keep_seen(self, entry: Entry | None) -> None:
+        if self._seen is not None and entry is not None:
+            self._seen[entry.trial_id] = entry
 
     def _pass_on(self, asked: Asked, outcome: Outcome, trained: bool) -> None:
         """Pass an outcome on to the watcher and to the callback."""
@@ -268,13 +283,13 @@ class Schedule:
         Yields:
             Each study, and the trials of its ended settings whose entries are gone.
         """
-        told = ((run, run.told) for run in self.studies)
-        ahead, each = itertools.tee(told)
+        ahead, each = itertools.tee((run, run.told) for run in self.studies)
         entries = self.ledger.each(spec.trial_id for _, specs in ahead for spec, _ in specs)
         for run, specs in each:
             gone = []
             for spec, left in specs:
                 entry = next(entries)
+                self._keep_seen(entry)
                 if entry is not None:
                     run.saw(entry)
                     if isinstance(entry, Failure):
@@ -327,9 +342,8 @@ class Schedule:
 
     def _setting(self, run: StudyRun, opened: OpenTrial) -> Iterator[_Wanted]:
         """Return the trials of a setting."""
-        self._bars.update(
-            (s.trial_id, b) for s, b in zip(opened.specs, run.bars(self.ledger.get), strict=True) if any(b)
-        )
+        bars = zip(opened.specs, run.bars(self.ledger.get), strict=True)
+        self._bars.update((spec.trial_id, bar) for spec, bar in bars if any(bar))
         behind = 1 + run.left / self.settings_at_once  # the settings to come, then the fold's final trial
         for spec in {spec.trial_id: spec for spec in opened.specs}.values():
             yield _Wanted((spec, run.study.configuration, partial(self._setting_ended, run, opened)), ANY, behind)
@@ -346,7 +360,7 @@ class Schedule:
             self._want(one for run in due for one in self._next_of(run))
 
     def _next_of(self, run: StudyRun) -> Iterator[_Wanted]:
-        """Return the trials that a study needs now."""
+        """Return the trials that a study needs next."""
         for opened in self._resumed.pop(run, ()):
             yield from self._setting(run, opened)
         while run.can_ask(self.settings_at_once):
