@@ -3,6 +3,7 @@
 import json
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from tfser.storage import places, side_by_side
 from tfser.storage.checkpoints import Checkpoint
 from tfser.storage.ledger import Ledger
 from tfser.storage.places import place
+from tfser.sweep.to_mlflow import ToMlflow
 
 RECORD = made_up.record(SPEC, ("calm", "Zoë"), 4)
 
@@ -51,20 +53,35 @@ def test_a_worker_makes_at_most_four_requests_for_a_trial_and_two_more_for_a_che
     assert places.listed(root / "again" / "checkpoints", "*/*") == []
 
 
-def test_a_driver_makes_one_request_for_a_final_trial_the_mirror_included(store, tiny):
-    _, ended = far.drive(finals(tiny, 250), store, workers=100)
-    assert ended == 1000
-    assert store.count("driver") == ended
+MANY = pytest.mark.parametrize("folds_of", [25, pytest.param(250, marks=pytest.mark.full)])
+"""Trials of each of four folds."""
+
+
+@MANY
+def test_a_driver_makes_one_request_for_a_final_trial_the_mirror_included(store, tiny, folds_of):
+    mirror, taken = ToMlflow(None, Ledger(place(store.root) / "ledger"), SimpleNamespace(warn=print, say=print)), []
+    mirror._outbox._make = lambda: SimpleNamespace(
+        answered=0.0, holds=lambda *of: False, trial=lambda row, entry: taken.append(entry.trial_id)
+    )
+    _, ended = far.drive(finals(tiny, folds_of), store, 20, mirror.trial)
+    mirror._outbox.close()
+    assert ended == len(set(taken)) == 4 * folds_of
+    assert not list(mirror._local._folder.iterdir())
+    assert store.count("driver") == ended, store.requests
     assert store.count("worker") == ended
 
 
-def test_a_driver_makes_one_request_for_a_search_trial_beside_those_that_store_its_journal(store, tiny, monkeypatch):
+@MANY
+def test_a_driver_makes_one_request_for_a_search_trial_beside_those_that_store_its_journal(
+    store, tiny, folds_of, monkeypatch
+):
     monkeypatch.setattr("tfser.search.kept.BATCH_S", 1e9)
-    made = make_plan(tiny, trials=249, sampler="random")
-    _, ended = far.drive(made, store, workers=100)
-    assert ended == 1000
+    _, ended = far.drive(make_plan(tiny, trials=folds_of - 1, sampler="random"), store, 20)
+    assert ended == 4 * folds_of
     assert store.requests["driver", "cat_file"] == ended
-    assert store.count("driver") < 1.02 * ended, store.requests
+    parts = store.requests["driver", "put_file"]
+    assert store.count("driver") == ended + parts, store.requests
+    assert parts < 3 + ended / 50
 
 
 def test_a_start_on_a_whole_ledger_reads_each_entry_once_and_lists_the_ledger_by_folders(store, tiny):

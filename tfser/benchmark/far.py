@@ -1,7 +1,7 @@
 """A driver whose storage lies behind a URI, by simulation: its time and its requests per trial, and a restart.
 
-The workers train nothing: each trial commits a made-up entry, at no cost to the driver. Feed, schedule, ledger, studies
-and mirror are the project's own; MLflow is replaced by a tracker that takes each entry and forgets it.
+The workers train nothing: each trial commits a made-up entry, at no cost to the driver. Feed, schedule, ledger and
+studies are the project's own; there is no MLflow.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import heapq
 import itertools
 import random
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from tfser.benchmark import made_up
@@ -33,7 +33,6 @@ from tfser.search.study import close_storage, open_storage
 from tfser.storage import leftovers, packaged_files, temporary
 from tfser.storage.ledger import Ledger, text_of
 from tfser.storage.places import Place, make_folder, place
-from tfser.sweep.to_mlflow import ToMlflow
 
 MODEL = next(iter(PROPOSED))
 EMOTIONS = ("angry", "calm", "glad", "sad")
@@ -80,32 +79,26 @@ def searches(trials: int, settings: int) -> plan.Plan:
     return plan.Plan(configurations=made.configurations, studies=studies)
 
 
-class Mirror(ToMlflow):
-    """The mirror, with a tracker that has nothing and keeps nothing."""
-
-    def _tracker(self) -> Any:
-        return SimpleNamespace(
-            answered=0.0, holds=lambda *of: False, trial=lambda *of: None, remove_doubles=lambda: None
-        )
-
-    def close(self) -> None:
-        """Wait until every trial was taken."""
-        self._outbox.close()
-
-
-def drive(made: plan.Plan, store: FarStore, workers: int) -> tuple[float, int]:
+def drive(
+    made: plan.Plan, store: FarStore, workers: int, told: Callable[[Ended[Outcome]], None] = lambda ended: None
+) -> tuple[float, int]:
     """Run a plan on workers that train nothing; return the driver's seconds, and how many trials ended.
 
     The requests of its start are not counted.
+
+    Args:
+        made: the plan.
+        store: the storage.
+        workers: how many train at once.
+        told: called for every trial that ended, as the mirror is.
     """
     storage, ended = place(store.root), 0
     ledger, studies = Ledger(storage / "ledger"), open_storage(storage / "search" / "s.journal")
-    mirror = Mirror(None, ledger, SimpleNamespace(warn=print, say=print))  # type: ignore[arg-type]  # for no sweep
 
     def watch(one: Ended[Outcome]) -> None:
         nonlocal ended
         ended += 1
-        mirror.trial(one)
+        told(one)
 
     schedule = Schedule(made, ledger, studies, watch=watch)
     feed = Feed(schedule, lambda spec: task(spec, storage), Usage(), lambda waiting: 1, 10**9)
@@ -133,7 +126,6 @@ def drive(made: plan.Plan, store: FarStore, workers: int) -> tuple[float, int]:
     if feed.error is not None:
         raise feed.error
     close_storage(studies)
-    mirror.close()
     return spent + time.perf_counter() - begin, ended
 
 

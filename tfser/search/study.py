@@ -151,7 +151,10 @@ class StudyRun:
 
     @property
     def told(self) -> list[tuple[TrialSpec, bool]]:
-        """Trials of settings that have ended, each once, and whether it has to have an entry; a pruned one has none."""
+        """Trials of settings that have ended, each once, and whether it has to have an entry; a pruned one has none.
+
+        Those of an earlier start are noted, so that ``saw`` knows which entries tell something.
+        """
         # What left an entry comes last, so that it counts where two settings are the same.
         ended = sorted(self._ended_trials(), key=lambda t: t.state != TrialState.PRUNED)
         each: dict[str, tuple[TrialSpec, bool]] = {}
