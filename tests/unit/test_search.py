@@ -1,9 +1,11 @@
 """Studies and schedule with made-up trainings, fast enough to interrupt a search anywhere."""
 
+import itertools
 import random
 import sqlite3
 import subprocess
 import sys
+import time
 
 import optuna
 import pytest
@@ -374,6 +376,86 @@ def test_a_store_that_does_not_answer_for_a_while_keeps_the_journal_waiting(tmp_
     ]
     assert "the network is down" in said[0]
     assert len(said) == 2
+
+
+@pytest.fixture
+def memory(tmp_path):
+    """A folder behind a URI: the memory of this process."""
+    folder = places.place(f"memory://{tmp_path.name}")
+    yield folder
+    folder.fs.rm(folder.path, recursive=True)
+
+
+def numbers(path):
+    return [line["number"] for line in journal.StoredJournal(path).read_logs(0)]
+
+
+def test_a_journal_behind_a_uri_stores_its_lines_in_batches_in_order_and_the_last_ones_when_it_is_closed(
+    memory, monkeypatch
+):
+    now, stored, real = [0.0], [], journal.commit
+    monkeypatch.setattr(journal.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(journal, "commit", lambda path, write: (stored.append(path.name), real(path, write)))
+    monkeypatch.setattr(journal, "PART_BYTES", 100)
+    monkeypatch.setattr(journal, "_store_late", lambda *late: None)
+    path = memory / "s.journal"
+    written = journal.StoredJournal(path, batch_s=2.0)
+    for number in range(12):
+        written.append_logs([{"op_code": 0, "number": number}])
+        assert [line["number"] for line in written.read_logs(number)] == [number], "the driver itself knows every line"
+    assert stored == ["s.journal"]
+    assert numbers(path) == [0]
+    now[0] = 2.0
+    written.append_logs([{"op_code": 0, "number": 12}])
+    assert stored == ["s.journal", "s.journal", "s.journal.0001", "s.journal.0002", "s.journal.0003"]
+    assert numbers(path) == list(range(13))
+    written.append_logs([{"op_code": 0, "number": 13}])
+    assert numbers(path) == list(range(13))
+    written.close()
+    assert stored[5:] == ["s.journal.0003"]
+    assert numbers(path) == list(range(14))
+
+
+def test_lines_of_a_journal_behind_a_uri_that_none_follows_are_stored_too(memory):
+    path = memory / "s.journal"
+    written = journal.StoredJournal(path, batch_s=0.05)
+    for number in range(3):
+        written.append_logs([{"op_code": 0, "number": number}])
+    until = time.monotonic() + 20
+    while numbers(path) != [0, 1, 2] and time.monotonic() < until:
+        time.sleep(0.02)
+    assert numbers(path) == [0, 1, 2]
+
+
+def test_what_a_killed_driver_had_not_stored_of_its_journal_is_made_good_from_the_ledger(tiny, memory, monkeypatch):
+    made = make_plan(tiny, trials=3, folds=("anna", "bert"))
+    expected = outcome(run(made, memory / "undisturbed"))
+    for seed in range(6):
+        rng, folder, log, deaths, now = random.Random(seed), memory / str(seed), [], 0, itertools.count()
+        monkeypatch.setattr("tfser.search.kept.BATCH_S", float(rng.choice((20, 60, 10_000))))
+        monkeypatch.setattr(journal, "_store_late", lambda *late: None)
+        with monkeypatch.context() as patch:
+            patch.setattr(journal.time, "monotonic", lambda now=now: float(next(now)))
+            while True:
+                try:
+                    found = outcome(
+                        run(made, folder, workers=rng.randint(1, 3), rng=rng, die_after=rng.randint(9, 25), log=log)
+                    )
+                    break
+                except KilledError:
+                    deaths += 1
+        assert deaths
+        assert found == expected
+        assert len(log) == len(set(log)) == 2 * 3 + 2
+
+
+def test_a_journal_that_is_gone_is_made_again_from_the_ledger(tiny, memory):
+    made = make_plan(tiny, trials=3)
+    expected = outcome(run(made, memory))
+    places.remove(memory / "studies.journal")
+    log = []
+    assert outcome(run(made, memory, log=log)) == expected
+    assert log == []
 
 
 def test_a_study_says_that_its_value_is_the_validation_uar(tiny, tmp_path):

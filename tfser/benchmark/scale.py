@@ -22,7 +22,7 @@ from typing import Any
 
 import optuna
 
-from tfser.benchmark import made_up
+from tfser.benchmark import far, made_up
 from tfser.benchmark.figures import Figure, Scale, figure, seconds
 from tfser.databases import load
 from tfser.execution.schedule import Ended, Schedule
@@ -47,7 +47,8 @@ def measure(scale: Scale) -> list[Figure]:
     trials, workers, studies, settings = (200, 20, 8, 5) if scale.quick else (100_000, 1000, 1000, 10)
     figures = _planning(trials, repeats)
     figures += _finals(trials, workers, repeats)
-    return figures + _searches(studies, settings, workers, repeats)
+    figures += _searches(studies, settings, workers, repeats)
+    return figures + far.measure(scale)
 
 
 def _plan(trials: int) -> plan.Plan:

@@ -19,7 +19,7 @@ import torch
 from tfser.errors import DeviceError, MachineError, TrialError, in_a_line
 from tfser.execution.faults import of_the_device, of_the_machine, out_of_memory
 from tfser.execution.forked import end_copy_of
-from tfser.execution.task import Task, committed
+from tfser.execution.task import Task
 from tfser.execution.this_machine import cpu_name, device_name, versions
 from tfser.models import isolated
 from tfser.record import Failure, Machine, Outcome, Pruned, Record, to_dict
@@ -93,10 +93,8 @@ class Attempt:
             return None
         outcome, weights = ended
         if not isinstance(outcome, Pruned):
-            if (there := committed(self.task)) is not None:
-                return there
             kept = isinstance(outcome, Record) and keeps_weights(self.task)
-            self.task.ledger.commit(outcome, weights if kept else None)
+            outcome = self.task.ledger.settle(outcome, weights if kept else None)
         self.after_commit()
         return outcome
 

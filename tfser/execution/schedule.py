@@ -8,7 +8,8 @@ MLflow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -18,7 +19,7 @@ from optuna.storages import BaseStorage
 from tfser.execution.waiting_trials import AGAIN, ANY, FIRST, Ready
 from tfser.planning.configuration import Configuration
 from tfser.planning.plan import Plan, Study
-from tfser.record import Failure, Outcome, Pruned, Record
+from tfser.record import Entry, Failure, Outcome, Pruned, Record
 from tfser.search.study import Chosen, OpenTrial, StudyRun, best_epoch
 from tfser.storage.ledger import Ledger
 from tfser.trial import TrialSpec, Value
@@ -42,6 +43,19 @@ Key = tuple[Configuration, str, int]
 
 Asked = tuple[TrialSpec, Configuration, Callable[[Outcome], None]]
 """A trial that was asked for, the row it belongs to, and a callback for its outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A trial that is about to be asked for."""
+
+    asked: Asked
+    urgency: int = ANY
+    """See ``tfser.execution.waiting_trials``."""
+    behind: float = 0.0
+    """Trainings that have to follow it one after another."""
+    again: bool = False
+    """Whether it was asked for before, so that the watcher is not told again of an existing entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +101,8 @@ class Schedule:
         """Trials that ended in this start, which are never retried."""
         self._retry = retry_failed
         self._ready = Ready(work)
+        self._seen: dict[str, Entry] | None = {}
+        """The entries that this start has read, until the first trial is missing; for ``entries``."""
         self._waiting: dict[str, list[Asked]] = {}
         self._running: dict[str, TrialSpec] = {}
         self.finals: dict[Key, TrialSpec] = {}
@@ -110,18 +126,19 @@ class Schedule:
         """Every study of the plan that searches."""
         self._searching: dict[StudyRun, None] = {}
         """Studies that still try settings, in order."""
+        self._resumed: dict[StudyRun, list[OpenTrial]] = {}
+        """Settings that were being tried when an earlier start ended."""
         self._due: dict[StudyRun, None] = {}
         """Studies among them that may ask for a setting, or choose one."""
+        fixed = (study for study in plan.studies if study.space is None)
+        self._want(one for study in fixed for one in self._finals(study, study.base, study.epochs))
         for study in plan.studies:
-            if study.space is None:
-                self._want_finals(study, study.base, study.epochs)
-            else:
+            if study.space is not None:
                 assert storage is not None
-                run = StudyRun(study, storage, owner)
-                self.studies.append(run)
-                self._searching[run] = None
-                gone = self._announce_told(run)
-                self._again(run, gone, partial(self._go_on, run))
+                self.studies.append(StudyRun(study, storage, owner))
+        self._searching.update(dict.fromkeys(self.studies))
+        for run, gone in self._announce_told():
+            self._again(run, gone, partial(self._go_on, run))
         self._advance()
 
     @property
@@ -163,15 +180,22 @@ class Schedule:
         """Order the trials by another measure of work, once the features tell how many segments each trains on."""
         self._ready.weigh(work)
 
+    def entries(self, trial_ids: Iterable[str]) -> Iterator[Entry | None]:
+        """Yield the entries of trials that have ended, each ``None`` where there is none.
+
+        A start that finds everything there has them in memory, so that it reads none twice.
+        """
+        seen, self._seen = self._seen, None
+        return self.ledger.each(trial_ids) if seen is None else map(seen.get, trial_ids)
+
     def ask_again(self, gone: Container[str]) -> None:
         """Train trials again that have ended and whose entry is gone: deleted, or damaged and moved away.
 
         Args:
             gone: ids of trials without an entry; trials that need none are skipped.
         """
-        for key, end in self.ends.items():
-            if isinstance(end, Done) and end.trial_id in gone:
-                self._want((self.finals[key], key[0], partial(self._keep, key)), FIRST, again=True)
+        for key in [key for key, end in self.ends.items() if isinstance(end, Done) and end.trial_id in gone]:
+            self._want([_Wanted((self.finals[key], key[0], partial(self._keep, key)), FIRST, again=True)])
         for run in self.studies:
             self._again(run, [spec for spec, left in run.told if left and spec.trial_id in gone])
 
@@ -220,29 +244,37 @@ class Schedule:
             self._pass_on(asked, outcome, True)
         self._advance()
 
-    def _want(self, asked: Asked, urgency: int = ANY, behind: float = 0.0, *, again: bool = False) -> None:
-        """Ask for a trial: answer from the ledger at once, else queue it, only once however often it is asked for.
+    def _want(self, wanted: Iterable[_Wanted]) -> None:
+        """Ask for trials; their entries are fetched side by side, as far as the ledger may hold them."""
+        ahead, each = itertools.tee((one, self._may_be_there(one)) for one in wanted)
+        entries = self.ledger.each(one.asked[0].trial_id for one, there in ahead if there)
+        for one, there in each:
+            self._ask_for(one, next(entries) if there else None)
 
-        Args:
-            asked: the trial and the callback for its outcome.
-            urgency: see ``tfser.execution.waiting_trials``.
-            behind: trainings that have to follow it one after another.
-            again: whether it was asked for before, so that the watcher is not told again of an existing entry.
-        """
-        trial_id = asked[0].trial_id
-        if trial_id not in self._waiting and (again or trial_id in self._held or trial_id in self._tried):
-            entry = self.ledger.get(trial_id)
-            if isinstance(entry, Record) or (entry is not None and (trial_id in self._tried or not self._retry)):
-                if again:
-                    asked[2](entry)
-                else:
-                    self._pass_on(asked, entry, False)
-                return
+    def _may_be_there(self, wanted: _Wanted) -> bool:
+        trial_id = wanted.asked[0].trial_id
+        known = wanted.again or trial_id in self._held or trial_id in self._tried
+        return known and trial_id not in self._waiting
+
+    def _ask_for(self, wanted: _Wanted, entry: Entry | None) -> None:
+        """Answer from the ledger at once, else queue the trial, only once however often it is asked for."""
+        asked, trial_id = wanted.asked, wanted.asked[0].trial_id
+        self._keep_seen(entry)
         if trial_id in self._waiting:
             self._waiting[trial_id].append(asked)
-            return
-        self._waiting[trial_id] = [asked]
-        self._ready.push(asked[0], urgency, behind)
+        elif isinstance(entry, Record) or (entry is not None and (trial_id in self._tried or not self._retry)):
+            if wanted.again:
+                asked[2](entry)
+            else:
+                self._pass_on(asked, entry, False)
+        else:
+            self._seen = None
+            self._waiting[trial_id] = [asked]
+            self._ready.push(asked[0], wanted.urgency, wanted.behind)
+
+    def _keep_seen(self, entry: Entry | None) -> None:
+        if self._seen is not None and entry is not None:
+            self._seen[entry.trial_id] = entry
 
     def _pass_on(self, asked: Asked, outcome: Outcome, trained: bool) -> None:
         """Pass an outcome on to the watcher and to the callback."""
@@ -255,24 +287,29 @@ class Schedule:
         self._watch(Ended(spec, configuration, outcome, trained))
         then(outcome)
 
-    def _announce_told(self, run: StudyRun) -> list[TrialSpec]:
-        """Tell the watcher of a study's trials that ended in an earlier start; those that failed count as failures.
+    def _announce_told(self) -> Iterator[tuple[StudyRun, list[TrialSpec]]]:
+        """Tell the watcher of the studies' trials that ended in an earlier start; those that failed count as failures.
 
-        Returns:
-            Trials of ended settings whose entries are gone.
+        Yields:
+            Each study, and the trials of its ended settings whose entries are gone.
         """
-        gone = []
-        for spec, left in run.told:
-            entry = self.ledger.get(spec.trial_id)
-            if entry is not None:
-                if isinstance(entry, Failure):
-                    self.failures.append(Ended(spec, run.study.configuration, entry, False))
-                else:
-                    self.there.add(spec.trial_id)
-                self._watch(Ended(spec, run.study.configuration, entry, False))
-            elif left:
-                gone.append(spec)
-        return gone
+        ahead, each = itertools.tee((run, run.told) for run in self.studies)
+        entries = self.ledger.each(spec.trial_id for _, specs in ahead for spec, _ in specs)
+        for run, specs in each:
+            gone = []
+            for spec, left in specs:
+                entry = next(entries)
+                self._keep_seen(entry)
+                if entry is not None:
+                    run.saw(entry)
+                    if isinstance(entry, Failure):
+                        self.failures.append(Ended(spec, run.study.configuration, entry, False))
+                    else:
+                        self.there.add(spec.trial_id)
+                    self._watch(Ended(spec, run.study.configuration, entry, False))
+                elif left:
+                    gone.append(spec)
+            yield run, gone
 
     def _again(self, run: StudyRun, specs: Sequence[TrialSpec], then: Callable[[], None] = lambda: None) -> None:
         """Train search trials of ended settings again, for the ledger; Optuna keeps the scores that it has.
@@ -290,35 +327,36 @@ class Schedule:
             if not left:
                 then()
 
-        for spec in specs:
-            self._want((spec, run.study.configuration, ended), FIRST, again=True)
+        self._want(_Wanted((spec, run.study.configuration, ended), FIRST, again=True) for spec in specs)
         if not specs:
             then()
 
     def _go_on(self, run: StudyRun) -> None:
         """Resume a study: first the settings that were being tried, then new ones."""
-        for opened in list(run.open.values()):
-            self._want_setting(run, opened)
+        self._resumed[run] = [*run.open.values()]
         self._due[run] = None
 
-    def _want_finals(self, study: Study, settings: Mapping[str, Value], epochs: int, urgency: int = ANY) -> None:
+    def _finals(
+        self, study: Study, settings: Mapping[str, Value], epochs: int, urgency: int = ANY
+    ) -> Iterator[_Wanted]:
+        """Return a study's final trials, which are known from now on."""
         configuration = study.configuration
         for (fold, seed), spec in study.final_specs(settings, epochs).items():
             key = (configuration, fold, seed)
             self.finals[key] = spec
-            self._want((spec, configuration, partial(self._keep, key)), urgency)
+            yield _Wanted((spec, configuration, partial(self._keep, key)), urgency)
 
     def _keep(self, key: Key, outcome: Outcome) -> None:
         assert not isinstance(outcome, Pruned)  # only search trials are pruned
         self.ends[key] = Done(outcome.trial_id, outcome.seconds) if isinstance(outcome, Record) else outcome
 
-    def _want_setting(self, run: StudyRun, opened: OpenTrial) -> None:
-        self._bars.update(
-            (s.trial_id, b) for s, b in zip(opened.specs, run.bars(self.ledger.get), strict=True) if any(b)
-        )
+    def _setting(self, run: StudyRun, opened: OpenTrial) -> Iterator[_Wanted]:
+        """Return the trials of a setting."""
+        bars = zip(opened.specs, run.bars(self.ledger.get), strict=True)
+        self._bars.update((spec.trial_id, bar) for spec, bar in bars if any(bar))
         behind = 1 + run.left / self.settings_at_once  # the settings to come, then the fold's final trial
         for spec in {spec.trial_id: spec for spec in opened.specs}.values():
-            self._want((spec, run.study.configuration, partial(self._setting_ended, run, opened)), ANY, behind)
+            yield _Wanted((spec, run.study.configuration, partial(self._setting_ended, run, opened)), ANY, behind)
 
     def _setting_ended(self, run: StudyRun, opened: OpenTrial, outcome: Outcome) -> None:
         run.ended_trial(opened, outcome)
@@ -328,24 +366,34 @@ class Schedule:
     def _advance(self) -> None:
         """Ask studies for settings, and for the final trials of finished ones, until no study has more to ask."""
         while self._due:
-            run = next(iter(self._due))
-            del self._due[run]
-            while run.can_ask(self.settings_at_once):
-                self._want_setting(run, run.ask())
-            if run.finished and not run.open and run in self._searching:
-                del self._searching[run]
-                chosen = run.chosen()
-                if chosen is None or run.lost:
-                    self.undecided.append(run.study)
-                else:
-                    self._choose(run.study, chosen)
+            due, self._due = self._due, {}
+            self._want(one for run in due for one in self._next_of(run))
 
-    def _choose(self, study: Study, chosen: Chosen) -> None:
-        """Choose the epochs from the curves of the chosen setting, then ask for its final trials.
+    def _next_of(self, run: StudyRun) -> Iterator[_Wanted]:
+        """Return the trials that a study needs next."""
+        for opened in self._resumed.pop(run, ()):
+            yield from self._setting(run, opened)
+        while run.can_ask(self.settings_at_once):
+            yield from self._setting(run, run.ask())
+        if run.finished and not run.open and run in self._searching:
+            del self._searching[run]
+            chosen = run.chosen()
+            if chosen is None or run.lost:
+                self.undecided.append(run.study)
+            else:
+                yield from self._of_chosen(run, chosen)
 
-        The curves come from the ledger. A trial whose entry is gone or damaged is trained again first.
+    def _of_chosen(self, run: StudyRun, chosen: Chosen) -> Iterator[_Wanted]:
+        """Return the final trials of a study, or first the trials that tell how many epochs they train.
+
+        An earlier version's study may not know the epochs. Their curves come from the ledger. A trial whose entry is
+        gone or damaged is trained again first.
         """
+        study = run.study
         self.chosen[study.name] = chosen
+        if chosen.epochs is not None:
+            yield from self._finals(study, chosen.settings, chosen.epochs, FIRST)
+            return
         specs = {spec.trial_id: spec for spec in chosen.specs}
         curves: dict[str, Sequence[float]] = {}
 
@@ -354,7 +402,7 @@ class Schedule:
                 curves[outcome.trial_id] = outcome.validation_uar
                 if len(curves) == len(specs):
                     epochs, _ = best_epoch([curves[spec.trial_id] for spec in chosen.specs])
-                    self._want_finals(study, chosen.settings, epochs, FIRST)
+                    self._want(self._finals(study, chosen.settings, epochs, FIRST))
 
         for spec in specs.values():
-            self._want((spec, study.configuration, take), FIRST, again=True)
+            yield _Wanted((spec, study.configuration, take), FIRST, again=True)

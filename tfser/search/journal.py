@@ -5,8 +5,10 @@ The format is Optuna's, and ``optuna-dashboard`` opens the file. Knows nothing o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -17,13 +19,20 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
 from tfser.storage import temporary
 from tfser.storage.patience import Patience
-from tfser.storage.places import Place, commit, exists, read_bytes
+from tfser.storage.places import Place, commit, listed, read_bytes
+from tfser.storage.side_by_side import answers
 
 SYNC_S = 1.0
 """Shortest time between two waits for the disk."""
 
 PART_BYTES = 1 << 18
 """A journal behind a URI is stored in parts of about this size."""
+
+BATCH_S = 2.0
+"""Seconds for which lines of a journal behind a URI are gathered, so that not each of a setting's twenty is a request.
+
+A dashboard lags by so much, and a driver that is killed loses so much of the journal, never of the ledger.
+"""
 
 
 class Journal(JournalFileBackend):
@@ -82,41 +91,103 @@ class Journal(JournalFileBackend):
 
 
 class StoredJournal(Journal):
-    """A journal behind a URI: a local file, stored after every line.
+    """A journal behind a URI: a local file, whose new lines are stored in batches.
 
     It is stored in parts, because objects cannot grow. Only the last part is stored again, so that a line costs the
     same however long the journal is.
+
+    What is stored is always the beginning of what was written, because parts are stored in order. So a driver that is
+    killed leaves the journal as it was up to ``batch_s`` before. The next start makes good what is missing from the
+    ledger, to which a worker commits before the driver hears of it: a setting whose end is missing is told again from
+    its entry, and one that is missing altogether is asked for again, from the same seed.
+
+    Args:
+        path: the first part.
+        say: told when the store does not answer.
+        batch_s: longest time for which a line is only in the local file; 0 stores every line at once.
     """
 
-    def __init__(self, path: Place, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, path: Place, say: Callable[[str], None] = lambda text: None, batch_s: float = 0.0) -> None:
         what = f"the journal of the studies, {path},"
         self._path, self._patience = path, Patience(what, lambda error: isinstance(error, OSError), say)
+        self._batch_s, self._stored_at = batch_s, float("-inf")
         folder = temporary.Folder("journal")
         weakref.finalize(self, folder.remove)
-        local, self._part, self._begin = folder.path / path.name, 0, 0
+        local, begins = folder.path / path.name, [0]
         with local.open("wb") as file:
-            while exists(self._place):
-                self._begin = file.tell()
-                file.write(read_bytes(self._place))
-                self._part += 1
-        self._part = max(self._part - 1, 0)
+            for content in answers(read_bytes, _parts(path)):
+                begins.append(file.tell())
+                file.write(content)
+        self._begins = begins[1:] or begins
+        """Where each part begins in the local file."""
         super().__init__(local)
-
-    @property
-    def _place(self) -> Place:
-        """The part that is being written."""
-        return _part_of(self._path, self._part)
+        self._part = len(self._begins) - 1
+        """The part that was stored last."""
+        self._stored = local.stat().st_size
+        """Bytes of the local file that are stored."""
+        self._changing = threading.RLock()
+        self._closed = threading.Event()
+        self._late: threading.Thread | None = None
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write lines to the local file and to the store."""
-        size = self._local.stat().st_size
-        if size - self._begin >= PART_BYTES:
-            self._part, self._begin = self._part + 1, size
-        super().append_logs(logs)
-        with self._local.open("rb") as file:
-            file.seek(self._begin)
-            content = file.read()
-        self._patience(lambda again: commit(self._place, lambda stored: stored.write(content)))
+        """Write lines to the local file, and to the store what has waited for long enough.
+
+        Raises:
+            TfserError: the store did not answer for long.
+        """
+        with self._changing:
+            size = self._local.stat().st_size
+            if size - self._begins[-1] >= PART_BYTES:
+                self._begins.append(size)
+            super().append_logs(logs)
+        if self._stored_at + self._batch_s <= time.monotonic():
+            self._patience(lambda again: self._store())
+        elif self._late is None:
+            late = (weakref.ref(self), self._closed, self._batch_s)
+            self._late = threading.Thread(target=_store_late, args=late, name="tfser-journal", daemon=True)
+            self._late.start()
+
+    def _store(self) -> None:
+        """Store the lines that are not stored yet.
+
+        Raises:
+            OSError: the store does not answer; a later call stores them.
+        """
+        with self._changing:
+            ends = [*self._begins[1:], self._local.stat().st_size]
+            with self._local.open("rb") as file:
+                while self._stored < ends[-1]:
+                    if self._stored == ends[self._part]:
+                        self._part += 1
+                    begin, end = self._begins[self._part], ends[self._part]
+                    file.seek(begin)
+                    content = file.read(end - begin)
+                    commit(_part_of(self._path, self._part), lambda stored: stored.write(content))  # noqa: B023  # called at once
+                    self._stored = end
+            self._stored_at = time.monotonic()
+
+    def store_late(self) -> None:
+        """Store lines that have waited for long enough, if the store answers; else the next line is patient."""
+        if self._stored_at + self._batch_s <= time.monotonic():
+            with contextlib.suppress(OSError):
+                self._store()
+
+    def close(self, *, store: bool = True) -> None:
+        """End; store the last lines, if that is wanted and the store answers."""
+        self._closed.set()
+        if store:
+            with contextlib.suppress(OSError):
+                self._store()
+
+
+def _store_late(journal: weakref.ref[StoredJournal], closed: threading.Event, batch_s: float) -> None:
+    """Store lines after which none follows for long, as while every worker trains."""
+    while not closed.wait(batch_s):
+        there = journal()
+        if there is None:
+            return
+        there.store_late()
+        del there
 
 
 class CopiedJournal(BaseJournalBackend):
@@ -127,10 +198,7 @@ class CopiedJournal(BaseJournalBackend):
     """
 
     def __init__(self, path: Place) -> None:
-        content, part = b"", 0
-        while (place := _part_of(path, part)) and exists(place):
-            content += read_bytes(place)
-            part += 1
+        content = b"".join(answers(read_bytes, _parts(path)))
         whole = content[: content.rfind(b"\n") + 1]  # another process may be writing the last line
         self._logs: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
 
@@ -143,6 +211,13 @@ class CopiedJournal(BaseJournalBackend):
         self._logs += json.loads(json.dumps(logs))
 
 
+def _parts(path: Place) -> list[Place]:
+    """Return the stored parts of a journal, in order; a local journal has the first one alone."""
+    there, parts = {each.name for each in listed(path.parent, f"{path.name}*")}, list[Place]()
+    while (part := _part_of(path, len(parts))).name in there:
+        parts.append(part)
+    return parts
+
+
 def _part_of(path: Place, part: int) -> Place:
-    """Return the place of a part of a journal; a local journal has the first one alone."""
     return path if part == 0 else path.with_name(f"{path.name}.{part:04d}")

@@ -11,27 +11,20 @@ order in which other studies' trials end.
 from __future__ import annotations
 
 import contextlib
-import inspect
-import sqlite3
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from tfser.errors import RequestError, TfserError, in_a_line
 from tfser.planning.plan import Study
 from tfser.record import Entry, Outcome, Record, Status
 from tfser.search.history import History, Tried
-from tfser.search.journal import Journal, StoredJournal
-from tfser.storage.passwords import redacted
-from tfser.storage.patience import Patience
-from tfser.storage.places import Place, make_folder
+from tfser.search.kept import close_storage as close_storage
+from tfser.search.kept import open_storage as open_storage
 from tfser.training.determinism import derived_seed
 from tfser.trial import TrialSpec, Value
 
@@ -40,70 +33,6 @@ METRIC = "validation UAR"
 
 STARTUP_TRIALS = 4
 """Settings that are tried, the published one among them, before the sampler models scores and trials can be pruned."""
-
-
-def open_storage(path: Place, url: str | None = None, say: Callable[[str], None] = lambda text: None) -> BaseStorage:
-    """Open the place where a sweep's studies are kept; ``optuna-dashboard`` can open it too.
-
-    The caller holds the sweep's lease, so a lock that is already there was left by a killed driver.
-
-    Args:
-        path: the journal file.
-        url: a database to use instead, as Optuna takes it.
-        say: told when the database or the store does not answer.
-
-    Raises:
-        RequestError: the database cannot be opened.
-        OSError: the journal cannot be read or written.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if url is not None:
-        what = f"--optuna-storage {redacted(url)}"
-        try:
-            opened = Patience(what, _is_locked, say)(lambda again: optuna.storages.get_storage(url))
-        except Exception as error:  # Optuna passes on whatever the database's driver raises
-            reason = str(error) if isinstance(error, TfserError) else in_a_line(error)
-            raise RequestError("--optuna-storage", [redacted(reason)]) from None
-        return _patient(opened, Patience(what, _passes, say))
-    make_folder(path.parent)
-    return JournalStorage(Journal(path) if isinstance(path, Path) else StoredJournal(path, say))
-
-
-def _passes(error: Exception) -> bool:
-    """Return whether a database may answer later: it is locked or restarting, or the network is down."""
-    from sqlalchemy import exc
-
-    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-    return isinstance(cause, (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError, OSError))
-
-
-def _is_locked(error: Exception) -> bool:
-    """Return whether an SQLite file is there and only busy; a server that does not answer at first may not exist."""
-    codes = [getattr(getattr(e, "orig", None), "sqlite_errorcode", 0) & 0xFF for e in (error, error.__cause__)]
-    return sqlite3.SQLITE_BUSY in codes or sqlite3.SQLITE_LOCKED in codes
-
-
-def _patient(storage: BaseStorage, patience: Patience) -> BaseStorage:
-    """Make every call of a storage wait for its answer."""
-
-    def asking(method: Callable[..., Any]) -> Callable[..., Any]:
-        def ask(*arguments: Any, **named: Any) -> Any:
-            def once(again: bool) -> Any:
-                try:
-                    return method(*arguments, **named)
-                except optuna.exceptions.UpdateFinishedTrialError:
-                    if again:  # it was written when the answer was lost
-                        return True
-                    raise
-
-            return patience(once)
-
-        return ask
-
-    for name, _ in inspect.getmembers(BaseStorage, inspect.isfunction):
-        if not name.startswith("_"):
-            setattr(storage, name, asking(getattr(storage, name)))
-    return storage
 
 
 _STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -142,6 +71,8 @@ class Chosen:
     """Its highest mean validation UAR, in [0, 1]."""
     specs: tuple[TrialSpec, ...]
     """Its search trials; their curves say how many epochs to train."""
+    epochs: int | None
+    """That number; ``None`` where this start has not seen all of the curves."""
 
 
 @dataclass(slots=True)
@@ -169,6 +100,12 @@ class StudyRun:
         """Settings whose trials were lost with a worker, a disk or a memory; the next start takes them up."""
         self._reached: dict[int, _Steps | None] = {}
         """Trial number to the running maximum of its validation UAR; ``None`` where its entry is gone."""
+        self._numbers: dict[str, list[int]] = {}
+        """Trial id to the settings whose ``_reached`` is to be filled from its entry."""
+        self._best: tuple[float, int, int | None] = float("-inf"), 0, None
+        """Score of the best setting, its number times -1, and its epoch, if this start knows that."""
+        self._awaited: dict[str, Sequence[float] | None] = {}
+        """The trials of a best setting of an earlier start, to the curves that were seen."""
         self.ended = len(self._ended_trials())
         """Settings that have a score, were pruned or failed. Counted here: Optuna goes through all of them to count."""
         self._go_on()
@@ -214,13 +151,40 @@ class StudyRun:
 
     @property
     def told(self) -> list[tuple[TrialSpec, bool]]:
-        """Trials of settings that have ended, each once, and whether it has to have an entry; a pruned one has none."""
+        """Trials of settings that have ended, each once, and whether it has to have an entry; a pruned one has none.
+
+        Those of an earlier start are noted, so that ``saw`` knows which entries tell something.
+        """
         # What left an entry comes last, so that it counts where two settings are the same.
         ended = sorted(self._ended_trials(), key=lambda t: t.state != TrialState.PRUNED)
-        each = [
-            (spec, t.state != TrialState.PRUNED) for t in ended for spec in self.study.search_specs(self._settings(t))
-        ]
-        return list({spec.trial_id: (spec, left) for spec, left in each}.values())
+        each: dict[str, tuple[TrialSpec, bool]] = {}
+        for trial in ended:
+            specs = self.study.search_specs(self._settings(trial))
+            each.update((spec.trial_id, (spec, trial.state != TrialState.PRUNED)) for spec in specs)
+            if trial.state == TrialState.COMPLETE:
+                if self.study.prune and len(specs) == 1 and trial.number not in self._reached:
+                    self._numbers.setdefault(specs[0].trial_id, []).append(trial.number)
+                if (trial.value, -trial.number) > self._best[:2]:
+                    self._best = float(trial.value or 0.0), -trial.number, None
+                    self._awaited = dict.fromkeys(spec.trial_id for spec in specs)
+        return list(each.values())
+
+    @property
+    def ended_ids(self) -> list[str]:
+        """The trials of settings that have ended, in order; what ``history`` asks for."""
+        each = (self.study.search_specs(self._settings(trial)) for trial in self._ended_trials())
+        return [spec.trial_id for specs in each for spec in specs]
+
+    def saw(self, entry: Entry) -> None:
+        """Take what is needed of the entry of a setting that ended in an earlier start, so that none is read twice."""
+        curve = entry.validation_uar if isinstance(entry, Record) else None
+        for number in self._numbers.pop(entry.trial_id, ()):
+            self._reached[number] = None if curve is None else _Steps.of(curve)
+        if entry.trial_id in self._awaited:
+            self._awaited[entry.trial_id] = curve
+            curves = [each for each in self._awaited.values() if each is not None]
+            if len(curves) == len(self._awaited):
+                self._best, self._awaited = (*self._best[:2], best_epoch(curves)[0]), {}
 
     def can_ask(self, at_once: int) -> bool:
         """Return whether another setting may be tried now."""
@@ -307,7 +271,10 @@ class StudyRun:
             curves = [curve for _, curve in ends]
             if self.study.prune and len(curves) == 1:
                 self._reached[opened.number] = _Steps.of(curves[0])
-            self._optuna.tell(opened.number, best_epoch(curves)[1])
+            epochs, score = best_epoch(curves)
+            if (score, -opened.number) > self._best[:2]:
+                self._best, self._awaited = (score, -opened.number, epochs), {}
+            self._optuna.tell(opened.number, score)
         self.ended += 1
 
     def chosen(self) -> Chosen | None:
@@ -317,7 +284,8 @@ class StudyRun:
             return None
         best = max(complete, key=lambda t: (t.value, -t.number))
         settings = self._settings(best)
-        return Chosen(settings, float(best.value or 0.0), tuple(self.study.search_specs(settings)))
+        epochs = self._best[2] if self._best[1] == -best.number else None
+        return Chosen(settings, float(best.value or 0.0), tuple(self.study.search_specs(settings)), epochs)
 
     def history(self, entry_of: Callable[[str], Entry | None]) -> History:
         """Return every setting that was tried, in order, and which settings mattered.

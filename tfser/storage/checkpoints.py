@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from tfser.storage.places import Place, commit, make_folder, read_bytes, remove
+from tfser.storage.places import Place, commit_bytes, is_remote, read_bytes, remove
+from tfser.storage.with_folder import written
 
 _DIGEST_BYTES = 32
 
@@ -31,6 +32,8 @@ class Checkpoint:
     def __init__(self, root: Place, trial_id: str, made_by: Mapping[str, str]) -> None:
         self.path = root / trial_id[:2] / f"{trial_id}.pt"
         self._made_by = dict(made_by)
+        self._there = False
+        """Whether this attempt found one or has saved one."""
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write tensors and plain values; where that fails, keep the earlier checkpoint and go on."""
@@ -38,8 +41,8 @@ class Checkpoint:
         torch.save({"made_by": self._made_by, "state": dict(state)}, buffer)
         content = buffer.getvalue()
         with contextlib.suppress(OSError):
-            make_folder(self.path.parent)
-            commit(self.path, lambda file: file.write(hashlib.sha256(content).digest() + content))
+            self._there = True
+            written(commit_bytes, self.path, hashlib.sha256(content).digest() + content)
 
     def load(self) -> dict[str, Any] | None:
         """Return the state that was saved last, on the CPU; ``None`` where there is none to resume."""
@@ -47,6 +50,7 @@ class Checkpoint:
             content = read_bytes(self.path)
         except OSError:
             return None
+        self._there = True
         digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if hashlib.sha256(content).digest() != digest:
             return None
@@ -55,6 +59,8 @@ class Checkpoint:
         return state
 
     def remove(self) -> None:
-        """Remove the checkpoint once the trial has ended; one that stays does no harm."""
+        """Remove the checkpoint once the trial has ended, if there is one; one that stays does no harm."""
+        if not self._there and is_remote(self.path):
+            return  # to find that out would be a request
         with contextlib.suppress(OSError):
             remove(self.path)

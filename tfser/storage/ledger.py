@@ -11,13 +11,24 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from tfser.record import Entry, Record, from_dict, to_dict
-from tfser.storage.places import Place, commit, commit_text, listed, make_folder, move, read_bytes, read_text
+from tfser.storage import side_by_side
+from tfser.storage.places import (
+    Place,
+    commit_bytes,
+    create_bytes,
+    is_remote,
+    listed,
+    move,
+    read_bytes,
+)
+from tfser.storage.with_folder import written
 
 
 class Ledger:
@@ -59,29 +70,76 @@ class Ledger:
             OSError: the entry could not be written, so there is none.
             ValueError: the entry holds a number that is not finite.
         """
-        path = self.path(entry.trial_id)
-        make_folder(path.parent)
-        if isinstance(weights, bytes):
-            commit(self.state_path(entry.trial_id), lambda file: file.write(weights))
-        elif weights is not None:
-            buffer = io.BytesIO()
-            torch.save(dict(weights), buffer)
-            commit(self.weights_path(entry.trial_id), lambda file: file.write(buffer.getvalue()))
-        commit_text(path, text_of(entry))
+        path, text, beside = self.path(entry.trial_id), text_of(entry), self._beside(entry.trial_id, weights)
+        for file in (beside, (path, text.encode())):
+            if file is not None:
+                written(commit_bytes, *file)
+
+    def settle(self, entry: Entry, weights: Mapping[str, torch.Tensor] | bytes | None = None) -> Entry:
+        """Commit an entry unless another attempt has committed a record; return what the ledger then holds.
+
+        Behind a URI, the file that is written first is made only if it is not there, which tells at no further request
+        whether there was another attempt.
+
+        Args:
+            entry: as for ``commit``.
+            weights: likewise.
+
+        Raises:
+            OSError: likewise.
+            ValueError: likewise.
+        """
+        path, text, beside = self.path(entry.trial_id), text_of(entry), self._beside(entry.trial_id, weights)
+        if is_remote(path) and written(create_bytes, *(beside or (path, text.encode()))):
+            if beside is not None:
+                written(commit_bytes, path, text.encode())
+            return entry
+        there = self.get(entry.trial_id)
+        if isinstance(there, Record):
+            return there
+        self.commit(entry, weights)
+        return entry
+
+    def _beside(self, trial_id: str, weights: Mapping[str, torch.Tensor] | bytes | None) -> tuple[Place, bytes] | None:
+        """Return the path and the content of what is kept beside an entry."""
+        if weights is None or isinstance(weights, bytes):
+            return None if weights is None else (self.state_path(trial_id), weights)
+        buffer = io.BytesIO()
+        torch.save(dict(weights), buffer)
+        return self.weights_path(trial_id), buffer.getvalue()
 
     def get(self, trial_id: str) -> Entry | None:
         """Return the entry; ``None`` where there is none. A damaged one is set aside and counts as none."""
-        path = self.path(trial_id)
+        return self._read(trial_id, self._content(trial_id))
+
+    def each(self, trial_ids: Iterable[str]) -> Iterator[Entry | None]:
+        """Yield what ``get`` returns for each trial, in order; behind a URI, the next ones are fetched meanwhile.
+
+        Few entries are in memory at a time, however many are asked for.
+        """
+        if isinstance(self.root, Path):
+            yield from map(self.get, trial_ids)
+            return
+        for trial_id, content in side_by_side.answers(lambda each: (each, self._content(each)), trial_ids):
+            yield self._read(trial_id, content)
+
+    def _content(self, trial_id: str) -> bytes | None:
         try:
-            values: dict[str, Any] = json.loads(read_text(path))
+            return read_bytes(self.path(trial_id))
+        except FileNotFoundError:
+            return None
+
+    def _read(self, trial_id: str, content: bytes | None) -> Entry | None:
+        if content is None:
+            return None
+        try:
+            values: dict[str, Any] = json.loads(content.decode("utf-8"))
             checksum = values.pop("checksum")
             if checksum == _checksum(values) and (entry := from_dict(values)).trial_id == trial_id:
                 return entry
-        except FileNotFoundError:
-            return None
         except (ValueError, KeyError, TypeError, AttributeError):
             pass
-        self._set_aside(path)
+        self._set_aside(self.path(trial_id))
         return None
 
     def _set_aside(self, path: Place) -> None:

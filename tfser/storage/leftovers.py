@@ -38,13 +38,15 @@ def clear(storage: Place, out: Place, ledger: Ledger) -> list[str]:
         if isinstance(place, Path)
     )
     checkpoints = 0
-    for path in places.listed(storage / "checkpoints", _EACH + ".pt"):
-        if isinstance(ledger.get(path.stem), Record):
+    saved = places.listed(storage / "checkpoints", _EACH + ".pt")
+    for path, entry in zip(saved, ledger.each(path.stem for path in saved), strict=True):
+        if isinstance(entry, Record):
             places.remove(path)
             checkpoints += 1
     damaged, kept = 0, []
-    for path in places.listed(ledger.root, _EACH + ".damaged"):
-        if ledger.get(path.stem) is None:
+    aside = places.listed(ledger.root, _EACH + ".damaged")
+    for path, entry in zip(aside, ledger.each(path.stem for path in aside), strict=True):
+        if entry is None:
             kept.append(path)
         else:
             places.remove(path)

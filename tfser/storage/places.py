@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from urllib.parse import unquote
 
 from tfser.errors import in_a_line
-from tfser.storage import temporary
+from tfser.storage import side_by_side, temporary
 from tfser.text.typed import given
 
 if TYPE_CHECKING:  # late elsewhere: a machine that trains on local files does not need it
@@ -69,11 +69,15 @@ def place(text: str | os.PathLike[str] | Place) -> Place:
             meant = Path("/", host, path).as_uri()
             raise ValueError(f"{words}: a file URI has three slashes before its path, as in {meant}")
         return Path(slash + unquote(path))
+    from fsspec.config import conf
     from upath import UPath
 
     try:
         # Listings are not cached: another process commits entries all the time.
-        found = UPath(f"{scheme.lower()}://{rest.rstrip('/')}", use_listings_cache=False)
+        how: dict[str, Any] = {"use_listings_cache": False}
+        if scheme.lower() in ("s3", "s3a") and "config_kwargs" not in conf.get("s3", {}):
+            how["config_kwargs"] = {"max_pool_connections": side_by_side.AT_ONCE}  # botocore's own 10 would queue them
+        found = UPath(f"{scheme.lower()}://{rest.rstrip('/')}", **how)
         assert found.fs is not None  # made now, so that a missing package shows before anything starts
     except (ValueError, ImportError) as error:
         raise ValueError(f"{words}: {error}; for s3:// and gs:// install 'tfser[s3]' or 'tfser[gcs]'") from None
@@ -196,12 +200,21 @@ def _flush_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def commit_bytes(path: Place, content: bytes) -> None:
+    """Commit what is in memory; behind a URI that is one request."""
+    if isinstance(path, Path):
+        commit(path, lambda file: file.write(content))
+    else:
+        with as_os_error(path):
+            path.fs.pipe_file(path.path, content)
+
+
 def commit_text(path: Place, text: str) -> None:
     """Commit a text as UTF-8, with its line ends as they are."""
-    commit(path, lambda file: file.write(text.encode("utf-8")))
+    commit_bytes(path, text.encode("utf-8"))
 
 
-def create_text(path: Place, text: str) -> bool:
+def create_bytes(path: Place, content: bytes) -> bool:
     """Write a file unless it is there already; return whether this process made it.
 
     Raises:
@@ -209,14 +222,19 @@ def create_text(path: Place, text: str) -> bool:
     """
     try:
         if isinstance(path, Path):
-            with open(path, "x", encoding="utf-8") as file:
-                file.write(text)
+            with open(path, "xb") as file:
+                file.write(content)
         else:
             with as_os_error(path):
-                path.fs.pipe_file(path.path, text.encode("utf-8"), mode="create")
+                path.fs.pipe_file(path.path, content, mode="create")
     except FileExistsError:
         return False
     return True
+
+
+def create_text(path: Place, text: str) -> bool:
+    """Do as ``create_bytes``, with a text as UTF-8."""
+    return create_bytes(path, text.encode("utf-8"))
 
 
 def read_bytes(path: Place) -> bytes:
@@ -293,11 +311,22 @@ def size(path: Place) -> int:
 def listed(folder: Place, pattern: str) -> list[Place]:
     """Return what matches in a folder, sorted; nothing where there is no such folder.
 
+    Behind a URI, the folders of a pattern such as ``*/*.json`` are listed side by side.
+
     Raises:
         OSError: it cannot be read.
     """
+    outer, slash, inner = pattern.partition("/")
+    if slash and is_remote(folder):
+        each = side_by_side.answers(lambda inside: listed(inside, inner), listed(folder, outer))
+        return [path for found in each for path in found]
     with as_os_error(folder):
         return sorted(folder.glob(pattern), key=str)
+
+
+def has_folders(path: Place) -> bool:
+    """Return whether a file there needs a folder; object stores have none."""
+    return isinstance(path, Path) or path.protocol not in _OBJECT_STORES
 
 
 def make_folder(path: Place) -> None:
@@ -306,7 +335,7 @@ def make_folder(path: Place) -> None:
     Raises:
         OSError: it cannot be made.
     """
-    if not isinstance(path, Path) and path.protocol in _OBJECT_STORES:
+    if not has_folders(path):
         return  # making one would make its bucket too, so that a mistyped name would go unnoticed
     with as_os_error(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -319,7 +348,10 @@ def remove(path: Place) -> None:
         OSError: it cannot be removed.
     """
     with contextlib.suppress(FileNotFoundError), as_os_error(path):
-        path.unlink()
+        if isinstance(path, Path):
+            path.unlink()
+        else:
+            path.fs.rm_file(path.path)  # UPath would first ask whether it is there
 
 
 def move(path: Place, target: Place) -> None:

@@ -58,8 +58,12 @@ def lease(storage: places.Place, sweep: str, say: Callable[[str], None]) -> Iter
         held.release()
 
 
+class LostError(KeyboardInterrupt):
+    """This driver lost its lease, so that nothing more may be written in the sweep's name; else as Ctrl-C."""
+
+
 def _stop(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    raise LostError
 
 
 class _HeldError(Exception):

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
+
+from optuna.storages import BaseStorage
 
 from tfser.errors import RequestError, TfserError
 from tfser.execution import rows
@@ -22,10 +24,11 @@ from tfser.record import Entry, Outcome
 from tfser.report import write as report_write
 from tfser.report.provenance import Provenance
 from tfser.report.tables import terminal
-from tfser.search.study import open_storage
+from tfser.search.study import close_storage, open_storage
 from tfser.storage.ledger import Ledger
 from tfser.storage.passwords import redacted
 from tfser.storage.places import exists
+from tfser.storage.sweep_lock import LostError
 from tfser.sweep import saved, wrap_up
 from tfser.sweep.identity import journal_place, recall, remember, study_owner
 from tfser.sweep.printer import Printer
@@ -58,13 +61,15 @@ class Run:
         keeper = self._keeper()
         mlflow = ToMlflow(sweep, self._ledger, printer)
         view = View(sweep.plan, printer.console)
-        schedule = self._schedule(view, keeper, mlflow)
-        trainer = Trainer(sweep, schedule, view, printer, partial(remember, sweep, memory), mlflow.abandon)
-        try:
-            entries, histories = trainer.finish()
-        except KeyboardInterrupt:
-            _keep_early(keeper, schedule)
-            raise
+        with self._studies() as studies:
+            schedule = self._schedule(studies, view, keeper, mlflow)
+            trainer = Trainer(sweep, schedule, view, printer, partial(remember, sweep, memory), mlflow.abandon)
+            try:
+                entries, histories = trainer.finish()
+            except KeyboardInterrupt as stop:
+                if not isinstance(stop, LostError):
+                    _keep_early(keeper, schedule)
+                raise
         kept = keeper.rows(_finals(schedule), histories)
         keeper.keep(kept)
         results, runs = mlflow.finish(self._results(entries, kept))
@@ -102,11 +107,23 @@ class Run:
             raise RequestError(f"tables in {self._folder}", [f"{line}; {what_to_do}" for line in lost])
         return keeper
 
-    def _schedule(self, view: View, keeper: Keeper, mlflow: ToMlflow) -> Schedule:
-        """Return what hands out the trials, and tells the view, the keeper and MLflow of each that ended."""
-        sweep, url, storage = self._sweep, self._sweep.options.optuna_storage, None
+    @contextlib.contextmanager
+    def _studies(self) -> Iterator[BaseStorage | None]:
+        """Open what holds the studies, if the sweep searches."""
+        sweep, url, studies, ours = self._sweep, self._sweep.options.optuna_storage, None, True
         if sweep.request.trials:
-            storage = open_storage(journal_place(sweep), url, self._printer.warn)
+            studies = open_storage(journal_place(sweep), url, self._printer.warn)
+        try:
+            yield studies
+        except LostError:
+            ours = False
+            raise
+        finally:
+            close_storage(studies, store=ours)
+
+    def _schedule(self, studies: BaseStorage | None, view: View, keeper: Keeper, mlflow: ToMlflow) -> Schedule:
+        """Return what hands out the trials, and tells the view, the keeper and MLflow of each that ended."""
+        sweep = self._sweep
         schedule: Schedule | None = None
 
         def watch(ended: Ended[Outcome]) -> None:
@@ -118,7 +135,7 @@ class Run:
         schedule = Schedule(
             sweep.plan,
             self._ledger,
-            storage,
+            studies,
             watch=watch,
             retry_failed=sweep.options.retry_failed,
             owner=study_owner(sweep),
@@ -128,9 +145,10 @@ class Run:
     def _results(self, entries: Mapping[Key, Entry], kept: Sequence[Row]) -> Results:
         """Return what the tables are made from, trials of earlier starts included."""
         known = {entry.trial_id: entry for entry in entries.values()}
-        for trial in (trial for row in kept for seeds in row.finals.values() for trial in seeds.values()):
-            if trial not in known and (entry := self._ledger.get(trial)) is not None:
-                known[trial] = entry
+        finals = (trial for row in kept for seeds in row.finals.values() for trial in seeds.values())
+        earlier = [trial for trial in dict.fromkeys(finals) if trial not in known]
+        read = zip(earlier, self._ledger.each(earlier), strict=True)
+        known |= {trial: entry for trial, entry in read if entry is not None}
         (results,) = rows.assembled(self._sweep.name, kept, known)
         return results
 

@@ -16,11 +16,12 @@ from tfser.execution.schedule import Ended
 from tfser.final_models import mlflow_model
 from tfser.planning import settings_in_words
 from tfser.planning.configuration import Configuration
-from tfser.record import Outcome, Record, Status
+from tfser.record import Outcome, Pruned, Record, Status
 from tfser.report.summary import Summary, summarise
 from tfser.search import history
 from tfser.storage.ledger import Ledger
-from tfser.storage.places import Place, read_bytes
+from tfser.storage.local_entries import LocalEntries
+from tfser.storage.places import Place, is_remote, read_bytes
 from tfser.sweep.printer import Printer
 from tfser.sweep.request import Sweep
 from tfser.tracking import names, outbox, reading
@@ -40,6 +41,8 @@ class ToMlflow:
     def __init__(self, sweep: Sweep, ledger: Ledger, printer: Printer) -> None:
         self._sweep, self._ledger, self._printer = sweep, ledger, printer
         self._outbox = outbox.Outbox(self._tracker, printer.warn, printer.say)
+        self._local = LocalEntries() if is_remote(ledger.root) else None
+        """What this start trained and MLflow does not have yet."""
         self.experiments: set[str] = set()
         """Ids of the experiments that hold the runs of the rows asked for, as far as MLflow answered."""
 
@@ -48,6 +51,8 @@ class ToMlflow:
         status = ended.outcome.status
         if status == "done" or status == "failed":
             trial_id = ended.spec.trial_id
+            if self._local is not None and ended.trained and not isinstance(ended.outcome, Pruned):
+                self._local.put(ended.outcome)
             self._outbox.put(partial(self._write_trial, ended.configuration, trial_id, status), f"trial {trial_id}")
 
     def finish(self, results: Results) -> tuple[Results, dict[str, str]]:
@@ -78,8 +83,12 @@ class ToMlflow:
 
     def _write_trial(self, configuration: Configuration, trial_id: str, status: Status, tracker: Tracker) -> None:
         """Write a trial. Its entry is read only when its turn comes, so that those that wait fill no memory."""
-        if not tracker.holds(configuration, trial_id, status) and (entry := self._ledger.get(trial_id)) is not None:
-            tracker.trial(configuration, entry)
+        if not tracker.holds(configuration, trial_id, status):
+            entry = self._local.get(trial_id) if self._local is not None else None
+            if (entry := entry or self._ledger.get(trial_id)) is not None:
+                tracker.trial(configuration, entry)
+        if self._local is not None:
+            self._local.remove(trial_id)
 
     def _write_row(self, results: Results, summary: Summary, runs: dict[str, str], tracker: Tracker) -> None:
         """Write a row; note its experiment, and the id of its run in ``runs``."""

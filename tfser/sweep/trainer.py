@@ -7,11 +7,11 @@ from collections.abc import Callable
 from functools import partial
 
 from tfser.errors import RequestError, counted
-from tfser.execution import trial_work
+from tfser.execution import left_behind, trial_work
 from tfser.execution.in_process import InProcessRunner
 from tfser.execution.run_trial import Task
 from tfser.execution.runner import Runner
-from tfser.execution.schedule import Done, Key, Schedule
+from tfser.execution.schedule import Key, Schedule
 from tfser.execution.task import DeviceKind
 from tfser.execution.worker_usage import Usage
 from tfser.models import Network, of
@@ -68,10 +68,7 @@ class Trainer:
         else:
             self._train()
         for left in reversed(range(ROUNDS)):
-            gone: set[str] = set()
-            entry = partial(self._entry, gone)
-            found = {key: entry(end.trial_id) if isinstance(end, Done) else end for key, end in schedule.ends.items()}
-            histories = [study.history(entry) for study in schedule.studies]
+            found, histories, gone = left_behind.read(schedule)
             schedule.ask_again(gone)
             if schedule.finished or not left:
                 break
@@ -79,14 +76,7 @@ class Trainer:
             self._printer.warn(f"{lost}; what it lost is trained again")
             self._view.again(schedule.waiting)
             self._train()
-        return {key: entry for key, entry in found.items() if entry is not None}, histories
-
-    def _entry(self, gone: set[str], trial_id: str) -> Entry | None:
-        """Return a trial's entry; add the trial to ``gone`` if it has none."""
-        entry = self.schedule.ledger.get(trial_id)
-        if entry is None:
-            gone.add(trial_id)
-        return entry
+        return found, histories
 
     def _train(self) -> None:
         """Train until the schedule is finished.

@@ -257,7 +257,7 @@ def _entries(
     run_ids: dict[str, str] = {}
     with ThreadPoolExecutor(READERS) as threads:
         if ledger is not None:
-            read = zip(trials, threads.map(ledger.get, trials), strict=True)
+            read = zip(trials, ledger.each(trials), strict=True)
             entries = {trial: entry for trial, entry in read if entry is not None}
         if reader is not None:
             children = reader.children({row.sweep for row in made})

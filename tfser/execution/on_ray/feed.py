@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from tfser.execution import run_trial
 from tfser.execution.on_ray import worker
 from tfser.execution.schedule import Schedule
 from tfser.execution.worker_usage import Usage
-from tfser.record import Pruned
+from tfser.record import Entry, Pruned
+from tfser.storage.ledger import Ledger
+from tfser.storage.places import is_remote
+from tfser.storage.side_by_side import AT_ONCE
 from tfser.trial import TrialSpec
 
 
@@ -53,6 +57,11 @@ class Feed(NotCopied):
     ) -> None:
         self._schedule, self._task, self._usage, self._pack_size = schedule, task, usage, pack_size
         self.running: dict[str, list[run_trial.Task]] = {}
+        self._fetched: dict[Future[Entry | None], run_trial.Task] = {}
+        """Entries behind a URI that are on their way, so that Tune does not wait for each."""
+        self._threads: ThreadPoolExecutor | None = None
+        self.unread: list[TrialSpec] = []
+        """Trials that were said to have an entry and have none that can be read; the runner takes them back."""
         self.lost: dict[str, list[TrialSpec]] = {}
         """Tune's id to the trials whose worker was lost; the runner learns why, and decides."""
         self.set_aside: list[tuple[TrialSpec, str]] = []
@@ -79,8 +88,38 @@ class Feed(NotCopied):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the configuration of the next pack, or ``None`` where Tune has to wait for one."""
         with self.noted():
-            return self._suggested(trial_id)
+            self.take_in_fetched()
+            while (suggested := self._suggested(trial_id)) in (None, self.FINISHED) and self._fetched:
+                if suggested is None and self.running:
+                    return None
+                self.take_in_fetched(wait_s=None)
+            return suggested
         return self.FINISHED
+
+    def take_in_fetched(self, wait_s: float | None = 0.0) -> None:
+        """Take in the entries that have arrived.
+
+        Args:
+            wait_s: how long to wait for the first of them; ``None`` for as long as it takes.
+        """
+        if not self._fetched:
+            return
+        arrived, _ = wait(self._fetched, wait_s, FIRST_COMPLETED)
+        for future in [one for one in self._fetched if one in arrived]:
+            task = self._fetched.pop(future)
+            with self.noted():
+                entry = future.result()
+                if entry is None:
+                    self.unread.append(task.spec)
+                else:
+                    self._schedule.ended(task.spec, entry)
+
+    def settle(self) -> None:
+        """Wait for every entry that is on its way, and take it in."""
+        while self._fetched:
+            self.take_in_fetched(wait_s=None)
+        if self._threads is not None:
+            self._threads.shutdown()
 
     def _suggested(self, trial_id: str) -> dict[str, Any] | str | None:
         ends = self.refusal or self.full or self.error
@@ -112,7 +151,12 @@ class Feed(NotCopied):
 
     def _take_in(self, ended: run_trial.Task, answer: dict[str, Any], lost: list[TrialSpec]) -> None:
         trial_id = ended.spec.trial_id
-        entry = ended.ledger.get(trial_id)
+        ledger = ended.ledger
+        if answer.get("status") in ("done", "failed") and isinstance(ledger, Ledger) and is_remote(ledger.root):
+            self._threads = self._threads or ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tfser-store")
+            self._fetched[self._threads.submit(ledger.get, trial_id)] = ended
+            return
+        entry = ledger.get(trial_id)
         if entry is not None:
             self._schedule.ended(ended.spec, entry)
         elif answer.get("status") == "pruned":

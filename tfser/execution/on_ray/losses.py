@@ -25,6 +25,8 @@ from tfser.trial import TrialSpec
 LOW_ON_MEMORY = "running low on memory"
 """Words in the error of a trial whose worker Ray ended before the system would have ended the whole node."""
 
+UNREAD = "it left no ledger entry that can be read"
+
 LOOK_S = 5.0
 """Time between two looks at how many workers there are."""
 
@@ -77,6 +79,8 @@ class Losses(NotCopied):
         if self._search.error is not None:
             # Here it ends Tune at once; a trial that runs goes on from its checkpoint at the next start.
             raise self._search.error
+        self._search.take_in_fetched()
+        self.take_back_unread()
         if time.monotonic() - self._looked >= LOOK_S:
             self._looked = time.monotonic()
             self._runner.usage.workers(time.time(), self._runner._places())
@@ -89,7 +93,13 @@ class Losses(NotCopied):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Take back the trials that left no entry."""
         with self._search.noted():
-            self._take_back(trial, "it left no ledger entry that can be read")
+            self._take_back(trial, UNREAD)
+
+    def take_back_unread(self) -> bool:
+        """Take back the trials whose entries were gone when they were to be read; return whether there are any."""
+        unread, self._search.unread = self._search.unread, []
+        self._lost(unread, UNREAD)
+        return bool(unread)
 
     def _take_back(self, trial: Any, unsaid: str) -> None:
         """Put the lost trials of a pack back, set them aside, or record that they fail.

@@ -226,12 +226,15 @@ class RayTuneRunner:
         while not schedule.finished:
             self._hold_back()
             search = searcher(schedule, task, self.usage, self._pack_size, max(TRIALS_AT_MOST, 20 * self.workers))
-            self._fit(search, self._watch_losses(schedule, search))
+            losses = self._watch_losses(schedule, search)
+            self._fit(search, losses)
+            search.settle()
+            again = losses.take_back_unread()
             if search.error is not None:
                 raise search.error
             if search.refusal:
                 raise TfserError(search.refusal)
-            if not search.set_aside and not search.full and not schedule.finished:
+            if not (search.set_aside or search.full or again or schedule.finished):
                 raise TfserError("Ray Tune ended before the sweep did; run the same command again to go on")
             grown = bool(search.set_aside) and self._grow()
             for spec, reason in search.set_aside:
