@@ -66,15 +66,16 @@ def validation_group(names: Sequence[str], fold: str, rotation: int = 0) -> str:
 
     Args:
         names: every fold, sorted.
-        fold: the group held out for the test, never returned.
-        rotation: 0 is the next one; at most ``len(names) - 2``.
+        fold: the group held out for the test, never returned; empty where none is, and the circle begins at the first.
+        rotation: 0 is the next one.
 
     Raises:
         ValueError: there is no such group.
     """
-    if not 0 <= rotation <= len(names) - 2:
-        raise ValueError(f"rotation {rotation} of {len(names) - 1} training groups")
-    return names[(list(names).index(fold) + 1 + rotation) % len(names)]
+    training = len(names) - bool(fold)
+    if not 0 <= rotation < training:
+        raise ValueError(f"rotation {rotation} of {training} training groups")
+    return names[((list(names).index(fold) if fold else -1) + 1 + rotation) % len(names)]
 
 
 def inner_groups(names: Sequence[str], fold: str, validation: Sequence[str], count: int) -> tuple[str, ...]:
@@ -93,8 +94,8 @@ def inner_groups(names: Sequence[str], fold: str, validation: Sequence[str], cou
     left = [name for name in (*names[at:], *names[:at]) if name not in (fold, *validation)]
     if count >= len(left):
         raise ValueError(
-            f"inner_speakers: {count} of the {len(left)} that fold {fold} trains on leave none; legal: at most "
-            f"{len(left) - 1}"
+            f"inner_speakers: {count} of the {len(left)} that {f'fold {fold}' if fold else 'the model'} trains on "
+            f"leave none; legal: at most {len(left) - 1}"
         )
     return tuple(left[:count])
 
@@ -105,12 +106,13 @@ def split(
     """Return the indices to train on and the indices to score on.
 
     With validation groups, those are scored and the test fold is in neither list. Without, the test fold is scored.
+    An empty fold holds nothing out.
 
     Raises:
         ValueError: the fold validates itself, a name does not exist, or nothing is left to train on.
     """
     names = [group(u, protocol) for u in utterances]
-    unknown = {fold, *validation} - set(names)
+    unknown = {fold, *validation} - {*names, ""}
     if unknown:
         raise ValueError(f"no {protocol} named {', '.join(sorted(unknown))}")
     if fold in validation:

@@ -43,6 +43,8 @@ class Options:
     ablation: list[str]
     protocol: str
     fold: list[str]
+    purpose: str
+    """Whether results of folds are asked for, or one model for use."""
     seeds: int
     epochs: int | None
     fixed: list[str]
@@ -117,6 +119,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("databases", nargs="+", metavar="DATABASE", help=DATABASE_HELP)
     add_training(p)
+    deploy = "deploy trains, instead of the folds, one model on every speaker, for tfser predict; it has no test score"
+    p.add_argument("--purpose", default="final", metavar="P", help=f"{' or '.join(planning.ASKED_PURPOSES)}; {deploy}")
     _add_search(p)
     add_places(p)
     return p
