@@ -83,13 +83,14 @@ def current(rows: Sequence[Row]) -> list[Row]:
     newest: dict[tuple[str, str], tuple[float, str]] = {}
     for row in rows:
         c = row.configuration
-        if c.source:
+        if c.source and row.is_result:
             key = row.sweep, c.model
             newest[key] = max(newest.get(key, (0.0, "")), (row.written_unix, c.source))
     return [
         row
         for row in rows
-        if not row.configuration.source or newest[row.sweep, row.configuration.model][1] == row.configuration.source
+        if not (row.configuration.source and row.is_result)
+        or newest[row.sweep, row.configuration.model][1] == row.configuration.source
     ]
 
 
