@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack
 from tfser.databases import load
 from tfser.databases.base import Database
 from tfser.errors import RequestError, unknown
-from tfser.storage.places import Place, place, read_text
+from tfser.storage.places import Place, exists, place, read_text
 from tfser.text.typed import clipped
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class SweepOptions(TypedDict, total=False):
     protocol: str
     emotions: str | PathLike[str] | None
     fold: str | Sequence[str]
+    purpose: str
     seeds: int
     epochs: int | None
     set: Mapping[str, str | int | float | bool]
@@ -143,7 +144,8 @@ def run(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -> Tab
     """Run a sweep, or what is missing of it, and read its tables.
 
     Interrupt it anywhere and run the same line again; finished trials are never repeated. A trial that fails is
-    reported, and its fold is missing in the tables.
+    reported, and its fold is missing in the tables. With ``purpose="deploy"`` it trains one model on every speaker,
+    which no table shows; the frames are then empty unless the folds were trained before.
 
     Args:
         databases: as for ``load_database``; or one sweep file, which holds the whole request.
@@ -171,7 +173,12 @@ def run(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -> Tab
         except KeyboardInterrupt:
             printer.say_interrupted(sweep.name)
             raise
-    return results(sweep.out / sweep.name)
+    folder = sweep.out / sweep.name
+    if sweep.request.purpose == "deploy" and not exists(folder / "summary.csv"):
+        import pandas as pd
+
+        return Tables(folder=folder, summary=pd.DataFrame(), folds=pd.DataFrame(), predictions=pd.DataFrame())
+    return results(folder)
 
 
 def results(folder: str | PathLike[str] | Place) -> Tables:

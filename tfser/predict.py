@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         prog="tfser predict",
         description="Emotion and probabilities of audio files, from the model of a final trial.",
-        epilog="Exit codes: 0 done, 2 the request is wrong and nothing was scored.",
+        epilog="Exit codes: 0 done, 2 the request is wrong and nothing was scored or written.",
     )
     find.add_options(p)
     p.add_argument(
@@ -57,6 +57,12 @@ def parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print one JSON object with every digit instead of a table in percent"
     )
     p.add_argument(
+        "--export",
+        type=typed_path,
+        metavar="FILE.onnx",
+        help="write the model, a network, as ONNX; beside it a JSON file says how to run it, and its model card lies",
+    )
+    p.add_argument(
         "--log-model", action="store_true", help="log the model to the trial's MLflow run, and say how to serve it"
     )
     return p
@@ -70,7 +76,8 @@ def to_dict(
     named = {
         name: getattr(spec, name) for name in ("database", "protocol", "fold", "model", "ablation", "seed", "purpose")
     }
-    trial = {"trial_id": model.trial_id, **named, "uar": record.scores.uar, "war": record.scores.war}
+    scores = {name: getattr(record.scores, name) if record.scores.utterances else None for name in ("uar", "war")}
+    trial = {"trial_id": model.trial_id, **named, **scores}
     return {
         "trial": trial,
         "emotions": list(model.emotions),
@@ -99,10 +106,13 @@ def to_text(values: dict[str, Any]) -> str:
     """Format what ``to_dict`` returned as a table, with probabilities in percent."""
     trial, emotions = values["trial"], values["emotions"]
     oracle = ", its epoch chosen on that fold" if trial["purpose"] == "oracle" else ""
-    data = f"{trial['database']} without {trial['protocol']} {trial['fold']}"
+    data, score = f"all of {trial['database']}", "without a test score"
+    if trial["fold"]:
+        data = f"{trial['database']} without {trial['protocol']} {trial['fold']}"
+        score = f"on that fold UAR {100 * trial['uar']:.2f} %{oracle}"
     head = (
         f"{trial['model']} {trial['ablation']}, trained on {data}, seed {trial['seed']} "
-        f"(trial {trial['trial_id']}; on that fold UAR {100 * trial['uar']:.2f} %{oracle})"
+        f"(trial {trial['trial_id']}; {score})"
     )
     rows = [["file", "emotion", *(f"{emotion} %" for emotion in emotions)]]
     for file in values["files"]:
@@ -145,7 +155,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    problems = [] if arguments.files or arguments.log_model else ["no FILE; name one audio file or more"]
+    asked = arguments.files or arguments.log_model or arguments.export
+    problems = [] if asked else ["no FILE; name one audio file or more"]
     place = find.source(arguments)
     model = None
     try:
@@ -158,6 +169,10 @@ def _run(arguments: argparse.Namespace) -> int:
             problems.append(f"--log-model: {why}; use tfser predict with --model FILE.py:{record.spec.model}")
     except RequestError as error:
         problems += _flat(error)
+    if arguments.export:
+        from tfser.final_models import onnx_export
+
+        problems += onnx_export.problems(arguments.export, model)
     if isinstance(model, FinalEstimator) and arguments.segments:
         problems.append(f"--segments: {model.spec.model} scores whole utterances and has none; leave it out")
     try:
@@ -172,6 +187,11 @@ def _run(arguments: argparse.Namespace) -> int:
         print(
             f"trial {model.trial_id} is transductive: the scores of these files depend on each other", file=sys.stderr
         )
+    if arguments.export:
+        assert isinstance(model, FinalModel)
+        card = place.ledger.card(record.trial_id)
+        for line in onnx_export.export(model, record, arguments.export, card):
+            print(line, file=sys.stderr if arguments.json else sys.stdout)
     answers = list(map(Answer, arguments.files, scored(model, utterances, arguments.one_speaker)))
     if answers:
         values = to_dict(record, model, answers, arguments.segments)

@@ -5,6 +5,7 @@ Only this module knows how both are written as JSON. Knows nothing of where they
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -42,8 +43,24 @@ class SegmentScores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSet:
+    """What a ``deploy`` trial was trained on: numbers of utterances, without the inner speakers'."""
+
+    speakers: Mapping[str, int]
+    emotions: Mapping[str, int]
+
+    @property
+    def utterances(self) -> int:
+        """How many there are."""
+        return sum(self.speakers.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """A trial's scores on its test utterances, or a search trial's on its validation utterances."""
+    """A trial's scores on its test utterances, or a search trial's on its validation utterances.
+
+    Those of a ``deploy`` trial, which is scored on nothing, are empty.
+    """
 
     emotions: tuple[str, ...]
     """The database's emotions, in the order of every list below."""
@@ -51,9 +68,9 @@ class Scores:
     confusion: tuple[tuple[int, ...], ...]
     """Counts of utterances: rows are the true emotion, columns the recognised one."""
     war: float
-    """Weighted average recall (accuracy), in [0, 1]."""
+    """Weighted average recall (accuracy), in [0, 1]; NaN, and ``null`` in JSON, where no utterance was scored."""
     uar: float
-    """Unweighted average recall over the emotions that have utterances, in [0, 1]."""
+    """Unweighted average recall over the emotions that have utterances, in [0, 1]; else as ``war``."""
     recalls: Mapping[str, float | None]
     """Emotion to recall, in [0, 1]; ``None`` where no utterance has it."""
     segments: SegmentScores | None = None
@@ -139,6 +156,8 @@ class Record:
     """Of an estimator; ``None`` for a network."""
     inner_speakers: tuple[str, ...] = ()
     """Training speakers, or sessions, that were not trained on but scored after each epoch."""
+    training: TrainingSet | None = None
+    """Of a ``deploy`` trial only: the other trials' is all that they are not scored on."""
     status: Literal["done"] = field(default="done", init=False)
 
     @property
@@ -215,6 +234,8 @@ def to_dict(entry: Entry) -> dict[str, Any]:
         about["fitted"] = asdict(entry.fitted)
     if entry.inner_speakers:
         about["inner_speakers"] = entry.inner_speakers
+    if entry.training:
+        about["training"] = {"speakers": dict(entry.training.speakers), "emotions": dict(entry.training.emotions)}
     scores = entry.scores
     curves = {name: curve for name, curve in asdict(entry.curves).items() if curve or name != "inner_uar"}
     return {
@@ -222,8 +243,8 @@ def to_dict(entry: Entry) -> dict[str, Any]:
         "emotions": scores.emotions,
         "utterances": [{"id": u.id, "speaker": u.speaker, "truth": u.truth, "p": u.p} for u in scores.utterances],
         "confusion": scores.confusion,
-        "war": scores.war,
-        "uar": scores.uar,
+        "war": _known(scores.war),
+        "uar": _known(scores.uar),
         "recalls": dict(scores.recalls),
         "segments": asdict(scores.segments) if scores.segments else None,
         "curves": curves,
@@ -263,8 +284,8 @@ def from_dict(values: Mapping[str, Any]) -> Entry:
                 for u in values["utterances"]
             ),
             confusion=tuple(map(tuple, values["confusion"])),
-            war=values["war"],
-            uar=values["uar"],
+            war=_number(values["war"]),
+            uar=_number(values["uar"]),
             recalls=values["recalls"],
             segments=SegmentScores(**values["segments"]) if values["segments"] else None,
         ),
@@ -277,7 +298,17 @@ def from_dict(values: Mapping[str, Any]) -> Entry:
         known_sound=tuple(values.get("known_sound", ())),
         fitted=_fitted(values.get("fitted")),
         inner_speakers=tuple(values.get("inner_speakers", ())),
+        training=TrainingSet(**values["training"]) if "training" in values else None,
     )
+
+
+def _known(recall: float) -> float | None:
+    """Return a recall as a JSON value, which has no NaN."""
+    return None if math.isnan(recall) else recall
+
+
+def _number(recall: float | None) -> float:
+    return math.nan if recall is None else recall
 
 
 def standardisation(values: Mapping[str, Any] | None) -> Standardisation | None:

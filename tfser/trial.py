@@ -40,12 +40,13 @@ def is_beginning(word: str) -> bool:
 ProtocolName = Literal["speaker", "session", "corpus"]
 """The group that a fold holds out. ``corpus``: one of several corpora, whose labels were mapped to common emotions."""
 
-Purpose = Literal["search", "final", "oracle"]
+Purpose = Literal["search", "final", "oracle", "deploy"]
 """What a trial is for.
 
 ``search``: trained without the validation speakers and scored on them after every epoch. ``final``: trained on all
 training speakers and scored once on the test fold. ``oracle``: as ``final``, but scored on the test fold after every
-epoch and recorded at its best one; only rows that say so contain such a trial.
+epoch and recorded at its best one; only rows that say so contain such a trial. ``deploy``: trained on every speaker, to
+score other recordings; it has no test fold and no score, and no row contains it.
 """
 
 Leak = Literal["random_split", "standardisation"]
@@ -137,7 +138,10 @@ class TrialSpec:
     """Hash of its utterances, labels and audio."""
     protocol: ProtocolName
     fold: str
-    """Name of the held-out speaker, session or corpus; with ``random_split``, of a share of the utterances."""
+    """Name of the held-out speaker, session or corpus; with ``random_split``, a share of the utterances (``part01``).
+
+    Empty where nothing is held out for a test: of a ``deploy`` trial, and of the search trials that choose for it.
+    """
     purpose: Purpose
     validation: tuple[str, ...] = ()
     """The validation speakers, sessions or corpora of a search trial: not trained on, scored after every epoch."""
@@ -172,8 +176,10 @@ class TrialSpec:
             f"leaks {self.leaks!r} are not of {', '.join(LEAKS)}, sorted": [*self.leaks]
             != sorted({*self.leaks} & {*LEAKS}),
             "database, fold, model and ablation need a name": not (
-                self.database and self.fold and self.model and self.ablation
+                self.database and self.model and self.ablation and (self.fold or self.purpose in ("search", "deploy"))
             ),
+            f"purpose deploy holds out fold {self.fold}": self.purpose == "deploy" and bool(self.fold),
+            "leaks need a test fold": bool(self.leaks) and not self.fold,
             f"{self.epochs!r} epochs are not a whole number from 1": not _whole(self.epochs, 1),
             f"seed {self.seed!r} is not a whole number from 0": not _whole(self.seed, 0),
             f"purpose {self.purpose} with validation speakers {self.validation!r}": searches != bool(self.validation),
@@ -188,6 +194,11 @@ class TrialSpec:
     def settings(self) -> dict[str, Any]:
         """The hyperparameters by name."""
         return dict(self.hyperparameters)
+
+    @property
+    def held_out(self) -> str:
+        """The fold, for a person; ``no speaker`` where nothing is held out for a test."""
+        return self.fold or f"no {self.protocol}"
 
     @property
     def trial_id(self) -> str:

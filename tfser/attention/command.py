@@ -22,7 +22,7 @@ from tfser.features.pack import Pack
 from tfser.features.store import extract
 from tfser.features.threads import one_thread
 from tfser.final_models import find
-from tfser.final_models.find import Source
+from tfser.final_models.choices import Source
 from tfser.final_models.model import FinalModel, read
 from tfser.models import isolated
 from tfser.record import Record
@@ -126,6 +126,8 @@ def of_emotions(record: Record, emotions: Sequence[str]) -> list[str]:
 
 def _suggested(record: Record) -> str:
     """Name, for every emotion, the recognised test utterance with the highest probability."""
+    if not record.scores.utterances:
+        return "it was trained on every utterance and tested on none"
     words = ", ".join(f"{show(name)} ({emotion})" for emotion, name in _surest(record).items())
     return (
         f"of the test utterances it is surest of {words}"

@@ -143,7 +143,7 @@ def _heading(model: FinalModel, chosen: Chosen, scored: Scored, segment: int | N
     spec, best = model.spec, int(scored.probabilities.argmax())
     recognised = f"recognised as {model.emotions[best]} (p {scored.probabilities[best]:.2f})"
     which = "" if segment is None else f", segment {segment} of {len(scored.frames)}"
-    fold = f"{spec.database} without {spec.protocol} {spec.fold}"
+    fold = f"{spec.database} without {spec.protocol} {spec.fold}" if spec.fold else f"all of {spec.database}"
     trial = f"{spec.model} {spec.ablation}, {fold}, seed {spec.seed}, trial {model.trial_id}"
     oracle = "\nits epoch was chosen on that fold" if spec.purpose == "oracle" else ""
     return f"{show(chosen.name)}{which}: {chosen.about}, {recognised}\n{trial}{oracle}"

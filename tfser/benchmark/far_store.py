@@ -11,8 +11,10 @@ from typing import Any
 
 from fsspec.implementations.memory import MemoryFileSystem
 
-REQUESTS = ("cat_file", "pipe_file", "put_file", "rm_file", "rm", "cp_file", "mv", "info", "exists")
-REQUESTS += ("ls", "find", "open", "mkdir", "makedirs", "isdir", "isfile")
+REQUESTS = (
+    *("cat_file", "pipe_file", "put_file", "rm_file", "rm", "cp_file", "mv", "info", "exists"),
+    *("ls", "find", "open", "mkdir", "makedirs", "isdir", "isfile"),
+)
 """Methods that are a request each where none of them called it; ``find`` lists a folder, and ``glob`` calls it."""
 
 

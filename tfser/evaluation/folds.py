@@ -78,15 +78,16 @@ def validation_group(names: Sequence[str], fold: str, rotation: int = 0) -> str:
 
     Args:
         names: every fold, sorted.
-        fold: the group held out for the test, never returned.
-        rotation: 0 is the next one; at most ``len(names) - 2``.
+        fold: the group held out for the test, never returned; empty where none is, and the circle begins at the first.
+        rotation: 0 is the next one.
 
     Raises:
         ValueError: there is no such group.
     """
-    if not 0 <= rotation <= len(names) - 2:
-        raise ValueError(f"rotation {rotation} of {len(names) - 1} training groups")
-    return names[(list(names).index(fold) + 1 + rotation) % len(names)]
+    training = len(names) - bool(fold)
+    if not 0 <= rotation < training:
+        raise ValueError(f"rotation {rotation} of {training} training groups")
+    return names[((list(names).index(fold) if fold else -1) + 1 + rotation) % len(names)]
 
 
 def validators(utterances: Sequence[Labelled], fold: str) -> tuple[str, ...]:
@@ -97,10 +98,10 @@ def validators(utterances: Sequence[Labelled], fold: str) -> tuple[str, ...]:
 
     Args:
         utterances: of every corpus.
-        fold: the corpus held out for the test.
+        fold: the corpus held out for the test; empty where none is.
     """
     names = sorted({str(u.corpus) for u in utterances})
-    at = names.index(fold) + 1
+    at = names.index(fold) + 1 if fold else 0
     others = [name for name in (*names[at:], *names[:at]) if name != fold]
     if len(others) > 1:
         return tuple(others)
@@ -129,8 +130,8 @@ def inner_groups(names: Sequence[str], fold: str, validation: Sequence[str], cou
     left = [name for name in (*names[at:], *names[:at]) if name not in (fold, *validation)]
     if count >= len(left):
         raise ValueError(
-            f"inner_speakers: {count} of the {len(left)} that fold {fold} trains on leave none; legal: at most "
-            f"{len(left) - 1}"
+            f"inner_speakers: {count} of the {len(left)} that {f'fold {fold}' if fold else 'the model'} trains on "
+            f"leave none; legal: at most {len(left) - 1}"
         )
     return tuple(left[:count])
 
@@ -141,15 +142,15 @@ def split(
     """Return the indices to train on and the indices to score on.
 
     With validation groups, those are scored and the test fold is in neither list. Without, the test fold is scored.
-    Where corpora are held out, speakers can validate too, and nobody who is scored or tested on is trained on, in
-    whatever corpus they speak.
+    An empty fold holds nothing out. Where corpora are held out, speakers can validate too, and nobody who is scored or
+    tested on is trained on, in whatever corpus they speak.
 
     Raises:
         ValueError: the fold validates itself, a name does not exist, or nothing is left to train on.
     """
     names = [group(u, protocol) for u in utterances]
     speakers = {u.speaker for u in utterances} if protocol == "corpus" else set()
-    unknown = {fold, *validation} - set(names) - (speakers - {fold})
+    unknown = {fold, *validation} - {*names, ""} - (speakers - {fold})
     if unknown:
         raise ValueError(f"no {protocol} named {', '.join(sorted(unknown))}")
     if fold in validation:

@@ -29,7 +29,7 @@ def scores(emotions: Sequence[str], utterances: Sequence[ScoredUtterance], segme
         war=metrics.war(matrix),
         uar=metrics.uar(matrix),
         recalls={e: None if np.isnan(r) else float(r) for e, r in zip(emotions, recalls, strict=True)},
-        segments=None if segments is None else _over(segments),
+        segments=None if segments is None or not utterances else _over(segments),
     )
 
 

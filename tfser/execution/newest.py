@@ -23,7 +23,7 @@ def newest(rows: Sequence[Row], entries: Mapping[str, Entry]) -> tuple[list[Row]
         entries: trial id to its ledger entry.
     """
     by_key: dict[tuple[str, ...], list[Row]] = defaultdict(list)
-    for row in sorted(rows, key=lambda row: (row.written_unix, row.sweep)):
+    for row in sorted((row for row in rows if row.is_result), key=lambda row: (row.written_unix, row.sweep)):
         by_key[row.configuration.key].append(row)
     kept: list[Row] = []
     left: list[str] = []

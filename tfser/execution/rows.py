@@ -32,6 +32,10 @@ class Row:
     """The row's configuration, with the folds and seeds of the last start."""
     finals: Mapping[str, Mapping[str, str]]
     """Fold to seed to the id of the final trial, where known; it includes those of earlier starts."""
+    deploy: str = ""
+    """The id of the trial that is trained on every speaker; empty where there is none. No table shows it."""
+    deployed_by: str = ""
+    """The command line of the start that asked for that."""
     histories: tuple[History, ...] = ()
     """What its studies tried."""
     command: str = ""
@@ -45,6 +49,9 @@ class Row:
 
     def after(self, earlier: Row) -> Row:
         """Return this row with the trials of those folds and seeds that only an earlier start asked for."""
+        last = self if self.deploy else earlier
+        if not self.configuration.folds:  # a start that asked for no fold: all of its results stay
+            return replace(earlier, deploy=last.deploy, deployed_by=last.deployed_by)
         asked = {(fold, str(seed)) for fold in self.configuration.folds for seed in self.configuration.seeds}
         finals = {fold: dict(seeds) for fold, seeds in self.finals.items()}
         for fold, seeds in earlier.finals.items():
@@ -52,9 +59,13 @@ class Row:
                 if (fold, seed) not in asked:
                     finals.setdefault(fold, {})[seed] = trial
         mine = {h.folds for h in self.histories}
-        return replace(
-            self, finals=finals, histories=(*self.histories, *(h for h in earlier.histories if h.folds not in mine))
-        )
+        histories = (*self.histories, *(h for h in earlier.histories if h.folds not in mine))
+        return replace(self, finals=finals, histories=histories, deploy=last.deploy, deployed_by=last.deployed_by)
+
+    @property
+    def is_result(self) -> bool:
+        """Whether a table can show it: a row that has only a model for use asked for no fold."""
+        return bool(self.configuration.folds or self.finals)
 
 
 def merged(rows: Iterable[Row], earlier: Iterable[Row]) -> list[Row]:
@@ -71,13 +82,14 @@ def current(rows: Sequence[Row]) -> list[Row]:
     newest: dict[tuple[str, str], tuple[float, str]] = {}
     for row in rows:
         c = row.configuration
-        if c.source:
+        if c.source and row.is_result:
             key = row.sweep, c.model
             newest[key] = max(newest.get(key, (0.0, "")), (row.written_unix, c.source))
     return [
         row
         for row in rows
-        if not row.configuration.source or newest[row.sweep, row.configuration.model][1] == row.configuration.source
+        if not (row.configuration.source and row.is_result)
+        or newest[row.sweep, row.configuration.model][1] == row.configuration.source
     ]
 
 
@@ -92,6 +104,7 @@ def write(storage: Place, sweep: str, rows: Sequence[Row]) -> None:
             "histories": histories,
             "command": row.command,
             **({"sweep_file": row.sweep_file} if row.sweep_file else {}),
+            **({"deploy": row.deploy, "deployed_by": row.deployed_by} if row.deploy else {}),
         }
 
     values = {"sweep": sweep, "written_unix": time.time(), "rows": [value(row) for row in rows]}
@@ -120,7 +133,7 @@ def _read(path: Place) -> list[Row]:
             c = from_dict(row["configuration"])
             histories = tuple(replace(h, configuration=c) for h in history.from_json(json.dumps(row["histories"])))
             own = {"command": row["command"], "written_unix": values["written_unix"]}
-            own["sweep_file"] = row.get("sweep_file", "")
+            own |= {name: row.get(name, "") for name in ("sweep_file", "deploy", "deployed_by")}
             made.append(Row(sweep=values["sweep"], configuration=c, finals=row["finals"], histories=histories, **own))
         return made
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -170,6 +183,8 @@ def assembled(
 ) -> list[Results]:
     """Join rows and entries into results: one value, or one per digest where databases of one name differ.
 
+    Rows that asked for no fold are left out.
+
     A row can be in several sweeps, or have been asked for with other folds and seeds. Its folds and seeds are then
     those with the most folds done; on ties, those with the most seeds.
 
@@ -181,7 +196,7 @@ def assembled(
         apart: whether databases of one name that differ have a value each.
     """
     by_key: dict[tuple[str, ...], list[Row]] = defaultdict(list)
-    for row in sorted(rows, key=lambda row: (row.written_unix, row.sweep)):
+    for row in sorted(filter(lambda row: row.is_result, rows), key=lambda row: (row.written_unix, row.sweep)):
         by_key[row.configuration.key].append(row)
     groups: dict[str, list[list[Row]]] = defaultdict(list)
     digests: dict[str, set[str]] = defaultdict(set)
@@ -311,18 +326,21 @@ class Keeper:
         """Return every row of the sweep.
 
         Args:
-            finals: (row, fold, seed) to the id of the final trial, where known.
+            finals: (row, fold, seed) to the id of the final trial, where known; with an empty fold, of a model for use.
             histories: what its studies tried.
         """
         made: dict[Configuration, dict[str, dict[str, str]]] = {c: {} for c in self._asked}
         for (c, fold, seed), trial in finals.items():
             made[c].setdefault(fold, {})[str(seed)] = trial
+        deployed = {c: trials.pop("", {}).get("0", "") for c, trials in made.items()}
         mine = [
             Row(
                 sweep=self._sweep,
                 configuration=c,
                 finals=trials,
-                histories=tuple(h for h in histories if h.configuration == c),
+                deploy=deployed[c],
+                deployed_by=self._command if deployed[c] else "",
+                histories=tuple(h for h in histories if h.configuration == c and c.folds),
                 command=self._command,
                 sweep_file=self._sweep_file,
                 written_unix=time.time(),

@@ -166,6 +166,7 @@ def _fitted_and_scored(trial: Attempt) -> Ended:
         standardisation=kept,
         weights_sha256=fitted_state.digest(state) if state is not None else "",
         known_sound=sound,
+        training=task_module.training_set(pack, spec),
         fitted=Fitted(notes=found.notes, transductive=is_transductive(model, spec.settings), unkept=unkept),
     )
     return record, state

@@ -229,7 +229,7 @@ class _Trial(Attempt):
             reached = max(training.curves.validation_uar)
             if bar and training.epoch < spec.epochs and reached < bar[training.epoch - 1]:
                 return Pruned(trial_id=spec.trial_id, epochs=training.epoch), None
-        elif spec.purpose == "final" and training.is_past_its_best:
+        elif spec.purpose in ("final", "deploy") and training.is_past_its_best:
             return self._ended()
         elif spec.purpose == "oracle":
             record = self._record()
@@ -244,7 +244,7 @@ class _Trial(Attempt):
     def _ended(self) -> Ended:
         """Return the record and weights of a training that is over."""
         training = self.training
-        if self.task.spec.purpose == "final":
+        if self.task.spec.purpose in ("final", "deploy"):
             training.take_best()
         record = self._record()
         weights: Mapping[str, torch.Tensor] = training.weights()
@@ -284,6 +284,7 @@ class _Trial(Attempt):
             weights_sha256=weights_digest(training.weights()),
             known_sound=_known_sound(training, spec),
             inner_speakers=task_module.inner_names(self._pack, spec),
+            training=task_module.training_set(self._pack, spec),
         )
 
     def _save(self) -> None:

@@ -5,6 +5,7 @@ Knows packs and the ledger; knows nothing of how a model learns.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,7 +18,7 @@ from tfser.errors import TrialError, in_a_line
 from tfser.evaluation import folds, leaky_protocols
 from tfser.features.base import Extractor
 from tfser.features.pack import DAMAGED, Pack
-from tfser.record import Record
+from tfser.record import Record, TrainingSet
 from tfser.storage.ledger import Ledger
 from tfser.storage.places import Place
 from tfser.trial import TrialSpec
@@ -129,6 +130,17 @@ def without(pack: Pack, spec: TrialSpec, train: list[int], inner: tuple[str, ...
     named = [folds.inner_unit(pack.utterances[i], spec.protocol) in inner for i in train]
     kept, apart = ([i for i, inside in zip(train, named, strict=True) if inside == side] for side in (False, True))
     return kept, apart
+
+
+def training_set(pack: Pack, spec: TrialSpec) -> TrainingSet | None:
+    """Return what a ``deploy`` trial is trained on; ``None`` for every other, whose record tells what it left out."""
+    if spec.purpose != "deploy":
+        return None
+    inner = inner_names(pack, spec)
+    kept, _ = without(pack, spec, sides(pack, spec)[0], inner)
+    utterances = [pack.utterances[i] for i in kept]
+    speakers, emotions = (Counter(getattr(u, name) for u in utterances) for name in ("speaker", "emotion"))
+    return TrainingSet(speakers=dict(sorted(speakers.items())), emotions={e: emotions[e] for e in pack.emotions})
 
 
 def beside(pack: Pack, extractor: Extractor) -> Place:

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
-import io
-import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
-from tfser.errors import RequestError, in_a_line
+from tfser.errors import RequestError
 from tfser.features.pack import Pack
+from tfser.final_models.choices import DAMAGED, NARROWING, SHOWN, Choice, Source, meant, none_found, order
 from tfser.final_models.estimator import FinalEstimator
 from tfser.final_models.model import Blueprint, FinalModel, in_words
 from tfser.models import built_in
@@ -25,68 +21,15 @@ from tfser.models.sources import Source as ModelSource
 from tfser.models.sources import installed, is_file
 from tfser.planning import own_models
 from tfser.record import Failure, Fitted, Record
-from tfser.storage import default_places, passwords
+from tfser.storage import default_places
 from tfser.storage.ledger import Ledger
-from tfser.storage.places import NAME, Place, listed, read_text, typed_place
+from tfser.storage.places import Place, typed_place
 from tfser.text.typed import typed_words
-from tfser.tracking import connection
 from tfser.tracking import uri as tracking_uri
-from tfser.trial import SHORTEST_PREFIX, is_beginning
-
-SHOWN = 12
-"""Most choices that a message lists; of further ones it gives the number."""
+from tfser.trial import SHORTEST_PREFIX
 
 COMPARED = 4
 """Test utterances that are scored again where a record of an earlier version holds no scores of the known sound."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """One final trial that a request can mean."""
-
-    trial_id: str
-    database: str
-    model: str
-    ablation: str
-    fold: str
-    seed: str
-
-    def __str__(self) -> str:
-        return f"{self.trial_id}  {self.database} fold {self.fold}, {self.model} {self.ablation}, seed {self.seed}"
-
-
-NARROWING = ("database", "model", "ablation", "fold", "seed")
-"""Fields of ``Choice`` that have an option of the same name."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """The places where finished trials are looked up."""
-
-    storage: Place
-    """Holds the ledger, the features and, by default, MLflow's database."""
-    results: Place
-    """Holds a folder of tables per sweep."""
-    tracking_uri: str | None = None
-    """MLflow's, where it was named."""
-
-    @property
-    def ledger(self) -> Ledger:
-        """The ledger of the storage."""
-        return Ledger(self.storage / "ledger")
-
-    @property
-    def mlflow_uri(self) -> str:
-        """The tracking URI.
-
-        Raises:
-            RequestError: none was named, and the storage holds no database of MLflow.
-        """
-        if self.tracking_uri:
-            return self.tracking_uri
-        if not isinstance(self.storage, Path) or not (self.storage / "mlflow.db").exists():
-            raise RequestError(f"storage {self.storage}", ["it holds no mlflow.db; name MLflow with --tracking-uri"])
-        return connection.default_uri(self.storage)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -98,8 +41,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     which = parser.add_argument_group("which trial of a sweep or run")
     own = "its name; of a model that is not built in also its file, FILE.py:NAME, which has to be what was trained"
+    said = {"model": own, "purpose": "deploy: the model that was trained on every speaker, for use"}
     for name in NARROWING:
-        which.add_argument(f"--{name}", default=None, metavar=name[0].upper(), help=own if name == "model" else None)
+        which.add_argument(f"--{name}", default=None, metavar=name[0].upper(), help=said.get(name))
     where = parser.add_argument_group("where")
     where.add_argument(
         "--results", type=typed_place, default=None, metavar="DIR", help="the --out of the sweep (default: ./results)"
@@ -195,8 +139,8 @@ def find(run: str, place: Source, only: Mapping[str, str]) -> Record:
     """
     ledger = place.ledger
     try:
-        choices = {choice.trial_id: choice for choice in _meant(run, place)}
-        nothing = "" if choices else _nothing(place)
+        choices = {choice.trial_id: choice for choice in meant(run, place)}
+        nothing = "" if choices else none_found(place)
     except OSError as error:
         reason = f"it cannot be looked up: {error.strerror or error}; name another folder with --results or --storage"
         raise RequestError(f"RUN {run}", [reason]) from None
@@ -205,97 +149,28 @@ def find(run: str, place: Source, only: Mapping[str, str]) -> Record:
     fitting = [c for c in choices.values() if all(getattr(c, name) == value for name, value in only.items())]
     if not fitting:
         options = " ".join(f"--{name} {value}" for name, value in only.items())
-        there = "; ".join(f"{name}s {', '.join(sorted({getattr(c, name) for c in choices.values()}))}" for name in only)
+        there = "; ".join(f"{name}s {', '.join(_each(choices.values(), name))}" for name in only)
         raise RequestError(f"RUN {run}", [f"none of its {len(choices)} trials fits {options}; there are {there}"])
     if len(fitting) > 1:
         differing = [f"--{name}" for name in NARROWING if len({getattr(c, name) for c in fitting}) > 1]
         by = f", or pick one with {', '.join(differing)}" if differing else ""
         lines = [
             f"it is {len(fitting)} trials; name one by its id{by}:",
-            *map(str, sorted(fitting, key=_order)[:SHOWN]),
+            *map(str, sorted(fitting, key=order)[:SHOWN]),
         ]
         if len(fitting) > SHOWN:
             lines.append(f"... and {len(fitting) - SHOWN} more")
+        if "--purpose" in differing:
+            lines.append(
+                "--purpose deploy: the model for use, trained on everything; each of the others lacks its fold"
+            )
         raise RequestError(f"RUN {run}", ["\n      ".join(lines)])
     return _usable(ledger, fitting[0].trial_id)
 
 
-def _meant(run: str, place: Source) -> Iterable[Choice]:
-    """Yield every final trial that RUN can mean."""
-    word = run.lower()
-    if is_beginning(word):
-        yield from _by_id(word, place.ledger)
-    if re.fullmatch("[0-9a-f]{32}", word):
-        yield from _of_mlflow_run(word, place.mlflow_uri)
-    if NAME.fullmatch(run):
-        yield from _of_sweep(place.results / run / "folds.csv")
-
-
-def _by_id(word: str, ledger: Ledger) -> list[Choice]:
-    try:
-        ids = [word] if len(word) == 16 else sorted(i for i in ledger.ids() if i.startswith(word))
-        entries = [ledger.get(i) for i in ids]
-    except OSError as error:
-        raise RequestError(
-            f"ledger {ledger.root}", [f"{error.strerror or error}; name the sweep's storage with --storage"]
-        ) from None
-    if ledger.damaged:
-        raise RequestError(f"ledger {ledger.root}", [f"{path}: {_DAMAGED}" for path in ledger.damaged])
-    specs = [entry.spec for entry in entries if entry is not None and entry.spec is not None]
-    finals = [spec for spec in specs if spec.purpose != "search" and not spec.leaks]
-    # Search and leaking trials only where no final trial has this prefix: the refusal then says what they are.
-    return [
-        Choice(trial_id=spec.trial_id, **{name: str(getattr(spec, name)) for name in NARROWING})
-        for spec in finals or specs
-    ]
-
-
-_DAMAGED = "the entry was damaged and has been set aside; the command of its sweep trains that trial again"
-
-
-def _of_sweep(table: Place) -> list[Choice]:
-    try:
-        rows = list(csv.DictReader(io.StringIO(read_text(table))))
-        return [Choice(trial_id=row["trial_id"], **{name: row[name] for name in NARROWING}) for row in rows]
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError, KeyError) as error:
-        reason = f"has no column {error}" if isinstance(error, KeyError) else f"cannot be read: {error}"
-        raise RequestError(str(table), [f"it {reason}; make it again with python -m tfser.collect"]) from None
-
-
-def _of_mlflow_run(run_id: str, uri: str) -> list[Choice]:
-    connection.quiet_environment()
-    from mlflow import MlflowClient
-
-    place = f"MLflow at {passwords.redacted(uri)}"
-    try:
-        client = MlflowClient(tracking_uri=uri)
-        run = client.get_run(run_id)
-        runs = [run]
-        if run.data.tags.get("tfser.kind") == "configuration":
-            filter_string = f"tags.`mlflow.parentRunId` = '{run_id}' and tags.`tfser.kind` = 'fold'"
-            runs = list(connection.search_runs(client, [run.info.experiment_id], filter_string))
-    except Exception as error:  # MLflow passes on whatever its store raises
-        reason = in_a_line(error)
-        raise RequestError(place, [f"run {run_id}: {passwords.redacted(reason)}"]) from None
-    if "tfser.kind" not in run.data.tags:
-        raise RequestError(place, [f"run {run_id} is not one of tfser's"])
-    return [Choice(**{name: r.data.tags[f"tfser.{name}"] for name in ("trial_id", *NARROWING)}) for r in runs]
-
-
-def _nothing(place: Source) -> str:
-    """Return the sentence for a RUN that was not found: what was looked for, and where."""
-    sweeps = [path.parent.name for path in listed(place.results, "*/folds.csv")]
-    there = f"there are {', '.join(sweeps[:SHOWN])}" if sweeps else "there is none"
-    return (
-        f"it is no trial in {place.ledger.root}, no MLflow run id (32 digits) and no sweep with tables in "
-        f"{place.results} ({there}); name another folder with --results or --storage"
-    )
-
-
-def _order(choice: Choice) -> tuple[str, ...]:
-    return tuple(getattr(choice, name) for name in ("database", "model", "ablation", "fold", "seed", "trial_id"))
+def _each(choices: Iterable[Choice], name: str) -> list[str]:
+    """Return the values that a field has, sorted; a model for use has no fold."""
+    return sorted({getattr(choice, name) for choice in choices} - {""})
 
 
 def _usable(ledger: Ledger, trial_id: str) -> Record:
@@ -309,7 +184,7 @@ def _usable(ledger: Ledger, trial_id: str) -> Record:
     except OSError as error:
         raise RequestError(f"trial {trial_id}", [f"its entry cannot be read: {error}"]) from None
     if entry is None and ledger.damaged:
-        why = _DAMAGED
+        why = DAMAGED
     elif entry is None:
         why = f"the ledger {ledger.root} does not hold it; name the sweep's storage with --storage"
     elif isinstance(entry, Failure):

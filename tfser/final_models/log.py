@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from tfser.errors import RequestError, in_a_line
-from tfser.final_models.find import Source
+from tfser.final_models.choices import Source
 from tfser.final_models.mlflow_model import log_model
 from tfser.record import Record
 from tfser.storage import passwords
@@ -42,7 +42,8 @@ def log(run: str, record: Record, place: Source) -> str:
         )
         runs = [r.info.run_id for r in sorted(found, key=lambda r: int(r.info.start_time))]
         run_id = run.lower() if run.lower() in runs else runs[-1] if runs else ""
-        model_id = log_model(client, run_id, record, read_bytes(place.ledger.model_path(record))) if run_id else ""
+        content = read_bytes(place.ledger.model_path(record))
+        model_id = log_model(client, run_id, record, content, place.ledger.card(trial_id)) if run_id else ""
     except Exception as error:  # MLflow passes on whatever its store raises
         reason = in_a_line(error, 500)
         raise RequestError(f"MLflow at {passwords.redacted(uri)}", [passwords.redacted(reason)]) from None

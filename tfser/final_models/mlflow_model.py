@@ -16,6 +16,7 @@ from typing import Any
 from tfser.final_models.model import Blueprint
 from tfser.record import Record
 from tfser.storage import temporary
+from tfser.storage.ledger import MODEL_CARD
 from tfser.tracking import connection
 
 NEEDED = ("soundfile", "pandas", "pyyaml", "filelock", "universal-pathlib")
@@ -28,7 +29,7 @@ NEEDED_BY_ESTIMATORS = ("scikit-learn", "scipy", "skops", "threadpoolctl")
 """Further packages that a served estimator imports."""
 
 
-def log_model(client: Any, run_id: str, record: Record, weights: bytes) -> str:
+def log_model(client: Any, run_id: str, record: Record, weights: bytes, card: str = "") -> str:
     """Log a trial's model at its run unless a complete one is there; return the model's id.
 
     Only ``client`` is used: MLflow's global tracking URI and active run stay as they are.
@@ -38,6 +39,7 @@ def log_model(client: Any, run_id: str, record: Record, weights: bytes) -> str:
         run_id: id of the trial's run.
         record: the trial's.
         weights: content of the file that holds the weights or the fitted state.
+        card: the model card; empty for none.
 
     Raises:
         Exception: whatever MLflow raises; a half-logged model is then marked as failed.
@@ -52,18 +54,20 @@ def log_model(client: Any, run_id: str, record: Record, weights: bytes) -> str:
     named = {
         name: str(getattr(spec, name))
         for name in ("database", "protocol", "fold", "model", "ablation", "seed", "epochs", "purpose")
+        if name != "fold" or spec.fold
     }
-    name = re.sub(r"[^A-Za-z0-9_+-]+", "-", f"{spec.database}-{spec.fold}-{spec.ablation}-seed{spec.seed}")
-    tags = {
-        "tfser.trial_id": record.trial_id,
-        "tfser.test_uar": repr(record.scores.uar),
-        "tfser.test_war": repr(record.scores.war),
-    }
+    which = f"{spec.database}-{spec.fold or spec.purpose}-{spec.ablation}-seed{spec.seed}"
+    name = re.sub(r"[^A-Za-z0-9_+-]+", "-", which)
+    tags = {"tfser.trial_id": record.trial_id}
+    if record.scores.utterances:
+        tags |= {"tfser.test_uar": repr(record.scores.uar), "tfser.test_war": repr(record.scores.war)}
     model = client.create_logged_model(run.info.experiment_id, name, run_id, tags, named, "classifier")
     try:
         with temporary.Folder("model") as folder:
             saved = folder / "model"
             save(saved, record, weights, run_id, model)
+            if card:
+                (saved / MODEL_CARD).write_text(card, encoding="utf-8")
             client.log_model_artifacts(model.model_id, str(saved))
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
@@ -105,7 +109,7 @@ def save(folder: Path, record: Record, weights: bytes, run_id: str | None = None
         }
         about = {
             "trial_id": record.trial_id,
-            "trained_on": f"{spec.database} without {spec.fold}",
+            "trained_on": f"{spec.database} without {spec.fold}" if spec.fold else spec.database,
             "tfser": versions["tfser"],
         }
         at = (

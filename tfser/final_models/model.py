@@ -157,7 +157,7 @@ class FinalModel:
         assert isinstance(declared, Network)
         if (bands := blueprint.standardisation) is None or not blueprint.weights_sha256:
             raise self._refused(f"its entry has no standardisation or no weights_sha256; use {trained}, which wrote it")
-        self.emotions = blueprint.emotions
+        self.emotions, self.bands = blueprint.emotions, bands
         try:
             self.attention = declared.attention
             self.settings = complete(declared, spec.settings)
@@ -175,7 +175,7 @@ class FinalModel:
         if weights_digest(weights) != blueprint.weights_sha256:
             raise ValueError("their checksum is not the one in the entry")
         try:
-            rule, own = UtteranceRule.of(self.settings).restored(weights)
+            self.rule, own = UtteranceRule.of(self.settings).restored(weights)
             model.load_state_dict(own)
         except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
             why = " ".join(str(error).split())[:300]
@@ -186,10 +186,10 @@ class FinalModel:
             model, np.array(bands.mean), np.array(bands.std), _device(blueprint.device), self.extractor.channels
         )
         self._of_utterance = UtteranceScorer(
-            scorer=self.scorer, settings=self.settings, rule=rule, loudness=loudness_of(self.extractor)
+            scorer=self.scorer, settings=self.settings, rule=self.rule, loudness=loudness_of(self.extractor)
         )
         if blueprint.known_sound:
-            heard = known_sound.scores(self.scorer, declared, spec.settings, rule)
+            heard = known_sound.scores(self.scorer, declared, spec.settings, self.rule)
             self._compare("a made-up sound", heard, blueprint.known_sound)
 
     def _refused(self, why: str) -> RequestError:

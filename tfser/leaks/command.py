@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add("--search-seed", type=typed_whole, default=0, metavar="N", help="seed of the draw (default: 0)")
     add_places(p, mlflow=False)
     p.set_defaults(
+        purpose="final",
         selection="nested",
         validation_folds=1,
         sampler="random",

@@ -141,7 +141,7 @@ class Acrnn(nn.Module):
 
     def steps(self, x_BMFT: Tensor) -> Tensor:
         """Apply the linear layer to each step's maps and bands: (B, T, L)."""
-        segments, frames = len(x_BMFT), x_BMFT.shape[3]
+        segments, frames = x_BMFT.shape[0], x_BMFT.shape[3]
         x_NE = x_BMFT.permute(0, 3, 1, 2).reshape(segments * frames, -1)
         return leaky_relu(self.linear_norm(self.linear(x_NE)), SLOPE).view(segments, frames, -1)
 

@@ -49,7 +49,7 @@ class Study:
     configuration: Configuration
     database_digest: str
     folds: tuple[str, ...]
-    """Test folds whose final trials use the chosen setting."""
+    """Test folds whose final trials use the chosen setting, or whose search trials choose for ``deploy``."""
     all_folds: tuple[str, ...]
     validators: tuple[str, ...] = ()
     """What validates, in this order, where that is not the other folds: corpora or speakers of the training side."""
@@ -66,6 +66,12 @@ class Study:
     """One of ``SAMPLERS``."""
     search_seed: int
     """Seed of the sampler: another one gives another sequence of settings."""
+    deploy: bool = False
+    """Whether the choice is for one model that is trained on every speaker, instead of for the folds.
+
+    Its search trials hold no test fold out, and the validation speakers are the first ones of all; under ``global``
+    selection it is the study of all folds, which the sweep's own start shares.
+    """
 
     @property
     def name(self) -> str:
@@ -73,7 +79,7 @@ class Study:
         c = self.configuration
         asked = f"{self.database_digest} {self._numerics} {self.question}{c.source and f' {c.source}'}"
         digest = hashlib.sha256(asked.encode()).hexdigest()[:10]
-        label = self.folds[0] if len(self.folds) == 1 else "all folds"
+        label = self.folds[0] if len(self.folds) == 1 else "all folds" if self.folds else "deploy"
         return f"{c.database} {c.protocol} {c.model} {c.ablation} {label} {digest}"
 
     @property
@@ -100,6 +106,16 @@ class Study:
         ]  # fmt: skip
         return json.dumps(parts)
 
+    @property
+    def searched_folds(self) -> tuple[str, ...]:
+        """The folds of its search trials; one empty name where they hold no test fold out."""
+        return self.folds or ("",)
+
+    @property
+    def finals(self) -> int:
+        """Number of final trials, or 1 for ``deploy``."""
+        return 1 if self.deploy else len(self.folds) * len(self.configuration.seeds)
+
     def search_specs(self, settings: Mapping[str, Value]) -> list[TrialSpec]:
         """Return the trials whose mean validation UAR is a setting's score. None of them holds a test utterance."""
         hyperparameters = self._hyperparameters(settings)
@@ -112,7 +128,7 @@ class Study:
                 "search",
                 (self._validation(fold, rotation),),
             )
-            for fold in self.folds
+            for fold in self.searched_folds
             for rotation in range(self.validation_folds)
         ]
 
@@ -121,7 +137,7 @@ class Study:
         return self.validators[rotation] if self.validators else folds.validation_group(self.all_folds, fold, rotation)
 
     def final_specs(self, settings: Mapping[str, Value], epochs: int) -> dict[tuple[str, int], TrialSpec]:
-        """Return the trials that go into the table, by fold and seed.
+        """Return the trials that go into the table, by fold and seed; that of ``deploy`` has no fold and seed 0.
 
         Args:
             settings: the chosen settings.
@@ -129,6 +145,8 @@ class Study:
         """
         oracle = self.configuration.selection == "oracle"
         hyperparameters = self._hyperparameters(settings)
+        if self.deploy:
+            return {("", 0): self._spec("", 0, hyperparameters, epochs, "deploy", ())}
         return {
             (fold, seed): self._spec(
                 fold, seed, hyperparameters, self.epochs if oracle else epochs, "oracle" if oracle else "final", ()
@@ -178,12 +196,12 @@ class Plan:
     @property
     def search_trials(self) -> int:
         """Largest possible number of search trials."""
-        return sum(s.trials * len(s.folds) * s.validation_folds for s in self.studies)
+        return sum(s.trials * len(s.searched_folds) * s.validation_folds for s in self.studies)
 
     @property
     def final_trials(self) -> int:
-        """Number of final trials."""
-        return sum(len(s.folds) * len(s.configuration.seeds) for s in self.studies)
+        """Number of final trials, or of models for use."""
+        return sum(study.finals for study in self.studies)
 
 
 def make(
@@ -246,6 +264,8 @@ def _configurations(
 ) -> list[Configuration]:
     """Return the rows of one model on one database: one per ablation, and per test corpus where those are held out."""
     every = folds.folds(database.utterances, request.protocol, database.name)
+    asked = tuple(fold for fold in every if not request.folds or fold in request.folds)
+    asked = () if request.purpose == "deploy" else asked
     remark = "; ".join([database.remark] * bool(database.remark) + _alone(request.protocol, database))
     whole = [
         Configuration(
@@ -259,7 +279,7 @@ def _configurations(
             selection=selection_of(request, model),
             settings=asked_settings(request, model, space),
             emotions=database.emotions,
-            folds=tuple(fold for fold in every if not request.folds or fold in request.folds),
+            folds=asked,
             folds_total=len(every),
             seeds=tuple(range(request.seeds)),
             complete=database.complete,
@@ -290,15 +310,21 @@ def _of_corpus(row: Configuration, database: Combined, corpus: str) -> Configura
 def _studies(
     request: Request, database: Database, row: Configuration, base: Mapping[str, Value], space: Space | None
 ) -> list[Study]:
-    """Return the studies of one row: one for all folds where selection is global, else one per fold."""
-    together = bool(request.trials) and request.selection == "global"
-    groups = [row.folds] if together else [(fold,) for fold in row.folds]
+    """Return the studies of one row: one for all folds where selection is global, else one per fold.
+
+    A row of ``deploy`` has one study, without test folds unless selection is global.
+    """
+    every = folds.folds(database.utterances, request.protocol, database.name)
+    together, deploy = bool(request.trials) and request.selection == "global", request.purpose == "deploy"
+    groups: list[tuple[str, ...]] = [(fold,) for fold in row.folds]
+    if together or deploy:
+        groups = [every if deploy and together else row.folds]
     return [
         Study(
             configuration=row,
             database_digest=row.database_digest,
             folds=group,
-            all_folds=folds.folds(database.utterances, request.protocol, database.name),
+            all_folds=every,
             validators=folds.validators(database.utterances, group[0]) if request.protocol == "corpus" else (),
             base=base,
             space=space,
@@ -308,9 +334,10 @@ def _studies(
             prune=request.prune,
             sampler=request.sampler,
             search_seed=request.search_seed,
+            deploy=deploy,
         )
         for group in groups
-        if group
+        if group or deploy
     ]
 
 

@@ -38,7 +38,11 @@ Sampler = Literal["tpe", "random"]
 ``random`` is the baseline that a search has to beat; it begins with a random setting too, not with the published one.
 """
 
+AskedPurpose = Literal["final", "deploy"]
+"""What a start trains for: the recalls of every fold, or one model for use, of which no recall is known."""
+
 SELECTIONS: tuple[AskedSelection, ...] = get_args(AskedSelection)
+ASKED_PURPOSES: tuple[AskedPurpose, ...] = get_args(AskedPurpose)
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 
 
@@ -68,6 +72,11 @@ class Request:
 
     Not in the representation, by which sweeps are named: an edit does not change what was asked for.
     """
+    purpose: AskedPurpose = field(default="final", repr=False, compare=False)
+    """``deploy`` asks for one model of each row that is trained on every speaker, instead of the folds' results.
+
+    Neither in the representation nor compared: both are a sweep of one name, so that the model is found beside them.
+    """
     gone: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Models among them whose file is not there, by name, and the sentence that says so.
 
@@ -84,10 +93,11 @@ def problems(request: Request, spaces: Mapping[str, Space], *, models_known: boo
         models_known: false where some model could not be read, so that nothing tells which settings there are.
     """
     if not models_known:
-        return [*_model_problems(request), *_number_problems(request)]
+        return [*_deploy_problems(request), *_model_problems(request), *_number_problems(request)]
     models = [model for model in request.models if model in MODELS]
+    found = _deploy_problems(request)
     unread = _unknown_settings(request, models)
-    found = [*_name_problems(request, models), *_number_problems(request), *_epoch_problems(request, models), *unread]
+    found += [*_name_problems(request, models), *_number_problems(request), *_epoch_problems(request, models), *unread]
     for model in models:
         unread += (wrong := _unreadable_settings(request, model))
         found += wrong
@@ -95,6 +105,21 @@ def problems(request: Request, spaces: Mapping[str, Space], *, models_known: boo
             for ablation in ablations_of(request, model):
                 found += _setting_problems(model, ablation, request, spaces.get(model))
     return list(dict.fromkeys(found))
+
+
+def _deploy_problems(request: Request) -> list[str]:
+    """Return which options speak of test folds where the model that is asked for has none."""
+    if request.purpose != "deploy":
+        return []
+    found = []
+    if request.protocol == "corpus":
+        found.append("--protocol corpus: the model of --purpose deploy is of one database; name it, and no protocol")
+    if request.folds:
+        found.append(f"--fold: the model of --purpose deploy is trained on every {request.protocol}; leave it out")
+    if request.selection == "oracle":
+        why = "it chooses the epoch on the test fold, and the model of --purpose deploy has none"
+        found.append(f"--selection oracle: {why}; use {' or '.join(s for s in SELECTIONS if s != 'oracle')}")
+    return found
 
 
 def _name_problems(request: Request, models: list[str]) -> list[str]:

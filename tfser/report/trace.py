@@ -156,6 +156,8 @@ def repeat(
     problems = []
     if spec.purpose == "search":
         problems.append("it is a search trial; the command of its sweep repeats it")
+    if spec.purpose == "deploy":
+        problems.append("it is a model for use; the command on its model card trains it again")
     if spec.leaks:
         problems.append("it leaks on purpose; the command in the leaks.json of its table repeats it")
     if spec.numerics != (ours := numerics_of(spec.settings)):

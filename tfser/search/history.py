@@ -49,8 +49,8 @@ class History:
 
     @property
     def label(self) -> str:
-        """Name of the test fold that the study chooses for, or ``all folds``."""
-        return self.folds[0] if len(self.folds) == 1 else "all folds"
+        """Name of the test fold that the study chooses for, or ``all folds``; ``deploy`` where it holds none out."""
+        return self.folds[0] if len(self.folds) == 1 else "all folds" if self.folds else "deploy"
 
     @property
     def chosen(self) -> int | None:

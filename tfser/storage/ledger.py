@@ -27,8 +27,12 @@ from tfser.storage.places import (
     listed,
     move,
     read_bytes,
+    read_text,
 )
 from tfser.storage.with_folder import written
+
+MODEL_CARD = "model_card.md"
+"""Name of a model card where it lies beside files that are not named after the trial."""
 
 
 class Ledger:
@@ -54,6 +58,17 @@ class Ledger:
     def model_path(self, record: Record) -> Place:
         """Return where the model of a final trial of either kind is or would be."""
         return (self.weights_path if record.fitted is None else self.state_path)(record.trial_id)
+
+    def card_path(self, trial_id: str) -> Place:
+        """Return where the model card of a deploy trial is or would be."""
+        return self.root / trial_id[:2] / f"{trial_id}.md"
+
+    def card(self, trial_id: str) -> str:
+        """Return the model card of a deploy trial; empty where there is none."""
+        try:
+            return read_text(self.card_path(trial_id))
+        except FileNotFoundError:
+            return ""
 
     def ids(self) -> set[str]:
         """Return the ids of all entries, none of them verified."""

@@ -77,7 +77,7 @@ def place(text: str | os.PathLike[str] | Place) -> Place:
         how: dict[str, Any] = {"use_listings_cache": False}
         if scheme.lower() in ("s3", "s3a") and "config_kwargs" not in conf.get("s3", {}):
             how["config_kwargs"] = {"max_pool_connections": side_by_side.AT_ONCE}  # botocore's own 10 would queue them
-        found = UPath(f"{scheme.lower()}://{rest.rstrip('/')}", **how)
+        found: UPath = UPath(f"{scheme.lower()}://{rest.rstrip('/')}", **how)
         assert found.fs is not None  # made now, so that a missing package shows before anything starts
     except (ValueError, ImportError) as error:
         raise ValueError(f"{words}: {error}; for s3:// and gs:// install 'tfser[s3]' or 'tfser[gcs]'") from None

@@ -54,20 +54,22 @@ def describe(sweep: Sweep) -> list[str]:
             lines += _corpora(database, sweep.options.emotions is None)
     for c in plan.configurations:
         studies = [s for s in plan.studies if s.configuration == c]
-        searched = sum(s.trials * len(s.folds) * s.validation_folds for s in studies)
+        searched = sum(s.trials * len(s.searched_folds) * s.validation_folds for s in studies)
         trained = [counted(searched, "search trial")] if searched else []
         if isinstance(of(c), Network):
             epochs = counted(studies[0].epochs, "epoch")
             trained = [f"{trained[0]} of up to {epochs}" if searched else epochs]
         text = f"{of(c).title} {c.ablation} on {c.database}, {c.protocol_name}"
-        lines.append(f"{text}: {', '.join([extent(c), *trained])}")
+        much = f"one model for use, trained on every {c.protocol}, seed 0" if studies[0].deploy else extent(c)
+        lines.append(f"{text}: {', '.join([much, *trained])}")
     lines += _own_models(sweep)
     read = [(of(c).feature_set, planning_request.base_settings(c.model, sweep.request)) for c in plan.configurations]
     lines += dict.fromkeys(said for features, settings in read if (said := features.remark(settings)))
     lines += comparison.in_words(sweep.left_out)
     if sweep.costs:
         lines += planned.each_cost(sweep.costs, "if nothing is there yet")
-    lines.append(f"{plan.search_trials} search and {counted(plan.final_trials, 'final trial')} in all")
+    kind = ("model for use", "models for use") if sweep.request.purpose == "deploy" else ("final trial",)
+    lines.append(f"{plan.search_trials} search and {counted(plan.final_trials, *kind)} in all")
     return lines
 
 

@@ -174,7 +174,7 @@ def by_model(plan: Plan, databases: Mapping[str, Database]) -> dict[str, Estimat
 
 def _trials(study: Study) -> int:
     """Return how many trials a study trains at most."""
-    return len(study.folds) * (study.trials * study.validation_folds + len(study.configuration.seeds))
+    return len(study.searched_folds) * study.trials * study.validation_folds + study.finals
 
 
 def _trained(study: Study) -> float:

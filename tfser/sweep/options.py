@@ -48,6 +48,8 @@ class Options:
     emotions: Place | None
     """--emotions: maps the labels of several databases to common ones."""
     fold: list[str]
+    purpose: str
+    """Whether results of folds are asked for, or one model for use."""
     seeds: int
     epochs: int | None
     fixed: list[str]
@@ -138,6 +140,8 @@ def parser() -> argparse.ArgumentParser:
     what = f"{DATABASE_HELP}; or one sweep file (.yaml), which holds the whole request"
     p.add_argument("databases", nargs="+", metavar="DATABASE", help=what)
     add_training(p)
+    deploy = "deploy trains, instead of the folds, one model on every speaker, for tfser predict; it has no test score"
+    p.add_argument("--purpose", default="final", metavar="P", help=f"{' or '.join(planning.ASKED_PURPOSES)}; {deploy}")
     _add_search(p)
     add_places(p)
     save = "write what was typed as a sweep file, so that tfser sweep FILE asks for the same; then go on"

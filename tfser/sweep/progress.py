@@ -79,7 +79,7 @@ class View:
             row = self._rows[ended.configuration]
             if spec.purpose == "search":
                 row.best[spec.fold] = max(row.best.get(spec.fold, 0.0), *outcome.validation_uar)
-            else:
+            elif spec.purpose != "deploy":
                 row.finals += 1
                 row.uars += metrics.uar(outcome.scores.matrix)
                 row.folds.add(spec.fold)
@@ -88,12 +88,14 @@ class View:
 
     def _print(self, ended: Ended[Outcome]) -> None:
         spec, outcome = ended.spec, ended.outcome
-        what = f"{spec.purpose:<6} {spec.database} {spec.fold} {spec.ablation} seed {spec.seed}"
+        what = f"{spec.purpose:<6} {spec.database} {spec.held_out} {spec.ablation} seed {spec.seed}"
         what += f" (leaks: {', '.join(spec.leaks)})" if spec.leaks else ""
         if isinstance(outcome, Failure):
             text = f"{outcome.status}: {outcome.reason}"
         elif isinstance(outcome, Pruned):
             text = f"behind its study, ended after epoch {outcome.epochs} of {spec.epochs}"
+        elif spec.purpose == "deploy":
+            text = f"trained on every {spec.protocol}, {outcome.seconds:.1f} s"
         elif spec.purpose != "search":
             war, uar = outcome.scores.war, outcome.scores.uar
             text = f"test UAR {100 * uar:.2f} %, WAR {100 * war:.2f} %, {outcome.seconds:.1f} s"

@@ -76,14 +76,12 @@ def unfinished(plan: Plan, storage: Place, name: str) -> int:
         name: the sweep's.
     """
     held = Ledger(storage / "ledger").ids()
-    kept = {row.configuration.key: row.finals for row in rows.read(storage, name)}
+    kept = {row.configuration.key: {**row.finals, "": {"0": row.deploy}} for row in rows.read(storage, name)}
     left = 0
     for study in plan.studies:
-        c = study.configuration
-        specs = {} if study.space else study.final_specs(study.base, study.epochs)
-        known = {key: spec.trial_id for key, spec in specs.items()}
-        finals = kept.get(c.key, {})
-        for fold in study.folds:
-            for seed in c.seeds:
-                left += known.get((fold, seed), finals.get(fold, {}).get(str(seed))) not in held
+        specs = study.final_specs(study.base, study.epochs)
+        finals = kept.get(study.configuration.key, {})
+        for (fold, seed), spec in specs.items():
+            # The setting of a search is known only to the row that it ended in.
+            left += (finals.get(fold, {}).get(str(seed)) if study.space else spec.trial_id) not in held
     return left

@@ -231,6 +231,7 @@ def _request(options: Options, sources: Sequence[Source], problems: list[str]) -
         ablations=tuple(dict.fromkeys(options.ablation)),
         protocol=legal("--protocol", options.protocol, PROTOCOLS),
         folds=tuple(dict.fromkeys(options.fold)),
+        purpose=legal("--purpose", options.purpose, planning_request.ASKED_PURPOSES),
         seeds=options.seeds,
         trials=options.trials or 0,
         epochs=options.epochs,

@@ -29,7 +29,7 @@ from tfser.storage.ledger import Ledger
 from tfser.storage.passwords import redacted
 from tfser.storage.places import exists
 from tfser.storage.sweep_lock import LostError
-from tfser.sweep import saved, wrap_up
+from tfser.sweep import deploy, saved, wrap_up
 from tfser.sweep.identity import journal_place, recall, remember, study_owner
 from tfser.sweep.printer import Printer
 from tfser.sweep.progress import View
@@ -72,16 +72,19 @@ class Run:
                 raise
         kept = keeper.rows(_finals(schedule), histories)
         keeper.keep(kept)
-        results, runs = mlflow.finish(self._results(entries, kept))
-        more, averaging = sweep.options.published, sweep.options.averaging
-        made = Provenance(tracking_uri=self._uri)
-        report_write.write(results, self._folder, made=made, more=more, averaging=averaging)
-        self._write_json(schedule, trainer, runs, time.time() - started)
-        printer.console.print()
-        terminal.show(results, printer.console, more, averaging)
+        cards = deploy.cards(sweep, self._ledger, kept)
+        results, runs = mlflow.finish(self._results(entries, kept), cards)
+        deploys = sweep.request.purpose == "deploy"
+        if not deploys:
+            assert results is not None
+            self._write_tables(results)
+        self._write_json("deploy" if deploys else "sweep", schedule, trainer, runs, time.time() - started)
         wrap_up.say_chosen(printer, histories)
         wrap_up.say_damaged(printer, schedule)
-        printer.say_place("Report", self._folder / "report.html")
+        if deploys:
+            deploy.say_models(printer, sweep, cards)
+        else:
+            printer.say_place("Report", self._folder / "report.html")
         wrap_up.say_trials(printer, schedule, trainer.usage, time.time() - started)
         self._say_places(mlflow.experiments)
         return 0 if wrap_up.is_whole(schedule) else 1
@@ -142,17 +145,27 @@ class Run:
         )
         return schedule
 
-    def _results(self, entries: Mapping[Key, Entry], kept: Sequence[Row]) -> Results:
-        """Return what the tables are made from, trials of earlier starts included."""
+    def _write_tables(self, results: Results) -> None:
+        """Write the tables, figures and the page, and print the tables."""
+        more, averaging = self._sweep.options.published, self._sweep.options.averaging
+        made = Provenance(tracking_uri=self._uri)
+        report_write.write(results, self._folder, made=made, more=more, averaging=averaging)
+        self._printer.console.print()
+        terminal.show(results, self._printer.console, more, averaging)
+
+    def _results(self, entries: Mapping[Key, Entry], kept: Sequence[Row]) -> Results | None:
+        """Return what the tables are made from, trials of earlier starts included; ``None`` where no fold was asked."""
         known = {entry.trial_id: entry for entry in entries.values()}
         finals = (trial for row in kept for seeds in row.finals.values() for trial in seeds.values())
         earlier = [trial for trial in dict.fromkeys(finals) if trial not in known]
         read = zip(earlier, self._ledger.each(earlier), strict=True)
         known |= {trial: entry for trial, entry in read if entry is not None}
-        (results,) = rows.assembled(self._sweep.name, kept, known)
-        return results
+        results = rows.assembled(self._sweep.name, kept, known)
+        return results[0] if results else None
 
-    def _write_json(self, schedule: Schedule, trainer: Trainer, runs: Mapping[str, str], seconds: float) -> None:
+    def _write_json(
+        self, name: str, schedule: Schedule, trainer: Trainer, runs: Mapping[str, str], seconds: float
+    ) -> None:
         values, usage = wrap_up.facts(self._sweep, schedule, seconds), trainer.usage
         values["versions"] |= {name: version(name) for name in ("ray", "optuna", "mlflow-skinny")}
         values |= {
@@ -166,7 +179,7 @@ class Run:
                 name: {"settings": c.settings, "validation_uar": c.score} for name, c in schedule.chosen.items()
             },
         }
-        wrap_up.write_json(self._folder / "sweep.json", values)
+        wrap_up.write_json(self._folder / f"{name}.json", values)
 
     def _say_places(self, experiments: Collection[str]) -> None:
         self._printer.say_place("Tables and figures", self._folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tfser.search import history
 from tfser.storage.ledger import Ledger
 from tfser.storage.local_entries import LocalEntries
 from tfser.storage.places import Place, is_remote, read_bytes
+from tfser.sweep.deploy import Card
 from tfser.sweep.printer import Printer
 from tfser.sweep.request import Sweep
 from tfser.tracking import names, outbox, reading
@@ -55,20 +57,29 @@ class ToMlflow:
                 self._local.put(ended.outcome)
             self._outbox.put(partial(self._write_trial, ended.configuration, trial_id, status), f"trial {trial_id}")
 
-    def finish(self, results: Results) -> tuple[Results, dict[str, str]]:
+    def finish(self, results: Results | None, cards: Sequence[Card] = ()) -> tuple[Results | None, dict[str, str]]:
         """Bring the rows up to date and wait until everything is written or given up.
+
+        Args:
+            results: of the rows that a table shows; ``None`` where there are none.
+            cards: the model cards of deploy trials.
 
         Returns:
             The results with the ids of their runs, if MLflow has them all; and key to run id of the rows asked for.
         """
         runs: dict[str, str] = {}
-        asked = {c.key for c in self._sweep.plan.configurations}
-        for summary in summarise(results):
-            if summary.configuration.key in asked:
+        asked = {c.key: c for c in self._sweep.plan.configurations}
+        for summary in summarise(results) if results is not None else ():
+            if results is not None and asked.pop(summary.configuration.key, None) is not None:
                 write = partial(self._write_row, results, summary, runs)
                 self._outbox.put(write, f"the row {' / '.join(summary.configuration.words)}")
+        for c in asked.values():
+            self._outbox.put(partial(self._write_without_results, c, runs), f"the row {' / '.join(c.words)}")
+        for card in cards:
+            put = partial(self._write_card, card)
+            self._outbox.put(put, f"the model card of trial {card.record.trial_id}")
         self._outbox.close()
-        return results if self._outbox.lost else self._with_runs(results), runs
+        return results if self._outbox.lost or results is None else self._with_runs(results), runs
 
     def abandon(self) -> None:
         """Stop, and say how much the next start has to bring."""
@@ -112,6 +123,14 @@ class ToMlflow:
             digest=self._sweep.digests[c.data],
             histories=history.to_json(tried) if tried else "",
         )
+
+    def _write_without_results(self, c: Configuration, runs: dict[str, str], tracker: Tracker) -> None:
+        """Write a row of which no fold was asked for, so that the runs of its trials have a parent that ended."""
+        self.experiments.add(tracker.experiment(c))
+        runs[names.configuration_key(c)] = tracker.configuration(c, {}, {}, 0, digest=self._sweep.digests[c.database])
+
+    def _write_card(self, card: Card, tracker: Tracker) -> None:
+        tracker.card(card.configuration, card.record.trial_id, card.text)
 
     def _log_model(self, client: Any, run_id: str, record: Record) -> None:
         """Log a final trial's model to its run, if its weights are there."""

@@ -42,7 +42,7 @@ def say_chosen(printer: Printer, histories: Sequence[History]) -> None:
         best, c = history.tried[history.chosen or 0], history.configuration
         values = best.hyperparameters.items()
         settings = ", ".join(f"{name} {f'{v:.3g}' if isinstance(v, float) else v}" for name, v in values)
-        folds = history.folds[0] if len(history.folds) == 1 else "all folds"
+        folds = history.label
         epoch = "" if best.epochs is None else f" at epoch {best.epochs}"
         score = f"validation UAR {100 * (best.validation_uar or 0):.2f} %{epoch}"
         printer.say(f"chosen for {c.database} {folds} {c.ablation}: {settings} ({score})")
@@ -96,10 +96,11 @@ def _problems(schedule: Schedule) -> list[str]:
         s, failure = ended.spec, ended.outcome
         which = f"{s.purpose}, {ended.configuration.label}, trial {s.trial_id}"
         log = f"; log: {failure.log}" if failure.log else ""
-        what = f"{s.database} {s.fold} {s.ablation} seed {s.seed} ({which})"
+        what = f"{s.database} {s.held_out} {s.ablation} seed {s.seed} ({which})"
         found.append(f"{failure.status}: {what}: {failure.reason}{log}")
     for study in schedule.undecided:
-        found.append(f"no setting of {study.name} could be trained, so its folds have no final trial")
+        left = "there is no model for use" if study.deploy else "its folds have no final trial"
+        found.append(f"no setting of {study.name} could be trained, so {left}")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -35,7 +36,7 @@ def _shared_tags(kind: str, key: str, configuration: Configuration, sweep: str) 
     """Return the tags that every run has.
 
     Args:
-        kind: ``configuration``, ``fold`` (a final trial) or ``search``.
+        kind: ``configuration``, ``fold`` (a final trial), ``deploy`` or ``search``.
         key: by which the run is found again.
         configuration: the run's own, or its trial's.
         sweep: the sweep's name.
@@ -90,7 +91,7 @@ def configuration_artifacts(
 
 def trial_tags(configuration: Configuration, spec: TrialSpec, sweep: str) -> dict[str, str]:
     """Return the tags of a trial's run."""
-    kind = "search" if spec.purpose == "search" else "fold"
+    kind = spec.purpose if spec.purpose in ("search", "deploy") else "fold"
     return {
         **_shared_tags(kind, spec.trial_id, configuration, sweep),
         "tfser.trial_id": spec.trial_id,
@@ -107,7 +108,8 @@ def trial_params(configuration: Configuration, spec: TrialSpec) -> dict[str, Val
         configuration: says how the settings were chosen, and stands behind the digest of what was asked for.
         spec: the trial's.
     """
-    own = [n for n in _PARAMS if n != "epochs" or not isinstance(find(spec.model, spec.source), Estimator)]
+    lacking = {"epochs": isinstance(find(spec.model, spec.source), Estimator), "fold": not spec.fold}
+    own = [name for name in _PARAMS if not lacking.get(name)]
     return {**{name: getattr(spec, name) for name in own}, **choice_params(configuration), **spec.settings}
 
 
@@ -118,7 +120,7 @@ def choice_params(configuration: Configuration) -> dict[str, str]:
 
 
 def trial_points(record: Record) -> list[Point]:
-    """Return the metrics of a trial."""
+    """Return the metrics of a trial; one that was scored on nothing has no recall."""
     scored = "validation" if record.spec.purpose == "search" else "test"
     numbers = {
         f"{scored}/war": record.scores.war,
@@ -126,6 +128,7 @@ def trial_points(record: Record) -> list[Point]:
         **{names.recall(scored, e): r for e, r in record.scores.recalls.items() if r is not None},
         "seconds": record.seconds,
     }
+    numbers = {name: value for name, value in numbers.items() if not math.isnan(value)}
     if (over := record.scores.segments) is not None:
         numbers |= {f"{scored}/segment_war": over.war, f"{scored}/segment_uar": over.uar}
     if record.fitted is None:
@@ -154,7 +157,7 @@ def trial_artifacts(configuration: Configuration, record: Record) -> Artifacts:
     """Return the artifacts of a trial."""
     spec, c, scores = record.spec, configuration, record.scores
     artifacts: Artifacts = {"trial.json": json.dumps(to_dict(record), sort_keys=True, ensure_ascii=True)}
-    if spec.purpose != "search":
+    if scores.utterances and spec.purpose != "search":
         heading = [
             f"{c.ablation} on {c.database}, {c.protocol} {spec.fold}, seed {spec.seed}, selection {c.selection}",
             f"WAR {100 * scores.war:.2f} %, UAR {100 * scores.uar:.2f} %",
@@ -166,7 +169,9 @@ def trial_artifacts(configuration: Configuration, record: Record) -> Artifacts:
 def trial_parts(spec: TrialSpec) -> dict[str, str]:
     """Return what a trial used the database for (train, validation or test), to the name of that part of it."""
     context, scored = ("validation", spec.validation) if spec.purpose == "search" else ("test", (spec.fold,))
-    without = ", ".join(dict.fromkeys([spec.fold, *spec.validation]))
+    without = ", ".join(filter(None, dict.fromkeys([spec.fold, *spec.validation])))
+    if not without:
+        return {"train": f"{spec.database}, every {spec.protocol}"}
     return {"train": f"{spec.database} without {without}", context: f"{spec.database} {', '.join(scored)}"}
 
 

@@ -39,7 +39,14 @@ def trial_run(configuration: Configuration, spec: TrialSpec, sweep: str) -> str:
     """Return the name of a trial's run; no other trial's run in the experiment has it."""
     beginning, *end = _model_and_choice(configuration)
     search = [f"search, validated on {', '.join(spec.validation)}"] if spec.purpose == "search" else []
-    words = [f"{beginning} {spec.fold}", *search, f"seed {spec.seed}", sweep, spec.trial_id[:_DIGITS], *end]
+    words = [
+        f"{beginning} {spec.fold or f'every {spec.protocol}'}",
+        *search,
+        f"seed {spec.seed}",
+        sweep,
+        spec.trial_id[:_DIGITS],
+        *end,
+    ]
     return shortened(" · ".join(words), _RUN)
 
 

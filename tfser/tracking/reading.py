@@ -118,6 +118,13 @@ def _left(name: str, error: _MissingError) -> str:
     return f"{name}: its tables are left as they are, because finished trials cannot be read:\n  - {error}"
 
 
+def _no_results(kept: Sequence[Row]) -> str:
+    """Return why a name has no tables, in words."""
+    if any(row.deploy for row in kept):
+        return "it holds a model for use and no result of a fold; its command without --purpose deploy trains those"
+    return "it was stopped before it had a trial; the command of its sweep goes on"
+
+
 def _gathered(
     storage: Place | None, reader: RunReader | None, kept: Sequence[Row], wanted: Sequence[str]
 ) -> tuple[list[Results], list[str]]:
@@ -134,7 +141,7 @@ def _gathered(
             continue
         found += made
         if not made and wanted:
-            missing.append(f"{name}: it was stopped before it had a trial; the command of its sweep goes on")
+            missing.append(f"{name}: {_no_results(own)}")
     return found, missing if found or missing else ["nothing has been trained yet; the command of a sweep goes on"]
 
 

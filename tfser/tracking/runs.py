@@ -16,6 +16,7 @@ from typing import Any
 
 from tfser.planning.configuration import Configuration
 from tfser.record import Entry, Record, Status, refuse_leaks
+from tfser.storage.ledger import MODEL_CARD
 from tfser.storage.places import Place, absolute
 from tfser.tracking import content, names
 from tfser.tracking.client import Client
@@ -169,6 +170,11 @@ class Tracker:
         self._client.log(run.id, params, points, tags, end_ms)
         self._client.set_terminated(run.id, status, end_time=end_ms)
         run.status, run.current = status, True
+
+    def card(self, configuration: Configuration, trial_id: str, text: str) -> None:
+        """Log a model card to the run of its trial, in place of an earlier one; nothing where there is no such run."""
+        if (run := self._index.of_trial(configuration, trial_id)) is not None:
+            self._client.log_files(run.id, {MODEL_CARD: text})
 
     def _lacking(self, run: Run, configuration: Configuration, spec: TrialSpec) -> dict[str, Any]:
         """Return the parameters that a trial's run lacks: one that is there cannot change. Renew an earlier name."""

@@ -27,7 +27,7 @@ class TrialData:
     train: tuple[tuple[int, int, int], ...]
     """(first frame, frames, emotion index) of each training utterance."""
     scored: tuple[tuple[int, int, int], ...]
-    """The same for each utterance that is scored."""
+    """The same for each utterance that is scored; none of a trial that trains on every speaker."""
     speakers: tuple[str, ...] = ()
     """The speaker of each utterance of ``train``, then of ``scored``, then of ``inner``.
 

@@ -154,6 +154,8 @@ class Fit:
         Raises:
             TrialError: as ``probabilities``, or an utterance alone has other scores than among the others.
         """
+        if not data.scored:
+            return EstimatorScores(np.zeros((0, len(self.emotions))), self.notes)
         with _alone():
             found = self._scored(data.of_scored())
             for i in [] if transductive else sample(len(data.scored)):

@@ -107,7 +107,7 @@ def checked_logits(found: Any, segments: int, emotions: int | None = None) -> Te
 def by_channel(rows: Tensor, channels: int) -> Tensor:
     """Give rows the shape of a network's input: (segments, length, values) to (segments, channels, bands, length)."""
     x = rows.transpose(1, 2)
-    return x.unsqueeze(1) if channels == 1 else x.reshape(len(x), channels, -1, x.shape[2])
+    return x.unsqueeze(1) if channels == 1 else x.reshape(x.shape[0], channels, -1, x.shape[2])
 
 
 class OwnStatistics:

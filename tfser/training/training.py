@@ -87,7 +87,7 @@ class Training:
         self._fitted = self._train if cut == trained else Segments(data.frames, data.train, cut, device)
         """The training utterances, cut as those that are scored; an utterance rule is fitted on them."""
         scored = partial(to_score, data.frames, cut, device, whole=self.rule.name == "whole")
-        self._scored = scored(data.scored)
+        self._scored = scored(data.scored) if data.scored else None
         self._inner = scored(data.inner) if data.inner else None
         kind = KINDS[KINDS.index(settings.get("standardisation", "training"))]
         made = statistics(
@@ -309,6 +309,11 @@ class Training:
         Raises:
             TrialError: a probability is not finite.
         """
+        if self._scored is None:  # a rule that is a classifier has to be fitted all the same
+            self._fit_rule()
+            count = len(self.data.emotions)
+            none = np.zeros(0, dtype=np.int64)
+            return Scores(np.zeros((0, count)), none, np.zeros((count, count), dtype=np.int64))
         return self._scores_of(self._scored, at_once, first=len(self.data.train))
 
     def _scores_of(self, of: Segments | WholeUtterances, at_once: int | None, first: int) -> Scores:

@@ -176,4 +176,4 @@ def no_more(where: Where, broke: Sequence[Breakage]) -> str:
 
 
 def _what(spec: TrialSpec) -> str:
-    return f"{spec.purpose} {spec.fold} seed {spec.seed}"
+    return f"{spec.purpose} {spec.held_out} seed {spec.seed}"
