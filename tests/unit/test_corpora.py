@@ -257,13 +257,19 @@ def space():
     return Space(source="here", model=SVM.name, fixed={}, dimensions=(drawn,))
 
 
-def planned(whole, **asked):
+@pytest.fixture
+def svm():
+    """This process knows a small estimator."""
     with known(SVM):
-        wanted = Request(models=(SVM.name,), protocol="corpus", **asked)
-        return plan.make(wanted, [whole], lambda d: d.digest(audio_digests(d)), {SVM.name: space()})
+        yield
 
 
-def test_a_search_validates_on_corpora_of_the_training_side(whole):
+def planned(whole, **asked):
+    wanted = Request(models=(SVM.name,), protocol="corpus", **asked)
+    return plan.make(wanted, [whole], lambda d: d.digest(audio_digests(d)), {SVM.name: space()})
+
+
+def test_a_search_validates_on_corpora_of_the_training_side(whole, svm):
     made = planned(whole, trials=2)
     assert [(s.folds, s.search_specs(s.base)[0].validation) for s in made.studies] == [
         (("north",), ("south",)),
@@ -277,14 +283,14 @@ def test_a_search_validates_on_corpora_of_the_training_side(whole):
     ]
 
 
-def test_a_search_of_two_corpora_validates_on_speakers_of_the_one_it_trains_on(databases):
+def test_a_search_of_two_corpora_validates_on_speakers_of_the_one_it_trains_on(databases, svm):
     two = combined(databases[:2], emotion_map.usual(databases[:2]))
     (first, second) = planned(two, trials=2, validation_folds=2).studies
     assert [s.validation for s in first.search_specs(first.base)] == [("south/anna",), ("south/bert",)]
     assert [s.validation for s in second.search_specs(second.base)] == [("north/anna",), ("north/bert",)]
 
 
-def test_a_row_is_one_test_corpus_with_its_own_final_trials(whole):
+def test_a_row_is_one_test_corpus_with_its_own_final_trials(whole, svm):
     made = planned(whole, seeds=2, folds=("south", "west"))
     assert [c.database for c in made.configurations] == [row_name(tuple(CORPORA), c) for c in ("south", "west")]
     assert [(c.folds, c.folds_total, c.data, c.unit) for c in made.configurations] == [
