@@ -364,6 +364,26 @@ def test_the_name_of_a_sweep_with_both_asks_which_and_names_the_model_for_use(bo
     assert json.loads(found)["trial"]["fold"] == "anna"
 
 
+@pytest.mark.full
+def test_a_network_is_written_as_onnx_by_the_command_with_its_card_beside_it(deployed, tmp_path, capsys):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "model.onnx"
+    code, out, err = asked(capsys, "s", "--export", path, "--results", deployed)
+    assert code == 0, err
+    assert f"wrote {path}, {tmp_path}/model.json, {tmp_path}/model.md; its probabilities differ" in out
+    assert json.loads((tmp_path / "model.json").read_text())["trial"]["id"] == deploy_record(deployed).trial_id
+    assert (tmp_path / "model.md").read_text() == next((deployed / "s").glob("*.md")).read_text()
+
+
+def test_nothing_is_written_where_a_file_or_a_name_is_wrong(deployed, tmp_path, capsys):
+    code, out, err = asked(capsys, "s", tmp_path / "gone.wav", "--export", tmp_path / "model.pt", "--results", deployed)
+    assert (code, out) == (2, "")
+    assert f"--export: {tmp_path}/model.pt does not end in .onnx" in err
+    assert "gone.wav: missing" in err
+    assert not list(tmp_path.iterdir())
+
+
 # ------------------------------------------------------------------ the model card
 
 

@@ -12,6 +12,7 @@ from tests.helpers.small_trainings import built, settings_of
 from tfser.errors import RequestError
 from tfser.evaluation.scores import scores
 from tfser.final_models import onnx_export
+from tfser.final_models.estimator import FinalEstimator
 from tfser.final_models.model import Blueprint, FinalModel
 from tfser.final_models.onnx_graph import rule_module
 from tfser.models import MODELS, Network, base, rank_one
@@ -132,7 +133,8 @@ def test_a_network_gives_the_scores_that_pytorch_gives_whatever_the_number_of_se
 
 
 @needs_onnx
-def test_both_papers_models_give_the_scores_that_pytorch_gives(tmp_path):
+@pytest.mark.full
+def test_the_files_beside_a_graph_say_what_a_stranger_has_to_know(tmp_path):
     model, record = final("time_frequency_transformer", "T+F+TF", **TRANSFORMER)
     onnx_export.export(model, record, tmp_path / "m.onnx", "# card\n")
     features = np.random.default_rng(11).normal(size=(40, 16)).astype(np.float32)
@@ -238,6 +240,14 @@ def test_every_reason_why_nothing_can_be_written_is_given_at_once(tmp_path, monk
     assert "does not end in .onnx" in onnx_export.problems(tmp_path / "m.pt", None)[0]
 
 
+def test_an_estimator_is_refused_with_what_serves_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_export, "PACKAGES", ())
+    fitted_one = object.__new__(FinalEstimator)
+    fitted_one.spec = final("time_frequency_transformer", "T+F+TF", **TRANSFORMER)[1].spec
+    (said,) = onnx_export.problems(tmp_path / "m.onnx", fitted_one)
+    assert said.endswith("is an estimator, and only networks are written as ONNX; tfser predict --log-model serves it")
+
+
 def test_files_beside_it_that_are_not_of_an_export_are_never_replaced(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_export, "PACKAGES", ())
     (tmp_path / "m.json").write_text('{"mine": 1}')
@@ -260,6 +270,7 @@ class Halved(torch.nn.Module):
 
 
 @needs_onnx
+@pytest.mark.full
 def test_a_graph_that_gives_other_scores_is_not_written(tmp_path, monkeypatch):
     model, record = final("time_frequency_transformer", "T+F+TF", **TRANSFORMER)
     written = onnx_export._graph_bytes
@@ -287,6 +298,7 @@ class Stubborn(torch.nn.Module):
 
 
 @needs_onnx
+@pytest.mark.full
 def test_a_network_that_no_graph_can_hold_is_refused_in_words(tmp_path, monkeypatch):
     tft = MODELS["time_frequency_transformer"]
     assert isinstance(tft, base.Network)

@@ -27,7 +27,6 @@ from tfser.final_models.onnx_graph import Graph
 from tfser.models import find
 from tfser.record import Record
 from tfser.storage.places import commit, commit_text
-from tfser.training.determinism import settled
 from tfser.training.scoring import Scorer
 
 FORMAT = "tfser-onnx-1"
@@ -121,7 +120,7 @@ def _graph_bytes(graph: Graph, model: FinalModel) -> bytes:
     if model.rule.name == "whole":
         sizes[1] = torch.export.Dim("frames", min=length)
     try:
-        with _quiet(), settled(CPU), torch.no_grad():
+        with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 graph,
                 (example,),
@@ -134,7 +133,7 @@ def _graph_bytes(graph: Graph, model: FinalModel) -> bytes:
         assert program is not None
         content: bytes = program.model_proto.SerializeToString()
     except Exception as error:  # PyTorch raises whatever its exporter meets in a network
-        why = f"its network cannot be written as ONNX: {in_a_line(error)}"
+        why = f"its network cannot be written as ONNX: {in_a_line(error.__cause__ or error)}"
         raise RequestError(f"trial {model.trial_id}", [f"{why}; nothing was written"]) from None
     return content
 

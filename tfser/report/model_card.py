@@ -18,7 +18,7 @@ from tfser.evaluation import metrics, uncertainty
 from tfser.models import find
 from tfser.planning import settings_in_words
 from tfser.planning.configuration import Configuration
-from tfser.planning.settings import complete, extractor
+from tfser.planning.settings import extractor
 from tfser.record import Record
 from tfser.report.summary import Summary
 from tfser.report.tables import paired
@@ -44,6 +44,9 @@ OUT_OF_SCOPE = (
     "Emotions that are not in its list: every recording gets one of them, also silence, noise or music.",
 )
 """What the model is not for."""
+
+UNSTATED = ("", "none", "not stated")
+"""Words of a database where a fact is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +121,7 @@ def _details(about: About) -> list[str]:
 
 def _intended(about: About) -> list[str]:
     info = about.info
-    spoken = f" in {_cell(info.language)}" if info.language else ""
+    spoken = f" in {_cell(info.language)}" if info.language not in UNSTATED else ""
     return [
         f"Research on speech emotion recognition and demonstrations, on single utterances of speech{spoken}, recorded "
         f"and spoken as those of {_cell(info.title)} are.",
@@ -132,7 +135,7 @@ def _data(about: About) -> list[str]:
         f"{_cell(info.title)} ({_cell(record.spec.database)}, digest `{record.spec.database_digest}`): "
         f"{counted(training.utterances, 'utterance')} of {counted(len(training.speakers), 'speaker')}.",
         *([f"{_cell(about.remark)}."] if about.remark else []),
-        *([f"Cite: {_cell(info.citation)}."] if info.citation not in ("", "none") else []),
+        *([f"Cite: {_cell(info.citation)}."] if info.citation not in UNSTATED else []),
         "",
         *_table(("emotion", "utterances"), [(_cell(e), str(n)) for e, n in training.emotions.items()]),
         "",
@@ -157,11 +160,9 @@ def _training(about: About) -> list[str]:
     lines = [chosen]
     if record.fitted is None:
         lines.append(f"It was trained for {counted(record.epochs, 'epoch')}.")
-    settings: Mapping[str, object] = spec.settings
     if declared is not None:
-        settings = complete(declared, spec.settings)
         lines.append(f"It reads {_cell(declared.feature_set.name)}: {_cell(extractor(declared, spec.settings).words)}.")
-    values = {name: json.dumps(value) for name, value in sorted(settings.items())}
+    values = {name: json.dumps(value) for name, value in spec.hyperparameters}
     return [*lines, "", *_table(("setting", "value"), [(f"`{n}`", f"`{v}`") for n, v in values.items()], 2)]
 
 
@@ -239,7 +240,7 @@ def _limits(about: About) -> list[str]:
 
 def _licence(about: About) -> list[str]:
     info = about.info
-    stated = _cell(info.licence) if info.licence not in ("", "not stated") else "not stated by its source"
+    stated = _cell(info.licence) if info.licence not in UNSTATED else "not stated by its source"
     place = f" ({info.homepage})" if info.homepage.startswith("http") else ""
     return [
         f"The recordings: {stated}{place}. A licence that limits their use may limit that of a model of them. tfser "
