@@ -23,6 +23,7 @@ from tfser.final_models.estimator import FinalEstimator, scored
 from tfser.final_models.model import FinalModel, Scored, read
 from tfser.models import isolated
 from tfser.record import Record
+from tfser.text.row_names import with_ablation
 from tfser.text.streams import take_any_text, takes
 from tfser.text.typed import typed_path
 
@@ -101,7 +102,7 @@ def to_text(values: dict[str, Any]) -> str:
     oracle = ", its epoch chosen on that fold" if trial["purpose"] == "oracle" else ""
     data = f"{trial['database']} without {trial['protocol']} {trial['fold']}"
     head = (
-        f"{trial['model']} {trial['ablation']}, trained on {data}, seed {trial['seed']} "
+        f"{with_ablation(trial['model'], trial['ablation'])}, trained on {data}, seed {trial['seed']} "
         f"(trial {trial['trial_id']}; on that fold UAR {100 * trial['uar']:.2f} %{oracle})"
     )
     rows = [["file", "emotion", *(f"{emotion} %" for emotion in emotions)]]

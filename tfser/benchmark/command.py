@@ -20,15 +20,14 @@ MEASURES = ("features", "training", "fused", "sweeps", "scale", "collecting", "m
 """Every module of figures, in the order of the table."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    take_any_text()
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    p = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="tfser benchmark",
         description="Performance figures, as ratios measured in turn in one run.",
     )
-    parser.add_argument(
+    p.add_argument(
         "--only",
         nargs="+",
         action="extend",
@@ -36,26 +35,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="WHAT",
         help=f"some of {', '.join(MEASURES)} (default: all)",
     )
-    parser.add_argument(
-        "--json", type=typed_path, default=None, metavar="FILE", help="also write one object per figure"
-    )
-    parser.add_argument(
+    p.add_argument("--json", type=typed_path, default=None, metavar="FILE", help="also write one object per figure")
+    p.add_argument(
         "--quick", action="store_true", help="a little of everything, to show that it runs; measures nothing"
     )
-    parser.add_argument(
+    p.add_argument(
         "--database",
         default=QUICK.database,
         metavar="NAME",
         help="what methods measures on: a known name or a manifest (default: %(default)s)",
     )
-    parser.add_argument(
+    p.add_argument(
         "--data", type=typed_path, default=None, metavar="FOLDER", help="the folder that holds that database"
     )
-    arguments = parser.parse_args(argv)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    take_any_text()
+    arguments = parser().parse_args(argv)
     only = MEASURES if arguments.only is None else arguments.only
     wrong = [unknown("--only", name, MEASURES) for name in only if name not in MEASURES]
     if wrong:
-        parser.error("; ".join(wrong))
+        parser().error("; ".join(wrong))
     scale = replace(QUICK if arguments.quick else FULL, database=str(arguments.database), data=arguments.data)
     figures: list[Figure] = []
     try:

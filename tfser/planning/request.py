@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from tfser.databases.base import Database
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError, counted, unknown
 from tfser.evaluation import folds
 from tfser.models import DEFAULT, MODELS, Estimator, Network, built_in
 from tfser.models.sources import installed
@@ -115,7 +115,7 @@ def _model_problems(request: Request) -> list[str]:
     wrong = [name for name in request.models if name not in known]
     if wrong:
         known += installed()  # only now, because it reads what every installed package says of itself
-    return [unknown("--model", name, known) + _ending(name) for name in wrong]
+    return [unknown("--model", name, known, every="tfser models list") + _ending(name) for name in wrong]
 
 
 def _ending(name: str) -> str:
@@ -168,7 +168,8 @@ def _unknown_settings(request: Request, models: list[str]) -> list[str]:
     for typed, _ in request.fixed:
         model, dot, name = typed.rpartition(".")
         if dot and model not in known:
-            found.append(f"--set {typed}: {unknown('model', model, known)}; before the dot stands one of --model")
+            why = unknown("model", model, known, every="tfser models list")
+            found.append(f"--set {typed}: {why}; before the dot stands one of --model")
         elif name not in (known[model] if dot else every):
             legal = known[model] if dot else every
             fits = name in NETWORK_SETTINGS
@@ -255,12 +256,14 @@ def fold_problems(request: Request, database: Database) -> list[str]:
         every = folds.folds(database.utterances, request.protocol, database.name)
     except RequestError as error:
         return [f"{database.name}: {problem}" for problem in error.problems]
-    found = [f"{database.name}: {unknown('--fold', fold, every)}" for fold in request.folds if fold not in every]
+    listed = f"tfser databases check {database.name}" if request.protocol == "speaker" else ""
+    wrong = [unknown("--fold", fold, every, every=listed) for fold in request.folds if fold not in every]
+    found = [f"{database.name}: {problem}" for problem in wrong]
     found += [f"{database.name}: {problem}" for problem in _inner_problems(request, len(every))]
     if request.trials > 0 and len(every) < 2 + request.validation_folds:
         needed = f"a search needs {request.validation_folds} to validate, one to test and one to train on"
         advice = "Use --trials 0 or fewer --validation-folds"
-        found.append(f"{database.name}: it has {len(every)} {request.protocol}s; {needed}. {advice}")
+        found.append(f"{database.name}: it has {counted(len(every), request.protocol)}; {needed}. {advice}")
     return found
 
 
@@ -275,8 +278,8 @@ def _inner_problems(request: Request, speakers: int) -> list[str]:
         most = max(speakers - held_out - 1, 0)
         if inner > most:
             found.append(
-                f"{model}: inner_speakers {inner} leave none of {speakers} {request.protocol}s to train on, beside "
-                f"{held_out} held out; legal: at most {most}"
+                f"{model}: inner_speakers {inner} leave none of {counted(speakers, request.protocol)} to train on, "
+                f"beside {held_out} held out; legal: at most {most}"
             )
     return found
 

@@ -24,6 +24,7 @@ from tfser.sweep.printer import Printer
 from tfser.sweep.progress import duration
 from tfser.sweep.request import Sweep, check, demo_space
 from tfser.sweep.run import Run
+from tfser.text.row_names import with_ablation
 from tfser.text.streams import take_any_text
 
 
@@ -46,8 +47,9 @@ def describe(sweep: Sweep) -> list[str]:
     lines = []
     for database in sweep.databases.values():
         minutes = sum(sweep_hours.seconds(database, u) for u in database.utterances) / 60
+        length = f"{minutes:.0f} min" if minutes < 60 else duration(60 * minutes)
         speakers, emotions = counted(len(database.speakers), "speaker"), counted(len(database.emotions), "emotion")
-        text = f"{counted(len(database.utterances), 'utterance')} ({minutes:.0f} min), {speakers}, {emotions}"
+        text = f"{counted(len(database.utterances), 'utterance')} ({length}), {speakers}, {emotions}"
         lines.append(f"{database.name}: {text}" + (f"; {database.remark}" if database.remark else ""))
     for c in plan.configurations:
         studies = [s for s in plan.studies if s.configuration == c]
@@ -56,8 +58,9 @@ def describe(sweep: Sweep) -> list[str]:
         if isinstance(of(c), Network):
             epochs = counted(studies[0].epochs, "epoch")
             trained = [f"{trained[0]} of up to {epochs}" if searched else epochs]
-        text = f"{of(c).title} {c.ablation} on {c.database}, {c.protocol_name}"
+        text = f"{with_ablation(of(c).title, c.ablation)} on {c.database}, {c.protocol_name}"
         lines.append(f"{text}: {', '.join([extent(c), *trained])}")
+    lines += [sweep.small] * bool(sweep.small)
     lines += _own_models(sweep)
     read = [(of(c).feature_set, planning_request.base_settings(c.model, sweep.request)) for c in plan.configurations]
     lines += dict.fromkeys(said for features, settings in read if (said := features.remark(settings)))

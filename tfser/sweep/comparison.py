@@ -87,10 +87,11 @@ def too_long(costs: Mapping[str, Estimate], named: Iterable[str], options: Optio
     for model, cost in costs.items():
         if model in named or cost.hours is None or cost.hours <= LONGEST_H * among:
             continue
-        days = f"{cost.hours / among / 24:.3g} days"
+        days = cost.hours / among / 24
+        days_in_words = f"{days:.3g}" if days < 100 else f"{days:.0f}"
         where = f"the {among} CPU cores" if among > 1 else "one CPU core"
         anyway = f"--model {COMPARISON} {model} trains it all the same"
-        found[model] = f"about {days} on {where} of this machine, and no GPU is used; {anyway}"
+        found[model] = f"about {days_in_words} days on {where} of this machine, and no GPU is used; {anyway}"
     return found
 
 

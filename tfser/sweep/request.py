@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tfser.databases import KNOWN, load
 from tfser.databases.base import Database
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError, counted, unknown
 from tfser.features.store import audio_digests
 from tfser.models import COMPARISON, DEFAULT, MODELS, built_in
 from tfser.models import sources as sources_of
@@ -31,8 +31,8 @@ from tfser.tracking import connection
 from tfser.tracking import uri as tracking_uri
 from tfser.trial import PROTOCOLS, Hyperparameter, Value
 
-DEMO_EPOCHS = 16
-"""Epochs of a search on the built-in database, where nothing else is typed."""
+DEMO_TRIALS, DEMO_EPOCHS = 3, 16
+"""Settings per study and epochs of a search on the built-in database, where nothing else is typed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,8 @@ class Sweep:
     """Models for which the word ``comparison`` does not stand here, and why."""
     costs: Mapping[str, Estimate] = field(default_factory=dict)
     """What each model costs, roughly, where that word was typed."""
+    small: str = ""
+    """That the model is the demo's small one although something else was typed, in words."""
 
 
 class _Problems(list[str]):
@@ -74,23 +76,45 @@ class _Problems(list[str]):
         self.more += error.more
 
 
-def _filled_in(options: Options) -> Options:
-    """Return the options with the defaults that depend on the rest of the command line.
+def _filled_in(options: Options) -> tuple[Options, str]:
+    """Return the options with the defaults that depend on the rest of the command line, and what to say of them.
 
     The built-in database is for trying things out: alone and without options on what to train, it gets a narrow model
-    and a small search that end in minutes, instead of the papers' 1000 epochs. A search of that model there, alone or
-    beside a person's own, gets the same where nothing else says how wide and how long.
+    and a small search that end in minutes, instead of the papers' 1000 epochs. The model stays as narrow where only
+    --trials or --epochs are typed. A search of that model there, alone or beside a person's own, gets the same where
+    nothing else says how wide and how long.
     """
     o = options
+    if tries_out(o):
+        return _in_small(o, demo_space())
     if o.databases == ["synthetic"] and all(value in (None, []) for value in (o.epochs, o.fixed, o.space)):
-        demo = demo_space()
-        searched = search_space_file.read(demo, _settings_by_model()).model
-        if all(value in (None, []) for value in (o.model, o.ablation, o.trials)):
-            name = "synthetic" if o.name is None else o.name
-            return replace(o, model=[searched], trials=3, epochs=DEMO_EPOCHS, space=[demo], name=name)
+        searched = search_space_file.read(demo_space(), _settings_by_model()).model
         if (o.trials or 0) > 0 and {m for m in o.model or () if not is_own(m)} == {searched}:
-            return replace(o, epochs=DEMO_EPOCHS, space=[demo])
-    return replace(o, model=list(DEFAULT) if o.model is None else o.model, trials=o.trials or 0)
+            return replace(o, epochs=DEMO_EPOCHS, space=[demo_space()]), ""
+    return replace(o, model=list(DEFAULT) if o.model is None else o.model, trials=o.trials or 0), ""
+
+
+def tries_out(options: Options) -> bool:
+    """Return whether the built-in database is asked for alone, and nothing says which model to train on it."""
+    o = options
+    return o.databases == ["synthetic"] and not any((o.model, o.ablation, o.fixed, o.space))
+
+
+def _in_small(options: Options, demo: Place) -> tuple[Options, str]:
+    """Return the options with the demo's small model, and with its search and epochs where none are typed."""
+    space = search_space_file.read(demo, _settings_by_model())
+    o, as_it_is = options, options.trials is None and options.epochs is None
+    o = replace(
+        o,
+        model=[space.model],
+        trials=DEMO_TRIALS if o.trials is None else o.trials,
+        epochs=DEMO_EPOCHS if o.epochs is None else o.epochs,
+        name="synthetic" if as_it_is and o.name is None else o.name,
+    )
+    o = replace(o, space=[demo]) if o.trials else replace(o, fixed=[f"{n}={v}" for n, v in space.fixed.items()])
+    narrow = ", ".join(f"{name} {value}" for name, value in space.fixed.items())
+    why = f"small, as the built-in database is for trying things out ({narrow}); --model {space.model} trains it whole"
+    return o, "" if as_it_is else f"{MODELS[space.model].title}: {why}"
 
 
 def demo_space() -> Place:
@@ -143,7 +167,7 @@ def checked(options: Options) -> Sweep:
     Raises:
         RequestError: every other problem.
     """
-    options = _filled_in(options)
+    options, small = _filled_in(options)
     problems = _Problems()
     sources, gone, refused = own_sources(options)
     for error in refused:
@@ -200,6 +224,7 @@ def checked(options: Options) -> Sweep:
         lacking=tuple(lacking),
         left_out=left_out,
         costs=costs,
+        small=small,
     )
 
 
@@ -277,7 +302,7 @@ def _databases(options: Options, problems: _Problems) -> tuple[dict[str, Databas
                 problems.append(f"{requested}: {there}; name it otherwise: NAME={requested}")
             audio[name] = audio_digests(database)
             if copies := len(audio[name]) - len(set(audio[name].values())):
-                said = f"{copies} recordings are there twice, with the same labels"
+                said = f"{counted(copies, 'recording is', 'recordings are')} there twice, with the same labels"
                 database = replace(database, remark="; ".join([database.remark] * bool(database.remark) + [said]))
             databases[name] = database
         except RequestError as error:

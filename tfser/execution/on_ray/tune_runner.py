@@ -104,7 +104,7 @@ class RayTuneRunner:
         self.workers = self._places()
         if address is None and not self.workers:
             asked = f"--trial-cpus {self.trial_cpus:g} --trial-gpus {self.trial_gpus:g}"
-            has = f"this machine has {cpus:g} CPUs and {gpus:g} GPUs"
+            has = f"this machine has {cpus:g} CPU{'s' * (cpus != 1)} and {gpus:g} GPU{'s' * (gpus != 1)}"
             raise RequestError("local Ray", [f"{asked}: {has}; ask for less"])
         self.workers = max(1, self.workers)  # a cluster may still grow
         self._at_once = max(16, 2 * self.workers)
