@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from tfser.benchmark.figures import FULL, QUICK, Figure
 from tfser.errors import TfserError, unknown
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.json is not None:  # before minutes are spent on figures
             arguments.json.parent.mkdir(parents=True, exist_ok=True)
         for name in (name for name in MEASURES if name in only):
-            for figure in importlib.import_module(f"tfser.benchmark.{name}").measure(scale):
+            for figure in _module(name).measure(scale):
                 print(_rows([figure], header=not figures), flush=True)
                 figures.append(figure)
                 if arguments.json is not None:  # what was measured stays, whatever becomes of the next figure
@@ -79,6 +80,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     print("ratio: value to baseline, median of n measured in turn; spread: largest less smallest ratio")
     return 0
+
+
+def _module(name: str) -> Any:
+    """Return the module of some figures.
+
+    Raises:
+        TfserError: this system lacks what it measures with.
+    """
+    try:
+        return importlib.import_module(f"tfser.benchmark.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != "resource":
+            raise
+        why = "it measures the memory and time of processes, which this system does not tell (no module resource)"
+        raise TfserError(f"--only {name}: {why}; name others with --only") from None
 
 
 def _write(file: Path, figures: Sequence[Figure]) -> None:

@@ -6,12 +6,12 @@ Knows no model by name. Nothing is trained here but a few steps on noise, which 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
 
+from tfser.execution.this_machine import usable_cpus
 from tfser.models import COMPARISON, MODELS, built_in
 from tfser.planning import own_models
 from tfser.planning.request import Request, base_settings
@@ -70,7 +70,7 @@ def cores(options: Options) -> int:
     """Return how many CPU cores of this machine train at a time."""
     if options.in_process:
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cpus()
 
 
 def too_long(costs: Mapping[str, Estimate], named: Iterable[str], options: Options) -> dict[str, str]:
