@@ -143,19 +143,17 @@ def in_a_line(error: BaseException, most: int = 300) -> str:
 
 
 MOST_NAMED, MOST_LISTED = 12, 20
-"""Most names that a sentence lists where near ones are named beside a longer list, and where none is near."""
+"""Most names that a sentence lists where a command lists them all too: if one of them is near, and if none is."""
 
 
 def unknown(what: str, given: object, known: object, *, every: str = "") -> str:
     """Return the sentence for a name that does not exist: what was read and what is legal.
 
-    Of a long list it gives the names that are near, and says where all of them stand.
-
     Args:
         what: what was read.
         given: the name that was read.
         known: every legal name.
-        every: the command that lists them all.
+        every: the command that lists them all. Of a long list only the names that are near are then given.
 
     >>> unknown("--protocol", "Speaker", ["session", "speaker"])
     "--protocol: no 'Speaker'; there are session, speaker (did you mean 'speaker'?)"
@@ -165,12 +163,10 @@ def unknown(what: str, given: object, known: object, *, every: str = "") -> str:
     text = str(given)
     text = text if len(text) <= 100 else f"{text[:100]}..."
     names = sorted(str(name) for name in known)  # type: ignore[attr-defined]
-    if len(names) <= (MOST_NAMED if near_names(text, names) else MOST_LISTED):
-        return f"{what}: no {text!r}; there are {', '.join(names)}{near_names(text, names, 1)}"
-    more = f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
-    return f"{what}: no {text!r}{near_names(text, names)}; " + (
-        f"{every} names all {len(names)}" if every else f"there are {more}"
-    )
+    near = near_names(text, names)
+    if every and len(names) > (MOST_NAMED if near else MOST_LISTED):
+        return f"{what}: no {text!r}{near}; {every} names all {len(names)}"
+    return f"{what}: no {text!r}; there are {', '.join(names)}{near_names(text, names, 1)}"
 
 
 def near_names(given: str, known: Iterable[str], most: int = 3, cutoff: float = 0.6) -> str:

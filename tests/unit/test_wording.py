@@ -55,7 +55,7 @@ def test_a_time_of_two_days_and_more_is_given_in_days(seconds, words):
 
 def lines(rows, *ended):
     """What the view prints of trials that ended, in a sweep of these rows."""
-    plan = SimpleNamespace(configurations=rows, search_trials=0, final_trials=12)
+    plan = SimpleNamespace(configurations=rows, studies=(), search_trials=0, final_trials=12)
     console = Console(file=io.StringIO(), width=200)
     view = View(plan, console)
     for c, outcome in ended:
@@ -72,6 +72,12 @@ def test_the_line_of_a_trial_names_its_model_where_the_sweep_has_several_and_onc
     assert said[1].startswith("[2/12] final  emodb 03 ATFNN seed 0: test UAR")
     assert said[2] == "[1/12] final  emodb 08 svm full seed 0: failed: no"
     assert lines([one], (one, record(one, "03", 0)))[0].startswith("[1/12] final  emodb 03 T+F+TF seed 0: test UAR")
+
+
+def test_the_line_of_a_trial_that_took_hours_says_hours():
+    one = configuration()
+    said = lines([one], *((one, dataclasses.replace(record(one, "03", 0), seconds=s)) for s in (12.34, 14400.0)))
+    assert [line.rpartition(", ")[2] for line in said] == ["12.3 s", "4 h 0 min"]
 
 
 def test_the_choice_of_a_search_names_its_model_where_several_chose():

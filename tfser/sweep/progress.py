@@ -99,10 +99,10 @@ class View:
             text = f"behind its study, ended after epoch {outcome.epochs} of {spec.epochs}"
         elif spec.purpose != "search":
             war, uar = outcome.scores.war, outcome.scores.uar
-            text = f"test UAR {100 * uar:.2f} %, WAR {100 * war:.2f} %, {outcome.seconds:.1f} s"
+            text = f"test UAR {100 * uar:.2f} %, WAR {100 * war:.2f} %, {_took(outcome.seconds)}"
         else:
             up_to = "" if outcome.fitted else "up to "
-            text = f"validation UAR {up_to}{100 * max(outcome.validation_uar):.2f} %, {outcome.seconds:.1f} s"
+            text = f"validation UAR {up_to}{100 * max(outcome.validation_uar):.2f} %, {_took(outcome.seconds)}"
         style = "red" if isinstance(outcome, Failure) else "dim" if spec.purpose == "search" else ""
         self._console.print(Text(f"[{self._ended}/{self._total}] {what}: {text}", style=style), soft_wrap=True)
 
@@ -124,6 +124,10 @@ class View:
             left_s = self._trained_s / self._trained * max(self._total - self._ended, 0) / workers
             status += f", about {duration(left_s)} left"
         return Group(table, Text(status))
+
+
+def _took(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 90 else duration(seconds)
 
 
 def duration(seconds: float) -> str:
