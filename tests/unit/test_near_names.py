@@ -61,6 +61,7 @@ def test_a_mistyped_setting_gets_the_near_ones_and_the_command_that_describes_al
         assert sum(name in said for name in all_of) <= 4
     one = refused(sweep.main, "synthetic", "--model", "atfnn", "svm", "--set", "atfnn.dropuot=0.1", "atfn.dropout=1")
     assert "no 'dropuot' (did you mean 'dropout'" in one
+    assert "tfser models describe atfnn lists them all" in one
     assert "model: no 'atfn'; there are atfnn, svm (did you mean 'atfnn'?)" in one
     space = tmp_path / "s.yaml"
     space.write_text("model: atfnn\nfixed: {dropuot: 0.1}\nsearch:\n  batchsize: {choice: [8, 16]}\n", encoding="utf-8")

@@ -163,7 +163,6 @@ def _unknown_settings(request: Request, models: list[str]) -> list[str]:
     """Return which settings of --set none of the models has."""
     known = {model: hyperparameters(model) for model in models or built_in()}
     every = {name for settings in known.values() for name in settings}
-    tell = f"; tfser models describe {models[0] if len(models) == 1 else 'MODEL'} lists them all"
     found = []
     for typed, _ in request.fixed:
         model, dot, name = typed.rpartition(".")
@@ -172,6 +171,8 @@ def _unknown_settings(request: Request, models: list[str]) -> list[str]:
             found.append(f"--set {typed}: {why}; before the dot stands one of --model")
         elif name not in (known[model] if dot else every):
             legal = known[model] if dot else every
+            told = model if dot else models[0] if len(models) == 1 else "MODEL"
+            tell = f"; tfser models describe {told} lists them all"
             fits = name in NETWORK_SETTINGS
             found.append(_only_of_networks(name, models) if fits and not dot else near("--set", name, legal, tell))
     return found
