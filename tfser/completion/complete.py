@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import argcomplete
-from argcomplete.completers import DirectoriesCompleter, FilesCompleter, SuppressCompleter
+from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 
 from tfser.completion import catalogue, names
 from tfser.completion.command import SHELLS
@@ -36,7 +36,7 @@ def answer() -> None:
         known = catalogue.read()
     except (OSError, ValueError, subprocess.SubprocessError):
         os._exit(1)  # the shell then offers nothing; the command itself will say what is wrong
-    argcomplete.autocomplete(parser(known), always_complete_options=False, default_completer=SuppressCompleter())
+    argcomplete.autocomplete(parser(known), always_complete_options=False, default_completer=_nothing)
     sys.exit(1)
 
 
@@ -86,11 +86,15 @@ def _completer(command: str, option: Mapping[str, Any], known: Mapping[str, Any]
         return functools.partial(_listed, words)
     if dest in _FOLDERS:
         return DirectoriesCompleter()
-    return _FILES.get(option["metavar"] or "", SuppressCompleter())
+    return _FILES.get(option["metavar"] or "", _nothing)
 
 
 def _listed(words: list[str], **asked: Any) -> list[str]:
     return words
+
+
+def _nothing(**asked: Any) -> list[str]:
+    return []  # argcomplete's own SuppressCompleter would hide the option too
 
 
 def _asked(made: names.Names, known: Mapping[str, Any], prefix: str, parsed_args: Any, **more: Any) -> Any:
