@@ -24,7 +24,7 @@ from tfser.leaks import command as leaks_command
 from tfser.models import DEFAULT, MODELS
 from tfser.search.history import History, Tried
 from tfser.sweep import command as sweep_command
-from tfser.sweep import wrap_up
+from tfser.sweep import hours, wrap_up
 from tfser.sweep.options import parse
 from tfser.sweep.printer import Printer
 from tfser.sweep.progress import View, duration
@@ -33,6 +33,12 @@ from tfser.tracking import content, names
 
 ROOT = Path(__file__).parents[2]
 TFT, ATFNN = "time_frequency_transformer", "atfnn"
+
+
+@pytest.fixture(autouse=True)
+def no_step_is_timed(monkeypatch):
+    """A plan says what it costs; measuring that takes seconds, and here nobody reads it."""
+    monkeypatch.setattr(hours, "_timed", lambda *settings: 1e-3)
 
 
 @pytest.mark.parametrize(
