@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if shell not in SHELLS:
         print(unknown("SHELL", shell, SHELLS), file=sys.stderr)
         return 2
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
     catalogue.read()  # made now, so that the first completion need not wait for it
-    print(argcomplete.shellcode(["tfser"], shell="fish" if shell == "fish" else "bash", use_defaults=False))
+    print(shellcode(["tfser"], shell="fish" if shell == "fish" else "bash", use_defaults=False))
     return 0

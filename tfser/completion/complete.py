@@ -36,7 +36,8 @@ def answer() -> None:
         known = catalogue.read()
     except (OSError, ValueError, subprocess.SubprocessError):
         os._exit(1)  # the shell then offers nothing; the command itself will say what is wrong
-    argcomplete.autocomplete(parser(known), always_complete_options=False, default_completer=_nothing)
+    nothing: Any = _nothing
+    argcomplete.autocomplete(parser(known), always_complete_options=False, default_completer=nothing)
     sys.exit(1)
 
 

@@ -90,7 +90,7 @@ def _folds(database: str) -> dict[str, list[str]]:
     if reader.make is None:
         return {"speaker": list(reader.info.expected_speakers)}
     utterances: tuple[Utterance, ...] = reader.make().utterances
-    found = {}
+    found: dict[str, list[str]] = {}
     for protocol in PROTOCOLS:
         with contextlib.suppress(RequestError, ValueError):
             found[protocol] = list(folds(utterances, protocol, database))

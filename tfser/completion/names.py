@@ -109,7 +109,7 @@ def _settings(known: Mapping[str, Any], prefix: str, typed: argparse.Namespace) 
         of_models = [model] if dot else models
         told = [known["models"][each]["settings"].get(name) for each in of_models if each in known["models"]]
         return {f"{key}={value}": "" for one in told if one for value in one["values"]}
-    found = {}
+    found: dict[str, str] = {}
     for each in models:
         before = f"{each}." if dot else ""
         for setting, told in known["models"][each]["settings"].items():
