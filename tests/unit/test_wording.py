@@ -25,10 +25,11 @@ from tfser.models import DEFAULT, MODELS
 from tfser.search.history import History, Tried
 from tfser.sweep import command as sweep_command
 from tfser.sweep import hours, wrap_up
+from tfser.sweep.demo import demo_space
 from tfser.sweep.options import parse
 from tfser.sweep.printer import Printer
 from tfser.sweep.progress import View, duration
-from tfser.sweep.request import check, demo_space
+from tfser.sweep.request import check
 from tfser.tracking import content, names
 
 ROOT = Path(__file__).parents[2]

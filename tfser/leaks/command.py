@@ -18,6 +18,7 @@ from tfser.leaks.plan import LEARNING_RATES, ROWS, Leaks, first_setting, left_ou
 from tfser.leaks.run import run
 from tfser.models import BUILT_IN, COMPARISON, DEFAULT, MODELS, Network, of
 from tfser.sweep.command import Start, extent, start
+from tfser.sweep.demo import tries_out
 from tfser.sweep.options import (
     DATABASE_HELP,
     EXIT_CODES,
@@ -29,7 +30,7 @@ from tfser.sweep.options import (
     read,
 )
 from tfser.sweep.printer import Printer
-from tfser.sweep.request import Sweep, own_sources, refuse_lacking, tries_out
+from tfser.sweep.request import Sweep, own_sources, refuse_lacking
 from tfser.sweep.request import checked as checked_sweep
 from tfser.text.row_names import with_ablation
 from tfser.text.streams import take_any_text

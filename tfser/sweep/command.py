@@ -18,11 +18,12 @@ from tfser.storage.ledger import Ledger
 from tfser.storage.sweep_lock import lease
 from tfser.sweep import comparison
 from tfser.sweep import hours as sweep_hours
+from tfser.sweep.demo import demo_space
 from tfser.sweep.hours import Estimate
 from tfser.sweep.options import Options, parse
 from tfser.sweep.printer import Printer
 from tfser.sweep.progress import duration
-from tfser.sweep.request import Sweep, check, demo_space
+from tfser.sweep.request import Sweep, check
 from tfser.sweep.run import Run
 from tfser.text.row_names import with_ablation
 from tfser.text.streams import take_any_text

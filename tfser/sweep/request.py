@@ -24,15 +24,13 @@ from tfser.planning import request as planning_request
 from tfser.storage import packaged_files
 from tfser.storage.places import Place, commit_text, make_folder, remove, slug
 from tfser.sweep import comparison, hours, lstm_dropout, option_checks, remembered
+from tfser.sweep.demo import DEMO_EPOCHS, demo_space, in_small, tries_out
 from tfser.sweep.hours import Estimate
 from tfser.sweep.options import Options
 from tfser.text.typed import clipped
 from tfser.tracking import connection
 from tfser.tracking import uri as tracking_uri
 from tfser.trial import PROTOCOLS, Hyperparameter, Value
-
-DEMO_TRIALS, DEMO_EPOCHS = 3, 16
-"""Settings per study and epochs of a search on the built-in database, where nothing else is typed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,40 +84,12 @@ def _filled_in(options: Options) -> tuple[Options, str]:
     """
     o = options
     if tries_out(o):
-        return _in_small(o, demo_space())
+        return in_small(o, search_space_file.read(demo_space(), _settings_by_model()))
     if o.databases == ["synthetic"] and all(value in (None, []) for value in (o.epochs, o.fixed, o.space)):
         searched = search_space_file.read(demo_space(), _settings_by_model()).model
         if (o.trials or 0) > 0 and {m for m in o.model or () if not is_own(m)} == {searched}:
             return replace(o, epochs=DEMO_EPOCHS, space=[demo_space()]), ""
     return replace(o, model=list(DEFAULT) if o.model is None else o.model, trials=o.trials or 0), ""
-
-
-def tries_out(options: Options) -> bool:
-    """Return whether the built-in database is asked for alone, and nothing says which model to train on it."""
-    o = options
-    return o.databases == ["synthetic"] and not any((o.model, o.ablation, o.fixed, o.space))
-
-
-def _in_small(options: Options, demo: Place) -> tuple[Options, str]:
-    """Return the options with the demo's small model, and with its search and epochs where none are typed."""
-    space = search_space_file.read(demo, _settings_by_model())
-    o, as_it_is = options, options.trials is None and options.epochs is None
-    o = replace(
-        o,
-        model=[space.model],
-        trials=DEMO_TRIALS if o.trials is None else o.trials,
-        epochs=DEMO_EPOCHS if o.epochs is None else o.epochs,
-        name="synthetic" if as_it_is and o.name is None else o.name,
-    )
-    o = replace(o, space=[demo]) if o.trials else replace(o, fixed=[f"{n}={v}" for n, v in space.fixed.items()])
-    narrow = ", ".join(f"{name} {value}" for name, value in space.fixed.items())
-    why = f"small, as the built-in database is for trying things out ({narrow}); --model {space.model} trains it whole"
-    return o, "" if as_it_is else f"{MODELS[space.model].title}: {why}"
-
-
-def demo_space() -> Place:
-    """Return the search space for the built-in database."""
-    return packaged_files.data_folder("search_spaces") / "demo.yaml"
 
 
 def check(options: Options) -> Sweep:
