@@ -33,33 +33,31 @@ from tfser.tracking.reading import gather, gather_together
 from tfser.trial import SHORTEST_PREFIX, is_beginning
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    p = argparse.ArgumentParser(
         allow_abbrev=False, prog="tfser collect", description="Make tables and figures of what was trained."
     )
     names = "default: every sweep, each by itself; several names make one set of tables"
-    parser.add_argument("names", nargs="*", metavar="SWEEP or DATABASE", help=names)
-    parser.add_argument(
+    p.add_argument("names", nargs="*", metavar="SWEEP or DATABASE", help=names)
+    p.add_argument(
         "--out",
         type=typed_place,
         default=None,
         help="where tables go, in a folder of the name, or of all names (default: ./results)",
     )
-    parser.add_argument(
-        "--storage", type=typed_place, default=None, help="the sweep's storage folder (default: OUT/.tfser)"
-    )
-    parser.add_argument(
+    p.add_argument("--storage", type=typed_place, default=None, help="the sweep's storage folder (default: OUT/.tfser)")
+    p.add_argument(
         "--tracking-uri",
         type=typed_words,
         default=None,
         help="default: MLFLOW_TRACKING_URI, else SQLite in the storage folder",
     )
-    parser.add_argument(
+    p.add_argument(
         "--published", type=typed_place, nargs="+", action="extend", default=[], metavar="FILE", help=PUBLISHED_HELP
     )
-    parser.add_argument("--averaging", type=typed_words, default="pooled", metavar="A", help=AVERAGING_HELP)
-    ask = parser.add_mutually_exclusive_group()
+    p.add_argument("--averaging", type=typed_words, default="pooled", metavar="A", help=AVERAGING_HELP)
+    ask = p.add_mutually_exclusive_group()
     behind = "print the trials and runs behind a printed number, or the numbers of a trial, and write nothing"
     ask.add_argument("--trace", nargs="+", action="extend", metavar="WORD", help=behind)
     ask.add_argument(
@@ -68,14 +66,14 @@ def _parser() -> argparse.ArgumentParser:
         help=f"print the command that trains a final trial again, by its id (or its first {SHORTEST_PREFIX} digits or "
         "more) or run; write nothing",
     )
-    parser.add_argument("--json", action="store_true", help="with --trace: as JSON")
-    return parser
+    p.add_argument("--json", action="store_true", help="with --trace: as JSON")
+    return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     take_any_text()
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     console = Console()
     try:
         if arguments.json and arguments.trace is None:

@@ -6,6 +6,7 @@ Nothing here knows about databases, models or Ray; every other module may import
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 
 _OF_THE_SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS)
 
@@ -141,22 +142,49 @@ def in_a_line(error: BaseException, most: int = 300) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:most]}"
 
 
-def unknown(what: str, given: object, known: object) -> str:
+MOST_NAMED, MOST_LISTED = 12, 20
+"""Most names that a sentence lists where a command lists them all too: if one of them is near, and if none is."""
+
+
+def unknown(what: str, given: object, known: object, *, every: str = "") -> str:
     """Return the sentence for a name that does not exist: what was read and what is legal.
+
+    Args:
+        what: what was read.
+        given: the name that was read.
+        known: every legal name.
+        every: the command that lists them all. Of a long list only the names that are near are then given.
 
     >>> unknown("--protocol", "Speaker", ["session", "speaker"])
     "--protocol: no 'Speaker'; there are session, speaker (did you mean 'speaker'?)"
-    >>> unknown("--fold", "SES01F", ["Ses01F", "Ses01M"])
-    "--fold: no 'SES01F'; there are Ses01F, Ses01M (did you mean 'Ses01F'?)"
+    >>> unknown("--model", "svn", ["svm", *map(str, range(20))], every="tfser models list")
+    "--model: no 'svn' (did you mean 'svm'?); tfser models list names all 21"
     """
-    from difflib import get_close_matches
-
     text = str(given)
     text = text if len(text) <= 100 else f"{text[:100]}..."
     names = sorted(str(name) for name in known)  # type: ignore[attr-defined]
-    folded = {name.casefold(): name for name in names}
-    close = get_close_matches(text, names, n=1) or [
-        folded[name] for name in get_close_matches(text.casefold(), folded, n=1)
-    ]
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"{what}: no {text!r}; there are {', '.join(names)}{hint}"
+    near = near_names(text, names)
+    if every and len(names) > (MOST_NAMED if near else MOST_LISTED):
+        return f"{what}: no {text!r}{near}; {every} names all {len(names)}"
+    return f"{what}: no {text!r}; there are {', '.join(names)}{near_names(text, names, 1)}"
+
+
+def near_names(given: str, known: Iterable[str], most: int = 3, cutoff: float = 0.6) -> str:
+    """Return the question for the legal names that are near to one that is not, the nearest first; empty if none is.
+
+    Args:
+        given: the name that was read.
+        known: every legal name.
+        most: how many names the question offers.
+        cutoff: how near a name has to be, from 0 to 1.
+
+    >>> near_names("SES01F", ["Ses01F", "Ses05M"], most=1), near_names("xyz", ["svm"])
+    (" (did you mean 'Ses01F'?)", '')
+    """
+    from difflib import get_close_matches
+
+    spelt: dict[str, str] = {}
+    for name in known:
+        spelt.setdefault(name.casefold(), name)
+    close = [spelt[name] for name in get_close_matches(given.casefold(), spelt, n=most, cutoff=cutoff)]
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""

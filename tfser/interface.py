@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack
 
 from tfser.databases import load
 from tfser.databases.base import Database
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError, counted, unknown
 from tfser.storage.places import Place, exists, place, read_text
 from tfser.text.typed import clipped
 
@@ -102,7 +102,8 @@ class Tables:
     """A row per test utterance of each final trial, with truth, prediction and probabilities."""
 
     def __repr__(self) -> str:
-        return f"<results in {self.folder}: {len(self.summary)} rows, {len(self.folds)} final trials>"
+        rows, trials = counted(len(self.summary), "row"), counted(len(self.folds), "final trial")
+        return f"<results in {self.folder}: {rows}, {trials}>"
 
 
 def load_database(

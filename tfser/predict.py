@@ -23,6 +23,7 @@ from tfser.final_models.estimator import FinalEstimator, scored
 from tfser.final_models.model import FinalModel, Scored, read
 from tfser.models import isolated
 from tfser.record import Record
+from tfser.text.row_names import with_ablation
 from tfser.text.streams import take_any_text, takes
 from tfser.text.typed import typed_path
 
@@ -111,7 +112,7 @@ def to_text(values: dict[str, Any]) -> str:
         data = f"{trial['database']} without {trial['protocol']} {trial['fold']}"
         score = f"on that fold UAR {100 * trial['uar']:.2f} %{oracle}"
     head = (
-        f"{trial['model']} {trial['ablation']}, trained on {data}, seed {trial['seed']} "
+        f"{with_ablation(trial['model'], trial['ablation'])}, trained on {data}, seed {trial['seed']} "
         f"(trial {trial['trial_id']}; {score})"
     )
     rows = [["file", "emotion", *(f"{emotion} %" for emotion in emotions)]]

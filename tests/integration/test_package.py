@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -10,7 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tfser import __main__ as tfser_command
 from tfser import __version__
+from tfser.commands import COMMANDS
+from tfser.completion import contents
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,11 +101,37 @@ def test_the_version_is_the_one_of_the_package():
     assert shown.stdout == f"tfser {__version__}\n"
 
 
-def test_a_wrong_command_is_refused_with_those_that_there_are():
-    wrong = subprocess.run([sys.executable, "-m", "tfser", "sweap"], cwd=ROOT, capture_output=True, text=True)
-    assert wrong.returncode == 2
-    assert "no command 'sweap'" in wrong.stderr
-    assert "sweep" in wrong.stderr
+@pytest.mark.parametrize("words", [[], ["-h"], ["--help"], ["help"]], ids=" ".join)
+def test_what_there_is_fits_on_one_screen_with_three_lines_to_type_first(words, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tfser", *words])
+    assert tfser_command.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    begin = lines.index("Type first") + 1
+    first = [line.split("  ")[1] for line in lines[begin : begin + 3]]
+    for line in first:
+        tfser, command, *others = shlex.split(line)
+        assert (tfser, command in COMMANDS) == ("tfser", True)
+        assert contents._parser(command).parse_args(others)
+    named = {line.split()[0] for line in lines[begin + 3 :] if line.startswith("  ")}
+    assert named == set(COMMANDS)
+
+
+def test_help_of_a_command_is_that_of_the_command(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tfser", "help", "collect"])
+    with pytest.raises(SystemExit) as ended:
+        tfser_command.main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: tfser collect")
+
+
+def test_a_wrong_command_is_refused_with_the_near_one(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tfser", "sweap"])
+    assert tfser_command.main() == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "tfser: no command 'sweap' (did you mean 'sweep'?); tfser alone says what there is\n"
 
 
 @pytest.mark.full

@@ -95,7 +95,7 @@ def test_two_states_of_a_database_have_tables_of_their_own_and_no_row_takes_the_
     text = (folders[0] / "details.md").read_text()
     assert "fixed, epochs 1 |" in text
     assert "fixed, epochs 2 |" in text
-    assert "fixed, epochs 1: 1 epochs (published: 1000), batch_size 8 (published: 64)" in text
+    assert "fixed, epochs 1: 1 epoch (published: 1000), batch_size 8 (published: 64)" in text
     capsys.readouterr()
 
 

@@ -243,7 +243,7 @@ def no_token(monkeypatch, tmp_path):
 def test_a_missing_token_is_a_warning_with_the_command_that_makes_one(no_token):
     finding = only(doors.token(doors.token_facts()))
     assert str(no_token) in finding.found
-    assert finding.command == "(umask 077; ray get-auth-token --generate); export RAY_AUTH_MODE=token"
+    assert finding.command == "(umask 077; ray get-auth-token --generate > /dev/null); export RAY_AUTH_MODE=token"
 
 
 def test_a_token_that_others_may_read_is_a_warning_and_never_shown(no_token, monkeypatch):
@@ -630,7 +630,7 @@ def test_the_doctor_gives_an_open_remote_cluster_nothing_and_exits_with_1(
     assert code == 1
     assert f"the cluster at {address} obeys callers without a token" in out
     assert "nothing was submitted to it" in out
-    assert "type: on its head: (umask 077; ray get-auth-token --generate)" in out
+    assert "type: on its head: (umask 077; ray get-auth-token --generate > /dev/null)" in out
     assert set(called) == {"/ray.rpc.NodeInfoGcsService/CheckAlive"}
 
 

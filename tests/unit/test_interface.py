@@ -144,7 +144,7 @@ def test_run_gives_the_tables_that_it_wrote(ran, tiny_manifest):
     assert len(found.predictions) == len(tfser.load_database(tiny_manifest).utterances) == 36
     right = found.predictions.truth == found.predictions.predicted
     assert found.summary.war_pooled[0] == pytest.approx(right.mean(), abs=1e-12)
-    assert repr(found) == f"<results in {out / 'n'}: 1 rows, 4 final trials>"
+    assert repr(found) == f"<results in {out / 'n'}: 1 row, 4 final trials>"
 
 
 def test_the_command_resumes_a_sweep_of_the_function(ran, tiny_manifest, capsys):

@@ -30,9 +30,10 @@ from tfser.storage.ledger import Ledger
 from tfser.storage.sweep_lock import lease
 from tfser.sweep import command as sweep_command
 from tfser.sweep import wrap_up
+from tfser.sweep.demo import demo_space
 from tfser.sweep.features import Features
 from tfser.sweep.options import parse
-from tfser.sweep.request import check, demo_space
+from tfser.sweep.request import check
 from tfser.sweep.trainer import Trainer
 from tfser.training.determinism import weights_digest
 from tfser.training.training import Training

@@ -24,6 +24,7 @@ from tfser.errors import RequestError
 from tfser.features.sets import FEATURE_SETS
 from tfser.final_models.model import FinalModel, Scored
 from tfser.models import AttentionMap, of
+from tfser.text.row_names import with_ablation
 from tfser.training.determinism import settled
 
 SAME = 1e-3
@@ -144,7 +145,7 @@ def _heading(model: FinalModel, chosen: Chosen, scored: Scored, segment: int | N
     recognised = f"recognised as {model.emotions[best]} (p {scored.probabilities[best]:.2f})"
     which = "" if segment is None else f", segment {segment} of {len(scored.frames)}"
     fold = f"{spec.database} without {spec.protocol} {spec.fold}" if spec.fold else f"all of {spec.database}"
-    trial = f"{spec.model} {spec.ablation}, {fold}, seed {spec.seed}, trial {model.trial_id}"
+    trial = f"{with_ablation(spec.model, spec.ablation)}, {fold}, seed {spec.seed}, trial {model.trial_id}"
     oracle = "\nits epoch was chosen on that fold" if spec.purpose == "oracle" else ""
     return f"{show(chosen.name)}{which}: {chosen.about}, {recognised}\n{trial}{oracle}"
 

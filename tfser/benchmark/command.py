@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from tfser.benchmark.figures import FULL, QUICK, Figure
 from tfser.errors import TfserError, unknown
@@ -20,15 +21,14 @@ MEASURES = ("features", "training", "fused", "sweeps", "scale", "collecting", "m
 """Every module of figures, in the order of the table."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    take_any_text()
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    p = argparse.ArgumentParser(
         allow_abbrev=False,
         prog="tfser benchmark",
         description="Performance figures, as ratios measured in turn in one run.",
     )
-    parser.add_argument(
+    p.add_argument(
         "--only",
         nargs="+",
         action="extend",
@@ -36,33 +36,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="WHAT",
         help=f"some of {', '.join(MEASURES)} (default: all)",
     )
-    parser.add_argument(
-        "--json", type=typed_path, default=None, metavar="FILE", help="also write one object per figure"
-    )
-    parser.add_argument(
+    p.add_argument("--json", type=typed_path, default=None, metavar="FILE", help="also write one object per figure")
+    p.add_argument(
         "--quick", action="store_true", help="a little of everything, to show that it runs; measures nothing"
     )
-    parser.add_argument(
+    p.add_argument(
         "--database",
         default=QUICK.database,
         metavar="NAME",
         help="what methods measures on: a known name or a manifest (default: %(default)s)",
     )
-    parser.add_argument(
+    p.add_argument(
         "--data", type=typed_path, default=None, metavar="FOLDER", help="the folder that holds that database"
     )
-    arguments = parser.parse_args(argv)
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    take_any_text()
+    arguments = parser().parse_args(argv)
     only = MEASURES if arguments.only is None else arguments.only
     wrong = [unknown("--only", name, MEASURES) for name in only if name not in MEASURES]
     if wrong:
-        parser.error("; ".join(wrong))
+        parser().error("; ".join(wrong))
     scale = replace(QUICK if arguments.quick else FULL, database=str(arguments.database), data=arguments.data)
     figures: list[Figure] = []
     try:
         if arguments.json is not None:  # before minutes are spent on figures
             arguments.json.parent.mkdir(parents=True, exist_ok=True)
         for name in (name for name in MEASURES if name in only):
-            for figure in importlib.import_module(f"tfser.benchmark.{name}").measure(scale):
+            for figure in _module(name).measure(scale):
                 print(_rows([figure], header=not figures), flush=True)
                 figures.append(figure)
                 if arguments.json is not None:  # what was measured stays, whatever becomes of the next figure
@@ -76,6 +80,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     print("ratio: value to baseline, median of n measured in turn; spread: largest less smallest ratio")
     return 0
+
+
+def _module(name: str) -> Any:
+    """Return the module of some figures.
+
+    Raises:
+        TfserError: this system lacks what it measures with.
+    """
+    try:
+        return importlib.import_module(f"tfser.benchmark.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != "resource":
+            raise
+        why = "it measures the memory and time of processes, which this system does not tell (no module resource)"
+        raise TfserError(f"--only {name}: {why}; name others with --only") from None
 
 
 def _write(file: Path, figures: Sequence[Figure]) -> None:

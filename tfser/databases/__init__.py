@@ -170,7 +170,8 @@ def _examined(request: str, data: Place | None, given: str | None) -> tuple[Data
         "or the path of a manifest (.csv with the columns path, speaker, emotion)",
         "or audformat:PATH, each with NAME= in front",
     ]
-    raise RequestError("DATABASE", [unknown("DATABASE", show(request), KNOWN) + ", " + ", ".join(others)])
+    problem = unknown("DATABASE", show(request), KNOWN, every="tfser databases list").removeprefix("DATABASE: ")
+    raise RequestError("DATABASE", [", ".join([problem, *others])])
 
 
 def _distinct(info: DatabaseInfo, suffix: str) -> DatabaseInfo:

@@ -23,19 +23,14 @@ from tfser.storage.places import Place, typed_place
 from tfser.text.streams import take_any_text
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        argv: the words after the command's name; by default those of the process.
-    """
-    take_any_text()
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    p = argparse.ArgumentParser(
         allow_abbrev=False,
-        prog="python -m tfser.databases",
+        prog="tfser databases",
         description="List the known databases, describe one, or check a copy on disk.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = p.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every known database")
     describe = commands.add_parser("describe", help="licence, how to get it, layout, labels and published counts")
     describe.add_argument("name", metavar="NAME")
@@ -55,7 +50,17 @@ def main(argv: list[str] | None = None) -> int:
         help="folder or URI that holds the corpora, or the corpus's own (default: TFSER_DATA)",
     )
     check.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    args = parser.parse_args(argv)
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: the words after the command's name; by default those of the process.
+    """
+    take_any_text()
+    args = parser().parse_args(argv)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     try:
         if args.command == "list":
@@ -90,7 +95,7 @@ def _list(console: Console) -> int:
 
 def _describe(console: Console, name: str) -> int:
     if name not in KNOWN:
-        raise RequestError("NAME", [unknown("NAME", name, KNOWN)])
+        raise RequestError("NAME", [unknown("NAME", name, KNOWN, every="tfser databases list")])
     info = KNOWN[name].info
     rows = {
         "name": info.name,

@@ -21,7 +21,7 @@ from tfser.execution.on_ray import open_doors
 METRICS_SHUT = "export RAY_enable_metrics_collection=0 AUTOSCALER_METRIC_PORT=-1 DASHBOARD_METRIC_PORT=-1"
 """Keeps Ray's metrics endpoints shut; type it before ``ray start``, on every node."""
 
-NEW_TOKEN = "(umask 077; ray get-auth-token --generate); export RAY_AUTH_MODE=token"
+NEW_TOKEN = "(umask 077; ray get-auth-token --generate > /dev/null); export RAY_AUTH_MODE=token"
 
 _ASK = (
     "NodeInfoGcsService/CheckAlive",

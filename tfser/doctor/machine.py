@@ -145,10 +145,11 @@ def devices(facts: Mapping[str, Any]) -> list[Finding]:
     room = f", {gib(free)} of {gib(total)} memory free" if free is not None else ""
     found.append(ok(topic, f"{counted(cpus, 'CPU')} for this process{room}"))
     if quota is not None and quota < cpus:
-        text = f"the container's quota is {quota:g} of these {cpus} CPUs; a sweep would start {cpus} trials at once"
+        at_once = f"a sweep would start {counted(cpus, 'trial')} at once"
+        text = f"the container's quota is {quota:g} of these {counted(cpus, 'CPU')}; {at_once}"
         found.append(warning(topic, text, f"add to the sweep: --trial-cpus {cpus / quota:.3g}"))
     if free is not None and free < MEMORY_OF_A_TRIAL * cpus:
-        text = f"{gib(free)} of memory are free for {cpus} trials at once"
+        text = f"{gib(free)} of memory are free for {counted(cpus, 'trial')} at once"
         fits = max(1, int(free / MEMORY_OF_A_TRIAL))
         found.append(warning(topic, text, f"add to the sweep: --trial-cpus {cpus / fits:.3g}"))
     return found + torch_findings(facts["device"]) + training(facts)

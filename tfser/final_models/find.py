@@ -150,7 +150,8 @@ def find(run: str, place: Source, only: Mapping[str, str]) -> Record:
     if not fitting:
         options = " ".join(f"--{name} {value}" for name, value in only.items())
         there = "; ".join(f"{name}s {', '.join(_each(choices.values(), name))}" for name in only)
-        raise RequestError(f"RUN {run}", [f"none of its {len(choices)} trials fits {options}; there are {there}"])
+        none = "its one trial does not fit" if len(choices) == 1 else f"none of its {len(choices)} trials fits"
+        raise RequestError(f"RUN {run}", [f"{none} {options}; there are {there}"])
     if len(fitting) > 1:
         differing = [f"--{name}" for name in NARROWING if len({getattr(c, name) for c in fitting}) > 1]
         by = f", or pick one with {', '.join(differing)}" if differing else ""

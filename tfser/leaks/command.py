@@ -16,8 +16,9 @@ from tfser.errors import RequestError, counted, unknown
 from tfser.leaks import table as report
 from tfser.leaks.plan import LEARNING_RATES, ROWS, Leaks, first_setting, left_out, make
 from tfser.leaks.run import run
-from tfser.models import BUILT_IN, COMPARISON, MODELS, Network, of
+from tfser.models import BUILT_IN, COMPARISON, DEFAULT, MODELS, Network, of
 from tfser.sweep.command import Start, extent, start
+from tfser.sweep.demo import tries_out
 from tfser.sweep.options import (
     DATABASE_HELP,
     EXIT_CODES,
@@ -31,6 +32,7 @@ from tfser.sweep.options import (
 from tfser.sweep.printer import Printer
 from tfser.sweep.request import Sweep, own_sources, refuse_lacking
 from tfser.sweep.request import checked as checked_sweep
+from tfser.text.row_names import with_ablation
 from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_whole
 
@@ -47,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
     )
     p.add_argument("databases", nargs=1, metavar="DATABASE", help=DATABASE_HELP)
-    add_training(p)
+    add_training(p, models=DEFAULT[:1])
     factors = " and ".join(f"{factor:g}" for factor in LEARNING_RATES)
     add = p.add_argument_group("what leaks").add_argument
     add("--leak", nargs="+", action="extend", metavar="L", help=f"{', '.join(ROWS[1:])} or all (default: all)")
@@ -96,7 +98,9 @@ def checked(options: LeaksOptions) -> tuple[Sweep, Leaks]:
         RequestError: every problem.
     """
     problems, more = [], 0
-    models = list(dict.fromkeys([] if options.model is None else options.model))
+    if options.model is None and not tries_out(options):
+        options = replace(options, model=list(DEFAULT[:1]))
+    models = list(dict.fromkeys(DEFAULT[:1] if options.model is None else options.model))
     if len(models) != 1 or COMPARISON in models:
         problems.append(f"--model: name one of {', '.join(model.name for model in BUILT_IN)}; the table is about one")
     if len(set(options.ablation)) > 1 or "all" in options.ablation:
@@ -145,7 +149,8 @@ def describe(sweep: Sweep, leaks: Leaks) -> list[str]:
     trained = [counted(leaks.epochs, "epoch")] if isinstance(of(c), Network) else []
     return [
         f"{c.database}: {counted(len(database.utterances), 'utterance')}, {speakers}, {emotions}",
-        f"{of(c).title} {c.ablation}, {c.protocol_name}: {', '.join([extent(c), *trained, settings])}",
+        f"{with_ablation(of(c).title, c.ablation)}, {c.protocol_name}: {', '.join([extent(c), *trained, settings])}",
+        *[sweep.small] * bool(sweep.small),
         *(f"leaks {report.titles(leaks)[row.name]}" for row in leaks.rows),
         *(f"without the row {name}: {why}" for name, why in leaks.left_out.items()),
         f"{trials} in all, of which honest ones are shared with every sweep in this storage",

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 
+from tfser.errors import counted as in_words
 from tfser.evaluation import metrics, significance, uncertainty
 from tfser.evaluation.uncertainty import FIGURES
 from tfser.leaks.measured import Entries, Measured, confusion
@@ -43,6 +44,7 @@ from tfser.report.tables.table import (
     exact,
     known,
 )
+from tfser.text.row_names import with_ablation
 from tfser.trial import Value as Setting
 
 CSV_COLUMNS = (
@@ -91,7 +93,7 @@ def table(leaks: Leaks, measured: list[Measured]) -> Table:
     c = leaks.configuration
     return Table(
         name=label("leaks", c.database, c.protocol, c.model, c.ablation),
-        title=f"What leaks are worth: {of(c).title} {c.ablation} on {c.database}, in percent",
+        title=f"What leaks are worth: {with_ablation(of(c).title, c.ablation)} on {c.database}, in percent",
         database=c.database,
         columns=_columns(),
         rows=tuple(_row(one, measured[0], leaks) for one in measured),
@@ -257,21 +259,22 @@ def _sentence(name: str, leaks: Leaks) -> str:
     c, epochs, count = leaks.configuration, leaks.epochs, len(leaks.settings)
     setting = _words(leaks.settings[0], published_settings(c.model))
     kind, network = leaks.settings[0]["standardisation"], isinstance(of(c), Network)
+    in_epochs = in_words(epochs, "epoch")
+    each = f"each of the {in_epochs}" if epochs > 1 else "the one epoch"
     standardised = f"standardised with the training {c.unit}s" if kind == "training" else f"standardisation: {kind}"
     shares = (
         f"{c.folds_total} equal shares of the shuffled utterances, one held out per fold, so that its {c.unit}s are "
         "trained on too"
     )
-    best = f"the best of {count} settings{f' x {epochs} epochs' if network else ''} per"
+    best = f"the best of {in_words(count, 'setting')}{' x ' + in_epochs if network else ''} per"
     leaky = [settings["standardisation"] == "training" for settings in leaks.settings]
     statistics = "standardisation over every utterance" + (", " if all(leaky) else " where it is over the training's, ")
-    trained = f"{epochs} epochs, the last one counts; {standardised}; " if network else ""
+    trained = f"{in_epochs}, the last one counts; {standardised}; " if network else ""
     return {
         HONEST: f"{trained}{setting}; nothing chosen on data.",
-        EPOCH: f"as the first row, but scored on the test fold after each of the {epochs} epochs; the one with the "
-        "best UAR counts.",
-        HYPERPARAMETERS: f"as the first row, but with {count} settings; for each fold the one with the best UAR on "
-        "the test fold counts.",
+        EPOCH: f"as the first row, but scored on the test fold after {each}; the one with the best UAR counts.",
+        HYPERPARAMETERS: f"as the first row, but with {in_words(count, 'setting')}; for each fold the one with the "
+        "best UAR on the test fold counts.",
         STANDARDISATION: f"as the first row, but mean and deviation of each {'band' if network else 'value'} are those "
         "of every utterance, the test fold's among them.",
         PER_SPEAKER: "as the first row, but each speaker is standardised with all of that speaker's utterances, the "

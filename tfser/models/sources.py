@@ -147,7 +147,9 @@ def read(typed: str) -> Source:
         return _of_file(typed, match["file"], match["name"])
     point = installed().get(typed)
     if point is None:
-        raise RequestError("--model", [unknown("--model", typed, names()).removeprefix("--model: ")])
+        raise RequestError(
+            "--model", [unknown("--model", typed, names(), every="tfser models list").removeprefix("--model: ")]
+        )
     source = _of_entry_point(point)
     if source is None:
         raise RequestError(typed, [f"its package {point.module.partition('.')[0]} is not there; install it again"])

@@ -214,7 +214,7 @@ class _Child:
     def __exit__(self, *error: object) -> None:
         """End the process and all that it started."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, signal.SIGKILL) if hasattr(os, "killpg") else self._process.kill()
         self._process.wait()
         self._printed.close()
 

@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     """Build the command line."""
     p = argparse.ArgumentParser(
         allow_abbrev=False,
-        prog="python -m tfser.models",
+        prog="tfser models",
         description="List the models that can be trained, describe one with its settings, begin your own, or check it.",
     )
     commands = p.add_subparsers(dest="command", required=True)
@@ -98,7 +98,7 @@ def _named(typed: str) -> tuple[Model, Source | None]:
     if not sources.is_file(typed) and typed not in sources.installed():
         if typed in MODELS:  # named in this process before
             return MODELS[typed], None
-        raise RequestError("NAME", [unknown("NAME", typed, sources.names())])
+        raise RequestError("NAME", [unknown("NAME", typed, sources.names(), every="tfser models list")])
     source = own_models.get(typed)
     model = MODELS[source.name]
     for ablation in model.ablations:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError, near_names, unknown
 from tfser.features.base import FeatureSet
 from tfser.features.sets import FEATURE_SETS
 from tfser.models import Estimator, Model, Network, add, find
@@ -249,11 +249,7 @@ def near(what: str, given: object, known: Iterable[str], more: str = "") -> str:
     >>> near("--set", "chanels", ["channels", "kernel", "dropout"])
     "--set: no 'chanels' (did you mean 'channels'?)"
     """
-    from difflib import get_close_matches
-
-    close = get_close_matches(str(given).casefold(), sorted(known), n=3, cutoff=0.7)
-    hint = f" (did you mean {' or '.join(repr(name) for name in close)}?)" if close else ""
-    return f"{what}: no {clipped(given, 100)}{hint}{more}"
+    return f"{what}: no {clipped(given, 100)}{near_names(str(given), sorted(known), cutoff=0.7)}{more}"
 
 
 def asked(model: Model, ablation: str, settings: Mapping[str, Value]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from tfser.databases.base import Database
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError, counted, unknown
 from tfser.evaluation import folds
 from tfser.models import DEFAULT, MODELS, Estimator, Network, built_in
 from tfser.models.sources import installed
@@ -140,7 +140,7 @@ def _model_problems(request: Request) -> list[str]:
     wrong = [name for name in request.models if name not in known]
     if wrong:
         known += installed()  # only now, because it reads what every installed package says of itself
-    return [unknown("--model", name, known) + _ending(name) for name in wrong]
+    return [unknown("--model", name, known, every="tfser models list") + _ending(name) for name in wrong]
 
 
 def _ending(name: str) -> str:
@@ -188,14 +188,16 @@ def _unknown_settings(request: Request, models: list[str]) -> list[str]:
     """Return which settings of --set none of the models has."""
     known = {model: hyperparameters(model) for model in models or built_in()}
     every = {name for settings in known.values() for name in settings}
-    tell = f"; tfser models describe {models[0] if len(models) == 1 else 'MODEL'} lists them all"
     found = []
     for typed, _ in request.fixed:
         model, dot, name = typed.rpartition(".")
         if dot and model not in known:
-            found.append(f"--set {typed}: {unknown('model', model, known)}; before the dot stands one of --model")
+            why = unknown("model", model, known, every="tfser models list")
+            found.append(f"--set {typed}: {why}; before the dot stands one of --model")
         elif name not in (known[model] if dot else every):
             legal = known[model] if dot else every
+            told = model if dot else models[0] if len(models) == 1 else "MODEL"
+            tell = f"; tfser models describe {told} lists them all"
             fits = name in NETWORK_SETTINGS
             found.append(_only_of_networks(name, models) if fits and not dot else near("--set", name, legal, tell))
     return found
@@ -282,12 +284,14 @@ def fold_problems(request: Request, database: Database) -> list[str]:
         return [f"{database.name}: {problem}" for problem in error.problems]
     if request.protocol == "corpus":
         return _corpus_problems(request, database, every)
-    found = [f"{database.name}: {unknown('--fold', fold, every)}" for fold in request.folds if fold not in every]
+    listed = f"tfser databases check {database.name}" if request.protocol == "speaker" else ""
+    wrong = [unknown("--fold", fold, every, every=listed) for fold in request.folds if fold not in every]
+    found = [f"{database.name}: {problem}" for problem in wrong]
     found += [f"{database.name}: {problem}" for problem in _inner_problems(request, len(every))]
     if request.trials > 0 and len(every) < 2 + request.validation_folds:
         needed = f"a search needs {request.validation_folds} to validate, one to test and one to train on"
         advice = "Use --trials 0 or fewer --validation-folds"
-        found.append(f"{database.name}: it has {len(every)} {request.protocol}s; {needed}. {advice}")
+        found.append(f"{database.name}: it has {counted(len(every), request.protocol)}; {needed}. {advice}")
     return found
 
 
@@ -343,8 +347,8 @@ def _inner_problems(request: Request, speakers: int) -> list[str]:
         most = max(speakers - held_out - 1, 0)
         if inner > most:
             found.append(
-                f"{model}: inner_speakers {inner} leave none of {speakers} {request.protocol}s to train on, beside "
-                f"{held_out} held out; legal: at most {most}"
+                f"{model}: inner_speakers {inner} leave none of {counted(speakers, request.protocol)} to train on, "
+                f"beside {held_out} held out; legal: at most {most}"
             )
     return found
 

@@ -92,7 +92,7 @@ class _Reader:
                 self.say((str(key),), unknown("key", key, ("model", "fixed", "search")))
         model = values.get("model")
         if not isinstance(model, str) or model not in hyperparameters:
-            self.say(("model",), unknown("model", model, hyperparameters))
+            self.say(("model",), unknown("model", model, hyperparameters, every="tfser models list"))
             return None
         self._model, known = model, hyperparameters[model]
         costly = extracted(MODELS[model]) if model in MODELS else {}

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from tfser.errors import counted
 from tfser.planning.configuration import Configuration
 from tfser.trial import Value
 
@@ -63,7 +64,7 @@ def beside_published(configuration: Configuration) -> str:
     if (epochs := own.pop("epochs", None)) is not None:
         printed = declared.published_epochs if isinstance(declared, Network) else None
         beside = f"published: {printed}" if printed else "the paper states none"
-        said.append(f"{epochs} epochs" + (f" ({beside})" if declared and epochs != printed else ""))
+        said.append(counted(int(epochs), "epoch") + (f" ({beside})" if declared and epochs != printed else ""))
     for name, value in own.items():
         if name not in theirs:
             said.append(f"{name} {_word(value)}")
@@ -78,7 +79,7 @@ def _beside_defaults(own: Mapping[str, Value], defaults: Mapping[str, Value]) ->
     for name, value in own.items():
         if name == "source" or (name == "epochs" and name not in defaults):
             continue
-        words = f"{value} epochs" if name == "epochs" else f"{name} {_word(value)}"
+        words = counted(int(value), "epoch") if name == "epochs" else f"{name} {_word(value)}"
         if _word(value) != _word(defaults.get(name)):
             said.append(f"{words} (default: {_word(defaults[name])})" if name in defaults else words)
         elif name == "epochs":

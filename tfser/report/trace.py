@@ -27,6 +27,7 @@ from tfser.report.tables.comparison import MEAN, MEAN_ZEROS, POOLED
 from tfser.report.tables.paired import Pair, Rows
 from tfser.report.tables.table import TRANSDUCTIVE, known, percent, points, probability, tenths
 from tfser.storage.places import slug
+from tfser.text.row_names import with_ablation
 from tfser.trial import TrialSpec, is_beginning, numerics_of
 
 
@@ -357,7 +358,7 @@ def _of_pairs(results: Results, pairs: Iterable[Pair], where: str) -> Iterator[T
     for pair in pairs:
         first, second, made = pair.first, pair.second, pair.comparison
         shown_row, names = _row_words(first, selections[first.key])
-        other = f"{second.model} {second.ablation} ({selections[second.key]})"
+        other = f"{with_ablation(second.model, second.ablation)} ({selections[second.key]})"
         folds = first.folds if first.protocol == "corpus" else pair.folds  # there a pair's are the speakers of one
         behind = [_behind(results, c, folds, pair.seeds) for c in (first, second)]
         trials, runs = behind[0][0] + behind[1][0], behind[0][1] + behind[1][1]

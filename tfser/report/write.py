@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import BinaryIO
 
-from tfser.errors import TfserError
+from tfser.errors import TfserError, counted
 from tfser.evaluation import metrics
 from tfser.execution.results import KEY_COLUMNS, Results
 from tfser.planning.configuration import Configuration
@@ -185,7 +185,7 @@ def lacking(folder: Place, done: Mapping[Configuration, int]) -> list[str]:
             words = " / ".join(row.get(name) or "?" for name in _WORDS)
             rest = ", ".join(f"{name} {row[name]}" for name in ("database_digest", "settings") if row.get(name))
             now = f"{max(own)} here" if own else "no such row here"
-            lines.append(f"{words}{f' ({rest})' if rest else ''}: {folds} folds there, {now}")
+            lines.append(f"{words}{f' ({rest})' if rest else ''}: {counted(folds, 'fold')} there, {now}")
     return lines
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from tfser.storage import temporary
+from tfser.storage import locks, temporary
 from tfser.storage.places import (
     READS,
     Place,
@@ -50,9 +50,9 @@ def cache_folder() -> Path:
     folder = Path(os.path.expanduser("~"), ".cache", "tfser")
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not folder.is_absolute() or not os.access(there, os.W_OK):
-        folder = Path(tempfile.gettempdir(), f"tfser-cache-{os.getuid()}")
+        folder = Path(tempfile.gettempdir(), f"tfser-cache-{locks.account()}")
         folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
+        if folder.stat().st_uid != locks.account():
             why = "it belongs to another account; name a folder of your own with TFSER_CACHE"
             raise OSError(errno.EPERM, why, str(folder))
     return folder

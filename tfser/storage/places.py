@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import tempfile
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 from urllib.parse import unquote
 
 from tfser.errors import in_a_line
-from tfser.storage import side_by_side, temporary
+from tfser.storage import locks, side_by_side, temporary
 from tfser.text.typed import given
 
 if TYPE_CHECKING:  # late elsewhere: a machine that trains on local files does not need it
@@ -167,7 +166,7 @@ def _unfinished(path: Path) -> tuple[int, str]:
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=_PART)
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            locks.wait_for(handle)
         if os.fstat(handle).st_nlink:
             return handle, name
         os.close(handle)  # another process took it for a leftover before it was locked, and removed it

@@ -8,9 +8,9 @@ are no locks: there the lease is an object that its holder renews, and another d
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
+import platform
 import secrets
 import signal
 import socket
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tfser.errors import RequestError
-from tfser.storage import places
+from tfser.storage import locks, places
 
 RENEW_S = 10.0
 """Seconds between renewals of a lease behind a URI."""
@@ -40,8 +40,11 @@ def lease(storage: places.Place, sweep: str, say: Callable[[str], None]) -> Iter
         say: told when this driver waits for a lease that may be stale, and when it lost its own.
 
     Raises:
-        RequestError: another process holds it, or the folder cannot be written.
+        RequestError: another process holds it, the folder cannot be written, or this system has no locks.
     """
+    if not locks.available():
+        why = f"{platform.system()} lacks the file locks by which only one driver runs a sweep"
+        raise RequestError(f"sweep {sweep}", [f"{why}; train on Linux or in WSL; --plan and all that reads works here"])
     folder = storage / "sweeps"
     try:
         places.make_folder(folder)
@@ -80,7 +83,7 @@ class _Lock:
     def __init__(self, path: Path) -> None:
         self._file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  # held until the sweep ends
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.take(self._file)
         except BlockingIOError:
             self._file.seek(0)
             holder = self._file.read().strip()

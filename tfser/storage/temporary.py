@@ -7,7 +7,6 @@ a leftover. Knows nothing of what is in a folder.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -16,6 +15,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
+
+from tfser.storage import locks
 
 LOCK = ".tfser-in-use"
 """The locked file."""
@@ -67,7 +68,7 @@ def hold(folder: Path) -> BinaryIO | None:
     except FileNotFoundError:
         return None
     with contextlib.suppress(OSError):  # a file system without locks; the folder then stays
-        fcntl.flock(file, fcntl.LOCK_EX)
+        locks.wait_for(file)
     if os.fstat(file.fileno()).st_nlink:
         return file
     file.close()
@@ -77,7 +78,7 @@ def hold(folder: Path) -> BinaryIO | None:
 def is_free(file: BinaryIO) -> bool | None:
     """Lock an open file unless another process has; return whether that worked, ``None`` without file locks."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locks.take(file)
     except BlockingIOError:
         return False
     except OSError:
@@ -121,7 +122,7 @@ def clear() -> tuple[int, list[Path]]:
     removed, unclear = 0, []
     for folder in sorted(Path(tempfile.gettempdir()).glob("tfser-*")):
         with contextlib.suppress(OSError):
-            mine = folder.lstat().st_uid == os.getuid() and folder.is_dir() and not folder.is_symlink()
+            mine = folder.lstat().st_uid == locks.account() and folder.is_dir() and not folder.is_symlink()
             if not mine or not _NAME.fullmatch(folder.name):
                 continue
             dead = remove_dead(folder)

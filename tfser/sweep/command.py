@@ -21,10 +21,13 @@ from tfser.storage.ledger import Ledger
 from tfser.storage.sweep_lock import lease
 from tfser.sweep import comparison, planned, saved
 from tfser.sweep import hours as sweep_hours
+from tfser.sweep.demo import demo_space
 from tfser.sweep.options import Options, parse
 from tfser.sweep.printer import Printer
-from tfser.sweep.request import Sweep, check, checked, demo_space, refuse_lacking
+from tfser.sweep.progress import duration
+from tfser.sweep.request import Sweep, check, checked, refuse_lacking
 from tfser.sweep.run import Run
+from tfser.text.row_names import with_ablation
 from tfser.text.streams import take_any_text
 
 
@@ -47,8 +50,9 @@ def describe(sweep: Sweep) -> list[str]:
     lines = [] if file is None else [f"asked for in {file.path}", *file.replaced]
     for database in sweep.databases.values():
         minutes = sum(sweep_hours.seconds(database, u) for u in database.utterances) / 60
+        length = f"{minutes:.0f} min" if minutes < 60 else duration(60 * minutes)
         speakers, emotions = counted(len(database.speakers), "speaker"), counted(len(database.emotions), "emotion")
-        text = f"{counted(len(database.utterances), 'utterance')} ({minutes:.0f} min), {speakers}, {emotions}"
+        text = f"{counted(len(database.utterances), 'utterance')} ({length}), {speakers}, {emotions}"
         lines.append(f"{database.name}: {text}" + (f"; {database.remark}" if database.remark else ""))
         if isinstance(database, Combined):
             lines += _corpora(database, sweep.options.emotions is None)
@@ -59,9 +63,10 @@ def describe(sweep: Sweep) -> list[str]:
         if isinstance(of(c), Network):
             epochs = counted(studies[0].epochs, "epoch")
             trained = [f"{trained[0]} of up to {epochs}" if searched else epochs]
-        text = f"{of(c).title} {c.ablation} on {c.database}, {c.protocol_name}"
+        text = f"{with_ablation(of(c).title, c.ablation)} on {c.database}, {c.protocol_name}"
         much = f"one model for use, trained on every {c.protocol}, seed 0" if studies[0].deploy else extent(c)
         lines.append(f"{text}: {', '.join([much, *trained])}")
+    lines += [sweep.small] * bool(sweep.small)
     lines += _own_models(sweep)
     read = [(of(c).feature_set, planning_request.base_settings(c.model, sweep.request)) for c in plan.configurations]
     lines += dict.fromkeys(said for features, settings in read if (said := features.remark(settings)))

@@ -6,12 +6,12 @@ Knows no model by name. Nothing is trained here but a few steps on noise, which 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
 
+from tfser.execution.this_machine import usable_cpus
 from tfser.models import COMPARISON, MODELS, built_in
 from tfser.planning import own_models
 from tfser.planning.request import Request, base_settings
@@ -70,7 +70,7 @@ def cores(options: Options) -> int:
     """Return how many CPU cores of this machine train at a time."""
     if options.in_process:
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cpus()
 
 
 def too_long(costs: Mapping[str, Estimate], named: Iterable[str], options: Options) -> dict[str, str]:
@@ -87,10 +87,11 @@ def too_long(costs: Mapping[str, Estimate], named: Iterable[str], options: Optio
     for model, cost in costs.items():
         if model in named or cost.hours is None or cost.hours <= LONGEST_H * among:
             continue
-        days = f"{cost.hours / among / 24:.3g} days"
+        days = cost.hours / among / 24
+        days_in_words = f"{days:.3g}" if days < 100 else f"{days:.0f}"
         where = f"the {among} CPU cores" if among > 1 else "one CPU core"
         anyway = f"--model {COMPARISON} {model} trains it all the same"
-        found[model] = f"about {days} on {where} of this machine, and no GPU is used; {anyway}"
+        found[model] = f"about {days_in_words} days on {where} of this machine, and no GPU is used; {anyway}"
     return found
 
 

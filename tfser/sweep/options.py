@@ -149,16 +149,20 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def add_training(p: argparse.ArgumentParser) -> None:
-    """Add the options that say what is trained."""
+def add_training(p: argparse.ArgumentParser, *, models: Sequence[str] = DEFAULT) -> None:
+    """Add the options that say what is trained.
+
+    Args:
+        p: gets them.
+        models: what the command trains without --model; of one, it trains no more than one.
+    """
     add = p.add_argument_group("what to train").add_argument
     data = os.environ.get("TFSER_DATA") or None
     add("--data", type=typed_place, default=data, help="folder or URI that holds the corpora (default: TFSER_DATA)")
     add("--allow-incomplete", action="store_true", help="accept a database that is not as published; tables say so")
-    every = f"or {COMPARISON} for every built-in one that can run here"
-    own = f"or FILE.py:NAME, or one of an installed package, {every}"
-    models = f"{own} (default: {' '.join(DEFAULT)})"
-    add("--model", nargs="+", action="extend", metavar="M", help=models)
+    every = f", or {COMPARISON} for every built-in one that can run here" if len(models) > 1 else ""
+    own = f"one of tfser models list, FILE.py:NAME, or one of an installed package{every}"
+    add("--model", nargs="+", action="extend", metavar="M", help=f"{own} (default: {' '.join(models)})")
     add("--ablation", nargs="+", action="extend", default=[], metavar="A", help="default: the full model; or all")
     add("--protocol", default="speaker", metavar="P", help=f"{' or '.join(PROTOCOLS)} (default: speaker)")
     common = "with --protocol corpus: YAML of each database's labels and the common emotions that they stand for"

@@ -17,6 +17,7 @@ from tfser.evaluation import metrics
 from tfser.execution.schedule import Ended, Schedule
 from tfser.planning.plan import Plan
 from tfser.record import Failure, Outcome, Pruned, Record
+from tfser.text.row_names import with_ablation
 
 
 @dataclass(slots=True)
@@ -48,6 +49,7 @@ class View:
         self._trained, self._trained_s = 0, 0.0
         """Number of trials that were trained, and the sum of their training times."""
         self._rows = {c: _Row() for c in plan.configurations}
+        self._several = len({c.model for c in plan.configurations}) > 1
         self._started = time.monotonic()
 
     @contextlib.contextmanager
@@ -88,7 +90,8 @@ class View:
 
     def _print(self, ended: Ended[Outcome]) -> None:
         spec, outcome = ended.spec, ended.outcome
-        what = f"{spec.purpose:<6} {spec.database} {spec.held_out} {spec.ablation} seed {spec.seed}"
+        row = with_ablation(spec.model, spec.ablation) if self._several else spec.ablation
+        what = f"{spec.purpose:<6} {spec.database} {spec.held_out} {row} seed {spec.seed}"
         what += f" (leaks: {', '.join(spec.leaks)})" if spec.leaks else ""
         if isinstance(outcome, Failure):
             text = f"{outcome.status}: {outcome.reason}"
@@ -98,10 +101,10 @@ class View:
             text = f"trained on every {spec.protocol}, {outcome.seconds:.1f} s"
         elif spec.purpose != "search":
             war, uar = outcome.scores.war, outcome.scores.uar
-            text = f"test UAR {100 * uar:.2f} %, WAR {100 * war:.2f} %, {outcome.seconds:.1f} s"
+            text = f"test UAR {100 * uar:.2f} %, WAR {100 * war:.2f} %, {_took(outcome.seconds)}"
         else:
             up_to = "" if outcome.fitted else "up to "
-            text = f"validation UAR {up_to}{100 * max(outcome.validation_uar):.2f} %, {outcome.seconds:.1f} s"
+            text = f"validation UAR {up_to}{100 * max(outcome.validation_uar):.2f} %, {_took(outcome.seconds)}"
         style = "red" if isinstance(outcome, Failure) else "dim" if spec.purpose == "search" else ""
         self._console.print(Text(f"[{self._ended}/{self._total}] {what}: {text}", style=style), soft_wrap=True)
 
@@ -112,7 +115,7 @@ class View:
         for c, row in self._rows.items():
             table.add_row(
                 c.database,
-                f"{c.model} {c.ablation}, {c.label}",
+                f"{with_ablation(c.model, c.ablation)}, {c.label}",
                 f"{len(row.folds)} of {len(c.folds)}",
                 f"{100 * row.uars / row.finals:.2f} % (mean of folds)" if row.finals else "",
                 ", ".join(f"{fold} {100 * uar:.1f}" for fold, uar in sorted(row.best.items())),
@@ -125,13 +128,20 @@ class View:
         return Group(table, Text(status))
 
 
+def _took(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 90 else duration(seconds)
+
+
 def duration(seconds: float) -> str:
     """Return seconds in words.
 
-    >>> duration(4000)
-    '1 h 7 min'
+    >>> duration(4000), duration(200_000), duration(10_788_960)
+    ('1 h 7 min', '2 days 8 h', '124 days')
     """
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 48 * 60:
+        return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    days, hours = divmod(round(seconds / 3600), 24)
+    return f"{days} days {hours} h" if days < 10 and hours else f"{days} days"

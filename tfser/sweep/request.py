@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tfser.databases import KNOWN, load
 from tfser.databases.base import Database
-from tfser.errors import RequestError, unknown
+from tfser.errors import RequestError, counted, unknown
 from tfser.features.store import audio_digests
 from tfser.models import COMPARISON, DEFAULT, MODELS, built_in
 from tfser.models import sources as sources_of
@@ -24,15 +24,13 @@ from tfser.planning import request as planning_request
 from tfser.storage import packaged_files
 from tfser.storage.places import Place, commit_text, make_folder, remove, slug
 from tfser.sweep import across, comparison, hours, lstm_dropout, option_checks, remembered
+from tfser.sweep.demo import DEMO_EPOCHS, demo_space, in_small, tries_out
 from tfser.sweep.hours import Estimate
 from tfser.sweep.options import Options
 from tfser.text.typed import clipped
 from tfser.tracking import connection
 from tfser.tracking import uri as tracking_uri
 from tfser.trial import PROTOCOLS, Hyperparameter, Value
-
-DEMO_EPOCHS = 16
-"""Epochs of a search on the built-in database, where nothing else is typed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +58,8 @@ class Sweep:
     """Models for which the word ``comparison`` does not stand here, and why."""
     costs: Mapping[str, Estimate] = field(default_factory=dict)
     """What each model costs, roughly, where that word was typed."""
+    small: str = ""
+    """That the model is the demo's small one although something else was typed, in words."""
 
 
 class _Problems(list[str]):
@@ -74,28 +74,22 @@ class _Problems(list[str]):
         self.more += error.more
 
 
-def _filled_in(options: Options) -> Options:
-    """Return the options with the defaults that depend on the rest of the command line.
+def _filled_in(options: Options) -> tuple[Options, str]:
+    """Return the options with the defaults that depend on the rest of the command line, and what to say of them.
 
     The built-in database is for trying things out: alone and without options on what to train, it gets a narrow model
-    and a small search that end in minutes, instead of the papers' 1000 epochs. A search of that model there, alone or
-    beside a person's own, gets the same where nothing else says how wide and how long.
+    and a small search that end in minutes, instead of the papers' 1000 epochs. The model stays as narrow where only
+    --trials or --epochs are typed. A search of that model there, alone or beside a person's own, gets the same where
+    nothing else says how wide and how long.
     """
     o = options
+    if tries_out(o):
+        return in_small(o, search_space_file.read(demo_space(), _settings_by_model()))
     if o.databases == ["synthetic"] and all(value in (None, []) for value in (o.epochs, o.fixed, o.space)):
-        demo = demo_space()
-        searched = search_space_file.read(demo, _settings_by_model()).model
-        if all(value in (None, []) for value in (o.model, o.ablation, o.trials)):
-            name = "synthetic" if o.name is None else o.name
-            return replace(o, model=[searched], trials=3, epochs=DEMO_EPOCHS, space=[demo], name=name)
+        searched = search_space_file.read(demo_space(), _settings_by_model()).model
         if (o.trials or 0) > 0 and {m for m in o.model or () if not is_own(m)} == {searched}:
-            return replace(o, epochs=DEMO_EPOCHS, space=[demo])
-    return replace(o, model=list(DEFAULT) if o.model is None else o.model, trials=o.trials or 0)
-
-
-def demo_space() -> Place:
-    """Return the search space for the built-in database."""
-    return packaged_files.data_folder("search_spaces") / "demo.yaml"
+            return replace(o, epochs=DEMO_EPOCHS, space=[demo_space()]), ""
+    return replace(o, model=list(DEFAULT) if o.model is None else o.model, trials=o.trials or 0), ""
 
 
 def check(options: Options) -> Sweep:
@@ -143,7 +137,8 @@ def checked(options: Options) -> Sweep:
     Raises:
         RequestError: every other problem.
     """
-    options, file = _filled_in(options), options.file
+    file = options.file
+    options, small = _filled_in(options)
     problems = _Problems(() if file is None else file.problems)
     sources, gone, refused = own_sources(options)
     for error in refused:
@@ -206,6 +201,7 @@ def checked(options: Options) -> Sweep:
         lacking=tuple(lacking),
         left_out=left_out,
         costs=costs,
+        small=small,
     )
 
 
@@ -284,7 +280,7 @@ def _databases(options: Options, problems: _Problems) -> tuple[dict[str, Databas
                 problems.append(f"{requested}: {there}; name it otherwise: NAME={requested}")
             audio[name] = audio_digests(database)
             if copies := len(audio[name]) - len(set(audio[name].values())):
-                said = f"{copies} recordings are there twice, with the same labels"
+                said = f"{counted(copies, 'recording is', 'recordings are')} there twice, with the same labels"
                 database = replace(database, remark="; ".join([database.remark] * bool(database.remark) + [said]))
             databases[name] = database
         except RequestError as error:

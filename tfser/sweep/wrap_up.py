@@ -19,6 +19,7 @@ from tfser.sweep.options import Options
 from tfser.sweep.printer import Printer
 from tfser.sweep.progress import duration
 from tfser.sweep.request import Sweep
+from tfser.text.row_names import with_ablation
 from tfser.text.streams import one_line
 from tfser.trial import NUMERICS_VERSION
 
@@ -38,6 +39,7 @@ MOST_PROBLEMS = 3
 def say_chosen(printer: Printer, histories: Sequence[History]) -> None:
     """Print the setting that each of the first studies chose."""
     decided = [history for history in histories if history.chosen is not None]
+    several = len({history.configuration.model for history in histories}) > 1
     for history in decided[:MOST_CHOSEN]:
         best, c = history.tried[history.chosen or 0], history.configuration
         values = best.hyperparameters.items()
@@ -45,7 +47,8 @@ def say_chosen(printer: Printer, histories: Sequence[History]) -> None:
         folds = history.label
         epoch = "" if best.epochs is None else f" at epoch {best.epochs}"
         score = f"validation UAR {100 * (best.validation_uar or 0):.2f} %{epoch}"
-        printer.say(f"chosen for {c.database} {folds} {c.ablation}: {settings} ({score})")
+        row = with_ablation(c.model, c.ablation) if several else c.ablation
+        printer.say(f"chosen for {c.database} {folds} {row}: {settings} ({score})")
     if (left := len(decided) - MOST_CHOSEN) > 0:
         searches = counted(left, "more search", "more searches")
         printer.say(f"and {searches}: report.html has a table of what each chose")
@@ -96,7 +99,7 @@ def _problems(schedule: Schedule) -> list[str]:
         s, failure = ended.spec, ended.outcome
         which = f"{s.purpose}, {ended.configuration.label}, trial {s.trial_id}"
         log = f"; log: {failure.log}" if failure.log else ""
-        what = f"{s.database} {s.held_out} {s.ablation} seed {s.seed} ({which})"
+        what = f"{s.database} {s.held_out} {with_ablation(s.model, s.ablation)} seed {s.seed} ({which})"
         found.append(f"{failure.status}: {what}: {failure.reason}{log}")
     for study in schedule.undecided:
         left = "there is no model for use" if study.deploy else "its folds have no final trial"

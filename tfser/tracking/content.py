@@ -9,10 +9,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from tfser.errors import counted
 from tfser.models import Estimator, find
 from tfser.planning import configuration as planning_configuration
 from tfser.planning.configuration import Configuration
 from tfser.record import Record, to_dict
+from tfser.text.row_names import with_ablation
 from tfser.tracking import confusion_thumbnail, names
 from tfser.trial import TrialSpec, Value
 
@@ -60,7 +62,8 @@ def configuration_note(configuration: Configuration) -> str:
     """Return the text that MLflow's page shows for a configuration."""
     c = configuration
     marked = " Transductive: scores may depend on what is scored beside an utterance." if c.transductive else ""
-    return f"{c.model} {c.ablation} on {c.database}, one {c.protocol} held out per fold.{marked} {c.remark}".strip()
+    row = with_ablation(c.model, c.ablation)
+    return f"{row} on {c.database}, one {c.protocol} held out per fold.{marked} {c.remark}".strip()
 
 
 def configuration_params(configuration: Configuration) -> dict[str, str]:
@@ -83,7 +86,7 @@ def configuration_artifacts(
     if histories:
         artifacts["search.json"] = histories
     if confusion is not None and any(map(sum, confusion)):
-        folds = f"{folds_done:.0f} of {c.folds_total} folds, {len(c.seeds)} seed(s)"
+        folds = f"{folds_done:.0f} of {c.folds_total} folds, {counted(len(c.seeds), 'seed')}"
         heading = [f"{c.ablation} on {c.database}, {c.protocol_name}", f"selection {c.selection}, {folds}"]
         artifacts |= _confusion(c.emotions, confusion, heading)
     return artifacts

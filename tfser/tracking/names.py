@@ -6,6 +6,7 @@ import hashlib
 import re
 
 from tfser.planning.configuration import Configuration
+from tfser.text.row_names import with_ablation
 from tfser.trial import TrialSpec
 
 _PART = 200
@@ -29,7 +30,11 @@ def experiment(configuration: Configuration) -> str:
 def configuration_run(configuration: Configuration, sweep: str) -> str:
     """Return the name of a configuration's run; no other configuration's run in the experiment has it."""
     c = configuration
-    beginning, *end = _model_and_choice(c)
+    return _configuration_run(c, sweep, *_model_and_choice(c))
+
+
+def _configuration_run(configuration: Configuration, sweep: str, beginning: str, *end: str) -> str:
+    c = configuration
     data = f"{c.database} {c.database_digest[:_DIGITS]}".strip()
     settings = [f"settings {digest[:_DIGITS]}"] if (digest := settings_digest(c)) else []
     return shortened(" · ".join([beginning, data, sweep, *settings, *end]), _RUN)
@@ -37,7 +42,10 @@ def configuration_run(configuration: Configuration, sweep: str) -> str:
 
 def trial_run(configuration: Configuration, spec: TrialSpec, sweep: str) -> str:
     """Return the name of a trial's run; no other trial's run in the experiment has it."""
-    beginning, *end = _model_and_choice(configuration)
+    return _trial_run(configuration, spec, sweep, *_model_and_choice(configuration))
+
+
+def _trial_run(configuration: Configuration, spec: TrialSpec, sweep: str, beginning: str, *end: str) -> str:
     search = [f"search, validated on {', '.join(spec.validation)}"] if spec.purpose == "search" else []
     words = [
         f"{beginning} {spec.fold or f'every {spec.protocol}'}",
@@ -57,7 +65,7 @@ def _model_and_choice(configuration: Configuration) -> list[str]:
     """
     c, words = configuration, re.findall(r"[A-Z]?[a-z\d]+|[A-Z\d]+(?![a-z])", configuration.model)
     if len(c.model) <= _MODEL or len(words) < 2:
-        return [f"{c.model} {c.ablation} {c.selection}"]
+        return [f"{with_ablation(c.model, c.ablation)} {c.selection}"]
     initials = "".join(word[0] for word in words).upper()
     return [f"{initials} {c.ablation} {c.selection}", c.model]
 
@@ -66,12 +74,15 @@ def earlier_runs(configuration: Configuration, spec: TrialSpec | None, sweep: st
     """Return the names that earlier versions gave the run of a configuration, or of one of its trials."""
     c = configuration
     selections = ("published", "fixed") if c.selection in ("published", "fixed") else (c.selection,)
+    doubled = f"{c.model} {c.ablation}"
+    beginning = [f"{doubled} {c.selection}"] if doubled != with_ablation(c.model, c.ablation) else []
     if spec is None:
-        return [f"{c.ablation} · {c.database} · {selection} · {sweep}" for selection in selections]
+        said = [f"{c.ablation} · {c.database} · {selection} · {sweep}" for selection in selections]
+        return [*(_configuration_run(c, sweep, text) for text in beginning), *said]
     words = [c.ablation, f"{c.protocol} {spec.fold}", f"seed {spec.seed}"]
     if spec.purpose == "search":
         words = ["search", *words[:2], f"validated on {', '.join(spec.validation)}", words[2]]
-    return [" · ".join(words)]
+    return [*(_trial_run(c, spec, sweep, text) for text in beginning), " · ".join(words)]
 
 
 def settings_digest(configuration: Configuration) -> str:

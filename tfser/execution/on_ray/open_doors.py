@@ -24,8 +24,8 @@ LONGER_S = (15.0, 40.0)
 """Longest waits where the question is asked again: a cluster must not be refused because its head is busy."""
 
 ADVICE = (
-    "on its head: (umask 077; ray get-auth-token --generate); then, on every node, export RAY_AUTH_MODE=token and "
-    "start Ray again; copy ~/.ray/auth_token to every node and to this machine"
+    "on its head: (umask 077; ray get-auth-token --generate > /dev/null); then, on every node, export "
+    "RAY_AUTH_MODE=token and start Ray again; copy ~/.ray/auth_token to every node and to this machine"
 )
 """How to close an open cluster."""
 

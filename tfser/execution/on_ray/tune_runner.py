@@ -27,6 +27,7 @@ from tfser.execution.on_ray.losses import LOW_ON_MEMORY as LOW_ON_MEMORY
 from tfser.execution.on_ray.losses import Losses, no_more
 from tfser.execution.schedule import Schedule
 from tfser.execution.task import DeviceKind
+from tfser.execution.this_machine import usable_cpus
 from tfser.execution.worker_usage import Usage
 from tfser.models.sources import Source
 from tfser.record import Failure
@@ -104,7 +105,7 @@ class RayTuneRunner:
         self.workers = self._places()
         if address is None and not self.workers:
             asked = f"--trial-cpus {self.trial_cpus:g} --trial-gpus {self.trial_gpus:g}"
-            has = f"this machine has {cpus:g} CPUs and {gpus:g} GPUs"
+            has = f"this machine has {cpus:g} CPU{'s' * (cpus != 1)} and {gpus:g} GPU{'s' * (gpus != 1)}"
             raise RequestError("local Ray", [f"{asked}: {has}; ask for less"])
         self.workers = max(1, self.workers)  # a cluster may still grow
         self._at_once = max(16, 2 * self.workers)
@@ -140,7 +141,7 @@ class RayTuneRunner:
         quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "tfser"}
         try:
             if address is None:
-                cores = workers or len(os.sched_getaffinity(0))
+                cores = workers or usable_cpus()
                 # Without address="local", Ray would join a cluster that another person started on this machine.
                 alone = {"address": "local", "num_cpus": cores, "include_dashboard": False}
                 began = self._ray.init(**alone, _temp_dir=environment.temp_folder(), **quiet)

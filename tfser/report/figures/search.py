@@ -23,6 +23,7 @@ from tfser.search.history import History, in_order
 from tfser.storage import places
 from tfser.storage.places import Place
 from tfser.text.fonts import Labels
+from tfser.text.row_names import with_ablation
 
 _NAMED = 12
 """Most studies that have a colour and a name each."""
@@ -66,7 +67,8 @@ def pictures(histories: Sequence[History]) -> dict[Configuration, Picture]:
     made = {}
     for c in dict.fromkeys(h.configuration for h in ordered):
         mark = TRANSDUCTIVE if c.transductive else ""
-        heading = f"{c.database}, {c.protocol_name}, {c.model} {c.ablation}{mark}, selection {selections[c.key]}"
+        row = with_ablation(c.model, c.ablation) + mark
+        heading = f"{c.database}, {c.protocol_name}, {row}, selection {selections[c.key]}"
         made[c] = to_picture([h for h in ordered if h.configuration == c], f"search_{names[c.key]}", heading)
     return made
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tfser.errors import counted
 from tfser.report.tables.table import Column, Row, Table, beneath, known, shown
 
 _META = frozenset(
@@ -94,9 +95,9 @@ def _said(column: Column, row: Row) -> str:
     if isinstance(value, bool):
         return f"{column.title} {text}"
     if column.key in ("printed_seeds", "seeds") and text:
-        return f"{text} seed" if text == "1" else f"{text} seeds"
+        return counted(int(text), "seed") if text.isdigit() else f"{text} seeds"
     if column.key == "folds" and text[:1].isdigit():
-        return f"{text} folds"
+        return "1 fold" if text == "1" else f"{text} folds"
     if column.key == "second":
         return f"minus {text}"
     return f"{column.title.lower()} not stated" if text == "not stated" else text
