@@ -65,13 +65,18 @@ class Child:
         except OSError:
             raise EndedError(self._ending()) from None
 
-    def receive(self) -> Any:
+    def receive(self, within_s: float | None = None) -> Any:
         """Wait for an answer.
 
+        Args:
+            within_s: how long; ``None`` for ever. The process ends with its ``with`` all the same.
+
         Raises:
-            EndedError: it failed, and says why, or it ended without a word.
+            EndedError: it failed, and says why, it ended without a word, or it says nothing for too long.
         """
         try:
+            if not self._end.poll(within_s):
+                raise EndedError(f"it gave no answer within {within_s:g} s")
             answer = self._end.recv()
         except (EOFError, OSError):
             raise EndedError(self._ending()) from None
