@@ -18,6 +18,7 @@ import pytest
 import soundfile
 
 from tests.helpers import trees
+from tests.helpers.estimators import known
 from tests.helpers.results import details
 from tests.helpers.tiny import SMALL
 from tfser.databases import KNOWN, load
@@ -47,17 +48,19 @@ def words(database, data, out, *more):
     return [database, "--data", str(data), "--out", str(out), *model, *more]
 
 
-NARROW = [
-    *(f"time_frequency_transformer.{name}={value}" for name, value in SMALL.items()),
-    *(f"atfnn.{each}" for each in ("n_mels=20", "segment_frames=16", "channels=2", "encoder_channels=2")),
-    *("atfnn.lstm_hidden=2", "hmm.states=1", "hmm.gaussians=1", "gerda.updates=2", "ga_bel.generations=2"),
-    *("dnn_elm.hidden=4", "acrnn.conv_layers=1", "acrnn.first_maps=2", "acrnn.linear=4", "acrnn.lstm_hidden=2"),
-    *("acrnn.segment_frames=16", "cnn_lstm.fft=800", "cnn_lstm.segment_frames=32", "cnn_lstm.maps_1=2"),
-    *("cnn_lstm.maps_2=2", "cnn_lstm.maps_3=2", "cnn_lstm.lstm_hidden=2", "seqcap.fft=800", "seqcap.segment_frames=64"),
-    *("seqcap.first_maps=2", "seqcap.maps=8", "seqcap.gru_hidden=2", "fcn_attention.fft=800"),
-    *("fcn_attention.segment_frames=72", "fcn_attention.channels=3", "dtpm.channels=3", "dtpm.hidden=4"),
-    *("stc_attention.segment_frames=16", "stc_attention.n_mels=16", "stc_attention.channels=2"),
-]
+NARROW = {
+    "time_frequency_transformer": SMALL,
+    "atfnn": {"n_mels": 20, "segment_frames": 16, "channels": 4, "encoder_channels": 2, "lstm_hidden": 2},
+    "hmm": {"states": 1, "gaussians": 1},
+    "gerda": {"updates": 2},
+    "ga_bel": {"generations": 2},
+    "dnn_elm": {"hidden": 4},
+    "cnn_lstm": {"fft": 800, "segment_frames": 32, "maps_1": 2, "maps_2": 2, "maps_3": 2, "lstm_hidden": 2},
+    "seqcap": {"fft": 800, "segment_frames": 64, "first_maps": 2, "maps": 8, "gru_hidden": 2},
+    "fcn_attention": {"fft": 800, "segment_frames": 72, "channels": 3},
+    "dtpm": {"channels": 3, "hidden": 4},
+    "stc_attention": {"segment_frames": 16, "n_mels": 16, "channels": 2},
+}
 """Settings of the built-in methods that train on a few utterances in moments."""
 
 
@@ -67,30 +70,36 @@ def test_a_built_in_method_runs_every_cited_row_again_beside_it_or_a_reason_is_s
     database, tmp_path, capsys, few_draws
 ):
     """A layout test: every method is narrow and trained for one epoch on a few utterances of noise, in two folds."""
+    figures = published_figures()
+    theirs = [row for row in figures.comparison if row.database == database]
+    cited = {name for row in theirs for name in figures.names_of(row.method)}
+    able = [model for model in BUILT_IN if cited & {model.title, *model.reruns}]
     trees.few(database, tmp_path / "data")
-    first = load(database, tmp_path / "data", allow_incomplete=True)
-    folds = sorted({u.speaker for u in first.utterances})[:2]
+    folds = sorted({u.speaker for u in load(database, tmp_path / "data", allow_incomplete=True).utterances})[:2]
     call = [database, "--data", str(tmp_path / "data"), "--out", str(tmp_path), "--name", "s", "--in-process"]
-    call += ["--allow-incomplete", "--model", "comparison", "--epochs", "1", "--fold", *folds, "--set", *NARROW]
-    assert command.main(call) == 0
+    call += ["--allow-incomplete", "--model", "comparison", "--epochs", "1", "--fold", *folds, "--set"]
+    call += [f"{m.name}.{key}={value}" for m in able for key, value in NARROW.get(m.name, {}).items()]
+    with known(beside=able):
+        assert command.main(call) == 0
     out = capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "s" / "comparison.csv").read_text(encoding="utf-8").splitlines()))
     said = details(tmp_path / "s").replace("\\", "")
-    figures, beside = published_figures(), _beside(rows)
-    theirs = [row for row in figures.comparison if row.database == database]
+    printed = (tmp_path / "s" / "comparison.md").read_text(encoding="utf-8")
+    beside = _beside(rows)
     assert sorted(r["method"] for r in rows if r["source"] != "ours") == sorted(row.method for row in theirs)
     for row in theirs:
         names, shown = figures.names_of(row.method), beside[row.paper, row.method]
-        (cited,) = [r for r in rows if (r["source"], r["method"]) == (row.paper, row.method)]
-        assert cited["protocol"] == row.protocol, "as printed"
+        (line,) = [r for r in rows if (r["source"], r["method"]) == (row.paper, row.method)]
+        assert line["protocol"] == row.protocol, "as printed"
         if why := figures.why_only_cited(row.method):
             assert shown == set()
             assert f": {why}." in said
             continue
         own = {model.title for model in PROPOSED.values() if model.title in names}
-        again = {model.name: model.title for model in BUILT_IN if {*names} & {*model.reruns}}
+        again = {model.name: model.title for model in able if {*names} & {*model.reruns}}
         assert all("(re-run" in title for title in again.values())
         left_out = {title for name, title in again.items() if f"left out: {title} ({name}): " in out}
+        assert all(title in printed for title in shown)
         assert shown == own | {*again.values()} - left_out
         assert shown or left_out, f"{row.method} has no method, no reason why there is none, and none that was left out"
 
