@@ -133,6 +133,7 @@ def test_the_file_is_written_where_nothing_was_measured(monkeypatch, tmp_path):
     ("how", "said"),
     [
         ("killed", "its process was ended by SIGKILL, as the system does where memory is full"),
+        ("busy", "its process was ended by SIGXCPU, because it took all the CPU time that it was given"),
         ("exit", "its process ended with exit code 3"),
         ("error", "RuntimeError: CUDA out of memory"),
     ],
@@ -152,12 +153,6 @@ def test_a_process_tells_of_its_own_peak_and_not_of_the_one_that_started_it():
     with Child(stand_in_measurers.tells_its_peak) as child:
         assert 1 < child.receive() < 200
     assert len(held) == 400 << 20
-
-
-def test_a_process_that_says_nothing_for_too_long_is_given_up():
-    with Child(stand_in_measurers.answers, 1.0) as child, pytest.raises(EndedError) as ended:
-        child.receive(0.01)  # nothing was asked
-    assert str(ended.value) == "it gave no answer within 0.01 s"
 
 
 def test_processes_side_by_side_are_summed_and_stand_beside_one_of_them():
@@ -232,7 +227,7 @@ class _InThisProcess:
     def __exit__(self, *error):
         return None
 
-    def receive(self, within_s=None):
+    def receive(self):
         return self.answer
 
 
@@ -243,6 +238,7 @@ def _scale(folder):
 @pytest.mark.full
 def test_methods_have_a_figure_of_time_one_of_memory_and_one_per_feature_set(monkeypatch, tmp_path):
     monkeypatch.setattr(methods, "Child", _InThisProcess)
+    monkeypatch.setattr(methods, "give", lambda cpu_s: None)  # the tests' own process has longer to live
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     (tmp_path / "store").mkdir()
     found = list(methods.of_models({"svm": {}, "lda": {}}, _scale(tmp_path), tmp_path / "store"))
@@ -283,7 +279,7 @@ def test_a_method_that_cannot_run_here_or_whose_process_dies_is_left_out_in_a_li
 
 @pytest.mark.parametrize(
     ("first", "quick", "values", "baselines"),
-    [(9.0, False, (3.0, 5.0), (4.0, 6.0)), (11.0, False, (11.0,), (3.0,)), (11.0, True, (3.0, 5.0), (4.0, 6.0))],
+    [(4.0, False, (3.0, 5.0), (4.0, 6.0)), (6.0, False, (6.0,), (3.0,)), (6.0, True, (3.0, 5.0), (4.0, 6.0))],
 )
 def test_the_first_fold_of_a_method_counts_only_where_it_is_long(monkeypatch, first, quick, values, baselines):
     taken = iter([first, 2.0, 3.0, 4.0, 5.0, 6.0])
@@ -314,8 +310,8 @@ def test_a_network_is_timed_by_a_batch_and_its_epochs_are_said_to_be_estimated()
     ]
     assert [figure.value for figure in found] == pytest.approx([3.0, 15.0, 150 / 3600, 300.0])
     assert [figure.ratio for figure in found] == pytest.approx([3.0, 15.0, 150.0, 3.0])
-    (long, *_) = methods.figures_of("dnn_elm", "emodb", replace(cost, seconds=(61.0, 2.0)), 100.0)
-    assert long.name == "dnn_elm, a batch of 20 segments of emodb, over the budget of 60 s (to svm)"
+    (long, *_) = methods.figures_of("dnn_elm", "emodb", replace(cost, seconds=(31.0, 2.0)), 100.0)
+    assert long.name == "dnn_elm, a batch of 20 segments of emodb, over the budget of 30 s (to svm)"
 
 
 def test_the_batch_that_is_timed_is_the_first_whole_utterances_of_the_folds_training_that_fill_it(tmp_path):

@@ -17,6 +17,12 @@ from tfser.errors import TfserError, in_a_line
 _END_S = 10.0
 """Seconds that a process gets to end by itself."""
 
+_WHY = {
+    signal.SIGKILL: ", as the system does where memory is full",
+    signal.SIGXCPU: ", because it took all the CPU time that it was given",
+}
+"""What a signal that ends a process most often means."""
+
 
 class EndedError(TfserError):
     """A process that answers no more; the text says how it ended."""
@@ -65,18 +71,13 @@ class Child:
         except OSError:
             raise EndedError(self._ending()) from None
 
-    def receive(self, within_s: float | None = None) -> Any:
+    def receive(self) -> Any:
         """Wait for an answer.
 
-        Args:
-            within_s: how long; ``None`` for ever. The process ends with its ``with`` all the same.
-
         Raises:
-            EndedError: it failed, and says why, it ended without a word, or it says nothing for too long.
+            EndedError: it failed, and says why, or it ended without a word.
         """
         try:
-            if not self._end.poll(within_s):
-                raise EndedError(f"it gave no answer within {within_s:g} s")
             answer = self._end.recv()
         except (EOFError, OSError):
             raise EndedError(self._ending()) from None
@@ -88,9 +89,13 @@ class Child:
         self._process.join(_END_S)
         code = self._process.exitcode
         if code is not None and code < 0:
-            full = ", as the system does where memory is full" if -code == signal.SIGKILL else ""
-            return f"its process was ended by {signal.Signals(-code).name}{full}"
+            return f"its process was ended by {signal.Signals(-code).name}{_WHY.get(-code, '')}"
         return f"its process ended with exit code {code}"
+
+
+def give(cpu_s: int) -> None:
+    """End this process once it has taken so many seconds of CPU time."""
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 def peak_mib() -> float:

@@ -16,7 +16,7 @@ from tfser.planning.configuration import Configuration
 from tfser.storage import leftovers
 from tfser.storage.ledger import Ledger
 from tfser.storage.sweep_lock import lease
-from tfser.sweep import comparison
+from tfser.sweep import comparison, narrow_precision
 from tfser.sweep import hours as sweep_hours
 from tfser.sweep.hours import Estimate
 from tfser.sweep.options import Options, parse
@@ -62,6 +62,7 @@ def describe(sweep: Sweep) -> list[str]:
     read = [(of(c).feature_set, planning_request.base_settings(c.model, sweep.request)) for c in plan.configurations]
     lines += dict.fromkeys(said for features, settings in read if (said := features.remark(settings)))
     lines += comparison.in_words(sweep.left_out)
+    lines += narrow_precision.warnings(sweep.options, plan.studies)
     if sweep.costs:
         lines += _each(sweep.costs)
     lines.append(f"{plan.search_trials} search and {counted(plan.final_trials, 'final trial')} in all")
