@@ -14,7 +14,7 @@ def answers(connection, value):
 
 
 def ends_after(connection, answers_left, how):
-    """Answer so many times, then end: by a signal, an exit code, or an error."""
+    """Answer so many times, then end: by a signal, a limit, an exit code, or an error."""
     while True:
         connection.recv()
         if not answers_left:
@@ -25,6 +25,12 @@ def ends_after(connection, answers_left, how):
         raise RuntimeError("CUDA out of memory")
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "busy":
+        from tfser.benchmark.processes import give
+
+        give(cpu_s=1)
+        while True:
+            pass
     os._exit(3)
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import struct
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from tfser.databases import KNOWN
+from tfser.databases import KNOWN, load
 from tfser.databases.corpora import casia, cremad, emodb, emovo, ravdess, savee, tess
 
 SAMPLES = 2000
@@ -267,3 +268,14 @@ TREES: dict[str, Callable[[Path], Path]] = {
     "tess": tess_tree,
 }
 """A database's name to the function that makes it in its first layout."""
+
+
+def few(name: str, data: Path, *, of_each: int = 2) -> Path:
+    """Make a corpus and delete the audio of all but so many utterances of each speaker and emotion."""
+    root, kept = TREES[name](data), Counter[tuple[str, str]]()
+    for utterance in load(name, data).utterances:
+        kept[utterance.speaker, utterance.emotion] += 1
+        if kept[utterance.speaker, utterance.emotion] > of_each:
+            assert utterance.path is not None
+            utterance.path.unlink()
+    return root

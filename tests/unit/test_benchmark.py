@@ -1,5 +1,6 @@
 """The benchmark runs and writes what it promises. Nothing here looks at a time."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -13,11 +14,15 @@ import pytest
 import torch
 
 from tests.helpers import stand_in_measurers
-from tests.helpers.tiny import write_tiny
+from tests.helpers.tiny import SMALL, write_tiny
 from tfser.benchmark import command, figures, gpu, methods
 from tfser.benchmark.processes import Child, EndedError
+from tfser.databases import load
 from tfser.errors import TfserError
-from tfser.models import BUILT_IN
+from tfser.execution.run_trial import trial_data
+from tfser.execution.task import open_pack
+from tfser.features.segments import Cut
+from tfser.models import BUILT_IN, MODELS
 from tfser.record import Failure
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +133,7 @@ def test_the_file_is_written_where_nothing_was_measured(monkeypatch, tmp_path):
     ("how", "said"),
     [
         ("killed", "its process was ended by SIGKILL, as the system does where memory is full"),
+        ("busy", "its process was ended by SIGXCPU, because it took all the CPU time that it was given"),
         ("exit", "its process ended with exit code 3"),
         ("error", "RuntimeError: CUDA out of memory"),
     ],
@@ -232,6 +238,7 @@ def _scale(folder):
 @pytest.mark.full
 def test_methods_have_a_figure_of_time_one_of_memory_and_one_per_feature_set(monkeypatch, tmp_path):
     monkeypatch.setattr(methods, "Child", _InThisProcess)
+    monkeypatch.setattr(methods, "give", lambda cpu_s: None)  # the tests' own process has longer to live
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     (tmp_path / "store").mkdir()
     found = list(methods.of_models({"svm": {}, "lda": {}}, _scale(tmp_path), tmp_path / "store"))
@@ -249,7 +256,7 @@ def test_a_method_that_cannot_run_here_or_whose_process_dies_is_left_out_in_a_li
     class Dies(_InThisProcess):
         def __init__(self, serve, *arguments):
             self.answer = 100.0
-            if serve is methods.serve_fold:
+            if serve is methods.serve_cost:
                 model = arguments[0].spec.model
                 if model == "lda":
                     raise EndedError("its process was ended by SIGKILL")
@@ -277,16 +284,54 @@ def test_a_method_that_cannot_run_here_or_whose_process_dies_is_left_out_in_a_li
 def test_the_first_fold_of_a_method_counts_only_where_it_is_long(monkeypatch, first, quick, values, baselines):
     taken = iter([first, 2.0, 3.0, 4.0, 5.0, 6.0])
     monkeypatch.setattr(methods, "_trained", lambda task: next(taken))
-    cost = methods.fold_cost(None, None, figures.Scale(repeats=2, quick=quick))
-    assert (cost.seconds, cost.baselines) == (values, baselines)
+    monkeypatch.setattr(methods, "of", lambda spec: MODELS["svm"])
+    task = SimpleNamespace(spec=None)
+    cost = methods.cost_of(task, task, figures.Scale(repeats=2, quick=quick))
+    assert (cost.seconds, cost.baselines, cost.batch, cost.epoch) == (values, baselines, 0, 0)
 
 
 def test_a_fold_that_fails_is_no_figure(monkeypatch, tmp_path):
     failed = Failure(trial_id="x", spec=None, reason="it raised ValueError: too few", status="failed")
     monkeypatch.setattr(methods, "run", lambda task: failed)
+    monkeypatch.setattr(methods, "of", lambda spec: MODELS["svm"])
     task = methods.Task(spec=None, pack=tmp_path, storage=tmp_path)
     with pytest.raises(TfserError, match="it raised ValueError: too few"):
-        methods.fold_cost(task, task, figures.QUICK)
+        methods.cost_of(task, task, figures.QUICK)
+
+
+def test_a_network_is_timed_by_a_batch_and_its_epochs_are_said_to_be_estimated():
+    cost = methods.Cost(seconds=(2.0, 4.0), baselines=(1.0, 1.0), peak_mib=300.0, batch=20, epoch=100)
+    found = methods.figures_of("dnn_elm", "emodb", cost, 100.0)
+    assert [(figure.name, figure.unit) for figure in found] == [
+        ("dnn_elm, a batch of 20 segments of emodb (to svm)", "CPU s"),
+        ("dnn_elm, an epoch of 100 segments of emodb, estimated (to svm)", "CPU s"),
+        ("dnn_elm, its 10 epochs of emodb, estimated (to svm)", "CPU h"),
+        ("dnn_elm, peak memory of that of emodb (to imports)", "MiB"),
+    ]
+    assert [figure.value for figure in found] == pytest.approx([3.0, 15.0, 150 / 3600, 300.0])
+    assert [figure.ratio for figure in found] == pytest.approx([3.0, 15.0, 150.0, 3.0])
+    (long, *_) = methods.figures_of("dnn_elm", "emodb", replace(cost, seconds=(61.0, 2.0)), 100.0)
+    assert long.name == "dnn_elm, a batch of 20 segments of emodb, over the budget of 60 s (to svm)"
+
+
+def test_the_batch_that_is_timed_is_the_first_whole_utterances_of_the_folds_training_that_fill_it(tmp_path):
+    manifest = write_tiny(tmp_path)
+    bench = methods._Bench(load(str(manifest), None), tmp_path)
+    small = {**SMALL, "batch_size": 20}
+    task = bench.task("time_frequency_transformer", small)
+    training, batch, epoch = methods.one_batch(task)
+    pack, frames = open_pack(task.pack, task.spec.database_digest)
+    cut = Cut.of(task.spec.settings)
+    counts = [len(cut(frames[start : start + n])) for start, n, _ in trial_data(pack, frames, task.spec).train]
+    assert epoch == sum(counts), "three of four speakers"
+    assert batch == max(total for total in itertools.accumulate(counts) if total <= 20)
+    steps = []
+    training.optimizer.register_step_post_hook(lambda *_: steps.append(1))
+    training.run_epoch()
+    training.run_epoch()
+    assert len(steps) == 2, "an epoch of it is one step"
+    with_two = bench.task("time_frequency_transformer", {**small, "batch_size": 2})
+    assert methods.one_batch(with_two)[1:] == (counts[0], epoch), "one utterance at least"
 
 
 def test_every_built_in_method_is_measured_where_the_run_is_not_quick(monkeypatch):

@@ -81,6 +81,16 @@ def test_each_model_has_a_rough_cost_before_anything_starts_and_how_it_was_estim
     assert "rough costs" in described, "a sweep that trains prints the same lines first"
 
 
+def test_an_estimator_on_vectors_of_four_times_the_values_costs_twice_as_much(tiny_manifest, tmp_path):
+    with known(AGAIN):
+        few, many = (
+            check(parse([str(tiny_manifest), "--out", str(tmp_path), "--model", "tiny_svm", "--set", f"n_mels={mels}"]))
+            for mels in (8, 32)
+        )
+        costs = [hours.by_model(sweep.plan, sweep.databases)["tiny_svm"].hours for sweep in (few, many)]
+    assert costs[1] == pytest.approx(2 * costs[0], rel=1e-12)
+
+
 def test_a_model_that_would_take_days_without_a_gpu_is_left_out_unless_it_is_named(
     tiny_manifest, tmp_path, capsys, monkeypatch
 ):

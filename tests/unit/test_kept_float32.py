@@ -14,6 +14,7 @@ from tfser.models import PROPOSED, rank_one
 from tfser.models.layers import Recurrence
 from tfser.planning import plan
 from tfser.planning import request as planning_request
+from tfser.sweep import command, hours
 from tfser.training.kept_float32 import KeptFloat32
 from tfser.training.training import Forward
 from tfser.trial import BFLOAT16_NUMERICS_VERSION, NUMERICS_VERSION, TrialSpec, numerics_of
@@ -145,3 +146,39 @@ def test_studies_of_bfloat16_alone_are_begun_anew_with_its_numerics_version(monk
     monkeypatch.setattr(trial, "BFLOAT16_NUMERICS_VERSION", 99)
     assert before
     assert (names() != before) == changes
+
+
+@pytest.mark.parametrize(
+    ("cpu", "gpu", "where", "warned"),
+    [
+        ({"avx512_bf16": False, "amx_bf16": False, "avx2": True}, False, [], True),
+        ({"avx512_bf16": True, "amx_bf16": False}, False, [], False),
+        ({"avx512_bf16": False, "amx_bf16": True}, False, [], False),
+        ({"neon": True, "bf16": True}, False, [], False),
+        ({"avx512_bf16": False, "amx_bf16": False}, True, [], False),
+        ({"avx512_bf16": False, "amx_bf16": False}, True, ["--trial-gpus", "0"], True),
+    ],
+)
+def test_bfloat16_is_warned_of_where_the_cpu_cannot_compute_in_it_and_no_gpu_is_used(
+    cpu, gpu, where, warned, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", **cpu})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(hours, "by_model", lambda plan, databases: {})
+    words = ["synthetic", "--out", str(tmp_path), "--plan", "--epochs", "1", "--model", "atfnn", "svm", *where]
+    assert command.main([*words, "--set", "atfnn.precision=bfloat16"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if "bfloat16" in line]
+    assert len(lines) == warned
+    assert all(line.startswith("warning: precision=bfloat16 (atfnn): this machine's CPU has neither") for line in lines)
+
+
+def test_bfloat16_among_the_values_of_a_search_is_warned_of_too(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": False})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(hours, "by_model", lambda plan, databases: {})
+    text = "model: atfnn\nsearch:\n  precision: {choice: [float32, %s]}\n"
+    for other, count in (("bfloat16", 1), ("tf32", 0)):
+        (tmp_path / "space.yaml").write_text(text % other)
+        words = ["synthetic", "--out", str(tmp_path), "--plan", "--model", "atfnn", "--trials", "2"]
+        assert command.main([*words, "--space", str(tmp_path / "space.yaml")]) == 0
+        assert capsys.readouterr().out.count("warning: precision=bfloat16 (atfnn)") == count

@@ -22,7 +22,7 @@ from tests.helpers.tiny import write_tiny
 from tfser import collect
 from tfser.errors import RequestError
 from tfser.evaluation import metrics, possible_shares
-from tfser.models import MODELS, PROPOSED, Estimator
+from tfser.models import MODELS, PROPOSED, Estimator, built_in
 from tfser.planning.configuration import Configuration, OwnModel, from_dict, to_dict
 from tfser.report import published, trace, write
 from tfser.report.tables.table import percent, points, probability
@@ -356,6 +356,14 @@ def methods_in(folder: Path, database: str) -> list[str]:
 def rows_of(database: str, *models: Estimator) -> list[Configuration]:
     emotions = tuple(sorted(published.load().emotions[database]))
     return [configuration(database=database, emotions=emotions, model=m.name, ablation="full") for m in models]
+
+
+@pytest.mark.parametrize("row", published.load().comparison, ids=lambda row: f"{row.database}-{row.method}")
+def test_every_cited_method_has_a_built_in_model_that_runs_it_again_or_a_reason_why_none_does(row):
+    models = published.load().beside(built_in()).run_again_by(row.method)
+    assert bool(models) != bool(published.load().why_only_cited(row.method))
+    titles = {MODELS[name].title for name in models - {*PROPOSED}}
+    assert all("(re-run" in title for title in titles), titles
 
 
 def test_a_rerun_row_stands_below_the_rows_that_cite_its_method_under_either_name(tmp_path):

@@ -17,6 +17,12 @@ from tfser.errors import TfserError, in_a_line
 _END_S = 10.0
 """Seconds that a process gets to end by itself."""
 
+_WHY: dict[int, str] = {
+    signal.SIGKILL: ", as the system does where memory is full",
+    signal.SIGXCPU: ", because it took all the CPU time that it was given",
+}
+"""What a signal that ends a process most often means."""
+
 
 class EndedError(TfserError):
     """A process that answers no more; the text says how it ended."""
@@ -83,9 +89,13 @@ class Child:
         self._process.join(_END_S)
         code = self._process.exitcode
         if code is not None and code < 0:
-            full = ", as the system does where memory is full" if -code == signal.SIGKILL else ""
-            return f"its process was ended by {signal.Signals(-code).name}{full}"
+            return f"its process was ended by {signal.Signals(-code).name}{_WHY.get(-code, '')}"
         return f"its process ended with exit code {code}"
+
+
+def give(cpu_s: int) -> None:
+    """End this process once it has taken so many seconds of CPU time."""
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 def peak_mib() -> float:

@@ -17,6 +17,7 @@ from tfser.leaks import table as report
 from tfser.leaks.plan import LEARNING_RATES, ROWS, Leaks, first_setting, left_out, make
 from tfser.leaks.run import run
 from tfser.models import BUILT_IN, COMPARISON, DEFAULT, MODELS, Network, of
+from tfser.sweep import narrow_precision
 from tfser.sweep.command import Start, extent, start
 from tfser.sweep.demo import tries_out
 from tfser.sweep.options import (
@@ -153,6 +154,7 @@ def describe(sweep: Sweep, leaks: Leaks) -> list[str]:
         *[sweep.small] * bool(sweep.small),
         *(f"leaks {report.titles(leaks)[row.name]}" for row in leaks.rows),
         *(f"without the row {name}: {why}" for name, why in leaks.left_out.items()),
+        *narrow_precision.warnings(sweep.options, leaks.plan.studies),
         f"{trials} in all, of which honest ones are shared with every sweep in this storage",
     ]
 

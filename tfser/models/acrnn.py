@@ -169,7 +169,7 @@ MODEL = Network(
     title="ACRNN (re-run)",
     ablations=ABLATIONS,
     parts={"3-D": {"deltas": True}, "2-D": {"deltas": False}},
-    cost={"3-D": 6.0, "2-D": 6.0},
+    cost={"3-D": 25.0, "2-D": 25.0},
     hyperparameters=HYPERPARAMETERS,
     published={
         "n_mels": 40,

@@ -105,7 +105,7 @@ MODEL = Network(
     reruns=("DNN+ELM", "ELM-DNN"),
     features="mfcc",
     ablations=ABLATIONS,
-    cost={"full": 0.05},
+    cost={"full": 0.02},
     hyperparameters=HYPERPARAMETERS,
     published={
         "deltas": 1,

@@ -81,6 +81,6 @@ MODEL = Estimator(
         "noise": "stands for the pretraining",
         "scatter_ridge": "keeps S_T invertible",
     },
-    cost={"full": 100.0},
+    cost={"full": 15.0},
     build=build,
 )
