@@ -6,6 +6,7 @@ import importlib
 import sys
 
 from tfser import __version__
+from tfser.text.starting import starting
 from tfser.text.streams import take_any_text
 
 COMMANDS = {
@@ -35,7 +36,8 @@ def main() -> int:
     take_any_text()
     words = sys.argv[1:]
     if words and words[0] in COMMANDS:
-        module = importlib.import_module(COMMANDS[words[0]][0])
+        with starting():
+            module = importlib.import_module(COMMANDS[words[0]][0])
         return int(module.main(words[1:]))
     if words == ["--version"]:
         print(f"tfser {__version__}")

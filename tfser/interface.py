@@ -155,15 +155,16 @@ def run(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -> Tab
     from tfser.sweep.request import check
     from tfser.sweep.run import Run
 
-    sweep = check(_arguments("tfser.run", databases, options))
     printer = Printer(Console(force_jupyter=False))  # plain lines: a notebook would need a package for a live table
-    printer.say(_described(sweep).text)
-    with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
-        try:
-            Run(sweep, printer)()
-        except KeyboardInterrupt:
-            printer.say_interrupted(sweep.name)
-            raise
+    with printer.live:
+        sweep = check(_arguments("tfser.run", databases, options), printer.live.doing)
+        printer.say(_described(sweep).text)
+        with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
+            try:
+                Run(sweep, printer)()
+            except KeyboardInterrupt:
+                printer.say_interrupted(sweep.name)
+                raise
     return results(sweep.out / sweep.name)
 
 

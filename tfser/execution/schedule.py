@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from optuna.storages import BaseStorage
 
+from tfser.execution.under_way import UnderWay
 from tfser.execution.waiting_trials import AGAIN, ANY, FIRST, Ready
 from tfser.planning.configuration import Configuration
 from tfser.planning.plan import Plan, Study
@@ -35,6 +36,8 @@ class Ended(Generic[How]):
     outcome: How
     trained: bool
     """``False`` where the ledger already held its entry."""
+    took_s: float | None = None
+    """The worker's seconds that went into it in this start, as the driver saw it."""
 
 
 Key = tuple[Configuration, str, int]
@@ -89,6 +92,8 @@ class Schedule:
         self._ready = Ready(work)
         self._waiting: dict[str, list[Asked]] = {}
         self._running: dict[str, TrialSpec] = {}
+        self.under_way = UnderWay()
+        """Those of the trials handed out that have a worker; the runner says which begin."""
         self.finals: dict[Key, TrialSpec] = {}
         """The final trial of every (configuration, fold, seed) whose setting is known."""
         self.ends: dict[Key, Done | Failure] = {}
@@ -168,6 +173,7 @@ class Schedule:
     def put_back(self, spec: TrialSpec) -> None:
         """Hand a trial out again that was handed out and lost."""
         del self._running[spec.trial_id]
+        self.under_way.end(spec.trial_id)
         self._ready.push(spec, AGAIN)
 
     def bar(self, spec: TrialSpec) -> tuple[float, ...]:
@@ -203,11 +209,12 @@ class Schedule:
     def ended(self, spec: TrialSpec, outcome: Outcome) -> None:
         """Take in the outcome of a trial that was handed out."""
         self._running.pop(spec.trial_id, None)
+        took_s = self.under_way.end(spec.trial_id)
         self._bars.pop(spec.trial_id, None)
         self._tried.add(spec.trial_id)
         self.trained += not isinstance(outcome, Failure)
         for asked in self._waiting.pop(spec.trial_id, []):
-            self._pass_on(asked, outcome, True)
+            self._pass_on(asked, outcome, True, took_s)
         self._advance()
 
     def _want(self, asked: Asked, urgency: int = ANY, behind: float = 0.0, *, again: bool = False) -> None:
@@ -234,7 +241,7 @@ class Schedule:
         self._waiting[trial_id] = [asked]
         self._ready.push(asked[0], urgency, behind)
 
-    def _pass_on(self, asked: Asked, outcome: Outcome, trained: bool) -> None:
+    def _pass_on(self, asked: Asked, outcome: Outcome, trained: bool, took_s: float | None = None) -> None:
         """Pass an outcome on to the watcher and to the callback."""
         spec, configuration, then = asked
         if isinstance(outcome, Failure):
@@ -242,7 +249,7 @@ class Schedule:
         elif not trained and spec.trial_id not in self._tried:
             self.there.add(spec.trial_id)
         self.epochs_saved += spec.epochs - outcome.epochs if isinstance(outcome, Pruned) else 0
-        self._watch(Ended(spec, configuration, outcome, trained))
+        self._watch(Ended(spec, configuration, outcome, trained, took_s))
         then(outcome)
 
     def _announce_told(self, run: StudyRun) -> list[TrialSpec]:

@@ -134,15 +134,8 @@ def start(prepare: Callable[[Printer], Start]) -> int:
     """
     printer = Printer()
     try:
-        prepared = prepare(printer)
-        sweep, lines = prepared.sweep, prepared.lines
-        if sweep.options.plan:
-            lines += _cost(sweep)
-        printer.say("\n  ".join([f"{prepared.kind} {sweep.name}", *lines]))
-        if sweep.options.plan:
-            return 0
-        with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
-            return _begun(prepared, printer)
+        with printer.live:
+            return _started(prepare, printer)
     except KeyboardInterrupt:
         print("Interrupted before anything was trained.", file=sys.stderr)
         return 130
@@ -155,9 +148,25 @@ def start(prepare: Callable[[Printer], Start]) -> int:
         return 1
 
 
+def _started(prepare: Callable[[Printer], Start], printer: Printer) -> int:
+    """Check the request, say what it is, and run it unless only its plan is asked for."""
+    printer.live.doing("checking the request")
+    prepared = prepare(printer)
+    sweep, lines = prepared.sweep, prepared.lines
+    if sweep.options.plan:
+        printer.live.doing("timing a step of training")
+        lines += _cost(sweep)
+    printer.say("\n  ".join([f"{prepared.kind} {sweep.name}", *lines]))
+    if sweep.options.plan:
+        return 0
+    with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
+        return _begun(prepared, printer)
+
+
 def _begun(prepared: Start, printer: Printer) -> int:
     """Tidy up after earlier starts, then run."""
     sweep = prepared.sweep
+    printer.live.doing("looking up what is finished")
     try:
         with contextlib.suppress(OSError):  # it can wait; what is wrong with the storage will show soon
             for line in leftovers.clear(sweep.storage, sweep.out / sweep.name, Ledger(sweep.storage / "ledger")):
@@ -174,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options: Options = parse(argv)
 
     def prepare(printer: Printer) -> Start:
-        sweep = check(options)
+        sweep = check(options, printer.live.doing)
         return Start(kind="Sweep", sweep=sweep, lines=describe(sweep), run=Run(sweep, printer))
 
     return start(prepare)

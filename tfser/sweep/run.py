@@ -66,6 +66,7 @@ class Run:
         except KeyboardInterrupt:
             _keep_early(keeper, schedule)
             raise
+        printer.live.doing("writing the tables")
         kept = keeper.rows(_finals(schedule), histories)
         keeper.keep(kept)
         results, runs = mlflow.finish(self._results(entries, kept))
