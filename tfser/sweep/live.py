@@ -92,10 +92,13 @@ class Display(RenderHook):
     Args:
         console: where everything is printed.
         clock: returns seconds.
+        tick_s: seconds between two ticks; ``None`` where the caller ticks.
     """
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self.console, self.clock = console, clock
+    def __init__(
+        self, console: Console, clock: Callable[[], float] = time.monotonic, tick_s: float | None = TICK_S
+    ) -> None:
+        self.console, self.clock, self._tick_s = console, clock, tick_s
         self._shown: Shown = Stage("", clock(), clock)
         self._heard = clock()
         self._live: Live | None = None
@@ -118,7 +121,8 @@ class Display(RenderHook):
             self.console.show_cursor(True)
         else:
             self.console.push_render_hook(self)
-        threading.Thread(target=self._tick_on, daemon=True, name="live view").start()
+        if self._tick_s is not None:
+            threading.Thread(target=self._tick_on, args=(self._tick_s,), daemon=True, name="live view").start()
         return self
 
     def __exit__(
@@ -176,8 +180,8 @@ class Display(RenderHook):
         self._heard = self.clock()
         return renderables
 
-    def _tick_on(self) -> None:
-        while not self._closed.wait(TICK_S):
+    def _tick_on(self, tick_s: float) -> None:
+        while not self._closed.wait(tick_s):
             with contextlib.suppress(Exception):  # a view that fails ends no training
                 self.tick()
 

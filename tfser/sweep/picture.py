@@ -113,7 +113,8 @@ class Picture:
 
     def _parts(self, spec: TrialSpec) -> list[str]:
         """Return the words that tell a trial from others of its sweep."""
-        parts = [spec.purpose, spec.database] if self._names_database else [spec.purpose]
+        parts: list[str] = [spec.purpose]
+        parts += [spec.database] if self._names_database else []
         parts.append(spec.fold)
         if self._names_model:
             parts.append(MODELS[spec.model].title if spec.model in MODELS else spec.model)

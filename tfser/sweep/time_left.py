@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,10 +18,17 @@ from tfser.execution.under_way import Running
 from tfser.models import Network, of
 from tfser.planning.plan import Plan, Study
 from tfser.record import Outcome, Pruned, Record
+from tfser.search.study import STARTUP_TRIALS
 from tfser.trial import TrialSpec
 
 KNOWN_EPOCHS = 2.0
 """How many epochs of this start the seconds per epoch of earlier ones weigh as much as."""
+
+PRUNED_SHARE, PRUNED_TRIALS = 0.8, 3
+"""The share of their epochs that search trials are thought to train, and how many trials that weighs as much as.
+
+The first ones of a study are never pruned, so that they alone would say too much.
+"""
 
 MOST_LAID_OUT = 300
 """Most trials that are laid out on the workers one by one; of more, the sum over the workers is near enough."""
@@ -56,31 +64,36 @@ class _OfKind:
 
     def __init__(self) -> None:
         self.studies: list[Study] = []
-        self.searches, self.finals = 0, 0
-        """Trials of the plan that have not ended."""
+        self.searches = 0
+        """Search trials of the plan that have not ended."""
+        self.finals: Counter[str] = Counter()
+        """Final trials that have not ended, by fold."""
         self.own, self.earlier = _Sum(), _Sum()
         """Of this start, and of the ledger."""
         self._searched, self._searched_epochs = 0, 0
-        self._best: list[int] = []
+        self._best: dict[str, tuple[float, int]] = {}
+        """Of each study by its fold, "" for all folds: the best validation UAR so far, and its epoch."""
         self._final_epochs: list[int] = []
-        self.places = 0
-        """Chains of trainings, one after another, that can run at the same time."""
+        self.chains: dict[str, tuple[float, int]] = {}
+        """Of each study by its fold, "" for all folds: search trials that have not ended, and trials of a setting."""
 
     def add(self, study: Study) -> None:
         """Add the trials of a study."""
         self.studies.append(study)
         places = len(study.folds) * study.validation_folds
         self.searches += study.trials * places
-        self.places += places if study.trials else len(study.folds) * len(study.configuration.seeds)
-        self.finals += len(study.folds) * len(study.configuration.seeds)
+        if study.trials:
+            self.chains[study.folds[0] if len(study.folds) == 1 else ""] = study.trials * places, places
+        self.finals.update(dict.fromkeys(study.folds, len(study.configuration.seeds)))
 
     def ended(self, spec: TrialSpec, outcome: Outcome) -> None:
         """Count a trial that ended."""
         searches = spec.purpose == "search"
         if searches:
             self.searches = max(self.searches - 1, 0)
+            self.shorten(self.chains, spec, 1.0)
         else:
-            self.finals = max(self.finals - 1, 0)
+            self.finals[spec.fold] -= 1
         if isinstance(outcome, (Record, Pruned)):
             epochs = _trained(outcome)
             if not searches:
@@ -88,23 +101,39 @@ class _OfKind:
                 return
             self._searched, self._searched_epochs = self._searched + 1, self._searched_epochs + epochs
             if isinstance(outcome, Record) and outcome.curves.validation_uar:
-                curve = outcome.curves.validation_uar
-                self._best.append(1 + curve.index(max(curve)))
+                curve, name = outcome.curves.validation_uar, spec.fold if spec.fold in self.chains else ""
+                reached = max(curve), 1 + curve.index(max(curve))
+                self._best[name] = max(self._best.get(name, reached), reached)
+
+    @staticmethod
+    def shorten(chains: dict[str, tuple[float, int]], spec: TrialSpec, by: float) -> None:
+        """Take a share of a search trial from the chain of its study."""
+        name = spec.fold if spec.fold in chains else ""
+        if name in chains:
+            left, places = chains[name]
+            chains[name] = max(left - by, 0.0), places
 
     @property
     def search_epochs(self) -> float:
         """Epochs of a search trial, those that were pruned included."""
-        most = self.studies[0].epochs if isinstance(of(self.studies[0].configuration), Network) else 1
+        study = self.studies[0]
+        most = study.epochs if isinstance(of(study.configuration), Network) else 1
+        if study.prune and study.trials > STARTUP_TRIALS:
+            expected = self._searched_epochs + PRUNED_TRIALS * PRUNED_SHARE * most
+            return expected / (self._searched + PRUNED_TRIALS)
         return self._searched_epochs / self._searched if self._searched else float(most)
 
-    @property
-    def final_epochs(self) -> float:
-        """Epochs of a final trial, as far as searches and other final trials tell."""
-        if not isinstance(of(self.studies[0].configuration), Network):
+    def final_epochs(self, fold: str) -> float:
+        """Return the epochs of a final trial of a fold: those that its search would choose now, where it has begun."""
+        study = self.studies[0]
+        if not isinstance(of(study.configuration), Network):
             return 1.0
-        if self._final_epochs:
-            return statistics.fmean(self._final_epochs)
-        return statistics.fmean(self._best) if self._best else float(self.studies[0].epochs)
+        if not self.chains:
+            return statistics.fmean(self._final_epochs) if self._final_epochs else float(study.epochs)
+        if not self._best or study.configuration.selection == "oracle":  # oracle trials run all epochs
+            return float(study.epochs)
+        mine = self._best.get(fold) or self._best.get("")
+        return float(mine[1]) if mine else statistics.fmean(epoch for _, epoch in self._best.values())
 
 
 def _trained(outcome: Record | Pruned) -> int:
@@ -131,12 +160,17 @@ class TimeLeft:
     """
 
     def __init__(self, plan: Plan, work: Callable[[TrialSpec], float] = lambda spec: 0.0) -> None:
-        self.work = work
+        self.weigh(work)
         self._kinds: dict[Kind, _OfKind] = {}
         for study in plan.studies:
             c = study.configuration
             key = c.database, c.protocol, c.model, c.source, c.ablation
             self._kinds.setdefault(key, _OfKind()).add(study)
+
+    def weigh(self, work: Callable[[TrialSpec], float]) -> None:
+        """Take another measure of work."""
+        self._measure = work
+        self._work_of: dict[Kind, float] = {}
 
     def ended(self, ended: Ended[Outcome]) -> None:
         """Take in a trial that ended, in this start or an earlier one."""
@@ -163,31 +197,36 @@ class TimeLeft:
             at_once: settings that one study tries at the same time.
         """
         rates = self._rates(running)
-        whole, running_of = True, dict.fromkeys(self._kinds, (0, 0))
+        whole, searching, finishing = True, Counter[Kind](), Counter[tuple[Kind, str]]()
         packs: dict[int, float] = {}
+        chains = {key: dict(kind.chains) for key, kind in self._kinds.items()}
         for trial in running:
             key = kind_of(trial.spec)
-            searches, finals = running_of.get(key, (0, 0))
-            is_search = trial.spec.purpose == "search"
-            running_of[key] = searches + is_search, finals + (not is_search)
-            rate = trial.epoch_s or rates.get(key)
-            if key in self._kinds and rate is not None:
+            if (kind := self._kinds.get(key)) is None:
+                continue
+            if trial.spec.purpose == "search":
+                searching[key] += 1
+                kind.shorten(chains[key], trial.spec, min(trial.epoch / kind.search_epochs, 1.0))
+            else:
+                finishing[key, trial.spec.fold] += 1
+            if (rate := trial.epoch_s or rates.get(key)) is not None:
                 packs[trial.pack] = packs.get(trial.pack, 0.0) + rate * self._epochs_left(trial)
         waiting: list[tuple[int, float]] = []
         longest = 0.0
         for key, kind in self._kinds.items():
-            searches = max(kind.searches - running_of[key][0], 0)
-            finals = max(kind.finals - running_of[key][1], 0)
-            if not searches + finals:
+            searches = max(kind.searches - searching[key], 0)
+            finals = {fold: max(count - finishing[key, fold], 0) for fold, count in kind.finals.items()}
+            if not searches and not any(finals.values()):
                 continue
             rate = rates.get(key)
             if rate is None:
                 whole = False
                 continue
-            search_s, final_s = rate * kind.search_epochs, rate * kind.final_epochs
-            waiting += [(searches, search_s), (finals, final_s)]
-            if searches:
-                longest = max(longest, math.ceil(searches / kind.places / max(at_once, 1)) * search_s + final_s)
+            search_s = rate * kind.search_epochs
+            waiting += [(searches, search_s), *((n, rate * kind.final_epochs(fold)) for fold, n in finals.items())]
+            for fold, (count, places) in chains[key].items():
+                steps = count / places / max(at_once, 1)
+                longest = max(longest, steps * search_s + rate * kind.final_epochs(fold) if steps else 0.0)
         busy = [*packs.values()]
         if not busy and not any(count for count, _ in waiting):
             return None
@@ -213,18 +252,22 @@ class TimeLeft:
         rates: dict[Kind, float] = {}
         for key, kind in self._kinds.items():
             mine, before = own[key], kind.earlier.rate
+            weighed = _Sum(mine.epochs, mine.seconds)
             if before is not None:  # perhaps of another machine
-                mine.add(KNOWN_EPOCHS, KNOWN_EPOCHS * before * slower)
-            if mine.rate is not None:
-                rates[key] = mine.rate
-        return rates | self._guessed(rates)
+                weighed.add(KNOWN_EPOCHS, KNOWN_EPOCHS * before * slower)
+            if weighed.rate is not None:
+                rates[key] = weighed.rate
+        return rates | self._guessed(rates, own)
 
-    def _guessed(self, rates: dict[Kind, float]) -> dict[Kind, float]:
+    def _guessed(self, rates: dict[Kind, float], own: dict[Kind, _Sum]) -> dict[Kind, float]:
         """Return the seconds per epoch of kinds that have not run, from their work compared with those that have."""
         if len(rates) == len(self._kinds):
             return {}
-        work = {key: self._work(kind) for key, kind in self._kinds.items()}
-        known = [math.log(rate / work[key]) for key, rate in rates.items() if work[key] and rate > 0]
+        if not self._work_of:
+            self._work_of = {key: self._work(kind) for key, kind in self._kinds.items()}
+        work = self._work_of
+        here = {key for key in rates if own[key].epochs} or {*rates}  # the ledger may be of another machine
+        known = [math.log(rates[key] / work[key]) for key in here if work[key] and rates[key] > 0]
         if not known:
             return {}
         second = math.exp(statistics.fmean(known))
@@ -237,7 +280,7 @@ class TimeLeft:
         if c.ablation not in of(c).cost:
             return 0.0
         spec = next(iter(study.final_specs(study.base, study.epochs).values()))
-        return self.work(spec) / spec.epochs
+        return self._measure(spec) / spec.epochs
 
 
 def _laid_out(busy: Sequence[float], waiting: Sequence[tuple[int, float]], workers: int) -> float:

@@ -106,8 +106,9 @@ class Trainer:
         signal.signal(signal.SIGTERM, _interrupt)
         try:
             self._features.make(runner.mapper)
-            self._view.left.work = work = trial_work.Work(self._features.packs)
+            work = trial_work.Work(self._features.packs)
             schedule.weigh(work)
+            self._view.left.weigh(work)
             doing("looking for what a trial needs of a machine")
             runner.choose_share([self._task(spec) for spec in trial_work.largest(studies)])
             if studies and not self._sweep.options.deterministic:

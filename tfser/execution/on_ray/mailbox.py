@@ -47,11 +47,15 @@ class Mailbox:
         self._looked = float("-inf")
         self.box: Any = None
         """The actor's handle, for the workers; ``None`` where it cannot be had."""
-        with contextlib.suppress(Exception):  # without it, the sweep goes on and shows no epochs
+        # Without task events, because the dashboard would list every message. Its node is the driver's where that is
+        # one of the cluster, so that it does not go with a node that is rented.
+        kept: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "enable_task_events": False}
+        with contextlib.suppress(Exception):
             from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-            kept = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
+            here = ray.get_runtime_context().get_node_id()
+            kept["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=True)
+        with contextlib.suppress(Exception):  # without it, the sweep goes on and shows no epochs
             self.box = ray.remote(**kept)(_Box).remote()
 
     def look(self, tell: Tell) -> None:
