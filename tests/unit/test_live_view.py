@@ -119,7 +119,7 @@ def test_a_sweep_whose_first_trial_takes_four_minutes_moves_every_five_seconds(s
             shown.append(screen.text)
     assert all(one != other for one, other in zip(shown, shown[1:], strict=False))
     assert "search anna  3 of 4    33.0 %  3:56" in shown[-1]
-    assert "0 of 16 trials done, 1 running, 15 waiting  3:56 so far, about 1 h left" in shown[-1]
+    assert "0 of 16 trials done, 1 running, 15 waiting  3:56 so far, about 30 min left" in shown[-1]
     assert "left" not in shown[11], "nothing is known before the first epoch"
 
 
@@ -170,7 +170,7 @@ def test_no_line_is_wider_than_the_terminal_whatever_the_names(tiny, tmp_path, w
     names = {"anna": "语音" * 30, "bert": "e\N{COMBINING ACUTE ACCENT}" * 70, "carl": "x" * 300, "dora": "d\x1b[2J\n"}
     long = dataclasses.replace(
         tiny,
-        name="a-database-with-a-name-that-goes-on-and-on-until-the-line-is-full",
+        info=dataclasses.replace(tiny.info, name="a-database-with-a-name-that-goes-on-and-on-until-the-line-is-full"),
         utterances=tuple(dataclasses.replace(u, speaker=names[u.speaker]) for u in tiny.utterances),
     )
     asked = request.Request(models=(MODEL,), ablations=("T+F", "T+F+TF"), epochs=1000, seeds=2)
@@ -204,7 +204,8 @@ def test_of_a_hundred_running_trials_as_many_are_shown_as_fit_and_the_rest_is_co
 
 def test_after_a_resize_the_block_has_the_new_size(search):
     with search.display, search.display.showing(search.picture):
-        search.begin(2)
+        for spec in search.begin(2):
+            search.under_way.tell(Epoch(spec.trial_id, 2, 0.5, 2, 7.0))
         search.turn(2)
         wide = of_terminal(search.console).text
         search.console.size = (60, 12)
@@ -413,7 +414,7 @@ class Ray:
         return ([], asked) if self.gone else (asked, [])
 
     def get(self, asked):
-        return asked
+        return asked[0]
 
     @property
     def handle(self):
@@ -425,7 +426,7 @@ class Ray:
 
             def remote(self, *arguments):
                 ray.calls += 1
-                return getattr(ray.box, self.name)(*arguments)
+                return [getattr(ray.box, self.name)(*arguments)]
 
         return type("Handle", (), {"put": Method("put"), "take": Method("take")})()
 
