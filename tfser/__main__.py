@@ -8,6 +8,7 @@ import sys
 
 from tfser import __version__
 from tfser.commands import COMMANDS, front_page, no_command
+from tfser.text.starting import starting
 from tfser.text.streams import take_any_text
 
 
@@ -22,7 +23,8 @@ def main() -> int:
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     if words and words[0] in COMMANDS:
-        module = importlib.import_module(COMMANDS[words[0]][0])
+        with starting():
+            module = importlib.import_module(COMMANDS[words[0]][0])
         return int(module.main(words[1:]))
     if words == ["--version"]:
         print(f"tfser {__version__}")

@@ -164,16 +164,17 @@ def run(*databases: str | PathLike[str], **options: Unpack[SweepOptions]) -> Tab
     from tfser.sweep.request import check
     from tfser.sweep.run import Run
 
-    sweep = check(_arguments("tfser.run", databases, options))
-    saved.write(sweep.options)
     printer = Printer(Console(force_jupyter=False))  # plain lines: a notebook would need a package for a live table
-    printer.say(_described(sweep).text)
-    with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
-        try:
-            Run(sweep, printer)()
-        except KeyboardInterrupt:
-            printer.say_interrupted(sweep.name)
-            raise
+    with printer.live:
+        sweep = check(_arguments("tfser.run", databases, options), printer.live.doing)
+        saved.write(sweep.options)
+        printer.say(_described(sweep).text)
+        with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
+            try:
+                Run(sweep, printer)()
+            except KeyboardInterrupt:
+                printer.say_interrupted(sweep.name)
+                raise
     folder = sweep.out / sweep.name
     if sweep.request.purpose == "deploy" and not exists(folder / "summary.csv"):
         import pandas as pd

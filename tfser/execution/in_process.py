@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tfser.execution import run_trial, time_limit
 from tfser.execution.runner import RETRIES
@@ -43,8 +44,9 @@ class InProcessRunner:
         losses: Counter[str] = Counter()
         while specs := schedule.next_together(run_trial.pack_key, self._together):
             began = time.time()
+            schedule.under_way.begin(specs)
             try:
-                tasks = [task(spec) for spec in specs]
+                tasks = [replace(task(spec), tell=schedule.under_way.tell) for spec in specs]
                 outcomes = run_trial.run_pack(tasks, time_limit.by_alarm)
             except time_limit.TimeUp:
                 outcomes = time_limit.ended(tasks)

@@ -21,6 +21,7 @@ from tfser.execution.attempt import Attempt, Ended
 from tfser.execution.faults import of_the_device, of_the_machine, out_of_memory
 from tfser.execution.task import Task, committed, open_pack, rows
 from tfser.execution.this_machine import device
+from tfser.execution.under_way import Epoch
 from tfser.features.augmentation import copies
 from tfser.features.base import loudness_of
 from tfser.features.pack import Pack
@@ -179,6 +180,8 @@ class _Trial(Attempt):
         self._best: tuple[Record, Mapping[str, torch.Tensor]] | None = None
         """For an oracle trial: the record and weights of its best epoch so far."""
         self._resumed = 0
+        self._told_from = 0, 0.0
+        """The epoch at which this attempt began to train, and the trial's seconds until then."""
         self._saved = time.monotonic()
 
     def after_commit(self) -> None:
@@ -219,6 +222,8 @@ class _Trial(Attempt):
                 self._best = best, earlier["best"]["weights"]
             self.spent_s += earlier["seconds"]
         self._saved = time.monotonic()
+        self._told_from = self.training.epoch, self.seconds()
+        self._tell()
         return None
 
     def after_epoch(self) -> Ended | None:
@@ -226,6 +231,8 @@ class _Trial(Attempt):
         training, spec, bar = self.training, self.task.spec, self.task.bar
         if spec.purpose == "search":
             training.validate()
+        self._tell()
+        if spec.purpose == "search":
             reached = max(training.curves.validation_uar)
             if bar and training.epoch < spec.epochs and reached < bar[training.epoch - 1]:
                 return Pruned(trial_id=spec.trial_id, epochs=training.epoch), None
@@ -240,6 +247,12 @@ class _Trial(Attempt):
                 self._save()
             return None
         return self._ended()
+
+    def _tell(self) -> None:
+        """Tell how far the trial is."""
+        best = max(self.training.curves.validation_uar, default=None)
+        epoch, (first, before_s) = self.training.epoch, self._told_from
+        self.task.tell(Epoch(self.task.spec.trial_id, epoch, best, epoch - first, self.seconds() - before_s))
 
     def _ended(self) -> Ended:
         """Return the record and weights of a training that is over."""

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 
 from optuna.storages import BaseStorage
 
+from tfser.execution.under_way import UnderWay
 from tfser.execution.waiting_trials import AGAIN, ANY, FIRST, Ready
 from tfser.planning.configuration import Configuration
 from tfser.planning.plan import Plan, Study
@@ -36,6 +37,8 @@ class Ended(Generic[How]):
     outcome: How
     trained: bool
     """``False`` where the ledger already held its entry."""
+    took_s: float | None = None
+    """The worker's seconds that went into it in this start, as the driver saw it."""
 
 
 Key = tuple[Configuration, str, int]
@@ -105,6 +108,8 @@ class Schedule:
         """The entries that this start has read, until the first trial is missing; for ``entries``."""
         self._waiting: dict[str, list[Asked]] = {}
         self._running: dict[str, TrialSpec] = {}
+        self.under_way = UnderWay()
+        """Those of the trials handed out that have a worker; the runner says which begin."""
         self.finals: dict[Key, TrialSpec] = {}
         """The final trial of every (configuration, fold, seed) whose setting is known."""
         self.ends: dict[Key, Done | Failure] = {}
@@ -202,6 +207,7 @@ class Schedule:
     def put_back(self, spec: TrialSpec) -> None:
         """Hand a trial out again that was handed out and lost."""
         del self._running[spec.trial_id]
+        self.under_way.end(spec.trial_id)
         self._ready.push(spec, AGAIN)
 
     def bar(self, spec: TrialSpec) -> tuple[float, ...]:
@@ -237,11 +243,12 @@ class Schedule:
     def ended(self, spec: TrialSpec, outcome: Outcome) -> None:
         """Take in the outcome of a trial that was handed out."""
         self._running.pop(spec.trial_id, None)
+        took_s = self.under_way.end(spec.trial_id)
         self._bars.pop(spec.trial_id, None)
         self._tried.add(spec.trial_id)
         self.trained += not isinstance(outcome, Failure)
         for asked in self._waiting.pop(spec.trial_id, []):
-            self._pass_on(asked, outcome, True)
+            self._pass_on(asked, outcome, True, took_s)
         self._advance()
 
     def _want(self, wanted: Iterable[_Wanted]) -> None:
@@ -276,7 +283,7 @@ class Schedule:
         if self._seen is not None and entry is not None:
             self._seen[entry.trial_id] = entry
 
-    def _pass_on(self, asked: Asked, outcome: Outcome, trained: bool) -> None:
+    def _pass_on(self, asked: Asked, outcome: Outcome, trained: bool, took_s: float | None = None) -> None:
         """Pass an outcome on to the watcher and to the callback."""
         spec, configuration, then = asked
         if isinstance(outcome, Failure):
@@ -284,7 +291,7 @@ class Schedule:
         elif not trained and spec.trial_id not in self._tried:
             self.there.add(spec.trial_id)
         self.epochs_saved += spec.epochs - outcome.epochs if isinstance(outcome, Pruned) else 0
-        self._watch(Ended(spec, configuration, outcome, trained))
+        self._watch(Ended(spec, configuration, outcome, trained, took_s))
         then(outcome)
 
     def _announce_told(self) -> Iterator[tuple[StudyRun, list[TrialSpec]]]:

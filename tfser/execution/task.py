@@ -16,6 +16,7 @@ import numpy as np
 
 from tfser.errors import TrialError, in_a_line
 from tfser.evaluation import folds, leaky_protocols
+from tfser.execution.under_way import Tell, untold
 from tfser.features.base import Extractor
 from tfser.features.pack import DAMAGED, Pack
 from tfser.record import Record, TrainingSet
@@ -51,6 +52,8 @@ class Task:
     """Seconds after which the trial is ended as failed; ``None`` for no limit (``tfser.execution.time_limit``)."""
     machine: Mapping[str, str] = field(default_factory=dict)
     """Facts for the entry's ``machine`` that the process itself does not know."""
+    tell: Tell = field(default=untold, compare=False)
+    """Told how far a network's trial is, for a person who watches."""
 
     @property
     def ledger(self) -> Ledger:

@@ -2,6 +2,9 @@
 
 import sys
 
-from tfser.leaks.command import main
+from tfser.text.starting import starting
+
+with starting():
+    from tfser.leaks.command import main
 
 sys.exit(main())

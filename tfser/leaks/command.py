@@ -20,6 +20,7 @@ from tfser.models import BUILT_IN, COMPARISON, DEFAULT, MODELS, Network, of
 from tfser.sweep import narrow_precision
 from tfser.sweep.command import Start, extent, start
 from tfser.sweep.demo import tries_out
+from tfser.sweep.live import Doing, unshown
 from tfser.sweep.options import (
     DATABASE_HELP,
     EXIT_CODES,
@@ -92,8 +93,12 @@ def parse(argv: Sequence[str] | None = None) -> LeaksOptions:
     return read(LeaksOptions, parser(), argv)
 
 
-def checked(options: LeaksOptions) -> tuple[Sweep, Leaks]:
+def checked(options: LeaksOptions, doing: Doing = unshown) -> tuple[Sweep, Leaks]:
     """Check a command line; return its request, whose name gets ``LEAKS_PREFIX``, and the rows of the table.
+
+    Args:
+        options: the command line.
+        doing: told what is being read.
 
     Raises:
         RequestError: every problem.
@@ -125,7 +130,7 @@ def checked(options: LeaksOptions) -> tuple[Sweep, Leaks]:
         problems.append(f"--search-seed: {options.search_seed} is not within 0 to {2**32 - 1}")
     sweep = None
     try:
-        sweep = checked_sweep(options) if COMPARISON not in models else None
+        sweep = checked_sweep(options, doing) if COMPARISON not in models else None
     except RequestError as error:
         problems += error.problems
         more = error.more
@@ -165,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
 
     def prepare(printer: Printer) -> Start:
-        sweep, leaks = checked(options)
+        sweep, leaks = checked(options, printer.live.doing)
         whole = replace(sweep, plan=leaks.plan)
         return Start(kind="Leaks", sweep=whole, lines=describe(sweep, leaks), run=partial(run, sweep, leaks, printer))
 

@@ -133,13 +133,8 @@ def start(prepare: Callable[[Printer], Start]) -> int:
     """
     printer = Printer()
     try:
-        prepared = prepare(printer)
-        sweep, lines = prepared.sweep, prepared.lines
-        if sweep.options.plan:
-            return _plan(prepared, printer)
-        printer.say("\n  ".join([f"{prepared.kind} {sweep.name}", *lines]))
-        with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
-            return _begun(prepared, printer)
+        with printer.live:
+            return _started(prepare, printer)
     except KeyboardInterrupt:
         print("Interrupted before anything was trained.", file=sys.stderr)
         return 130
@@ -152,12 +147,25 @@ def start(prepare: Callable[[Printer], Start]) -> int:
         return 1
 
 
+def _started(prepare: Callable[[Printer], Start], printer: Printer) -> int:
+    """Check the request, say what it is, and run it unless only its plan is asked for."""
+    printer.live.doing("checking the request")
+    prepared = prepare(printer)
+    sweep, lines = prepared.sweep, prepared.lines
+    if sweep.options.plan:
+        return _plan(prepared, printer)
+    printer.say("\n  ".join([f"{prepared.kind} {sweep.name}", *lines]))
+    with lease(sweep.storage, sweep.name, lambda text: print(text, file=sys.stderr, flush=True)):
+        return _begun(prepared, printer)
+
+
 def _plan(prepared: Start, printer: Printer) -> int:
     """Say what is planned and what is left of it, and return the exit code.
 
     Raises:
         RequestError: this machine lacks something for what is left; the plan was printed.
     """
+    printer.live.doing("looking up what is left, and timing a step of training")
     with contextlib.redirect_stdout(sys.stderr):  # a person's model may print where its steps are timed
         made = planned.plan(prepared.sweep)
     if prepared.sweep.options.json:
@@ -172,6 +180,7 @@ def _plan(prepared: Start, printer: Printer) -> int:
 def _begun(prepared: Start, printer: Printer) -> int:
     """Tidy up after earlier starts, then run."""
     sweep = prepared.sweep
+    printer.live.doing("looking up what is finished")
     try:
         with contextlib.suppress(OSError):  # it can wait; what is wrong with the storage will show soon
             for line in leftovers.clear(sweep.storage, sweep.out / sweep.name, Ledger(sweep.storage / "ledger")):
@@ -188,8 +197,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def prepare(printer: Printer) -> Start:
         options: Options = parse(argv)
+        doing = printer.live.doing
         with contextlib.redirect_stdout(sys.stderr):  # a person's model may print where it is tried
-            sweep = checked(options) if options.plan else check(options)
+            sweep = checked(options, doing) if options.plan else check(options, doing)
         if said := saved.write(options):
             print(said, file=sys.stderr, flush=True)
         return Start(kind="Sweep", sweep=sweep, lines=describe(sweep), run=Run(sweep, printer))

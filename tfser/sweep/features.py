@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tfser.errors import RequestError, TfserError, in_a_line
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from tfser.errors import RequestError, TfserError, counted, in_a_line
 from tfser.features.base import Extractor
 from tfser.features.pack import DAMAGED, Pack
 from tfser.features.store import FeatureStore, Mapper, audio_digests
@@ -35,8 +39,18 @@ class Features:
         """
         for database in self._sweep.databases.values():
             digests = self._sweep.audio_digests[database.name]
+            self._printer.live.doing(f"reading the features of {database.name}")
+            counting = partial(self._counting, database.name, mapper)
             for wanted in self._sweep.plan.features[database.name]:
-                self.packs[database.name, wanted] = self._store.ensure(database, digests, wanted, mapper)
+                self.packs[database.name, wanted] = self._store.ensure(database, digests, wanted, counting)
+
+    def _counting(
+        self, name: str, mapper: Mapper, function: Callable[[Any], Any], items: Sequence[Any]
+    ) -> Iterator[Any]:
+        """Map a function, and show how many items are done."""
+        for done, result in enumerate(mapper(function, items), start=1):
+            self._printer.live.doing(f"extracting features of {name}: {done} of {counted(len(items), 'part')}")
+            yield result
 
     def of(self, spec: TrialSpec) -> Pack:
         """Return the features that a trial reads."""

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from tfser.storage.passwords import redacted
 from tfser.storage.places import Place, absolute
+from tfser.sweep.live import Display
 
 
 class Printer:
@@ -17,6 +18,8 @@ class Printer:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = Console() if console is None else console
+        self.live = Display(self.console)
+        """Shows what is done now."""
         self._interrupted = False
 
     def say(self, text: str, style: str = "") -> None:
@@ -31,9 +34,15 @@ class Printer:
         """Print where something is, without passwords."""
         self.say(f"{what}: {redacted(str(absolute(place)))}")
 
-    def say_interrupted(self, sweep: str) -> None:
-        """Print once how to go on."""
+    def say_interrupted(self, sweep: str, done: str = "") -> None:
+        """Print once how to go on, below what was shown last.
+
+        Args:
+            sweep: its name.
+            done: how many trials are done, as a sentence.
+        """
         if not self._interrupted:
             self._interrupted = True
+            self.live.close(kept=True)
             kept = "What was finished is kept; the same command goes on from there"
-            self.say(f"Interrupted. {kept} (sweep {sweep}).")
+            self.say(" ".join(filter(None, ["Interrupted.", done, f"{kept} (sweep {sweep})."])))

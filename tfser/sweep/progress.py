@@ -1,28 +1,23 @@
-"""Shows a sweep while it runs: a live table in a terminal, plain lines elsewhere. Decides nothing."""
+"""Prints a line on each trial that ends, and counts what is done. Decides nothing."""
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
 from tfser.evaluation import metrics
-from tfser.execution.schedule import Ended, Schedule
+from tfser.execution.schedule import Ended
 from tfser.planning.plan import Plan
 from tfser.record import Failure, Outcome, Pruned, Record
+from tfser.sweep.time_left import TimeLeft
 from tfser.text.row_names import with_ablation
 
 
 @dataclass(slots=True)
 class _Row:
-    """What the live table shows of a configuration, instead of its records: there may be many thousands."""
+    """What a live view shows of a configuration, instead of its records: there may be many thousands."""
 
     finals: int = 0
     """Number of final trials that are done."""
@@ -30,8 +25,6 @@ class _Row:
     """Sum of their test UARs."""
     folds: set[str] = field(default_factory=set)
     """Their folds."""
-    best: dict[str, float] = field(default_factory=dict)
-    """Fold to the best validation UAR of its search."""
 
 
 class View:
@@ -44,47 +37,29 @@ class View:
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self._console = console
-        self._total = plan.search_trials + plan.final_trials
-        self._ended = 0
-        self._trained, self._trained_s = 0, 0.0
-        """Number of trials that were trained, and the sum of their training times."""
-        self._rows = {c: _Row() for c in plan.configurations}
+        self.total = plan.search_trials + plan.final_trials
+        """Trials of the plan, as many as a search can have."""
+        self.done, self.failed = 0, 0
+        """Trials that ended, and those of them that failed."""
+        self.rows = {c: _Row() for c in plan.configurations}
         self._several = len({c.model for c in plan.configurations}) > 1
-        self._started = time.monotonic()
-
-    @contextlib.contextmanager
-    def live(self, schedule: Schedule, workers: int) -> Iterator[None]:
-        """Show a live table meanwhile, if the console is a terminal.
-
-        Args:
-            schedule: knows how many trials run.
-            workers: trials at once.
-        """
-        if not self._console.is_terminal:
-            yield
-            return
-        picture = partial(self._picture, schedule, workers)
-        with Live(get_renderable=picture, console=self._console, refresh_per_second=2, transient=True):
-            yield
+        self.left = TimeLeft(plan)
 
     def again(self, trials: int) -> None:
         """Take back so many trials that had ended."""
-        self._ended -= trials
+        self.done -= trials
 
     def ended(self, ended: Ended[Outcome]) -> None:
         """Count a trial that ended, and print a line on it if this start trained it or it failed."""
-        self._ended += 1
+        self.done += 1
+        self.left.ended(ended)
         spec, outcome = ended.spec, ended.outcome
-        if isinstance(outcome, Record):
-            if ended.trained:
-                self._trained, self._trained_s = self._trained + 1, self._trained_s + outcome.seconds
-            row = self._rows[ended.configuration]
-            if spec.purpose == "search":
-                row.best[spec.fold] = max(row.best.get(spec.fold, 0.0), *outcome.validation_uar)
-            elif spec.purpose != "deploy":
-                row.finals += 1
-                row.uars += metrics.uar(outcome.scores.matrix)
-                row.folds.add(spec.fold)
+        self.failed += isinstance(outcome, Failure)
+        if isinstance(outcome, Record) and spec.purpose not in ("search", "deploy"):
+            row = self.rows[ended.configuration]
+            row.finals += 1
+            row.uars += metrics.uar(outcome.scores.matrix)
+            row.folds.add(spec.fold)
         if ended.trained or isinstance(outcome, Failure):
             self._print(ended)
 
@@ -106,26 +81,7 @@ class View:
             up_to = "" if outcome.fitted else "up to "
             text = f"validation UAR {up_to}{100 * max(outcome.validation_uar):.2f} %, {_took(outcome.seconds)}"
         style = "red" if isinstance(outcome, Failure) else "dim" if spec.purpose == "search" else ""
-        self._console.print(Text(f"[{self._ended}/{self._total}] {what}: {text}", style=style), soft_wrap=True)
-
-    def _picture(self, schedule: Schedule, workers: int) -> Group:
-        table = Table(box=None, pad_edge=False)
-        for name in ("database", "model", "folds done", "test UAR so far", "best validation UAR"):
-            table.add_column(name)
-        for c, row in self._rows.items():
-            table.add_row(
-                c.database,
-                f"{with_ablation(c.model, c.ablation)}, {c.label}",
-                f"{len(row.folds)} of {len(c.folds)}",
-                f"{100 * row.uars / row.finals:.2f} % (mean of folds)" if row.finals else "",
-                ", ".join(f"{fold} {100 * uar:.1f}" for fold, uar in sorted(row.best.items())),
-            )
-        so_far = duration(time.monotonic() - self._started)
-        status = f"{self._ended} of {self._total} trials ended, {schedule.running} running, {so_far} so far"
-        if self._trained:
-            left_s = self._trained_s / self._trained * max(self._total - self._ended, 0) / workers
-            status += f", about {duration(left_s)} left"
-        return Group(table, Text(status))
+        self._console.print(Text(f"[{self.done}/{self.total}] {what}: {text}", style=style), soft_wrap=True)
 
 
 def _took(seconds: float) -> str:

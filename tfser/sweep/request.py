@@ -26,6 +26,7 @@ from tfser.storage.places import Place, commit_text, make_folder, remove, slug
 from tfser.sweep import across, comparison, hours, lstm_dropout, option_checks, remembered
 from tfser.sweep.demo import DEMO_EPOCHS, demo_space, in_small, tries_out
 from tfser.sweep.hours import Estimate
+from tfser.sweep.live import Doing, unshown
 from tfser.sweep.options import Options
 from tfser.text.typed import clipped
 from tfser.tracking import connection
@@ -92,13 +93,17 @@ def _filled_in(options: Options) -> tuple[Options, str]:
     return replace(o, model=list(DEFAULT) if o.model is None else o.model, trials=o.trials or 0), ""
 
 
-def check(options: Options) -> Sweep:
+def check(options: Options, doing: Doing = unshown) -> Sweep:
     """Check a command line, and return the sweep that it asks for.
+
+    Args:
+        options: the command line.
+        doing: told what is being read.
 
     Raises:
         RequestError: every problem.
     """
-    sweep = checked(options)
+    sweep = checked(options, doing)
     refuse_lacking(sweep)
     return sweep
 
@@ -131,7 +136,7 @@ def own_sources(options: Options) -> tuple[list[Source], dict[str, str], list[Re
     return sources, gone, refused
 
 
-def checked(options: Options) -> Sweep:
+def checked(options: Options, doing: Doing = unshown) -> Sweep:
     """Return the sweep that a command line asks for, whether or not this machine can train it.
 
     Raises:
@@ -154,7 +159,7 @@ def checked(options: Options) -> Sweep:
     problems.extend(option_checks.problems(options))
     if options.together > 1 and not wrong and not refused:
         problems.extend(planning_request.never_together(request))
-    databases, audio = _databases(options, problems)
+    databases, audio = _databases(options, problems, doing)
     try:
         databases, audio = across.one_of_several(options, databases, audio)
     except RequestError as error:
@@ -164,6 +169,7 @@ def checked(options: Options) -> Sweep:
     if options.protocol in PROTOCOLS:  # else the folds of another protocol would be named
         for database in databases.values():
             problems.extend(planning_request.fold_problems(request, database))
+    doing("planning")
     plan = None
     if not problems:
         try:
@@ -177,6 +183,7 @@ def checked(options: Options) -> Sweep:
         raise RequestError("tfser sweep", every if file is None else [*map(file.located, every)], problems.more)
     costs: dict[str, Estimate] = {}
     if COMPARISON in asked.models:
+        doing("timing each model")
         costs = hours.by_model(plan, databases)
         left_out |= (days := comparison.too_long(costs, asked.models, options))
         request = replace(request, models=tuple(model for model in request.models if model not in days))
@@ -267,17 +274,21 @@ def _fixed(texts: Sequence[str], problems: list[str]) -> dict[str, str]:
     return fixed
 
 
-def _databases(options: Options, problems: _Problems) -> tuple[dict[str, Database], dict[str, Mapping[str, str]]]:
+def _databases(
+    options: Options, problems: _Problems, doing: Doing
+) -> tuple[dict[str, Database], dict[str, Mapping[str, str]]]:
     """Return the databases by name, and the content digests of their utterances by the same name."""
     databases: dict[str, Database] = {}
     audio: dict[str, Mapping[str, str]] = {}
     for requested in dict.fromkeys(options.databases):
         try:
+            doing(f"reading {requested}")
             database = load(requested, options.data, allow_incomplete=options.allow_incomplete, decode=True)
             name = database.name
             if name in databases:
                 there = f"a database called {name} is already asked for"
                 problems.append(f"{requested}: {there}; name it otherwise: NAME={requested}")
+            doing(f"hashing the audio of {name}")
             audio[name] = audio_digests(database)
             if copies := len(audio[name]) - len(set(audio[name].values())):
                 said = f"{counted(copies, 'recording is', 'recordings are')} there twice, with the same labels"

@@ -70,6 +70,7 @@ class Run:
                 if not isinstance(stop, LostError):
                     _keep_early(keeper, schedule)
                 raise
+        printer.live.doing("writing the tables")
         kept = keeper.rows(_finals(schedule), histories)
         keeper.keep(kept)
         cards = deploy.cards(sweep, self._ledger, kept)

@@ -17,8 +17,10 @@ from tfser.execution.worker_usage import Usage
 from tfser.models import Network, of
 from tfser.record import Entry
 from tfser.search.history import History
+from tfser.storage.passwords import redacted
 from tfser.storage.places import absolute
 from tfser.sweep.features import Features
+from tfser.sweep.picture import Picture
 from tfser.sweep.printer import Printer
 from tfser.sweep.progress import View
 from tfser.sweep.request import Sweep
@@ -86,7 +88,7 @@ class Trainer:
         """
         if self._sweep.lacking:
             raise RequestError("tfser sweep", list(self._sweep.lacking))
-        schedule, studies = self.schedule, self._sweep.plan.studies
+        schedule, studies, doing = self.schedule, self._sweep.plan.studies, self._printer.live.doing
         runner = self._runner()
         runner.usage, self._device = self.usage, runner.device
         self._begin()
@@ -94,17 +96,21 @@ class Trainer:
         signal.signal(signal.SIGTERM, _interrupt)
         try:
             self._features.make(runner.mapper)
-            schedule.weigh(trial_work.Work(self._features.packs))
+            work = trial_work.Work(self._features.packs)
+            schedule.weigh(work)
+            self._view.left.weigh(work)
+            doing("looking for what a trial needs of a machine")
             runner.choose_share([self._task(spec) for spec in trial_work.largest(studies)])
             if studies and not self._sweep.options.deterministic:
                 schedule.settings_at_once = -(-runner.workers // len(studies))
             self._printer.say(f"Training, {counted(runner.workers, 'trial')} at once")
-            with self._view.live(schedule, runner.workers):
+            with self._printer.live.showing(Picture(self._view, schedule, partial(_at_once, runner))):
                 runner.run(schedule, partial(self._handed_out, set()))
         except BaseException as error:
             # Said before anything is given back: whoever stops a Ray job kills it after three seconds.
             if isinstance(error, KeyboardInterrupt):
-                self._printer.say_interrupted(self._sweep.name)
+                done = f"{self._view.done} of {counted(self._view.total, 'trial')} are done."
+                self._printer.say_interrupted(self._sweep.name, done)
             self._stopped()
             raise
         finally:
@@ -115,6 +121,8 @@ class Trainer:
         o, say = self._sweep.options, self._printer.warn
         if o.in_process:
             return InProcessRunner(o.together, "cpu" if o.trial_gpus == 0 else "any")
+        where = f"joining the Ray cluster at {redacted(o.address)}" if o.address else "starting Ray on this machine"
+        self._printer.live.doing(where)
         from tfser.execution.on_ray.tune_runner import RayTuneRunner
 
         networks = any(isinstance(of(c), Network) for c in self._sweep.plan.configurations)
@@ -148,6 +156,12 @@ class Trainer:
             limit_s=self._sweep.options.trial_timeout,
             bar=bar,
         )
+
+
+def _at_once(runner: Runner) -> int:
+    """Return how many trials can run at once now: nodes of a cluster come and go."""
+    looks = runner.usage.looks
+    return looks[-1][1] if looks else runner.workers
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -38,6 +38,16 @@ def takes(text: str) -> bool:
     return True
 
 
+def printable(text: str, encoding: str) -> str:
+    """Return a text as a stream of an encoding prints it, after ``take_any_text``."""
+    try:
+        text.encode(encoding)
+        return text
+    except (UnicodeEncodeError, LookupError):
+        codecs.register_error(_HANDLER, _replaced)
+        return text.encode("ascii", _HANDLER).decode("ascii")
+
+
 def _replaced(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error

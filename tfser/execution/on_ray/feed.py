@@ -146,6 +146,8 @@ class Feed(NotCopied):
         for ended, answer in zip(tasks, said.get("trials") or [{}] * len(tasks), strict=False):
             with self.noted():  # each by itself: the others' results are taken in all the same
                 self._take_in(ended, answer, lost)
+        for ended in tasks:  # what was set aside has no worker now
+            self._schedule.under_way.end(ended.spec.trial_id)
         if lost:
             self.lost[trial_id] = lost
 

@@ -15,6 +15,7 @@ from tfser.errors import counted
 from tfser.execution.breakages import Breakage, Breakages, Where
 from tfser.execution.on_ray import worker
 from tfser.execution.on_ray.feed import Feed, NotCopied
+from tfser.execution.on_ray.mailbox import Mailbox
 from tfser.execution.runner import RETRIES
 from tfser.execution.schedule import Schedule
 from tfser.execution.worker_usage import Usage
@@ -68,11 +69,16 @@ class Losses(NotCopied):
         runner: whose trials these are.
         schedule: takes back a trial that is tried again.
         search: knows which trials were lost.
+        mailbox: holds how far trials are.
     """
 
-    def __init__(self, runner: Losing, schedule: Schedule, search: Feed) -> None:
-        self._runner, self._schedule, self._search = runner, schedule, search
+    def __init__(self, runner: Losing, schedule: Schedule, search: Feed, mailbox: Mailbox | None = None) -> None:
+        self._runner, self._schedule, self._search, self._mailbox = runner, schedule, search, mailbox
         self._looked = 0.0
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Note that a worker has begun a pack."""
+        self._schedule.under_way.begin([task.spec for task in self._search.running.get(trial.trial_id, [])])
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Raise what went wrong in the searcher, and look at the workers now and then."""
@@ -81,6 +87,8 @@ class Losses(NotCopied):
             raise self._search.error
         self._search.take_in_fetched()
         self.take_back_unread()
+        if self._mailbox is not None:
+            self._mailbox.look(self._schedule.under_way.tell)
         if time.monotonic() - self._looked >= LOOK_S:
             self._looked = time.monotonic()
             self._runner.usage.workers(time.time(), self._runner._places())

@@ -25,6 +25,7 @@ from tfser.execution.on_ray.growth import may_get
 from tfser.execution.on_ray.held_back import HeldBack
 from tfser.execution.on_ray.losses import LOW_ON_MEMORY as LOW_ON_MEMORY
 from tfser.execution.on_ray.losses import Losses, no_more
+from tfser.execution.on_ray.mailbox import Mailbox
 from tfser.execution.schedule import Schedule
 from tfser.execution.task import DeviceKind
 from tfser.execution.this_machine import usable_cpus
@@ -252,6 +253,10 @@ class RayTuneRunner:
         return Breakages()
 
     @cached_property
+    def _mailbox(self) -> Mailbox:
+        return Mailbox(self._ray)
+
+    @cached_property
     def _held_back(self) -> HeldBack:
         return HeldBack(self._ray)
 
@@ -295,7 +300,7 @@ class RayTuneRunner:
         class Callback(Losses, tune.Callback):  # type: ignore[misc]  # Ray is not typed
             pass
 
-        return Callback(self, schedule, search)
+        return Callback(self, schedule, search, self._mailbox)
 
     def _fit(self, search: Any, losses: Any) -> None:
         """Let Tune run what the searcher suggests until it says that there is nothing left."""
@@ -311,7 +316,8 @@ class RayTuneRunner:
         with temporary.Folder("tune") as folder, _said_plainly(search):
             tune.Tuner(
                 tune.with_resources(
-                    worker.trial_actor(self._sources), {"cpu": self.trial_cpus, "gpu": self.trial_gpus}
+                    worker.trial_actor(self._sources, self._mailbox.box),
+                    {"cpu": self.trial_cpus, "gpu": self.trial_gpus},
                 ),
                 tune_config=tune.TuneConfig(
                     search_alg=search,

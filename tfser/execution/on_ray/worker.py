@@ -20,6 +20,8 @@ from tfser.errors import DeviceError, NoDeviceError, TfserError
 from tfser.execution import forked, run_trial, time_limit
 from tfser.execution.breakages import Breakage, Where
 from tfser.execution.on_ray.held_back import own_gpus
+from tfser.execution.on_ray.mailbox import Sender
+from tfser.execution.under_way import Tell, untold
 from tfser.models.sources import OtherSourceError, Source, described
 from tfser.planning import own_models
 from tfser.storage import temporary
@@ -31,11 +33,12 @@ _WATCHDOG = time_limit.Watchdog()
 """This worker's."""
 
 
-def trial_actor(sources: Sequence[Source] = ()) -> type:
+def trial_actor(sources: Sequence[Source] = (), box: Any = None) -> type:
     """Return the Tune trainable. One step is one pack of trials; the actor, its imports and its features are reused.
 
     Args:
         sources: of the models that are not built in; each actor loads them once.
+        box: takes in how far trials are (``tfser.execution.on_ray.mailbox``); ``None`` for nobody.
     """
     from ray import tune
 
@@ -46,12 +49,14 @@ def trial_actor(sources: Sequence[Source] = ()) -> type:
             with contextlib.suppress(OSError):
                 temporary.clear()  # of workers that were killed on this machine
             self.refusal = _unusable(sources)
+            self.tell = Sender(box)
 
         def step(self) -> dict[str, Any]:
             began = time.time()
             tasks = self.config["tasks"]
             refused = {"status": "refused", "reason": self.refusal}
-            said = [refused] * len(tasks) if self.refusal else run_packed(tasks)
+            self.tell.begin()
+            said = [refused] * len(tasks) if self.refusal else run_packed(tasks, self.tell)
             # Lists, because Tune keeps a history of every number.
             return {"done": True, "trials": said, "times": [began, time.time()]}
 
@@ -147,11 +152,15 @@ def _version() -> dict[str, str]:
     return {"tfser": __version__, "code": code_digest()}
 
 
-def run_packed(texts: Sequence[str]) -> list[dict[str, Any]]:
+def run_packed(texts: Sequence[str], tell: Tell = untold) -> list[dict[str, Any]]:
     """Run tasks inside a Ray worker, several of them together.
 
     Return failures that would recur on any worker; raise only those worth retrying, such as a failing disk. Tune ends a
     worker that raises, and its GPU's context with it.
+
+    Args:
+        texts: the tasks, made by ``pack_task``.
+        tell: told how far they are.
 
     Returns:
         For each task its ``status``, with a ``reason`` where it left no entry.
@@ -178,6 +187,7 @@ def run_packed(texts: Sequence[str]) -> list[dict[str, Any]]:
             captured=values["captured"],
             limit_s=values["limit_s"],
             machine={"node": ray.get_runtime_context().get_node_id()},
+            tell=tell,
         )
         tasks.append(task)
     try:
