@@ -380,7 +380,7 @@ def test_two_models_of_one_name_and_a_file_that_fails_are_said_together(tmp_path
     said = "\n".join(refusal.value.problems)
     assert "its model is called Mine, and so is that of mine.py:Mine; give one another name" in said
     assert "mine.py, line 1: there is no module 'nothing_of_this_name' here" in said
-    assert "--model: no 'crnn'; there are" in said
+    assert "--model: no 'crnn' (did you mean 'acrnn'?); tfser models list names all" in said
     assert "--seeds: 0 is below 1" in said
     assert "--set" not in said, "which settings there are is not known"
 
