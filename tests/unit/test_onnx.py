@@ -43,7 +43,7 @@ NARROW = {
         "first_maps": 3, "maps": 8, "gru_hidden": 4, "hidden": 4, "top_hz": 2000.0, "segment_frames": 60
     },
     ("seqcap", "CNN"): {"first_maps": 3, "maps": 8, "top_hz": 2000.0, "segment_frames": 60},
-    ("fcn_attention", "full"): {"channels": 4, "segment_frames": 64},
+    ("fcn_attention", "full"): {"channels": 4, "segment_frames": 80},
     ("dtpm", "full"): {"channels": 4, "hidden": 8},
     ("stc_attention", "full"): {"channels": 4, "segment_frames": 32},
     ("ssl_head", "full"): {"hidden": 16, "segment_frames": 20},
@@ -157,16 +157,16 @@ def test_the_files_beside_a_graph_say_what_a_stranger_has_to_know(tmp_path):
 @needs_onnx
 @pytest.mark.full
 def test_a_network_that_scores_whole_utterances_takes_any_number_of_frames(tmp_path):
-    changes = {"channels": 4, "segment_frames": 64, "utterance_rule": "whole"}
+    changes = {"channels": 4, "segment_frames": 80, "utterance_rule": "whole"}
     model, record = final("fcn_attention", "full", **changes)
     onnx_export.export(model, record, tmp_path / "m.onnx")
-    for frames in (64, 90, 141):
+    for frames in (80, 90, 141):
         features = np.random.default_rng(frames).normal(size=(frames, len(model.bands.mean))).astype(np.float32)
         expected = model.score(features)
         _, utterance = answers(tmp_path / "m.onnx", features[None])
         np.testing.assert_allclose(utterance, expected.probabilities, atol=1e-5, rtol=0)
     about = json.loads((tmp_path / "m.json").read_text())
-    assert about["input"]["shape"][1] == "frames, at least 64"
+    assert about["input"]["shape"][1] == "frames, at least 80"
 
 
 @needs_onnx

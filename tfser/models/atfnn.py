@@ -49,7 +49,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from tfser.models.base import Attention, AttentionMap, Network, builder
-from tfser.models.layers import SMALLEST_WIDTH, EncoderLayer
+from tfser.models.layers import SMALLEST_WIDTH, EncoderLayer, last_states
 from tfser.models.rank_one import softmax_means
 from tfser.models.settings import divisor_problems, odd_problems, range_problems
 from tfser.models.stacked import Form, OneByOne, StackedLayer, StackedModel
@@ -295,7 +295,9 @@ class TEncoder(nn.Module):
 
     def forward(self, x_BTE: Tensor) -> Tensor:
         """Read all frames, in both directions."""
-        _, (h_LBH, _) = self.lstm(x_BTE)  # L = layers x directions
+        out_BTH, (h_LBH, _) = self.lstm(x_BTE)  # L = layers x directions
+        if torch.compiler.is_exporting():  # the exporter mistakes the shape of the states; the outputs hold the same
+            return last_states(out_BTH)
         return torch.cat([h_LBH[-2], h_LBH[-1]], dim=1)
 
     def stacked_form(self) -> Form:
