@@ -97,14 +97,3 @@ def real_speech():
     if not (folder / "emodb").is_dir():
         pytest.skip(f"no real speech: {folder}/emodb is not there (name another folder with TFSER_DATA)")
     return folder
-
-
-@pytest.fixture(scope="module")
-def no_figures():
-    """Draw none, which takes longer than all the rest."""
-    from tfser.report.figures import every
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(every, "of_rows", lambda *_: {})
-        patch.setattr(every, "over_rows", lambda *_: [])
-        yield

@@ -144,9 +144,7 @@ SVM_SEARCH = ("--model", "tiny_svm", "--trials", "3", "--space", "svm.yaml")
     ],
     ids=["a network of two", "an estimator of three", "a network of three"],
 )
-def test_permuting_the_test_corpus_labels_changes_no_setting_no_epoch_and_no_weight(
-    tmp_path, names, more, validated, no_figures
-):
+def test_permuting_the_test_corpus_labels_changes_no_setting_no_epoch_and_no_weight(tmp_path, names, more, validated):
     with known(SVM):
         honest, permuted = (across(tmp_path / name, names, *more) for name in ("honest", "permuted"))
     assert honest[:4] == permuted[:4]
@@ -157,7 +155,7 @@ def test_permuting_the_test_corpus_labels_changes_no_setting_no_epoch_and_no_wei
 
 @pytest.mark.full
 @pytest.mark.parametrize("leak", ["training", "validation"])
-def test_a_side_that_holds_the_test_corpus_is_caught_by_that_test(tmp_path, monkeypatch, leak, no_figures):
+def test_a_side_that_holds_the_test_corpus_is_caught_by_that_test(tmp_path, monkeypatch, leak):
     def leaky(pack, spec):
         from tfser.evaluation import folds
 

@@ -358,7 +358,7 @@ def test_leaks_are_not_measured_between_corpora(tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def swept(manifests, tmp_path_factory, no_figures):
+def swept(manifests, tmp_path_factory, blank_figures):
     """The folder of the tables of two estimators over three corpora, without a search."""
     out = tmp_path_factory.mktemp("swept")
     (out / "common.yaml").write_text(COMMON, encoding="utf-8")
