@@ -193,7 +193,7 @@ def make(
     Raises:
         RequestError: all ``fold_problems``.
     """
-    found = [problem for database in databases for problem in fold_problems(request, database)]
+    found = [problem for database in databases for problem in fold_problems(request, database, spaces)]
     if found:
         raise RequestError("tfser sweep", found)
     configurations: list[Configuration] = []

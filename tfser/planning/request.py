@@ -249,14 +249,20 @@ def ablations_of(request: Request, model: str) -> tuple[str, ...]:
     return tuple(a for a in architecture.ablations if a in request.ablations)
 
 
-def fold_problems(request: Request, database: Database) -> list[str]:
-    """Return what is wrong with a request for a database: folds that it lacks, or too few of them for a search."""
+def fold_problems(request: Request, database: Database, spaces: Mapping[str, Space]) -> list[str]:
+    """Return what is wrong with a request for a database: folds that it lacks, or too few of them for a search.
+
+    Args:
+        request: the whole request.
+        database: loaded.
+        spaces: search spaces by model; empty where --trials is 0.
+    """
     try:
         every = folds.folds(database.utterances, request.protocol, database.name)
     except RequestError as error:
         return [f"{database.name}: {problem}" for problem in error.problems]
     found = [f"{database.name}: {unknown('--fold', fold, every)}" for fold in request.folds if fold not in every]
-    found += [f"{database.name}: {problem}" for problem in _inner_problems(request, len(every))]
+    found += [f"{database.name}: {problem}" for problem in _inner_problems(request, spaces, len(every))]
     if request.trials > 0 and len(every) < 2 + request.validation_folds:
         needed = f"a search needs {request.validation_folds} to validate, one to test and one to train on"
         advice = "Use --trials 0 or fewer --validation-folds"
@@ -264,21 +270,31 @@ def fold_problems(request: Request, database: Database) -> list[str]:
     return found
 
 
-def _inner_problems(request: Request, speakers: int) -> list[str]:
+def _inner_problems(request: Request, spaces: Mapping[str, Space], speakers: int) -> list[str]:
     """Return which models would have no speaker left to train on beside their inner speakers."""
     held_out = 1 + (request.validation_folds if request.trials else 0)
+    most = max(speakers - held_out - 1, 0)
     found = []
     for model in request.models:
-        inner = 0
-        with contextlib.suppress(ValueError):  # what cannot be read is said elsewhere
-            inner = int(base_settings(model, request).get("inner_speakers", 0)) if model in MODELS else 0
-        most = max(speakers - held_out - 1, 0)
+        inner, sampled = _most_inner(request, model, spaces.get(model))
         if inner > most:
             found.append(
-                f"{model}: inner_speakers {inner} leave none of {speakers} {request.protocol}s to train on, beside "
-                f"{held_out} held out; legal: at most {most}"
+                f"{model}: {sampled}inner_speakers {inner} leave none of {speakers} {request.protocol}s to train on, "
+                f"beside {held_out} held out; legal: at most {most}"
             )
     return found
+
+
+def _most_inner(request: Request, model: str, space: Space | None) -> tuple[int, str]:
+    """Return the most inner speakers that a trial of a model can have, and where a space says so, in words."""
+    if space is not None:
+        for said in (d.values for d in space.dimensions if d.name == "inner_speakers"):
+            return max(int(value) for value in said), f"{space.source} can sample "
+        if "inner_speakers" in space.fixed and "inner_speakers" not in fixed_of(request, model):
+            return int(space.fixed["inner_speakers"]), f"{space.source}: "
+    with contextlib.suppress(ValueError):  # what cannot be read is said elsewhere
+        return int(base_settings(model, request).get("inner_speakers", 0)) if model in MODELS else 0, ""
+    return 0, ""
 
 
 def never_together(request: Request) -> list[str]:

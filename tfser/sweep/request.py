@@ -163,7 +163,7 @@ def checked(options: Options) -> Sweep:
     digests = {name: database.digest(audio[name]) for name, database in databases.items()}
     if options.protocol in PROTOCOLS:  # else the folds of another protocol would be named
         for database in databases.values():
-            problems.extend(planning_request.fold_problems(request, database))
+            problems.extend(planning_request.fold_problems(request, database, spaces))
     plan = None
     if not problems:
         try:
