@@ -21,8 +21,8 @@ from tfser.databases.combined import combined, name_of, row_name
 from tfser.errors import RequestError
 from tfser.evaluation import folds
 from tfser.features.store import FeatureStore, audio_digests
-from tfser.planning import plan
-from tfser.planning.request import Request, fold_problems
+from tfser.planning import fold_checks, plan
+from tfser.planning.request import Request
 from tfser.planning.search_space import Dimension, Space
 from tfser.sweep import command as sweep_command
 from tfser.sweep import request
@@ -308,7 +308,7 @@ def test_what_a_search_cannot_do_is_refused_in_words(whole, databases):
     with known(SVM):
 
         def problems(database, **asked):
-            return fold_problems(Request(models=(SVM.name,), protocol="corpus", **asked), database)
+            return fold_checks.problems(Request(models=(SVM.name,), protocol="corpus", **asked), database, {})
 
         assert problems(whole, trials=1, validation_folds=2) == []
         (said,) = problems(whole, trials=1, validation_folds=3, folds=("north",))
@@ -331,9 +331,9 @@ def test_inner_speakers_are_speakers_of_the_training_side(whole):
         ),
     )
     asked = Request(models=("time_frequency_transformer",), protocol="corpus", fixed=(("inner_speakers", "2"),))
-    assert fold_problems(asked, two) == []
+    assert fold_checks.problems(asked, two, {}) == []
     more = Request(models=("time_frequency_transformer",), protocol="corpus", fixed=(("inner_speakers", "3"),))
-    assert "inner_speakers 3 leave nobody to train on of the 3 speakers" in fold_problems(more, two)[0]
+    assert "inner_speakers 3 leave nobody to train on of the 3 speakers" in fold_checks.problems(more, two, {})[0]
 
 
 def load_part(whole, name):

@@ -12,7 +12,8 @@ from tfser.errors import MOST_LISTED, near_names, unknown
 from tfser.leaks import command as leaks
 from tfser.models import BUILT_IN, MODELS
 from tfser.models_command import command as models
-from tfser.planning.request import Request, fold_problems
+from tfser.planning import fold_checks
+from tfser.planning.request import Request
 from tfser.planning.settings import hyperparameters
 from tfser.sweep import command as sweep
 
@@ -86,6 +87,6 @@ def test_of_many_folds_the_near_ones_are_named_and_what_lists_all():
     database = load("synthetic", None)
     renamed = [replace(u, speaker=f"speaker{i % 24:02d}") for i, u in enumerate(database.utterances)]
     many = replace(database, utterances=tuple(renamed))
-    (said,) = fold_problems(Request(folds=("speaker2",)), many)
+    (said,) = fold_checks.problems(Request(folds=("speaker2",)), many, {})
     assert said.startswith("synthetic: --fold: no 'speaker2' (did you mean 'speaker")
     assert said.endswith("; tfser databases check synthetic names all 24")

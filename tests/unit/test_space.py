@@ -5,7 +5,7 @@ import pytest
 from tfser.errors import RequestError
 from tfser.models import MODELS
 from tfser.planning import search_space, search_space_file
-from tfser.planning.settings import hyperparameters, published_settings
+from tfser.planning.settings import hyperparameters, published_settings, setting_problems
 from tfser.storage import packaged_files
 from tfser.trial import Hyperparameter
 
@@ -30,7 +30,7 @@ def test_every_shipped_space_is_legal_and_never_samples_what_the_model_refuses(p
         found = search_space.refusals(
             shipped,
             published_settings(shipped.model),
-            lambda s, a=ablation: architecture.problems(a, s),
+            lambda s, a=ablation: setting_problems(architecture, a, s),
         )
         assert found == []
 

@@ -203,3 +203,25 @@ def test_too_many_inner_speakers_are_refused_before_anything_starts(tmp_path, ca
     said = capsys.readouterr().err
     assert "inner_speakers 3 leave none of 4 speakers to train on, beside 1 held out; legal: at most 2" in said
     assert MODEL[1] in said
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("search:\n  inner_speakers: {int: [0, 2]}\n", " can sample inner_speakers 2 leave none"),
+        ("search:\n  inner_speakers: {choice: [2, 0, 1]}\n", " can sample inner_speakers 2 leave none"),
+        ("fixed:\n  inner_speakers: 2\nsearch:\n  dropout: {float: [0.0, 0.5]}\n", ": inner_speakers 2 leave none"),
+    ],
+)
+def test_a_space_with_more_inner_speakers_than_a_search_can_spare_is_refused_before_anything_starts(
+    tmp_path, capsys, entry, said
+):
+    manifest, space = write_tiny(tmp_path), tmp_path / "space.yaml"
+    space.write_text(f"model: {MODEL[1]}\n{entry}", encoding="utf-8")
+    call = [*arguments(manifest, tmp_path / "out"), "--trials", "2", "--space", str(space)]
+    assert command.main(call) == 2
+    told = capsys.readouterr().err
+    assert f"{space}{said} of 4 speakers to train on, beside 2 held out; legal: at most 1" in told
+    assert command.main([*call, "--set", "inner_speakers=1", "--plan"]) == 0, "which takes it out of the space"
+    assert command.main([*call, "--set", "inner_speakers=2", "--plan"]) == 2
+    assert f"{MODEL[1]}: inner_speakers 2 leave none" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from tfser.evaluation import folds
 from tfser.features import augmentation
 from tfser.features.base import Extractor
 from tfser.models import MODELS, of
-from tfser.planning import own_models
+from tfser.planning import fold_checks, own_models
 from tfser.planning.configuration import Configuration
 from tfser.planning.request import (
     Request,
@@ -29,7 +29,6 @@ from tfser.planning.request import (
     asked_settings,
     base_settings,
     epochs_of,
-    fold_problems,
     selection_of,
     transductive,
 )
@@ -216,9 +215,9 @@ def make(
         spaces: search spaces by model; empty where --trials is 0.
 
     Raises:
-        RequestError: all ``fold_problems``.
+        RequestError: all that ``fold_checks`` finds.
     """
-    found = [problem for database in databases for problem in fold_problems(request, database)]
+    found = [problem for database in databases for problem in fold_checks.problems(request, database, spaces)]
     if found:
         raise RequestError("tfser sweep", found)
     configurations: list[Configuration] = []

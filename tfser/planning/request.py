@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from tfser.databases.base import Database
-from tfser.errors import RequestError, counted, unknown
-from tfser.evaluation import folds
+from tfser.errors import unknown
 from tfser.models import DEFAULT, MODELS, Estimator, Network, built_in
 from tfser.models.sources import installed
 from tfser.planning.configuration import AskedSelection, Selection
@@ -274,83 +271,6 @@ def ablations_of(request: Request, model: str) -> tuple[str, ...]:
     if "all" in request.ablations:
         return architecture.ablations
     return tuple(a for a in architecture.ablations if a in request.ablations)
-
-
-def fold_problems(request: Request, database: Database) -> list[str]:
-    """Return what is wrong with a request for a database: folds that it lacks, or too few of them for a search."""
-    try:
-        every = folds.folds(database.utterances, request.protocol, database.name)
-    except RequestError as error:
-        return [f"{database.name}: {problem}" for problem in error.problems]
-    if request.protocol == "corpus":
-        return _corpus_problems(request, database, every)
-    listed = f"tfser databases check {database.name}" if request.protocol == "speaker" else ""
-    wrong = [unknown("--fold", fold, every, every=listed) for fold in request.folds if fold not in every]
-    found = [f"{database.name}: {problem}" for problem in wrong]
-    found += [f"{database.name}: {problem}" for problem in _inner_problems(request, len(every))]
-    if request.trials > 0 and len(every) < 2 + request.validation_folds:
-        needed = f"a search needs {request.validation_folds} to validate, one to test and one to train on"
-        advice = "Use --trials 0 or fewer --validation-folds"
-        found.append(f"{database.name}: it has {counted(len(every), request.protocol)}; {needed}. {advice}")
-    return found
-
-
-def _corpus_problems(request: Request, database: Database, every: tuple[str, ...]) -> list[str]:
-    """Return what is wrong with a request that holds out corpora; see ``fold_problems``."""
-    found = [unknown("--fold", fold, every) for fold in request.folds if fold not in every]
-    if request.selection == "global" and request.trials:
-        why = "with --protocol corpus it would choose on corpora that other rows of the table test on"
-        found.append(f"--selection global: {why}; use --selection nested")
-    for fold in [fold for fold in every if not request.folds or fold in request.folds]:
-        train, _ = folds.split(database.utterances, "corpus", fold)
-        speakers = {database.utterances[i].speaker for i in train}
-        validating = folds.validators(database.utterances, fold)[: request.validation_folds if request.trials else 0]
-        left = len(speakers)
-        if request.trials and len(validating) < request.validation_folds:
-            kind = "corpora" if validating[:1] and validating[0] in every else "speakers of the only training corpus"
-            found.append(
-                f"--validation-folds: where {fold} is held out, {len(validating)} {kind} can validate, not "
-                f"{request.validation_folds}; use fewer"
-            )
-        for name in validating:
-            try:
-                side, _ = folds.split(database.utterances, "corpus", fold, (name,))
-                left = min(left, len({database.utterances[i].speaker for i in side}))
-            except ValueError:
-                left = 0
-        if left < 1:
-            needed = "a search needs one to validate and one to train on; use --trials 0, or add a database"
-            found.append(f"where {fold} is held out, {len(speakers)} speakers are left: {needed}")
-            continue
-        found += [
-            f"{model}: inner_speakers {inner} leave nobody to train on of the {left} speakers that are trained on "
-            f"where {fold} is held out; legal: at most {left - 1}"
-            for model in request.models
-            if (inner := _inner_speakers(request, model)) > left - 1
-        ]
-    return [f"{database.name}: {problem}" for problem in dict.fromkeys(found)]
-
-
-def _inner_speakers(request: Request, model: str) -> int:
-    """Return how many inner speakers a model has; 0 for what cannot be read, which is said elsewhere."""
-    with contextlib.suppress(ValueError):
-        return int(base_settings(model, request).get("inner_speakers", 0)) if model in MODELS else 0
-    return 0
-
-
-def _inner_problems(request: Request, speakers: int) -> list[str]:
-    """Return which models would have no speaker left to train on beside their inner speakers."""
-    held_out = 1 + (request.validation_folds if request.trials else 0)
-    found = []
-    for model in request.models:
-        inner = _inner_speakers(request, model)
-        most = max(speakers - held_out - 1, 0)
-        if inner > most:
-            found.append(
-                f"{model}: inner_speakers {inner} leave none of {counted(speakers, request.protocol)} to train on, "
-                f"beside {held_out} held out; legal: at most {most}"
-            )
-    return found
 
 
 def never_together(request: Request) -> list[str]:

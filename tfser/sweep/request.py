@@ -18,7 +18,7 @@ from tfser.features.store import audio_digests
 from tfser.models import COMPARISON, DEFAULT, MODELS, built_in
 from tfser.models import sources as sources_of
 from tfser.models.sources import Source, installed, is_file
-from tfser.planning import own_models, search_space, search_space_file, settings
+from tfser.planning import fold_checks, own_models, search_space, search_space_file, settings
 from tfser.planning import plan as planning_plan
 from tfser.planning import request as planning_request
 from tfser.storage import packaged_files
@@ -168,7 +168,7 @@ def checked(options: Options, doing: Doing = unshown) -> Sweep:
     digests = {name: database.digest(audio[name]) for name, database in databases.items()}
     if options.protocol in PROTOCOLS:  # else the folds of another protocol would be named
         for database in databases.values():
-            problems.extend(planning_request.fold_problems(request, database))
+            problems.extend(fold_checks.problems(request, database, spaces))
     doing("planning")
     plan = None
     if not problems:

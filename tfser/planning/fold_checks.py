@@ -1,0 +1,107 @@
+"""What is wrong with a request once its databases are read: folds that they lack, or too few to hold out.
+
+Knows nothing of options, files or runners.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+from tfser.databases.base import Database
+from tfser.errors import RequestError, counted, unknown
+from tfser.evaluation import folds
+from tfser.models import MODELS
+from tfser.planning.request import Request, base_settings, fixed_of
+from tfser.planning.search_space import Space
+
+
+def problems(request: Request, database: Database, spaces: Mapping[str, Space]) -> list[str]:
+    """Return what is wrong with a request for a database: folds that it lacks, or too few of them for a search.
+
+    Args:
+        request: the whole request.
+        database: loaded.
+        spaces: search spaces by model; empty where --trials is 0.
+    """
+    try:
+        every = folds.folds(database.utterances, request.protocol, database.name)
+    except RequestError as error:
+        return [f"{database.name}: {problem}" for problem in error.problems]
+    if request.protocol == "corpus":
+        return _corpus_problems(request, spaces, database, every)
+    listed = f"tfser databases check {database.name}" if request.protocol == "speaker" else ""
+    wrong = [unknown("--fold", fold, every, every=listed) for fold in request.folds if fold not in every]
+    found = [f"{database.name}: {problem}" for problem in wrong]
+    found += [f"{database.name}: {problem}" for problem in _inner_problems(request, spaces, len(every))]
+    if request.trials > 0 and len(every) < 2 + request.validation_folds:
+        needed = f"a search needs {request.validation_folds} to validate, one to test and one to train on"
+        advice = "Use --trials 0 or fewer --validation-folds"
+        found.append(f"{database.name}: it has {counted(len(every), request.protocol)}; {needed}. {advice}")
+    return found
+
+
+def _corpus_problems(
+    request: Request, spaces: Mapping[str, Space], database: Database, every: tuple[str, ...]
+) -> list[str]:
+    """Return what is wrong with a request that holds out corpora; see ``problems``."""
+    found = [unknown("--fold", fold, every) for fold in request.folds if fold not in every]
+    if request.selection == "global" and request.trials:
+        why = "with --protocol corpus it would choose on corpora that other rows of the table test on"
+        found.append(f"--selection global: {why}; use --selection nested")
+    for fold in [fold for fold in every if not request.folds or fold in request.folds]:
+        train, _ = folds.split(database.utterances, "corpus", fold)
+        speakers = {database.utterances[i].speaker for i in train}
+        validating = folds.validators(database.utterances, fold)[: request.validation_folds if request.trials else 0]
+        left = len(speakers)
+        if request.trials and len(validating) < request.validation_folds:
+            kind = "corpora" if validating[:1] and validating[0] in every else "speakers of the only training corpus"
+            found.append(
+                f"--validation-folds: where {fold} is held out, {len(validating)} {kind} can validate, not "
+                f"{request.validation_folds}; use fewer"
+            )
+        for name in validating:
+            try:
+                side, _ = folds.split(database.utterances, "corpus", fold, (name,))
+                left = min(left, len({database.utterances[i].speaker for i in side}))
+            except ValueError:
+                left = 0
+        if left < 1:
+            needed = "a search needs one to validate and one to train on; use --trials 0, or add a database"
+            found.append(f"where {fold} is held out, {len(speakers)} speakers are left: {needed}")
+            continue
+        found += [
+            f"{model}: {sampled}inner_speakers {inner} leave nobody to train on of the {left} speakers that are "
+            f"trained on where {fold} is held out; legal: at most {left - 1}"
+            for model in request.models
+            for inner, sampled in [_most_inner(request, model, spaces.get(model))]
+            if inner > left - 1
+        ]
+    return [f"{database.name}: {problem}" for problem in dict.fromkeys(found)]
+
+
+def _inner_problems(request: Request, spaces: Mapping[str, Space], speakers: int) -> list[str]:
+    """Return which models would have no speaker left to train on beside their inner speakers."""
+    held_out = 1 + (request.validation_folds if request.trials else 0)
+    most = max(speakers - held_out - 1, 0)
+    found = []
+    for model in request.models:
+        inner, sampled = _most_inner(request, model, spaces.get(model))
+        if inner > most:
+            found.append(
+                f"{model}: {sampled}inner_speakers {inner} leave none of {counted(speakers, request.protocol)} to "
+                f"train on, beside {held_out} held out; legal: at most {most}"
+            )
+    return found
+
+
+def _most_inner(request: Request, model: str, space: Space | None) -> tuple[int, str]:
+    """Return the most inner speakers that a trial of a model can have, and where a space says so, in words."""
+    if space is not None:
+        for said in (d.values for d in space.dimensions if d.name == "inner_speakers"):
+            return max(int(value) for value in said), f"{space.source} can sample "
+        if "inner_speakers" in space.fixed and "inner_speakers" not in fixed_of(request, model):
+            return int(space.fixed["inner_speakers"]), f"{space.source}: "
+    with contextlib.suppress(ValueError):  # what cannot be read is said elsewhere
+        return int(base_settings(model, request).get("inner_speakers", 0)) if model in MODELS else 0, ""
+    return 0, ""
