@@ -21,6 +21,7 @@ from tfser.benchmark import made_up
 from tfser.errors import MachineError, TfserError, TrialError
 from tfser.execution import run_trial
 from tfser.execution.on_ray import tune_runner, worker
+from tfser.execution.under_way import UnderWay
 from tfser.execution.worker_usage import Usage
 from tfser.storage.ledger import Ledger
 from tfser.sweep import command
@@ -218,6 +219,7 @@ DONE = made_up.record(SPEC, ("calm", "glad"), 2)
 class FakeSchedule:
     def __init__(self, trials):
         self.ready, self.out, self.ends = deque(trials), set(), {}
+        self.under_way = UnderWay()
 
     @property
     def finished(self):
@@ -249,12 +251,13 @@ class FakeTask:
 
 def run_on(cluster, monkeypatch, trials=("a", "b", "c"), together=1, workers=0):
     runner = object.__new__(tune_runner.RayTuneRunner)
+    runner._mailbox = None
     runner._ray, runner._say, runner.trial_cpus, runner.trial_gpus = cluster, print, 1.0, 0.0
     runner.ledger, runner._losses, runner.usage, runner.workers = {}, Counter(), Usage(), workers
     runner.together = together
 
     class Spec(str):
-        purpose, fold, seed = "final", "anna", 0
+        purpose, fold, held_out, seed = "final", "anna", "anna", 0
         trial_id = property(lambda self: self)
 
     monkeypatch.setattr(worker, "pack_task", lambda task: "")
@@ -325,6 +328,7 @@ def test_a_worker_that_ray_ended_for_memory_is_tried_with_a_larger_share_and_not
     spec, schedule = SPEC, FakeSchedule([SPEC])
     schedule.next_together(None, 1)
     runner = object.__new__(tune_runner.RayTuneRunner)
+    runner._mailbox = None
     runner._say, runner._losses = print, Counter()
     for error, put_back in (("The actor died.\nIts node was lost.", True), (OOM, False)):
         search = FakeSearch(spec)
@@ -342,6 +346,7 @@ def test_a_trial_that_ended_and_left_no_readable_entry_is_tried_again(tmp_path, 
     schedule = FakeSchedule([SPEC])
     schedule.next_together(None, 1)
     runner = object.__new__(tune_runner.RayTuneRunner)
+    runner._mailbox = None
     runner._say, runner._losses = print, Counter()
     runner._watch_losses(schedule, FakeSearch(SPEC)).on_trial_complete(0, [], FakeTrial(tmp_path / "error.txt", ""))
     assert list(schedule.ready) == [SPEC]
@@ -378,7 +383,7 @@ def test_a_disk_that_fails_while_a_result_is_taken_in_ends_the_run_with_its_own_
     class Cluster(FakeCluster):
         def fit(self, runner, search):
             runner.ledger = FailingLedger({"a": DONE, "c": DONE})
-            losses = runner._watch_losses(None, search)
+            losses = runner._watch_losses(FakeSchedule([]), search)
             runner._places = lambda: 1
             with tune_runner._said_plainly(search):
                 tune_steps(search, losses)

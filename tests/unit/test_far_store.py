@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from optuna.study import StudyDirection
 
 from tests.helpers.studies import MODEL, make_plan, outcome, run, train
 from tests.helpers.tasks import SPEC, task
@@ -262,9 +263,9 @@ def test_a_trial_whose_entry_is_gone_when_it_is_to_be_read_is_given_back_to_the_
 def test_a_driver_that_lost_its_lease_does_not_write_over_the_journal_of_another(store):
     path = place(store.root) / "s.journal"
     lost = open_storage(path)
-    lost.create_new_study(["minimize"], "mine")
+    lost.create_new_study([StudyDirection.MINIMIZE], "mine")
     other = open_storage(path)
-    other.create_new_study(["minimize"], "its")
+    other.create_new_study([StudyDirection.MINIMIZE], "its")
     close_storage(other)
     content = places.read_bytes(path)
     close_storage(lost, store=False)

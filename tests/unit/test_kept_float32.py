@@ -167,7 +167,7 @@ def test_bfloat16_is_warned_of_where_the_cpu_cannot_compute_in_it_and_no_gpu_is_
     monkeypatch.setattr(hours, "by_model", lambda plan, databases: {})
     words = ["synthetic", "--out", str(tmp_path), "--plan", "--epochs", "1", "--model", "atfnn", "svm", *where]
     assert command.main([*words, "--set", "atfnn.precision=bfloat16"]) == 0
-    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if "bfloat16" in line]
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if "precision=bfloat16" in line]
     assert len(lines) == warned
     assert all(line.startswith("warning: precision=bfloat16 (atfnn): this machine's CPU has neither") for line in lines)
 

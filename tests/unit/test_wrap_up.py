@@ -32,7 +32,7 @@ def schedule_with(failures: int, undecided: int) -> SimpleNamespace:
             SimpleNamespace(spec=made.spec, outcome=made, configuration=ROW, trained=True)
             for made in (failure(ROW, str(number), 0, REASON) for number in range(failures))
         ],
-        undecided=[SimpleNamespace(name=f"study {number}") for number in range(undecided)],
+        undecided=[SimpleNamespace(name=f"study {number}", deploy=False) for number in range(undecided)],
         studies=(),
         trained=40,
         there={"a"},

@@ -127,7 +127,7 @@ class _Pyramid(_Classifier):
     def pooled(self, segments: Tensor) -> Tensor:
         """Return the weighted norms: (segments, K) to (7 K,); see ``tfser.training.utterance_rules.pyramid_of``."""
         place = torch.ones_like(segments[:, 0]).cumsum(dim=0) - 1
-        last = place.amax()
+        last = place.amax(dim=0)
         count = (last + 1).clamp(min=LEVELS[-1][0])  # a short utterance repeats its last segment
         made = []
         for parts, weight in LEVELS:

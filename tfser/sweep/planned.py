@@ -26,6 +26,7 @@ from tfser.sweep.hours import Estimate
 from tfser.sweep.progress import duration
 from tfser.sweep.remaining import Count, Remaining
 from tfser.sweep.request import Sweep
+from tfser.text.row_names import with_ablation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,7 @@ def _counts(left: Remaining) -> list[str]:
         lines = [said(left.final)]
     if len(left.rows) > 1:
         lines += [
-            f"  {of(row).title} {row.ablation} on {row.database}, {row.label}: {both(*each)}"
+            f"  {with_ablation(of(row).title, row.ablation)} on {row.database}, {row.label}: {both(*each)}"
             for row, each in left.rows.items()
         ]
     return lines
