@@ -28,7 +28,7 @@ demo: $(STAMP)
 	$(BIN)/python -m tfser.sweep synthetic
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -m 'not full and not slow and not gpu and not latex'
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not full and not slow and not gpu and not latex'
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest -q
