@@ -128,7 +128,7 @@ def _graph_bytes(graph: Graph, model: FinalModel) -> bytes:
                 input_names=["features"],
                 output_names=["segments", "utterance"],
                 dynamic_shapes=(sizes,),
-                optimize=False,  # else it leaves out the addition of a number as small as 1e-8, so that 0 / 0 can follow
+                optimize=False,  # else it leaves out an addition of 1e-8, and 0 / 0 can follow
                 verbose=False,
             )
         assert program is not None
