@@ -160,7 +160,9 @@ def _settings(name: str, title: str, model: str, records: Sequence[Record]) -> T
     return Table(
         name=name,
         title=title,
-        caption=f"{title} in its final trials. {_SEVERAL if several else _DEFAULTS}",
+        caption=" ".join(
+            [f"{title} in its final trials.", *([_SEVERAL] if several else [_DEFAULTS] if defaults else [])]
+        ),
         database="",
         columns=tuple(columns),
         rows=tuple(rows),
