@@ -133,6 +133,7 @@ class Recording:
 
 
 def _own_terminal() -> None:
-    """Make the terminal the one that Ctrl-C reaches the command by."""
+    """Make the terminal the one that Ctrl-C reaches the command by, also where these tests were started with ``&``."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
