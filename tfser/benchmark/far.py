@@ -52,7 +52,7 @@ def measure(scale: Scale) -> list[Figure]:
             found.append(figure(f"{name}, per trial (to a request)", "ms", [each], [1000 * delay_s]))
             for who, most in (("driver", 1), ("worker", 4)):
                 requests = store.count(who) / ended
-                found.append(figure(f"{name}, requests of a {who} per trial (to {most})", "", [requests], [most]))
+                found.append(figure(f"{name}, requests of a {who} per trial (to {most})", "requests", [requests], [most]))
     with temporary.Folder("benchmark") as folder:
         near = restart(finals(entries), folder)
     with FarStore(delay_s) as store:
