@@ -42,7 +42,7 @@ def test_the_quick_run_writes_one_object_per_figure(tmp_path):
         assert figure.keys() == KEYS
         assert figure["name"]
         assert figure["unit"]
-        assert figure["n"] in (1, figures.QUICK.repeats), "what a process or a run of many trials gives is measured once"
+        assert figure["n"] in (1, figures.QUICK.repeats), "a process, or a run of many trials, is measured once"
         assert all(figure[key] > 0 for key in ("value", "baseline", "ratio"))
         assert figure["spread"] >= 0
         assert figure["name"] in done.stdout

@@ -51,8 +51,8 @@ def measure(scale: Scale) -> list[Figure]:
             name = f"driver of {ended} {what} trials, requests of {1000 * delay_s:g} ms"
             found.append(figure(f"{name}, per trial (to a request)", "ms", [each], [1000 * delay_s]))
             for who, most in (("driver", 1), ("worker", 4)):
-                requests = store.count(who) / ended
-                found.append(figure(f"{name}, requests of a {who} per trial (to {most})", "requests", [requests], [most]))
+                what_of = f"{name}, requests of a {who} per trial (to {most})"
+                found.append(figure(what_of, "requests", [store.count(who) / ended], [most]))
     with temporary.Folder("benchmark") as folder:
         near = restart(finals(entries), folder)
     with FarStore(delay_s) as store:
