@@ -24,6 +24,7 @@ from tfser.execution.on_ray.tune_runner import RayTuneRunner
 from tfser.execution.run_trial import Task
 from tfser.execution.runner import Runner
 from tfser.execution.schedule import Schedule
+from tfser.execution.under_way import UnderWay
 from tfser.execution.worker_usage import Usage
 from tfser.features.store import FeatureStore, audio_digests
 from tfser.models import PROPOSED, of
@@ -257,6 +258,7 @@ class _Phases(Schedule):
 
     def __init__(self, phases: Sequence[_Phase], corpus: _Corpus, usage: Usage) -> None:
         self.phases, self.corpus, self.usage = deque(phases), corpus, usage
+        self.under_way = UnderWay()
         usage.clear()
 
     @property
