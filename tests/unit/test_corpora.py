@@ -448,7 +448,7 @@ def test_emodb_and_the_built_in_voice_end_with_a_table_figures_and_predictions(r
     assert list((tmp_path / "s").glob("confusion_emodb-from-synthetic_*.png"))
     assert "EmoDB (from synthetic)" in (tmp_path / "s" / "comparison.md").read_text(encoding="utf-8")
     trials = frame(tmp_path / "s", "folds.csv").set_index(["model", "fold"]).trial_id
-    audio = next((real_speech / "emodb").rglob("*.wav"))
+    audio = next(path for path in (real_speech / "emodb").rglob("*.*") if path.suffix in (".wav", ".flac"))
     for model in ("lda", "time_frequency_transformer"):
         trial = trials[model, "synthetic"]
         places = ["--results", str(tmp_path), "--storage", str(tmp_path / ".tfser")]

@@ -23,6 +23,7 @@ from tfser.planning.plan import Plan, Study
 from tfser.record import Entry, Failure, Outcome, Pruned, Record
 from tfser.search.study import Chosen, OpenTrial, StudyRun, best_epoch
 from tfser.storage.ledger import Ledger
+from tfser.storage.places import is_remote
 from tfser.trial import TrialSpec, Value
 
 How = TypeVar("How", bound=Outcome, covariant=True)
@@ -188,10 +189,13 @@ class Schedule:
     def entries(self, trial_ids: Iterable[str]) -> Iterator[Entry | None]:
         """Yield the entries of trials that have ended, each ``None`` where there is none.
 
-        A start that finds everything there has them in memory, so that it reads none twice.
+        Behind a URI a start that finds everything there has them in memory, so that it reads none twice. In a folder
+        a second look costs little, and sees what was deleted or damaged meanwhile.
         """
         seen, self._seen = self._seen, None
-        return self.ledger.each(trial_ids) if seen is None else map(seen.get, trial_ids)
+        if seen is None or not is_remote(self.ledger.root):
+            return self.ledger.each(trial_ids)
+        return map(seen.get, trial_ids)
 
     def ask_again(self, gone: Container[str]) -> None:
         """Train trials again that have ended and whose entry is gone: deleted, or damaged and moved away.

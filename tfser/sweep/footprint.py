@@ -142,12 +142,13 @@ def _memory(sweep: Sweep, study: Study) -> int | None:
             )
         except Exception:  # an extractor that this machine lacks something for
             return None
-    own, c = build_settings(model, settings), study.configuration
+    c = study.configuration
     try:
+        own = build_settings(model, settings)
         with torch.random.fork_rng(devices=[]):
             module = model.build(c.ablation, own, len(c.emotions))
             a_segment = _saved(module, own) / _A_BATCH
-    except Exception:  # a person's own code; what is wrong with it is said where it is timed
+    except Exception:  # a person's own code, or its file is gone; what is wrong with it is said where it is timed
         return None
     parameters = sum(p.numel() * p.element_size() for p in module.parameters())
     # Weights, gradients and the two moments of Adam; what a step keeps, and as much again for what it computes from it.
