@@ -108,7 +108,9 @@ def _as_without(name):
 
 
 ELSEWHERE = '''
-import importlib, os, platform, signal, sys
+import importlib, os, platform, shutil, signal, sys
+space = shutil.disk_usage(".")
+shutil.disk_usage = lambda path: space  # Windows has one of its own, without os.statvfs
 libraries = """torch torchaudio torch._dynamo numpy pandas scipy.stats sklearn.pipeline matplotlib.pyplot rich.live
 soundfile yaml mlflow ray optuna fsspec upath filelock psutil jinja2 skops.io argcomplete hmmlearn.hmm threadpoolctl
 fontTools.ttLib asyncio PIL.Image"""
