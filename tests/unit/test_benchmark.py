@@ -249,7 +249,8 @@ def test_methods_have_a_figure_of_time_one_of_memory_and_one_per_feature_set(mon
     assert (fold.n, fold.name.split(",")[0]) == (2, "svm")
     assert fold.value > 0.01  # a record that was found would take a millisecond
     assert 0.1 < fold.ratio < 10  # beside itself
-    assert found[2].value >= found[2].baseline > 1
+    # one process after the imports and after the fold; the kernel's count of its pages lags by a few
+    assert found[2].value > found[2].baseline - 1 > 1
 
 
 def test_a_method_that_cannot_run_here_or_whose_process_dies_is_left_out_in_a_line(monkeypatch, tmp_path, capsys):

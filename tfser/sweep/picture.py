@@ -167,7 +167,7 @@ def shortened(parts: Sequence[str], width: int) -> str:
     """Join words with spaces, the longest cut so that they take at most so many columns.
 
     >>> shortened(["search", "a database with a long name", "anna"], 24)
-    'search a databas… anna'
+    'search a database… anna'
     """
     text = " ".join(parts)
     if cell_len(text) <= width:
