@@ -52,6 +52,18 @@ class RequestError(TfserError):
         return "\n  - ".join([head, *self.problems])
 
 
+class Problems(list[str]):
+    """Everything that is wrong, a line each."""
+
+    more = 0
+    """Number of problems without a line of their own."""
+
+    def take(self, error: RequestError, *, named: bool = True) -> None:
+        """Add what an error says, with its source in front if that is to be named."""
+        self.extend(f"{error.source}: {problem}" if named else problem for problem in error.problems)
+        self.more += error.more
+
+
 class AudioError(TfserError):
     """An audio file that cannot be used.
 

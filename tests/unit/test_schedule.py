@@ -7,7 +7,8 @@ import pytest
 
 from tests.helpers.studies import failed, make_plan, train
 from tfser.execution import trial_work
-from tfser.execution.schedule import Done, Schedule
+from tfser.execution.ends import Done
+from tfser.execution.schedule import Schedule
 from tfser.execution.waiting_trials import AGAIN, FIRST, Ready
 from tfser.execution.worker_usage import Usage
 from tfser.features.store import FeatureStore, audio_digests

@@ -20,9 +20,10 @@ from tfser.benchmark.far_store import FarStore
 from tfser.benchmark.figures import Figure, Scale, figure
 from tfser.databases import load
 from tfser.execution import left_behind
+from tfser.execution.ends import Ended
 from tfser.execution.on_ray.feed import Feed
 from tfser.execution.run_trial import Task
-from tfser.execution.schedule import Ended, Schedule
+from tfser.execution.schedule import Schedule
 from tfser.execution.worker_usage import Usage
 from tfser.models import PROPOSED
 from tfser.planning import plan, search_space_file

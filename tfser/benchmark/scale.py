@@ -25,7 +25,8 @@ import optuna
 from tfser.benchmark import far, made_up
 from tfser.benchmark.figures import Figure, Scale, figure, seconds
 from tfser.databases import load
-from tfser.execution.schedule import Ended, Schedule
+from tfser.execution.ends import Ended
+from tfser.execution.schedule import Schedule
 from tfser.models import PROPOSED
 from tfser.planning import plan, search_space, search_space_file
 from tfser.planning import request as planning_request

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from tfser.execution.schedule import Done, Key, Schedule
+from tfser.execution.ends import Done, Key
+from tfser.execution.schedule import Schedule
 from tfser.record import Entry
 from tfser.search.history import History
 

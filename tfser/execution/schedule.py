@@ -12,10 +12,10 @@ import itertools
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
 
 from optuna.storages import BaseStorage
 
+from tfser.execution.ends import Done, Ended, Key
 from tfser.execution.under_way import UnderWay
 from tfser.execution.waiting_trials import AGAIN, ANY, FIRST, Ready
 from tfser.planning.configuration import Configuration
@@ -25,25 +25,6 @@ from tfser.search.study import Chosen, OpenTrial, StudyRun, best_epoch
 from tfser.storage.ledger import Ledger
 from tfser.storage.places import is_remote
 from tfser.trial import TrialSpec, Value
-
-How = TypeVar("How", bound=Outcome, covariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Ended(Generic[How]):
-    """A trial that ended, as the watcher is told of it."""
-
-    spec: TrialSpec
-    configuration: Configuration
-    outcome: How
-    trained: bool
-    """``False`` where the ledger already held its entry."""
-    took_s: float | None = None
-    """The worker's seconds that went into it in this start, as the driver saw it."""
-
-
-Key = tuple[Configuration, str, int]
-"""Configuration, fold and seed of a final trial."""
 
 Asked = tuple[TrialSpec, Configuration, Callable[[Outcome], None]]
 """A trial that was asked for, the row it belongs to, and a callback for its outcome."""
@@ -60,14 +41,6 @@ class _Wanted:
     """Trainings that have to follow it one after another."""
     again: bool = False
     """Whether it was asked for before, so that the watcher is not told again of an existing entry."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The part of a record that stays in memory; the rest is in the ledger."""
-
-    trial_id: str
-    seconds: float
 
 
 class Schedule:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from tfser.execution.schedule import Key, Schedule
+from tfser.execution.ends import Key
+from tfser.execution.schedule import Schedule
 from tfser.leaks import table as report
 from tfser.leaks.measured import measure
 from tfser.leaks.plan import Leaks

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tfser.evaluation import metrics
-from tfser.execution.schedule import Ended
+from tfser.execution.ends import Ended
 from tfser.planning.plan import Plan
 from tfser.record import Failure, Outcome, Pruned, Record
 from tfser.sweep.time_left import TimeLeft

@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tfser.execution.schedule import Done, Schedule
+from tfser.execution.ends import Done
+from tfser.execution.schedule import Schedule
 from tfser.planning.configuration import Configuration
 from tfser.record import Failure
 from tfser.search.copied import copied

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,25 +12,25 @@ from typing import TypeVar
 
 from tfser.databases import KNOWN, load
 from tfser.databases.base import Database
-from tfser.errors import RequestError, counted, unknown
+from tfser.errors import Problems, RequestError, counted, unknown
 from tfser.features.store import audio_digests
-from tfser.models import COMPARISON, DEFAULT, MODELS, built_in
+from tfser.models import COMPARISON, DEFAULT, built_in
 from tfser.models import sources as sources_of
 from tfser.models.sources import Source, installed, is_file
-from tfser.planning import fold_checks, own_models, search_space, search_space_file, settings
+from tfser.planning import fold_checks, own_models, search_space_file
 from tfser.planning import plan as planning_plan
 from tfser.planning import request as planning_request
-from tfser.storage import packaged_files
 from tfser.storage.places import Place, commit_text, make_folder, remove, slug
 from tfser.sweep import across, comparison, hours, lstm_dropout, option_checks, remembered
 from tfser.sweep.demo import DEMO_EPOCHS, demo_space, in_small, tries_out
 from tfser.sweep.hours import Estimate
 from tfser.sweep.live import Doing, unshown
 from tfser.sweep.options import Options
+from tfser.sweep.spaces import requested_spaces, settings_by_model
 from tfser.text.typed import clipped
 from tfser.tracking import connection
 from tfser.tracking import uri as tracking_uri
-from tfser.trial import PROTOCOLS, Hyperparameter, Value
+from tfser.trial import PROTOCOLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,18 +62,6 @@ class Sweep:
     """That the model is the demo's small one although something else was typed, in words."""
 
 
-class _Problems(list[str]):
-    """Everything that is wrong, a line each."""
-
-    more = 0
-    """Number of problems without a line of their own."""
-
-    def take(self, error: RequestError, *, named: bool = True) -> None:
-        """Add what an error says, with its source in front if that is to be named."""
-        self.extend(f"{error.source}: {problem}" if named else problem for problem in error.problems)
-        self.more += error.more
-
-
 def _filled_in(options: Options) -> tuple[Options, str]:
     """Return the options with the defaults that depend on the rest of the command line, and what to say of them.
 
@@ -85,9 +72,9 @@ def _filled_in(options: Options) -> tuple[Options, str]:
     """
     o = options
     if tries_out(o):
-        return in_small(o, search_space_file.read(demo_space(), _settings_by_model()))
+        return in_small(o, search_space_file.read(demo_space(), settings_by_model()))
     if o.databases == ["synthetic"] and all(value in (None, []) for value in (o.epochs, o.fixed, o.space)):
-        searched = search_space_file.read(demo_space(), _settings_by_model()).model
+        searched = search_space_file.read(demo_space(), settings_by_model()).model
         if (o.trials or 0) > 0 and {m for m in o.model or () if not is_own(m)} == {searched}:
             return replace(o, epochs=DEMO_EPOCHS, space=[demo_space()]), ""
     return replace(o, model=list(DEFAULT) if o.model is None else o.model, trials=o.trials or 0), ""
@@ -144,7 +131,7 @@ def checked(options: Options, doing: Doing = unshown) -> Sweep:
     """
     file = options.file
     options, small = _filled_in(options)
-    problems = _Problems(() if file is None else file.problems)
+    problems = Problems(() if file is None else file.problems)
     sources, gone, refused = own_sources(options)
     for error in refused:
         problems.take(error)
@@ -152,7 +139,7 @@ def checked(options: Options, doing: Doing = unshown) -> Sweep:
     request, left_out = comparison.expanded(asked)
     if not request.models and left_out:
         problems.append(f"--model {COMPARISON}: it stands for no model here: {comparison.reasons(left_out)}")
-    spaces = {} if refused else _spaces(options, request, problems, asked.models)
+    spaces = {} if refused else requested_spaces(options, request, problems, asked.models)
     wrong = planning_request.problems(request, spaces, models_known=not refused)
     lacking = [] if problems or wrong else planning_plan.lacking(request, spaces)
     problems.extend(wrong)
@@ -275,7 +262,7 @@ def _fixed(texts: Sequence[str], problems: list[str]) -> dict[str, str]:
 
 
 def _databases(
-    options: Options, problems: _Problems, doing: Doing
+    options: Options, problems: Problems, doing: Doing
 ) -> tuple[dict[str, Database], dict[str, Mapping[str, str]]]:
     """Return the databases by name, and the content digests of their utterances by the same name."""
     databases: dict[str, Database] = {}
@@ -297,70 +284,6 @@ def _databases(
         except RequestError as error:
             problems.take(error)
     return databases, audio
-
-
-def _spaces(
-    options: Options, request: planning_request.Request, problems: _Problems, named: Sequence[str]
-) -> dict[str, search_space.Space]:
-    """Return the search spaces by model, without what --set fixes.
-
-    Args:
-        options: the command line.
-        request: what it asks for.
-        problems: what is wrong is added.
-        named: the words of --model; a model that is not among them has no search where no file searches it.
-    """
-    if not request.trials:
-        if options.space:
-            problems.append("--space: without --trials nothing is drawn from it; add --trials N")
-        return {}
-    models = [m for m in request.models if m in built_in() or m in request.sources]
-    known = _settings_by_model(request.sources)
-    found: dict[str, search_space.Space] = {}
-    packaged = packaged_files.data_folder("search_spaces")
-    files = {model: packaged / f"{model}.yaml" for model in models if model not in request.sources}
-    for path in options.space or [file for model, file in files.items() if model in named or file.exists()]:
-        try:
-            read = search_space_file.read(path, known)
-        except RequestError as error:
-            problems.take(error)
-            continue
-        if read.model not in models:
-            problems.append(f"{path}: it searches {read.model}, which is not among --model {' '.join(models)}")
-        elif read.model in found:
-            problems.append(f"{path}: {found[read.model].source} already searches {read.model}")
-        else:
-            found[read.model] = read.without(_typed(request, read.model, known[read.model]))
-    for model in models:
-        if model in found or problems or model not in (*named, *request.sources):
-            continue
-        declared = own_models.declared_space(MODELS[model]) if model in request.sources else None
-        if declared is not None:
-            found[model] = declared.without(_typed(request, model, known[model]))
-        elif model in request.sources:
-            problems.append(f"--space: {model} declares no range to search; name a file, or leave out --trials")
-        else:
-            problems.append(f"--space: no file searches {model}; add one, or name the models with --model")
-    return found
-
-
-def _settings_by_model(own: Iterable[str] = ()) -> dict[str, dict[str, Hyperparameter]]:
-    """Return every setting that a search space can name, by model.
-
-    Args:
-        own: models of the request that are not built in.
-    """
-    return {model: settings.hyperparameters(model) for model in (*built_in(), *own)}
-
-
-def _typed(request: planning_request.Request, model: str, known: Mapping[str, Hyperparameter]) -> dict[str, Value]:
-    """Return what --set fixes of a model, without the values that are refused elsewhere."""
-    values: dict[str, Value] = {}
-    for name, text in planning_request.fixed_of(request, model).items():
-        if name in known:
-            with contextlib.suppress(ValueError):
-                values[name] = known[name].parse(text)
-    return values
 
 
 def _default_name(options: Options, request: planning_request.Request, digests: Mapping[str, str]) -> str:

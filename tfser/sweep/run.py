@@ -17,9 +17,10 @@ from optuna.storages import BaseStorage
 
 from tfser.errors import RequestError, TfserError
 from tfser.execution import rows
+from tfser.execution.ends import Ended, Key
 from tfser.execution.results import Results
 from tfser.execution.rows import Keeper, Row
-from tfser.execution.schedule import Ended, Key, Schedule
+from tfser.execution.schedule import Schedule
 from tfser.record import Entry, Outcome
 from tfser.report import write as report_write
 from tfser.report.provenance import Provenance

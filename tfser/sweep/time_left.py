@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tfser.execution.schedule import Ended
+from tfser.execution.ends import Ended
 from tfser.execution.under_way import Running
 from tfser.models import Network, of
 from tfser.planning.plan import Plan, Study

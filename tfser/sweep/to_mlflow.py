@@ -12,8 +12,8 @@ import numpy as np
 
 from tfser.errors import RequestError, counted
 from tfser.evaluation import metrics
+from tfser.execution.ends import Ended
 from tfser.execution.results import Results
-from tfser.execution.schedule import Ended
 from tfser.final_models import mlflow_model
 from tfser.planning import settings_in_words
 from tfser.planning.configuration import Configuration

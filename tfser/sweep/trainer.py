@@ -8,10 +8,11 @@ from functools import partial
 
 from tfser.errors import RequestError, counted
 from tfser.execution import left_behind, trial_work
+from tfser.execution.ends import Key
 from tfser.execution.in_process import InProcessRunner
 from tfser.execution.run_trial import Task
 from tfser.execution.runner import Runner
-from tfser.execution.schedule import Key, Schedule
+from tfser.execution.schedule import Schedule
 from tfser.execution.task import DeviceKind
 from tfser.execution.worker_usage import Usage
 from tfser.models import Network, of
