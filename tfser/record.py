@@ -334,5 +334,5 @@ def refuse_leaks(outcome: Outcome) -> None:
     if isinstance(outcome, (Record, Failure)) and outcome.spec and outcome.spec.leaks:
         raise TfserError(
             f"trial {outcome.trial_id} was shown its test utterances on purpose ({', '.join(outcome.spec.leaks)}); "
-            "only the table of python -m tfser.leaks can contain it"
+            "only the table of tfser leaks can contain it"
         )

@@ -156,7 +156,7 @@ def test_one_name_in_two_spellings_is_refused_in_every_column(
 
 def test_accents_in_two_unicode_forms_are_one_name() -> None:
     pair = [Utterance(id=name, speaker=name, emotion="joy") for name in ("Andr\u00e9", "Andre\u0301")]
-    (problem,) = spelling.problems(pair, "x")
+    (problem,) = spelling.problems(pair)
     assert problem.detail == "speakers 'Andre\\u0301', 'Andr\\xe9' differ by Unicode form only; write them the same"
 
 
@@ -184,7 +184,8 @@ def of(counts: dict[tuple[str, str], int]) -> list[Utterance]:
 )
 def test_a_rare_emotion_near_another_is_taken_for_a_slip(typed: str, meant: str) -> None:
     usual = {(s, e): 12 for s in ("anna", "bert", "carl") for e in ("anger", "neutral", "sad")}
-    (problem,) = spelling.problems(of({**usual, ("anna", typed): 1}), "x")
+    (problem,) = spelling.problems(of({**usual, ("anna", typed): 1}))
+    assert problem.path == f"anna {typed} 0"
     assert problem.detail == (
         f"emotion {typed} has 1 utterance of 1 speaker and is near {meant} (36); did you mean '{meant}'? "
         "If not, --allow-incomplete goes on with both"
@@ -198,7 +199,7 @@ def test_an_emotion_that_one_speaker_alone_spells_otherwise_is_taken_for_a_slip(
         ("carl", "anger"): 9,
         **{(s, "sad"): 9 for s in ("anna", "bert", "carl")},
     }
-    assert ["did you mean 'anger'" in p.detail for p in spelling.problems(of(counts), "x")] == [True]
+    assert ["did you mean 'anger'" in p.detail for p in spelling.problems(of(counts))] == [True]
 
 
 @pytest.mark.parametrize(
@@ -215,12 +216,12 @@ def test_an_emotion_that_one_speaker_alone_spells_otherwise_is_taken_for_a_slip(
     ],
 )
 def test_other_words_and_small_databases_pass(counts: dict[tuple[str, str], int]) -> None:
-    assert not spelling.problems(of(counts), "x")
+    assert not spelling.problems(of(counts))
 
 
 def test_a_speaker_of_one_utterance_near_a_common_one_is_taken_for_a_slip() -> None:
     counts = {("anna", "joy"): 20, ("bert", "joy"): 20, ("carl", "joy"): 20, ("ana", "joy"): 1}
-    assert ["did you mean 'anna'" in p.detail for p in spelling.problems(of(counts), "x")] == [True]
+    assert ["did you mean 'anna'" in p.detail for p in spelling.problems(of(counts))] == [True]
 
 
 def test_an_emotion_of_one_speaker_alone_is_noted(folder: Path) -> None:

@@ -240,7 +240,7 @@ def test_results_mlflow_and_repeat_refuse_a_leaking_trial(leak):
     entry = leaking_record(leak)
     with pytest.raises(TfserError, match=f"trial {entry.trial_id} was shown its test utterances on purpose .{leak}."):
         Results(sweep="s", configurations=(row(),), entries={(row(), "anna", 0): entry})
-    with pytest.raises(TfserError, match="only the table of python -m tfser.leaks can contain it"):
+    with pytest.raises(TfserError, match="only the table of tfser leaks can contain it"):
         runs.Tracker.trial(None, row(), entry)  # before it looks at anything of its own
     with pytest.raises(
         RequestError, match=r"it leaks on purpose; the command in the leaks\.json of its table repeats it"

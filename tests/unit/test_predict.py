@@ -372,7 +372,7 @@ def test_a_table_without_trials_is_refused(tmp_path, capsys):
     (tmp_path / "old" / "folds.csv").write_text("a,b\n1,2\n")
     code, _, err = asked(capsys, "old", "--log-model", "--results", tmp_path)
     assert code == 2
-    assert "it has no column 'trial_id'; make it again with python -m tfser.collect" in err
+    assert "it has no column 'trial_id'; make it again with tfser collect" in err
 
 
 def test_a_trial_of_another_numerics_version_or_an_unknown_model_is_refused(done):

@@ -342,6 +342,14 @@ def test_the_tables_of_layers_are_tables_2_and_3_of_the_first_paper(tmp_path):
     values = {row[0]: row[1:] for row in markdown_rows(settings)}
     assert values["batch_size"] == ["64", "64"]
     assert values["epochs"] == ["20", "1000"]
+    assert text.startswith("# Layers and settings\n")
+
+
+def test_a_model_without_layers_of_a_paper_has_a_table_of_settings_alone(tmp_path):
+    write.write(published_settings(sweep(configuration(model="svm", ablation="full"))), tmp_path, pictures=False)
+    text = (tmp_path / "settings.md").read_text(encoding="utf-8")
+    assert text.startswith("# Settings\n")
+    assert text.count("| Setting ") == 1
 
 
 def test_settings_that_were_chosen_for_each_fold_stand_with_all_their_values(tmp_path):

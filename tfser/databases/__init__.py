@@ -196,7 +196,7 @@ def _finished(
 ) -> tuple[Database, list[Problem]]:
     """Compare the counts with the publication and put the remarks together."""
     where = show(root)
-    spelt = spelling.problems(reading.utterances, where)
+    spelt = spelling.problems(reading.utterances)
     problems = reading.problems + spelt + published_counts.deviations(info, reading.utterances, where, expected_ids)
     if not reading.utterances:
         reasons = lines(problems)

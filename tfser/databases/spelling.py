@@ -34,12 +34,11 @@ _STEPS: tuple[tuple[str, Callable[[str], str]], ...] = (
 """Differences that make no other name, each with a function that removes it from the result of the step before."""
 
 
-def problems(utterances: Sequence[Utterance], where: str) -> list[Problem]:
-    """Return every pair of labels that seems to be one label in two spellings.
+def problems(utterances: Sequence[Utterance]) -> list[Problem]:
+    """Return every pair of labels that seems to be one label in two spellings, at the first utterance of the rarer.
 
     Args:
         utterances: those of one database.
-        where: the folder or file, as text.
     """
     found = []
     for what in COLUMNS:
@@ -47,8 +46,8 @@ def problems(utterances: Sequence[Utterance], where: str) -> list[Problem]:
         for utterance in utterances:
             if (name := getattr(utterance, what)) is not None:
                 of[name].append(utterance)
-        found += [Problem("label", where, detail, f"spelling of a {what}") for detail in _variants(what, of)]
-        found += [Problem("label", where, detail, f"near {what}") for detail in _near(what, of)]
+        for about, sayings in ((f"spelling of a {what}", _variants(what, of)), (f"near {what}", _near(what, of))):
+            found += [Problem("label", show(of[name][0].id), detail, about) for name, detail in sayings]
     return found
 
 
@@ -59,10 +58,10 @@ def remark(found: Iterable[Problem]) -> list[str]:
     return [f"labels taken as typed: {said[0]}{more}"] if said else []
 
 
-def _variants(what: str, names: Iterable[str]) -> list[str]:
-    """Name the spellings of one name, and how they differ."""
+def _variants(what: str, of: dict[str, list[Utterance]]) -> list[tuple[str, str]]:
+    """Return the rarest spelling of each name that has several, and how they differ."""
     groups: dict[str, list[str]] = defaultdict(list)
-    for name in names:
+    for name in of:
         groups[_plain(name)[-1]].append(name)
     details = []
     for variants in groups.values():
@@ -70,7 +69,8 @@ def _variants(what: str, names: Iterable[str]) -> list[str]:
             forms = [_plain(name) for name in sorted(variants)]
             step = next(i for i in range(len(_STEPS)) if len({form[i] for form in forms}) == 1)
             written = ", ".join(ascii(name) if step == 1 else show(name) for name in sorted(variants))
-            details.append(f"{what}s {written} differ by {_STEPS[step][0]} only; write them the same")
+            rarest = min(sorted(variants), key=lambda name: len(of[name]))
+            details.append((rarest, f"{what}s {written} differ by {_STEPS[step][0]} only; write them the same"))
     return details
 
 
@@ -83,8 +83,8 @@ def _plain(name: str) -> list[str]:
     return forms
 
 
-def _near(what: str, of: dict[str, list[Utterance]]) -> list[str]:
-    """Name labels that look mistyped: rare, or of one speaker only, and one or two letters away from another label."""
+def _near(what: str, of: dict[str, list[Utterance]]) -> list[tuple[str, str]]:
+    """Return labels, and why, that look mistyped: rare, or of one speaker only, and one or two letters away from another label."""
     counts = {name: len(own) for name, own in of.items()}
     speakers = {name: {u.speaker for u in own} for name, own in of.items()}
     suspects = _suspects(what, counts)
@@ -101,10 +101,9 @@ def _near(what: str, of: dict[str, list[Utterance]]) -> list[str]:
             has = counted(counts[name], "utterance") + (
                 f" of {counted(len(speakers[name]), 'speaker')}" if what != "speaker" else ""
             )
-            details.append(
-                f"{what} {show(name)} has {has} and is near {show(meant)} ({counts[meant]}); "
-                f"did you mean {show(meant)!r}? If not, --allow-incomplete goes on with both"
-            )
+            said = f"{what} {show(name)} has {has} and is near {show(meant)} ({counts[meant]})"
+            ask = f"did you mean {show(meant)!r}? If not, --allow-incomplete goes on with both"
+            details.append((name, f"{said}; {ask}"))
     return details
 
 

@@ -96,7 +96,7 @@ def data(where: str | None, facts: Mapping[str, Any] | None) -> list[Finding]:
             )
         ]
     if not facts["entries"]:
-        return [warning(topic, f"{where} is empty", "python -m tfser.databases list")]
+        return [warning(topic, f"{where} is empty", "tfser databases list")]
     return [ok(topic, f"{where} can be read: {counted(facts['entries'], 'entry', 'entries')}")]
 
 

@@ -120,7 +120,7 @@ def _of_sweep(table: Place) -> list[Choice]:
         return []
     except (OSError, UnicodeDecodeError, KeyError) as error:
         reason = f"has no column {error}" if isinstance(error, KeyError) else f"cannot be read: {error}"
-        raise RequestError(str(table), [f"it {reason}; make it again with python -m tfser.collect"]) from None
+        raise RequestError(str(table), [f"it {reason}; make it again with tfser collect"]) from None
 
 
 def _deployed(storage: Place, sweep: str) -> list[Choice]:

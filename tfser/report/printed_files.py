@@ -30,7 +30,9 @@ def contents(summaries: Sequence[Summary], published: Published, rows: Rows, ave
     made: dict[str, str | bytes] = {}
     for ending, wanted in [("", list(summaries)), *(each if len(each) > 1 else [])]:
         values = printed.make(wanted, published, rows, averaging)
-        heading = "Comparison with the published figures"
+        shown = {s.configuration.database for s in wanted}
+        cited = any(row.database in shown for row in published.comparison)
+        heading = "Comparison with the published figures" if cited else "Comparison"
         made |= _files(f"comparison{ending}", heading, values.comparison, values.sentences)
         nothing = _NO_ABLATIONS if wanted else _NO_ROWS
         made |= _files(f"ablation{ending}", "Ablations", values.ablation, nothing=nothing)
@@ -38,7 +40,9 @@ def contents(summaries: Sequence[Summary], published: Published, rows: Rows, ave
     several = [described] if described is not None and len(described.rows) > 1 else []
     single = [printed_settings.in_words(described)] if described is not None and not several else []
     made |= _files("databases", "Databases", several, single)
-    return made | _files("settings", "Layers and settings", printed_settings.settings(summaries, published))
+    tables = printed_settings.settings(summaries, published)
+    layers = any(not table.name.startswith("settings-") for table in tables)
+    return made | _files("settings", "Layers and settings" if layers else "Settings", tables)
 
 
 def _files(

@@ -18,7 +18,7 @@ from tfser.text.streams import one_line
 
 INSTALL = (
     "Install one (Debian: apt-get install fonts-noto-core fonts-noto-cjk), "
-    "and make the figures again with python -m tfser.collect."
+    "and make the figures again with tfser collect."
 )
 
 

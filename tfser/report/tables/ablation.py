@@ -340,6 +340,6 @@ def _notes(
         printed = [Printed(a.ablation, _shares(a, database)) for a in known.values()]
         said += [*printed_figures.notes(printed), *printed_figures.pooled(printed)]
     else:
-        said.append(f"No ablation figure is published for {database}: the rows are ours only.")
+        said.append(f"No ablation figure for {database} is cited: the rows are ours only.")
     said += notes.of_measurement(summaries, published, uncertain)
     return said + of_pairs

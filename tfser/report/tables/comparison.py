@@ -278,7 +278,7 @@ def _notes(
 ) -> list[str]:
     said = notes.of_database(summaries, published)
     if not theirs:
-        said.append(f"Neither paper gives a figure for {database}: the rows are ours only.")
+        said.append(f"No figure for {database} is cited: the rows are ours only.")
     said += notes.of_measurement(summaries, published, uncertain)
     if theirs:
         said.append(
