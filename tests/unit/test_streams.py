@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import subprocess
 import sys
 
 import pytest
@@ -91,3 +92,25 @@ def test_our_signs_are_printed_as_ascii_and_what_else_an_output_lacks_as_numbers
     streams.take_any_text()
     print("61.20 ± 3.10 † – 2 × 3 … é 平 \udcff")
     assert out.text == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["completion", "bash"],
+        pytest.param(["databases", "list"], marks=pytest.mark.full),
+        pytest.param(["models", "list", "--json"], marks=pytest.mark.full),
+        pytest.param(["sweep", "synthetic", "--plan", "--in-process"], marks=pytest.mark.full),
+    ],
+)
+def test_a_command_whose_reader_has_left_ends_in_silence(words, tmp_path):
+    """As after ``| head``, whose end no command has to wait for."""
+    code = "import sys; sys.stdin.read(); from tfser.__main__ import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, *words]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, **pipes) as child:
+        child.stdout.close()
+        _, err = child.communicate()
+    assert child.returncode == 0
+    assert "rror" not in err.decode()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections import Counter
 
 from rich.console import Console
@@ -74,9 +73,6 @@ def main(argv: list[str] | None = None) -> int:
         else:
             Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(str(error))
         return 2
-    except BrokenPipeError:  # the reader of the pipe has left
-        sys.stderr.close()
-        return 0
 
 
 def _list(console: Console) -> int:

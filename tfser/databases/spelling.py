@@ -84,7 +84,7 @@ def _plain(name: str) -> list[str]:
 
 
 def _near(what: str, of: dict[str, list[Utterance]]) -> list[tuple[str, str]]:
-    """Return labels, and why, that look mistyped: rare, or of one speaker only, and one or two letters away from another label."""
+    """Return labels that look mistyped, and why: rare or of one speaker, and a letter or two away from another."""
     counts = {name: len(own) for name, own in of.items()}
     speakers = {name: {u.speaker for u in own} for name, own in of.items()}
     suspects = _suspects(what, counts)

@@ -242,7 +242,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of the pipe has left
-        sys.stderr.close()
-        return 0
     return 1 if any(f.level == "problem" for f in found) else 0

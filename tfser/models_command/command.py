@@ -72,8 +72,6 @@ def main(argv: list[str] | None = None) -> int:
     except RequestError as error:
         print(error, file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of the pipe has left
-        sys.stderr.close()
     return 0
 
 

@@ -156,7 +156,9 @@ def _cost(planned: Planned) -> list[str]:
     known = [cost.hours for cost in costs.values() if cost.hours is not None]
     failed = [cost.failed for cost in costs.values() if cost.failed]
     unknown = [model for model, cost in costs.items() if cost.hours is None and not cost.failed]
-    said = [f"about {_rough(sum(known))} of one CPU core of this machine for what is left, beside start-up and tables"] * bool(known)
+    said = [
+        f"about {_rough(sum(known))} of one CPU core of this machine for what is left, beside start-up and tables"
+    ] * bool(known)
     said += [f"how long {'the rest' if known else 'it'} takes is not known, because {why}" for why in failed]
     said += [f"how long {', '.join(unknown)} takes is known only once it was fitted"] * bool(unknown)
     return [*each, "; beside that, ".join(said)]

@@ -6,6 +6,10 @@ import codecs
 import io
 import sys
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 # fmt: off
 _PLAIN = {
@@ -18,15 +22,39 @@ _PLAIN = {
 _HANDLER = "tfser.plain"
 
 
+class _ReaderMayLeave(io.FileIO):
+    """A descriptor that forgets what is written once its pipe has no reader any more, as after ``| head``."""
+
+    def write(self, data: ReadableBuffer, /) -> int | None:  # type: ignore[override]  # None where it would block
+        """Write bytes; return how many were taken."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
 def take_any_text() -> None:
     """Let this process print what the encoding lacks: our own signs as ASCII, letters by their number.
 
-    Every command calls it first. It also makes paths with undecodable bytes printable.
+    Every command calls it first. It also makes paths with undecodable bytes printable, and lets a command end its work
+    although nobody reads its output any more.
     """
     codecs.register_error(_HANDLER, _replaced)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=_HANDLER)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        if stream is getattr(sys, f"__{name}__") and not isinstance(
+            getattr(stream.buffer, "raw", None), _ReaderMayLeave
+        ):
+            stream.flush()
+            raw = _ReaderMayLeave(stream.fileno(), "w", closefd=False)
+            through = stream.write_through
+            stream = io.TextIOWrapper(
+                io.BufferedWriter(raw), stream.encoding, line_buffering=stream.line_buffering, write_through=through
+            )
+            setattr(sys, name, stream)
+        stream.reconfigure(errors=_HANDLER)
 
 
 def takes(text: str) -> bool:
