@@ -141,7 +141,11 @@ def checked(options: Options, doing: Doing = unshown) -> Sweep:
         problems.append(f"--model {COMPARISON}: it stands for no model here: {comparison.reasons(left_out)}")
     spaces = {} if refused else requested_spaces(options, request, problems, asked.models)
     wrong = planning_request.problems(request, spaces, models_known=not refused)
-    lacking = [] if problems or wrong else planning_plan.lacking(request, spaces)
+    lacking = (
+        []
+        if problems or wrong
+        else planning_plan.lacking(request, spaces, elsewhere=options.address is not None and not options.in_process)
+    )
     problems.extend(wrong)
     problems.extend(option_checks.problems(options))
     if options.together > 1 and not wrong and not refused:
