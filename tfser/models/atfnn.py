@@ -585,6 +585,7 @@ MODEL = Network(
     },
     problems=problems,
     missing=missing,
+    fast={"attention_kernel": "compiled"},
     published_epochs=None,
     build=builder("atfnn", ATFNN, HYPERPARAMETERS, problems),
     attention=Attention(

@@ -124,6 +124,8 @@ class Network(Model):
     ``tfser.models.stacked``.
     """
     attention: Attention | None = None
+    fast: Mapping[str, Value] = field(default_factory=dict)
+    """Settings of its own that --fast fixes: the same training, up to rounding, by faster kernels."""
     any_length: bool = False
     """Whether the module takes any number of frames from segment_frames up, so that it can score a whole utterance."""
 
