@@ -24,6 +24,7 @@ from tfser.models.rank_one import softmax_means
 from tfser.planning.settings import published_settings
 from tfser.training.allocator import keep_freed_memory
 from tfser.training.determinism import settled
+from tfser.trial import Value
 
 CPU = torch.device("cpu")
 EMOTIONS = 4
@@ -45,8 +46,9 @@ def measure(scale: Scale) -> Iterator[Figure]:
         yield from _convolutions(scale, threads)
 
 
-def _settings(scale: Scale, kernel: str) -> dict[str, object]:
-    return {**published_settings("atfnn"), "attention_kernel": kernel} | ({"batch_size": 2} if scale.quick else {})
+def _settings(scale: Scale, kernel: str) -> dict[str, Value]:
+    own: dict[str, Value] = {"attention_kernel": kernel, **({"batch_size": 2} if scale.quick else {})}
+    return {**published_settings("atfnn"), **own}
 
 
 def _in_turn(scale: Scale, runs: Mapping[str, Callable[[], float]]) -> dict[str, list[float]]:
@@ -88,10 +90,10 @@ def _steps(scale: Scale) -> Iterator[Figure]:
     keep_freed_memory()
     torch.manual_seed(0)
     build, settings = PROPOSED["atfnn"].build, published_settings("atfnn")
-    networks = {kernel: build("ATFNN", _settings(scale, kernel), EMOTIONS) for kernel in (LIBRARY, COMPILED)}  # type: ignore[arg-type]
+    networks = {kernel: build("ATFNN", _settings(scale, kernel), EMOTIONS) for kernel in (LIBRARY, COMPILED)}
     networks[COMPILED].load_state_dict(networks[LIBRARY].state_dict())
     networks[PLAIN] = reference(networks[LIBRARY])
-    batch = int(str(_settings(scale, LIBRARY)["batch_size"]))
+    batch = int(_settings(scale, LIBRARY)["batch_size"])
     x = torch.randn(batch, 1, int(settings["n_mels"]), int(settings["segment_frames"]))
     labels = torch.arange(batch) % EMOTIONS
     losses: dict[str, list[float]] = {name: [] for name in networks}
@@ -138,7 +140,7 @@ class _Striped(torch.autograd.Function):
         return _library(x, weight, along)
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
         along = ctx.along  # type: ignore[attr-defined]
         rest = (None, _stride(along), _padding(along), (1, 1), False, (0, 0), 1, (True, False, False))
