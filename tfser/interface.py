@@ -66,6 +66,7 @@ class SweepOptions(TypedDict, total=False):
     checkpoint: float
     trial_timeout: float | None
     retry_failed: bool
+    fast: bool
     save: str | PathLike[str] | None
 
 

@@ -15,7 +15,7 @@ import torch
 
 from tests.helpers import stand_in_measurers
 from tests.helpers.tiny import SMALL, write_tiny
-from tfser.benchmark import command, figures, gpu, methods
+from tfser.benchmark import command, figures, gpu, kernels, methods
 from tfser.benchmark.processes import Child, EndedError
 from tfser.databases import load
 from tfser.errors import TfserError
@@ -47,6 +47,20 @@ def test_the_quick_run_writes_one_object_per_figure(tmp_path):
         assert figure["spread"] >= 0
         assert figure["name"] in done.stdout
     assert len({figure["name"] for figure in written}) == len(written)
+
+
+@pytest.mark.parametrize("along", [2, 3])
+def test_every_form_of_a_convolution_that_is_timed_has_the_gradients_of_the_library(along):
+    x, weight, gradient = (tensor.detach().double() for tensor in kernels.striped(3, along, 2, 12))
+    found = {}
+    for name, form in kernels.FORMS.items():
+        leaves = [x.clone().requires_grad_(), weight.clone().requires_grad_()]
+        y = form(*leaves, along)
+        found[name] = [y.detach(), *torch.autograd.grad(y, leaves, gradient)]
+    assert len(found) == 3
+    for one in found.values():
+        for tensor, expected in zip(one, found["library"], strict=True):
+            torch.testing.assert_close(tensor, expected)
 
 
 @pytest.mark.full

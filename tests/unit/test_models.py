@@ -475,6 +475,7 @@ def atfnn_settings(draw: st.DrawFn) -> dict[str, Any]:
         "time_attention_from": draw(st.sampled_from(["spectrogram", "encoding"])),
         "attention_weights": draw(st.sampled_from(["sigmoid", "linear", "softmax"])),
         "band_token": draw(st.sampled_from(["frame", "segment"])),
+        "attention_kernel": "library",
     }
 
 

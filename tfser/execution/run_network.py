@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from tfser.errors import MachineError
 from tfser.evaluation import leaky_protocols
 from tfser.evaluation.scores import scores
 from tfser.execution import known_sound
@@ -203,6 +204,8 @@ class _Trial(Attempt):
         model = of(spec)
         assert isinstance(model, Network)
         settings, on = build_settings(model, spec.settings), device(self.task.device)
+        if lacks := model.missing(spec.ablation, settings):
+            raise MachineError(f"this machine cannot train it: {'; '.join(lacks)}")
         self.training = Training(
             lambda: model.build(spec.ablation, settings, len(self._pack.emotions)),
             trial_data(self._pack, frames, spec),

@@ -48,6 +48,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from tfser.models import compiled_rank_one
 from tfser.models.base import Attention, AttentionMap, Network, builder
 from tfser.models.layers import SMALLEST_WIDTH, EncoderLayer, last_states
 from tfser.models.rank_one import softmax_means
@@ -71,6 +72,9 @@ SOURCES = ("spectrogram", "encoding")
 
 WEIGHTS = ("sigmoid", "linear", "softmax")
 """How both attentions can turn the output of their convolution into weights."""
+
+KERNELS = ("library", "compiled")
+"""What computes the F-Encoder's attention in training: PyTorch's own operations, or a kernel that is compiled."""
 
 TOKENS = ("frame", "segment")
 """What a token of the F-Encoder can hold of its band: one frame (width C) or the whole segment (width T C)."""
@@ -112,6 +116,13 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
         choices=TOKENS,
         help="what an F-Encoder token holds of its band: one frame (channels wide) or the whole segment "
         "(segment_frames * channels wide)",
+    ),
+    "attention_kernel": Hyperparameter(
+        default="library",
+        implied="library",
+        choices=KERNELS,
+        help="of the F-Encoder's attention in training: PyTorch's operations, or one kernel that PyTorch compiles "
+        "(needs a C++ compiler); scores always use the first",
     ),
 }
 
@@ -193,13 +204,17 @@ class FEncoder(nn.Module):
         hidden: channels between the two convolutions.
         kernel: of the convolutions, mel bands, odd.
         dropout: probability, 0 to below 1.
+        attention_kernel: one of ``KERNELS``, in training.
 
     Raises:
         ValueError: if ``channels`` is below 3, ``heads`` does not divide it, or ``kernel`` is even.
     """
 
-    def __init__(self, channels: int, heads: int, hidden: int, kernel: int, dropout: float) -> None:
+    def __init__(
+        self, channels: int, heads: int, hidden: int, kernel: int, dropout: float, attention_kernel: str = "library"
+    ) -> None:
         super().__init__()
+        self.compiled = attention_kernel == "compiled"
         self.lift = nn.Linear(1, channels)
         self.layer = EncoderLayer(channels, heads, Convolutions(channels, hidden, kernel), dropout)
 
@@ -220,7 +235,7 @@ class FEncoder(nn.Module):
             key_HD = (attention.key.weight @ w_C).view(heads) * (attention.heads / len(w_C)) ** 0.5
             slope_H = ((attention.query.weight @ w_C).view(heads) * key_HD).sum(1)
             offset_H = (attention.query(b_C).view(heads) * key_HD).sum(1)
-        m_NHF = softmax_means(x_NF, slope_H, offset_H)
+        m_NHF = softmax_means(x_NF, slope_H, offset_H, compiled=self.compiled and self.training)
         value_CHD = attention.out.weight.view(-1, *heads) * (attention.value.weight @ w_C).view(heads)
         # In (N, F, H), as the rows of one matrix: transposing F x H numbers is cheap, F x C is not.
         return linear(m_NHF.mT.contiguous(), value_CHD.sum(2), attention.out(attention.value(b_C)))
@@ -383,6 +398,7 @@ class ATFNN(nn.Module):
         time_attention_from: one of ``SOURCES``.
         attention_weights: one of ``WEIGHTS``.
         band_token: one of ``TOKENS``.
+        attention_kernel: one of ``KERNELS``; without effect where ``band_token`` is ``segment``.
 
     Raises:
         ValueError: for an unknown ablation or word, or sizes that do not fit together; ``problems`` lists all reasons
@@ -408,6 +424,7 @@ class ATFNN(nn.Module):
         time_attention_from: str = "spectrogram",
         attention_weights: str = "sigmoid",
         band_token: str = "frame",
+        attention_kernel: str = "library",
     ) -> None:
         super().__init__()
         for name, word, known in (
@@ -415,6 +432,7 @@ class ATFNN(nn.Module):
             ("time_attention_from", time_attention_from, SOURCES),
             ("attention_weights", attention_weights, WEIGHTS),
             ("band_token", band_token, TOKENS),
+            ("attention_kernel", attention_kernel, KERNELS),
         ):
             if word not in known:
                 raise ValueError(f"{name}: no {word!r}; there are {', '.join(known)}")
@@ -430,7 +448,7 @@ class ATFNN(nn.Module):
         if "F-Encoder" in self.parts:
             sizes = (channels, heads, encoder_channels, encoder_kernel, dropout)
             self.frequency_encoder = (  # F_e
-                FEncoder(*sizes) if band_token == "frame" else SegmentFEncoder(*sizes, segment_frames)
+                FEncoder(*sizes, attention_kernel) if band_token == "frame" else SegmentFEncoder(*sizes, segment_frames)
             )
         if "T-Attention" in self.parts:
             if segment_frames % frame_group:
@@ -484,6 +502,8 @@ def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
         width, made = n["channels"], "channels"
         if settings["band_token"] == "segment":
             width, made = width * n["segment_frames"], "segment_frames * channels"
+            if settings.get("attention_kernel") == "compiled":
+                found.append("attention_kernel: compiled is for band_token frame; legal with segment: library")
         found += divisor_problems("heads", n["heads"], width, f"the token width {width} ({made})")
         found += odd_problems("encoder_kernel", n["encoder_kernel"])
     if "T-Attention" in parts:
@@ -491,6 +511,13 @@ def problems(ablation: str, settings: Mapping[str, Value]) -> list[str]:
             "frame_group", n["frame_group"], n["segment_frames"], f"segment_frames {n['segment_frames']}"
         )
     return found
+
+
+def missing(ablation: str, settings: Mapping[str, Value]) -> list[str]:
+    """Return what this machine lacks to train an ablation with these settings, in words."""
+    if settings.get("attention_kernel") != "compiled" or "F-Encoder" not in PARTS[ablation]:
+        return []
+    return [f"attention_kernel compiled {lacks}" for lacks in compiled_rank_one.missing()]
 
 
 MAPS: Mapping[str, tuple[str, str]] = {
@@ -557,6 +584,8 @@ MODEL = Network(
         "band_token": "the text bears a token per frame as well as one of the whole segment",
     },
     problems=problems,
+    missing=missing,
+    fast={"attention_kernel": "compiled"},
     published_epochs=None,
     build=builder("atfnn", ATFNN, HYPERPARAMETERS, problems),
     attention=Attention(

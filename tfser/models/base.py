@@ -19,7 +19,7 @@ from tfser.features.sets import FEATURE_SETS
 from tfser.trial import Hyperparameter, Value
 
 
-def _all_fit(ablation: str, settings: Mapping[str, Value]) -> list[str]:
+def _none(ablation: str, settings: Mapping[str, Value]) -> list[str]:
     return []
 
 
@@ -55,8 +55,13 @@ class Model:
     """Settings of features and training that this model has by default; the paper's, but for those in ``ours``."""
     ours: Mapping[str, str] = field(default_factory=dict)
     """Settings on which the paper is silent, ``epochs`` among them: why ours has the default that it has."""
-    problems: Callable[[str, Mapping[str, Value]], list[str]] = _all_fit
+    problems: Callable[[str, Mapping[str, Value]], list[str]] = _none
     """Every reason why (ablation, settings) cannot be built, in words; empty if they can."""
+    missing: Callable[[str, Mapping[str, Value]], list[str]] = _none
+    """What this machine lacks to train (ablation, settings), a compiler say, in words; finished trials do not need it.
+
+    The driver asks where it trains on its own machine, and every worker before a trial.
+    """
 
     @property
     def feature_set(self) -> FeatureSet:
@@ -119,6 +124,8 @@ class Network(Model):
     ``tfser.models.stacked``.
     """
     attention: Attention | None = None
+    fast: Mapping[str, Value] = field(default_factory=dict)
+    """Settings of its own that --fast fixes: the same training, up to rounding, by faster kernels."""
     any_length: bool = False
     """Whether the module takes any number of frames from segment_frames up, so that it can score a whole utterance."""
 

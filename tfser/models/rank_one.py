@@ -29,6 +29,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tfser.models import compiled_rank_one
+
 CPU_CHUNK = 2**18
 """Softmax weights in one piece on a CPU: 1 MiB, which stays in a core's cache from one operation to the next."""
 
@@ -36,7 +38,7 @@ DEVICE_CHUNK = 2**28
 """Softmax weights in one piece on a GPU, where it only bounds the memory: 1 GiB."""
 
 
-def softmax_means(x_NF: Tensor, slope_H: Tensor, offset_H: Tensor) -> Tensor:
+def softmax_means(x_NF: Tensor, slope_H: Tensor, offset_H: Tensor, *, compiled: bool = False) -> Tensor:
     """Return m, the mean of a sequence's scalars as every token and head weights it, (N, H, F).
 
     It is differentiable once and works under ``torch.func``. Under autocast it stays in float32: the sums of a softmax
@@ -46,11 +48,17 @@ def softmax_means(x_NF: Tensor, slope_H: Tensor, offset_H: Tensor) -> Tensor:
         x_NF: the scalars.
         slope_H: A.
         offset_H: C.
+        compiled: whether a kernel does it that PyTorch compiles; the same up to rounding, but not under ``torch.func``.
+
+    Raises:
+        MachineError: it is to be compiled, and this machine cannot.
     """
     if torch.compiler.is_exporting():
         return written_out(x_NF, slope_H, offset_H)
     with torch.autocast(x_NF.device.type, enabled=False):
-        inputs = (tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in (x_NF, slope_H, offset_H))
+        inputs = [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in (x_NF, slope_H, offset_H)]
+        if compiled:
+            return compiled_rank_one.softmax_means(*inputs)
         m_NHF: Tensor = _SoftmaxMeans.apply(*inputs)[0]  # type: ignore[no-untyped-call]
     return m_NHF
 

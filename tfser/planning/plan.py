@@ -243,19 +243,30 @@ def make(
     )
 
 
-def lacking(request: Request, spaces: Mapping[str, Space]) -> list[str]:
+def lacking(request: Request, spaces: Mapping[str, Space], *, elsewhere: bool = False) -> list[str]:
     """Return what this machine lacks to train what a request asks for, in words; finished trials do not need it.
 
     Args:
         request: checked with ``problems``.
         spaces: search spaces by model; empty where --trials is 0.
+        elsewhere: whether trials run on other machines, whose workers look at what they lack themselves.
     """
     found = [request.gone[model] for model in request.models if model in request.gone]
     for model in request.models:
         if model not in request.gone:
             for settings in _feature_settings(request, model, spaces.get(model)):
                 found += [f"{model}: {line}" for line in missing_here(MODELS[model], settings)]
+            if not elsewhere:
+                found += [f"{model}: {line}" for line in _training_lacks(request, model, spaces.get(model))]
     return list(dict.fromkeys(found))
+
+
+def _training_lacks(request: Request, model: str, space: Space | None) -> list[str]:
+    """Return what this machine lacks to train a model with settings that are fixed or searched."""
+    fixed = {**base_settings(model, request), **(space.fixed if space else {})}
+    searched = [{d.name: value} for d in (space.dimensions if space else ()) for value in d.values]
+    ablations = ablations_of(request, model)
+    return [line for a in ablations for own in ({}, *searched) for line in MODELS[model].missing(a, {**fixed, **own})]
 
 
 def _configurations(

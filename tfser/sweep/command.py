@@ -19,7 +19,7 @@ from tfser.planning.configuration import Configuration
 from tfser.storage import leftovers
 from tfser.storage.ledger import Ledger
 from tfser.storage.sweep_lock import lease
-from tfser.sweep import comparison, narrow_precision, planned, saved
+from tfser.sweep import comparison, fast, narrow_precision, planned, saved, wide_together
 from tfser.sweep import hours as sweep_hours
 from tfser.sweep.demo import demo_space
 from tfser.sweep.options import Options, parse
@@ -71,7 +71,9 @@ def describe(sweep: Sweep) -> list[str]:
     read = [(of(c).feature_set, planning_request.base_settings(c.model, sweep.request)) for c in plan.configurations]
     lines += dict.fromkeys(said for features, settings in read if (said := features.remark(settings)))
     lines += comparison.in_words(sweep.left_out)
+    lines += fast.in_words(sweep.options, sweep.request)
     lines += narrow_precision.warnings(sweep.options, plan.studies)
+    lines += wide_together.warnings(sweep.options, plan.studies)
     if sweep.costs:
         lines += planned.each_cost(sweep.costs, "if nothing is there yet")
     kind = ("model for use", "models for use") if sweep.request.purpose == "deploy" else ("final trial",)

@@ -34,7 +34,15 @@ class _Highest:
 
 def problems(options: Options, studies: Iterable[Study]) -> list[str]:
     """Return what is wrong, a line per model."""
-    asked = "--captured" if options.captured else f"--together {options.together}" if options.together > 1 else ""
+    asked = (
+        "--fast"
+        if options.fast
+        else "--captured"
+        if options.captured
+        else f"--together {options.together}"
+        if options.together > 1
+        else ""
+    )
     found: dict[str, str] = {}
     for study in studies if asked else ():
         c = study.configuration

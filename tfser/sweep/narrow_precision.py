@@ -15,7 +15,7 @@ from tfser.sweep.options import Options
 def warnings(options: Options, studies: Iterable[Study]) -> list[str]:
     """Return a line that names the models that train in bfloat16 here; none where that can be of use."""
     models = dict.fromkeys(s.configuration.model for s in studies if _is_asked(s))
-    if not models or not without_gpu(options) or computes_it():
+    if not models or options.fast or not without_gpu(options) or computes_it():
         return []
     return [
         f"warning: precision=bfloat16 ({', '.join(models)}): this machine's CPU has neither AVX512-BF16 nor AMX, "

@@ -88,6 +88,8 @@ class Options:
     plan: bool
     json: bool
     """Whether --plan prints a JSON object."""
+    fast: bool = False
+    """Whether the options for one GPU are asked for together; see ``tfser.sweep.fast``."""
     save: Path | None = None
     """Where the request is written as a sweep file."""
     file: SweepFile | None = None
@@ -144,6 +146,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--purpose", default="final", metavar="P", help=f"{' or '.join(planning.ASKED_PURPOSES)}; {deploy}")
     _add_search(p)
     add_places(p)
+    fast = "for GPUs: bfloat16, compiled kernels where a model has them, --captured, and several trials on a GPU"
+    p.add_argument("--fast", action="store_true", help=fast)
     save = "write what was typed as a sweep file, so that tfser sweep FILE asks for the same; then go on"
     p.add_argument("--save", type=typed_path, metavar="FILE", help=save)
     return p

@@ -46,12 +46,12 @@ class Planned:
 
     @property
     def gpus(self) -> list[str]:
-        """Which GPUs are missing here, in words; those of a cluster are not looked at."""
+        """Which GPUs are missing here, in words, but for --fast (``lacking``); a cluster's are not looked at."""
         options = self.sweep.options
         networks = any(self.left.of(row) and isinstance(of(row), Network) for row in self.left.rows)
         asked = (options.trial_gpus or 0) > 0
         elsewhere = options.address is not None and not options.in_process
-        if elsewhere or options.trial_gpus == 0 or not (networks or asked) or torch.cuda.is_available():
+        if options.fast or elsewhere or options.trial_gpus == 0 or not (networks or asked) or torch.cuda.is_available():
             return []
         if asked and self.left.to_train:
             return [f"a GPU that torch can use, for --trial-gpus {options.trial_gpus:g}"]

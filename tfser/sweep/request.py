@@ -21,7 +21,7 @@ from tfser.planning import fold_checks, own_models, search_space_file
 from tfser.planning import plan as planning_plan
 from tfser.planning import request as planning_request
 from tfser.storage.places import Place, commit_text, make_folder, remove, slug
-from tfser.sweep import across, comparison, hours, lstm_dropout, option_checks, remembered
+from tfser.sweep import across, comparison, fast, hours, lstm_dropout, option_checks, remembered
 from tfser.sweep.demo import DEMO_EPOCHS, demo_space, in_small, tries_out
 from tfser.sweep.hours import Estimate
 from tfser.sweep.live import Doing, unshown
@@ -137,11 +137,17 @@ def checked(options: Options, doing: Doing = unshown) -> Sweep:
         problems.take(error)
     asked = replace(_request(options, sources, problems), gone=gone)
     request, left_out = comparison.expanded(asked)
+    problems.extend(fast.problems(options, request))
+    if options.fast and not problems:
+        asked, request = (fast.applied(options, each, request) for each in (asked, request))
+        options = fast.expanded(options)
     if not request.models and left_out:
         problems.append(f"--model {COMPARISON}: it stands for no model here: {comparison.reasons(left_out)}")
     spaces = {} if refused else requested_spaces(options, request, problems, asked.models)
     wrong = planning_request.problems(request, spaces, models_known=not refused)
-    lacking = [] if problems or wrong else planning_plan.lacking(request, spaces)
+    elsewhere = options.address is not None and not options.in_process
+    lacking = fast.lacking(options)
+    lacking += [] if problems or wrong else planning_plan.lacking(request, spaces, elsewhere=elsewhere)
     problems.extend(wrong)
     problems.extend(option_checks.problems(options))
     if options.together > 1 and not wrong and not refused:

@@ -133,6 +133,7 @@ class Trainer:
             trial_gpus=o.trial_gpus if networks or o.trial_gpus is not None else 0.0,  # estimators alone need none
             together=o.together,
             sources=self._sweep.sources,
+            only_gpus=o.fast,
             say=say,
         )
 

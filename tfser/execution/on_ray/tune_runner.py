@@ -56,6 +56,7 @@ class RayTuneRunner:
         workers: trials at once on a local Ray; one per core where ``None``.
         together: most trials of one shape that a worker trains as one.
         sources: of the models that are not built in, for the workers.
+        only_gpus: whether trials are never to be trained on CPUs where no GPU is there (``--fast``).
         say: told of lost workers.
 
     Raises:
@@ -73,6 +74,7 @@ class RayTuneRunner:
         workers: int | None = None,
         together: int = 1,
         sources: Sequence[Source] = (),
+        only_gpus: bool = False,
         say: Callable[[str], None] = print,
     ) -> None:
         for name, value in environment.ENVIRONMENT.items():
@@ -96,8 +98,11 @@ class RayTuneRunner:
         self._connect(address, workers)
         resources = ray.cluster_resources()
         cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        if only_gpus and address is None and not gpus:
+            ray.shutdown()
+            raise RequestError("local Ray", ["--fast: Ray finds no GPU on this machine; leave --fast out"])
         if address is not None and not gpus:
-            self._without_gpus(address, cpus, trial_gpus)
+            self._without_gpus(address, cpus, trial_gpus, only_gpus)
         self.trial_cpus = trial_cpus or 1.0
         self._cpus_per_gpu = cpus / gpus if gpus and trial_gpus is None else None
         """Where the share of a GPU is still to be chosen."""
@@ -112,7 +117,7 @@ class RayTuneRunner:
         self._at_once = max(16, 2 * self.workers)
         """Pieces of work that may wait for a place: an autoscaler rents machines for them."""
 
-    def _without_gpus(self, address: str, cpus: float, trial_gpus: float | None) -> None:
+    def _without_gpus(self, address: str, cpus: float, trial_gpus: float | None, only_gpus: bool) -> None:
         """Say what happens on a cluster that has no GPU yet: it never goes over to CPUs in silence.
 
         Raises:
@@ -123,14 +128,21 @@ class RayTuneRunner:
             self._ray.shutdown()
             has = "its GPU nodes are not up yet" if waits else "it has no worker yet"
             why = f"{has}, so that nothing tells which share of a GPU fits a trial"
-            detail = f"{why}; say --trial-gpus X to wait for them (0 trains on CPUs)"
+            on_cpus = "" if only_gpus else " (0 trains on CPUs)"
+            detail = f"{why}; say --trial-gpus X to wait for them{on_cpus}"
             raise RequestError(f"{open_doors.option(address)} {address}", [detail])
+        if trial_gpus is None and only_gpus:
+            self._ray.shutdown()
+            detail = (
+                "--fast: it is for GPUs, and the cluster has none; say --trial-gpus X if GPU nodes are still to join"
+            )
+            raise RequestError(f"{open_doors.option(address)} {address}", [f"{detail}, or leave --fast out"])
         if trial_gpus is None:
             what_to_do = "if GPU nodes are still to join, stop and say --trial-gpus X; --trial-gpus 0 ends this line"
             self._say(f"The cluster has no GPU, so that trials train on its CPUs; {what_to_do}")
         elif trial_gpus:
             waiting = f"No node with a GPU is up, and trials wait for one (--trial-gpus {trial_gpus:g})"
-            self._say(f"{waiting}; --trial-gpus 0 trains on CPUs")
+            self._say(waiting if only_gpus else f"{waiting}; --trial-gpus 0 trains on CPUs")
 
     @property
     def device(self) -> DeviceKind:
