@@ -12,6 +12,7 @@ from tfser.planning.configuration import Configuration
 from tfser.storage import temporary
 from tfser.tracking.content import TAG, Artifacts, Point
 from tfser.tracking.names import shortened
+from tfser.tracking.uri import sqlite_path
 
 _ENTITIES = 1000
 """Metrics, parameters and tags that MLflow takes at once."""
@@ -31,6 +32,10 @@ class Client:
         from mlflow import MlflowClient
 
         self._client = MlflowClient(tracking_uri=uri)
+        if sqlite_path(uri) is not None and "?" not in uri:
+            from tfser.tracking.local_store import LocalService
+
+            self._client._tracking_client = LocalService(uri)
         self.answered = time.monotonic()
         """When MLflow last answered, by ``time.monotonic``."""
 
