@@ -1,5 +1,6 @@
 """Writing to MLflow: what is there afterwards, and what happens while it is not."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -355,6 +356,27 @@ def test_tables_that_a_later_mlflow_made_are_written_by_mlflow_itself(place, mon
     else:
         with pytest.raises(ZeroDivisionError):
             log_all(place)
+
+
+def test_calls_that_share_a_transaction_are_all_made_where_one_is_not_the_plain_case_and_none_where_one_breaks(place):
+    c, trial = row(), record(row(), "anna", 0)
+    t = tracker(place)
+    run = t._index.make_trial(c, trial.spec, 1_700_000_000_000).id
+    with contextlib.suppress(ZeroDivisionError), t._client.together():
+        t._client.log(run, {"fold": "anna"}, [("test/war", 0.5, 0)], {}, 5)
+        raise ZeroDivisionError
+    assert t._client.get_run(run).data.params == {}
+    with t._client.together():
+        t._client.log_parts(run, c, DIGEST, content.trial_parts(trial.spec))
+        t._client.log(run, {"fold": "anna"}, [("test/war", 0.5, 0)], {"note": "1"}, 5)
+        t._client.log(run, {}, [("test/uar", math.inf, 0)], {"note": "2"}, 5)
+        t._client.set_terminated(run, "FINISHED", end_time=7)
+    found = t._client.get_run(run)
+    assert found.data.params == {"fold": "anna"}
+    assert set(found.data.metrics) == {"test/war", "test/uar"}
+    assert found.data.tags["note"] == "2"
+    assert (found.info.status, found.info.end_time) == ("FINISHED", 7)
+    assert set(Held(place[1] / "mlflow.db").inputs[run]) == {"train", "test"}
 
 
 def test_a_batch_that_is_not_the_plain_case_ends_as_mlflow_would_end_it(place):

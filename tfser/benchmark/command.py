@@ -17,7 +17,19 @@ from tfser.storage.places import commit_text
 from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_path
 
-MEASURES = ("features", "training", "fused", "sweeps", "scale", "mirror", "collecting", "methods", "ingredients", "gpu")
+MEASURES = (
+    "features",
+    "training",
+    "fused",
+    "sweeps",
+    "scale",
+    "driver",
+    "mirror",
+    "collecting",
+    "methods",
+    "ingredients",
+    "gpu",
+)
 """Every module of figures, in the order of the table."""
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,13 @@ class Client:
         from mlflow import MlflowClient
 
         self._client = MlflowClient(tracking_uri=uri)
+        self.together: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+        """Begins what is one transaction in a local database."""
         if sqlite_path(uri) is not None and "?" not in uri:
             from tfser.tracking.local_store import LocalService
 
             self._client._tracking_client = LocalService(uri)
+            self.together = self._client._tracking_client.store.together
         self.answered = time.monotonic()
         """When MLflow last answered, by ``time.monotonic``."""
 

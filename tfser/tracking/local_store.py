@@ -8,10 +8,12 @@ to MLflow's own store. Knows MLflow's tables; knows nothing of trials.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import sqlalchemy
@@ -63,6 +65,8 @@ class LocalStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow is not typed
             for table, columns in _COLUMNS.items()
         )
         """Whether the tables are those that are known here; a later version of MLflow may have others."""
+        self._open = threading.local()
+        """``connection``: of the transaction that several calls of this thread share; ``calls``: those made in it."""
 
     def create_run(self, experiment_id: str, user_id: str, start_time: int, tags: Any, run_name: str | None) -> Any:
         """Make a run."""
@@ -154,6 +158,20 @@ class LocalStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow is not typed
             found = connection.exec_driver_sql(asked, (run_id,)).fetchone()
         return str(found[0]) if found else None
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Write what this thread asks meanwhile in one transaction: every end of one waits for the disk."""
+        if not self._known:
+            yield
+            return
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA busy_timeout = 20000")
+            self._open.connection, self._open.calls = connection, []
+            try:
+                yield
+            finally:
+                self._open.connection = None
+
     def _plainly(self, plain: Callable[[Any], Any], own: Callable[..., Any], *arguments: Any) -> Any:
         """Return what a transaction answers; where it is not the plain case, what MLflow's own call answers.
 
@@ -162,13 +180,23 @@ class LocalStore(SqlAlchemyStore):  # type: ignore[misc]  # MLflow is not typed
             own: MLflow's own call.
             arguments: of the latter.
         """
-        if self._known:
-            try:
+        shared = getattr(self._open, "connection", None)
+        try:
+            if shared is not None:
+                answer = plain(shared)
+                self._open.calls.append(partial(own, *arguments))
+                return answer
+            if self._known:
                 with self.engine.begin() as connection:
                     connection.exec_driver_sql("PRAGMA busy_timeout = 20000")
                     return plain(connection)
-            except (_NotPlainError, sqlalchemy.exc.SQLAlchemyError):
-                pass  # what is wrong with it MLflow says in its own words
+        except (_NotPlainError, sqlalchemy.exc.SQLAlchemyError):
+            if shared is not None:  # nor can what was written beside it stay
+                shared.rollback()
+                self._open.connection = None
+                for call in self._open.calls:
+                    call()
+        # What is wrong with it MLflow says in its own words.
         return own(*arguments)
 
     def _experiment_of(self, connection: Any, run_id: str) -> int:
