@@ -64,3 +64,16 @@ def test_what_is_let_go_is_what_tunes_controller_has():
     written = inspect.getsource(TuneController.__init__)
     for name in vars(controller(ended=1, live=1)):
         assert f"self.{name}" in written
+
+
+def test_tune_takes_our_printer_of_progress_for_its_own_and_it_keeps_no_trial():
+    from ray.tune.progress_reporter import TrialProgressCallback
+    from ray.tune.utils.callback import _create_default_callbacks
+
+    quiet = forgetting.quiet_progress()
+    made = _create_default_callbacks([quiet], air_verbosity=None)
+    assert [one for one in made if isinstance(one, TrialProgressCallback)] == [quiet]
+    trial, before = Trial(1, ended=True), repr(vars(quiet))
+    for call in (quiet.on_trial_result, quiet.on_trial_error, quiet.on_trial_complete):
+        call(iteration=0, trials=[trial], trial=trial, result={})
+    assert repr(vars(quiet)) == before

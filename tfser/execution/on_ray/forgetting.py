@@ -1,4 +1,4 @@
-"""A scheduler of Tune's that lets Tune forget the trials that have ended.
+"""What lets Tune forget the trials that have ended: an order of trials, and a printer of progress that keeps none.
 
 Tune keeps every trial that it has seen, about 50 kB each, and goes through all of them again and again. Nothing here
 asks for them later: the ledger holds what they found. Knows Tune's controller; decides nothing.
@@ -44,3 +44,16 @@ def scheduler() -> Any:
             return super().choose_trial_to_run(tune_controller)
 
     return Forgetting()
+
+
+def quiet_progress() -> Any:
+    """Return what Tune takes for its own printer of progress, which keeps every trial even where it prints nothing."""
+    from ray.tune.progress_reporter import TrialProgressCallback
+
+    class Quiet(TrialProgressCallback):  # type: ignore[misc]  # Ray is not typed
+        def on_trial_result(self, *arguments: Any, **info: Any) -> None:
+            """Keep nothing."""
+
+        on_trial_error = on_trial_complete = on_trial_result
+
+    return Quiet(metric=None)

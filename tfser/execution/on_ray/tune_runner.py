@@ -336,7 +336,7 @@ class RayTuneRunner:
                     storage_path=str(folder),
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=0),
-                    callbacks=[losses],
+                    callbacks=[losses, forgetting.quiet_progress()],
                 ),
             ).fit()
 
