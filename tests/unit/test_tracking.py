@@ -1,12 +1,15 @@
 """Writing to MLflow: what is there afterwards, and what happens while it is not."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import json
+import math
 import sqlite3
 import threading
 import time
+from collections import defaultdict
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,13 +18,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import _validate_metric_name
 from PIL import Image
 
 from tests.helpers.runs import DIGEST, EMOTIONS, Held, failure, points, record, row
 from tfser.record import from_dict
 from tfser.storage.passwords import redacted
-from tfser.tracking import confusion_thumbnail, content, names, outbox, pages
+from tfser.tracking import confusion_thumbnail, content, local_store, names, outbox, pages
 from tfser.tracking import connection as tracking_connection
 from tfser.tracking.connection import prepare
 from tfser.tracking.names import configuration_key, recall
@@ -290,6 +294,109 @@ def test_logging_again_changes_nothing(place):
     log_all(place)
     assert dump() == before
     assert files(place[1] / "mlartifacts") == artifacts
+
+
+def rows_of(place):
+    """Every column of the tables of runs, by trial id or key of a row, without the ids that MLflow chooses."""
+    with sqlite3.connect(place[1] / "mlflow.db") as connection:
+        keys = dict(connection.execute("SELECT run_uuid, value FROM tags WHERE key = 'tfser.key'"))
+        found = defaultdict(list)
+        for table, run in [("runs", "run_uuid"), *((t, "run_uuid") for t in ("tags", "params")), *METRICS]:
+            cursor = connection.execute(f"SELECT * FROM {table}")
+            for values in cursor:
+                own = dict(zip([column[0] for column in cursor.description], values, strict=True))
+                key = keys[own.pop(run)]
+                if "T+F" in key:  # a row's run has the time of its writing
+                    own = {name: value for name, value in own.items() if name not in TIMES}
+                found[table, key].append(repr([(name, _known(value, keys)) for name, value in sorted(own.items())]))
+        of_inputs = connection.execute(
+            "SELECT i.destination_id, i.source_type, i.destination_type, i.step, t.name, t.value, d.experiment_id, "
+            "d.name, d.digest, d.dataset_source_type, d.dataset_source, d.dataset_schema, d.dataset_profile "
+            "FROM inputs i JOIN datasets d ON i.source_id = d.dataset_uuid JOIN input_tags t USING (input_uuid)"
+        )
+        for run, *values in of_inputs:
+            found["inputs", keys[run]].append(repr(values))
+        found["datasets"] = connection.execute("SELECT COUNT(*) FROM datasets").fetchall()
+    connection.close()
+    return {name: sorted(rows) for name, rows in found.items()}
+
+
+TIMES = ("timestamp", "start_time", "end_time")
+METRICS = [("metrics", "run_uuid"), ("latest_metrics", "run_uuid")]
+
+
+def _known(value, keys):
+    for run, key in keys.items():
+        value = value.replace(run, key) if isinstance(value, str) else value
+    return value
+
+
+def test_a_local_database_holds_the_same_rows_as_if_mlflow_itself_had_written_them(place, tables, monkeypatch):
+    log_all(place)
+    ours = rows_of(place)
+    (place[1] / "mlflow.db").write_bytes(tables)
+    with monkeypatch.context() as patch:
+        patch.setattr(local_store.LocalStore, "_plainly", lambda self, plain, own, *arguments: own(*arguments))
+        log_all(place)
+    assert ours == rows_of(place)
+    assert sum(map(len, ours.values())) > 300
+
+
+@pytest.mark.parametrize("later", ["ALTER TABLE metrics ADD COLUMN later INTEGER DEFAULT 7", ""])
+def test_tables_that_a_later_mlflow_made_are_written_by_mlflow_itself(place, monkeypatch, later):
+    with sqlite3.connect(place[1] / "mlflow.db") as connection:
+        connection.executescript(later)
+    connection.close()
+    plain = []
+    monkeypatch.setattr(local_store, "_insert", lambda connection, table, rows, **named: plain.append(table) or 1 / 0)
+    if later:
+        log_all(place)
+        assert len(Held(place[1] / "mlflow.db").runs) == 5
+        assert not plain
+    else:
+        with pytest.raises(ZeroDivisionError):
+            log_all(place)
+
+
+def test_calls_that_share_a_transaction_are_all_made_where_one_is_not_the_plain_case_and_none_where_one_breaks(place):
+    c, trial = row(), record(row(), "anna", 0)
+    t = tracker(place)
+    run = t._index.make_trial(c, trial.spec, 1_700_000_000_000).id
+    with contextlib.suppress(ZeroDivisionError), t._client.together():
+        t._client.log(run, {"fold": "anna"}, [("test/war", 0.5, 0)], {}, 5)
+        raise ZeroDivisionError
+    assert t._client.get_run(run).data.params == {}
+    with t._client.together():
+        t._client.log_parts(run, c, DIGEST, content.trial_parts(trial.spec))
+        t._client.log(run, {"fold": "anna"}, [("test/war", 0.5, 0)], {"note": "1"}, 5)
+        t._client.log(run, {}, [("test/uar", math.inf, 0)], {"note": "2"}, 5)
+        t._client.set_terminated(run, "FINISHED", end_time=7)
+    found = t._client.get_run(run)
+    assert found.data.params == {"fold": "anna"}
+    assert set(found.data.metrics) == {"test/war", "test/uar"}
+    assert found.data.tags["note"] == "2"
+    assert (found.info.status, found.info.end_time) == ("FINISHED", 7)
+    assert set(Held(place[1] / "mlflow.db").inputs[run]) == {"train", "test"}
+
+
+def test_a_batch_that_is_not_the_plain_case_ends_as_mlflow_would_end_it(place):
+    c, trial = row(), record(row(), "anna", 0)
+    t = tracker(place)
+    t.trial(c, trial)
+    (run,) = Held(place[1] / "mlflow.db").of("s", trial.trial_id)
+    client = t._client
+    client.log(run, {"fold": "anna"}, [("test/war", trial.scores.war, 0), ("new", math.nan, 0), ("new", 1.0, 1)], {}, 5)
+    assert client.get_run(run).data.metrics["new"] == 1.0
+    with pytest.raises(MlflowException, match="Changing param values"):
+        client.log(run, {"fold": "bert"}, [("newer", 1.0, 0)], {}, 5)
+    assert "newer" not in client.get_run(run).data.metrics
+    with pytest.raises(MlflowException, match="Invalid value for a metric|Invalid"):
+        client.log(run, {}, [("a:b+c", 1.0, 0)], {}, 5)
+    with pytest.raises(MlflowException, match="not found"):
+        client.log("0" * 32, {}, [("newer", 1.0, 0)], {}, 5)
+    client.delete_run(run)
+    with pytest.raises(MlflowException, match="deleted|active"):
+        client.set_terminated(run, "FINISHED", end_time=7)
 
 
 def test_the_last_number_of_a_row_is_the_one_that_shows_even_where_it_is_smaller(place):
@@ -899,6 +1006,7 @@ def test_a_picture_is_darker_where_more_was_recognised_and_the_same_for_the_same
     assert shade(1, 1) < shade(0, 0) < shade(3, 0) < shade(0, 1) < shade(0, 2)
     assert shade(3, 0) == shade(3, 3)
     assert shade(2, 0) > 250  # an emotion that never occurs
+    assert min(Image.open(io.BytesIO(picture)).convert("RGB").getpixel((0, 0))) >= 254
 
 
 def test_long_names_and_headings_stay_inside_the_picture():

@@ -23,6 +23,8 @@ MEASURES = (
     "fused",
     "sweeps",
     "scale",
+    "driver",
+    "mirror",
     "collecting",
     "methods",
     "ingredients",

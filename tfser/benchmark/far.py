@@ -63,9 +63,9 @@ def measure(scale: Scale) -> list[Figure]:
     return [*found, figure(f"{what}, requests of {1000 * delay_s:g} ms (to 120 s)", "s", [far], [120.0])]
 
 
-def finals(trials: int) -> plan.Plan:
+def finals(trials: int, epochs: int = 20) -> plan.Plan:
     """Plan the built-in database's 4 folds, both models, all their ablations, and as many seeds as needed."""
-    request = planning_request.Request(ablations=("all",), epochs=20, seeds=-(-trials // 32))
+    request = planning_request.Request(ablations=("all",), epochs=epochs, seeds=-(-trials // 32))
     return plan.make(request, [load("synthetic", None)], lambda d: "0" * 16, {})
 
 

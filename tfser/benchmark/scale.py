@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import os
 import random
-import resource
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -24,6 +21,7 @@ import optuna
 
 from tfser.benchmark import far, made_up
 from tfser.benchmark.figures import Figure, Scale, figure, seconds
+from tfser.benchmark.memory import memory_mb
 from tfser.databases import load
 from tfser.execution.ends import Ended
 from tfser.execution.schedule import Schedule
@@ -146,7 +144,7 @@ def _finals(trials: int, workers: int, repeats: int) -> list[Figure]:
 
             schedule = Schedule(_plan(trials), ledger, None, watch=watch)
             at_tenth = simulate(schedule, workers, clock, tenth=len(schedule.finals) // 10)
-            late.append(_memory_mb())
+            late.append(memory_mb())
             early.append(at_tenth)
             outbox.close()
             count = len(schedule.finals)
@@ -211,13 +209,4 @@ def simulate(schedule: Schedule, workers: int, clock: Clock, tenth: int = 0) -> 
         entry = clock("ledger", partial(schedule.ledger.get, spec.trial_id))
         clock("schedule", partial(schedule.ended, spec, entry))
         if schedule.trained == tenth:
-            at_tenth = _memory_mb()
-
-
-def _memory_mb() -> float:
-    """Return this process's memory in MB, or its peak if the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+            at_tenth = memory_mb()

@@ -65,6 +65,8 @@ def runs(text: str) -> list[tuple[Path, str]]:
     """Split a text into pieces, each with a font that has its letters, for programs that draw with one font at once."""
     made: list[tuple[Path, str]] = []
     foreign = _foreign(text)
+    if not foreign:
+        return [(own(), text)] if text else []
     for letter in text:
         drawn = unicodedata.category(letter)[0] not in "CZ"
         path = (_font_of(letter) if letter in foreign else own() if drawn or not made else made[-1][0]) or own()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from tfser.planning.configuration import Configuration
 from tfser.storage import temporary
 from tfser.tracking.content import TAG, Artifacts, Point
 from tfser.tracking.names import shortened
+from tfser.tracking.uri import sqlite_path
 
 _ENTITIES = 1000
 """Metrics, parameters and tags that MLflow takes at once."""
@@ -31,6 +34,13 @@ class Client:
         from mlflow import MlflowClient
 
         self._client = MlflowClient(tracking_uri=uri)
+        self.together: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+        """Begins what is one transaction in a local database."""
+        if sqlite_path(uri) is not None and "?" not in uri:
+            from tfser.tracking.local_store import LocalService
+
+            self._client._tracking_client = LocalService(uri)
+            self.together = self._client._tracking_client.store.together
         self.answered = time.monotonic()
         """When MLflow last answered, by ``time.monotonic``."""
 

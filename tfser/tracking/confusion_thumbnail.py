@@ -23,6 +23,9 @@ CELL = 84
 GAP, NARROWEST = 12, 480
 """Pixels around everything; least width in pixels, so that a heading fits above two emotions."""
 
+LINE = 22
+"""Height of a line, pixels."""
+
 _PALE, _DARK = np.array([247, 251, 255]), np.array([8, 48, 107])
 """Colours of the shares 0 and 1: both ends of ColorBrewer's Blues."""
 
@@ -37,37 +40,75 @@ def confusion(emotions: Sequence[str], counts: Sequence[Sequence[int]], heading:
     """
     from PIL import Image, ImageDraw
 
-    names = Labels(emotions, "emotion").shown
-    above = [drawable(text) for text in heading]
+    image, left, top = _frame(tuple(Labels(emotions, "emotion").shown), len(heading))
+    image = image.copy()
+    draw = ImageDraw.Draw(image)
+    for index, text in enumerate(map(drawable, heading)):
+        _write(draw, GAP, GAP + LINE * index, _cut(text, 17, image.width - 2 * GAP), 17, "la")
+    for i, row in enumerate(counts):
+        total = sum(row)
+        for j, count in enumerate(row):
+            image.paste(_cell(count, total), (left + CELL * j + 1, top + CELL * i + 1))
+    out = io.BytesIO()
+    # A few shades are enough, and a quarter of the bytes; to choose them for each picture takes as long as the rest.
+    image.quantize(palette=_shades(), dither=Image.Dither.NONE).save(out, format="png")
+    return out.getvalue()
+
+
+@lru_cache(maxsize=8)
+def _frame(names: tuple[str, ...], headings: int) -> tuple[Any, int, int]:
+    """Draw what the pictures of a database share; return it with the left and upper edge of the cells, in pixels.
+
+    Args:
+        names: of the emotions.
+        headings: lines above.
+    """
+    from PIL import Image, ImageDraw
+
     font, size = _font(16, own()), len(names)
-    line = 22
     left = GAP + int(max(_width(e, 16) for e in names)) + GAP
-    columns = [_cut(e, 16, CELL - 4) for e in names]
-    top = GAP + line * len(heading) + GAP + line
-    width, height = max(left + CELL * size + GAP, NARROWEST), top + CELL * size + line + GAP
+    top = GAP + LINE * headings + GAP + LINE
+    width, height = max(left + CELL * size + GAP, NARROWEST), top + CELL * size + LINE + GAP
     image = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(image)
-    for index, text in enumerate(above):
-        _write(draw, GAP, GAP + line * index, _cut(text, 17, width - 2 * GAP), 17, "la")
-    for i, truth in enumerate(names):
-        middle = top + CELL * i + CELL // 2
-        _write(draw, left - GAP, middle, truth, 16, "rm")
-        _write(draw, left + CELL * i + CELL // 2, top - line // 2, columns[i], 16, "mm")
-        total = sum(counts[i])
-        for j, count in enumerate(counts[i]):
-            x, y = left + CELL * j, top + CELL * i
-            share = count / total if total else 0.0
-            colour = tuple(int(v) for v in np.rint(_PALE + share * (_DARK - _PALE)))
-            ink = "white" if share > 0.5 else "black"
-            draw.rectangle((x + 1, y + 1, x + CELL - 2, y + CELL - 2), fill=colour if total else "white")
-            words = f"{100 * share:.2f}\n({count})" if total else "–"
-            draw.multiline_text((x + CELL // 2, middle), words, fill=ink, font=font, anchor="mm", align="center")
+    for i, name in enumerate(names):
+        _write(draw, left - GAP, top + CELL * i + CELL // 2, name, 16, "rm")
+        _write(draw, left + CELL * i + CELL // 2, top - LINE // 2, _cut(name, 16, CELL - 4), 16, "mm")
     note = _cut("rows: true; columns: recognised; % of the row (count)", 16, width - 2 * GAP)
-    draw.text((GAP, height - GAP - line // 2), note, fill="black", font=font, anchor="lm")
-    out = io.BytesIO()
-    # A few shades are enough, and a quarter of the bytes.
-    image.quantize(64, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(out, format="png")
-    return out.getvalue()
+    draw.text((GAP, height - GAP - LINE // 2), note, fill="black", font=font, anchor="lm")
+    return image, left, top
+
+
+@lru_cache(maxsize=1)
+def _shades() -> Any:
+    """Return an image whose palette has what cells and letters of every share need."""
+    from PIL import Image
+
+    image, step = Image.new("RGB", (CELL * 42, 2 * CELL), "white"), 40  # half white, else the background is bluish
+    for count in range(step + 1):
+        image.paste(_cell(count, step), (CELL * count, 0))
+    image.paste(_cell(0, 0), (CELL * (step + 1), 0))
+    return image.quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+
+
+@lru_cache(maxsize=512)
+def _cell(count: int, total: int) -> Any:
+    """Draw a cell; a sweep has few different ones, and their letters are what takes time.
+
+    Args:
+        count: utterances.
+        total: of the row.
+    """
+    from PIL import Image, ImageDraw
+
+    share = count / total if total else 0.0
+    colour = tuple(int(v) for v in np.rint(_PALE + share * (_DARK - _PALE)))
+    image = Image.new("RGB", (CELL - 2, CELL - 2), colour if total else "white")
+    words = f"{100 * share:.2f}\n({count})" if total else "–"
+    middle = CELL // 2 - 1, CELL // 2 - 1
+    ink = "white" if share > 0.5 else "black"
+    ImageDraw.Draw(image).multiline_text(middle, words, fill=ink, font=_font(16, own()), anchor="mm", align="center")
+    return image
 
 
 @lru_cache(maxsize=64)

@@ -161,14 +161,16 @@ class Tracker:
             tags = {"tfser.versions": json.dumps(dict(entry.versions), sort_keys=True)}
             if entry.fitted and entry.fitted.notes:
                 tags["tfser.notes"] = "; ".join(entry.fitted.notes)[: content.TAG]
-            self._client.log_parts(run.id, configuration, spec.database_digest, content.trial_parts(spec))
             self._client.log_files(run.id, content.trial_artifacts(configuration, entry))
             self._model(run, entry)
         else:
             tags = {"tfser.reason": entry.reason}
         end_ms = int(1000 * (entry.started_unix + entry.seconds))
-        self._client.log(run.id, params, points, tags, end_ms)
-        self._client.set_terminated(run.id, status, end_time=end_ms)
+        with self._client.together():
+            if isinstance(entry, Record):
+                self._client.log_parts(run.id, configuration, spec.database_digest, content.trial_parts(spec))
+            self._client.log(run.id, params, points, tags, end_ms)
+            self._client.set_terminated(run.id, status, end_time=end_ms)
         run.status, run.current = status, True
 
     def card(self, configuration: Configuration, trial_id: str, text: str) -> None:

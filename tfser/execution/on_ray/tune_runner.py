@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from tfser.errors import RequestError, TfserError, in_a_line
 from tfser.execution import run_trial
 from tfser.execution.breakages import Breakages, Where
-from tfser.execution.on_ray import environment, gpu_share, open_doors, worker
+from tfser.execution.on_ray import environment, forgetting, gpu_share, open_doors, worker
 from tfser.execution.on_ray.feed import searcher
 from tfser.execution.on_ray.growth import may_get
 from tfser.execution.on_ray.held_back import HeldBack
@@ -35,14 +35,19 @@ from tfser.record import Failure
 from tfser.storage import temporary
 from tfser.trial import TrialSpec
 
-TRIALS_AT_MOST = 2_000
-"""Trials of one Tuner, or 20 per worker where that is more.
+TRIALS_AT_MOST, TRIALS_OF_A_WORKER = 20_000, 100
+"""Trials of one Tuner, or so many per worker where that is more.
 
-Tune keeps about 50 kB of every trial that it has seen, and goes through all of them again and again. So a long sweep
-begins a new Tuner now and then, and waits for the trials that still run."""
+Tune forgets trials that have ended (see ``forgetting``), but the folder of each stays, and what else Ray keeps nobody
+has counted. So a long sweep begins a new Tuner now and then, and waits for the trials that still run."""
 
 PROBE_S = 300.0
 """How long the probe of a GPU may take, a worker's start included; after that the share follows from the CPUs alone."""
+
+
+def trials_of_a_tuner(workers: int) -> int:
+    """Return after how many trials a new Tuner begins: so many that its begin and end are little of the time."""
+    return max(TRIALS_AT_MOST, TRIALS_OF_A_WORKER * workers)
 
 
 class RayTuneRunner:
@@ -239,7 +244,7 @@ class RayTuneRunner:
         """
         while not schedule.finished:
             self._hold_back()
-            search = searcher(schedule, task, self.usage, self._pack_size, max(TRIALS_AT_MOST, 20 * self.workers))
+            search = searcher(schedule, task, self.usage, self._pack_size, trials_of_a_tuner(self.workers))
             losses = self._watch_losses(schedule, search)
             self._fit(search, losses)
             search.settle()
@@ -333,6 +338,7 @@ class RayTuneRunner:
                 ),
                 tune_config=tune.TuneConfig(
                     search_alg=search,
+                    scheduler=forgetting.scheduler(),
                     num_samples=-1,
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: trial.trial_id,
@@ -342,7 +348,7 @@ class RayTuneRunner:
                     storage_path=str(folder),
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=0),
-                    callbacks=[losses],
+                    callbacks=[losses, forgetting.quiet_progress()],
                 ),
             ).fit()
 
