@@ -22,8 +22,7 @@ from tfser.planning.configuration import Configuration
 from tfser.planning.plan import Plan, Study
 from tfser.record import Entry, Failure, Outcome, Pruned, Record
 from tfser.search.study import Chosen, OpenTrial, StudyRun, best_epoch
-from tfser.storage.ledger import Ledger
-from tfser.storage.places import is_remote
+from tfser.storage.ledger import Ledger, Stamp
 from tfser.trial import TrialSpec, Value
 
 Asked = tuple[TrialSpec, Configuration, Callable[[Outcome], None]]
@@ -78,7 +77,7 @@ class Schedule:
         """Trials that ended in this start, which are never retried."""
         self._retry = retry_failed
         self._ready = Ready(work)
-        self._seen: dict[str, Entry] | None = {}
+        self._seen: dict[str, tuple[Entry, Stamp | None]] | None = {}
         """The entries that this start has read, until the first trial is missing; for ``entries``."""
         self._waiting: dict[str, list[Asked]] = {}
         self._running: dict[str, TrialSpec] = {}
@@ -162,13 +161,17 @@ class Schedule:
     def entries(self, trial_ids: Iterable[str]) -> Iterator[Entry | None]:
         """Yield the entries of trials that have ended, each ``None`` where there is none.
 
-        Behind a URI a start that finds everything there has them in memory, so that it reads none twice. In a folder
-        a second look costs little, and sees what was deleted or damaged meanwhile.
+        A start that finds everything there has them in memory, so that it reads none twice. In a folder it looks again
+        at each file, and reads those that were changed, deleted or damaged meanwhile.
         """
         seen, self._seen = self._seen, None
-        if seen is None or not is_remote(self.ledger.root):
+        if seen is None:
             return self.ledger.each(trial_ids)
-        return map(seen.get, trial_ids)
+        return map(partial(self._seen_or_read, seen), trial_ids)
+
+    def _seen_or_read(self, seen: Mapping[str, tuple[Entry, Stamp | None]], trial_id: str) -> Entry | None:
+        entry, stamp = seen.get(trial_id, (None, None))
+        return entry if stamp == self.ledger.stamp(trial_id) else self.ledger.get(trial_id)
 
     def ask_again(self, gone: Container[str]) -> None:
         """Train trials again that have ended and whose entry is gone: deleted, or damaged and moved away.
@@ -258,7 +261,7 @@ class Schedule:
 
     def _keep_seen(self, entry: Entry | None) -> None:
         if self._seen is not None and entry is not None:
-            self._seen[entry.trial_id] = entry
+            self._seen[entry.trial_id] = entry, self.ledger.stamp(entry.trial_id)
 
     def _pass_on(self, asked: Asked, outcome: Outcome, trained: bool, took_s: float | None = None) -> None:
         """Pass an outcome on to the watcher and to the callback."""

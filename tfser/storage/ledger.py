@@ -34,6 +34,9 @@ from tfser.storage.with_folder import written
 MODEL_CARD = "model_card.md"
 """Name of a model card where it lies beside files that are not named after the trial."""
 
+Stamp = tuple[int, int, int]
+"""Number, bytes and time of change (nanoseconds) of an entry's file in a folder."""
+
 
 class Ledger:
     """The entries under ``root``."""
@@ -126,6 +129,17 @@ class Ledger:
     def get(self, trial_id: str) -> Entry | None:
         """Return the entry; ``None`` where there is none. A damaged one is set aside and counts as none."""
         return self._read(trial_id, self._content(trial_id))
+
+    def stamp(self, trial_id: str) -> Stamp | None:
+        """Return what changes with an entry's file; ``None`` where there is no file, and behind a URI."""
+        path = self.path(trial_id)
+        if not isinstance(path, Path):
+            return None
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def each(self, trial_ids: Iterable[str]) -> Iterator[Entry | None]:
         """Yield what ``get`` returns for each trial, in order; behind a URI, the next ones are fetched meanwhile.
