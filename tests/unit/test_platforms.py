@@ -45,7 +45,7 @@ def test_no_module_but_those_of_two_benchmarks_needs_what_windows_lacks():
         for path in sorted((ROOT / "tfser").rglob("*.py"))
         if (found := imported_at_once(path) & UNIX)
     }
-    assert needing == {"tfser/benchmark/processes.py": ["resource"], "tfser/benchmark/scale.py": ["resource"]}
+    assert needing == {"tfser/benchmark/memory.py": ["resource"], "tfser/benchmark/processes.py": ["resource"]}
 
 
 @pytest.fixture
