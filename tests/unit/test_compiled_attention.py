@@ -3,6 +3,8 @@
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -236,3 +238,18 @@ def test_a_worker_with_a_compiler_trains_and_commits(pack, tmp_path):
 def test_the_compiler_that_is_looked_for_is_the_one_that_is_named(monkeypatch):
     monkeypatch.setenv("CXX", shutil.which("python3") or shutil.which("python") or os.devnull)
     assert compiled_rank_one.missing() == []
+
+
+@pytest.mark.full
+@compiles
+def test_a_kernel_compiled_for_one_instruction_set_is_not_taken_for_another(tmp_path):
+    code = (
+        "import torch; from tfser.models.compiled_rank_one import softmax_means;"
+        "print(softmax_means(torch.linspace(-1, 1, 30).view(3, 10), torch.ones(2), torch.zeros(2)).sum().item())"
+    )
+    for allowed in ({}, {"ATEN_CPU_CAPABILITY": "default"}):
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path), **allowed}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert -60 < float(done.stdout) < 60  # 60 means of numbers from -1 to 1

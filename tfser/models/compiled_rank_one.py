@@ -33,6 +33,7 @@ _WAY_OUT = "install one (Debian: g++ and python3-dev), or leave the setting out"
 OPTIONS = {
     "compile_threads": 1,  # else each worker starts a pool of compiling processes
     "cpp.threads": 1,
+    "fx_graph_cache": False,  # its key lacks the instruction set that ATEN_CPU_CAPABILITY allows
 }
 """Of PyTorch's compiler, for both kernels."""
 
