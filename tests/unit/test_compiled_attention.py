@@ -13,7 +13,7 @@ import torch
 import torch._dynamo.exc
 
 from tests.helpers.models import SMALL
-from tests.helpers.tasks import task
+from tests.helpers.tasks import SPEC, task
 from tfser.errors import MachineError
 from tfser.execution import run_trial
 from tfser.execution.faults import of_the_machine
@@ -24,7 +24,6 @@ from tfser.storage.ledger import Ledger
 from tfser.sweep import command
 from tfser.training.determinism import settled
 from tfser.training.training import Training, TrialData
-from tfser.trial import TrialSpec
 
 CPU = torch.device("cpu")
 MODEL = MODELS["atfnn"]
@@ -147,18 +146,7 @@ def test_scores_and_other_ablations_need_no_compiler(monkeypatch):
 def test_only_a_trial_that_asks_for_it_has_another_id():
     def spec(**changes):
         values = hashed(MODEL, {**published_settings("atfnn"), **changes})
-        return TrialSpec(
-            database="emodb",
-            database_digest="0123",
-            protocol="speaker",
-            fold="03",
-            purpose="final",
-            model="atfnn",
-            ablation="ATFNN",
-            seed=0,
-            epochs=20,
-            hyperparameters=tuple(sorted(values.items())),
-        )
+        return replace(SPEC, hyperparameters=tuple(sorted(values.items())))
 
     plain = spec()
     assert "attention_kernel" not in plain.settings
