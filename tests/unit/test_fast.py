@@ -71,7 +71,7 @@ def test_the_first_lines_and_the_plan_say_what_it_stands_for(tiny_manifest, caps
     ]
     assert "time_frequency_transformer, atfnn; part of their trial ids" in lines[at + 1]
     assert "atfnn; part of their trial ids" in lines[at + 2]
-    assert "gather, loss and optimiser are outside it" in lines[at + 3]
+    assert "from the gathering to the optimiser, replayed as a CUDA graph" in lines[at + 3]
     assert not any("stands for" in line for line in command.describe(sweep_of(tiny_manifest, *BOTH)))
 
 

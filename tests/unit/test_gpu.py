@@ -16,6 +16,7 @@ from tfser.execution.this_machine import device
 from tfser.features.base import loudness_of
 from tfser.models import BUILT_IN, MODELS, PROPOSED, Network
 from tfser.planning.settings import extractor, published_settings
+from tfser.training.captured import CapturedStep
 from tfser.training.determinism import settled, weights_digest
 from tfser.training.together import FusedTraining
 from tfser.training.training import Training, TrialData
@@ -115,11 +116,23 @@ def test_every_kind_of_standardisation_and_every_utterance_rule_is_the_cpus_but_
 
 
 @every_ablation
-def test_a_captured_training_is_one_that_is_not_but_for_rounding(model, ablation):
-    captured, plain = (trained(model, ablation, GPU, captured=captured, epochs=3) for captured in (True, False))
+@pytest.mark.parametrize(
+    ("changed", "whole"), [({}, True), ({"time_mask": 3}, False), ({"schedule": "one_cycle"}, False)]
+)
+def test_a_captured_training_is_one_that_is_not_but_for_rounding(model, ablation, changed, whole):
+    captured, plain = (trained(model, ablation, GPU, captured=how, epochs=3, **changed) for how in (True, False))
+    assert isinstance(captured._captured, CapturedStep) == whole
     assert captured._captured is not None
     np.testing.assert_allclose(captured.curves.train_loss, plain.curves.train_loss, **LOSSES)
     np.testing.assert_allclose(captured.score().probabilities, plain.score().probabilities, atol=5e-3)
+
+
+@every_model
+def test_a_captured_training_with_dropout_gives_the_same_bits_twice_and_draws_anew_in_each_step(model, ablation):
+    one, again = (trained(model, ablation, GPU, captured=True, dropout=0.1, epochs=3) for _ in range(2))
+    assert weights_digest(one.model) == weights_digest(again.model)
+    plain = trained(model, ablation, GPU, dropout=0.1, epochs=3)
+    np.testing.assert_allclose(one.curves.train_loss, plain.curves.train_loss, rtol=0.2)
 
 
 @every_ablation
@@ -136,11 +149,12 @@ def test_trainings_in_one_are_each_the_training_alone_but_for_rounding(model, ab
 
 
 @every_model
-def test_a_training_goes_on_from_its_state_as_if_it_had_not_been_interrupted(model, ablation):
-    whole = trained(model, ablation, GPU, epochs=3)
-    begun = training(model, ablation, GPU, epochs=3)
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_training_goes_on_from_its_state_as_if_it_had_not_been_interrupted(model, ablation, captured):
+    whole = trained(model, ablation, GPU, epochs=3, captured=captured)
+    begun = training(model, ablation, GPU, epochs=3, captured=captured)
     begun.run_epoch()
-    rest = training(model, ablation, GPU, epochs=3)
+    rest = training(model, ablation, GPU, epochs=3, captured=captured)
     rest.restore(copy.deepcopy(begun.state()))
     while rest.epoch < rest.epochs:
         rest.run_epoch()

@@ -1,3 +1,4 @@
+import copy
 import random
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import nn
 from tfser.errors import TrialError
 from tfser.models import MODELS, PROPOSED
 from tfser.planning.settings import hashed, published_settings
-from tfser.training import determinism
+from tfser.training import captured, determinism
 from tfser.training.training import Training, TrialData, batches
 
 CPU = torch.device("cpu")
@@ -264,30 +265,103 @@ def test_adam_stays_out_of_a_trials_id_and_another_optimiser_is_in_it():
         Training(Net, data(), {**SETTINGS, "optimizer": "sgd"}, 0, 1, CPU)
 
 
-def test_captured_steps_undo_their_warm_up_and_leave_the_last_short_batch_alone(monkeypatch):
-    shapes = []
+@pytest.fixture
+def graphs(monkeypatch):
+    """What a CUDA graph does that a CPU can do too: (what is in it, number of segments) of each replay."""
+    replayed = []
 
-    def graphed(module, sample):
-        """What ``torch.cuda.make_graphed_callables`` does that a CPU can do too."""
+    def passes(module, sample):
         assert module.training
         for _ in range(3):
             module(*sample)
-        module.register_forward_pre_hook(lambda module, inputs: shapes.append(inputs[0].shape[0]))
+        module.register_forward_pre_hook(lambda module, inputs: replayed.append(("passes", len(inputs[0]))))
         return module
 
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", graphed)
+    def step(step, chosen):
+        training = step.__self__
+        for _ in range(captured.WARM_UP):
+            loss = step(chosen).clone()
+
+        def places():
+            moments = [value for state in training.optimizer.state.values() for value in state.values()]
+            return [tensor.data_ptr() for tensor in (*training.model.state_dict().values(), *moments)]
+
+        recorded = places()
+
+        def replay():
+            assert places() == recorded, "a graph reads and writes where it was recorded"
+            replayed.append(("step", len(chosen)))
+            loss.copy_(step(chosen))
+
+        return replay, loss
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", passes)
+    monkeypatch.setattr(captured, "recorded", step)
+    return replayed
+
+
+@pytest.mark.parametrize(
+    ("changed", "holds"),
+    [
+        ({}, "step"),
+        ({"class_weights": "balanced"}, "step"),
+        ({"standardisation": "utterance"}, "step"),
+        ({"weight_decay": 0.1}, "step"),
+        ({"time_mask": 3}, "passes"),
+        ({"frequency_mask": 3}, "passes"),
+        ({"mixup_alpha": 0.3}, "passes"),
+        ({"schedule": "one_cycle"}, "passes"),
+        ({"optimizer": "nadam"}, "passes"),
+        ({"ema_decay": 0.9}, "passes"),
+        ({"clip_norm": 0.1}, "passes"),
+    ],
+)
+def test_captured_steps_undo_their_warm_up_and_leave_the_last_short_batch_alone(graphs, changed, holds):
+    settings = {**SETTINGS, "batch_size": 5, **changed}
+    d = data()
+    training = Training(Net, d, settings, 0, 3, CPU, captured=True)
+    for _ in range(3):
+        training.run_epoch()
+        training.validate()
+    segments = len(training._train.frames)
+    assert segments % 5 > 1
+    assert graphs == [(holds, 5)] * (3 * (segments // 5))
+    plain = trained(settings=settings, d=d)
+    assert same(training, plain)
+    assert training.curves == plain.curves
+    assert all(not group.get("capturable") for group in training.optimizer.param_groups)
+
+
+def test_a_captured_training_goes_on_from_its_state_with_a_graph_of_its_own(graphs):
     settings = {**SETTINGS, "batch_size": 5}
     d = data()
-    captured = Training(Net, d, settings, 0, 3, CPU, captured=True)
-    for _ in range(3):
-        captured.run_epoch()
-        captured.validate()
-    segments = len(captured._train.frames)
-    assert segments % 5 > 1
-    assert shapes == [5] * (3 * (segments // 5))
-    plain = trained(settings=settings, d=d)
-    assert same(captured, plain)
-    assert captured.curves == plain.curves
+    begun, rest = (Training(Net, d, settings, 0, 3, CPU, captured=True) for _ in range(2))
+    begun.run_epoch()
+    rest.run_epoch()
+    rest.run_epoch()
+    rest.restore(copy.deepcopy(begun.state()))
+    while rest.epoch < rest.epochs:
+        rest.run_epoch()
+    assert same(rest, trained(settings=settings, d=d))
+
+
+def test_a_step_that_cannot_be_captured_leaves_the_network_as_it_was(graphs, monkeypatch):
+    def failing(step, chosen):
+        step(chosen)
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    settings = {**SETTINGS, "batch_size": 5}
+    training = Training(Net, data(), settings, 0, 3, CPU, captured=True)
+    training.run_epoch()
+    before, moments = copy.deepcopy(training.model.state_dict()), copy.deepcopy(training.optimizer.state_dict())
+    monkeypatch.setattr(captured, "recorded", failing)
+    training.forget_capture()
+    with pytest.raises(RuntimeError, match="capturing"):
+        training.run_epoch()
+    for tensor, was in zip(training.model.state_dict().values(), before.values(), strict=True):
+        assert torch.equal(tensor, was)
+    for state, was in zip(training.optimizer.state_dict()["state"].values(), moments["state"].values(), strict=True):
+        assert all(torch.equal(state[name], was[name]) for name in was)
 
 
 @pytest.mark.parametrize("model", ["time_frequency_transformer", "atfnn"])

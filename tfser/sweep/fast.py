@@ -105,7 +105,7 @@ def in_words(options: Options, request: Request) -> list[str]:
     return [
         "--fast stands for:",
         *(f"  --set {setting} ({', '.join(models)}; part of their trial ids)" for setting, models in own.items()),
-        "  --captured (forward and backward of full batches replayed as a CUDA graph; gather, loss and optimiser are "
-        "outside it)",
+        "  --captured (each step of a full batch, from the gathering to the optimiser, replayed as a CUDA graph; with "
+        "masks, schedules and the like only its forward and backward pass)",
         f"  --trial-gpus {share} ({fits}, at the same moment where NVIDIA MPS runs, else in turns)",
     ]

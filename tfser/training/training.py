@@ -26,8 +26,10 @@ from tfser.errors import TrialError
 from tfser.evaluation import metrics
 from tfser.features.segments import Cut, as_tensor
 from tfser.features.standardise import KINDS, OWN, Kind, statistics
+from tfser.training import ingredients
 from tfser.training.adversary import Adversary
 from tfser.training.averaging import Averaging
+from tfser.training.captured import CapturedStep, Step
 from tfser.training.data import Curves, TrialData, batches, copied
 from tfser.training.determinism import derived_seed, precision_of, seed_all, settled
 from tfser.training.forward import Forward
@@ -59,7 +61,8 @@ class Training:
         seed: seed of initialisation, order, augmentation and dropout.
         epochs: total number of epochs.
         device: the device to train on.
-        captured: whether full batches go through a captured CUDA graph: the same result with fewer launches.
+        captured: whether full batches go through a captured CUDA graph: the same result with fewer launches. It holds
+            the whole step, or where settings vary what is around them only forward and backward pass.
 
     Raises:
         ValueError: it is to be captured and has dropout between the layers of an LSTM.
@@ -111,7 +114,7 @@ class Training:
         if captured and has_it(self.model):
             raise ValueError(f"the network {WHY}; train it without capturing")
         self._forward = Forward(self.model, device, self._precision)
-        self._captured: nn.Module | None = None
+        self._captured: Step | None = None
         self._capture = captured
         steps = len(batches(torch.arange(len(self._train.frames)), int(settings["batch_size"])))
         self._adversary = self._made_adversary(steps_of(settings, epochs, steps))
@@ -142,15 +145,9 @@ class Training:
         data, settings = self.data, self.settings
         if not data.copies and not float(settings.get("vtlp", 0.0)):
             return None, []
+        cut = self._train
         variation = Variation(
-            settings,
-            self.seed,
-            self._frames,
-            data.train,
-            self._train.frames,
-            self._train.utterances,
-            data.copies,
-            data.centres_hz,
+            settings, self.seed, self._frames, data.train, cut.frames, cut.utterances, data.copies, data.centres_hz
         )
         if self.own is None:
             return variation, []
@@ -202,9 +199,7 @@ class Training:
         with settled(self.device, self._precision):
             self.model.train()
             if self._capture and self._captured is None and len(self._train.frames) >= size:
-                self._captured = self._forward.captured(
-                    self._batch(self._train.frames[:size], self._train.utterances[:size])
-                )
+                self._captured = self._recorded(torch.arange(size, device=self.device))
             order = self.begin_epoch()
             total = torch.zeros((), dtype=torch.float64, device=self.device)
             for chosen in batches(order, size):
@@ -212,15 +207,28 @@ class Training:
             mean_loss = float(total) / len(order)
         self.end_epoch(mean_loss)
 
+    def _recorded(self, chosen: Tensor) -> Step:
+        """Capture what a full batch goes through, on the batch of ``chosen``; return the step that replays it."""
+        if not self._masks and not ingredients.alone(self.settings):
+            return CapturedStep(self._trained, chosen, self.model, self.optimizer)
+        graph = self._forward.captured(self._batch(self._train.frames[chosen], self._train.utterances[chosen]))
+        return partial(self._trained, forward=graph)
+
     def _step(self, chosen: Tensor) -> Tensor:
         """Train on one batch, given by the numbers of its segments; return its mean loss."""
+        full = len(chosen) == int(self.settings["batch_size"])
+        loss = self._captured(chosen) if self._captured and full else self._trained(chosen)
+        self._schedule.after_step()
+        self._averaging.after_step()
+        return loss
+
+    def _trained(self, chosen: Tensor, forward: nn.Module | None = None) -> Tensor:
+        """Step the optimiser once, for a batch that goes through ``forward``, or through the network's own."""
         x = self._training_batch(chosen)
         for mask in self._masks:
             x = mask(x)
         mix = Mix.drawn(self.settings, len(chosen), self.device)
-        full = self._captured is not None and len(chosen) == int(self.settings["batch_size"])
-        forward = self._captured if self._captured is not None and full else self._forward
-        logits = checked_logits(forward(mix.inputs(x)), len(chosen), len(self.data.emotions))
+        logits = checked_logits((forward or self._forward)(mix.inputs(x)), len(chosen), len(self.data.emotions))
         smoothing = float(self.settings.get("label_smoothing", 0.0))
         loss = mix.cross_entropy(logits, self._train.labels[chosen], self._weights, smoothing)
         both = loss
@@ -232,8 +240,6 @@ class Training:
         if longest := float(self.settings.get("clip_norm", 0.0)):
             nn.utils.clip_grad_norm_(self.model.parameters(), longest)
         self.optimizer.step()
-        self._schedule.after_step()
-        self._averaging.after_step()
         return loss.detach()
 
     def _inputs(self) -> Iterator[Tensor]:
@@ -247,7 +253,7 @@ class Training:
             self._frames = other._frames
 
     def forget_capture(self) -> None:
-        """Capture again when next needed: a captured graph depends on where the parameters lay in memory."""
+        """Capture again when next needed: a graph depends on where parameters and the optimiser's state lay."""
         self._captured = None
 
     def begin_epoch(self) -> Tensor:
@@ -379,6 +385,7 @@ class Training:
         """Go on from ``state``; the result equals that of an uninterrupted training."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.forget_capture()
         self.curves = Curves(**state["curves"])
         self.epoch = state["epoch"]
         self.rule = UtteranceRule.of(self.settings)
