@@ -1,5 +1,7 @@
 """One training step on one core: segments per second beside the plain form, share of the core's peak, where time goes.
 
+Where the CPU has products in bfloat16, also the step in that precision beside the one in float32.
+
 It times an epoch of ``tfser.training.training.Training`` at the published sizes. The plain form is an epoch of
 ``reference`` with ``torch.optim.Adam``, in a process of its own that allocates memory as the C library does by default.
 Processes on one core take turns, and CPU time counts, so that other work on the machine does not matter.
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,6 +31,7 @@ from tfser.benchmark.reference import reference
 from tfser.models import PROPOSED
 from tfser.planning import settings as planning_settings
 from tfser.training.allocator import keep_freed_memory
+from tfser.training.determinism import computes_bfloat16
 from tfser.training.training import Training, TrialData
 
 EMOTIONS = 4
@@ -46,8 +50,8 @@ KINDS = {
 }
 """Kinds of operation by their names in a profile; the first kind that an operation or a caller of it matches counts."""
 
-TRAINED = {"ours", "plain", "plain, memory kept"}
-"""What a process can train: tfser's model, the plain one, or the plain one with tfser's memory handling."""
+TRAINED = {"ours", "ours in bfloat16", "plain", "plain, memory kept"}
+"""What a process can train: tfser's model in either precision, the plain one, or it with tfser's memory handling."""
 
 
 def measure(scale: Scale) -> list[Figure]:
@@ -61,7 +65,8 @@ def measure(scale: Scale) -> list[Figure]:
 
 def _of_model(name: str, scale: Scale) -> list[Figure]:
     title = f"{PROPOSED[name].title} step, one core"
-    speeds: dict[str, list[float]] = {kind: [] for kind in sorted(TRAINED)}
+    kinds = TRAINED if scale.quick or computes_bfloat16() else TRAINED - {"ours in bfloat16"}
+    speeds: dict[str, list[float]] = {kind: [] for kind in sorted(kinds)}
     peaks: list[float] = []
     parts: list[dict[str, float]] = []
     with contextlib.ExitStack() as stack:
@@ -83,6 +88,10 @@ def _of_model(name: str, scale: Scale) -> list[Figure]:
         figure(f"{title}, beside it, memory kept", per_s, speeds["ours"], speeds["plain, memory kept"]),
         figure(f"{title}, of the product peak", "GMAC/s", [products * speed / 1e9 for speed in speeds["ours"]], peaks),
     ]
+    if narrow := speeds.get("ours in bfloat16"):
+        figures.append(figure(f"{title}, bfloat16 beside float32", per_s, narrow, speeds["ours"]))
+    else:
+        print("training: bfloat16 was not measured; this CPU has neither AVX512-BF16 nor AMX", file=sys.stderr)
     for kind in (*KINDS, "other"):
         if all(part.get(kind, 0) > 0 for part in parts):
             values, totals = [part[kind] for part in parts], [sum(part.values()) for part in parts]
@@ -138,6 +147,7 @@ class Trainer:
         settings |= architecture.published
         self.batch, self.edge = (2, 64) if quick else (int(settings["batch_size"]), 2048)
         settings["batch_size"] = self.batch
+        settings["precision"] = "bfloat16" if kind == "ours in bfloat16" else "float32"
         self.segments = STEPS * self.batch
         length, n_mels = int(settings["segment_frames"]), int(settings["n_mels"])
         frames = np.random.default_rng(0).standard_normal((self.segments * length, n_mels)).astype(np.float32)
@@ -148,7 +158,7 @@ class Trainer:
             return architecture.build(architecture.ablations[0], settings, EMOTIONS)
 
         self.epoch: Callable[[], None]
-        if kind == "ours":
+        if kind.startswith("ours"):
             self.epoch = Training(build, data, settings, 0, 10**6, torch.device("cpu")).run_epoch
             return
         if kind == "plain, memory kept":

@@ -36,6 +36,11 @@ def precision_of(settings: Mapping[str, Any]) -> Precision:
     return PRECISIONS[PRECISIONS.index(settings["precision"])]
 
 
+def computes_bfloat16() -> bool:
+    """Tell whether this machine's CPU has instructions for products in bfloat16, by any vendor's name."""
+    return any("bf16" in name and value is True for name, value in torch.cpu.get_capabilities().items())
+
+
 @contextlib.contextmanager
 def settled(device: torch.device, precision: Precision = "float32") -> Iterator[None]:
     """Fix one thread, deterministic kernels, one precision and private random states; restore all of it at the end.
