@@ -266,6 +266,7 @@ def runner_on(nodes, trial_gpus, breakages):
     runner = object.__new__(tune_runner.RayTuneRunner)
     runner._ray = SimpleNamespace(nodes=lambda: nodes)
     runner.trial_cpus, runner.trial_gpus, runner.breakages, runner._held_back = 1.0, trial_gpus, breakages, Holding()
+    runner._only_gpus = False
     return runner
 
 
@@ -289,6 +290,10 @@ def test_what_is_unfit_is_held_back_and_no_longer_counts_as_a_place_and_a_sweep_
         runner._hold_back()
     assert "node host-n2 broke 3 different trials" in str(error.value)
     assert "--trial-gpus 0 trains on CPUs" in str(error.value)
+    runner._only_gpus = True  # --fast
+    with pytest.raises(TfserError, match="No worker is left") as error:
+        runner._hold_back()
+    assert str(error.value).endswith("run the same command again")
 
 
 # --- the device

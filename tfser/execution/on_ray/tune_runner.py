@@ -97,6 +97,7 @@ class RayTuneRunner:
         import ray
 
         self._ray, self._say, self.together, self._sources = ray, say, together, tuple(sources)
+        self._only_gpus = only_gpus
         self._losses: Counter[str] = Counter()
         self._session: BinaryIO | None = None
         self.usage = Usage()
@@ -107,7 +108,7 @@ class RayTuneRunner:
             ray.shutdown()
             raise RequestError("local Ray", ["--fast: Ray finds no GPU on this machine; leave --fast out"])
         if address is not None and not gpus:
-            self._without_gpus(address, cpus, trial_gpus, only_gpus)
+            self._without_gpus(address, cpus, trial_gpus)
         self.trial_cpus = trial_cpus or 1.0
         self._cpus_per_gpu = cpus / gpus if gpus and trial_gpus is None else None
         """Where the share of a GPU is still to be chosen."""
@@ -122,7 +123,7 @@ class RayTuneRunner:
         self._at_once = max(16, 2 * self.workers)
         """Pieces of work that may wait for a place: an autoscaler rents machines for them."""
 
-    def _without_gpus(self, address: str, cpus: float, trial_gpus: float | None, only_gpus: bool) -> None:
+    def _without_gpus(self, address: str, cpus: float, trial_gpus: float | None) -> None:
         """Say what happens on a cluster that has no GPU yet: it never goes over to CPUs in silence.
 
         Raises:
@@ -133,10 +134,10 @@ class RayTuneRunner:
             self._ray.shutdown()
             has = "its GPU nodes are not up yet" if waits else "it has no worker yet"
             why = f"{has}, so that nothing tells which share of a GPU fits a trial"
-            on_cpus = "" if only_gpus else " (0 trains on CPUs)"
+            on_cpus = "" if self._only_gpus else " (0 trains on CPUs)"
             detail = f"{why}; say --trial-gpus X to wait for them{on_cpus}"
             raise RequestError(f"{open_doors.option(address)} {address}", [detail])
-        if trial_gpus is None and only_gpus:
+        if trial_gpus is None and self._only_gpus:
             self._ray.shutdown()
             detail = (
                 "--fast: it is for GPUs, and the cluster has none; say --trial-gpus X if GPU nodes are still to join"
@@ -147,7 +148,7 @@ class RayTuneRunner:
             self._say(f"The cluster has no GPU, so that trials train on its CPUs; {what_to_do}")
         elif trial_gpus:
             waiting = f"No node with a GPU is up, and trials wait for one (--trial-gpus {trial_gpus:g})"
-            self._say(waiting if only_gpus else f"{waiting}; --trial-gpus 0 trains on CPUs")
+            self._say(waiting if self._only_gpus else f"{waiting}; --trial-gpus 0 trains on CPUs")
 
     @property
     def device(self) -> DeviceKind:
@@ -291,7 +292,7 @@ class RayTuneRunner:
         if unfit and not self._places() and not may_get(self._ray, "GPU" if self.trial_gpus else "CPU"):
             lines = [no_more(where, broke) for where, broke in unfit.items()]
             advice = "mend what they name and run the same command again"
-            cpus = "; --trial-gpus 0 trains on CPUs" if self.trial_gpus else ""
+            cpus = "; --trial-gpus 0 trains on CPUs" if self.trial_gpus and not self._only_gpus else ""
             raise TfserError("\n  - ".join(["No worker is left that trials can be given:", *lines, advice + cpus]))
 
     def _pack_size(self, waiting: int) -> int:
