@@ -83,6 +83,7 @@ def test_recurrences_softmaxes_and_norms_see_float32_alone_and_products_bfloat16
     logits.sum().backward()
     assert {out.dtype for out in outputs} <= {torch.float32}
     assert seen.among("_softmax", "layer_norm", "group_norm", "rnn", "lstm", "gru", "exp_") <= {torch.float32}
+    assert seen.among("scaled_dot_product") <= {torch.float32}, "on a CPU"
     assert torch.bfloat16 in seen.among("mm", "convolution", "linear"), "products are computed in it"
     assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
 
@@ -116,6 +117,18 @@ def test_the_context_hands_on_wide_tensors_as_they_are_and_ends_with_its_block(m
     with KeptFloat32("cpu"):
         assert narrow.softmax(0).dtype == torch.float32
     assert narrow.softmax(0).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", torch.float32), ("cuda", torch.bfloat16)])
+def test_scaled_dot_product_attention_is_float32_where_bfloat16_is_slow(device, dtype):
+    """A CPU's backward pass of it; a GPU has fast kernels, which sum in float32 themselves."""
+    given = []
+
+    def scaled_dot_product_attention(*args):
+        given.extend(args)
+
+    KeptFloat32(device).__torch_function__(scaled_dot_product_attention, (), (torch.randn(2).bfloat16(),))
+    assert [tensor.dtype for tensor in given] == [dtype]
 
 
 def spec(precision):

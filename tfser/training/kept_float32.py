@@ -19,14 +19,15 @@ KEPT = frozenset(
     + ("softmax", "log_softmax", "softmin", "gumbel_softmax", "logsumexp", "multi_head_attention_forward")
     + ("layer_norm", "native_layer_norm", "group_norm", "rms_norm")
 )
-"""Names of PyTorch's functions, which its layers call too.
+"""Names of PyTorch's functions, which its layers call too."""
 
-``scaled_dot_product_attention`` is not among them: its kernels sum the softmax of bfloat16 in float32 themselves.
-"""
+ATTENTION = "scaled_dot_product_attention"
+"""Kept too, but on CPUs alone. Its kernels sum the softmax of bfloat16 in float32 themselves, and a GPU has fast ones;
+a CPU's backward pass takes five times as long in bfloat16 as in float32 (PyTorch 2.11, a CPU with AMX)."""
 
 
 class KeptFloat32(TorchFunctionMode):
-    """A context in which ``KEPT`` are computed in float32, or wider, with autocast off.
+    """A context in which ``KEPT``, and on a CPU ``ATTENTION``, are computed in float32, or wider, with autocast off.
 
     Args:
         device_type: of the autocast.
@@ -35,12 +36,13 @@ class KeptFloat32(TorchFunctionMode):
     def __init__(self, device_type: str) -> None:
         super().__init__()
         self._device_type = device_type
+        self._kept = KEPT | {ATTENTION} if device_type == "cpu" else KEPT
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Call one of PyTorch's functions."""
-        if getattr(func, "__name__", "") not in KEPT:
+        if getattr(func, "__name__", "") not in self._kept:
             return func(*args, **(kwargs or {}))
         with torch.autocast(self._device_type, enabled=False):
             return func(*tree_map(_widened, args), **tree_map(_widened, dict(kwargs or {})))
