@@ -10,20 +10,14 @@ BUCKET = "tfser-test"
 
 @pytest.fixture(scope="session")
 def s3_server():
-    """The address of the server, with an empty bucket."""
+    """The address of the server."""
     moto = pytest.importorskip("moto.server", reason="moto is not installed (pip install 'tfser[dev]')")
     pytest.importorskip("s3fs", reason="s3fs is not installed (pip install 'tfser[s3]')")
-    import botocore.session
-
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
-    with pytest.MonkeyPatch.context() as patch:
-        credentials(patch, address)
-        botocore.session.get_session().create_client("s3").create_bucket(Bucket=BUCKET)
-    yield address
+    yield f"http://{host}:{port}"
     server.stop()
 
 
@@ -40,6 +34,10 @@ def credentials(patch, address):
 @pytest.fixture
 def bucket(s3_server, monkeypatch, tmp_path, request):
     """A folder of its own in the bucket, as a URI; this machine's copies go to a folder of the test."""
+    import botocore.session
+
     credentials(monkeypatch, s3_server)
+    # Made for every test: the server shares its memory with moto's mocks in this process, and each of those empties it.
+    botocore.session.get_session().create_client("s3").create_bucket(Bucket=BUCKET)
     monkeypatch.setenv("TFSER_CACHE", str(tmp_path / "cache"))
     return f"s3://{BUCKET}/{request.node.name.replace('[', '-').rstrip(']')}"
