@@ -72,12 +72,14 @@ class Recording:
         self.resize(*size)
         self.events: list[tuple[float, str]] = []
         self.started = time.monotonic()
+        # The terminal says how wide it is, and not the variables that pytest's workers are given.
+        around = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             command,
             stdin=inner,
             stdout=inner,
             stderr=inner,
-            env={**os.environ, "TERM": "xterm-256color", **(env or {})},
+            env={**around, "TERM": "xterm-256color", **(env or {})},
             preexec_fn=_own_terminal,
             close_fds=True,
         )

@@ -24,16 +24,20 @@ def test_a_sweep_moves_shows_its_epochs_takes_a_resize_and_goes_on_after_ctrl_c(
         assert recording.until(lambda: re.search(r"search anna.* +[1-9]\d* of 300 +[\d.]+ %", recording.text))
         recording.resize(60, 12)
         resized = len(recording.events)
-        assert recording.until(lambda: len(recording.events) > resized + 4)
+
+        def fits():
+            """Whether what was drawn last, after frames that were under way, is as narrow as the terminal is now."""
+            drawn = Screen()
+            drawn.write("".join(text for _, text in recording.events[resized:][-3:]))
+            return "trials done" in drawn.text and max(map(columns, drawn.text.splitlines())) < 60
+
+        assert recording.until(fits)
         recording.type(b"\x03")
         assert recording.ended() == 130
     times = [0.0, *(at for at, _ in recording.events)]
     assert max(b - a for a, b in zip(times, times[1:], strict=False)) < MOST_S
     assert "Training, " in recording.text
     assert "".join(text for _, text in recording.events[:3]).startswith(("\r\x1b[2Kloading", "\x1b[?25l", "\r\x1b[2K"))
-    narrow = Screen()
-    narrow.write("".join(text for _, text in recording.events[resized + 1 : resized + 4]))
-    assert max(map(columns, narrow.text.splitlines())) < 60
     screen = recording.screen
     assert screen.cursor_shown
     assert "trials done" in screen.text
