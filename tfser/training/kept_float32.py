@@ -1,4 +1,4 @@
-"""Operations that stay in float32 under ``precision`` bfloat16: recurrences, softmaxes and layer norms.
+"""Operations that stay in float32 under ``precision`` bfloat16: recurrences, softmaxes, layer norms, a CPU's attention.
 
 PyTorch's autocast keeps some of them only on a GPU, none of them on a CPU, and runs cuDNN's recurrences in float16
 whatever is asked for, in which most gradients of an LSTM underflow. Knows PyTorch and nothing of models.
