@@ -593,6 +593,18 @@ def test_an_estimate_counts_frames_as_long_as_the_features_make_them(tiny, monke
     assert estimates[1] == pytest.approx(4 * estimates[0], rel=0.2)
 
 
+@pytest.mark.parametrize("held", [{"hop_ms": 2.5}, {"training_hop": 4}, {"segment_frames": 16}])
+def test_what_a_search_space_holds_fixed_makes_as_many_segments_as_the_same_given_with_set(tiny, monkeypatch, held):
+    monkeypatch.setattr(hours, "segment_seconds", lambda study: 1.0)
+    costs = []
+    for given, fixed in (({}, {}), ({}, held), (held, {})):
+        typed = tuple((name, str(value)) for name, value in given.items())
+        searched = replace(space(learning_rate=[0.001, 0.003]), fixed=fixed)
+        planned = plan.make(asked(*typed, epochs=1, trials=2), [tiny], lambda database: "digest", {MODEL: searched})
+        costs.append(hours.core_hours(planned, {tiny.name: tiny}))
+    assert costs[1] == costs[2] != costs[0]
+
+
 @pytest.mark.parametrize("name", FEATURE_SETS)
 def test_a_feature_set_says_what_it_is_and_all_of_its_settings(name):
     features = FEATURE_SETS[name]

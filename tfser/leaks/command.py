@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from tfser.errors import RequestError, counted, unknown
 from tfser.leaks import table as report
-from tfser.leaks.plan import LEARNING_RATES, ROWS, Leaks, first_setting, left_out, make
+from tfser.leaks.plan import LEARNING_RATES, ROWS, Leaks, left_out, make
 from tfser.leaks.run import run
 from tfser.models import BUILT_IN, COMPARISON, DEFAULT, MODELS, Network, of
 from tfser.sweep import narrow_precision
@@ -134,7 +134,7 @@ def checked(options: LeaksOptions, doing: Doing = unshown) -> tuple[Sweep, Leaks
     except RequestError as error:
         problems += error.problems
         more = error.more
-    base = first_setting(sweep.plan.studies[0]) if sweep is not None else None
+    base = sweep.plan.studies[0].given if sweep is not None else None
     left = left_out(names_of[0], bool(options.trials), base) if len(names_of) == len(models) == 1 else {}
     names = [name for name in (ROWS[1:] if "all" in asked else asked) if name not in left]
     problems += [f"--leak {name}: {left[name]}" for name in asked if name in left]

@@ -232,15 +232,6 @@ def _uses_training(settings: Mapping[str, Value]) -> bool:
     return settings["standardisation"] == "training"
 
 
-def first_setting(study: Study) -> dict[str, Value]:
-    """Return the honest row's setting.
-
-    Args:
-        study: one of the sweep's plan.
-    """
-    return {**study.base, **(study.space.fixed if study.space else {})}
-
-
 def _settings(study: Study) -> tuple[tuple[Mapping[str, Value], ...], str]:
     """Return the honest row's setting, then the others, each once; and where the others come from, as printed."""
     if study.space is None:
@@ -258,7 +249,7 @@ def _settings(study: Study) -> tuple[tuple[Mapping[str, Value], ...], str]:
         import optuna  # a machine that only trains lacks it
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        base = first_setting(study)
+        base = study.given
         drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=study.search_seed))
         others = [study.space.sample(drawn.ask(), study.base) for _ in range(study.trials)]
         origin = f"{study.trials} random draws from the search space, seed {study.search_seed}"

@@ -82,13 +82,17 @@ class Study:
         return f"{c.database} {c.protocol} {c.model} {c.ablation} {label} {digest}"
 
     @property
+    def given(self) -> dict[str, Value]:
+        """Every setting as it was given: ``base``, then what the search space holds fixed. A search samples over it."""
+        return {**self.base, **(self.space.fixed if self.space else {})}
+
+    @property
     def _numerics(self) -> int:
         """The latest numerics version of the trials that it may try."""
         if self.space is None:
             return numerics_of(self.base)
-        fixed = {**self.base, **self.space.fixed}
         searched = [value for d in self.space.dimensions if d.name == "precision" for value in d.values]
-        return max(numerics_of({"precision": value}) for value in (*searched, fixed.get("precision")))
+        return max(numerics_of({"precision": value}) for value in (*searched, self.given.get("precision")))
 
     @property
     def question(self) -> str:

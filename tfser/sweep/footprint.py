@@ -115,17 +115,13 @@ def _of_rows(lengths: list[float], wanted: Extractor) -> int:
     return rows * wanted.channels * wanted.bands * value + _A_LINE * len(lengths)
 
 
-def _settings(study: Study) -> dict[str, Value]:
-    return dict(study.base) if study.space is None else {**study.base, **study.space.fixed}
-
-
 def _size(study: Study) -> int | None:
     """Return the bytes of a model's file; ``None`` where that is not known."""
     model, c = of(study.configuration), study.configuration
     if not isinstance(model, Network):
         return None
     try:
-        module: Any = built(model, c.ablation, build_settings(model, _settings(study)))
+        module: Any = built(model, c.ablation, build_settings(model, study.given))
     except Exception:  # a person's own code, as below
         return None
     return sum(int(t.numel()) * int(t.element_size()) + _A_TENSOR for t in module.state_dict().values())
@@ -133,7 +129,7 @@ def _size(study: Study) -> int | None:
 
 def _memory(sweep: Sweep, study: Study) -> int | None:
     """Return the memory of one trial; ``None`` where that is not known."""
-    model, settings = of(study.configuration), _settings(study)
+    model, settings = of(study.configuration), study.given
     if not isinstance(model, Network):
         database = sweep.databases[study.configuration.database]
         try:

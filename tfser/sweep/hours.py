@@ -75,12 +75,12 @@ class Estimate:
 def segment_seconds(study: Study) -> float:
     """Return the seconds that one CPU core trains on one segment: the better of two timed epochs of a batch of noise.
 
-    The settings are the study's base; what a search samples may cost more or less.
+    The settings are those given; what a search samples may cost more or less.
     """
-    c, settings = study.configuration, study.base if study.space is None else {**study.base, **study.space.fixed}
+    c = study.configuration
     model = of(c)
     assert isinstance(model, Network)
-    return _timed(model, c.ablation, settings, c.emotions)
+    return _timed(model, c.ablation, study.given, c.emotions)
 
 
 def _timed(model: Network, ablation: str, settings: Mapping[str, Value], emotions: tuple[str, ...]) -> float:
@@ -193,7 +193,7 @@ def _frames(study: Study, lengths: np.ndarray) -> float:
     about what estimators on 360 and on 6373 functionals took.
     """
     c, model = study.configuration, of(study.configuration)
-    reads, usual = extractor(model, study.base), extractor(model, published_settings(c.model))
+    reads, usual = extractor(model, study.given), extractor(model, published_settings(c.model))
     wider = np.sqrt(reads.channels * reads.bands / (usual.channels * usual.bands))
     frames = (lengths / reads.hop_s).sum() if reads.hop_s else len(lengths) * wider
     return float(frames * _trained(study))
@@ -208,9 +208,9 @@ def _core_hours(studies: Sequence[Study], lengths: Mapping[str, np.ndarray]) -> 
         if not isinstance(of(c), Network):
             continue
         if key not in probed:
-            hop_s = hop_of(study.base, "training") * extractor(of(c), study.base).hop_s
+            hop_s = hop_of(study.given, "training") * extractor(of(c), study.given).hop_s
             segments = np.ceil(np.maximum(lengths[c.data] / hop_s, 1)).sum() if hop_s else len(lengths[c.data])
-            share = float(study.base.get("segment_share", 1.0))
+            share = float(study.given.get("segment_share", 1.0))
             probed[key] = segment_seconds(study) * segments * share * _trained(study)
         total += probed[key] * study.epochs * _trials(study)
     return total / 3600

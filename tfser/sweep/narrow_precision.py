@@ -25,7 +25,6 @@ def warnings(options: Options, studies: Iterable[Study]) -> list[str]:
 def _is_asked(study: Study) -> bool:
     if not isinstance(of(study.configuration), Network):
         return False
-    if study.space is None:
-        return study.base.get("precision") == "bfloat16"
-    searched = (value for d in study.space.dimensions if d.name == "precision" for value in d.values)
-    return "bfloat16" in (*searched, {**study.base, **study.space.fixed}.get("precision"))
+    dimensions = study.space.dimensions if study.space else ()
+    searched = (value for d in dimensions if d.name == "precision" for value in d.values)
+    return "bfloat16" in (*searched, study.given.get("precision"))

@@ -28,6 +28,5 @@ def _is_wide(study: Study) -> bool:
     if not isinstance(model, Network):
         return False
     sizes = {name: h.default for name, h in model.hyperparameters.items() if type(h.default) is int}
-    settings = study.base if study.space is None else {**study.base, **study.space.fixed}
     searched = {d.name for d in study.space.dimensions} if study.space is not None else set()
-    return not searched & sizes.keys() and all(int(settings[name]) >= size for name, size in sizes.items())
+    return not searched & sizes.keys() and all(int(study.given[name]) >= size for name, size in sizes.items())
