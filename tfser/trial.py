@@ -20,12 +20,21 @@ NUMERICS_VERSION = 2
 """Raised whenever a change of the code changes results, so that an old trial is never taken for a new one."""
 
 BFLOAT16_NUMERICS_VERSION = 3
-"""The same of trials whose ``precision`` is bfloat16. The next raise of either takes a number that neither has had."""
+"""The same of trials whose ``precision`` is bfloat16."""
+
+GROUPED_SAMPLING_NUMERICS_VERSION = 4
+"""The same of trials that draw groups of segments in balance. The next raise of any takes a number that none has had."""
 
 
 def numerics_of(settings: Mapping[str, Any]) -> int:
     """Return the numerics version that this code computes of trials with some settings."""
+    if settings.get("sampling", "shuffled") != "shuffled" and settings.get("segments_together", 1) != 1:
+        return GROUPED_SAMPLING_NUMERICS_VERSION
     return BFLOAT16_NUMERICS_VERSION if settings.get("precision") == "bfloat16" else NUMERICS_VERSION
+
+
+NUMERICS_SETTINGS = ("precision", "sampling", "segments_together")
+"""The settings that ``numerics_of`` reads."""
 
 
 SHORTEST_PREFIX = 6

@@ -381,6 +381,19 @@ def test_balanced_sampling_draws_emotions_speakers_or_their_pairs_alike_often(to
     np.testing.assert_allclose(found, 1 / 3, atol=0.08 if together > 1 else 0.05)
 
 
+@pytest.mark.parametrize("together", [1, 2, 4, 8])
+@pytest.mark.parametrize("sampling", ["emotions", "speakers", "emotions_and_speakers"])
+def test_emotions_and_speakers_come_alike_often_where_the_utterances_of_one_are_eight_times_as_long(sampling, together):
+    of_utterance = np.repeat(np.arange(40), [1] * 20 + [8] * 20)
+    kind = np.repeat([0, 1], 20)
+    settings = {"sampling": sampling, "segments_together": together}
+    orders = Sampling(settings, of_utterance, kind, tuple("ab"[i] for i in kind))
+    torch.manual_seed(0)
+    drawn = torch.cat([orders.order() for _ in range(200)]).numpy()
+    # Draws of groups of up to ``together`` segments: the standard deviation of a share is under 0.006.
+    assert (of_utterance[drawn] < 20).mean() == pytest.approx(0.5, abs=0.03)
+
+
 def test_speakers_are_needed_to_balance_them():
     with pytest.raises(ValueError, match="sampling speakers: 0 speakers of 6 utterances"):
         training(d=replace(data(), speakers=()), sampling="speakers")

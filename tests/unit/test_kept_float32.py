@@ -17,7 +17,13 @@ from tfser.planning import request as planning_request
 from tfser.sweep import command, hours
 from tfser.training.kept_float32 import KeptFloat32
 from tfser.training.training import Forward
-from tfser.trial import BFLOAT16_NUMERICS_VERSION, NUMERICS_VERSION, TrialSpec, numerics_of
+from tfser.trial import (
+    BFLOAT16_NUMERICS_VERSION,
+    GROUPED_SAMPLING_NUMERICS_VERSION,
+    NUMERICS_VERSION,
+    TrialSpec,
+    numerics_of,
+)
 
 CPU = torch.device("cpu")
 
@@ -141,9 +147,12 @@ def spec(precision):
     )
 
 
-def test_trials_of_bfloat16_have_a_numerics_version_of_their_own_and_the_others_keep_theirs():
+def test_trials_whose_numbers_changed_have_a_numerics_version_of_their_own_and_the_others_keep_theirs():
     assert [spec(p).numerics for p in ("float32", "tf32", "bfloat16")] == [2, 2, BFLOAT16_NUMERICS_VERSION]
     assert NUMERICS_VERSION == 2 != BFLOAT16_NUMERICS_VERSION == numerics_of({"precision": "bfloat16"})
+    grouped = {"sampling": "emotions", "segments_together": 2, "precision": "bfloat16"}
+    assert numerics_of(grouped) == GROUPED_SAMPLING_NUMERICS_VERSION == 4
+    assert numerics_of({**grouped, "segments_together": 1}) == numerics_of({**grouped, "sampling": "shuffled"}) == 3
     before = {**spec("bfloat16").to_dict(), "numerics": 2}
     assert TrialSpec.from_dict(before).numerics == 2, "an older entry stays what it was"
     assert TrialSpec.from_dict(before).trial_id != spec("bfloat16").trial_id

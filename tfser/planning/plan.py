@@ -7,6 +7,7 @@ leaves out what the ledger already holds. Knows nothing of how trials run or whe
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,7 +35,7 @@ from tfser.planning.request import (
 )
 from tfser.planning.search_space import Space
 from tfser.planning.settings import extracted, extractors, feature_problems, hashed, missing_here
-from tfser.trial import ProtocolName, Purpose, TrialSpec, Value, numerics_of
+from tfser.trial import NUMERICS_SETTINGS, ProtocolName, Purpose, TrialSpec, Value, numerics_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +90,11 @@ class Study:
     @property
     def _numerics(self) -> int:
         """The latest numerics version of the trials that it may try."""
-        if self.space is None:
-            return numerics_of(self.base)
-        searched = [value for d in self.space.dimensions if d.name == "precision" for value in d.values]
-        return max(numerics_of({"precision": value}) for value in (*searched, self.given.get("precision")))
+        searched = [d for d in (self.space.dimensions if self.space else ()) if d.name in NUMERICS_SETTINGS]
+        return max(
+            numerics_of({**self.given, **{d.name: value for d, value in zip(searched, values, strict=True)}})
+            for values in itertools.product(*(d.values for d in searched))
+        )
 
     @property
     def question(self) -> str:

@@ -97,7 +97,8 @@ class Sampling:
         groups = self._groups()
         if self._weights is None:
             return torch.cat([groups[i] for i in torch.randperm(len(groups)).tolist()])
-        weights = torch.stack([self._weights[group].sum() for group in groups])
+        # A group brings all of its segments, which are of one kind: weighed by their number, they would count twice.
+        weights = torch.stack([self._weights[group[0]] for group in groups])
         drawn = torch.multinomial(weights, segments, replacement=True).tolist()
         return torch.cat([groups[i] for i in drawn])[:segments]
 
