@@ -23,7 +23,7 @@ BFLOAT16_NUMERICS_VERSION = 3
 """The same of trials whose ``precision`` is bfloat16."""
 
 GROUPED_SAMPLING_NUMERICS_VERSION = 4
-"""The same of trials that draw groups of segments in balance. The next raise of any takes a number that none has had."""
+"""The same of trials that draw groups of segments in balance. The next raise takes a number that none has had."""
 
 
 def numerics_of(settings: Mapping[str, Any]) -> int:

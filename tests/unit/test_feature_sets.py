@@ -597,8 +597,8 @@ def test_an_estimate_counts_frames_as_long_as_the_features_make_them(tiny, monke
 def test_what_a_search_space_holds_fixed_makes_as_many_segments_as_the_same_given_with_set(tiny, monkeypatch, held):
     monkeypatch.setattr(hours, "segment_seconds", lambda study: 1.0)
     costs = []
-    for given, fixed in (({}, {}), ({}, held), (held, {})):
-        typed = tuple((name, str(value)) for name, value in given.items())
+    for own, fixed in (({}, {}), ({}, held), (held, {})):
+        typed = tuple((name, str(value)) for name, value in own.items())
         searched = replace(space(learning_rate=[0.001, 0.003]), fixed=fixed)
         planned = plan.make(asked(*typed, epochs=1, trials=2), [tiny], lambda database: "digest", {MODEL: searched})
         costs.append(hours.core_hours(planned, {tiny.name: tiny}))

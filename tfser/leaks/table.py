@@ -27,6 +27,7 @@ from tfser.leaks.plan import (
 from tfser.models import Network, of
 from tfser.planning.configuration import Configuration
 from tfser.planning.settings import published_settings
+from tfser.planning.settings_in_words import stated
 from tfser.record import Record
 from tfser.report.tables import notes
 from tfser.report.tables.comparison import label
@@ -336,7 +337,8 @@ def trials_csv(leaks: Leaks, measured: list[Measured], entries: Entries) -> str:
                 matrix = confusion(record, leaks.configuration) if record else None
                 war, uar = (math.nan, math.nan) if matrix is None else (metrics.war(matrix), metrics.uar(matrix))
                 scored = record.epochs if record and record.fitted is None else None
-                settings = json.dumps(spec.settings, sort_keys=True, ensure_ascii=False)
+                told = stated(spec.model, study.configuration.own, spec.settings)
+                settings = json.dumps(told, sort_keys=True, ensure_ascii=False)
                 rows.append(
                     [
                         one.row.name,

@@ -162,7 +162,9 @@ def _training(about: About) -> list[str]:
         lines.append(f"It was trained for {counted(record.epochs, 'epoch')}.")
     if declared is not None:
         lines.append(f"It reads {_cell(declared.feature_set.name)}: {_cell(extractor(declared, spec.settings).words)}.")
-    values = {name: json.dumps(value) for name, value in spec.hyperparameters}
+    values = {
+        name: json.dumps(value) for name, value in settings_in_words.stated(spec.model, c.own, spec.settings).items()
+    }
     return [*lines, "", *_table(("setting", "value"), [(f"`{n}`", f"`{v}`") for n, v in values.items()], 2)]
 
 

@@ -17,7 +17,7 @@ from tfser.errors import RequestError, unknown
 from tfser.evaluation import metrics
 from tfser.execution.results import Results
 from tfser.planning.configuration import Configuration, OwnModel
-from tfser.planning.settings_in_words import labels
+from tfser.planning.settings_in_words import labels, stated
 from tfser.record import Record
 from tfser.report import published
 from tfser.report.figures.confusion import shares
@@ -167,10 +167,11 @@ def repeat(
         )
     if spec.model not in MODELS and not spec.source:
         raise RequestError(f"trial {spec.trial_id}", [*problems, unknown("model", spec.model, MODELS)])
-    settings = {name: _typed(value) for name, value in spec.settings.items()}
+    told = stated(spec.model, own, spec.settings)
+    settings = {name: _typed(value) for name, value in told.items()}
     legal = {} if spec.source else hyperparameters(spec.model)
     for name, text in {} if spec.source else settings.items():
-        if name not in legal or repr(legal[name].parse(text)) != repr(spec.settings[name]):
+        if name not in legal or repr(legal[name].parse(text)) != repr(told[name]):
             problems.append(f"its setting {name}={text} cannot be typed")
     if problems:
         raise RequestError(f"trial {spec.trial_id}", problems)

@@ -24,7 +24,7 @@ from tfser.errors import TfserError, counted
 from tfser.evaluation import metrics
 from tfser.execution.results import KEY_COLUMNS, Results
 from tfser.planning.configuration import Configuration
-from tfser.planning.settings_in_words import recorded
+from tfser.planning.settings_in_words import recorded, stated
 from tfser.record import Record
 from tfser.report import printed_files, published
 from tfser.report.figures import confusion, contests, every, search
@@ -265,7 +265,9 @@ def _fold_row(final: Final, emotions: list[str]) -> list[Value]:
         *(exact(recalls[e]) if e in recalls else None for e in emotions),
         len(record.scores.utterances),
         None if record.fitted else record.epochs,
-        json.dumps(record.spec.settings, sort_keys=True, ensure_ascii=False),
+        json.dumps(
+            stated(configuration.model, configuration.own, record.spec.settings), sort_keys=True, ensure_ascii=False
+        ),
         record.trial_id,
     ]
 

@@ -13,6 +13,7 @@ from tfser.errors import counted
 from tfser.models import Estimator, find
 from tfser.planning import configuration as planning_configuration
 from tfser.planning.configuration import Configuration
+from tfser.planning.settings_in_words import stated
 from tfser.record import Record, to_dict
 from tfser.text.row_names import with_ablation
 from tfser.tracking import confusion_thumbnail, names
@@ -113,7 +114,8 @@ def trial_params(configuration: Configuration, spec: TrialSpec) -> dict[str, Val
     """
     lacking = {"epochs": isinstance(find(spec.model, spec.source), Estimator), "fold": not spec.fold}
     own = [name for name in _PARAMS if not lacking.get(name)]
-    return {**{name: getattr(spec, name) for name in own}, **choice_params(configuration), **spec.settings}
+    settings = stated(spec.model, configuration.own, spec.settings)
+    return {**{name: getattr(spec, name) for name in own}, **choice_params(configuration), **settings}
 
 
 def choice_params(configuration: Configuration) -> dict[str, str]:

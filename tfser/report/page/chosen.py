@@ -65,10 +65,14 @@ def _of_records(summary: Summary) -> list[dict[str, Any]]:
     if c.selection not in _SEARCHED or not settings_in_words.recorded(c.settings):
         return []
     asked = settings_in_words.values(c)
+    chosen = {name for record in summary.records.values() for name in record.spec.settings if name not in asked}
+    wholes = {
+        key: settings_in_words.whole(c.model, c.own, record.spec.settings) for key, record in summary.records.items()
+    }
     return [
         {
             "fold": fold if len(c.seeds) == 1 else f"{fold}, seed {seed}",
-            "settings": {name: value for name, value in record.spec.settings.items() if name not in asked},
+            "settings": {name: value for name, value in wholes[fold, seed].items() if name in chosen},
             "epochs": None if record.fitted else record.epochs,
             "test": metrics.uar(record.scores.matrix),
         }

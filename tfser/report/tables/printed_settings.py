@@ -10,7 +10,7 @@ from itertools import groupby
 
 from tfser.databases import KNOWN
 from tfser.databases.combined import named
-from tfser.record import Record
+from tfser.planning import settings_in_words
 from tfser.report.published import Published
 from tfser.report.summary import Summary
 from tfser.report.tables import layers, printed_notes
@@ -99,13 +99,13 @@ def settings(summaries: Sequence[Summary], published: Published) -> list[Table]:
     for (_, name), members in groupby(sorted(summaries, key=model), key=model):
         every = list(members)
         whole = [s for s in every if published.is_full(name, s.configuration.ablation)] or every
-        records = [record for s in whole for record in s.records.values()]
-        made += _of_model(name, records, published)
+        made += _of_model(name, whole, published)
     return [table for table in made if len(table.rows) > 1]
 
 
-def _of_model(name: str, records: Sequence[Record], published: Published) -> list[Table]:
+def _of_model(name: str, summaries: Sequence[Summary], published: Published) -> list[Table]:
     title, word = published.model_title(name), label(name)
+    records = [record for s in summaries for record in s.records.values()]
     networks = layers.of_trials(records)
     convolutions = layers.joined([network.convolutions for network in networks])
     encoders = layers.joined([network.encoders for network in networks])
@@ -113,7 +113,7 @@ def _of_model(name: str, records: Sequence[Record], published: Published) -> lis
     return [
         _table(f"convolutions-{word}", f"Convolutions of {title}", sizes, _CONVOLUTIONS, convolutions),
         _table(f"encoders-{word}", f"Attention encoders of {title}", widths, _ENCODERS, encoders),
-        _settings(f"settings-{word}", f"Settings of {title}", name, records),
+        _settings(f"settings-{word}", f"Settings of {title}", name, summaries),
     ]
 
 
@@ -137,10 +137,19 @@ _SEVERAL = "Several values were chosen for each fold, or belong to several rows.
 _DEFAULTS = "Defaults are the published ones, or ours where the paper is silent."
 
 
-def _settings(name: str, title: str, model: str, records: Sequence[Record]) -> Table:
+def _settings(name: str, title: str, model: str, summaries: Sequence[Summary]) -> Table:
     """Make the table of a model's settings: every value that its final trials had, and the default."""
-    found = layers.differing(r.spec.settings for r in records)
-    epochs = [r.epochs for r in records if not r.fitted]
+    trials = [(s.configuration, r) for s in summaries for r in s.records.values()]
+    epochs = [r.epochs for _, r in trials if not r.fitted]
+    named = {name for c, r in trials for name in settings_in_words.stated(c.model, c.own, r.spec.settings)}
+    found = layers.differing(
+        {
+            name: value
+            for name, value in settings_in_words.whole(c.model, c.own, r.spec.settings).items()
+            if name in named
+        }
+        for c, r in trials
+    )
     defaults = _defaults(model)
     every = {**({"epochs": epochs} if epochs else {}), **dict(sorted(found.items()))}
     several = any(len(set(values)) > 1 for values in every.values())
