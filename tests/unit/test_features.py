@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import pickle
 import tempfile
@@ -430,7 +431,26 @@ def test_tasks_carry_their_own_utterances_and_no_others(tiny, tmp_path, monkeypa
     np.testing.assert_array_equal(ensure(FeatureStore(tmp_path / "b"), tiny).frames(), pack.frames())
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "gone", "other"])
+def test_a_part_whose_frames_are_damaged_is_not_put_into_a_pack(tiny, tmp_path):
+    store = FeatureStore(tmp_path)
+    pack = ensure(store, tiny)
+    whole = np.array(pack.frames())
+    np.save(pack.path.with_suffix(".npy"), np.zeros_like(whole))
+    less = replace(tiny, utterances=tiny.utterances[1:])  # another database, whose frames an older pack holds
+    assert ensure(store, less).frames().any(axis=1).all()
+
+
+def test_a_pack_of_an_earlier_version_has_no_digest_and_is_used(tiny, tmp_path):
+    table = (pack := ensure(FeatureStore(tmp_path), tiny)).path.with_suffix(".json")
+    content = json.loads(table.read_text(encoding="utf-8"))
+    del content["sha256"]
+    table.write_text(json.dumps(content), encoding="utf-8")
+    written = pack.path.with_suffix(".npy").stat().st_mtime_ns
+    assert ensure(FeatureStore(tmp_path), tiny).sha256 == ""
+    assert pack.path.with_suffix(".npy").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "gone", "other", "zeros"])
 def test_a_pack_whose_frames_are_damaged_is_extracted_anew(tiny, tmp_path, damage):
     whole = np.array(ensure(FeatureStore(tmp_path), tiny).frames())
     path = ensure(FeatureStore(tmp_path), tiny).path.with_suffix(".npy")
@@ -443,6 +463,8 @@ def test_a_pack_whose_frames_are_damaged_is_extracted_anew(tiny, tmp_path, damag
             path.unlink()
         case "other":
             np.save(path, np.zeros((3, 16), dtype=np.float32))
+        case "zeros":  # of the same form: only their digest tells
+            np.save(path, np.zeros_like(whole))
     np.testing.assert_array_equal(ensure(FeatureStore(tmp_path), tiny).frames(), whole)
 
 

@@ -666,3 +666,13 @@ def test_a_row_that_is_not_transductive_is_written_as_before(tmp_path):
     write(sweep(configuration()), tmp_path)
     assert "§" not in (tmp_path / "comparison.md").read_text(encoding="utf-8") + details(tmp_path)
     assert "transductive" not in read(tmp_path, "summary.csv")
+
+
+def test_a_table_of_several_seeds_is_not_replaced_by_one_of_fewer_with_as_many_folds(tmp_path):
+    of_three = sweep(row := configuration(seeds=(0, 1, 2)))
+    write(of_three, tmp_path)
+    before = (tmp_path / "summary.csv").read_bytes()
+    with pytest.raises(report_write.LessError, match="3 folds of 3 seeds there, 3 of 1 seed here"):
+        write(sweep(replace(row, seeds=(0,))), tmp_path)
+    assert (tmp_path / "summary.csv").read_bytes() == before
+    write(sweep(replace(row, folds=(*row.folds, "10"), folds_total=4, seeds=(0,))), tmp_path)

@@ -6,6 +6,7 @@ rows are made.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,6 +51,16 @@ class Pack:
     """Values of a row."""
     dtype: str = "float32"
     """``float32`` or ``float16``."""
+    sha256: str = ""
+    """Of all rows as they lie in the file; empty in a pack of an earlier version."""
+
+    def is_sound(self) -> bool:
+        """Return whether the rows are those that were written, as far as the table tells. Reads all of them.
+
+        Raises:
+            OSError, ValueError: they cannot be read.
+        """
+        return not self.sha256 or hashlib.sha256(self.frames().data).hexdigest() == self.sha256
 
     def frames(self) -> np.ndarray:
         """Return all rows: shape (rows, values), read-only, shared by all processes of the machine.
@@ -74,8 +85,9 @@ class Pack:
         """
         table = json.loads(read_text(path.with_suffix(".json")))
         rows = tuple(PackedUtterance(*row) for row in table["utterances"])
-        values, dtype = table["n_mels"], table.get("dtype", "float32")
-        pack = cls(path, table["database"], table["database_digest"], tuple(table["emotions"]), rows, values, dtype)
+        values, dtype, sha256 = table["n_mels"], table.get("dtype", "float32"), table.get("sha256", "")
+        emotions = tuple(table["emotions"])
+        pack = cls(path, table["database"], table["database_digest"], emotions, rows, values, dtype, sha256)
         if database_digest not in (None, pack.database_digest):
             raise ValueError(f"{path} holds database {pack.database_digest}, not {database_digest}")
         told = sum(row.frames for row in rows), values
@@ -118,13 +130,18 @@ class Pack:
             rows.append([u.id, u.speaker, u.emotion, u.session, digest, start, len(frames), *of_several])
             start += len(frames)
 
+        written = hashlib.sha256()
+
         def write_frames(file: BinaryIO) -> None:
             np.lib.format.write_array_header_2_0(
                 file, {"descr": _TYPES[dtype].str, "fortran_order": False, "shape": (start, values)}
             )
             for _, _, frames in entries:
-                file.write(np.ascontiguousarray(frames, dtype=_TYPES[dtype]).data)
+                held = np.ascontiguousarray(frames, dtype=_TYPES[dtype]).data
+                written.update(held)
+                file.write(held)
 
+        commit(path.with_suffix(".npy"), write_frames)
         table = {
             "database": database.name,
             "database_digest": database_digest,
@@ -132,8 +149,8 @@ class Pack:
             "n_mels": values,  # the name that packs had when they all held log-mel frames
             "utterances": rows,
             **({} if dtype == "float32" else {"dtype": dtype}),
+            "sha256": written.hexdigest(),
         }
-        commit(path.with_suffix(".npy"), write_frames)
         commit_text(path.with_suffix(".json"), json.dumps(table, ensure_ascii=True))
 
 

@@ -24,7 +24,7 @@ from tfser.features import check
 from tfser.features.base import Extractor
 from tfser.features.pack import DAMAGED, Pack
 from tfser.features.threads import one_thread
-from tfser.storage.places import Place, listed, make_folder, remove
+from tfser.storage.places import Place, is_remote, listed, make_folder, remove
 
 CHUNK = 400
 """Utterances of one task: at most about a second of work, and two files flushed to disk."""
@@ -77,7 +77,7 @@ class FeatureStore:
             raise self._not_written(_reason(error)) from None
 
     def kept(self, database: str, digest: str, extractor: Extractor) -> Pack | None:
-        """Return a database's pack where it is there and whole.
+        """Return a database's pack where it is there and whole, to the bit.
 
         Args:
             database: its name.
@@ -85,7 +85,9 @@ class FeatureStore:
             extractor: what made the pack.
         """
         with contextlib.suppress(*DAMAGED):
-            if _is_of(pack := Pack.open(self._path(database, digest, extractor), digest), extractor):
+            pack = Pack.open(self._path(database, digest, extractor), digest)
+            # Behind a URI the store answers for its objects; to read one here would be to copy it.
+            if _is_of(pack, extractor) and (is_remote(pack.path) or pack.is_sound()):
                 return pack
         return None
 
@@ -251,9 +253,10 @@ def _frames_held(folder: Place, wanted: set[str], extractor: Extractor) -> dict[
     for where in (folder / "parts", folder):
         for pack in _packs(where):
             rows = [row for row in pack.utterances if row.audio in wanted and row.audio not in held]
-            if rows and _is_of(pack, extractor):
-                frames = pack.frames()
-                held.update({row.audio: frames[row.start : row.start + row.frames] for row in rows})
+            with contextlib.suppress(*DAMAGED):
+                if rows and _is_of(pack, extractor) and pack.is_sound():
+                    frames = pack.frames()
+                    held.update({row.audio: frames[row.start : row.start + row.frames] for row in rows})
     return held
 
 

@@ -173,19 +173,21 @@ def lacking(folder: Place, done: Mapping[Configuration, int]) -> list[str]:
     """
     try:
         before = list(csv.DictReader(io.StringIO(places.read_text(folder / "summary.csv"))))
-        held = [(row, int(row["folds_done"])) for row in before]
+        held = [(row, (int(row["folds_done"]), int(row["seeds"]))) for row in before]
     except (FileNotFoundError, ValueError, KeyError, TypeError, csv.Error):
         return []  # no tables, or none that can be understood
     lines = []
-    for row, folds in held:
+    for row, (folds, seeds) in held:
         if _superseded(row, done):
             continue
-        own = [count for c, count in done.items() if _same_row(row, c)]
-        if folds > max(own, default=0):
+        own = max(((count, len(c.seeds)) for c, count in done.items() if _same_row(row, c)), default=None)
+        if folds and (own is None or (folds, seeds) > own):
             words = " / ".join(row.get(name) or "?" for name in _WORDS)
             rest = ", ".join(f"{name} {row[name]}" for name in ("database_digest", "settings") if row.get(name))
-            now = f"{max(own)} here" if own else "no such row here"
-            lines.append(f"{words}{f' ({rest})' if rest else ''}: {counted(folds, 'fold')} there, {now}")
+            there, here = counted(folds, "fold"), f"{own[0]} here" if own else "no such row here"
+            if own and own[1] != seeds:
+                there, here = f"{there} of {counted(seeds, 'seed')}", f"{own[0]} of {counted(own[1], 'seed')} here"
+            lines.append(f"{words}{f' ({rest})' if rest else ''}: {there} there, {here}")
     return lines
 
 
