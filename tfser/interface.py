@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack, get_type_hints
 
 from tfser.databases import load
 from tfser.databases.base import Database
@@ -265,11 +265,19 @@ def _arguments(source: str, databases: Sequence[object], options: Mapping[str, o
             problems.extend(error.problems)
             return []
 
+    def names_nothing(name: str, value: object) -> bool:
+        if value is False:
+            return get_type_hints(SweepOptions)[name] is not bool
+        return isinstance(value, Collection) and not isinstance(value, (str, Mapping)) and not value
+
     typed = [_database(database, problems) for database in databases]
     left_over(typed)
     for name, value in options.items():
         if name not in SweepOptions.__annotations__:
             problems.append(unknown("option", name, SweepOptions.__annotations__))
+            continue
+        if names_nothing(name, value):
+            problems.append(f"{name}: {clipped(value)} names nothing; give a value, or leave {name} out")
             continue
         words = _words(f"--{name.replace('_', '-')}", value)
         if left_over([".", *words]):

@@ -53,8 +53,8 @@ def test_keywords_become_what_a_person_types():
     assert made == parse(typed)
 
 
-def test_no_value_in_a_list_is_the_default():
-    assert interface._arguments("tfser.run", ["casia"], {"fold": [], "set": {}, "model": ()}).typed == ("casia",)
+def test_no_settings_are_the_published_ones():
+    assert interface._arguments("tfser.run", ["casia"], {"set": {}, "fold": None}).typed == ("casia",)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,16 @@ def test_no_value_in_a_list_is_the_default():
                 "seeds: [1, 2] is too much; it takes one value, or True or False where it is a switch",
                 "in_process: 'no' is too much; it takes one value, or True or False where it is a switch",
                 "--name: expected one argument",
+            ],
+        ),
+        (
+            ("synthetic",),
+            {"model": [], "fold": (), "epochs": False, "seeds": False},
+            [
+                "model: [] names nothing; give a value, or leave model out",
+                "fold: () names nothing; give a value, or leave fold out",
+                "epochs: False names nothing; give a value, or leave epochs out",
+                "seeds: False names nothing; give a value, or leave seeds out",
             ],
         ),
         (("synthetic",), {"plan": True}, ["option: no 'plan'; there are "]),
