@@ -31,6 +31,9 @@ _SIGNS = "_ .+()-"
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 """Invisible letters and marks, beside the signs of Unicode's category Cf."""
 
+MISSING = re.compile(r"nan|nat|none|null|<na>|#?n/a", re.IGNORECASE)
+"""What pandas, NumPy, SQL and spreadsheets write for a cell that is not there. ``NA`` may be a name."""
+
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """Legal names of a database, which become parts of folders, files and runs."""
@@ -59,6 +62,11 @@ def label_problem(value: str) -> str | None:
     """
     if not value:
         return "is empty"
+    if MISSING.fullmatch(value):
+        return (
+            f"{value!r} looks like a missing value: write the name or remove the line "
+            "(a name that is so spelt needs a further letter or digit)"
+        )
     for sign in value:
         if unicodedata.category(sign) in ("Cf", "Cc") or _INVISIBLE.match(sign):
             name = unicodedata.name(sign, "a control character")
