@@ -136,6 +136,11 @@ def refused(request: str) -> list[str]:
         ("spk3", "spk03", "the form of a number"),
         ("a", "\uff41", "Unicode form"),
         ("a b", "a_b", "blanks, - and _"),
+        ("s2", "s-2", "separators at an end or beside a digit"),
+        ("S1", "S 1", "separators at an end or beside a digit"),
+        ("2_a", "2a", "separators at an end or beside a digit"),
+        ("carl", "carl.", "separators at an end or beside a digit"),
+        ("s.02", "s2", "the form of a number"),
     ],
 )
 @pytest.mark.parametrize("column", [1, 2, 3])
@@ -152,6 +157,33 @@ def test_one_name_in_two_spellings_is_refused_in_every_column(
     assert "--allow-incomplete goes on with the 4 utterances" in problem
     kept = load(str(folder / "mine.csv"), None, allow_incomplete=True)
     assert "labels taken as typed: " in kept.remark
+
+
+@pytest.mark.parametrize("pair", [("1_1", "11"), ("a.b", "ab"), ("anger", "anger+"), ("1.5", "15"), ("a+1", "a1")])
+def test_separators_between_digits_and_other_signs_tell_two_names_apart(pair: tuple[str, str]) -> None:
+    assert not spelling.problems([Utterance(id=name, speaker=name, emotion="joy") for name in pair])
+
+
+@pytest.mark.parametrize(
+    ("name", "scripts", "letter"),
+    [
+        ("c\u0430rl", "Cyrillic and Latin", "U+0430 (CYRILLIC SMALL LETTER A)"),
+        ("\u0418v\u0430\u043d", "Cyrillic and Latin", "U+0076 (LATIN SMALL LETTER V)"),
+        ("Ann\u03b1 1", "Greek and Latin", "U+03B1 (GREEK SMALL LETTER ALPHA)"),
+    ],
+)
+def test_a_word_of_two_scripts_that_look_alike_is_refused(name: str, scripts: str, letter: str, folder: Path) -> None:
+    (problem,) = refused(corpus(folder, [f"wav/1.wav,{name},joy,a", "wav/2.wav,bert,anger,b"]))
+    assert f"speaker {name} has letters of {scripts} in one word, as {letter}; write it in one script" in problem
+    kept = load(str(folder / "mine.csv"), None, allow_incomplete=True)
+    assert "labels taken as typed: speaker" in kept.remark
+
+
+@pytest.mark.parametrize(
+    "name", ["\u0418\u0432\u0430\u043d", "spk_\u0418\u0432\u0430\u043d", "\u738bLee", "\u03b1 wave"]
+)
+def test_scripts_in_words_of_their_own_pass(name: str) -> None:
+    assert not spelling.problems([Utterance(id=name, speaker=name, emotion="joy")])
 
 
 def test_accents_in_two_unicode_forms_are_one_name() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
@@ -25,10 +25,18 @@ SHARE = 10
 FEW = 3
 """Most utterances for which a label is also rare beside five times as many."""
 
+_SEPARATORS = " ._-"
+_BESIDE = re.compile(r"(?<=[^\d ._+()-])[ ._-]+(?=\d)|(?<=\d)[ ._-]+(?=[^\d ._+()-])")
+"""Separators between a letter, with its marks, and a digit. Between two digits they tell 1_1 from 11."""
+
+_SCRIPTS = ("LATIN", "CYRILLIC", "GREEK")
+"""Scripts with letters that look alike, as Unicode names them."""
+
 _STEPS: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("case", str.casefold),
     ("Unicode form", lambda text: unicodedata.normalize("NFKC", text).casefold()),
     ("blanks, - and _", lambda text: re.sub(r"[\s_-]+", " ", text).strip()),
+    ("separators at an end or beside a digit", lambda text: _BESIDE.sub("", text.strip(_SEPARATORS))),
     ("the form of a number", lambda text: re.sub(r"(?<![\d.])0+(?=\d)", "", re.sub(r"(?<=\d)\.0+$", "", text))),
 )
 """Differences that make no other name, each with a function that removes it from the result of the step before."""
@@ -46,14 +54,18 @@ def problems(utterances: Sequence[Utterance]) -> list[Problem]:
         for utterance in utterances:
             if (name := getattr(utterance, what)) is not None:
                 of[name].append(utterance)
-        for about, sayings in ((f"spelling of a {what}", _variants(what, of)), (f"near {what}", _near(what, of))):
+        for about, sayings in (
+            (f"spelling of a {what}", _variants(what, of)),
+            (f"scripts of a {what}", _mixed(what, of)),
+            (f"near {what}", _near(what, of)),
+        ):
             found += [Problem("label", show(of[name][0].id), detail, about) for name, detail in sayings]
     return found
 
 
 def remark(found: Iterable[Problem]) -> list[str]:
     """Return the remark for tables about labels that were taken as typed."""
-    said = [p.detail.partition(";")[0] for p in found if p.about.startswith(("spelling of", "near "))]
+    said = [p.detail.partition(";")[0] for p in found if p.about.startswith(("spelling of", "scripts of", "near "))]
     more = f" (and {len(said) - 1} more)" if len(said) > 1 else ""
     return [f"labels taken as typed: {said[0]}{more}"] if said else []
 
@@ -71,6 +83,23 @@ def _variants(what: str, of: dict[str, list[Utterance]]) -> list[tuple[str, str]
             written = ", ".join(ascii(name) if step == 1 else show(name) for name in sorted(variants))
             rarest = min(sorted(variants), key=lambda name: len(of[name]))
             details.append((rarest, f"{what}s {written} differ by {_STEPS[step][0]} only; write them the same"))
+    return details
+
+
+def _mixed(what: str, names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return names with letters of two scripts in one word, and why: they look like others in one script."""
+    details = []
+    for name in names:
+        for word in re.split(r"[ ._+()-]+", name):
+            scripts = [(unicodedata.name(sign, "").partition(" ")[0], sign) for sign in word]
+            counts = Counter(script for script, _ in scripts if script in _SCRIPTS)
+            if len(counts) > 1:
+                letter = next(sign for script, sign in scripts if script == min(sorted(counts), key=counts.__getitem__))
+                both = " and ".join(script.capitalize() for script in sorted(counts))
+                one = f"U+{ord(letter):04X} ({unicodedata.name(letter)})"
+                detail = f"{what} {show(name)} has letters of {both} in one word, as {one}; write it in one script"
+                details.append((name, detail))
+                break
     return details
 
 
