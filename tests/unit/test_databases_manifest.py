@@ -244,6 +244,13 @@ def test_an_emotion_that_one_speaker_alone_spells_otherwise_is_taken_for_a_slip(
     assert ["did you mean 'anger'" in p.detail for p in spelling.problems(of(counts))] == [True]
 
 
+def test_near_emotions_that_share_no_speaker_are_words_of_two_lists() -> None:
+    lists = {("anna", "bert"): ("angry", "sad", "happy"), ("carl", "dora"): ("anger", "sadness", "joy")}
+    counts = {(s, e): 5 + len(e) for people, emotions in lists.items() for s in people for e in emotions}
+    assert [p.detail.partition(" has ")[0] for p in spelling.problems(of(counts))] == ["emotion anger", "emotion sad"]
+    assert not spelling.problems(of({**counts, ("anna", "anger"): 4, ("anna", "sadness"): 4}))
+
+
 @pytest.mark.parametrize(
     "counts",
     [

@@ -113,7 +113,11 @@ def _plain(name: str) -> list[str]:
 
 
 def _near(what: str, of: dict[str, list[Utterance]]) -> list[tuple[str, str]]:
-    """Return labels that look mistyped, and why: rare or of one speaker, and a letter or two away from another."""
+    """Return labels that look mistyped, and why: a letter or two away from another, and rare or of one speaker.
+
+    Speakers who have one of two near emotions, and others who have the other, come from two lists with words of their
+    own.
+    """
     counts = {name: len(own) for name, own in of.items()}
     speakers = {name: {u.speaker for u in own} for name, own in of.items()}
     suspects = _suspects(what, counts)
@@ -121,9 +125,12 @@ def _near(what: str, of: dict[str, list[Utterance]]) -> list[tuple[str, str]]:
     for name in suspects:
         neighbours = [other for other in suspects[name] if near(name, other, ending=what == "emotion")]
         if what == "emotion":
-            alone = len(speakers[name]) == 1
             neighbours = [
-                o for o in neighbours if _rare(counts[name], counts[o]) or (alone and speakers[o] - speakers[name])
+                o
+                for o in neighbours
+                if _rare(counts[name], counts[o])
+                or (len(speakers[name]) == 1 and speakers[name] < speakers[o])
+                or (not speakers[name] & speakers[o] and (counts[name], name) < (counts[o], o))
             ]
         if neighbours:
             meant = max(neighbours, key=lambda other: (counts[other], other))
