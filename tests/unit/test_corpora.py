@@ -211,13 +211,51 @@ def test_everything_that_is_wrong_with_a_map_is_said_at_once_with_its_line(datab
             "north: {Anger: hot, joy: hot}\nsouth: {angry: hot, happy: warm}\nwest: {anger: hot, sadness: warm}",
             "north: it",
         ),
-        ("north: {Anger: a, joy: ' '}", "an emotion needs a name"),
+        ("north: {Anger: a, joy: ' '}", "joy: '' names no emotion; null leaves"),
     ],
 )
 def test_a_map_that_cannot_be_is_refused(databases, common, text, problem):
     common.write_text(text, encoding="utf-8")
     with pytest.raises(RequestError, match=problem):
         emotion_map.read(common, databases)
+
+
+@pytest.mark.parametrize("text", ["None", "NaN", "'NULL'", "n/a", "no", "NA", "-", "'~'"])
+def test_a_text_that_stands_for_nothing_is_no_common_emotion(databases, common, text):
+    common.write_text(COMMON.replace("joy: warm", f"joy: {text}"), encoding="utf-8")
+    with pytest.raises(RequestError, match=r"line \d+: north: joy: '.*' names no emotion; null leaves the label out"):
+        emotion_map.read(common, databases)
+
+
+@pytest.mark.parametrize("text", ['"wa\\nrm"', "../../warm", "w" * 300, '"\\u202Ewarm"', "con", "=1+1"])
+def test_a_common_emotion_is_refused_where_a_manifest_would_refuse_it(databases, common, text):
+    common.write_text(COMMON.replace("joy: warm", f"joy: {text}"), encoding="utf-8")
+    with pytest.raises(RequestError, match=r"line \d+: north: joy: the common emotion '"):
+        emotion_map.read(common, databases)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "said"),
+    [
+        ("warm", "Warm", "line {}: common emotions Warm, warm differ by case only; write them the same"),
+        ("warmth", "warmht", "line {}: common emotion warmth has 9 utterances of 3 speakers and is near warmht (18)"),
+        ("warm", "w\u0430rm", "has letters of Cyrillic and Latin in one word"),
+    ],
+)
+def test_a_common_emotion_in_two_spellings_is_refused(databases, common, one, other, said):
+    text = COMMON.replace("warm", other).replace(f"joy: {other}", f"joy: {one}")
+    common.write_text(text, encoding="utf-8")
+    line = 1 + next(n for n, line in enumerate(text.split("\n")) if one in line)
+    with pytest.raises(RequestError) as found:
+        emotion_map.read(common, databases)
+    assert said.format(line) in str(found.value)
+    assert "--allow-incomplete" not in str(found.value)
+
+
+def test_accents_of_a_common_emotion_in_two_unicode_forms_are_one(databases, common):
+    decomposed = COMMON.replace("warm", "ha\u0308rm").replace("joy: ha\u0308rm", "joy: h\xe4rm")
+    common.write_text(decomposed, encoding="utf-8")
+    assert emotion_map.read(common, databases).emotions == ("hot", "h\xe4rm", "cold")
 
 
 def test_a_map_may_speak_of_known_databases_that_are_not_asked_for(databases, common):

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import yaml
 
-from tfser.databases.base import Database
+from tfser.databases import spelling
+from tfser.databases.base import Database, Utterance
+from tfser.databases.formats.manifest import MISSING, composed, label_problem
 from tfser.errors import RequestError, unknown
 from tfser.storage import yaml_text
 from tfser.storage.places import Place
@@ -26,6 +28,9 @@ USUAL: Mapping[str, tuple[str, ...]] = {
 
 SAME_SPEAKERS = "same_speakers"
 """The key of a file that is no corpus: lists of speakers who are one person, each as CORPUS/SPEAKER."""
+
+NOTHING = ("", "-", "~", "na", "no")
+"""Texts that stand for no emotion, beside those of a missing value. As labels of a manifest some of them are names."""
 
 SHAPE = "a mapping for each database, of its labels to common emotions: casia: {angry: anger, fear: null}"
 
@@ -116,8 +121,8 @@ class _Reader:
 
     def __init__(self, databases: Mapping[str, Database], known: Sequence[str]) -> None:
         self.problems: list[str] = []
-        self.emotions: dict[str, None] = {}
-        """Common emotions in the order in which the file names them."""
+        self.emotions: dict[str, int] = {}
+        """Common emotions in the order in which the file names them, each with its first line."""
         self._databases, self._known = databases, known
 
     def _say(self, node: yaml.Node, problem: str) -> None:
@@ -145,7 +150,19 @@ class _Reader:
                 self.problems.append(
                     f"it says nothing of {name}, whose labels are {has}; add {name}: {{LABEL: EMOTION}}"
                 )
+        self.problems += self._spellings(labels)
         return labels, same
+
+    def _spellings(self, labels: Mapping[str, Mapping[str, str]]) -> list[str]:
+        """Return the common emotions that seem to be one in two spellings."""
+        named = [
+            Utterance(id=f"line {self.emotions[emotion]}", speaker=f"{name}/{u.speaker}", emotion=emotion)
+            for name, mapped in labels.items()
+            for u in self._databases[name].utterances
+            if (emotion := mapped.get(u.emotion))
+        ]
+        found = spelling.problems(named, ("emotion",), "write one of the two otherwise")
+        return [f"{problem.path}: common {problem.detail}" for problem in found]
 
     def _labels(self, key: yaml.Node, node: yaml.Node, database: Database) -> dict[str, str]:
         """Return label to common emotion of one database; null leaves a label out, as does saying nothing of it."""
@@ -165,11 +182,13 @@ class _Reader:
                 self._say(label, f"{database.name}: {name}: it has to be one common emotion, or null to leave it out")
             elif emotion.tag.endswith(":null"):
                 continue
-            elif not str(emotion.value).strip():
-                self._say(label, f"{database.name}: {name}: an emotion needs a name; null leaves the label out")
+            elif (common := composed(str(emotion.value))).lower() in NOTHING or MISSING.fullmatch(common):
+                self._say(label, f"{database.name}: {name}: {common!r} names no emotion; null leaves the label out")
+            elif problem := label_problem(common):
+                self._say(label, f"{database.name}: {name}: the common emotion {problem}")
             else:
-                found[name] = str(emotion.value).strip()
-                self.emotions.setdefault(found[name])
+                found[name] = common
+                self.emotions.setdefault(common, label.start_mark.line + 1)
         return found
 
     def _same_speakers(self, node: yaml.Node) -> tuple[tuple[str, ...], ...]:

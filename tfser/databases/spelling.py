@@ -42,14 +42,20 @@ _STEPS: tuple[tuple[str, Callable[[str], str]], ...] = (
 """Differences that make no other name, each with a function that removes it from the result of the step before."""
 
 
-def problems(utterances: Sequence[Utterance]) -> list[Problem]:
+def problems(
+    utterances: Sequence[Utterance],
+    columns: Sequence[str] = COLUMNS,
+    otherwise: str = "--allow-incomplete goes on with both",
+) -> list[Problem]:
     """Return every pair of labels that seems to be one label in two spellings, at the first utterance of the rarer.
 
     Args:
         utterances: those of one database.
+        columns: the labels that are compared.
+        otherwise: what to do where two near labels are two.
     """
     found = []
-    for what in COLUMNS:
+    for what in columns:
         of: dict[str, list[Utterance]] = defaultdict(list)
         for utterance in utterances:
             if (name := getattr(utterance, what)) is not None:
@@ -57,7 +63,7 @@ def problems(utterances: Sequence[Utterance]) -> list[Problem]:
         for about, sayings in (
             (f"spelling of a {what}", _variants(what, of)),
             (f"scripts of a {what}", _mixed(what, of)),
-            (f"near {what}", _near(what, of)),
+            (f"near {what}", _near(what, of, otherwise)),
         ):
             found += [Problem("label", show(of[name][0].id), detail, about) for name, detail in sayings]
     return found
@@ -112,7 +118,7 @@ def _plain(name: str) -> list[str]:
     return forms
 
 
-def _near(what: str, of: dict[str, list[Utterance]]) -> list[tuple[str, str]]:
+def _near(what: str, of: dict[str, list[Utterance]], otherwise: str) -> list[tuple[str, str]]:
     """Return labels that look mistyped, and why: a letter or two away from another, and rare or of one speaker.
 
     Speakers who have one of two near emotions, and others who have the other, come from two lists with words of their
@@ -138,7 +144,7 @@ def _near(what: str, of: dict[str, list[Utterance]]) -> list[tuple[str, str]]:
                 f" of {counted(len(speakers[name]), 'speaker')}" if what != "speaker" else ""
             )
             said = f"{what} {show(name)} has {has} and is near {show(meant)} ({counts[meant]})"
-            ask = f"did you mean {show(meant)!r}? If not, --allow-incomplete goes on with both"
+            ask = f"did you mean {show(meant)!r}? If not, {otherwise}"
             details.append((name, f"{said}; {ask}"))
     return details
 
