@@ -84,6 +84,24 @@ def test_every_problem_is_reported_with_its_line(folder: Path) -> None:
     assert len(partial.utterances) == 3
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["path,speaker,emotion,text", 'wav/a.wav,anna,joy,"so', "wav/b.wav,bert,anger,no", 'wav/c.wav,anna,anger,yes"'],
+        ["path,text,speaker,emotion", 'wav/a.wav,"so,anna,joy', "wav/b.wav,no,bert,anger", 'wav/c.WAV,yes",anna,anger'],
+    ],
+)
+def test_lines_that_a_missing_quote_makes_one_record_are_refused(lines: list[str], folder: Path) -> None:
+    (problem, *_) = refused(write(folder, [*lines, "wav/b.wav,carl,joy,joy"]))
+    assert "mine.csv line 2: label: it and the lines to 4 are one record; is a quote missing?" in problem
+
+
+def test_a_transcript_of_several_lines_with_commas_is_one_cell(folder: Path) -> None:
+    text = '"Well, so, no, never.\nYes, a, b, c\r\n, , ,"'
+    lines = ["path,text,speaker,emotion", f"wav/a.wav,{text},anna,joy", "wav/b.wav,x,bert,anger"]
+    assert len(load(write(folder, lines), None).utterances) == 2
+
+
 def test_problems_of_one_kind_are_one_line_with_a_count_and_an_example(folder: Path) -> None:
     lines = [
         *LINES,

@@ -161,7 +161,8 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
         raise RequestError(
             show(path), [f"line {line}: byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8"]
         ) from None
-    table = csv.reader(io.StringIO(text, newline=""), strict=True)
+    written = io.StringIO(text, newline="").readlines()
+    table = csv.reader(written, strict=True)
     begun, header = 1, None
     while True:
         begun = table.line_num + 1
@@ -185,6 +186,9 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
         ):
             detail = f"{len(cells)} cells, but the header has {len(header)}; a name with a comma needs quotes"
             reading.problems.append(Problem("label", f"{show(path)} line {begun}", detail, "cells"))
+        elif _swallows(written[begun - 1 : table.line_num], header, cells):
+            detail = f"it and the lines to {table.line_num} are one record; is a quote missing?"
+            reading.problems.append(Problem("label", f"{show(path)} line {begun}", detail, "one record"))
         else:
             labels = {
                 column: cell.strip() if column == "path" else composed(cell)
@@ -193,6 +197,20 @@ def _rows(path: Path, reading: Reading) -> Iterator[tuple[int, dict[str, str]]]:
             yield begun, labels
     if header is None:
         raise RequestError(show(path), [f"it is empty; the first line must name the columns {', '.join(REQUIRED)}"])
+
+
+def _swallows(lines: list[str], header: list[str], cells: list[str]) -> bool:
+    """Tell whether a line behind the first of a record seems to be a record of its own.
+
+    A transcript may have several lines, with commas in them, but in none of them a path like the record's.
+    """
+    at = header.index("path")
+    suffix = os.path.splitext(cells[at].strip())[1].lower()
+    for line in lines[1:]:
+        parts = next(csv.reader([line]), [])
+        if suffix and len(parts) >= len(header) and os.path.splitext(parts[at].strip())[1].lower() == suffix:
+            return True
+    return False
 
 
 def _header(path: Path, cells: list[str]) -> list[str]:
