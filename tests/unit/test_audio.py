@@ -60,6 +60,64 @@ def test_a_truncated_flac_is_unreadable(tmp_path: Path) -> None:
     assert refusal(path).kind == "unreadable"
 
 
+def shortened(path: Path, promise: int) -> Path:
+    """The file with a smaller length in its header."""
+    content = bytearray(path.read_bytes())
+    if path.suffix == ".flac":
+        struct.pack_into(">I", content, 22, promise)
+    else:
+        struct.pack_into("<I", content, content.index(b"data") + 4, 2 * promise)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("promise", [1, 2048, 8000, 15_000])
+@pytest.mark.parametrize("form", ["wav", "flac"])
+def test_a_file_that_holds_more_than_its_header_promises_is_unreadable(form: str, promise: int, tmp_path: Path) -> None:
+    path = written(tmp_path / f"x.{form}", np.random.default_rng(1).uniform(-0.5, 0.5, 16_000), subtype="PCM_16")
+    error = refusal(shortened(path, promise))
+    assert error.kind == "unreadable"
+    said = f"promises {promise} samples ({promise / 16_000:.2f} s), but it holds 16000 (1.00 s), and only a part"
+    assert said in error.detail
+
+
+@pytest.mark.parametrize("form", ["WAVEX", "RF64", "RIFX"])
+def test_every_kind_of_wav_is_read_whole_or_not_at_all(form: str, tmp_path: Path) -> None:
+    content = bytearray(with_lengths(form, b"ds64" if form == "RF64" else b"data", 8_000))
+    (tmp_path / "x").write_bytes(content)
+    assert "but it holds 16000" in refusal(tmp_path / "x").detail
+
+
+@pytest.mark.parametrize("samples", [3999, 4000])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"\1" * 100,
+        bytes(5000),
+        b"LIST" + struct.pack("<I", 2000) + bytes(range(1, 251)) * 8,
+        b"\0LIST" + struct.pack("<I", 2000) + bytes(range(1, 251)) * 8,
+        b"xyz " + struct.pack("<I", 2000) + bytes(range(1, 251)) * 8,
+        b"LIST" + struct.pack("<I", 9000) + bytes(range(1, 251)) * 8,
+        b"TAG" + b"x" * 997,
+    ],
+)
+def test_chunks_tags_and_padding_behind_the_samples_are_no_samples(rest: bytes, samples: int, tmp_path: Path) -> None:
+    path = written(tmp_path / "x.wav", np.random.default_rng(1).uniform(-0.5, 0.5, samples), subtype="PCM_U8")
+    content = path.read_bytes()[: 44 + samples]
+    path.write_bytes(content + rest)
+    if rest[:1] != b"\0" or samples % 2 or not any(rest):
+        assert files.read(path).samples.shape == (1, samples)
+    else:
+        assert "but it holds" in refusal(path).detail
+
+
+@pytest.mark.parametrize("tag", [b"TAG" + b"x" * 125, bytes(3000)])
+def test_a_tag_behind_a_flac_is_no_sample(tag: bytes, tmp_path: Path) -> None:
+    path = written(tmp_path / "x.flac", np.random.default_rng(1).uniform(-0.5, 0.5, 16_000))
+    path.write_bytes(path.read_bytes() + tag)
+    assert files.read(path).samples.shape == (1, 16_000)
+
+
 FORMS = sorted(set(soundfile.available_formats()) - {"RAW", "SD2"})
 """Every format that libsndfile writes, but those without a header in the file."""
 
@@ -89,7 +147,7 @@ def with_lengths(form: str, name: bytes, length: int) -> bytes:
         sent = np.random.default_rng(1).uniform(-0.5, 0.5, 16_000)
         soundfile.write(file, sent, 16_000, format={"RIFX": "WAV"}.get(form, form), subtype="PCM_16", endian=endian)
         content = bytearray(file.getvalue())
-    order = "<" if form in ("WAV", "RF64") else ">"
+    order = "<" if form in ("WAV", "WAVEX", "RF64") else ">"
     at = content.index(name) + 4
     match form:
         case "AIFF":

@@ -2,12 +2,14 @@
 
 Every fault of a file ends in an ``AudioError`` with a kind and a sentence for the file's owner. Headers are not
 trusted: files are decoded in bounded blocks, and the decoded length is compared with the promised one, because
-libsndfile silently shortens a truncated file. A program that writes into a pipe cannot fill in the length
-afterwards; the placeholder that it writes promises nothing, and all samples that are there are read.
+libsndfile silently shortens a truncated file, and reads no more than is promised where there is more. A program that
+writes into a pipe cannot fill in the length afterwards; the placeholder that it writes promises nothing, and all
+samples that are there are read.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import hashlib
 import io
@@ -78,6 +80,7 @@ def read(path: Path) -> Waveform:
                 rate, form = file.samplerate, file.format
             if form != "FLAC":  # libsndfile holds a FLAC to its promise
                 promised = max(promised, _PROMISES[form](descriptor, size, samples.shape))
+            beyond = _BEYOND[form](descriptor, size, samples.shape[1]) if form in _BEYOND else 0
         except (soundfile.SoundFileError, RuntimeError, OSError, ValueError, OverflowError) as error:
             raise AudioError("unreadable", str(path), f"cannot be decoded: {_reason(error)}") from None
     found = samples.shape[1]
@@ -85,6 +88,12 @@ def read(path: Path) -> Waveform:
         detail = (
             f"truncated: its header promises {promised} samples ({promised / rate:.2f} s), "
             f"{found} could be decoded ({found / rate:.2f} s), {promised - found} are missing; copy it again"
+        )
+        raise AudioError("unreadable", str(path), detail)
+    if beyond:
+        detail = (
+            f"its header promises {found} samples ({found / rate:.2f} s), but it holds {found + beyond} "
+            f"({(found + beyond) / rate:.2f} s), and only a part would be read; write it again"
         )
         raise AudioError("unreadable", str(path), detail)
     if found == 0:
@@ -267,21 +276,20 @@ def _sound(descriptor: int, size: int) -> soundfile.SoundFile:
     chunks = _riff(descriptor)
     if chunks is None or chunks.at == size or not (chunks.promised == 0 or (chunks.long and chunks.unknown(size))):
         return soundfile.SoundFile(descriptor, closefd=False)
-    if not chunks.long and _only_chunks(descriptor, chunks, size):
+    if not chunks.long and _only_chunks(descriptor, chunks.order, chunks.at, size):
         return soundfile.SoundFile(descriptor, closefd=False)
     content = bytearray(os.pread(descriptor, size, 0))
     struct.pack_into("<Q" if chunks.long else f"{chunks.order}I", content, chunks.length_at, chunks.there(size))
     return soundfile.SoundFile(io.BytesIO(content))
 
 
-def _only_chunks(descriptor: int, chunks: _Riff, size: int) -> bool:
-    """Tell whether an empty ``data`` chunk is followed by other chunks only, and not by samples."""
-    offset = chunks.at
+def _only_chunks(descriptor: int, order: str, offset: int, size: int) -> bool:
+    """Tell whether the rest of a file from ``offset`` on is chunks only, and not samples."""
     while offset < size:
         head = os.pread(descriptor, 8, offset)
         if len(head) < 8 or not head[:4].isascii() or not head[:4].decode().isprintable():
             return False
-        offset += 8 + (length := struct.unpack(f"{chunks.order}4xI", head)[0]) + (length & 1)
+        offset += 8 + (length := struct.unpack(f"{order}4xI", head)[0]) + (length & 1)
     return offset in (size, size + 1)
 
 
@@ -326,6 +334,47 @@ def _promised_by_nist(descriptor: int, size: int, found: tuple[int, ...]) -> int
     count = int(match[1]) if match else 0
     return 0 if count == found[0] * found[1] else count  # some writers count the samples of all channels
 
+
+_PADDING_BYTES = 512
+"""A shorter rest behind the samples is padding: some writers fill up a block of a disk."""
+
+_TAGS = (b"LIST", b"id3 ", b"ID3", b"TAG", b"APETAGEX", b"bext", b"fact", b"cue ", b"smpl", b"JUNK", b"PAD ", b"_PMX")
+"""What begins a chunk or tag behind the samples, also one whose own length is wrong."""
+
+
+def _beyond_riff(descriptor: int, size: int, found: int) -> int:
+    """Return the number of frames behind those that a wav's ``data`` chunk promises."""
+    chunks = _riff(descriptor)
+    if chunks is None or not chunks.promised or chunks.unknown(size):
+        return 0
+    end = chunks.at + chunks.promised
+    starts = (end, end + 1) if chunks.promised % 2 else (end,)  # some writers omit the padding byte
+    if size - end < _PADDING_BYTES or any(_only_chunks(descriptor, chunks.order, start, size) for start in starts):
+        return 0
+    rest = os.pread(descriptor, size - end, end)
+    tagged = any(rest.startswith(_TAGS, start - end) for start in starts)
+    return 0 if tagged or not any(rest) else len(rest) // chunks.frame_bytes
+
+
+def _beyond_flac(descriptor: int, size: int, found: int) -> int:
+    """Return the number of frames behind those that a FLAC's header promises; libsndfile stops at the promise."""
+    content = bytearray(os.pread(descriptor, size, 0))
+    at = content.index(b"fLaC") + 21  # the low 36 bits of five bytes
+
+    def holds(frame: int) -> bool:
+        content[at] = content[at] & 0xF0 | (frame + 1) >> 32
+        struct.pack_into(">I", content, at + 1, (frame + 1) & 0xFFFFFFFF)
+        with soundfile.SoundFile(io.BytesIO(content)) as file, contextlib.suppress(soundfile.SoundFileError):
+            file.seek(frame)
+            return True
+        return False
+
+    if not holds(found):
+        return 0
+    return 1 + bisect.bisect_left(range(found + 1, 1 << 32), True, key=lambda frame: not holds(frame))
+
+
+_BEYOND = {"WAV": _beyond_riff, "WAVEX": _beyond_riff, "RF64": _beyond_riff, "FLAC": _beyond_flac}
 
 _PROMISES = {
     "WAV": _promised_by_riff,
