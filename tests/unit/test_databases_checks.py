@@ -249,16 +249,21 @@ def test_the_same_audio_in_another_format_is_a_duplicate_too(emodb: Path) -> Non
     assert [p.kind for p in check("emodb", emodb).problems if p.kind != "note"] == ["duplicate"]
 
 
+TONE = np.sin(np.arange(8000) / 5)[None]
+
+
 @pytest.mark.parametrize(
     ("samples", "rate", "kinds"),
     [
-        (np.full((1, 8000), 0.1), 16_000, []),
+        (0.1 * TONE, 16_000, []),
         (np.zeros((1, 8000)), 16_000, ["silent"]),
-        (np.full((1, 100), 0.1), 16_000, ["too short"]),
-        (np.full((2, 8000), 0.1), 16_000, ["channels"]),
-        (np.full((1, 8000), 0.1), 44_100, ["rate"]),
-        (np.full((1, 8000), -1.0), 16_000, ["clipped"]),
+        (0.1 * TONE[:, :100], 16_000, ["too short"]),
+        (np.tile(0.1 * TONE, (2, 1)), 16_000, ["channels"]),
+        (0.1 * TONE, 44_100, ["rate"]),
+        (np.clip(2 * TONE, -1, 1), 16_000, ["clipped"]),
         (np.where(np.arange(8000) == 5, 1.0, 0.1)[None], 16_000, []),
+        (0.9 + 1e-3 * TONE, 16_000, []),
+        (np.concatenate([TONE, 0 * TONE]) / 2, 16_000, ["channels"]),
         (np.zeros((3, 0)), 8_000, ["too short", "silent", "rate", "channels"]),
     ],
 )
@@ -267,6 +272,26 @@ def test_one_waveform_is_judged_alone(samples: np.ndarray, rate: int, kinds: lis
     found = waveform_problems(Waveform(samples.astype(np.float32), rate), info, "x.wav")
     assert [p.kind for p in found] == kinds
     assert all(p.path == "x.wav" for p in found)
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        (np.full((1, 8000), 0.1), "its loudest sample is exact zero beside a constant of 0.1, full scale is 0 dB"),
+        (np.full((1, 8000), -1.0), "its loudest sample is exact zero beside a constant of -1, full scale is 0 dB"),
+        (0.5 + 1e-5 * TONE, "its loudest sample is -100 dB beside a constant of 0.5, full scale is 0 dB"),
+        (
+            np.concatenate([0.5 * TONE, -0.5 * TONE]),
+            "the loudest sample of the mean of its channels is exact zero: they cancel each other, keep one of them",
+        ),
+        (np.full((1, 8000), 1e-5), "its loudest sample is exact zero, full scale is 0 dB"),
+    ],
+)
+def test_a_constant_and_channels_that_cancel_are_no_sound(samples: np.ndarray, said: str) -> None:
+    info: DatabaseInfo = KNOWN["emodb"].info
+    found = waveform_problems(Waveform(samples.astype(np.float32), 16_000), info, "x.wav")
+    (problem,) = (p for p in found if p.kind != "channels")
+    assert (problem.kind, problem.detail) == ("silent", f"{said}; nothing can be heard below -70 dB")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from tfser.storage.places import Place
 from tfser.trial import ProtocolName
 
 SILENT = 10 ** (-70 / 20)
-"""Peak below which nothing is audible: -70 dB of full scale (10 steps of a 16-bit sample)."""
+"""Peak beside the mean below which nothing is audible: -70 dB of full scale (10 steps of a 16-bit sample)."""
 
 FULL_SCALE = 0.999
 """Smallest magnitude that counts as full scale."""
@@ -172,23 +172,41 @@ def waveform_problems(waveform: Waveform, info: DatabaseInfo, where: str = "") -
             f"one analysis frame needs {1000 * SHORTEST_S:.0f} ms"
         )
         problems.append(Problem("too short", where, detail))
-    peak = max(float(samples.max(initial=0.0)), -float(samples.min(initial=0.0)))
-    if peak < SILENT:
-        level = f"{20 * np.log10(peak):.0f} dB" if peak > 0 else "exact zero"
-        problems.append(
-            Problem(
-                "silent", where, f"its loudest sample is {level}, full scale is 0 dB; nothing can be heard below -70 dB"
-            )
-        )
-    elif peak >= FULL_SCALE:
-        share = float(np.mean(np.abs(samples) >= FULL_SCALE))
-        if share >= CLIPPED_SHARE:
-            problems.append(Problem("clipped", where, f"{100 * share:.2f} % of its samples are at full scale"))
+    if silence := _silence(samples):
+        problems.append(Problem("silent", where, f"{silence}; nothing can be heard below -70 dB"))
+    elif (share := float(np.mean(np.abs(samples) >= FULL_SCALE))) >= CLIPPED_SHARE:
+        problems.append(Problem("clipped", where, f"{100 * share:.2f} % of its samples are at full scale"))
     if info.sampling_rate_hz is not None and rate != info.sampling_rate_hz:
         problems.append(Problem("rate", where, f"{rate} Hz, published at {info.sampling_rate_hz} Hz; it is resampled"))
     if channels > 1:
         problems.append(Problem("channels", where, f"{channels} channels; they are averaged"))
     return problems
+
+
+def _silence(samples: np.ndarray) -> str | None:
+    """Say why nothing can be heard in what features read, the mean of the channels; ``None`` if something can.
+
+    A constant is no sound, so that the level is that without the offset.
+    """
+    if not samples.size:
+        return "its loudest sample is exact zero, full scale is 0 dB"
+    mean = samples.mean(axis=0)
+    peak = _peak(mean)
+    if peak >= SILENT:
+        return None
+    level = f"{20 * np.log10(peak):.0f} dB" if peak > 0 else "exact zero"
+    if any(_peak(channel) >= SILENT for channel in samples):
+        return f"the loudest sample of the mean of its channels is {level}: they cancel each other, keep one of them"
+    if abs(offset := float(mean.mean(dtype=np.float64))) >= SILENT:
+        return f"its loudest sample is {level} beside a constant of {offset:.3g}, full scale is 0 dB"
+    return f"its loudest sample is {level}, full scale is 0 dB"
+
+
+def _peak(samples: np.ndarray) -> float:
+    """Return the largest distance from the mean."""
+    low, high = float(samples.min()), float(samples.max())
+    offset = float(samples.mean(dtype=np.float64))
+    return max(high - offset, offset - low) if low < high else 0.0
 
 
 def content(waveform: Waveform) -> bytes:
