@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import replace
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from fractions import Fraction
@@ -310,6 +311,33 @@ def test_a_file_that_cannot_be_read_as_it_is_meant_is_refused_in_words(tmp_path,
     path.write_text(text)
     with pytest.raises(RequestError, match=why.replace("[", r"\[")):
         published.load(path)
+
+
+def test_a_file_of_fractions_is_refused_since_figures_are_percent(tmp_path):
+    path = tmp_path / "mine.yaml"
+    fractions = re.sub(r"(war|uar): (\d\d)\.", r"\1: 0.\2", MINE)
+    path.write_text(fractions)
+    with pytest.raises(RequestError) as error:
+        published.load(path)
+    (problem,) = error.value.problems
+    assert problem.startswith(
+        "line 7: comparison.entry 1.war: 0.613, and no figure of the file is above 1; write percent"
+    )
+    path.write_text(fractions.replace("uar: 0.5001", "uar: 50.01"))
+    assert published.load(path)
+    path.write_text(fractions[: fractions.index("comparison:")] + fractions[fractions.index("ablations:") :])
+    with pytest.raises(RequestError, match=r"ablations\.entry 1\.tiny\.war: 0\.5000, and no figure"):
+        published.load(path)
+
+
+def test_a_database_that_is_wrong_is_answered_with_each_legal_name_once(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINE.replace("database: casia", "database: casio"))
+    with pytest.raises(RequestError) as error:
+        published.load(path)
+    names = str(error.value).partition("there are ")[2].partition(" (did you")[0].split(", ")
+    assert "casia" in names
+    assert len(names) == len(set(names))
 
 
 def test_a_wrong_file_is_refused_before_a_sweep_or_a_collection_starts(tmp_path, capsys):

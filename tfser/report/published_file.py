@@ -88,6 +88,7 @@ class _Reader:
         self._before = before
         self._lines: dict[_Path, int] = {}
         self._texts: dict[_Path, str] = {}
+        self._figures: dict[_Path, str] = {}
         self._walk(node, ())
 
     def _walk(self, node: yaml.Node, path: _Path) -> None:
@@ -130,6 +131,7 @@ class _Reader:
             self._mapping(("training", name), value)
             if name not in own.papers:
                 self._say(("training", name), unknown("paper", name, own.papers))
+        self._fractions()
         if not self.problems:
             self._twice(read)
             self._aliases(read)
@@ -170,7 +172,7 @@ class _Reader:
     def _row(self, path: _Path, row: dict[str, Any], own: Data) -> dict[str, Any]:
         self._known(path, row, _ROW)
         self._named(path, row, "paper", own.papers)
-        self._named(path, row, "database", (*own.counts, *KNOWN))
+        self._named(path, row, "database", dict.fromkeys([*own.counts, *KNOWN]))
         texts = {key: self._text(path, row, key) for key in ("method", "protocol", "same_as", "only_cited")}
         if texts["method"] is None and "method" not in row:
             self._say(path, "it has no method")
@@ -202,6 +204,12 @@ class _Reader:
         for name in (key for key in row if key in legal and key not in databases):
             self._say((*path, name), "it has to be a mapping, such as {war: 62.90, uar: 60.10}")
         return {**{key: row.get(key) for key in _ABLATION}, "parts": parts, "figures": figures}
+
+    def _fractions(self) -> None:
+        """Refuse a file whose figures are all shares of 1, which would stand in the tables as percent."""
+        if self._figures and all(float(text) <= 1 for text in self._figures.values()):
+            path, text = next(iter(self._figures.items()))
+            self._say(path, f"{text}, and no figure of the file is above 1; write percent as printed, such as 62.90")
 
     def _twice(self, read: Data) -> None:
         """Say which rows stand in these files already."""
@@ -293,6 +301,7 @@ class _Reader:
         if isinstance(value, (bool, str)) or not _FIGURE.fullmatch(text) or float(text) > 100:
             self._say(path, f"{clipped(text or value)} is not a percentage as printed, such as 62.90; null is none")
             return None
+        self._figures[path] = text
         return text
 
 
