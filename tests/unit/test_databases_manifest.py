@@ -210,7 +210,7 @@ def test_accents_in_two_unicode_forms_are_one_name() -> None:
     assert problem.detail == "speakers 'Andre\\u0301', 'Andr\\xe9' differ by Unicode form only; write them the same"
 
 
-@pytest.mark.parametrize("label", ["NA", "no", "yes", "1e5", "03", "3.0", "TRUE"])
+@pytest.mark.parametrize("label", ["NA", "Nan", "no", "yes", "1e5", "03", "3.0", "TRUE"])
 def test_a_label_is_text_whatever_it_looks_like(label: str, folder: Path) -> None:
     database = load(corpus(folder, [f"wav/{label},{label},{label},{label}", "wav/b.wav,bert,anger,s2"]), None)
     (utterance,) = (u for u in database.utterances if u.speaker != "bert")

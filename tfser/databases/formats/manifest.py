@@ -31,8 +31,8 @@ _SIGNS = "_ .+()-"
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 """Invisible letters and marks, beside the signs of Unicode's category Cf."""
 
-MISSING = re.compile(r"nan|nat|none|null|<na>|#?n/a", re.IGNORECASE)
-"""What pandas, NumPy, SQL and spreadsheets write for a cell that is not there. ``NA`` may be a name."""
+MISSING = re.compile(r"(?!(?-i:Nan)$)(?:nan|nat|none|null|<na>|#?n/a)", re.IGNORECASE)
+"""What pandas, NumPy, SQL and spreadsheets write for a cell that is not there. ``NA`` and ``Nan`` may be names."""
 
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
