@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections import Counter, namedtuple
 from dataclasses import replace
@@ -15,6 +16,7 @@ from sklearn.model_selection import LeaveOneGroupOut
 
 from tests.helpers.corpora import COMMON, CORPORA, SPEAKERS, write_corpora
 from tests.helpers.estimators import LOGISTIC, SVM, Moments, known
+from tests.helpers.tiny import SET_SMALL
 from tfser import collect, predict
 from tfser.databases import KNOWN, emotion_map, load
 from tfser.databases.combined import combined, name_of, row_name
@@ -494,3 +496,19 @@ def test_emodb_and_the_built_in_voice_end_with_a_table_figures_and_predictions(r
         said = capsys.readouterr().out
         assert "emodb+synthetic without corpus synthetic" in said
         assert all(emotion in said for emotion in ("hot", "warm", "cold"))
+
+
+@pytest.mark.parametrize("model", [SVM.name, "time_frequency_transformer"])
+def test_a_plan_counts_the_trials_of_every_test_corpus_and_what_they_take(manifests, tmp_path, svm, model, capsys):
+    small = ["--epochs", "1", "--set", *SET_SMALL] if model != SVM.name else []
+    typed = words(manifests, tmp_path / "out", "--model", model, *small, "--plan")
+    assert sweep_command.main(typed) == 0
+    assert "0 done, 3 to train" in capsys.readouterr().out
+    assert sweep_command.main([*typed, "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert [(row["database"], row["final"]["to_train"]) for row in made["configurations"]] == [
+        (row_name(tuple(CORPORA), corpus), 1) for corpus in CORPORA
+    ]
+    assert made["memory"]["of_a_trial"].keys() == {model}
+    assert made["disk"]["ledger"] > 0
+    assert not (tmp_path / "out").exists()

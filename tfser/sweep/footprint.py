@@ -77,7 +77,7 @@ def measure(sweep: Sweep, left: Remaining) -> Need:
             checkpoint = max(checkpoint, 3 * held)  # the optimiser keeps two values of each
         if used is not None:
             memory[row.model] = max(memory.get(row.model, 0), used)
-        entry = _entry(study, sweep.databases[row.database])
+        entry = _entry(study, sweep.databases[row.data])
         entries += entry * trials + _A_SETTING * search.to_train
         mlflow += ((_A_RUN + entry + _curves(study)) * trials + _A_FIGURE * final.to_train) * local
     return Need(
@@ -131,7 +131,7 @@ def _memory(sweep: Sweep, study: Study) -> int | None:
     """Return the memory of one trial; ``None`` where that is not known."""
     model, settings = of(study.configuration), study.given
     if not isinstance(model, Network):
-        database = sweep.databases[study.configuration.database]
+        database = sweep.databases[study.configuration.data]
         try:
             return PROCESS + 6 * _of_rows(
                 [seconds(database, u) for u in database.utterances], extractor(model, settings)
@@ -191,7 +191,8 @@ _A_DATABASE = 900_000
 def _entry(study: Study, database: Database) -> int:
     """Return the bytes of a ledger entry: the curves of a trial, and the scores of the utterances that it held out."""
     c = study.configuration
-    scored = len(database.utterances) / c.folds_total
+    tested = sum(not c.pool or u.corpus in c.folds for u in database.utterances)
+    scored = tested / c.folds_total
     epochs = study.epochs if isinstance(of(c), Network) else 0
     return int(2400 + 60 * epochs + scored * (60 + 22 * len(c.emotions)))
 
