@@ -188,6 +188,30 @@ def test_studies_in_a_database_are_counted_and_a_database_that_is_not_there_is_n
     assert trained(words, capsys) == 10
 
 
+@pytest.mark.parametrize(("search", "searched"), [((), 0), (SEARCH, 3), ((*SEARCH, "--selection", "global"), 12)])
+def test_a_plan_of_a_model_for_use_counts_its_search_and_one_final_trial(
+    tiny_manifest, tmp_path, capsys, search, searched
+):
+    words = arguments(tiny_manifest, tmp_path / "out", *search, "--seeds", "2", "--purpose", "deploy")
+    made, said = plan_of(words, capsys), said_of(words, capsys)
+    assert (made["search"]["planned"], made["search"]["to_train"]) == (searched, searched)
+    assert made["final"] == {"planned": 1, "done": 0, "failed": 0, "to_train": 1, "undecided": 0}
+    assert f"0 done, {searched + 1} to train" in said
+    assert "Every trial is finished" not in said
+    assert made["cost"]["core_hours"] > 0
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("search", [(), SEARCH, (*SEARCH, "--selection", "global")])
+def test_a_model_for_use_that_is_there_leaves_nothing_to_train(tiny_manifest, tmp_path, capsys, search):
+    words = arguments(tiny_manifest, tmp_path, *search, "--purpose", "deploy", epochs="1")
+    planned = plan_of(words, capsys)["to_train"]
+    assert command.main(words) == 0
+    made = plan_of(words, capsys)
+    assert (made["done"], made["to_train"]) == (planned, 0)
+    assert "Every trial is finished" in said_of(words, capsys)
+
+
 @pytest.mark.full
 def test_trials_that_failed_are_said_apart_and_counted_where_they_are_to_be_trained_again(
     tiny_manifest, tmp_path, capsys, monkeypatch

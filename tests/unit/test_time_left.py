@@ -132,6 +132,15 @@ def test_a_search_of_which_trials_are_pruned_is_estimated_within_a_factor_of_two
     assert max(factors) <= 2
 
 
+@pytest.mark.parametrize("selection", ["nested", "global"])
+def test_the_search_and_training_of_a_model_for_use_are_estimated_within_a_factor_of_two(tiny, tmp_path, selection):
+    made = make_plan(tiny, trials=8, seeds=3, purpose="deploy", selection=selection)
+    made = dataclasses.replace(made, studies=tuple(dataclasses.replace(s, epochs=12) for s in made.studies))
+    factors = Simulated(made, tmp_path, 1).run().factors()
+    assert min(factors) >= 0.5
+    assert max(factors) <= 2
+
+
 def test_nothing_is_estimated_before_an_epoch_has_ended_and_an_estimate_is_there_after_the_first(tiny, tmp_path):
     sweep = Simulated(fixed(tiny), tmp_path, 1)
     assert sweep.left() is None

@@ -117,9 +117,16 @@ class Study:
         return self.folds or ("",)
 
     @property
+    def final_keys(self) -> tuple[tuple[str, int], ...]:
+        """Fold and seed of every final trial; that of ``deploy`` has no fold and seed 0."""
+        if self.deploy:
+            return (("", 0),)
+        return tuple((fold, seed) for fold in self.folds for seed in self.configuration.seeds)
+
+    @property
     def finals(self) -> int:
         """Number of final trials, or 1 for ``deploy``."""
-        return 1 if self.deploy else len(self.folds) * len(self.configuration.seeds)
+        return len(self.final_keys)
 
     def search_specs(self, settings: Mapping[str, Value]) -> list[TrialSpec]:
         """Return the trials whose mean validation UAR is a setting's score. None of them holds a test utterance."""
@@ -142,22 +149,18 @@ class Study:
         return self.validators[rotation] if self.validators else folds.validation_group(self.all_folds, fold, rotation)
 
     def final_specs(self, settings: Mapping[str, Value], epochs: int) -> dict[tuple[str, int], TrialSpec]:
-        """Return the trials that go into the table, by fold and seed; that of ``deploy`` has no fold and seed 0.
+        """Return the trials that go into the table, or the model of ``deploy``, by ``final_keys``.
 
         Args:
             settings: the chosen settings.
             epochs: the chosen number; an oracle trial runs all epochs and looks for its best itself.
         """
         oracle = self.configuration.selection == "oracle"
+        purpose: Purpose = "deploy" if self.deploy else "oracle" if oracle else "final"
         hyperparameters = self._hyperparameters(settings)
-        if self.deploy:
-            return {("", 0): self._spec("", 0, hyperparameters, epochs, "deploy", ())}
         return {
-            (fold, seed): self._spec(
-                fold, seed, hyperparameters, self.epochs if oracle else epochs, "oracle" if oracle else "final", ()
-            )
-            for fold in self.folds
-            for seed in self.configuration.seeds
+            (fold, seed): self._spec(fold, seed, hyperparameters, self.epochs if oracle else epochs, purpose, ())
+            for fold, seed in self.final_keys
         }
 
     def _hyperparameters(self, settings: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:

@@ -111,7 +111,7 @@ def _searches(schedule: Schedule) -> tuple[dict[Configuration, Count], Count]:
     for study in schedule.plan.studies:
         if study.space is not None and (row := study.configuration) not in counts:
             own = [each for each in schedule.plan.studies if each.configuration == row]
-            planned = sum(each.trials * len(each.folds) * each.validation_folds for each in own)
+            planned = sum(each.trials * len(each.searched_folds) * each.validation_folds for each in own)
             left = len(waiting[row]) + new[row]
             lost = len(failed[row])
             counts[row] = Count(done=max(planned - left - lost, 0), failed=lost, to_train=left)
@@ -121,18 +121,17 @@ def _searches(schedule: Schedule) -> tuple[dict[Configuration, Count], Count]:
 
 def _finals(schedule: Schedule) -> tuple[dict[Configuration, Count], Count]:
     """Return the final trials of each row, and their sum, in which a trial of several rows counts once."""
-    without = {(study.configuration, fold) for study in schedule.undecided for fold in study.folds}
+    without = {(study.configuration, study.folds) for study in schedule.undecided}
     ends: dict[Configuration, list[tuple[str, str]]] = {row: [] for row in schedule.plan.configurations}
     for study in schedule.plan.studies:
         row = study.configuration
-        for fold in study.folds:
-            for seed in row.seeds:
-                key = row, fold, seed
-                spec, end = schedule.finals.get(key), schedule.ends.get(key)
-                # Until its search has ended, nothing tells the id of a final trial.
-                name = f"{row.key} {fold} {seed}" if spec is None else spec.trial_id
-                how = "done" if isinstance(end, Done) else "failed" if isinstance(end, Failure) else "to_train"
-                ends[row].append((name, "undecided" if (row, fold) in without else how))
+        for fold, seed in study.final_keys:
+            key = row, fold, seed
+            spec, end = schedule.finals.get(key), schedule.ends.get(key)
+            # Until its search has ended, nothing tells the id of a final trial.
+            name = f"{row.key} {fold} {seed}" if spec is None else spec.trial_id
+            how = "done" if isinstance(end, Done) else "failed" if isinstance(end, Failure) else "to_train"
+            ends[row].append((name, "undecided" if (row, study.folds) in without else how))
     return {row: _count(each) for row, each in ends.items()}, _count(end for each in ends.values() for end in each)
 
 

@@ -80,11 +80,11 @@ class _OfKind:
     def add(self, study: Study) -> None:
         """Add the trials of a study."""
         self.studies.append(study)
-        places = len(study.folds) * study.validation_folds
+        places = len(study.searched_folds) * study.validation_folds
         self.searches += study.trials * places
         if study.trials:
             self.chains[study.folds[0] if len(study.folds) == 1 else ""] = study.trials * places, places
-        self.finals.update(dict.fromkeys(study.folds, len(study.configuration.seeds)))
+        self.finals.update(fold for fold, _ in study.final_keys)
 
     def ended(self, spec: TrialSpec, outcome: Outcome) -> None:
         """Count a trial that ended."""
