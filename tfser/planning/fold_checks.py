@@ -1,4 +1,4 @@
-"""What is wrong with a request once its databases are read: folds that they lack, or too few to hold out.
+"""What is wrong with a request once its databases are read: too few emotions, folds that they lack, or too few.
 
 Knows nothing of options, files or runners.
 """
@@ -17,28 +17,38 @@ from tfser.planning.search_space import Space
 
 
 def problems(request: Request, database: Database, spaces: Mapping[str, Space]) -> list[str]:
-    """Return what is wrong with a request for a database: folds that it lacks, or too few of them for a search.
+    """Return what is wrong with a request for a database: too few emotions, folds that it lacks, or too few of them.
 
     Args:
         request: the whole request.
         database: loaded.
         spaces: search spaces by model; empty where --trials is 0.
     """
+    alike = _emotion_problems(database)
     try:
         every = folds.folds(database.utterances, request.protocol, database.name)
     except RequestError as error:
-        return [f"{database.name}: {problem}" for problem in error.problems]
+        return [*alike, *(f"{database.name}: {problem}" for problem in error.problems)]
     if request.protocol == "corpus":
         return _corpus_problems(request, spaces, database, every)
     listed = f"tfser databases check {database.name}" if request.protocol == "speaker" else ""
     wrong = [unknown("--fold", fold, every, every=listed) for fold in request.folds if fold not in every]
-    found = [f"{database.name}: {problem}" for problem in wrong]
+    found = [*alike, *(f"{database.name}: {problem}" for problem in wrong)]
     found += [f"{database.name}: {problem}" for problem in _inner_problems(request, spaces, len(every))]
     if request.trials > 0 and len(every) < 2 + request.validation_folds:
         needed = f"a search needs {request.validation_folds} to validate, one to test and one to train on"
         advice = "Use --trials 0 or fewer --validation-folds"
         found.append(f"{database.name}: it has {counted(len(every), request.protocol)}; {needed}. {advice}")
     return found
+
+
+def _emotion_problems(database: Database) -> list[str]:
+    """Return why a database has nothing to tell apart; ``emotion_map`` looks at corpora that are held out."""
+    shown = {u.emotion for u in database.utterances}
+    if len(shown) != 1:
+        return []
+    needed = "telling emotions apart needs two or more; add utterances of another, or correct their labels"
+    return [f"{database.name}: all of its utterances are {min(shown)}; {needed}"]
 
 
 def _corpus_problems(
