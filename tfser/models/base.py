@@ -152,6 +152,8 @@ class Estimator(Model):
     """
     transductive: bool = False
     """Whether the scores of an utterance may depend on what is scored beside it. Every table marks such a row."""
+    least_speakers: int = 1
+    """Training speakers without which ``fit`` fails: 2 where it chooses a setting on held-out ones."""
 
 
 def builder(

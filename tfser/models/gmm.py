@@ -48,4 +48,5 @@ MODEL = Estimator(
     ours={"mean_normalisation": "two seconds of EmoDB are told better without"},
     cost={"full": 1.5},
     build=build,
+    least_speakers=2,
 )

@@ -45,4 +45,5 @@ MODEL = Estimator(
     },
     cost={"full": 4.0},
     build=build,
+    least_speakers=2,
 )

@@ -50,4 +50,5 @@ MODEL = Estimator(
     ours={"set": "the paper's IS09 needs opensmile; own functionals need no licence"},
     cost={"full": 8.0},
     build=build,
+    least_speakers=2,
 )

@@ -72,4 +72,5 @@ MODEL = Estimator(
     },
     cost={"full": 5.0},
     build=build,
+    least_speakers=2,
 )

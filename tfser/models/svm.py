@@ -47,4 +47,5 @@ MODEL = Estimator(
     ours={"set": "the paper's set is not in opensmile's package, and own functionals need no licence"},
     cost={"full": 5.0},
     build=build,
+    least_speakers=2,
 )

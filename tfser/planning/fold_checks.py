@@ -6,12 +6,13 @@ Knows nothing of options, files or runners.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Mapping
 
 from tfser.databases.base import Database
 from tfser.errors import RequestError, counted, unknown
 from tfser.evaluation import folds
-from tfser.models import MODELS
+from tfser.models import MODELS, Estimator
 from tfser.planning.request import Request, base_settings, fixed_of
 from tfser.planning.search_space import Space
 
@@ -35,6 +36,7 @@ def problems(request: Request, database: Database, spaces: Mapping[str, Space]) 
     wrong = [unknown("--fold", fold, every, every=listed) for fold in request.folds if fold not in every]
     found = [*alike, *(f"{database.name}: {problem}" for problem in wrong)]
     found += [f"{database.name}: {problem}" for problem in _inner_problems(request, spaces, len(every))]
+    found += [f"{database.name}: {problem}" for problem in _choice_problems(request, spaces, database, every)]
     if request.trials > 0 and len(every) < 2 + request.validation_folds:
         needed = f"a search needs {request.validation_folds} to validate, one to test and one to train on"
         advice = "Use --trials 0 or fewer --validation-folds"
@@ -87,6 +89,10 @@ def _corpus_problems(
             for inner, sampled in [_most_inner(request, model, spaces.get(model))]
             if inner > left - 1
         ]
+        for model in request.models:
+            searched = model in spaces
+            held_out = f"{fold} and what validates" if searched else fold
+            found += _too_few(model, left if searched else len(speakers), held_out, searched)
     return [f"{database.name}: {problem}" for problem in dict.fromkeys(found)]
 
 
@@ -103,6 +109,59 @@ def _inner_problems(request: Request, spaces: Mapping[str, Space], speakers: int
                 f"train on, beside {held_out} held out; legal: at most {most}"
             )
     return found
+
+
+def _choice_problems(
+    request: Request, spaces: Mapping[str, Space], database: Database, every: tuple[str, ...]
+) -> list[str]:
+    """Return which models would have too few training speakers to choose a setting on."""
+    groups = {(folds.group(u, request.protocol), u.speaker) for u in database.utterances}
+    speakers = Counter(name for name, _ in groups)
+    found = []
+    for model in request.models:
+        left = {
+            names: len(groups) - sum(speakers[n] for n in names) for names in _held_out(request, every, model in spaces)
+        }
+        if left:
+            fewest = min(left, key=lambda names: left[names])
+            found += _too_few(model, left[fewest], " and ".join(filter(None, fewest)), len(fewest) > 1)
+    return found
+
+
+def _held_out(request: Request, every: tuple[str, ...], searched: bool) -> list[tuple[str, ...]]:
+    """Return what the trials of a model do not train on: a fold, a fold and what validates, or nothing.
+
+    Args:
+        request: the whole request.
+        every: every fold of the protocol.
+        searched: whether the model's settings are searched.
+    """
+    asked = [fold for fold in every if fold in request.folds or not request.folds]
+    deploy = request.purpose == "deploy"
+    finals: list[tuple[str, ...]] = [()] if deploy else [(fold,) for fold in asked]
+    if not searched:
+        return finals
+    rotations = range(min(request.validation_folds, len(every) - 1))
+    chosen_on = [""] if deploy and request.selection != "global" else asked
+    return [*finals, *((f, folds.validation_group(every, f, r)) for f in chosen_on for r in rotations)]
+
+
+def _too_few(model: str, left: int, held_out: str, searching: bool) -> list[str]:
+    """Say why a model cannot choose a setting, if it does so on training speakers and has too few.
+
+    Args:
+        model: its name.
+        left: the speakers that it would be trained on.
+        held_out: those that it would not, in words.
+        searching: whether that is in a search.
+    """
+    declared = MODELS.get(model)
+    if not isinstance(declared, Estimator) or left >= declared.least_speakers:
+        return []
+    needed = f"it chooses a setting on held-out training speakers and needs {declared.least_speakers}"
+    short = f"without {held_out}, it has {left}"
+    advice = "use --trials 0, add speakers, or leave" if searching else "add speakers, or leave"
+    return [f"{model}: {needed}; {short}: {advice} the model out"]
 
 
 def _most_inner(request: Request, model: str, space: Space | None) -> tuple[int, str]:
