@@ -5,16 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.helpers.corpora import write_corpora
+from tests.helpers.corpora import COMMON, SPEAKERS, write_corpora
 from tfser.databases import emotion_map, load
 from tfser.databases.combined import combined
-from tfser.errors import TrialError
+from tfser.errors import RequestError, TrialError
 from tfser.models import BUILT_IN, Estimator
 from tfser.planning import fold_checks
 from tfser.planning.request import Request
 from tfser.planning.search_space import Space
 from tfser.planning.settings import complete, extractor, settings_of
 from tfser.sweep import command as sweep_command
+from tfser.sweep.options import parse
+from tfser.sweep.request import check
 from tfser.training import estimators
 from tfser.training.estimators import FitData
 
@@ -116,6 +118,30 @@ def test_a_built_in_estimator_says_how_few_training_speakers_its_fit_takes(model
     else:
         with pytest.raises(TrialError, match="there is only one"):
             fit()
+
+
+# ------------------------------------------------------------------ corpora that share their speakers
+
+
+def shared(manifests, folder, model, *more):
+    """What a sweep of two corpora of the same three persons says."""
+    common = folder / "common.yaml"
+    same = ", ".join(f"[north/{name}, south/{name}]" for name in SPEAKERS)
+    common.write_text("\n".join([*COMMON.splitlines()[:3], f"same_speakers: [{same}]", ""]), encoding="utf-8")
+    typed = [*map(str, manifests[:2]), "--protocol", "corpus", "--emotions", str(common), "--out", str(folder / "out")]
+    with pytest.raises(RequestError) as refused:
+        check(parse([*typed, "--model", model, *more]))
+    return refused.value.problems
+
+
+@pytest.mark.parametrize("more", [(), ("--trials", "2")])
+def test_corpora_whose_speakers_are_all_the_same_are_refused_beside_every_other_problem(manifests, tmp_path, more):
+    said = shared(manifests, tmp_path, "svm", "--fold", "north", "souht", *more)
+    assert (
+        "north+south: where north is held out, nobody is left to train on, because every speaker of the other corpora "
+        "is one of north too; correct same_speakers of --emotions, add a database, or leave the fold out with --fold"
+    ) in said
+    assert any("--fold: no 'souht'" in line for line in said)
 
 
 def test_a_model_that_chooses_on_training_speakers_needs_two_in_the_other_corpora_too(manifests, tmp_path):

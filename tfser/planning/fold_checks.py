@@ -62,7 +62,15 @@ def _corpus_problems(
         why = "with --protocol corpus it would choose on corpora that other rows of the table test on"
         found.append(f"--selection global: {why}; use --selection nested")
     for fold in [fold for fold in every if not request.folds or fold in request.folds]:
-        train, _ = folds.split(database.utterances, "corpus", fold)
+        try:
+            train, _ = folds.split(database.utterances, "corpus", fold)
+        except ValueError:
+            why = f"every speaker of the other corpora is one of {fold} too"
+            found.append(
+                f"where {fold} is held out, nobody is left to train on, because {why}; correct same_speakers of "
+                f"--emotions, add a database, or leave the fold out with --fold"
+            )
+            continue
         speakers = {database.utterances[i].speaker for i in train}
         validating = folds.validators(database.utterances, fold)[: request.validation_folds if request.trials else 0]
         left = len(speakers)
