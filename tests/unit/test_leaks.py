@@ -390,6 +390,14 @@ def test_a_failed_training_is_not_chosen_and_a_fold_without_one_is_marked(tiny_m
     assert read(tmp_path, "leaks.csv").folds_done.tolist() == [4, 4]
 
 
+def test_a_leak_is_measured_of_a_setting_with_augmented_copies(tiny_manifest, tmp_path):
+    copies = ["--leak", "standardisation", "--fold", "bert", "--set", "augmented_copies=1", "speed=0.1"]
+    assert command.main(arguments(tiny_manifest, tmp_path, *copies, epochs="1")) == 0
+    trials = read(tmp_path, "leaks_trials.csv")
+    assert list(trials.row) == ["honest", "standardisation"]
+    assert trials.uar.between(0, 1).all()
+
+
 def test_some_folds_only_are_marked_and_give_no_unpaired_difference(tiny_manifest, tmp_path):
     assert command.main(arguments(tiny_manifest, tmp_path, "--leak", "random_split", "--fold", "bert", epochs="1")) == 0
     trials, table = read(tmp_path, "leaks_trials.csv"), read(tmp_path, "leaks.csv").set_index("row")

@@ -15,7 +15,7 @@ from tfser.models import MODELS, Network, of
 from tfser.planning.configuration import Configuration
 from tfser.planning.own_models import asked as asked_model
 from tfser.planning.plan import Plan, Study
-from tfser.planning.settings import extractor, hyperparameters, is_transductive, missing_here
+from tfser.planning.settings import extractors, hyperparameters, is_transductive, missing_here
 from tfser.trial import LEAKS, Leak, Purpose, TrialSpec, Value
 
 HONEST, EPOCH, HYPERPARAMETERS, STANDARDISATION, PER_SPEAKER, RANDOM_SPLIT, TOGETHER = (
@@ -124,7 +124,7 @@ class Leaks:
         studies = {study.configuration: study for row in self.rows for study in row.studies}
         model = of(self.configuration)
         bases = [study.base for study in studies.values() if not missing_here(model, study.base)]
-        features = tuple(dict.fromkeys(extractor(model, base) for base in bases))
+        features = tuple(dict.fromkeys(wanted for base in bases for wanted in extractors(model, base)))
         return Plan(
             configurations=tuple(studies),
             studies=tuple(studies.values()),
