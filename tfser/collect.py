@@ -25,6 +25,7 @@ from tfser.report.tables.printed_notes import AVERAGING_HELP, averaging_problems
 from tfser.storage import passwords
 from tfser.storage.default_places import default_out
 from tfser.storage.places import Place, exists, typed_place
+from tfser.text.parser import Parser
 from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_words
 from tfser.tracking import connection
@@ -35,9 +36,7 @@ from tfser.trial import SHORTEST_PREFIX, is_beginning
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    p = argparse.ArgumentParser(
-        allow_abbrev=False, prog="tfser collect", description="Make tables and figures of what was trained."
-    )
+    p = Parser(allow_abbrev=False, prog="tfser collect", description="Make tables and figures of what was trained.")
     names = "default: every sweep, each by itself; several names make one set of tables"
     p.add_argument("names", nargs="*", metavar="SWEEP or DATABASE", help=names)
     p.add_argument(

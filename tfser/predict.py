@@ -23,6 +23,7 @@ from tfser.final_models.estimator import FinalEstimator, scored
 from tfser.final_models.model import FinalModel, Scored, read
 from tfser.models import isolated
 from tfser.record import Record
+from tfser.text.parser import Parser
 from tfser.text.row_names import with_ablation
 from tfser.text.streams import take_any_text, takes
 from tfser.text.typed import typed_path
@@ -38,7 +39,7 @@ class Answer:
 
 def parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         allow_abbrev=False,
         prog="tfser predict",
         description="Emotion and probabilities of audio files, from the model of a final trial.",

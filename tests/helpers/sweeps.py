@@ -32,8 +32,8 @@ def runs_of(out):
     return experiments, client.search_runs([e.experiment_id for e in experiments], max_results=1000)
 
 
-def search_arguments(manifest, out, *more):
-    """Of a search of two settings, with whatever runner ``more`` names."""
+def search_arguments(manifest, out, *more, trials="2", epochs="2"):
+    """Of a small search, with whatever runner ``more`` names."""
     model = ["--model", "time_frequency_transformer", "--ablation", "T+F+TF", "T+F"]
-    search = ["--trials", "2", "--space", str(SPACE), "--epochs", "2", "--name", "s"]
+    search = ["--trials", trials, "--space", str(SPACE), "--epochs", epochs, "--name", "s"]
     return [str(manifest), "--out", str(out), *model, *search, "--set", *SET_SMALL, *more]

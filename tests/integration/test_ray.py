@@ -155,11 +155,7 @@ def test_twenty_kills_at_random_moments_leave_the_table_of_an_undisturbed_search
     """One process per start, so that the kill hits the driver while it asks, trains, commits or tells."""
 
     def words(out):
-        return [
-            *arguments(tiny_manifest, out, "--in-process", "--trials", "8", "--validation-folds", "2"),
-            "--epochs",
-            "30",
-        ]
+        return arguments(tiny_manifest, out, "--in-process", "--validation-folds", "2", trials="8", epochs="30")
 
     assert sweep_command.main(words(tmp_path / "undisturbed")) == 0
     rng, kills = random.Random(1), 0

@@ -237,9 +237,8 @@ def test_pruning_ends_trials_that_fall_behind_and_they_reach_no_ledger_and_no_ta
     wide.write_text(
         "model: time_frequency_transformer\nsearch:\n  learning_rate: {float: [1.0e-6, 1.0e-1], scale: log}\n"
     )
-    call = arguments(
-        tiny_manifest, tmp_path, "--name", "p", "--ablation", "T+F", "--trials", "10", "--space", str(wide), epochs="8"
-    )
+    search = ["--ablation", "T+F", "--trials", "10", "--space", str(wide)]
+    call = arguments(tiny_manifest, tmp_path, *search, "--name", "p", epochs="8")
     assert command.main(call) == 0
     out = capsys.readouterr().out
     pruned = out.count("behind its study, ended after epoch")
@@ -250,5 +249,6 @@ def test_pruning_ends_trials_that_fall_behind_and_they_reach_no_ledger_and_no_ta
     assert len(read(tmp_path / "p", "folds.csv")) == 4
     assert command.main(call) == 0
     assert "Trained 0 trials" in capsys.readouterr().out
-    assert command.main([*call, "--no-pruning", "--name", "n"]) == 0
+    unpruned = [*search, "--no-pruning", "--name", "n"]
+    assert command.main(arguments(tiny_manifest, tmp_path, *unpruned, epochs="8")) == 0
     assert "behind its study" not in capsys.readouterr().out

@@ -42,9 +42,9 @@ def data(tmp_path_factory):
     return folder
 
 
-def words(database, data, out, *more):
+def words(database, data, out, *more, name="s"):
     settings = [f"{name}={value}" for name, value in {**SMALL, "batch_size": 256}.items()]
-    model = ["--model", MODEL, "--epochs", "1", "--name", "s", "--set", *settings]
+    model = ["--model", MODEL, "--epochs", "1", "--name", name, "--set", *settings]
     return [database, "--data", str(data), "--out", str(out), *model, *more]
 
 
@@ -129,16 +129,8 @@ def finished(data, tmp_path_factory):
     def get(database, protocol):
         if (database, protocol) not in done:
             out, storage = tmp_path_factory.mktemp(f"{database}-{protocol}"), data.parent / "storage"
-            more = [
-                "--protocol",
-                protocol,
-                "--in-process",
-                "--name",
-                f"{database}-{protocol}",
-                "--storage",
-                str(storage),
-            ]
-            assert command.main(words(database, data, out, *more)) == 0
+            more = ["--protocol", protocol, "--in-process", "--storage", str(storage)]
+            assert command.main(words(database, data, out, *more, name=f"{database}-{protocol}")) == 0
             done[database, protocol] = out / f"{database}-{protocol}"
         return done[database, protocol]
 
@@ -219,8 +211,8 @@ def test_a_second_start_finds_everything_and_trains_nothing(data, finished, caps
         path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ("sweep.json", "report.html")
     }
     storage = data.parent / "storage"
-    more = ["--in-process", "--name", "casia-speaker", "--storage", str(storage)]
-    assert command.main(words("casia", data, folder.parent, *more)) == 0
+    more = ["--in-process", "--storage", str(storage)]
+    assert command.main(words("casia", data, folder.parent, *more, name="casia-speaker")) == 0
     assert "Trained 0 trials" in capsys.readouterr().out
     assert {
         path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ("sweep.json", "report.html")
@@ -236,9 +228,7 @@ def test_the_command_runs_with_the_local_ray_it_starts(data, finished, tmp_path)
     }
     one_worker = ["--trial-cpus", str(len(os.sched_getaffinity(0)))]  # each imports PyTorch
     call = [
-        w
-        for w in words("casia", data, tmp_path, "--name", "casia-speaker", *one_worker)
-        if w not in ("--data", str(data))
+        w for w in words("casia", data, tmp_path, *one_worker, name="casia-speaker") if w not in ("--data", str(data))
     ]
     done = subprocess.run([sys.executable, "-m", "tfser.sweep", *call], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -440,7 +440,6 @@ def test_settings_are_drawn_from_the_space_with_a_seed(tiny_manifest, tmp_path, 
         ),
         (["--space", str(SPACE)], ["--space: without --trials nothing is drawn from it"]),
         (["--fold", "emil", "--set", "foo=1"], ["no 'emil'", "no 'foo'"]),
-        (["--name", "leaks-y"], ["--name: names that begin with leaks- are those of tfser leaks"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -455,9 +454,12 @@ def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(
     assert not out.exists()
 
 
-def test_a_sweep_cannot_take_the_name_of_a_leaks_run(tiny_manifest, tmp_path, capsys):
-    assert sweep_command.main(sweep_arguments(tiny_manifest, tmp_path / "out", "--name", "leaks-x")) == 2
-    assert "--name: names that begin with leaks- are those of tfser leaks" in capsys.readouterr().err
+def test_no_name_that_is_given_begins_as_those_of_leaks_runs_do(tiny_manifest, tmp_path, capsys):
+    words = [str(tiny_manifest), "--out", str(tmp_path / "out"), "--model", "atfnn", "--name", "leaks-x"]
+    for main in (sweep_command.main, command.main):
+        assert main(words) == 2
+        assert "--name: names that begin with leaks- are those of tfser leaks" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.full

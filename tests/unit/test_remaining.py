@@ -118,7 +118,8 @@ def test_a_finished_sweep_has_nothing_to_train_and_lacks_nothing_and_a_changed_s
     changed = plan_of([*words, "--set", "dropout=0.3"], capsys)
     assert (changed["done"], changed["to_train"]) == (0, 8)
     assert changed["disk"]["features"] == 0, "the features are there"
-    more = plan_of([*words, "--seeds", "3", "--ablation", "T+F+TF", "T+F"], capsys)
+    wider = arguments(tiny_manifest, tmp_path, "--seeds", "3", "--ablation", "T+F+TF", "T+F", epochs="1")
+    more = plan_of(wider, capsys)
     assert (more["done"], more["to_train"]) == (8, 4 + 12)
     assert sorted((c["ablation"], c["final"]["done"], c["final"]["to_train"]) for c in more["configurations"]) == [
         ("T+F", 0, 12),

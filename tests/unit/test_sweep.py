@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_scor
 
 from tests.helpers.own_models import NETWORK, write
 from tests.helpers.sweeps import SPACE, arguments, read, runs_of, tables_of
-from tests.helpers.tiny import SMALL, write_tiny
+from tests.helpers.tiny import SET_SMALL, SMALL, write_tiny
 from tfser import collect
 from tfser.databases import load
 from tfser.execution import run_trial
@@ -349,7 +349,8 @@ def test_a_wrong_request_ends_with_2_and_every_reason_and_starts_nothing(
     tiny_manifest, tmp_path, capsys, more, messages
 ):
     out = tmp_path / "out"
-    assert sweep_command.main(arguments(tiny_manifest, out, *more)) == 2
+    words = [str(tiny_manifest), "--out", str(out), "--in-process", "--set", *SET_SMALL]
+    assert sweep_command.main([*words, *more]) == 2
     error = capsys.readouterr().err
     assert all(message in error for message in messages), error
     assert "nothing was started" in error

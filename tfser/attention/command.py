@@ -27,6 +27,7 @@ from tfser.final_models.model import FinalModel, read
 from tfser.models import isolated
 from tfser.record import Record
 from tfser.storage.places import Place, typed_place
+from tfser.text.parser import Parser
 from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_path, typed_whole
 from tfser.training.determinism import settled
@@ -138,7 +139,7 @@ def _suggested(record: Record) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         allow_abbrev=False,
         prog="tfser attention",
         description="Draw an utterance's features beside the attention maps of a final trial's model.",

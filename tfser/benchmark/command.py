@@ -14,6 +14,7 @@ from typing import Any
 from tfser.benchmark.figures import FULL, QUICK, Figure
 from tfser.errors import TfserError, unknown
 from tfser.storage.places import commit_text
+from tfser.text.parser import Parser
 from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_path
 
@@ -36,7 +37,7 @@ MEASURES = (
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         allow_abbrev=False,
         prog="tfser benchmark",
         description="Performance figures, as ratios measured in turn in one run.",

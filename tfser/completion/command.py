@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from tfser.completion import catalogue
 from tfser.errors import unknown
+from tfser.text.parser import Parser
 from tfser.text.streams import take_any_text
 
 SHELLS = {
@@ -20,7 +21,7 @@ SHELLS = {
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         allow_abbrev=False,
         prog="tfser completion",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -19,6 +19,7 @@ from tfser.doctor import doors, machine, probe
 from tfser.doctor.findings import LEVELS, Finding, note, problem
 from tfser.errors import RequestError, counted
 from tfser.execution.on_ray import open_doors
+from tfser.text.parser import Parser
 from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_words
 
@@ -27,7 +28,7 @@ STYLES = {"ok": "green", "note": "dim", "warning": "yellow", "problem": "bold re
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line; the defaults are those of a sweep."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         allow_abbrev=False,
         prog="tfser doctor",
         description="Say what this machine or cluster can run, what is unsafe about it, and what to type. "

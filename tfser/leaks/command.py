@@ -34,6 +34,7 @@ from tfser.sweep.options import (
 from tfser.sweep.printer import Printer
 from tfser.sweep.request import Sweep, own_sources, refuse_lacking
 from tfser.sweep.request import checked as checked_sweep
+from tfser.text.parser import Parser
 from tfser.text.row_names import with_ablation
 from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_whole
@@ -44,7 +45,7 @@ MOST_DRAWN = 1000
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         allow_abbrev=False,
         prog="tfser leaks",
         description="Train one setting under the honest protocol and under wrong ones: what is each leak worth?",

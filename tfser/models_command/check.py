@@ -75,7 +75,9 @@ class _Heard:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument("name", metavar="NAME", help="a name that list prints, or FILE.py:NAME")
-    parser.add_argument("--ablation", nargs="+", default=[], metavar="A", help="only these; by default every one")
+    parser.add_argument(
+        "--ablation", nargs="+", action="extend", default=[], metavar="A", help="only these; by default every one"
+    )
     parser.add_argument(
         "--timeout",
         type=_seconds,

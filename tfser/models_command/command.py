@@ -19,13 +19,14 @@ from tfser.models_command import check
 from tfser.models_command.describe import in_full, in_short, print_described, print_list
 from tfser.planning import own_models
 from tfser.planning.settings import published_settings
+from tfser.text.parser import Parser
 from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_path
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         allow_abbrev=False,
         prog="tfser models",
         description="List the models that can be trained, describe one with its settings, begin your own, or check it.",

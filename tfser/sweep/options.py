@@ -19,6 +19,7 @@ from tfser.storage.passwords import redacted
 from tfser.storage.places import Place, typed_place
 from tfser.sweep import sweep_file
 from tfser.sweep.sweep_file_reader import DATABASES, SweepFile
+from tfser.text.parser import Parser
 from tfser.text.typed import number, typed_number, typed_path, typed_whole, typed_words
 from tfser.text.typed import option as as_option
 from tfser.trial import PROTOCOLS
@@ -133,7 +134,7 @@ def read(kind: type[Kind], parser: argparse.ArgumentParser, argv: Sequence[str] 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         allow_abbrev=False,
         prog="tfser sweep",
         description="Train every missing leave-one-out trial (database, fold, model, ablation), then write the tables.",
