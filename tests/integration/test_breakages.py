@@ -43,7 +43,7 @@ assert not left.get("CPU") and not left.get("GPU"), left
 
 def swept(manifest, folder, out, when, *more):
     model = write(folder, mine=BREAKS.replace("{when}", when))
-    asked = ["--out", out, "--model", f"{model}/mine.py:Mine", "--epochs", "1", "--deterministic", "--name", "s"]
+    asked = ["--out", out, "--model", f"{model}/mine.py:Mine", "--epochs", "1", "--name", "s"]
     call = [sys.executable, "-m", "tfser.sweep", manifest, *asked, *more]
     done = subprocess.run(list(map(str, call)), env=environment(), capture_output=True, text=True)
     entries = [json.loads(path.read_text()) for path in (out / ".tfser" / "ledger").glob("*/*.json")]

@@ -306,6 +306,38 @@ def test_a_trial_that_fails_is_marked_and_the_rest_is_kept(tiny_manifest, tmp_pa
     assert len(read(tmp_path / "f", "folds.csv")) == 4
 
 
+SEARCHES = ["--selection", "global", "--validation-folds", "2", "--sampler", "random", "--search-seed", "7"]
+SEARCHES += ["--no-pruning", "--deterministic"]
+
+
+@pytest.mark.parametrize(
+    ("more", "idle", "it"),
+    [
+        (SEARCHES, "--selection, --validation-folds, --sampler, --search-seed, --no-pruning, --deterministic", "them"),
+        (["--trials", "0", "--search-seed=7"], "--search-seed", "it"),
+        (["--purpose", "deploy", "--selection", "global"], "--selection", "it"),
+    ],
+)
+def test_options_of_a_search_are_refused_where_nothing_is_searched(tiny_manifest, tmp_path, capsys, more, idle, it):
+    assert sweep_command.main([*arguments(tiny_manifest, tmp_path / "out", *more), "--plan"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{idle}: without --trials nothing is searched; add --trials N, or leave {it} out" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_of_a_search_at_their_defaults_and_those_of_the_demos_own_search_are_accepted(tiny_manifest):
+    usual = ["--validation-folds", "1", "--sampler", "tpe", "--search-seed", "0", "--selection", "nested"]
+    for more in (usual, ["--selection", "oracle"]):
+        assert check(parse(arguments(tiny_manifest, "out", *more))).request.trials == 0
+    assert check(parse(["synthetic", *SEARCHES])).request.sampler == "random"
+
+
+def test_leaks_refuse_the_seed_of_a_draw_where_nothing_is_drawn(tiny_manifest, tmp_path, capsys):
+    assert leaks_command.main(arguments(tiny_manifest, tmp_path / "out", "--search-seed", "7", "--plan")) == 2
+    assert "--search-seed: without --trials nothing is searched" in capsys.readouterr().err
+    assert leaks_command.main(arguments(tiny_manifest, tmp_path / "out", "--plan")) == 0
+
+
 @pytest.mark.parametrize(
     ("more", "messages"),
     [

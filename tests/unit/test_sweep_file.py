@@ -53,12 +53,13 @@ def test_every_option_is_a_key_or_belongs_to_the_machine_or_to_one_start():
 
 def test_a_file_asks_for_what_its_command_line_asks_for(corpus):
     (corpus / "my.yaml").write_text(
-        "databases: corpus/tiny.csv\nmodel: time_frequency_transformer\nablation: [T+F+TF, T+F]\nprotocol: session\n"
-        f"seeds: 2\nepochs: 3\nfold: s1\nno-pruning: true\nallow-incomplete: false\nset:\n{SET}  learning_rate: 1e-4\n",
+        "databases: corpus/tiny.csv\nmodel: time_frequency_transformer\nablation: [T+F+TF, T+F]\nprotocol: speaker\n"
+        "seeds: 2\nepochs: 3\nfold: anna\ntrials: 1\nno-pruning: true\nallow-incomplete: false\n"
+        f"set:\n{SET}  learning_rate: 1e-4\n",
         encoding="utf-8",
     )
     typed = ["corpus/tiny.csv", "--model", "time_frequency_transformer", "--ablation", "T+F+TF", "T+F", "--seeds", "2"]
-    typed += ["--protocol", "session", "--epochs", "3", "--fold", "s1", "--no-pruning", "--set"]
+    typed += ["--protocol", "speaker", "--epochs", "3", "--fold", "anna", "--trials", "1", "--no-pruning", "--set"]
     typed += [*(f"{name}={value}" for name, value in SMALL.items()), "learning_rate=1e-4"]
     filed, asked = check(parse(["my.yaml"])), check(parse(typed))
     assert (filed.name, filed.plan, filed.request) == (asked.name, asked.plan, asked.request)

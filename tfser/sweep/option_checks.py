@@ -1,4 +1,7 @@
-"""What can be wrong with the options of a sweep that do not say what is trained: its name, its places, its workers."""
+"""What can be wrong with the options of a sweep that do not say what is trained: its name, its places, its workers.
+
+Also which options of a search are typed where nothing is searched.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Sequence
 
 from tfser.errors import RequestError
 from tfser.execution.on_ray import open_doors
+from tfser.planning.request import SAMPLERS, Request
 from tfser.report import published
 from tfser.report.tables.printed_notes import averaging_problems
 from tfser.storage import default_places
@@ -20,6 +24,7 @@ def problems(options: Options) -> list[str]:
     """Return what is wrong with them, in words."""
     return [
         *_running_problems(options),
+        *_idle_problems(options),
         *_place_problems(options),
         *_name_problems(options.name),
         *_published_problems(options.published),
@@ -44,6 +49,27 @@ def _running_problems(options: Options) -> list[str]:
         f"--trial-gpus: {gpus} is below 0 (0 trains on CPUs)": gpus is not None and not 0 <= gpus < 1e6,
     }
     return [problem for problem, holds in wrong.items() if holds]
+
+
+def _idle_problems(options: Options) -> list[str]:
+    """Return which options of a search were typed without one; at their defaults they ask for nothing."""
+    if options.trials:
+        return []
+    usual = Request()
+    changed = {
+        "--selection": options.selection == "global",  # oracle is of the epochs too
+        "--validation-folds": options.validation_folds != usual.validation_folds,
+        "--sampler": options.sampler in SAMPLERS and options.sampler != usual.sampler,
+        "--search-seed": options.search_seed != usual.search_seed,
+        "--no-pruning": not options.prune,
+        "--deterministic": options.deterministic,
+    }
+    typed = {word.partition("=")[0] for word in options.typed}
+    idle = [option for option, is_changed in changed.items() if is_changed and option in typed]
+    if not idle:
+        return []
+    it = "it" if len(idle) == 1 else "them"
+    return [f"{', '.join(idle)}: without --trials nothing is searched; add --trials N, or leave {it} out"]
 
 
 def _place_problems(options: Options) -> list[str]:
