@@ -8,12 +8,17 @@ import sys
 
 from tfser import __version__
 from tfser.commands import COMMANDS, front_page, no_command
+from tfser.text.ending import ended
 from tfser.text.starting import starting
 from tfser.text.streams import take_any_text
 
 
 def main() -> int:
     """Run the command that was typed; returns its exit code."""
+    return ended(_command)
+
+
+def _command() -> int:
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
         from tfser.completion.complete import answer
 

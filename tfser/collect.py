@@ -25,6 +25,7 @@ from tfser.report.tables.printed_notes import AVERAGING_HELP, averaging_problems
 from tfser.storage import passwords
 from tfser.storage.default_places import default_out
 from tfser.storage.places import Place, exists, typed_place
+from tfser.text.ending import ended
 from tfser.text.parser import Parser
 from tfser.text.streams import take_any_text
 from tfser.text.typed import typed_words
@@ -212,4 +213,4 @@ def _repeated(collected: Sequence[Results], word: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

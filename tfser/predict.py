@@ -23,6 +23,7 @@ from tfser.final_models.estimator import FinalEstimator, scored
 from tfser.final_models.model import FinalModel, Scored, read
 from tfser.models import isolated
 from tfser.record import Record
+from tfser.text.ending import ended
 from tfser.text.parser import Parser
 from tfser.text.row_names import with_ablation
 from tfser.text.streams import take_any_text, takes
@@ -227,4 +228,4 @@ def _flat(error: RequestError) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

@@ -3,13 +3,14 @@
 import importlib
 import io
 import json
+import runpy
 import subprocess
 import sys
 
 import pytest
 
 from tests.helpers.tiny import SET_SMALL, write_tiny
-from tfser.__main__ import COMMANDS
+from tfser.__main__ import COMMANDS, main
 from tfser.text import streams
 
 NAMES = {"calm": "平静", "glad": "gai é", "tense": "紧张"}
@@ -114,3 +115,45 @@ def test_a_command_whose_reader_has_left_ends_in_silence(words, tmp_path):
         _, err = child.communicate()
     assert child.returncode == 0
     assert "rror" not in err.decode()
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def as_module(name):
+    """Run ``python -m`` a module in this process; returns its exit code."""
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module(name, run_name="__main__")
+    return end.value.code
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_interrupt_ends_every_command_in_a_word(name, monkeypatch, capsys):
+    monkeypatch.setattr(f"{COMMANDS[name][0]}.main", interrupted)
+    monkeypatch.setattr(sys, "argv", ["tfser", name])
+    assert main() == 130
+    assert capsys.readouterr() == ("", "Interrupted.\n")
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("databases", "collect", "predict")])
+def test_an_interrupt_ends_every_module_in_a_word(name, monkeypatch, capsys):
+    monkeypatch.setattr(f"{COMMANDS[name][0]}.main", interrupted)
+    assert as_module(f"tfser.{name}") == 130
+    assert capsys.readouterr() == ("", "Interrupted.\n")
+
+
+@pytest.mark.parametrize("name", ["collect", "predict"])
+def test_an_interrupt_ends_a_module_that_is_one_file_in_a_word(name, monkeypatch, capsys):
+    monkeypatch.setattr("tfser.text.streams.take_any_text", interrupted)
+    monkeypatch.delitem(sys.modules, f"tfser.{name}", raising=False)
+    assert as_module(f"tfser.{name}") == 130
+    assert capsys.readouterr() == ("", "Interrupted.\n")
+
+
+@pytest.mark.parametrize("words", [["sweep", "synthetic"], ["databases", "list"]])
+def test_an_interrupt_while_a_command_is_imported_ends_it_in_a_word(words, monkeypatch, capsys):
+    monkeypatch.setattr("tfser.__main__.importlib.import_module", interrupted)
+    monkeypatch.setattr(sys, "argv", ["tfser", *words])
+    assert main() == 130
+    assert capsys.readouterr() == ("", "Interrupted.\n")

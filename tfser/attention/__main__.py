@@ -2,6 +2,6 @@
 
 import sys
 
-from tfser.attention.command import main
+from tfser.text.ending import run
 
-sys.exit(main())
+sys.exit(run("tfser.attention.command"))

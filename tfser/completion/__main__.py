@@ -2,6 +2,6 @@
 
 import sys
 
-from tfser.completion.command import main
+from tfser.text.ending import run
 
-sys.exit(main())
+sys.exit(run("tfser.completion.command"))

@@ -2,9 +2,6 @@
 
 import sys
 
-from tfser.text.starting import starting
+from tfser.text.ending import run
 
-with starting():
-    from tfser.leaks.command import main
-
-sys.exit(main())
+sys.exit(run("tfser.leaks.command"))

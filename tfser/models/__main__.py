@@ -4,7 +4,8 @@ The command lies above this room, because it tells of settings and papers too; s
 """
 
 import sys
-from importlib import import_module
+
+from tfser.text.ending import run
 
 if __name__ == "__main__":
-    sys.exit(import_module("tfser.models_command").main())
+    sys.exit(run("tfser.models_command"))

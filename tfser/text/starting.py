@@ -30,8 +30,6 @@ def starting() -> Iterator[None]:
     thread.start()
     try:
         yield
-    except KeyboardInterrupt:
-        sys.exit(130)  # nothing was started, so that there is nothing to say
     finally:
         loaded.set()
         thread.join()
