@@ -6,6 +6,7 @@ import json
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -157,3 +158,49 @@ def test_an_interrupt_while_a_command_is_imported_ends_it_in_a_word(words, monke
     monkeypatch.setattr(sys, "argv", ["tfser", *words])
     assert main() == 130
     assert capsys.readouterr() == ("", "Interrupted.\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["tfser", "--help"], 1),
+        (["tfser", "completion", "bash"], 1),
+        (["tfser", "completion", "--help"], 1),
+        (["tfser.completion", "bash"], 1),
+        (["tfser", "nonsense"], 2),
+        pytest.param(["tfser", "databases", "list"], 1, marks=pytest.mark.full),
+        pytest.param(["tfser", "models", "list", "--json"], 1, marks=pytest.mark.full),
+    ],
+)
+def test_an_output_whose_disk_is_full_is_a_sentence_and_no_success(words, code, tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == code
+    said = done.stderr.decode()
+    assert (said == "standard output cannot be written: No space left on device\n") == (code == 1)
+    assert "rror" not in said
+
+
+def test_what_a_full_disk_did_not_take_is_said_once_the_work_is_done(monkeypatch, tmp_path, capfd):
+    done = tmp_path / "done"
+    code = f"""
+import sys
+from pathlib import Path
+from pathlib import Path
+from tfser.text import ending, streams
+
+def command():
+    streams.take_any_text()
+    for _ in range(10000):
+        print("a line of a log")
+    Path({str(done)!r}).touch()
+    return 0
+
+sys.exit(ending.ended(command))
+"""
+    if Path("/dev/full").exists():
+        with open("/dev/full", "w") as full:
+            assert subprocess.run([sys.executable, "-c", code], stdout=full).returncode == 1
+        assert done.exists()
+        assert capfd.readouterr().err == "standard output cannot be written: No space left on device\n"

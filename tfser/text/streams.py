@@ -22,8 +22,11 @@ _PLAIN = {
 _HANDLER = "tfser.plain"
 
 
-class _ReaderMayLeave(io.FileIO):
-    """A descriptor that forgets what is written once its pipe has no reader any more, as after ``| head``."""
+class _MayFail(io.FileIO):
+    """A descriptor that forgets what it cannot write: the work behind a command's output goes on without it."""
+
+    why = ""
+    """Why something could not be written; empty where only a pipe's reader has left, as after ``| head``."""
 
     def write(self, data: ReadableBuffer, /) -> int | None:  # type: ignore[override]  # None where it would block
         """Write bytes; return how many were taken."""
@@ -31,30 +34,40 @@ class _ReaderMayLeave(io.FileIO):
             return super().write(data)
         except BrokenPipeError:
             return memoryview(data).nbytes
+        except OSError as error:
+            self.why = self.why or error.strerror or str(error)
+            return memoryview(data).nbytes
 
 
 def take_any_text() -> None:
     """Let this process print what the encoding lacks: our own signs as ASCII, letters by their number.
 
     Every command calls it first. It also makes paths with undecodable bytes printable, and lets a command end its work
-    although nobody reads its output any more.
+    although nobody reads its output any more, or its output's disk is full (``unwritten``).
     """
     codecs.register_error(_HANDLER, _replaced)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if not isinstance(stream, io.TextIOWrapper):
             continue
-        if stream is getattr(sys, f"__{name}__") and not isinstance(
-            getattr(stream.buffer, "raw", None), _ReaderMayLeave
-        ):
+        if stream is getattr(sys, f"__{name}__") and not isinstance(getattr(stream.buffer, "raw", None), _MayFail):
             stream.flush()
-            raw = _ReaderMayLeave(stream.fileno(), "w", closefd=False)
+            raw = _MayFail(stream.fileno(), "w", closefd=False)
             through = stream.write_through
             stream = io.TextIOWrapper(
                 io.BufferedWriter(raw), stream.encoding, line_buffering=stream.line_buffering, write_through=through
             )
             setattr(sys, name, stream)
         stream.reconfigure(errors=_HANDLER)
+
+
+def unwritten() -> str:
+    """Return why standard output could not take all that was printed, after ``take_any_text``; empty where it could."""
+    if not isinstance(sys.stdout, io.TextIOWrapper) or sys.stdout.closed:
+        return ""
+    sys.stdout.flush()
+    raw = getattr(sys.stdout.buffer, "raw", None)
+    return raw.why if isinstance(raw, _MayFail) else ""
 
 
 def takes(text: str) -> bool:
