@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from tfser.errors import unknown
 from tfser.models import DEFAULT, MODELS, Estimator, Network, built_in
 from tfser.models.sources import installed
+from tfser.planning import idle_settings
 from tfser.planning.configuration import AskedSelection, Selection
 from tfser.planning.own_models import asked, build_problems, near
 from tfser.planning.search_space import Space, refusals
@@ -99,6 +100,7 @@ def problems(request: Request, spaces: Mapping[str, Space], *, models_known: boo
         unread += (wrong := _unreadable_settings(request, model))
         found += wrong
         if not unread:  # a model can be asked only about settings that were read
+            found += _idle_problems(model, request, spaces.get(model))
             for ablation in ablations_of(request, model):
                 found += _setting_problems(model, ablation, request, spaces.get(model))
     return list(dict.fromkeys(found))
@@ -255,6 +257,20 @@ def _setting_problems(model: str, ablation: str, request: Request, space: Space 
     if found or model not in request.sources or model in request.gone:
         return found
     return [f"{model} {ablation}: {problem}" for problem in build_problems(architecture, ablation, base)]
+
+
+def _idle_problems(model: str, request: Request, space: Space | None) -> list[str]:
+    """Return which settings of --set, or of what a space holds fixed, never act within the epochs."""
+    epochs = epochs_of(request, model)
+    fixed, searched = (space.fixed, {d.name for d in space.dimensions}) if space else ({}, set())
+    if not isinstance(MODELS[model], Network) or epochs < 1 or not searched.isdisjoint(idle_settings.READ):
+        return []
+    typed, source = fixed_of(request, model), space.source if space else ""
+    return [
+        f"{'--set ' if name in typed else f'{source}: '}{name}: of {model}, {why}, or more --epochs"
+        for name, why in idle_settings.idle({**base_settings(model, request), **fixed}, epochs).items()
+        if name in typed or name in fixed
+    ]
 
 
 def base_settings(model: str, request: Request) -> dict[str, Value]:
