@@ -24,7 +24,7 @@ def of_parser(parser, words):
             yield [*words, *needed], action
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "databases"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_two_values_of_an_option_that_takes_one_are_refused(command, capsys):
     parser = contents._parser(command)
     for words, action in of_parser(parser, []):

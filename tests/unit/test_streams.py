@@ -137,7 +137,7 @@ def test_an_interrupt_ends_every_command_in_a_word(name, monkeypatch, capsys):
     assert capsys.readouterr() == ("", "Interrupted.\n")
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("databases", "collect", "predict")])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("collect", "predict")])
 def test_an_interrupt_ends_every_module_in_a_word(name, monkeypatch, capsys):
     monkeypatch.setattr(f"{COMMANDS[name][0]}.main", interrupted)
     assert as_module(f"tfser.{name}") == 130

@@ -2,7 +2,7 @@
 
 import sys
 
-from tfser.databases.command import main
+from tfser.text.ending import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("tfser.databases.command"))

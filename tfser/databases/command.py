@@ -19,12 +19,13 @@ from tfser.databases.base import HARMLESS_KINDS, PROBLEM_KINDS, DatabaseInfo, co
 from tfser.databases.reader import line, sorts
 from tfser.errors import RequestError, counted, unknown
 from tfser.storage.places import Place, typed_place
+from tfser.text.parser import Parser
 from tfser.text.streams import take_any_text
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         allow_abbrev=False,
         prog="tfser databases",
         description="List the known databases, describe one, or check a copy on disk.",
