@@ -276,7 +276,7 @@ def test_the_ledger_may_lie_behind_a_uri(done, tiny_manifest, capsys):
 
 def test_everything_wrong_is_said_at_once(done, tmp_path, capsys):
     (tmp_path / "text.wav").write_text("not audio")
-    soundfile.write(tmp_path / "short.wav", np.full(100, 0.1), 16000)
+    soundfile.write(tmp_path / "short.wav", 0.1 * np.cos(np.arange(100)), 16000)
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
     files = [tmp_path / name for name in ("text.wav", "short.wav", "silent.wav", "gone.wav")]
     for run, count in (("nothing-like-it", 5), (trial_of(done), 4)):
