@@ -91,7 +91,7 @@ def test_permuting_the_test_speakers_labels_changes_no_setting_no_epoch_and_no_w
 @pytest.mark.full
 def test_permuting_the_test_speakers_labels_changes_nothing_of_a_search_with_all_that_helps_on_small_corpora(tmp_path):
     """``tests/unit/test_permuted_labels.py`` does it for each by itself, from the features on."""
-    honest, permuted = pair(tmp_path, "--trials", "3", "--set", *set_words(ALL))
+    honest, permuted = pair(tmp_path, "--set", *set_words(ALL))
     assert honest[:4] == permuted[:4]
 
 
