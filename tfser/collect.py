@@ -20,6 +20,7 @@ from tfser.record import Entry
 from tfser.report import published, trace, write
 from tfser.report.provenance import Provenance
 from tfser.report.published_file import PUBLISHED_HELP
+from tfser.report.repeat_command import repeat
 from tfser.report.tables import terminal
 from tfser.report.tables.printed_notes import AVERAGING_HELP, averaging_problems
 from tfser.storage import passwords
@@ -206,9 +207,7 @@ def _repeated(collected: Sequence[Results], word: str) -> str:
     if entry.spec is None:
         reason = "it failed, and its run holds no settings; --retry-failed after its sweep's command trains it again"
         raise RequestError(f"trial {entry.trial_id}", [reason])
-    made = trace.repeat(
-        entry.spec, command=results.command, incomplete=not configuration.complete, own=configuration.own
-    )
+    made = repeat(entry.spec, command=results.command, incomplete=not configuration.complete, own=configuration.own)
     return made + "\n"
 
 

@@ -22,7 +22,7 @@ from tfser.planning import plan
 from tfser.planning.request import Request, problems
 from tfser.planning.settings import published_settings
 from tfser.record import Record, from_dict, to_dict
-from tfser.report import trace
+from tfser.report.repeat_command import repeat
 from tfser.storage.ledger import Ledger
 from tfser.sweep import command as sweep_command
 from tfser.trial import TrialSpec
@@ -325,7 +325,7 @@ def test_the_same_command_trains_nothing_again(deployed, tiny_manifest, monkeypa
 
 def test_a_model_for_use_is_not_repeated_as_a_fold_would_be(deployed):
     with pytest.raises(Exception, match="it is a model for use; the command on its model card trains it again"):
-        trace.repeat(deploy_record(deployed).spec)
+        repeat(deploy_record(deployed).spec)
 
 
 @pytest.fixture(scope="module")

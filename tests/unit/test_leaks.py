@@ -33,7 +33,7 @@ from tfser.leaks.plan import ROWS, make
 from tfser.models import MODELS
 from tfser.planning import plan
 from tfser.planning import request as planning_request
-from tfser.report import trace
+from tfser.report.repeat_command import repeat
 from tfser.storage.ledger import Ledger
 from tfser.sweep import command as sweep_command
 from tfser.sweep.trainer import Trainer
@@ -245,7 +245,7 @@ def test_results_mlflow_and_repeat_refuse_a_leaking_trial(leak):
     with pytest.raises(
         RequestError, match=r"it leaks on purpose; the command in the leaks\.json of its table repeats it"
     ):
-        trace.repeat(entry.spec)
+        repeat(entry.spec)
 
 
 def test_predict_does_not_take_a_leaking_trial_for_a_model(tmp_path, capsys):

@@ -27,7 +27,8 @@ from tfser.errors import RequestError
 from tfser.models import MODELS, Estimator
 from tfser.planning import search_space_file
 from tfser.planning import settings as planning_settings
-from tfser.report import trace, write
+from tfser.report import repeat_command, trace, write
+from tfser.report.repeat_command import repeat
 from tfser.storage import packaged_files
 from tfser.sweep.options import parse
 from tfser.sweep.request import check
@@ -177,7 +178,7 @@ def test_the_command_of_a_searched_trial_trains_a_trial_of_the_same_id(model, ti
         )
         fold = rng.choice(["anna", "carl"]) if spec.protocol == "speaker" else "s2"
         spec = TrialSpec.from_dict({**spec.to_dict(), "fold": fold})
-        command = trace.repeat(
+        command = repeat(
             spec, command=f"python -m tfser.sweep {shlex.quote(str(tiny_manifest))}", out=str(tmp_path / "again")
         )
         trained = trained_specs(command)
@@ -212,10 +213,10 @@ def test_a_known_database_is_named_and_another_one_is_a_manifest():
         ("mine", "'/data/My Corpus/mine.csv' --data corpora --fold 'a b' "),
         ("other", "audformat:/x/other --data corpora --fold 'a b' "),
     ):
-        assert trace.repeat(spec_of(name), command=typed).startswith(f"python -m tfser.sweep {wanted}")
-    assert trace.repeat(spec_of("emodb")).startswith("python -m tfser.sweep emodb --fold ")
-    assert trace.repeat(spec_of("mine")).startswith("python -m tfser.sweep mine.csv --fold ")
-    assert "--allow-incomplete" in trace.repeat(spec_of("emodb"), incomplete=True)
+        assert repeat(spec_of(name), command=typed).startswith(f"python -m tfser.sweep {wanted}")
+    assert repeat(spec_of("emodb")).startswith("python -m tfser.sweep emodb --fold ")
+    assert repeat(spec_of("mine")).startswith("python -m tfser.sweep mine.csv --fold ")
+    assert "--allow-incomplete" in repeat(spec_of("emodb"), incomplete=True)
 
 
 def test_what_cannot_be_repeated_by_itself_says_why():
@@ -234,7 +235,7 @@ def test_what_cannot_be_repeated_by_itself_says_why():
         numerics=0,
     )
     with pytest.raises(RequestError) as refused:
-        trace.repeat(spec)
+        repeat(spec)
     text = str(refused.value)
     assert "the command of its sweep repeats it" in text
     assert "numerics version 0" in text
@@ -245,4 +246,4 @@ def test_every_float_that_a_search_can_choose_survives_being_typed():
     rng = np.random.default_rng(3)
     legal = planning_settings.hyperparameters(TFT)
     for value in [*10 ** rng.uniform(-6.9, 0.9, 200), 1e-5, 1.0, 0.1 + 0.2]:
-        assert legal["learning_rate"].parse(trace._typed(float(value))) == float(value)
+        assert legal["learning_rate"].parse(repeat_command.typed_form(float(value))) == float(value)

@@ -14,7 +14,8 @@ from tfser.models import MODELS, built_in
 from tfser.planning import settings as planning_settings
 from tfser.planning import settings_in_words
 from tfser.planning.configuration import OwnModel
-from tfser.report import trace, write
+from tfser.report import write
+from tfser.report.repeat_command import repeat
 from tfser.sweep.options import parse
 from tfser.tracking.content import trial_params
 
@@ -51,11 +52,11 @@ def test_the_command_of_a_trial_types_what_its_spec_leaves_out():
     own = held("dnn_elm", utterance_rule="mean", segment_share=1.0)
     typed = dict(
         word.split("=", 1)
-        for word in shlex.split(trace.repeat(spec(row, "03", 0, own)))
+        for word in shlex.split(repeat(spec(row, "03", 0, own)))
         if "=" in word and not word.startswith("-")
     )
     assert typed["utterance_rule"] == "mean"
-    fixed = parse(shlex.split(trace.repeat(spec(row, "03", 0, own)))[3:]).fixed
+    fixed = parse(shlex.split(repeat(spec(row, "03", 0, own)))[3:]).fixed
     known = planning_settings.hyperparameters("dnn_elm")
     again = {name: known[name].parse(text) for name, text in (word.split("=", 1) for word in fixed)}
     assert held("dnn_elm", **again) == own

@@ -15,11 +15,12 @@ from tfser.evaluation import metrics
 from tfser.execution.results import Results
 from tfser.planning.configuration import Configuration
 from tfser.record import Entry, Record
-from tfser.report import provenance, trace
+from tfser.report import provenance
 from tfser.report.page.gaps import heading
 from tfser.report.page.links import Links
 from tfser.report.provenance import Provenance
 from tfser.report.published import Published
+from tfser.report.repeat_command import repeat
 from tfser.report.summary import Summary
 from tfser.report.tables.table import known, percent
 from tfser.storage.places import Place
@@ -73,7 +74,7 @@ def _repeat(entry: Entry | None, c: Configuration, command: str) -> str:
     if entry is None or entry.spec is None:
         return ""
     try:
-        return trace.repeat(entry.spec, command=command, incomplete=not c.complete)
+        return repeat(entry.spec, command=command, incomplete=not c.complete)
     except RequestError as error:
         return f"# trial {entry.trial_id}: {'; '.join(error.problems)}"
 
